@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model card: what a detector file says about itself, kept inside the ONNX file's metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+METADATA_KEY = "compact_yolo_ros.card"
+STRIDE = 32
+"""Height and width of every network input are multiples of this many pixels."""
+MIN_INPUT_SIZE, MAX_INPUT_SIZE = 160, 1280
+"""Sides of a network input in pixels: below 160 a two-scale detector has fewer than 300 candidates."""
+
+
+class ModelCardError(ValueError):
+    """The file has no card, or the card is not one this version can use."""
+
+
+def check_input_size(side: int) -> int:
+    """Return ``side`` (pixels) if a network can be run at it, else raise ValueError saying why."""
+    if side % STRIDE or not MIN_INPUT_SIZE <= side <= MAX_INPUT_SIZE:
+        raise ValueError(
+            f"input size {side} is not usable: give a multiple of {STRIDE} "
+            f"from {MIN_INPUT_SIZE} to {MAX_INPUT_SIZE}"
+        )
+    return side
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Facts about one detector file.
+
+    The first group is what a program needs to run it; the rest is for people.
+
+    Attributes:
+        name: model name, for example ``yolo_ret_m075``.
+        detector: name in the detector registry that built the network.
+        classes: class names; the position is the label number the network returns.
+        default_size: side of the square network input in pixels, unless the user asks otherwise.
+        resize: how an image is brought to the input size: ``letterbox`` keeps its aspect ratio
+            (centred, padding 114), ``stretch`` does not (darknet weights are trained so).
+        anchors: (width, height) pairs in input pixels, one list per output scale.
+        strides: stride in pixels of each output scale, in the order of ``anchors``.
+        precision: number format of the weights in the file: fp32, fp16 or int8.
+        parameters: trainable parameters.
+        gmacs: 10^9 multiply-accumulate operations of the convolutions, by input size.
+        data: the pictures it was trained on, with origin.
+        licence: licence of the weights and known limits of that claim.
+        recipe: how it was trained, in words a second person can repeat.
+        commit: source commit that trained it.
+        weights_sha256: SHA-256 of the trained weights before export.
+        ap: average precision by input size, for example ``{"320": {"AP": .2, "AP50": .4}}``.
+        ap_data: which pictures ``ap`` was measured on.
+        notes: anything a user should know before relying on it.
+    """
+
+    name: str
+    detector: str
+    classes: tuple[str, ...]
+    default_size: int
+    resize: Literal["letterbox", "stretch"] = "letterbox"
+    anchors: tuple[tuple[tuple[float, float], ...], ...] = ()
+    strides: tuple[int, ...] = ()
+    precision: str = "fp32"
+    parameters: int = 0
+    gmacs: Mapping[str, float] = field(default_factory=dict)
+    data: str = ""
+    licence: str = ""
+    recipe: str = ""
+    commit: str = ""
+    weights_sha256: str = ""
+    ap: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    ap_data: str = ""
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.classes or not all(isinstance(name, str) and name for name in self.classes):
+            raise ModelCardError("the model card names no classes")
+        if len(set(self.classes)) != len(self.classes):
+            raise ModelCardError("the model card names a class twice")
+        if self.resize not in ("letterbox", "stretch"):
+            raise ModelCardError(f"the model card asks for an unknown resize '{self.resize}'")
+        try:
+            check_input_size(self.default_size)
+        except (TypeError, ValueError) as error:
+            raise ModelCardError(f"the model card's default_size is wrong: {error}") from None
+
+    def to_json(self) -> str:
+        """Return the card as the text that goes into the ONNX metadata."""
+        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """Read a card; fields of later versions are ignored.
+
+        Raises:
+            ModelCardError: the text is not a card, or a required field is missing or wrong.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError:
+            raise ModelCardError("the model card is not valid JSON") from None
+        if not isinstance(values, dict):
+            raise ModelCardError("the model card is not a JSON object")
+        known = {f.name: _as_tuples(values[f.name]) for f in fields(cls) if f.name in values}
+        try:
+            return cls(**known)
+        except TypeError as error:
+            raise ModelCardError(f"the model card is incomplete: {error}") from None
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], file: str) -> ModelCard:
+        """Read the card from an ONNX file's metadata properties; ``file`` is named in errors."""
+        if METADATA_KEY not in metadata:
+            raise ModelCardError(
+                f"{file} carries no model card; export it with `python -m training.export`"
+            )
+        try:
+            return cls.from_json(metadata[METADATA_KEY])
+        except ModelCardError as error:
+            raise ModelCardError(f"{file}: {error}") from None
+
+
+def _as_tuples(value: Any) -> Any:
+    """JSON lists as tuples, so that a card read back equals the card written."""
+    if isinstance(value, list):
+        return tuple(_as_tuples(item) for item in value)
+    return value

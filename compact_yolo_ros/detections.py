@@ -41,6 +41,4 @@ class Detections:
     @classmethod
     def empty(cls) -> Detections:
         """No objects."""
-        return cls(
-            np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32)
-        )
+        return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32))

@@ -43,7 +43,9 @@ class Placement:
             ValueError: a side is not positive.
         """
         if min(*source, *target) <= 0:
-            raise ValueError(f"cannot fit an image of {source} into {target}: a side is not positive")
+            raise ValueError(
+                f"cannot fit an image of {source} into {target}: a side is not positive"
+            )
         if resize == "stretch":
             return cls(source, target, 0, 0, target[1], target[0])
         scale = min(target[0] / source[0], target[1] / source[1])

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The detector: an image in, objects in that image's own pixels out."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compact_yolo_ros.backends import Backend, open_backend
+from compact_yolo_ros.detections import Detections
+from compact_yolo_ros.letterbox import Colour, Letterbox
+from compact_yolo_ros.model_card import ModelCard
+from compact_yolo_ros.model_store import find_model
+from compact_yolo_ros.suppression import Selection, select
+
+
+class StageTimes(NamedTuple):
+    """Seconds spent in the stages of one ``detect`` call."""
+
+    preprocess: float
+    inference: float
+    postprocess: float
+
+
+class Detector:
+    """A network with what goes before and after it.
+
+    It is used by one thread at a time; only ``selection`` may be replaced from another thread, and
+    the next image uses it.
+
+    Attributes:
+        backend: the opened network.
+        selection: thresholds and classes to keep.
+        times: stage times of the last image.
+    """
+
+    def __init__(self, backend: Backend, selection: Selection | None = None) -> None:
+        """Detect with ``backend``, keeping what ``selection`` (default: ``Selection()``) says."""
+        self.backend = backend
+        self.selection = selection or Selection()
+        self.times = StageTimes(0.0, 0.0, 0.0)
+        self._letterbox = Letterbox(backend.input[0], backend.card.resize)
+
+    @classmethod
+    def open(
+        cls,
+        model: str,
+        *,
+        backend: str = "auto",
+        precision: str = "auto",
+        input_size: tuple[int, int] | None = None,
+        threads: int = 0,
+        selection: Selection | None = None,
+    ) -> Detector:
+        """Open a model by name or path; see ``find_model`` and ``open_backend`` for the arguments.
+
+        Raises:
+            ModelError: the model cannot be found, read or trusted.
+            BackendError: it cannot be run.
+            ValueError: an argument is out of its range.
+        """
+        opened = open_backend(
+            find_model(model),
+            backend=backend,
+            precision=precision,
+            input_size=input_size,
+            threads=threads,
+        )
+        return cls(opened, selection)
+
+    @property
+    def card(self) -> ModelCard:
+        """The card of the model that is running."""
+        return self.backend.card
+
+    def labels_of(self, names: list[str]) -> frozenset[int] | None:
+        """Label numbers of class names, for ``Selection.labels``; an empty list keeps all.
+
+        Raises:
+            ValueError: the model has no class of that name.
+        """
+        unknown = [name for name in names if name not in self.card.classes]
+        if unknown:
+            raise ValueError(
+                f"model {self.card.name} has no class '{unknown[0]}': "
+                f"its classes are {', '.join(self.card.classes)}"
+            )
+        return frozenset(map(self.card.classes.index, names)) or None
+
+    def detect(self, image: NDArray[np.uint8], colour: Colour = "bgr") -> Detections:
+        """Find objects.
+
+        Args:
+            image: uint8, (h, w, 3), (h, w, 4) or (h, w), any size, rows may be padded.
+            colour: its channel order.
+
+        Returns:
+            Objects in pixels of ``image``, clipped to it, best first.
+
+        Raises:
+            BackendError: the runtime failed.
+        """
+        started = perf_counter()
+        placement = self._letterbox(image, colour)
+        ready = perf_counter()
+        boxes, scores, labels = self.backend.run()
+        answered = perf_counter()
+        found = select(boxes[0], scores[0], labels[0], self.selection)
+        result = Detections(placement.to_source(found.boxes), found.scores, found.labels)
+        self.times = StageTimes(ready - started, answered - ready, perf_counter() - answered)
+        return result
+
+    def close(self) -> None:
+        """Release the network."""
+        self.backend.close()

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counting frames and timing them, over the whole run and over the last few seconds."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from threading import Lock
+from time import monotonic
+from typing import NamedTuple
+
+import numpy as np
+
+WINDOW = 5.0
+"""Seconds over which rates and percentiles are taken."""
+
+
+class FrameTimes(NamedTuple):
+    """One answered frame, in seconds.
+
+    Attributes:
+        age: from the image's stamp to the published answer, on the node's clock.
+        waiting: from the subscription callback to the worker thread.
+        decode: message bytes to pixels.
+        preprocess: pixels to network input.
+        inference: the network.
+        postprocess: suppression and mapping back.
+        publish: message conversion and publishing.
+        total: from the subscription callback to the published answer.
+    """
+
+    age: float
+    waiting: float
+    decode: float
+    preprocess: float
+    inference: float
+    postprocess: float
+    publish: float
+    total: float
+
+
+STAGES = ("waiting", "decode", "preprocess", "inference", "postprocess", "publish", "total")
+
+
+class Percentiles(NamedTuple):
+    """Median, 95th and 99th percentile."""
+
+    p50: float
+    p95: float
+    p99: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Percentiles:
+        """Percentiles of at least one value, linearly interpolated."""
+        return cls(*(float(value) for value in np.percentile(list(values), (50, 95, 99))))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The statistics at one moment; counts are since activation, rates and times of the window.
+
+    Attributes:
+        received: images that arrived.
+        processed: images answered.
+        dropped: images replaced by a newer one before the worker was free.
+        stale: images older than ``max_age``.
+        errors: failures by kind.
+        recent_errors: failures inside the window.
+        fps_in: images received per second.
+        fps_out: images answered per second.
+        silence: seconds since the last image, or since activation.
+        age: percentiles of the age at publish in seconds; None if no frame was answered.
+        stages: percentiles in seconds by stage name; empty if no frame was answered.
+        last_error: the last failure's sentence.
+    """
+
+    received: int
+    processed: int
+    dropped: int
+    stale: int
+    errors: dict[str, int]
+    recent_errors: int
+    fps_in: float
+    fps_out: float
+    silence: float
+    age: Percentiles | None
+    stages: dict[str, Percentiles]
+    last_error: str
+
+
+@dataclass
+class FrameStatistics:
+    """Counters that the executor thread and the worker thread fill and diagnostics reads."""
+
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: called on activation."""
+        with self._lock:
+            self._since = monotonic()
+            self._last_image = self._since
+            self._received = self._processed = self._dropped = self._stale = 0
+            self._errors: Counter[str] = Counter()
+            self._last_error = ""
+            self._arrivals: deque[float] = deque()
+            self._answers: deque[tuple[float, FrameTimes]] = deque()
+            self._failures: deque[float] = deque()
+
+    def image_received(self, *, replaced_another: bool) -> None:
+        """Count an image from the camera, and the unprocessed one it may have replaced."""
+        with self._lock:
+            self._last_image = monotonic()
+            self._received += 1
+            self._dropped += replaced_another
+            _append(self._arrivals, self._last_image)
+
+    def image_stale(self) -> None:
+        """Count an image that was too old to be worth an answer."""
+        with self._lock:
+            self._stale += 1
+
+    def image_answered(self, times: FrameTimes) -> None:
+        """Count an answered image."""
+        with self._lock:
+            self._processed += 1
+            now = monotonic()
+            self._answers.append((now, times))
+            while self._answers[0][0] < now - WINDOW:
+                self._answers.popleft()
+
+    def error(self, kind: str, sentence: str) -> bool:
+        """Count a failure; return True if it is the first of its kind."""
+        with self._lock:
+            self._errors[kind] += 1
+            self._last_error = sentence
+            _append(self._failures, monotonic())
+            return self._errors[kind] == 1
+
+    def snapshot(self) -> Snapshot:
+        """Summarise; costs nothing to the threads that count but a short lock."""
+        with self._lock:
+            now = monotonic()
+            start = max(now - WINDOW, self._since)
+            span = max(now - start, 1e-3)
+            answers = [times for at, times in self._answers if at >= start]
+            arrivals = sum(at >= start for at in self._arrivals)
+            failures = sum(at >= start for at in self._failures)
+            counts = (self._received, self._processed, self._dropped, self._stale)
+            errors, last_error = dict(self._errors), self._last_error
+            silence = now - self._last_image
+        columns = zip(*answers, strict=True)
+        percentiles = {
+            name: Percentiles.of(column)
+            for name, column in zip(FrameTimes._fields, columns, strict=False)
+        }
+        return Snapshot(
+            *counts,
+            errors=errors,
+            recent_errors=failures,
+            fps_in=arrivals / span,
+            fps_out=len(answers) / span,
+            silence=silence,
+            age=percentiles.pop("age", None),
+            stages=percentiles,
+            last_error=last_error,
+        )
+
+
+def _append(times: deque[float], now: float) -> None:
+    """Add ``now`` and forget what left the window."""
+    times.append(now)
+    while times[0] < now - WINDOW:
+        times.popleft()

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one place that writes what the node publishes: vision_msgs 4.x and the debug image."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+import cv2
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from vision_msgs.msg import (
+    Detection2D,
+    Detection2DArray,
+    LabelInfo,
+    ObjectHypothesisWithPose,
+    VisionClass,
+    VisionInfo,
+)
+
+from compact_yolo_ros.detections import Detections
+from compact_yolo_ros.drawing import draw_detections
+from compact_yolo_ros.images import Picture
+from compact_yolo_ros.model_card import ModelCard
+
+
+def class_ids(card: ModelCard, form: str) -> tuple[str, ...]:
+    """What ``class_id`` says for each label: its class ``name``, or its number (``id``)."""
+    return card.classes if form == "name" else tuple(map(str, range(len(card.classes))))
+
+
+def to_detection_array(
+    header: Header, detections: Detections, ids: Sequence[str]
+) -> Detection2DArray:
+    """Convert one image's detections.
+
+    Args:
+        header: the image's own header; the array and every detection carry it.
+        detections: boxes in pixels of that image.
+        ids: ``class_id`` of each label, from ``class_ids``.
+    """
+    message = Detection2DArray(header=header)
+    message.detections = [
+        _to_detection(header, box, score, ids[label])
+        for box, score, label in zip(
+            detections.boxes.tolist(),
+            detections.scores.tolist(),
+            detections.labels.tolist(),
+            strict=True,
+        )
+    ]
+    return message
+
+
+def _to_detection(header: Header, box: list[float], score: float, class_id: str) -> Detection2D:
+    x1, y1, x2, y2 = box
+    result = ObjectHypothesisWithPose()
+    result.hypothesis.class_id = class_id
+    result.hypothesis.score = score
+    detection = Detection2D(header=header, results=[result])
+    detection.bbox.center.position.x = (x1 + x2) / 2
+    detection.bbox.center.position.y = (y1 + y2) / 2
+    detection.bbox.size_x = x2 - x1
+    detection.bbox.size_y = y2 - y1
+    return detection
+
+
+def to_label_info(header: Header, card: ModelCard, threshold: float) -> LabelInfo:
+    """Which number stands for which class, and the score threshold in force."""
+    return LabelInfo(
+        header=header,
+        class_map=[
+            VisionClass(class_id=label, class_name=name) for label, name in enumerate(card.classes)
+        ],
+        threshold=threshold,
+    )
+
+
+def to_vision_info(header: Header, card: ModelCard, label_info_topic: str) -> VisionInfo:
+    """What detects here, and where its class list is published."""
+    return VisionInfo(header=header, method=card.name, database_location=label_info_topic)
+
+
+TO_BGR: dict[str, int] = {
+    "rgb": cv2.COLOR_RGB2BGR,
+    "bgra": cv2.COLOR_BGRA2BGR,
+    "rgba": cv2.COLOR_RGBA2BGR,
+    "grey": cv2.COLOR_GRAY2BGR,
+}
+
+
+def to_debug_image(
+    header: Header, picture: Picture, detections: Detections, classes: Sequence[str]
+) -> Image:
+    """The image as bgr8 with the detections drawn into it; ``picture`` is left as it is."""
+    pixels, colour = picture
+    canvas = pixels.copy() if colour == "bgr" else cv2.cvtColor(pixels, TO_BGR[colour])
+    draw_detections(canvas, detections, classes)
+    height, width = canvas.shape[:2]
+    message = Image(header=header, height=height, width=width, encoding="bgr8", step=3 * width)
+    data = array("B")
+    data.frombytes(canvas.data)  # assigning anything else makes rclpy check every byte
+    message.data = data
+    return message

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what a user calls a model to a verified file and its card."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from compact_yolo_ros.model_card import ModelCard
+from compact_yolo_ros.onnx_metadata import read_metadata
+
+PACKAGE = "compact_yolo_ros"
+
+
+class ModelError(ValueError):
+    """The model cannot be found, read or trusted."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """An ONNX file that was found, and checked against the manifest if it is one of ours."""
+
+    path: Path
+    card: ModelCard
+
+
+def models_directory() -> Path:
+    """Return the folder of the models that come with the package: installed, or in a source tree.
+
+    Raises:
+        ModelError: neither exists.
+    """
+    source = Path(__file__).resolve().parent.parent / "models"
+    if (source / "manifest.yaml").is_file():
+        return source
+    try:
+        from ament_index_python.packages import get_package_share_directory
+
+        return Path(get_package_share_directory(PACKAGE)) / "models"
+    except (ImportError, LookupError):
+        raise ModelError(
+            f"the models of {PACKAGE} were not found: source the workspace, or set "
+            "AMENT_PREFIX_PATH to where the package is installed"
+        ) from None
+
+
+def model_names(directory: Path | None = None) -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(_manifest(directory or models_directory()))
+
+
+def find_model(name_or_path: str, directory: Path | None = None) -> ModelFile:
+    """Find a model by its name in the manifest, or by the path of an ONNX file.
+
+    Args:
+        name_or_path: ``yolo_ret_m075``, or a path that ends in ``.onnx``.
+        directory: folder with ``manifest.yaml``; the package's own if None.
+
+    Raises:
+        ModelError: no such model, unreadable, altered, or without a usable card.
+    """
+    if name_or_path.endswith(".onnx"):
+        path = Path(name_or_path).expanduser()
+        if not path.is_file():
+            raise ModelError(f"there is no model file {path}")
+    else:
+        path = _verified(name_or_path, directory or models_directory())
+    try:
+        return ModelFile(path, ModelCard.from_metadata(read_metadata(path), str(path)))
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ModelError(str(error)) from None
+
+
+def _verified(name: str, directory: Path) -> Path:
+    """The file of a named model, if its content is the one the manifest was written for."""
+    manifest = _manifest(directory)
+    if name not in manifest:
+        raise ModelError(
+            f"there is no model '{name}': give one of {', '.join(sorted(manifest))}, "
+            "or the path of an .onnx file"
+        )
+    path = directory / manifest[name]["file"]
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}; reinstall the package") from None
+    if digest != manifest[name]["sha256"]:
+        raise ModelError(
+            f"{path} is damaged or was altered (SHA-256 differs): reinstall the package"
+        )
+    return path
+
+
+def _manifest(directory: Path) -> dict[str, dict[str, str]]:
+    path = directory / "manifest.yaml"
+    try:
+        manifest = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}; reinstall the package") from None
+    except yaml.YAMLError:
+        raise ModelError(f"{path} is not valid YAML: reinstall the package") from None
+    return manifest or {}

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The subscription to a camera, with a quality of service that fits its publisher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # ROS 2 Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+COMPRESSED_SUFFIX = "/compressed"
+
+
+class CameraInput:
+    """Subscribes to ``image`` (or ``image``/compressed), asking for the newest frame only.
+
+    With ``reliability`` auto it asks for what the publishers offer: reliable if all of them do,
+    because large best-effort images lose fragments on the way, else best effort, because asking
+    for more than is offered delivers nothing.
+    """
+
+    def __init__(
+        self, node: Node, transport: str, reliability: str, on_image: Callable[[Any], None]
+    ) -> None:
+        """Prepare; nothing is subscribed before ``open``."""
+        self._node = node
+        self._type = CompressedImage if transport == "compressed" else Image
+        self._wanted = reliability
+        self._on_image = on_image
+        self._subscription: Subscription | None = None
+        self._incompatible = False
+        topic = node.resolve_topic_name("image")
+        if transport == "compressed" and not topic.endswith(COMPRESSED_SUFFIX):
+            topic += COMPRESSED_SUFFIX
+        self.topic = topic
+        self.reliability = ReliabilityPolicy.BEST_EFFORT
+
+    def open(self) -> None:
+        """Subscribe."""
+        self.reliability = self._choose()
+        self._incompatible = False
+        self._subscription = self._node.create_subscription(
+            self._type,
+            self.topic,
+            self._on_image,
+            QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=self.reliability),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos),
+        )
+
+    def close(self) -> None:
+        """Unsubscribe; the camera's data is no longer carried to this process."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def follow_publishers(self) -> None:
+        """Subscribe anew if the publishers that are there now call for another reliability."""
+        if self._subscription is not None and self._choose() != self.reliability:
+            self.close()
+            self.open()
+
+    def publisher_count(self) -> int:
+        """Publishers on the topic right now."""
+        return self._node.count_publishers(self.topic)
+
+    @property
+    def incompatible_qos(self) -> bool:
+        """Whether a publisher was found that offers less than this subscription asks for."""
+        return self._incompatible
+
+    def _choose(self) -> ReliabilityPolicy:
+        if self._wanted != "auto":
+            return ReliabilityPolicy[self._wanted.upper()]
+        offers = {
+            publisher.qos_profile.reliability
+            for publisher in self._node.get_publishers_info_by_topic(self.topic)
+        }
+        if not offers:  # nobody there: stay with what was, at first best effort, which fits all
+            return self.reliability
+        if offers == {ReliabilityPolicy.RELIABLE}:
+            return ReliabilityPolicy.RELIABLE
+        return ReliabilityPolicy.BEST_EFFORT
+
+    def _on_incompatible_qos(self, _event: Any) -> None:
+        self._incompatible = True

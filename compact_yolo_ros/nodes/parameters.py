@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Describing, declaring and checking a node's parameters from one table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+
+Value = bool | int | float | str | list[str]
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """One parameter: what ``ros2 param describe`` shows, and what the README's table says.
+
+    Attributes:
+        name: parameter name.
+        default: value, which also fixes the type.
+        description: one sentence.
+        low, high: inclusive range of a number.
+        step: the number is ``low`` plus a multiple of it; 0 is any.
+        choices: the only texts allowed; empty is any.
+        changes: ``any time``; ``unconfigured``: only before the node is configured; or ``never``:
+            only at start.
+    """
+
+    name: str
+    default: Value
+    description: str
+    low: float | None = None
+    high: float | None = None
+    step: int = 0
+    choices: tuple[str, ...] = ()
+    changes: Literal["any time", "unconfigured", "never"] = "any time"
+
+    def descriptor(self) -> ParameterDescriptor:
+        """Describe it to ROS."""
+        constraints = f"one of: {', '.join(self.choices)}" if self.choices else ""
+        descriptor = ParameterDescriptor(
+            name=self.name,
+            description=self.description,
+            additional_constraints=constraints,
+            read_only=self.changes == "never",
+            # rclpy takes an empty list for one of bytes, so a list of texts cannot have a fixed type.
+            dynamic_typing=isinstance(self.default, list),
+        )
+        if self.low is not None and self.high is not None:
+            if isinstance(self.default, float):
+                descriptor.floating_point_range = [
+                    FloatingPointRange(from_value=float(self.low), to_value=float(self.high))
+                ]
+            else:
+                descriptor.integer_range = [
+                    IntegerRange(from_value=int(self.low), to_value=int(self.high), step=self.step)
+                ]
+        return descriptor
+
+    def refusal(self, value: Any) -> str:
+        """Why ``value`` cannot be taken, in one sentence; empty if it can. ROS checks the ranges."""
+        if self.choices and value not in self.choices:
+            return f"{self.name} '{value}' is not known: give one of {', '.join(self.choices)}"
+        if isinstance(self.default, list) and not (
+            isinstance(value, list) and all(isinstance(item, str) for item in value)
+        ):
+            return f"{self.name} must be a list of texts, for example ['person', 'car']"
+        return ""
+
+
+def declare(node: Node, specs: Iterable[ParameterSpec]) -> None:
+    """Declare parameters on ``node``; values given on the command line or in a file come first."""
+    for spec in specs:
+        node.declare_parameter(spec.name, spec.default, spec.descriptor())

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches of augmented samples, the same for the same (seed, epoch, step) however training is cut up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from training.data.augmentation import Augmentation, augment
+from training.data.yolo_txt import Sample
+
+
+class Batch(NamedTuple):
+    """A training batch.
+
+    Attributes:
+        images: (N, H, W, 3) uint8, RGB.
+        targets: (T, 6) float32: image number, class, x1, y1, x2, y2 in input pixels.
+    """
+
+    images: Tensor
+    targets: Tensor
+
+
+class _Views(Dataset):
+    """Augmented views of one epoch; every view has a random generator of its own."""
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        size: int,
+        how: Augmentation,
+        mosaic: float,
+        key: tuple[int, int],
+    ) -> None:
+        self.samples, self.size, self.how, self.mosaic, self.key = samples, size, how, mosaic, key
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = np.random.default_rng((*self.key, index))
+        return augment(self.samples, index, self.size, self.how, self.mosaic, rng)
+
+
+def steps_per_epoch(samples: int, batch_size: int) -> int:
+    """Return the full batches in one pass over the samples (at least one)."""
+    return max(1, samples // batch_size)
+
+
+def epoch_batches(
+    samples: Sequence[Sample],
+    size: int,
+    batch_size: int,
+    how: Augmentation,
+    mosaic: float,
+    key: tuple[int, int],
+    first_step: int = 0,
+    workers: int = 1,
+) -> Iterator[Batch]:
+    """Yield the batches of one epoch from ``first_step`` on; ``key`` is (seed, epoch)."""
+    order = np.random.default_rng(key).permutation(len(samples))
+    steps = steps_per_epoch(len(samples), batch_size)
+    batches = [order[i * batch_size : (i + 1) * batch_size].tolist() for i in range(steps)]
+    loader = DataLoader(
+        _Views(samples, size, how, mosaic, key),
+        batch_sampler=batches[first_step:],
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=lambda _: cv2.setNumThreads(0),
+        prefetch_factor=8 if workers else None,
+    )
+    yield from loader
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples of equal size."""
+    rows = [
+        np.column_stack((np.full(len(s.labels), number), s.labels, s.boxes))
+        for number, s in enumerate(samples)
+    ]
+    images = np.stack([s.image for s in samples])
+    targets = np.concatenate(rows).astype(np.float32)
+    return Batch(torch.from_numpy(images), torch.from_numpy(targets))

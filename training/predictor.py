@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The detector as it is deployed: pixels in, ranked boxes out. This module is what gets exported."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from training.detectors.heads import cells, decode_boxes, flatten
+
+CANDIDATES = 300
+
+
+class Predictor(nn.Module):
+    """Images (N, H, W, 3) uint8 RGB to boxes (N, 300, 4), scores (N, 300), labels (N, 300).
+
+    Boxes are xyxy in input pixels, float32; scores, descending, are objectness times the best class;
+    labels are int32. Height and width are multiples of 32, at least 160.
+    """
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        maps = self.detector(images.permute(0, 3, 1, 2).float() * (1 / 255))
+        grid = self.detector.grid
+        rows = flatten(maps, grid.per_cell)
+        best, labels = rows[..., 5:].max(-1)
+        scores, chosen = (rows[..., 4].sigmoid() * best.sigmoid()).topk(CANDIDATES, 1)
+        rows = rows.gather(1, chosen[..., None].expand(-1, -1, rows.shape[2]))
+        # Only the winners are decoded; index_select of a (R, k) table needs no batched gather.
+        corners, strides, sizes = (table[chosen] for table in cells(maps, grid))
+        boxes = decode_boxes(rows, corners, strides, sizes)
+        return boxes, scores, labels.gather(1, chosen).int()

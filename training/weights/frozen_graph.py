@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MobileNetV2 x1.0 out of a frozen TensorFlow graph (object-detection layout), without TensorFlow.
+
+A GraphDef is a protocol-buffer message; only the fields named below are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from training.detectors.blocks import ConvNormAct
+from training.detectors.mobilenet_v2 import MobileNetV2
+
+# Field numbers of GraphDef.node, NodeDef.name/op/attr, the entries of a map, AttrValue.tensor,
+# TensorProto.dtype/tensor_shape/tensor_content, TensorShapeProto.dim and Dim.size.
+NODE, NAME, OP, ATTR, KEY, VALUE, TENSOR, DTYPE, SHAPE, CONTENT, DIM, SIZE = 1, 1, 2, 5, 1, 2, 8, 1, 2, 4, 2, 1
+FLOAT = 1
+NORM_EPS = 1e-3
+
+
+def read_constants(path: Path) -> dict[str, np.ndarray]:
+    """Return every float32 constant of a frozen graph by node name.
+
+    Raises ValueError if the file is not a GraphDef with float constants.
+    """
+    constants = {}
+    try:
+        for field, node in _fields(memoryview(path.read_bytes())):
+            if field != NODE:
+                continue
+            parts = list(_fields(node))
+            if (OP, b"Const") not in parts:
+                continue
+            attributes = (dict(_fields(v)) for f, v in parts if f == ATTR)
+            tensor = next(dict(_fields(a[VALUE])) for a in attributes if bytes(a[KEY]) == b"value")
+            message = list(_fields(tensor[TENSOR]))
+            if (DTYPE, FLOAT) in message and CONTENT in dict(message):
+                dims = [dict(_fields(v)).get(SIZE, 0) for v in _values(dict(message)[SHAPE], DIM)]
+                name = bytes(dict(parts)[NAME]).decode()
+                constants[name] = np.frombuffer(dict(message)[CONTENT], "<f4").reshape(dims)
+    except (IndexError, KeyError, StopIteration, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a frozen TensorFlow graph") from error
+    if not constants:
+        raise ValueError(f"{path} holds no float constants")
+    return constants
+
+
+def load_mobilenet_v2(path: Path) -> MobileNetV2:
+    """Return MobileNetV2 x1.0 with the weights of a frozen graph, for RGB images in 0..1.
+
+    The graph wants -1..1: the difference is folded into the first kernel and its running mean.
+    Every parameter must be found with its exact shape, else KeyError or ValueError names it.
+    """
+    constants = read_constants(path)
+    model = MobileNetV2(1.0)
+    with torch.no_grad():
+        _copy(model.stem, constants, "Conv", "weights")
+        for index, block in enumerate(model.blocks):
+            scope = "expanded_conv" if index == 0 else f"expanded_conv_{index}"
+            if index > 0:
+                _copy(block.expand, constants, f"{scope}/expand", "weights")
+            _copy(block.depthwise, constants, f"{scope}/depthwise", "depthwise_weights")
+            _copy(block.project, constants, f"{scope}/project", "weights")
+        kernel = model.stem.conv.weight
+        model.stem.norm.running_mean += kernel.sum((1, 2, 3))
+        kernel *= 2.0
+    return model
+
+
+def _copy(unit: ConvNormAct, constants: dict[str, np.ndarray], scope: str, kernel: str) -> None:
+    prefix = f"FeatureExtractor/MobilenetV2/{scope}/"
+    weights = constants[prefix + kernel]
+    # (h, w, in, out) to (out, in, h, w); a depthwise kernel is (h, w, in, 1).
+    order = (2, 3, 0, 1) if kernel == "depthwise_weights" else (3, 2, 0, 1)
+    _assign(unit.conv.weight, weights.transpose(order), prefix + kernel)
+    unit.norm.eps = NORM_EPS
+    names = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+    for theirs, ours in names.items():
+        name = f"{prefix}BatchNorm/{theirs}"
+        _assign(getattr(unit.norm, ours), constants[name], name)
+
+
+def _assign(target: torch.Tensor, value: np.ndarray, name: str) -> None:
+    if tuple(target.shape) != value.shape:
+        raise ValueError(f"{name} has shape {value.shape}, expected {tuple(target.shape)}")
+    target.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+
+
+def _values(message: memoryview, wanted: int) -> Iterator[Any]:
+    return (value for field, value in _fields(message) if field == wanted)
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
+    """Yield (field number, value) of a protocol-buffer message: integers, or bytes as a view."""
+    position = 0
+    while position < len(message):
+        key, position = _varint(message, position)
+        kind = key & 7
+        if kind == 0:
+            value, position = _varint(message, position)
+        else:
+            if kind == 2:
+                length, position = _varint(message, position)
+            else:
+                length = {1: 8, 5: 4}[kind]
+            value = message[position : position + length]
+            position += length
+        yield key >> 3, value
+
+
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return value, position

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Narrow MobileNetV2 x1.0 to a smaller width, repairing every layer by least squares.
+
+Two kinds of channels exist. The residual streams are linear, so a stream is rotated into its
+principal axes and the weak ones are dropped. Expanded channels pass ReLU6, so a subset is kept, by
+the energy each contributes to its projection. Then, block by block on sample images, the 1x1
+convolutions are solved so that the narrow network's maps come as close as they can to the wide one's;
+errors of earlier blocks are corrected by later ones, and running statistics are those of the samples.
+
+    python -m training.weights.narrow --source frozen_inference_graph.pb --images DIR --out backbone.pt
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.detectors.blocks import ConvNormAct, InvertedResidual
+from training.detectors.mobilenet_v2 import STAGES, MobileNetV2
+from training.weights.frozen_graph import load_mobilenet_v2
+
+ROWS = 40_000
+RIDGE = 1e-4
+
+
+@torch.no_grad()
+def narrow(wide: MobileNetV2, slim: MobileNetV2, images: Tensor) -> list[float]:
+    """Fill ``slim`` from ``wide`` using sample images (N, 3, H, W), RGB in 0..1.
+
+    Returns, for each block, the share of the wide output's variance that the slim output explains.
+    """
+    wide.eval()
+    slim.eval()
+    bases = _stream_bases(wide, slim, images)
+    kept = _strongest(wide.blocks[0], wide.stem(images), slim.stem.conv.out_channels)
+    kernel, bias = wide.stem.folded()
+    _set(slim.stem, kernel[kept], bias[kept], images)
+
+    explained = []
+    theirs, ours = wide.stem(images), slim.stem(images)
+    for wide_block, slim_block, basis in zip(wide.blocks, slim.blocks, bases, strict=True):
+        if isinstance(slim_block.expand, ConvNormAct):
+            kept = _strongest(wide_block, theirs, slim_block.expand.conv.out_channels)
+            kernel, bias = wide_block.expand.folded()
+            target = functional.conv2d(theirs, kernel[kept], bias[kept])
+            _set(slim_block.expand, *_solve(ours, target), ours)
+        hidden = slim_block.expand(ours)
+        kernel, bias = wide_block.depthwise.folded()
+        _set(slim_block.depthwise, kernel[kept], bias[kept], hidden)
+        hidden = slim_block.depthwise(hidden)
+
+        theirs = wide_block(theirs)
+        wanted = torch.einsum("nchw,cd->ndhw", theirs, basis)
+        target = wanted - ours if slim_block.residual else wanted
+        _set(slim_block.project, *_solve(hidden, target), hidden)
+        ours = slim_block(ours)
+        back = torch.einsum("ndhw,cd->nchw", ours - wanted, basis)
+        lost = theirs - torch.einsum("ndhw,cd->nchw", wanted, basis)
+        lost = lost - lost.mean((0, 2, 3), keepdim=True)
+        explained.append(1 - float((back - lost).square().sum() / _centred(theirs).square().sum()))
+    return explained
+
+
+def _stream_bases(wide: MobileNetV2, slim: MobileNetV2, images: Tensor) -> list[Tensor]:
+    """Return, for each block, the (wide, slim) orthonormal basis of the stream it writes."""
+    x = wide.stem(images)
+    bases, first = [], 0
+    for _, _, repeats, _ in STAGES:
+        blocks = wide.blocks[first : first + repeats]
+        width = slim.blocks[first].project.conv.out_channels
+        channels = blocks[0].project.conv.out_channels
+        covariance = torch.zeros(channels, channels)
+        for block in blocks:
+            x = block(x)
+            rows = _centred(x).permute(0, 2, 3, 1).reshape(-1, channels)
+            covariance += rows.T @ rows
+        axes = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :width]
+        bases += [torch.eye(channels) if width == channels else axes] * repeats
+        first += repeats
+    return bases
+
+
+def _strongest(block: InvertedResidual, x: Tensor, count: int) -> Tensor:
+    """Return the (sorted) hidden channels of a wide block that move its output most."""
+    hidden = block.depthwise(block.expand(x))
+    energy = hidden.var((0, 2, 3)) * block.project.folded()[0][:, :, 0, 0].square().sum(0)
+    return energy.topk(count).indices.sort().values
+
+
+def _solve(inputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the 1x1 kernel (O, I, 1, 1) and bias (O,) that map inputs to target best (ridge)."""
+    x = inputs.permute(0, 2, 3, 1).reshape(-1, inputs.shape[1])
+    y = target.permute(0, 2, 3, 1).reshape(-1, target.shape[1])
+    step = max(1, len(x) // ROWS)
+    x, y = x[::step].double(), y[::step].double()
+    x_mean, y_mean = x.mean(0), y.mean(0)
+    x, y = x - x_mean, y - y_mean
+    gram = x.T @ x
+    gram.diagonal().add_(RIDGE * gram.diagonal().mean())
+    kernel = torch.linalg.solve(gram, x.T @ y).T
+    return kernel[:, :, None, None].float(), (y_mean - kernel @ x_mean).float()
+
+
+def _set(unit: ConvNormAct, kernel: Tensor, bias: Tensor, inputs: Tensor) -> None:
+    """Make ``unit`` compute conv(inputs, kernel) + bias, with running statistics of ``inputs``.
+
+    The kernel is scaled so that the normalisation sees unit variance, whatever the map's range.
+    """
+    conv, norm = unit.conv, unit.norm
+    maps = functional.conv2d(inputs, kernel, None, conv.stride, conv.padding, 1, conv.groups)
+    deviation = maps.std((0, 2, 3)).clamp(min=1e-3)
+    conv.weight.copy_(kernel / deviation[:, None, None, None])
+    norm.running_mean.copy_(maps.mean((0, 2, 3)) / deviation)
+    norm.running_var.fill_(1.0)
+    norm.weight.copy_(deviation * (1.0 + norm.eps) ** 0.5)
+    norm.bias.copy_(bias + maps.mean((0, 2, 3)))
+
+
+def _centred(x: Tensor) -> Tensor:
+    return x - x.mean((0, 2, 3), keepdim=True)
+
+
+def read_samples(folder: Path, count: int, size: int, seed: int = 0) -> Tensor:
+    """Read ``count`` random JPEG images of a folder, squeezed to (count, 3, size, size) in 0..1."""
+    paths = sorted(folder.glob("*.jpg"))
+    if len(paths) < count:
+        raise ValueError(f"{folder} holds {len(paths)} .jpg files, {count} are needed")
+    chosen = np.random.default_rng(seed).choice(len(paths), count, replace=False)
+    images = [cv2.resize(cv2.imread(str(paths[i])), (size, size), interpolation=cv2.INTER_AREA) for i in chosen]
+    return torch.from_numpy(np.stack(images)[..., ::-1].copy()).permute(0, 3, 1, 2).float() / 255
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Cut a narrow MobileNetV2 out of a pretrained x1.0.")
+    parser.add_argument("--source", type=Path, required=True, help="frozen TensorFlow graph (.pb)")
+    parser.add_argument("--images", type=Path, required=True, help="folder of sample images (.jpg)")
+    parser.add_argument("--out", type=Path, required=True, help="state dict of the narrow backbone")
+    parser.add_argument("--width", type=float, default=0.75)
+    parser.add_argument("--samples", type=int, default=96)
+    parser.add_argument("--size", type=int, default=224, help="side of the samples in pixels")
+    arguments = parser.parse_args()
+
+    slim: nn.Module = MobileNetV2(arguments.width)
+    images = read_samples(arguments.images, arguments.samples, arguments.size)
+    explained = narrow(load_mobilenet_v2(arguments.source), slim, images)
+    for index, share in enumerate(explained):
+        print(f"block {index:2d}: {share:6.1%} of the variance kept")
+    torch.save(slim.state_dict(), arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiles environment/vision_msgs against the ROS 2 wheels and packs the result as a wheel.
+
+rclpy needs compiled type support for every message type, and PyPI has no vision_msgs. The generators are
+there, though, so the package is built like on any ROS 2 machine (CMake, rosidl), in a virtual environment
+of its own, and installed as a wheel. The wheel is kept: its folder is named after a hash of all that it
+was made from.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+from steps import BUILD, REQUIREMENTS, ROOT, SetupError, clean_environment, run
+
+SOURCE = ROOT / "environment" / "vision_msgs"
+LOCK = REQUIREMENTS / "build.txt"
+DISTRIBUTION = "compact_yolo_ros_vision_msgs"
+VERSION = "4.1.1"
+TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+
+
+def wheel_path() -> Path:
+    """Return where the wheel for this Python and these sources lies, or will lie."""
+    digest = hashlib.sha256(TAG.encode())
+    for path in [LOCK, Path(__file__), *sorted(SOURCE.rglob("*"))]:
+        if path.is_file():
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    name = f"{DISTRIBUTION}-{VERSION}-{TAG}-{TAG}-{platform}.whl"
+    return BUILD / f"vision_msgs-{digest.hexdigest()[:12]}" / name
+
+
+def check_compiler() -> None:
+    """Look for what the build needs of the machine.
+
+    Raises:
+        SetupError: the compiler or Python's header files are missing.
+    """
+    compiler = os.environ.get("CXX", "g++").split()[0]
+    if shutil.which(compiler) is None:
+        raise SetupError(
+            f"There is no C++ compiler ({compiler}) to build the message package vision_msgs: "
+            "install it (Debian, Ubuntu: `sudo apt install g++`) and run make again."
+        )
+    headers = Path(sysconfig.get_path("include"))
+    if not (headers / "Python.h").is_file():
+        name = f"python{sys.version_info[0]}.{sys.version_info[1]}-dev"
+        raise SetupError(
+            f"The headers of {sys.executable} are missing ({headers}/Python.h): "
+            f"install them (Debian, Ubuntu: `sudo apt install {name}`) and run make again."
+        )
+
+
+def build_wheel() -> Path:
+    """Build the wheel unless it is there already, and return its path.
+
+    Raises:
+        SetupError: a compiler is missing or a step failed.
+    """
+    wheel = wheel_path()
+    if wheel.is_file():
+        return wheel
+    check_compiler()
+    shutil.rmtree(wheel.parent, ignore_errors=True)
+    work = wheel.parent / "work"
+    work.mkdir(parents=True)
+    prefix = work / "venv"
+    python = prefix / "bin" / "python"
+    run("Creating the build environment", sys.executable, "-m", "venv", prefix)
+    run(
+        "Installing the interface generators, 240 MB for the time of the build",
+        *(python, "-m", "pip", "install", "--require-hashes", "-r", LOCK),
+    )
+    _point_at_this_machine(prefix, python)
+    _compile(work, prefix, python)
+    _pack(work / "install", wheel)
+    shutil.rmtree(work)
+    return wheel
+
+
+def _point_at_this_machine(prefix: Path, python: Path) -> None:
+    """The wheels' CMake files name include folders of the machine that built them: name ours."""
+    query = (
+        "import numpy, sysconfig; print(sysconfig.get_path('include')); print(numpy.get_include())"
+    )
+    headers, numpy_headers = subprocess.run(
+        [str(python), "-c", query],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=clean_environment(),
+    ).stdout.split("\n")[:2]
+    for file in prefix.glob("share/*/cmake/*_rosidl_generator_pyExport.cmake"):
+        text = re.sub(r'/opt/python/[^;"]*/numpy/[^;"]*', lambda _: numpy_headers, file.read_text())
+        file.write_text(re.sub(r'/opt/python/[^;"]*/include/python[^;"]*', lambda _: headers, text))
+
+
+def _compile(work: Path, prefix: Path, python: Path) -> None:
+    cmake = prefix / "bin" / "cmake"
+    environment = {
+        "AMENT_PREFIX_PATH": str(prefix),
+        "VIRTUAL_ENV": str(prefix),
+        "PATH": f"{prefix / 'bin'}{os.pathsep}{os.environ['PATH']}",
+    }
+    run(
+        "Configuring vision_msgs",
+        *(cmake, "-S", SOURCE, "-B", work / "build", "-G", "Ninja"),
+        f"-DCMAKE_MAKE_PROGRAM={prefix / 'bin' / 'ninja'}",
+        f"-DCMAKE_INSTALL_PREFIX={work / 'install'}",
+        f"-DCMAKE_PREFIX_PATH={prefix}",
+        "-DCMAKE_BUILD_TYPE=Release",
+        "-DBUILD_TESTING=OFF",
+        f"-DPython3_ROOT_DIR={prefix}",
+        f"-DPython3_EXECUTABLE={python}",
+        "-DPython3_FIND_VIRTUALENV=ONLY",
+        "-DCMAKE_INSTALL_RPATH=$ORIGIN;$ORIGIN/../../..",
+        **environment,
+    )
+    run(
+        "Compiling vision_msgs, up to a minute",
+        *(cmake, "--build", work / "build", "--target", "install"),
+        **environment,
+    )
+
+
+def _pack(install: Path, wheel: Path) -> None:
+    """Pack an install tree: the Python package as the wheel's root, libraries and share/ as its data.
+
+    Headers, C sources and CMake files are left out; nothing is compiled against this package.
+    """
+    site_packages = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages/"
+    entries: dict[str, bytes] = {}
+    for path in sorted(install.rglob("*")):
+        name = path.relative_to(install).as_posix()
+        if not path.is_file() or path.suffix in {".c", ".cmake", ".pyc"}:
+            continue
+        if name.startswith(site_packages):
+            entries[name.removeprefix(site_packages)] = path.read_bytes()
+        elif name.startswith(("lib/", "share/")):
+            entries[f"{DISTRIBUTION}-{VERSION}.data/data/{name}"] = path.read_bytes()
+    information = f"{DISTRIBUTION}-{VERSION}.dist-info"
+    entries[f"{information}/METADATA"] = (
+        f"Metadata-Version: 2.1\nName: {DISTRIBUTION.replace('_', '-')}\nVersion: {VERSION}\n"
+        "Summary: Messages of compact_yolo_ros, wire-compatible with vision_msgs 4.1.1\nLicense: Apache-2.0\n"
+    ).encode()
+    platform_tag = wheel.stem.removeprefix(f"{DISTRIBUTION}-{VERSION}-")
+    entries[f"{information}/WHEEL"] = (
+        f"Wheel-Version: 1.0\nGenerator: compact_yolo_ros\nRoot-Is-Purelib: false\nTag: {platform_tag}\n"
+    ).encode()
+    record = f"{information}/RECORD"
+    lines = [f"{name},sha256={_record_hash(data)},{len(data)}\n" for name, data in entries.items()]
+    entries[record] = "".join([*lines, f"{record},,\n"]).encode()
+
+    partial = wheel.with_suffix(".partial")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    partial.replace(wheel)
+
+
+def _record_hash(data: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()

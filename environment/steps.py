@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running the commands of the bootstrap: progress on one line, a log, one sentence on failure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / ".build"
+REQUIREMENTS = ROOT / "environment" / "requirements"
+
+_TAIL_LINES = 15
+
+
+class SetupError(Exception):
+    """Something is wrong with the machine; the message says what, and what to do."""
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """Return the environment for a child that runs in another virtual environment.
+
+    The ROS wheels start Python anew with LD_LIBRARY_PATH set and mark that in the environment. A child of
+    another virtual environment would inherit the mark and look for its libraries in the wrong place. A
+    PYTHONPATH, as a sourced ROS installation sets it, would mix two versions of ROS.
+    """
+    environment = dict(os.environ)
+    environment.pop("PYTHONPATH", None)
+    if environment.pop("_ROS_WHEELS_BOOTSTRAP_COMPLETE", None):
+        environment.pop("LD_LIBRARY_PATH", None)
+    environment.update(PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1", **extra)
+    return environment
+
+
+def run(title: str, *command: str | Path, **environment: str) -> None:
+    """Run a command; its output goes to a log, its last line to the terminal while it runs.
+
+    Raises:
+        SetupError: the command failed; the message holds the end of its output and the log's path.
+    """
+    log = BUILD / "logs" / (title.split(",")[0].replace(" ", "-").replace("'", "").lower() + ".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print(f"-- {title} ...", flush=True)
+    started = time.monotonic()
+    tail: list[str] = []
+    with (
+        log.open("w") as file,
+        subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=clean_environment(**environment),
+            cwd=ROOT,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            file.write(line)
+            tail = [*tail, line.rstrip()][-_TAIL_LINES:]
+            _show(line)
+    _show("")
+    if process.returncode:
+        end = "\n".join(tail)
+        raise SetupError(f"{end}\n\n{title}: failed. The whole output is in {log}.")
+    print(f"   done in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def _show(line: str) -> None:
+    """Overwrite the terminal's current line; nothing where the output is not a terminal."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns - 4
+        text = f"   {line.strip()[:width]}" if line else ""
+        print(f"\r\x1b[K{text}", end="", flush=True)

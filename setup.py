@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Installs the package for colcon (ament_python) and for pip alike."""
+
+from __future__ import annotations
+
+import re
+from glob import glob
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+# after setuptools, which brings distutils along where Python no longer has it
+from distutils.command.install_data import install_data  # isort: skip
+
+PACKAGE = "compact_yolo_ros"
+
+EXECUTABLES = {
+    "demo": "compact_yolo_ros.tools.demo",
+    "detector_node": "compact_yolo_ros.nodes.detector_node",
+    "video_publisher_node": "compact_yolo_ros.nodes.video_publisher_node",
+}
+
+VERSION = re.search(r"<version>(.+)</version>", Path("package.xml").read_text()).group(1)
+
+LAUNCHER = """#!/bin/sh
+exec "$(dirname "$(readlink -f "$0")")/../../bin/{name}" "$@"
+"""
+
+
+class InstallData(install_data):
+    """Installs the data files and, in a wheel, lib/<package>/<executable>, where ROS 2 looks for them.
+
+    colcon puts the console scripts there itself; pip puts them into bin/ and nowhere else.
+    """
+
+    def run(self) -> None:
+        super().run()
+        if self.distribution.get_command_obj("bdist_wheel", create=False) is None:
+            return
+        for name in EXECUTABLES:
+            path = Path(self.install_dir, "lib", PACKAGE, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(LAUNCHER.format(name=name))
+            path.chmod(0o755)
+            self.outfiles.append(str(path))
+
+
+def share(*folders: str) -> list[tuple[str, list[str]]]:
+    return [(f"share/{PACKAGE}/{folder}", sorted(glob(f"{folder}/*.*"))) for folder in folders]
+
+
+setup(
+    name=PACKAGE,
+    version=VERSION,
+    description="Compact YOLO detectors as ROS 2 nodes",
+    license="Apache-2.0",
+    maintainer="compact_yolo_ros maintainers",
+    maintainer_email="maintainers@compact-yolo-ros.invalid",
+    python_requires=">=3.10",
+    packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+        *share("launch", "config", "models"),
+    ],
+    install_requires=["numpy", "onnxruntime", "opencv-python-headless", "PyYAML"],
+    entry_points={
+        "console_scripts": [f"{name} = {module}:main" for name, module in EXECUTABLES.items()]
+    },
+    cmdclass={"install_data": InstallData},
+    zip_safe=False,
+)

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One ROS domain a test process, so that tests running side by side do not hear each other."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+_DOMAINS = range(1, 102)
+
+
+def _claim_domain() -> int:
+    """Return a domain that no other test process of this machine uses, locked until this one ends."""
+    folder = Path(tempfile.gettempdir()) / f"compact_yolo_ros_domains_{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    # in no order, so that other users of the machine and other ROS programs are rarely met
+    for domain in random.Random(os.getpid()).sample(_DOMAINS, len(_DOMAINS)):
+        handle = os.open(folder / str(domain), os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            continue
+        return domain
+    raise RuntimeError(f"all ROS domains are taken by other test processes, see {folder}")
+
+
+# before any test module imports rclpy; the children of the tests inherit it
+os.environ["ROS_DOMAIN_ID"] = str(_claim_domain())
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)

@@ -12,7 +12,7 @@ METADATA_KEY = "compact_yolo_ros.card"
 STRIDE = 32
 """Height and width of every network input are multiples of this many pixels."""
 MIN_INPUT_SIZE, MAX_INPUT_SIZE = 160, 1280
-"""Sides of a network input in pixels: below 160 a two-scale detector has fewer than 300 candidates."""
+"""Sides of a network input in pixels; below 160 a two-scale detector has under 300 candidates."""
 
 
 class ModelCardError(ValueError):

@@ -19,7 +19,7 @@ class Selection:
 
     Attributes:
         score_threshold: candidates below it are dropped, 0 to 1.
-        iou_threshold: of two boxes of one class that overlap by more, the weaker is dropped, 0 to 1.
+        iou_threshold: of two boxes of one class that overlap by more, the weaker goes, 0 to 1.
         max_detections: at most this many objects, best first, at least 1.
         labels: label numbers to keep; None keeps all.
 

@@ -94,7 +94,7 @@ class DetectorNode(LifecycleNode):
         try:
             self._detector = self._open_detector()
             self._decode = self._make_decoder()
-        except (ValueError, BackendError) as error:
+        except (ValueError, BackendError, ImportError) as error:
             self._release()
             return self._fail(str(error))
         self._failure = ""
@@ -218,11 +218,10 @@ class DetectorNode(LifecycleNode):
         return detector
 
     def _make_decoder(self) -> Callable[[Any], Picture]:
-        if self._value("image_transport") == "compressed":
-            return ImageDecoder().compressed
-        if self._value("image_decoder") == "cv_bridge":
-            return CvBridgeDecoder().image
-        return ImageDecoder().image
+        wanted = self._value("image_decoder")
+        decoder = CvBridgeDecoder() if wanted == "cv_bridge" else ImageDecoder()
+        compressed = self._value("image_transport") == "compressed"
+        return decoder.compressed if compressed else decoder.image
 
     def _age(self, header: Header) -> float | None:
         stamp = header.stamp

@@ -45,7 +45,7 @@ class ParameterSpec:
             description=self.description,
             additional_constraints=constraints,
             read_only=self.changes == "never",
-            # rclpy takes an empty list for one of bytes, so a list of texts cannot have a fixed type.
+            # rclpy takes an empty list for one of bytes, so lists of texts have no fixed type.
             dynamic_typing=isinstance(self.default, list),
         )
         if self.low is not None and self.high is not None:
@@ -60,7 +60,7 @@ class ParameterSpec:
         return descriptor
 
     def refusal(self, value: Any) -> str:
-        """Why ``value`` cannot be taken, in one sentence; empty if it can. ROS checks the ranges."""
+        """Why ``value`` cannot be taken, in one sentence; empty if it can. ROS checks ranges."""
         if self.choices and value not in self.choices:
             return f"{self.name} '{value}' is not known: give one of {', '.join(self.choices)}"
         if isinstance(self.default, list) and not (

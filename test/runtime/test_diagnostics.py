@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frame statistics and the verdict drawn from them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compact_yolo_ros.diagnostics import statistics
+from compact_yolo_ros.diagnostics.health import Level, Situation, judge
+from compact_yolo_ros.diagnostics.statistics import FrameStatistics, FrameTimes, Percentiles
+
+
+class SteppedClock:
+    """Stands in for the steady clock, so that tests decide what time it is."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SteppedClock:
+    stepped = SteppedClock()
+    monkeypatch.setattr(statistics, "monotonic", stepped)
+    return stepped
+
+
+def times(age: float) -> FrameTimes:
+    return FrameTimes(age, *[age / 10] * 6, total=age / 2)
+
+
+def run(clock: SteppedClock, seconds: float, fps: float, every: int = 1) -> FrameStatistics:
+    """A camera at ``fps`` of which every n-th image is answered, the others dropped."""
+    counted = FrameStatistics()
+    for n in range(round(seconds * fps)):
+        clock.now += 1 / fps
+        counted.image_received(replaced_another=n % every != 0)
+        if n % every == 0:
+            counted.image_answered(times(0.010))
+    return counted
+
+
+ACTIVE = Situation("active", True, "", "/image", 1, False)
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=50))
+def test_percentiles_are_numpys(values: list[float]) -> None:
+    np.testing.assert_allclose(Percentiles.of(values), np.percentile(values, (50, 95, 99)))
+
+
+def test_rates_are_those_of_the_last_seconds(clock: SteppedClock) -> None:
+    counted = run(clock, 20, 30)
+    seen = counted.snapshot()
+    assert seen.received == seen.processed == 600
+    assert seen.fps_in == pytest.approx(30, rel=0.02)
+    assert seen.fps_out == pytest.approx(30, rel=0.02)
+    assert seen.age == pytest.approx((0.010,) * 3)
+    assert set(seen.stages) == set(statistics.STAGES)
+    clock.now += 10
+    later = counted.snapshot()
+    assert (later.fps_in, later.fps_out, later.age, later.stages) == (0, 0, None, {})
+    assert later.silence == pytest.approx(10)
+    assert later.received == 600
+
+
+def test_rates_are_right_before_the_window_is_full(clock: SteppedClock) -> None:
+    assert run(clock, 1, 30).snapshot().fps_out == pytest.approx(30, rel=0.05)
+
+
+def test_memory_does_not_grow_with_time(clock: SteppedClock) -> None:
+    counted = run(clock, 600, 30)
+    for _ in range(500):
+        counted.error("kind", "sentence")
+        clock.now += 1
+    assert len(counted._arrivals) <= 5 * 30 + 2
+    assert len(counted._answers) <= 5 * 30 + 2
+    assert len(counted._failures) <= 7
+
+
+def test_only_the_first_error_of_a_kind_is_new(clock: SteppedClock) -> None:
+    counted = FrameStatistics()
+    assert [counted.error(kind, "x") for kind in "aabab"] == [True, False, True, False, False]
+    assert counted.snapshot().errors == {"a": 3, "b": 2}
+    counted.reset()
+    assert counted.error("a", "x") is True
+
+
+def test_all_is_well(clock: SteppedClock) -> None:
+    verdict = judge(run(clock, 10, 30).snapshot(), ACTIVE)
+    assert verdict.level is Level.OK
+    assert verdict.message.startswith("30.") and verdict.message.endswith("median age 10.0 ms")
+
+
+def test_falling_behind_is_a_warning(clock: SteppedClock) -> None:
+    verdict = judge(run(clock, 10, 30, every=3).snapshot(), ACTIVE)
+    assert verdict.level is Level.WARN
+    assert "falling behind: 30." in verdict.message
+
+
+def test_silence_is_stale_and_says_where_to_look(clock: SteppedClock) -> None:
+    counted = run(clock, 1, 30)
+    clock.now += 2.5
+    seen = counted.snapshot()
+    assert judge(seen, ACTIVE).level is Level.STALE
+    assert "check the camera and the DDS profile" in judge(seen, ACTIVE).message
+    alone = judge(seen, replace(ACTIVE, publishers=0))
+    assert alone.level is Level.STALE
+    assert "/image has no publisher: check image_topic" in alone.message
+
+
+def test_incompatible_qos_is_an_error_with_its_remedy(clock: SteppedClock) -> None:
+    counted = FrameStatistics()
+    clock.now += 3
+    verdict = judge(counted.snapshot(), replace(ACTIVE, incompatible_qos=True))
+    assert verdict.level is Level.ERROR
+    assert "set reliability to auto" in verdict.message
+
+
+def test_some_failures_warn_and_only_failures_are_an_error(clock: SteppedClock) -> None:
+    counted = run(clock, 1, 30)
+    counted.error("image size", "the image is cut off")
+    assert judge(counted.snapshot(), ACTIVE).level is Level.WARN
+    counted.reset()
+    counted.image_received(replaced_another=False)
+    counted.error("image size", "the image is cut off")
+    verdict = judge(counted.snapshot(), ACTIVE)
+    assert verdict == (Level.ERROR, "1 failures: the image is cut off")
+
+
+def test_images_that_are_all_too_old_point_at_the_clocks(clock: SteppedClock) -> None:
+    counted = FrameStatistics()
+    counted.image_received(replaced_another=False)
+    counted.image_stale()
+    verdict = judge(counted.snapshot(), ACTIVE)
+    assert verdict.level is Level.WARN
+    assert "older than max_age" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "text"),
+    [
+        ({"failure": "there is no model 'x'"}, Level.ERROR, "there is no model 'x'"),
+        ({"state": "inactive"}, Level.OK, "inactive"),
+        ({"enabled": False}, Level.OK, "disabled by ~/enable"),
+    ],
+)
+def test_states_without_images(clock: SteppedClock, change: dict, level: Level, text: str) -> None:
+    clock.now += 60
+    verdict = judge(FrameStatistics().snapshot(), replace(ACTIVE, **change))
+    assert verdict.level is level
+    assert text in verdict.message

@@ -213,9 +213,7 @@ def _check_file(data: bytes, format_: str) -> None:
             "compressed", "compressedDepth holds distances, no picture: subscribe to a colour image"
         )
     if data.startswith(PNG):
-        if data[12:16] != b"IHDR" or len(data) < 24 or data.rfind(b"IEND") < 0:
-            raise _truncated("PNG", data)
-        width, height = struct.unpack_from(">II", data, 16)
+        width, height = _png_size(data)
     elif data.startswith(JPEG):
         width, height = _jpeg_size(data)
     else:
@@ -225,6 +223,19 @@ def _check_file(data: bytes, format_: str) -> None:
             " set the publisher to one of these",
         )
     _check_size(width, height)
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """Width and height in the header of a PNG file whose chunks are all there (ISO 15948)."""
+    position = len(PNG)
+    # The decoder allocates the length a chunk claims, so no chunk may claim more than there is.
+    while position + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        if data[position + 4 : position + 8] == b"IEND":
+            width, height = struct.unpack_from(">II", data, 16)
+            return width, height
+        position += 12 + length
+    raise _truncated("PNG", data)
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:

@@ -11,8 +11,7 @@ import yaml
 
 from compact_yolo_ros.model_card import ModelCard
 from compact_yolo_ros.onnx_metadata import read_metadata
-
-PACKAGE = "compact_yolo_ros"
+from compact_yolo_ros.resources import resource_directory
 
 
 class ModelError(ValueError):
@@ -27,29 +26,9 @@ class ModelFile:
     card: ModelCard
 
 
-def models_directory() -> Path:
-    """Return the folder of the models that come with the package: installed, or in a source tree.
-
-    Raises:
-        ModelError: neither exists.
-    """
-    source = Path(__file__).resolve().parent.parent / "models"
-    if (source / "manifest.yaml").is_file():
-        return source
-    try:
-        from ament_index_python.packages import get_package_share_directory
-
-        return Path(get_package_share_directory(PACKAGE)) / "models"
-    except (ImportError, LookupError):
-        raise ModelError(
-            f"the models of {PACKAGE} were not found: source the workspace, or set "
-            "AMENT_PREFIX_PATH to where the package is installed"
-        ) from None
-
-
 def model_names(directory: Path | None = None) -> list[str]:
     """Names of the models that come with the package."""
-    return sorted(_manifest(directory or models_directory()))
+    return sorted(_manifest(directory or _own_directory()))
 
 
 def find_model(name_or_path: str, directory: Path | None = None) -> ModelFile:
@@ -67,12 +46,19 @@ def find_model(name_or_path: str, directory: Path | None = None) -> ModelFile:
         if not path.is_file():
             raise ModelError(f"there is no model file {path}")
     else:
-        path = _verified(name_or_path, directory or models_directory())
+        path = _verified(name_or_path, directory or _own_directory())
     try:
         return ModelFile(path, ModelCard.from_metadata(read_metadata(path), str(path)))
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
+        raise ModelError(str(error)) from None
+
+
+def _own_directory() -> Path:
+    try:
+        return resource_directory("models")
+    except FileNotFoundError as error:
         raise ModelError(str(error)) from None
 
 

@@ -64,11 +64,10 @@ def judge(snapshot: Snapshot, situation: Situation) -> Verdict:
         return Verdict(Level.OK, "disabled by ~/enable")
     if snapshot.silence >= SILENCE:
         return _silent(snapshot, situation)
-    answered = snapshot.age is not None
     if snapshot.recent_errors:
-        level = Level.WARN if answered else Level.ERROR
+        level = Level.ERROR if snapshot.age is None else Level.WARN
         return Verdict(level, f"{snapshot.recent_errors} failures: {snapshot.last_error}")
-    if not answered:
+    if snapshot.age is None:
         if snapshot.stale:
             return Verdict(Level.WARN, "every image is older than max_age: check the clocks")
         return Verdict(Level.OK, "waiting for the first answer")

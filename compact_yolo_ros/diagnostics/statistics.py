@@ -27,6 +27,7 @@ class FrameTimes(NamedTuple):
         inference: the network.
         postprocess: suppression and mapping back.
         publish: message conversion and publishing.
+        overhead: all of the above but ``age`` and ``inference``.
         total: from the subscription callback to the published answer.
     """
 
@@ -37,10 +38,11 @@ class FrameTimes(NamedTuple):
     inference: float
     postprocess: float
     publish: float
+    overhead: float
     total: float
 
 
-STAGES = ("waiting", "decode", "preprocess", "inference", "postprocess", "publish", "total")
+STAGES = FrameTimes._fields[1:]
 
 
 class Percentiles(NamedTuple):

@@ -101,6 +101,7 @@ class FrameWorker:
                 inference=self._detector.times.inference,
                 postprocess=self._detector.times.postprocess,
                 publish=published - detected,
+                overhead=total - self._detector.times.inference,
                 total=total,
             )
         )

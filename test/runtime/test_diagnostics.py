@@ -33,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SteppedClock:
 
 
 def times(age: float) -> FrameTimes:
-    return FrameTimes(age, *[age / 10] * 6, total=age / 2)
+    return FrameTimes(age, *[age / 10] * 7, total=age / 2)
 
 
 def run(clock: SteppedClock, seconds: float, fps: float, every: int = 1) -> FrameStatistics:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -73,10 +74,17 @@ def epoch_batches(
         batch_sampler=batches[first_step:],
         num_workers=workers,
         collate_fn=collate,
-        worker_init_fn=lambda _: cv2.setNumThreads(0),
+        worker_init_fn=_start_worker,
         prefetch_factor=8 if workers else None,
     )
     yield from loader
+
+
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(0)
+    # A signal to the process group is the trainer's to answer: it still needs this worker's batch.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -17,7 +17,11 @@ BOOTSTRAP = @command -v $(PYTHON) >/dev/null || { \
 	exit 1; }; $(PYTHON) environment/bootstrap.py
 
 # A sourced ROS installation would mix its packages with those of .venv.
-unexport PYTHONPATH PYTHONHOME RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
+ifdef ROS_DISTRO
+unexport PYTHONPATH LD_LIBRARY_PATH RMW_IMPLEMENTATION
+endif
+# set by the Python of another environment of ROS wheels, if make was started from there
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 export AMENT_PREFIX_PATH := $(CURDIR)/.venv
 
 help: ## This list

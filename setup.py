@@ -28,7 +28,7 @@ exec "$(dirname "$(readlink -f "$0")")/../../bin/{name}" "$@"
 
 
 class InstallData(install_data):
-    """Installs the data files and, in a wheel, lib/<package>/<executable>, where ROS 2 looks for them.
+    """Installs the data files and, in a wheel, lib/<package>/<executable>, where ROS 2 looks.
 
     colcon puts the console scripts there itself; pip puts them into bin/ and nowhere else.
     """
@@ -46,6 +46,7 @@ class InstallData(install_data):
 
 
 def share(*folders: str) -> list[tuple[str, list[str]]]:
+    """Return the files of each folder as data files of share/<package>/<folder>."""
     return [(f"share/{PACKAGE}/{folder}", sorted(glob(f"{folder}/*.*"))) for folder in folders]
 
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles environment/vision_msgs against the ROS 2 wheels and packs the result as a wheel.
 
-rclpy needs compiled type support for every message type, and PyPI has no vision_msgs. The generators are
-there, though, so the package is built like on any ROS 2 machine (CMake, rosidl), in a virtual environment
-of its own, and installed as a wheel. The wheel is kept: its folder is named after a hash of all that it
-was made from.
+rclpy needs compiled type support for every message type, and PyPI has no vision_msgs. The
+generators are there, though, so the package is built like on any ROS 2 machine (CMake, rosidl), in
+a virtual environment of its own. The wheel is kept, in a folder named after a hash of its origins.
 """
 
 from __future__ import annotations
@@ -134,7 +133,7 @@ def _compile(work: Path, prefix: Path, python: Path) -> None:
 
 
 def _pack(install: Path, wheel: Path) -> None:
-    """Pack an install tree: the Python package as the wheel's root, libraries and share/ as its data.
+    """Pack an install tree: Python modules at the wheel's root, libraries and share/ as its data.
 
     Headers, C sources and CMake files are left out; nothing is compiled against this package.
     """
@@ -151,11 +150,12 @@ def _pack(install: Path, wheel: Path) -> None:
     information = f"{DISTRIBUTION}-{VERSION}.dist-info"
     entries[f"{information}/METADATA"] = (
         f"Metadata-Version: 2.1\nName: {DISTRIBUTION.replace('_', '-')}\nVersion: {VERSION}\n"
-        "Summary: Messages of compact_yolo_ros, wire-compatible with vision_msgs 4.1.1\nLicense: Apache-2.0\n"
+        f"Summary: Messages wire-compatible with vision_msgs {VERSION}\nLicense: Apache-2.0\n"
     ).encode()
     platform_tag = wheel.stem.removeprefix(f"{DISTRIBUTION}-{VERSION}-")
     entries[f"{information}/WHEEL"] = (
-        f"Wheel-Version: 1.0\nGenerator: compact_yolo_ros\nRoot-Is-Purelib: false\nTag: {platform_tag}\n"
+        "Wheel-Version: 1.0\nGenerator: compact_yolo_ros\n"
+        f"Root-Is-Purelib: false\nTag: {platform_tag}\n"
     ).encode()
     record = f"{information}/RECORD"
     lines = [f"{name},sha256={_record_hash(data)},{len(data)}\n" for name, data in entries.items()]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The steps from a bare machine to an environment that runs the demo or the tests.
 
-Every step has a key, a hash of what it depends on, noted in `.venv/steps.json` once it is done; a step whose
-key is noted is skipped. Packages that a lock file no longer names, or that an interrupted pip left half
-installed, would go unnoticed, so in these cases the environment is made anew.
+Every step has a key, a hash of what it depends on, noted in `.venv/steps.json` once it is done; a
+step whose key is noted is skipped. Packages that a lock file no longer names, or that an
+interrupted pip left half installed, would go unnoticed, so in these cases the environment is made anew.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def test() -> None:
 
 
 def lock() -> None:
-    """Compile the `.in` files of environment/requirements/ into lock files, newest versions first."""
+    """Compile environment/requirements/*.in into lock files of the newest versions that fit."""
     BUILD.mkdir(exist_ok=True)
     tool = BUILD / "lock-venv"
     run("Creating the locking tool's environment", sys.executable, "-m", "venv", "--clear", tool)
@@ -115,7 +115,7 @@ def _runtime() -> None:
 
 
 def _virtual_environment() -> None:
-    """Create .venv, or make it anew where it does not fit (another Python, lock, place) or is broken."""
+    """Create .venv, or make it anew if it is broken or of another Python, lock file or place."""
     identity = f"{sys.version} {sys.base_prefix} {VENV}"
     done = _done()
     outdated = any(
@@ -170,8 +170,8 @@ def _install_interfaces() -> None:
 def _install_torch() -> None:
     """Install PyTorch's CPU build, ten times smaller than the CUDA build that PyPI has.
 
-    The index of the CPU builds is named only where pip's own sources have none, so that a machine which
-    cannot reach it but has the wheel does without.
+    The index of the CPU builds is named only where pip's own sources have none: a machine that
+    cannot reach it, but has the wheel, does without.
     """
     requirement = (REQUIREMENTS / "torch.txt").read_text().split()[-1]
     version = requirement.split("==")[1]

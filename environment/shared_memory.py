@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Removes the shared-memory segments that killed ROS 2 processes left behind.
 
-Fast DDS keeps one data segment a participant (32 MiB with this package's profile) in /dev/shm. A killed
-process cannot remove its own, and a container often has 64 MB of shared memory in all. The owner of a
-segment holds an exclusive lock on the file beside it for as long as it lives, which tells the abandoned ones.
+Fast DDS keeps a data segment for each participant (32 MiB with this package's profile) in /dev/shm.
+A killed process cannot remove its own, and a container often has 64 MB of shared memory in all. The
+owner of a segment locks the file beside it for as long as it lives, which tells the abandoned ones.
 """
 
 from __future__ import annotations

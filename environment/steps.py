@@ -24,9 +24,9 @@ class SetupError(Exception):
 def clean_environment(**extra: str) -> dict[str, str]:
     """Return the environment for a child that runs in another virtual environment.
 
-    The ROS wheels start Python anew with LD_LIBRARY_PATH set and mark that in the environment. A child of
-    another virtual environment would inherit the mark and look for its libraries in the wrong place. A
-    PYTHONPATH, as a sourced ROS installation sets it, would mix two versions of ROS.
+    The ROS wheels start Python anew with LD_LIBRARY_PATH set, and mark that in the environment. A
+    child of another virtual environment would inherit the mark and look for its libraries in the
+    wrong place. A PYTHONPATH, as a sourced ROS sets it, would mix two versions of ROS.
     """
     environment = dict(os.environ)
     environment.pop("PYTHONPATH", None)

@@ -14,7 +14,7 @@ _DOMAINS = range(1, 102)
 
 
 def _claim_domain() -> int:
-    """Return a domain that no other test process of this machine uses, locked until this one ends."""
+    """Return a domain that no other test process here uses, locked until this one ends."""
     folder = Path(tempfile.gettempdir()) / f"compact_yolo_ros_domains_{os.getuid()}"
     folder.mkdir(exist_ok=True)
     # in no order, so that other users of the machine and other ROS programs are rarely met

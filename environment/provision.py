@@ -3,7 +3,7 @@
 
 Every step has a key, a hash of what it depends on, noted in `.venv/steps.json` once it is done; a
 step whose key is noted is skipped. Packages that a lock file no longer names, or that an
-interrupted pip left half installed, would go unnoticed, so in these cases the environment is made anew.
+interrupted pip left half installed, would go unnoticed: then the environment is made anew.
 """
 
 from __future__ import annotations

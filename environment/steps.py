@@ -42,7 +42,8 @@ def run(title: str, *command: str | Path, **environment: str) -> None:
     Raises:
         SetupError: the command failed; the message holds the end of its output and the log's path.
     """
-    log = BUILD / "logs" / (title.split(",")[0].replace(" ", "-").replace("'", "").lower() + ".log")
+    name = title.split(",")[0]
+    log = BUILD / "logs" / f"{name.replace(' ', '-').lower()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     print(f"-- {title} ...", flush=True)
     started = time.monotonic()
@@ -68,7 +69,7 @@ def run(title: str, *command: str | Path, **environment: str) -> None:
     _show("")
     if process.returncode:
         end = "\n".join(tail)
-        raise SetupError(f"{end}\n\n{title}: failed. The whole output is in {log}.")
+        raise SetupError(f"{end}\n\n{name}: failed. The whole output is in {log}.")
     print(f"   done in {time.monotonic() - started:.0f} s", flush=True)
 
 

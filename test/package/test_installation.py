@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `pip install .` puts into an environment is complete, current and found by ROS 2's look-ups."""
+"""What `pip install .` puts into an environment is complete, current and found by ROS 2."""
 
 from __future__ import annotations
 

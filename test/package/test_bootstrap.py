@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bootstrap repeats nothing, recovers, and says in one sentence what a machine lacks."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "environment"))
+
+import bootstrap  # noqa: E402
+import build_interfaces  # noqa: E402
+import provision  # noqa: E402
+import shared_memory  # noqa: E402
+import steps  # noqa: E402
+
+
+def one_sentence(message: object) -> str:
+    text = str(message).strip()
+    assert text.count("\n") == 0, text
+    assert text.endswith((".", ").")), text
+    return text
+
+
+def test_this_machine_fits() -> None:
+    assert bootstrap.check_python() is None
+
+
+@pytest.mark.parametrize("version", [(3, 9, 2), (3, 14, 0)])
+def test_another_python_is_named_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int]
+) -> None:
+    monkeypatch.setattr(sys, "version_info", version)
+    text = one_sentence(bootstrap.check_python())
+    assert "3.10 to 3.13" in text
+    assert "make PYTHON=python3.1" in text
+
+
+def test_another_architecture_is_sent_to_colcon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    text = one_sentence(bootstrap.check_python())
+    assert "aarch64" in text
+    assert "colcon" in text
+
+
+@pytest.mark.parametrize("libc", [("", ""), ("glibc", "2.17")])
+def test_an_old_or_other_c_library_is_named(
+    monkeypatch: pytest.MonkeyPatch, libc: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(platform, "libc_ver", lambda: libc)
+    assert "glibc 2.28" in one_sentence(bootstrap.check_python())
+
+
+def test_missing_compiler_ends_the_bootstrap_before_any_download(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "environment", tmp_path / "environment")
+    result = subprocess.run(
+        [sys.executable, tmp_path / "environment" / "bootstrap.py", "demo"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert "apt install g++" in one_sentence(result.stderr)
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_missing_headers_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", sys.executable)  # any program that exists
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    with pytest.raises(steps.SetupError) as caught:
+        build_interfaces.check_compiler()
+    minor = sys.version_info[1]
+    assert f"apt install python3.{minor}-dev" in one_sentence(caught.value)
+
+
+def test_missing_venv_module_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(provision, "STEPS", tmp_path / "steps.json")
+    monkeypatch.setattr(provision.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(steps.SetupError) as caught:
+        provision._virtual_environment()
+    assert "-venv`" in one_sentence(caught.value)
+
+
+def test_a_failing_command_shows_the_end_of_its_output_and_its_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(steps, "BUILD", tmp_path)
+    with pytest.raises(steps.SetupError, match=r"(?s)line 39\n\nCounting: failed.*counting\.log"):
+        steps.run(
+            "Counting, to forty",
+            *(sys.executable, "-c", "for i in range(40): print('line', i)\nraise SystemExit(3)"),
+        )
+    assert (tmp_path / "logs" / "counting.log").read_text().startswith("line 0\n")
+
+
+def test_a_step_runs_once_for_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(provision, "STEPS", tmp_path / "steps.json")
+    runs: list[str] = []
+    for key in ("a", "a", "b", "b"):
+        provision._step("step", key, lambda key=key: runs.append(key))
+    assert runs == ["a", "b"]
+
+
+def test_an_interrupted_step_is_noted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The next run takes the environment for broken then, and makes it anew."""
+    monkeypatch.setattr(provision, "STEPS", tmp_path / "steps.json")
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        provision._step("runtime", "a", interrupted)
+    assert json.loads(provision.STEPS.read_text()) == {provision.INTERRUPTED: "runtime"}
+
+
+def test_the_interfaces_are_built_anew_for_other_messages(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    copy = tmp_path / "vision_msgs"
+    shutil.copytree(build_interfaces.SOURCE, copy)
+    before = build_interfaces.wheel_path()
+    monkeypatch.setattr(build_interfaces, "SOURCE", copy)
+    assert build_interfaces.wheel_path() == before
+    (copy / "msg" / "Point2D.msg").write_text("float32 x\nfloat32 y\n")
+    assert build_interfaces.wheel_path() != before
+
+
+def test_only_segments_without_an_owner_are_removed(tmp_path: Path) -> None:
+    alive, dead = (f"fastdds_{digit * 16}" for digit in "ab")
+    others = ["fastdds_port7411", "fastdds_port7411_el", "fastdds_notes_el"]
+    for name in (alive, f"{alive}_el", dead, f"{dead}_el", *others):
+        (tmp_path / name).touch()
+    with (tmp_path / f"{alive}_el").open() as owner:
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        assert shared_memory.remove_abandoned_segments(tmp_path) == 1
+    assert sorted(os.listdir(tmp_path)) == sorted([alive, f"{alive}_el", *others])
+
+
+@pytest.mark.parametrize("name", ["runtime", "sample", "test", "build"])
+def test_locks_hold_exact_versions_with_hashes_from_no_particular_place(name: str) -> None:
+    text = (ROOT / "environment" / "requirements" / f"{name}.txt").read_text()
+    requirements = text.replace("\\\n", " ").splitlines()
+    pinned = [line for line in requirements if line and not line.lstrip().startswith("#")]
+    assert pinned
+    for line in pinned:
+        assert "==" in line and "--hash=sha256:" in line, line
+        assert "file:" not in line and "://" not in line, line
+
+
+def test_the_demo_needs_no_torch() -> None:
+    for name in ("runtime", "sample"):
+        assert "torch" not in (ROOT / "environment" / "requirements" / f"{name}.txt").read_text()

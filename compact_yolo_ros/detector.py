@@ -109,10 +109,16 @@ class Detector:
         boxes, scores, labels = self.backend.run()
         answered = perf_counter()
         found = select(boxes[0], scores[0], labels[0], self.selection)
-        result = Detections(placement.to_source(found.boxes), found.scores, found.labels)
+        result = _in_image(placement.to_source(found.boxes), found)
         self.times = StageTimes(ready - started, answered - ready, perf_counter() - answered)
         return result
 
     def close(self) -> None:
         """Release the network."""
         self.backend.close()
+
+
+def _in_image(boxes: NDArray[np.float32], found: Detections) -> Detections:
+    """``found`` with its boxes clipped to the image; those that lay wholly in the padding go."""
+    visible = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    return Detections(boxes[visible], found.scores[visible], found.labels[visible])

@@ -191,7 +191,7 @@ def test_thresholds_and_classes_change_while_it_runs(client: Client, start: Star
     assert ids() == ["0", "1"]
     assert set_parameter(client, "score_threshold", 0.8).successful
     assert ids() == ["0"]
-    assert set_parameter(client, "score_threshold", 0.1).successful
+    assert set_parameter(client, "score_threshold", 0.5).successful
     assert set_parameter(client, "classes", ["green"]).successful
     assert ids() == ["1"]
     assert set_parameter(client, "classes", [""]).successful
@@ -252,7 +252,7 @@ def test_the_lifecycle_loads_subscribes_and_releases(client: Client, start: Star
         return client.call(GetState, "/detector/get_state").current_state.id
 
     assert state() == State.PRIMARY_STATE_UNCONFIGURED
-    assert set_parameter(client, "input_size", 224).successful
+    assert set_parameter(client, "input_size", 416).successful
     assert change_state(client, Transition.TRANSITION_CONFIGURE)
     assert state() == State.PRIMARY_STATE_INACTIVE
     assert client.node.count_subscribers("/image") == 0

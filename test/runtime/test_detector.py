@@ -113,6 +113,14 @@ def test_selection_can_change_between_images(toy: str) -> None:
     assert len(detector.detect(image, "rgb")) == 1
 
 
+def test_what_lies_wholly_in_the_padding_is_no_detection(toy: str) -> None:
+    detector = Detector.open(toy, threads=1, selection=Selection(score_threshold=0.4))
+    assert detector.backend.card.resize == "letterbox"
+    # The padding's grey is above the threshold, so the network itself does report cells there.
+    assert len(detector.detect(picture(100, 320))) == 0
+    assert (detector.backend.run()[1][0] >= 0.4).sum() > 0
+
+
 def test_stage_times_are_measured(detector: Detector) -> None:
     detector.detect(picture(480, 640))
     assert all(seconds > 0 for seconds in detector.times)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running one node as a process that always ends cleanly, and soon.
+
+Only the standard library is imported here before the signals are taken, so that a process can be
+told to stop while ROS is still being loaded.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+GRACE = 1.5
+"""Seconds between a signal and the end of the process, however busy it is."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
+    """Make a node, spin it until SIGINT, SIGTERM or ROS's shutdown, and return the exit code.
+
+    For the main thread of a process, once. A node that raises ``SystemExit`` in a callback ends
+    the process with that code. If the node has a ``close`` method, it is called before the node is
+    destroyed: there it joins its threads. A ``ValueError`` of the factory, or a parameter that ROS
+    refuses, is the user's to mend: its sentence is logged and the code is 1.
+
+    Args:
+        factory: makes the node, in ROS's default context. It may import what it needs: meanwhile
+            signals are heeded already.
+        args: command line, with the program's name first; None takes the process's own.
+    """
+    stop = StopRequest()
+    import rclpy
+    from rclpy.exceptions import ParameterException
+    from rclpy.signals import SignalHandlerOptions
+
+    if stop.done():
+        return 0
+    try:
+        # rclpy's own handlers shut the context down under the feet of whatever is running.
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # it has no common type for a bad command line or parameter file
+        return _refuse(error, "ROS cannot start: ")
+    try:
+        if stop.done():
+            return 0
+        node = factory()
+        try:
+            _spin(node, stop)
+        finally:
+            if hasattr(node, "close"):
+                node.close()
+            node.destroy_node()
+    except (ValueError, ParameterException) as error:
+        return _refuse(error)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        rclpy.try_shutdown(uninstall_handlers=False)
+    return 0
+
+
+class StopRequest:
+    """SIGINT and SIGTERM as an event, seen at once even while the main thread is in a long call.
+
+    No exception is raised where a signal happens to arrive. Python writes the signal's number to a
+    pipe; a thread reads it, and ends the process itself if it still runs ``GRACE`` seconds later.
+    """
+
+    def __init__(self) -> None:
+        """Take over both signals for the rest of the process."""
+        self.future: Future[None] = Future()
+        self._lock = threading.Lock()
+        self._pipe, write_end = os.pipe()
+        os.set_blocking(write_end, False)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        for number in SIGNALS:
+            signal.signal(number, _leave_to_the_pipe)
+        # At its very end the interpreter restores the default, which kills with another exit code.
+        atexit.register(_ignore_signals)
+        threading.Thread(target=self._watch, name="signals", daemon=True).start()
+
+    def done(self) -> bool:
+        """Whether to stop."""
+        return self.future.done()
+
+    def set(self) -> None:
+        """Stop; when this returns, all that wait for the future have been told."""
+        with self._lock:
+            if not self.future.done():
+                self.future.set_result(None)
+
+    def _watch(self) -> None:
+        while os.read(self._pipe, 1)[0] not in SIGNALS:
+            pass
+        deadline = time.monotonic() + GRACE
+        self.set()
+        time.sleep(max(0.0, deadline - time.monotonic()))
+        os._exit(0)
+
+
+def _spin(node: Node, stop: StopRequest) -> None:
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        executor.spin_until_future_complete(stop.future)  # type: ignore[arg-type]
+    except ExternalShutdownException:
+        pass
+    finally:
+        stop.set()  # so that no signal wakes the executor when it is gone
+        executor.shutdown()
+
+
+def _refuse(error: Exception, prefix: str = "") -> int:
+    from rclpy.logging import get_logger
+
+    logger = get_logger("compact_yolo_ros")
+    logger.fatal(prefix + (str(error).splitlines() or [type(error).__name__])[0])
+    logger.debug("".join(traceback.format_exception(error)))
+    return 1
+
+
+def _leave_to_the_pipe(number: int, frame: object) -> None:
+    """Do nothing: that a handler is set makes Python write to the pipe."""
+
+
+def _ignore_signals() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

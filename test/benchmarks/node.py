@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measure the detector node as a process, fed by a camera process, with the shared-memory profile.
+
+    python test/benchmarks/node.py latency --size 640x480
+    python test/benchmarks/node.py overload
+    python test/benchmarks/node.py start
+    python test/benchmarks/node.py soak --seconds 600
+
+Every figure comes from the node's own /diagnostics or from /proc, and is printed as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "test" / "nodes"), str(ROOT / "test")]
+os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
+os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_shm.xml"))
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from harness import Client, running, values_of  # noqa: E402
+from vision_msgs.msg import Detection2DArray  # noqa: E402
+
+DETECTOR = "compact_yolo_ros.nodes.detector_node"
+CAMERA = "compact_yolo_ros.nodes.video_publisher_node"
+SLOW_DETECTOR = "slow_detector_node"
+WARM_UP = 6.0
+"""Seconds before figures count: a little more than the window of /diagnostics."""
+
+
+def latency(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Overhead of the node, and age at publish without the network's time."""
+    states = _run(DETECTOR, options, folder)
+    ages = [float(s["age_ms p50"]) - float(s["inference_ms p50"]) for s in states]
+    overheads = [float(s["overhead_ms p50"]) for s in states]
+    return {
+        "overhead_ms_p50": round(float(np.median(overheads)), 3),
+        "age_minus_inference_ms_p50": round(float(np.median(ages)), 3),
+        "last": _short(states[-1]),
+    }
+
+
+def overload(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Age over time when the network takes 100 ms and the camera sends 30 images a second."""
+    states = _run(SLOW_DETECTOR, options, folder)
+    ages = [float(state["age_ms p50"]) for state in states]
+    half = len(ages) // 2
+    return {
+        "age_ms_p50": round(float(np.median(ages)), 2),
+        "age_ms_p50_first_half": round(float(np.median(ages[:half])), 2),
+        "age_ms_p50_second_half": round(float(np.median(ages[half:])), 2),
+        "last": _short(states[-1]),
+    }
+
+
+def start(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Seconds from process start to the first detections, several times, and resident memory."""
+    client, seconds, resident = Client(), [], []
+    answers = client.collect(Detection2DArray, "/detector/detections")
+    with running(CAMERA, folder / "camera.log", _camera(options, folder)):
+        for n in range(5):
+            answers.clear()
+            began = time.monotonic()
+            with running(DETECTOR, folder / f"{n}.log", _detector(options)) as node:
+                client.wait_for(lambda: answers)
+                seconds.append(round(time.monotonic() - began, 2))
+                client.spin(3)
+                resident.append(_resident(node.process.pid))
+    client.close()
+    return {"seconds_to_first_answer": seconds, "resident_mb": resident}
+
+
+def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Growth of resident memory over a long run."""
+    client, samples = Client(), []
+    with (
+        running(CAMERA, folder / "camera.log", _camera(options, folder)),
+        running(DETECTOR, folder / "detector.log", _detector(options)) as node,
+    ):
+        states = client.collect(DiagnosticArray, "/diagnostics")
+        client.spin(20)
+        began = time.monotonic()
+        while time.monotonic() - began < options.seconds:
+            client.spin(5)
+            samples.append(_resident(node.process.pid))
+            print(f"{time.monotonic() - began:6.0f} s  {samples[-1]:.1f} MB", file=sys.stderr)
+        last = values_of(states[-1])
+    client.close()
+    return {
+        "resident_mb_first_last": (samples[0], samples[-1]),
+        "growth_percent": round(100 * (samples[-1] / samples[0] - 1), 2),
+        "last": _short(last),
+    }
+
+
+def _run(module: str, options: argparse.Namespace, folder: Path) -> list[dict[str, str]]:
+    """Run camera and detector; the diagnostics after the warm-up."""
+    client = Client()
+    states = client.collect(DiagnosticArray, "/diagnostics")
+    with (
+        running(CAMERA, folder / "camera.log", _camera(options, folder)),
+        running(module, folder / "detector.log", _detector(options)),
+    ):
+        client.wait_for(lambda: states and "age_ms p50" in values_of(states[-1]))
+        client.spin(WARM_UP)
+        states.clear()
+        client.spin(options.seconds)
+    client.close()
+    return [values_of(state) for state in states]
+
+
+def _camera(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Parameters of a camera that sends real pictures of the wanted size."""
+    width, height = map(int, options.size.split("x"))
+    if not options.source:
+        from skimage import data
+
+        picture = cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR)
+        (folder / "frames").mkdir(exist_ok=True)
+        cv2.imwrite(str(folder / "frames" / "0.png"), cv2.resize(picture, (width, height)))
+    return {
+        "source": f"'{options.source or folder / 'frames'}'",
+        "rate": 30.0,
+        "loop": True,
+        "width": width,
+        "height": height,
+        "reliability": options.reliability,
+    }
+
+
+def _detector(options: argparse.Namespace) -> dict[str, Any]:
+    return {"model": options.model, "autostart": True, "cpu_threads": options.threads}
+
+
+def _resident(pid: int) -> float:
+    """Resident memory in MB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
+
+
+def _short(state: dict[str, str]) -> dict[str, str]:
+    names = ("model", "input_size", "threads", "fps_in", "fps_out", "images_dropped", "errors")
+    times = ("age", "waiting", "decode", "preprocess", "inference", "postprocess", "publish")
+    percentiles = {
+        f"{name}_ms p50/p95/p99": "/".join(state[f"{name}_ms p{p}"] for p in (50, 95, 99))
+        for name in times
+    }
+    return {name: state[name] for name in names} | percentiles
+
+
+def main() -> None:
+    """Run one measurement."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("latency", "overload", "start", "soak"))
+    parser.add_argument("--size", default="640x480", help="of the images, width x height")
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--model", default="yolo_ret_m075")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--reliability", default="best_effort")
+    parser.add_argument("--source", default="", help="video or folder [one real picture]")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(globals()[options.what](options, Path(folder)), indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -26,8 +26,12 @@ class Predictor(nn.Module):
         maps = self.detector(images.permute(0, 3, 1, 2).float() * (1 / 255))
         grid = self.detector.grid
         rows = flatten(maps, grid.per_cell)
-        best, labels = rows[..., 5:].max(-1)
-        scores, chosen = (rows[..., 4].sigmoid() * best.sigmoid()).topk(CANDIDATES, 1)
+        if grid.softmax:
+            best, labels = rows[..., 5:].softmax(-1).max(-1)
+        else:
+            best, labels = rows[..., 5:].max(-1)
+            best = best.sigmoid()
+        scores, chosen = (rows[..., 4].sigmoid() * best).topk(CANDIDATES, 1)
         rows = rows.gather(1, chosen[..., None].expand(-1, -1, rows.shape[2]))
         # Only the winners are decoded; index_select of a (R, k) table needs no batched gather.
         corners, strides, sizes = (table[chosen] for table in cells(maps, grid))

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,6 +52,7 @@ class Trainer:
         self.steps_per_epoch = steps_per_epoch(len(samples), recipe.batch_size)
         self.total_steps = self.steps_per_epoch * recipe.epochs
         self.step = 0
+        self.commit = source_commit()
 
     @property
     def epoch(self) -> int:
@@ -97,6 +99,7 @@ class Trainer:
             "detector": self.detector,
             "classes": list(self.classes),
             "recipe": self.recipe.to_dict(),
+            "commit": self.commit,
             "step": self.step,
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict(),
@@ -104,15 +107,30 @@ class Trainer:
             "random": torch.get_rng_state(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on where a saved state was. Its recipe must be the same, else ValueError."""
-        if Recipe.from_dict(state["recipe"]) != self.recipe or state["detector"] != self.detector:
-            raise ValueError("the checkpoint was made with another recipe or detector: give a new --out")
+    def restore(self, state: dict[str, Any], replan: bool = False) -> None:
+        """Go on where a saved state was.
+
+        With ``replan`` the recipe may differ from the saved one (fewer epochs, say); the step count
+        stays. Raises ValueError for another recipe without it, another detector or other classes.
+        """
+        if (state["detector"], tuple(state["classes"])) != (self.detector, self.classes):
+            raise ValueError("the checkpoint is of another detector or other classes: give a new --out")
+        if Recipe.from_dict(state["recipe"]) != self.recipe and not replan:
+            raise ValueError("the checkpoint was made with another recipe: give --replan or a new --out")
         self.model.load_state_dict(state["model"])
         self.average.model.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
         self.step = state["step"]
+
+
+def source_commit() -> str:
+    """Return the commit of the source tree, or an empty string where there is none."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
@@ -200,6 +218,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and log")
     parser.add_argument("--detector", default="yolo_ret_m075", choices=sorted(DETECTORS))
     parser.add_argument("--backbone", type=Path, help="start of the backbone (training.weights.narrow)")
+    parser.add_argument("--replan", action="store_true", help="go on although the recipe has changed")
     parser.add_argument("--evaluate-every", type=int, default=5, help="epochs between evaluations")
     parser.add_argument("--size", type=int, default=320, help="side of the evaluated input in pixels")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -214,7 +233,7 @@ def main() -> None:
     )
     checkpoint = arguments.out / "last.pt"
     if checkpoint.exists():
-        trainer.restore(load_checkpoint(checkpoint))
+        trainer.restore(load_checkpoint(checkpoint), arguments.replan)
     elif arguments.backbone:
         trainer.load_backbone(torch.load(arguments.backbone, weights_only=True))
     run(trainer, held_out, arguments.out, arguments.evaluate_every, arguments.size, arguments.workers)

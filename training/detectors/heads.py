@@ -20,10 +20,20 @@ MAX_LOG_SIZE = 8.0
 
 @dataclass(frozen=True)
 class AnchorGrid:
-    """Anchors ((width, height) input pixels) of each level, and the stride of each level in pixels."""
+    """What turns raw maps into boxes.
+
+    Attributes:
+        anchors: (width, height) in input pixels, of each level.
+        strides: pixels, of each level.
+        xy_scales: width of the range of a centre in cells, around its cell, of each level (YOLOv4's
+            "scale_x_y"); empty: 1 on every level.
+        softmax: class probabilities exclude each other (YOLOv2) instead of being independent.
+    """
 
     anchors: tuple[tuple[tuple[float, float], ...], ...] = YOLOV3_ANCHORS
     strides: tuple[int, ...] = (8, 16, 32)
+    xy_scales: tuple[float, ...] = ()
+    softmax: bool = False
 
     @property
     def per_cell(self) -> int:
@@ -38,18 +48,24 @@ def flatten(maps: list[Tensor], per_cell: int) -> Tensor:
 
 
 def cells(maps: list[Tensor], grid: AnchorGrid) -> tuple[Tensor, Tensor, Tensor]:
-    """Return cell corners (R, 2) in pixels, strides (R, 1) and anchor sizes (R, 2) of all rows."""
+    """Return where the range of a row's centre begins (R, 2), how wide it is (R, 1), anchors (R, 2).
+
+    All in input pixels. The range is the row's cell, unless ``grid.xy_scales`` widens it.
+    """
     corners, strides, sizes = [], [], []
-    for level, stride, anchors in zip(maps, grid.strides, grid.anchors, strict=True):
+    scales = grid.xy_scales or (1.0,) * len(grid.strides)
+    levels = zip(maps, grid.strides, grid.anchors, scales, strict=True)
+    for level, stride, anchors, scale in levels:
         height, width = level.shape[2], level.shape[3]
         y = torch.arange(height, device=level.device, dtype=torch.float32)
         x = torch.arange(width, device=level.device, dtype=torch.float32)
         xy = torch.stack((x.expand(height, width), y[:, None].expand(height, width)), -1)
         shape = (height, width, len(anchors), 2)
-        corners.append((xy[:, :, None] * stride).expand(shape).reshape(-1, 2))
+        begin = (xy - (scale - 1) / 2) * stride
+        corners.append(begin[:, :, None].expand(shape).reshape(-1, 2))
         anchor = torch.tensor(anchors, dtype=torch.float32, device=level.device)
         sizes.append(anchor.expand(shape).reshape(-1, 2))
-        strides.append(torch.full_like(sizes[-1][:, :1], stride))
+        strides.append(torch.full_like(sizes[-1][:, :1], stride * scale))
     return torch.cat(corners), torch.cat(strides), torch.cat(sizes)
 
 

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.detectors.heads import AnchorGrid, cells, decode_boxes, flatten
+from training.losses.assignment import assign
+from training.losses.overlap import generalized_iou, iou, size_iou
+from training.losses.yolo_loss import yolo_loss
+
+GRID = AnchorGrid()
+SIZE = (96, 160)
+SHAPES = [(SIZE[0] // s, SIZE[1] // s) for s in GRID.strides]
+CLASSES = 2
+
+
+def blank(images: int = 1) -> list[torch.Tensor]:
+    return [torch.zeros(images, 3 * (5 + CLASSES), h, w) for h, w in SHAPES]
+
+
+def logit(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+@st.composite
+def objects(draw):
+    """Rows (T, 6) of objects whose centres lie inside the picture."""
+    rows = []
+    for _ in range(draw(st.integers(0, 6))):
+        x = draw(st.floats(0, SIZE[1], width=32))
+        y = draw(st.floats(0, SIZE[0], width=32))
+        w, h = draw(st.floats(2, 300, width=32)), draw(st.floats(2, 300, width=32))
+        rows.append((draw(st.integers(0, 1)), 0, x - w / 2, y - h / 2, x + w / 2, y + h / 2))
+    return torch.tensor(rows).reshape(-1, 6)
+
+
+def assign_slowly(targets: torch.Tensor, also_above: float | None) -> set[tuple[int, int]]:
+    """The definition, one object, level, cell and anchor after the other."""
+    pairs = set()
+    for number, (_, _, x1, y1, x2, y2) in enumerate(targets.tolist()):
+        w, h = np.float32(x2) - np.float32(x1), np.float32(y2) - np.float32(y1)
+        fits = {}
+        for level, anchors in enumerate(GRID.anchors):
+            for index, (anchor_w, anchor_h) in enumerate(anchors):
+                inside = min(w, anchor_w) * min(h, anchor_h)
+                fits[level, index] = inside / (w * h + anchor_w * anchor_h - inside)
+        best = max(fits.values())
+        for (level, index), fit in fits.items():
+            if fit < best - 1e-6 and not (also_above is not None and fit >= also_above):
+                continue
+            stride, (height, width) = GRID.strides[level], SHAPES[level]
+            column = min(int((x1 + x2) / 2 / stride), width - 1)
+            line = min(int((y1 + y2) / 2 / stride), height - 1)
+            first = sum(3 * a * b for a, b in SHAPES[:level])
+            pairs.add((number, first + 3 * (line * width + column) + index))
+    return pairs
+
+
+@given(objects(), st.sampled_from([None, 0.3, 0.6]))
+def test_assignment_is_the_slow_definition(targets, also_above):
+    pairs = assign(targets, GRID, SHAPES, also_above)
+    assert set(zip(*(p.tolist() for p in pairs), strict=True)) == assign_slowly(targets, also_above)
+
+
+def test_an_object_goes_to_the_cell_and_anchor_that_decode_to_it():
+    # 62 x 45 is an anchor of stride 16; its centre lies in the cell (x 2, y 3)
+    target = torch.tensor([[0.0, 1, 40 - 31, 56 - 22.5, 40 + 31, 56 + 22.5]])
+    _, row = assign(target, GRID, SHAPES, None)
+    maps = blank()
+    boxes = decode_boxes(flatten(maps, 3), *cells(maps, GRID))
+    torch.testing.assert_close(boxes[0, row], target[:, 2:])
+
+
+@pytest.mark.parametrize(
+    "other, expected_iou, expected_giou",
+    [
+        ((0, 0, 2, 2), 1, 1),
+        ((1, 0, 3, 2), 1 / 3, 1 / 3),
+        ((3, 0, 5, 2), 0, -2 / 10),
+        ((1, 1, 3, 3), 1 / 7, 1 / 7 - 2 / 9),
+    ],
+)
+def test_overlaps_worked_out_by_hand(other, expected_iou, expected_giou):
+    a, b = torch.tensor([0.0, 0, 2, 2]), torch.tensor(other, dtype=torch.float32)
+    assert iou(a, b).item() == pytest.approx(expected_iou)
+    assert generalized_iou(a, b).item() == pytest.approx(expected_giou)
+
+
+def test_size_overlap_ignores_the_place():
+    assert size_iou(torch.tensor([2.0, 4]), torch.tensor([4.0, 2])).item() == pytest.approx(1 / 3)
+
+
+def test_an_empty_picture_costs_its_objectness_only():
+    loss = yolo_loss(blank(2), torch.zeros(0, 6), GRID)
+    rows = sum(3 * h * w for h, w in SHAPES)
+    assert loss.objectness.item() == pytest.approx(rows * math.log(2), rel=1e-5)
+    assert loss.box.item() == loss.classes.item() == 0
+
+
+def test_loss_worked_out_by_hand():
+    # zeros decode to the anchor itself, so an object on an anchor has GIoU 1 and two unsure classes
+    target = torch.tensor([[0.0, 1, 40 - 31, 56 - 22.5, 40 + 31, 56 + 22.5]])
+    maps = blank()
+    for m in maps:
+        m[:, 4::7] = logit(0.01)
+    maps[1][0, 7 + 4, 3, 2] = logit(0.25)
+    loss = yolo_loss(maps, target, GRID)
+    assert loss.box.item() == pytest.approx(0, abs=1e-5)
+    assert loss.classes.item() == pytest.approx(2 * math.log(2))
+    rows = sum(3 * h * w for h, w in SHAPES)
+    boxes = decode_boxes(flatten(maps, 3), *cells(maps, GRID))[0]
+    ignored = int((iou(boxes, target[:, 2:]) >= 0.5).sum()) - 1
+    assert ignored > 0
+    expected = -math.log(0.25) - (rows - 1 - ignored) * math.log(0.99)
+    assert loss.objectness.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_loss_is_a_mean_over_images():
+    target = torch.tensor([[0.0, 1, 10, 10, 60, 50]])
+    both = torch.cat((target, target + torch.tensor([1.0, 0, 0, 0, 0, 0])))
+    torch.manual_seed(0)
+    maps = [torch.randn_like(m) for m in blank()]
+    once = yolo_loss(maps, target, GRID)
+    twice = yolo_loss([m.repeat(2, 1, 1, 1) for m in maps], both, GRID)
+    torch.testing.assert_close(torch.stack(once), torch.stack(twice))
+
+
+def test_gradients_point_towards_the_object():
+    target = torch.tensor([[0.0, 1, 44 - 40, 52 - 30, 44 + 40, 52 + 30]])
+    maps = [m.requires_grad_() for m in blank()]
+    yolo_loss(maps, target, GRID).total.backward()
+    _, row = assign(target, GRID, SHAPES, None)
+    x, y, w, h, objectness, first, second = flatten([m.grad for m in maps], 3)[0, row[0]].tolist()
+    assert x < 0 and y > 0, "the object lies right of and above the middle of its cell"
+    assert w < 0 and h < 0, "it is wider and higher than its anchor"
+    assert objectness < 0 and second < 0 < first
+
+
+def test_a_row_for_two_objects_is_trained_for_both():
+    pair = torch.tensor([[0.0, 0, 10, 10, 70, 54], [0.0, 1, 11, 10, 71, 54]])
+    maps = [m.requires_grad_() for m in blank()]
+    loss = yolo_loss(maps, pair, GRID)
+    assert loss.classes.item() == pytest.approx(4 * math.log(2), rel=1e-5)

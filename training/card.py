@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model card of a trained detector: what was measured, and the words a person wrote."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from compact_yolo_ros.model_card import ModelCard
+from training.complexity import macs, parameters
+
+SIZES = (224, 320, 416)
+DEFAULT_SIZE = 320
+WORDS = {"data", "licence", "recipe", "ap_data", "notes"}
+
+
+def card_of(
+    name: str,
+    detector: nn.Module,
+    checkpoint: Mapping[str, Any],
+    words: Mapping[str, str],
+    ap: Mapping[str, Mapping[str, float]],
+) -> ModelCard:
+    """Build the card of ``detector`` as loaded from ``checkpoint``; ``words`` fill the fields of WORDS."""
+    return ModelCard(
+        name=name,
+        detector=checkpoint["detector"],
+        classes=tuple(checkpoint["classes"]),
+        default_size=DEFAULT_SIZE,
+        anchors=detector.grid.anchors,
+        strides=detector.grid.strides,
+        parameters=parameters(detector),
+        gmacs={str(size): round(macs(detector, size, size) / 1e9, 3) for size in SIZES},
+        commit=checkpoint.get("commit", ""),
+        weights_sha256=weights_digest(checkpoint["average"]),
+        ap=ap,
+        **words,
+    )
+
+
+def read_words(path: Path) -> dict[str, str]:
+    """Read the written part of a card (YAML); ValueError names a field that is not one of WORDS."""
+    words = yaml.safe_load(path.read_text())
+    if not isinstance(words, dict) or not set(words) <= WORDS:
+        raise ValueError(f"{path} may hold {', '.join(sorted(WORDS))}, and nothing else")
+    return {key: " ".join(str(text).split()) for key, text in words.items()}
+
+
+def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 over names and values of a state dict, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def to_markdown(card: ModelCard, file_size: int) -> str:
+    """Return the card as a page for people; ``file_size`` in bytes."""
+    sizes = sorted(card.gmacs, key=int)
+    lines = [
+        f"# {card.name}",
+        "",
+        "*Written by `python -m training.export`; the same facts are in the ONNX file's metadata.*",
+        "",
+        f"- Classes: {', '.join(card.classes)}",
+        f"- Detector: `{card.detector}`, {card.parameters:,} parameters, {card.precision}, {file_size / 1e6:.2f} MB",
+        f"- Input: RGB, {card.resize}, multiples of 32; {card.default_size} x {card.default_size} by default",
+        f"- Anchors (width x height in input pixels): {_anchors(card)}",
+        f"- Commit that trained it: {card.commit}",
+        f"- SHA-256 of the trained weights: {card.weights_sha256}",
+        "",
+        f"| input | GMAC |{''.join(f' {key} |' for key in _metrics(card))}",
+        f"|---|---|{'---|' * len(_metrics(card))}",
+        *(
+            f"| {size} | {card.gmacs[size]:.3f} |"
+            + "".join(f" {card.ap[size][key]:.3f} |" for key in card.ap.get(size, {}))
+            for size in sizes
+        ),
+    ]
+    for title in ("ap_data", "data", "licence", "recipe", "notes"):
+        if text := getattr(card, title):
+            heading = {"ap_data": "Measured on"}.get(title, title.capitalize())
+            lines += ["", f"## {heading}", "", text]
+    return "\n".join(lines) + "\n"
+
+
+def _metrics(card: ModelCard) -> list[str]:
+    return list(next(iter(card.ap.values()), {}))
+
+
+def _anchors(card: ModelCard) -> str:
+    levels = zip(card.strides, card.anchors, strict=True)
+    return "; ".join(
+        f"stride {stride}: {', '.join(f'{w:g}x{h:g}' for w, h in anchors)}" for stride, anchors in levels
+    )

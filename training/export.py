@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write a trained detector as one ONNX file that holds all but letterbox and suppression.
+
+    python -m training.export --weights runs/street/last.pt --out models/yolo_ret_m075.onnx \
+        --words training/cards/yolo_ret_m075.yaml --data street/data.yaml
+
+Beside it go the model card in readable form (.md) and the entry in manifest.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import onnx
+import onnxslim
+import torch
+import yaml
+from torch import Tensor, nn
+
+from compact_yolo_ros.model_card import METADATA_KEY, ModelCard
+from training.card import SIZES, card_of, read_words, to_markdown
+from training.checkpoint import load_detector
+from training.data.yolo_txt import read_split
+from training.detectors.blocks import ConvNormAct
+from training.detectors.heads import flatten
+from training.evaluate import average_precision, predict
+from training.predictor import CANDIDATES, Predictor
+
+# The newest that TensorRT 8.6 reads.
+OPSET = 17
+SAMPLE = (1, 224, 320, 3)
+
+
+class BareNetwork(nn.Module):
+    """Images (N, 3, H, W) float32 in 0..1 to rows (N, R, 5 + C): the network without its deployment."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> Tensor:
+        return flatten(self.detector(images), self.detector.grid.per_cell)
+
+
+def fused(model: nn.Module) -> nn.Module:
+    """Return a copy whose batch norms are part of their convolutions."""
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ConvNormAct):
+            kernel, bias = module.folded()
+            old = module.conv
+            conv = nn.Conv2d(
+                old.in_channels, old.out_channels, old.kernel_size, old.stride, old.padding, groups=old.groups
+            )
+            conv.weight.data, conv.bias.data = kernel, bias
+            model.set_submodule(name, nn.Sequential(conv, module.act))
+    return model.requires_grad_(False)
+
+
+def export(detector: nn.Module, path: Path, card: ModelCard) -> None:
+    """Write ``detector`` (float input 0..1) as the deployed graph with its card.
+
+    Input ``images`` uint8 (N, H, W, 3) RGB; outputs ``boxes``, ``scores``, ``labels`` of ``Predictor``.
+    """
+    axes = {"images": {0: "batch", 1: "height", 2: "width"}}
+    axes |= {name: {0: "batch"} for name in ("boxes", "scores", "labels")}
+    images = torch.zeros(SAMPLE, dtype=torch.uint8)
+    model = _trace(Predictor(fused(detector)), images, axes)
+    for output in model.graph.output:
+        output.type.tensor_type.shape.dim[1].dim_value = CANDIDATES
+    onnx.checker.check_model(model, full_check=True)
+    onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
+    _write(model, path)
+
+
+def export_bare(detector: nn.Module, path: Path) -> None:
+    """Write the network alone (``BareNetwork``), the yardstick for what the deployed graph adds."""
+    axes = {"images": {0: "batch", 2: "height", 3: "width"}, "rows": {0: "batch", 1: "rows"}}
+    images = torch.zeros(SAMPLE).permute(0, 3, 1, 2).contiguous()
+    _write(_trace(BareNetwork(fused(detector)), images, axes), path)
+
+
+def _trace(module: nn.Module, images: Tensor, axes: dict[str, dict[int, str]]) -> onnx.ModelProto:
+    names = list(axes)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # The tracing exporter is the one that needs no further package; it warns of its successor,
+        # and of shapes read as numbers, which it nevertheless records as graph operations.
+        warnings.simplefilter("ignore")
+        path = Path(folder) / "traced.onnx"
+        torch.onnx.export(
+            module.eval(), (images,), path, dynamo=False, opset_version=OPSET,
+            input_names=names[:1], output_names=names[1:], dynamic_axes=axes,
+        )
+        model = onnx.load(path)
+    return onnxslim.slim(model)
+
+
+def _write(model: onnx.ModelProto, path: Path) -> None:
+    _replace(path, model.SerializeToString())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def enter_in_manifest(path: Path) -> None:
+    """Enter an ONNX file under its stem in the manifest.yaml beside it, with its SHA-256."""
+    manifest = path.with_name("manifest.yaml")
+    entries = yaml.safe_load(manifest.read_text()) if manifest.exists() else {}
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    entries = (entries or {}) | {path.stem: {"file": path.name, "sha256": digest}}
+    _replace(manifest, yaml.safe_dump(entries).encode())
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Export a checkpoint to ONNX.")
+    parser.add_argument("--weights", type=Path, required=True, help="checkpoint of training.train")
+    parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
+    parser.add_argument("--bare", action="store_true", help="the network alone: float input, raw rows")
+    parser.add_argument("--words", type=Path, help="YAML: data, licence, recipe, notes of the card")
+    parser.add_argument("--data", type=Path, help="data.yaml: measure AP on its val split for the card")
+    arguments = parser.parse_args()
+    detector, checkpoint = load_detector(arguments.weights)
+    if arguments.bare:
+        export_bare(detector, arguments.out)
+        return
+
+    words = read_words(arguments.words) if arguments.words else {}
+    ap = {}
+    if arguments.data:
+        samples = read_split(arguments.data, "val")
+        for size in SIZES:
+            scores = average_precision(samples, predict(detector, samples, size), checkpoint["classes"])
+            ap[str(size)] = {key: round(value, 3) for key, value in scores.items()}
+    card = card_of(arguments.out.stem, detector, checkpoint, words, ap)
+    export(detector, arguments.out, card)
+    text = to_markdown(card, arguments.out.stat().st_size)
+    _replace(arguments.out.with_suffix(".md"), text.encode())
+    enter_in_manifest(arguments.out)
+
+
+if __name__ == "__main__":
+    main()

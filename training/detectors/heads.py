@@ -14,7 +14,7 @@ YOLOV3_ANCHORS = (
     ((30, 61), (62, 45), (59, 119)),
     ((116, 90), (156, 198), (373, 326)),
 )
-# exp() of a larger value would be a box of 2980 anchor widths: a cap that only keeps float32 finite.
+# exp() of it makes a box of 2980 anchor widths: a cap that only keeps float32 finite.
 MAX_LOG_SIZE = 8.0
 
 
@@ -48,7 +48,7 @@ def flatten(maps: list[Tensor], per_cell: int) -> Tensor:
 
 
 def cells(maps: list[Tensor], grid: AnchorGrid) -> tuple[Tensor, Tensor, Tensor]:
-    """Return where the range of a row's centre begins (R, 2), how wide it is (R, 1), anchors (R, 2).
+    """Return the begin (R, 2) and width (R, 1) of the range of every row's centre, and anchors (R, 2).
 
     All in input pixels. The range is the row's cell, unless ``grid.xy_scales`` widens it.
     """
@@ -70,7 +70,7 @@ def cells(maps: list[Tensor], grid: AnchorGrid) -> tuple[Tensor, Tensor, Tensor]
 
 
 def decode_boxes(rows: Tensor, corners: Tensor, strides: Tensor, sizes: Tensor) -> Tensor:
-    """Decode rows (..., R, >= 4) to boxes (..., R, 4), xyxy in input pixels (YOLOv3, section 2.1)."""
+    """Decode rows (..., R, >= 4) to boxes (..., R, 4), xyxy, input pixels (YOLOv3, section 2.1)."""
     centre = rows[..., 0:2].sigmoid() * strides + corners
     half = rows[..., 2:4].clamp(max=MAX_LOG_SIZE).exp() * (sizes * 0.5)
     return torch.cat((centre - half, centre + half), -1)

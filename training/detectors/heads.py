@@ -48,7 +48,7 @@ def flatten(maps: list[Tensor], per_cell: int) -> Tensor:
 
 
 def cells(maps: list[Tensor], grid: AnchorGrid) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the begin (R, 2) and width (R, 1) of the range of every row's centre, and anchors (R, 2).
+    """Return begin (R, 2) and width (R, 1) of the range of every row's centre, and anchors (R, 2).
 
     All in input pixels. The range is the row's cell, unless ``grid.xy_scales`` widens it.
     """

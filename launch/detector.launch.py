@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts the detector: ``ros2 launch compact_yolo_ros detector.launch.py image_topic:=...``.
+
+What counts: an argument, else ``params_file``, else the node's own default. So an argument that was
+not given must not reach the node, and only a function can leave it out.
+"""
+
+from __future__ import annotations
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from rclpy.validate_topic_name import validate_topic_name
+
+from compact_yolo_ros.nodes.launch_arguments import (
+    LAUNCH_ARGUMENTS,
+    dds_environment,
+    existing_file,
+    given_parameters,
+    typed,
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments and start the node."""
+    declared = [
+        DeclareLaunchArgument(
+            argument.name,
+            default_value=argument.default,
+            description=argument.description,
+            choices=argument.choices or None,
+        )
+        for argument in LAUNCH_ARGUMENTS
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=_detector)])
+
+
+def _detector(context: LaunchContext) -> list[Node]:
+    texts = {name: context.launch_configurations[name] for name, *_ in LAUNCH_ARGUMENTS}
+    validate_topic_name(texts["image_topic"])
+    return [
+        Node(
+            package="compact_yolo_ros",
+            executable="detector_node",
+            name="detector",
+            namespace=texts["namespace"],
+            # This parameter stands before params_file, which may say otherwise.
+            ros_arguments=["-p", "autostart:=true", "--log-level", texts["log_level"]],
+            parameters=_parameters(texts),
+            remappings=[("image", texts["image_topic"])],
+            additional_env=dds_environment(texts["dds_profile"]),
+            respawn=typed("respawn", texts["respawn"], bool),
+            respawn_delay=2.0,
+            output="screen",
+        )
+    ]
+
+
+def _parameters(texts: dict[str, str]) -> list[str | dict[str, ParameterValue]]:
+    """Sources of parameters; of two that name the same one, the later counts."""
+    sources: list[str | dict[str, ParameterValue]] = []
+    if texts["params_file"]:
+        sources.append(existing_file("params_file", texts["params_file"]))
+    if given := given_parameters(texts):
+        # With their types, because launch guesses one for a bare text: model 1 is no number.
+        sources.append({k: ParameterValue(v, value_type=type(v)) for k, v in given.items()})
+    return sources

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The launch file with the real ``launch``, starting the real node."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from ament_index_python.packages import get_packages_with_prefixes
+from diagnostic_msgs.msg import DiagnosticArray
+from harness import PATIENCE, ROOT, Client, values_of
+from rcl_interfaces.srv import GetParameters
+from toy_model import write_toy_model
+
+pytest.importorskip("launch_ros", reason="launch comes with ROS 2, not as a Python wheel")
+if "compact_yolo_ros" not in get_packages_with_prefixes():
+    pytest.skip("compact_yolo_ros is not installed", allow_module_level=True)
+
+# What `ros2 launch` does, without its command line.
+LAUNCH = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+source = PythonLaunchDescriptionSource(sys.argv[1])
+arguments = [tuple(argument.split(":=", 1)) for argument in sys.argv[2:]]
+service = LaunchService(noninteractive=True)
+service.include_launch_description(
+    LaunchDescription([IncludeLaunchDescription(source, launch_arguments=arguments)])
+)
+sys.exit(service.run())
+"""
+
+
+def begin(log: Path, arguments: dict[str, Any], **environment: str) -> subprocess.Popen[bytes]:
+    """Start the launch file; everything it and the node print goes to ``log``."""
+    texts = [f"{name}:={value}" for name, value in arguments.items()]
+    variables = {k: v for k, v in os.environ.items() if "_DEFAULT_PROFILES_FILE" not in k}
+    variables |= {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), **environment}
+    with log.open("w") as output:
+        return subprocess.Popen(
+            [sys.executable, "-c", LAUNCH, str(ROOT / "launch/detector.launch.py"), *texts],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=variables,
+        )
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    opened = Client()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_toy_model(tmp_path_factory.mktemp("models") / "toy.onnx"))
+
+
+Start = Callable[..., SimpleNamespace]
+
+
+@pytest.fixture
+def start(tmp_path: Path, client: Client) -> Iterator[Start]:
+    """Launch, and return what is seen of the node; in the end everything must stop cleanly."""
+    log = tmp_path / "launch.log"
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def launch(environment: dict[str, str] | None = None, **arguments: Any) -> SimpleNamespace:
+        diagnostics = client.collect(DiagnosticArray, "/diagnostics")
+        processes.append(begin(log, arguments, **(environment or {})))
+        try:
+            client.wait_for(lambda: diagnostics)
+        except AssertionError:
+            raise AssertionError(log.read_text()) from None
+        name = diagnostics[0].status[0].name.split(":")[0]
+
+        def parameter(parameter_name: str) -> Any:
+            service = f"{name}/get_parameters"
+            (value,) = client.call(GetParameters, service, names=[parameter_name]).values
+            fields = ("", "bool", "integer", "double", "string")
+            return getattr(value, f"{fields[value.type]}_value")
+
+        return SimpleNamespace(name=name, parameter=parameter, diagnostics=diagnostics)
+
+    yield launch
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0, log.read_text()
+        assert "finished cleanly" in log.read_text()
+
+
+def node_pid() -> int:
+    """The process of this test's node: the only one in its ROS domain."""
+    domain = f"ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}\0".encode()
+    (pid,) = (
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if b"detector_node\0" in _read(folder / "cmdline") and domain in _read(folder / "environ")
+    )
+    return pid
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes() + b"\0"
+    except OSError:
+        return b""
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return dict(variable.split("=", 1) for variable in variables if "=" in variable)
+
+
+def write_parameters(path: Path, pattern: str = "/**", **parameters: Any) -> Path:
+    path.write_text(yaml.safe_dump({pattern: {"ros__parameters": parameters}}))
+    return path
+
+
+def test_arguments_reach_the_node(client: Client, start: Start, toy: str) -> None:
+    node = start(
+        model=toy,
+        backend="onnxruntime",
+        precision="fp32",
+        input_size=352,
+        image_topic="camera/image_raw",
+        image_transport="compressed",
+        namespace="robot",
+        use_sim_time="True",
+        log_level="warn",
+    )
+    assert node.name == "/robot/detector"
+    values = client.wait_for(
+        lambda: "image_topic" in (v := values_of(node.diagnostics[-1])) and v, PATIENCE
+    )
+    assert values["state"] == "active"  # autostart is true
+    assert values["input_size"] == "352x352"
+    assert values["image_topic"] == "/robot/camera/image_raw/compressed"
+    for name, value in {"model": toy, "backend": "onnxruntime", "precision": "fp32"}.items():
+        assert node.parameter(name) == value
+    assert node.parameter("use_sim_time") is True
+    profiles = environment_of(node_pid())
+    for variable in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
+        assert Path(profiles[variable]).name == "fastdds_shm.xml"
+        assert Path(profiles[variable]).is_file()
+
+
+@pytest.mark.parametrize("pattern", ["/**", "detector", "/**/detector"])
+def test_what_is_not_given_is_as_in_the_file(
+    start: Start, tmp_path: Path, toy: str, pattern: str
+) -> None:
+    file = write_parameters(
+        tmp_path / "own.yaml",
+        pattern,
+        model=toy,
+        input_size=416,
+        autostart=False,
+        score_threshold=0.7,
+        image_transport="compressed",
+        use_sim_time=True,
+    )
+    node = start(params_file=file, input_size=320)
+    assert node.parameter("input_size") == 320  # given, so it counts
+    assert node.parameter("model") == toy
+    assert node.parameter("image_transport") == "compressed"
+    assert node.parameter("score_threshold") == 0.7
+    assert node.parameter("use_sim_time") is True
+    assert node.parameter("autostart") is False
+    assert values_of(node.diagnostics[-1])["state"] == "unconfigured"
+
+
+def test_it_starts_by_itself_with_a_file_that_does_not_say_so(
+    start: Start, tmp_path: Path, toy: str
+) -> None:
+    file = write_parameters(tmp_path / "own.yaml", model=toy)
+    assert start(params_file=file).parameter("autostart") is True
+
+
+def test_the_environment_of_the_machine_is_respected(start: Start, toy: str) -> None:
+    own = str(ROOT / "config" / "fastdds_shm.xml")
+    start({"FASTRTPS_DEFAULT_PROFILES_FILE": own}, model=toy)
+    assert "FASTDDS_DEFAULT_PROFILES_FILE" not in environment_of(node_pid())
+
+
+def test_dds_can_be_left_alone(start: Start, toy: str) -> None:
+    start(model=toy, dds_profile="none")
+    assert not [name for name in environment_of(node_pid()) if "PROFILES_FILE" in name]
+
+
+def test_a_killed_node_comes_back(client: Client, start: Start, toy: str) -> None:
+    node = start(model=toy, respawn="true")
+    first = node_pid()
+    os.kill(first, signal.SIGKILL)
+    node.diagnostics.clear()
+    client.wait_for(lambda: node.diagnostics)
+    assert node_pid() != first
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "sentence"),
+    [
+        ("backend", "abacus", "give one of auto, onnxruntime"),
+        ("image_transport", "pigeon", "give one of raw, compressed"),
+        ("input_size", "big", "input_size must be a whole number, not 'big'"),
+        ("input_size", "300", "give a multiple of 32 from 160 to 1280"),
+        ("autostart", "perhaps", "autostart must be true or false, not 'perhaps'"),
+        ("respawn", "[", "respawn must be true or false, not '['"),
+        ("log_level", "loud", "Valid options are"),
+        ("image_topic", "my camera", "Invalid topic name"),
+        ("namespace", "my robot", "Invalid namespace"),
+        ("params_file", "/nowhere.yaml", "params_file: there is no file /nowhere.yaml"),
+        ("dds_profile", "nowhere.xml", "dds_profile: there is no file /"),
+    ],
+)
+def test_a_wrong_argument_is_refused_with_a_sentence(
+    tmp_path: Path, argument: str, value: str, sentence: str
+) -> None:
+    log = tmp_path / "launch.log"
+    assert begin(log, {argument: value}).wait(PATIENCE) == 1
+    assert sentence in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert "process started" not in log.read_text()

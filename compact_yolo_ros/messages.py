@@ -29,40 +29,51 @@ def class_ids(card: ModelCard, form: str) -> tuple[str, ...]:
     return card.classes if form == "name" else tuple(map(str, range(len(card.classes))))
 
 
-def to_detection_array(
-    header: Header, detections: Detections, ids: Sequence[str]
-) -> Detection2DArray:
-    """Convert one image's detections.
+class DetectionArrayWriter:
+    """Writes detections into messages that are used again for the next image.
 
-    Args:
-        header: the image's own header; the array and every detection carry it.
-        detections: boxes in pixels of that image.
-        ids: ``class_id`` of each label, from ``class_ids``.
+    A Detection2D is a tree of eight Python objects; making it anew costs more than filling it.
     """
-    message = Detection2DArray(header=header)
-    message.detections = [
-        _to_detection(header, box, score, ids[label])
-        for box, score, label in zip(
+
+    def __init__(self) -> None:
+        """Start without messages: there will be as many as the fullest image needs."""
+        self._array = Detection2DArray()
+        self._pool: list[Detection2D] = []
+
+    def write(self, header: Header, detections: Detections, ids: Sequence[str]) -> Detection2DArray:
+        """Convert one image's detections.
+
+        Args:
+            header: the image's own header; the array and every detection carry it.
+            detections: boxes in pixels of that image.
+            ids: ``class_id`` of each label, from ``class_ids``.
+
+        Returns:
+            A message that is valid until the next call.
+        """
+        count = len(detections)
+        while len(self._pool) < count:
+            self._pool.append(Detection2D(results=[ObjectHypothesisWithPose()]))
+        used = self._pool[:count]
+        for message, (x1, y1, x2, y2), score, label in zip(
+            used,
             detections.boxes.tolist(),
             detections.scores.tolist(),
             detections.labels.tolist(),
             strict=True,
-        )
-    ]
-    return message
-
-
-def _to_detection(header: Header, box: list[float], score: float, class_id: str) -> Detection2D:
-    x1, y1, x2, y2 = box
-    result = ObjectHypothesisWithPose()
-    result.hypothesis.class_id = class_id
-    result.hypothesis.score = score
-    detection = Detection2D(header=header, results=[result])
-    detection.bbox.center.position.x = (x1 + x2) / 2
-    detection.bbox.center.position.y = (y1 + y2) / 2
-    detection.bbox.size_x = x2 - x1
-    detection.bbox.size_y = y2 - y1
-    return detection
+        ):
+            message.header = header
+            hypothesis = message.results[0].hypothesis
+            hypothesis.class_id = ids[label]
+            hypothesis.score = score
+            box = message.bbox
+            box.center.position.x = (x1 + x2) / 2
+            box.center.position.y = (y1 + y2) / 2
+            box.size_x = x2 - x1
+            box.size_y = y2 - y1
+        self._array.header = header
+        self._array.detections = used
+        return self._array
 
 
 def to_label_info(header: Header, card: ModelCard, threshold: float) -> LabelInfo:

@@ -27,9 +27,9 @@ from compact_yolo_ros.diagnostics.report import to_diagnostic_array
 from compact_yolo_ros.diagnostics.statistics import FrameStatistics
 from compact_yolo_ros.images import ImageDecoder, Picture
 from compact_yolo_ros.messages import (
+    DetectionArrayWriter,
     class_ids,
     to_debug_image,
-    to_detection_array,
     to_label_info,
     to_vision_info,
 )
@@ -63,6 +63,7 @@ class DetectorNode(LifecycleNode):
         self._enabled = True
         self._failure = ""
         self._statistics = FrameStatistics()
+        self._writer = DetectionArrayWriter()
         self.add_on_set_parameters_callback(self._on_set_parameters)
         declare(self, DETECTOR_PARAMETERS)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -230,7 +231,7 @@ class DetectorNode(LifecycleNode):
     def _publish(self, header: Header, detections: Detections, picture: Picture) -> None:
         """Publish one answer; runs in the worker's thread."""
         assert self._detector is not None
-        self._answers.publish(to_detection_array(header, detections, self._ids))
+        self._answers.publish(self._writer.write(header, detections, self._ids))
         if self._value("debug_image") and self._pictures.get_subscription_count() > 0:
             classes = self._detector.card.classes
             self._pictures.publish(to_debug_image(header, picture, detections, classes))

@@ -141,7 +141,12 @@ def _camera(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def _detector(options: argparse.Namespace) -> dict[str, Any]:
-    return {"model": options.model, "autostart": True, "cpu_threads": options.threads}
+    return {
+        "model": options.model,
+        "autostart": True,
+        "cpu_threads": options.threads,
+        "score_threshold": options.score,
+    }
 
 
 def _resident(pid: int) -> float:
@@ -168,6 +173,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--model", default="yolo_ret_m075")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--score", type=float, default=0.3, help="score threshold")
     parser.add_argument("--reliability", default="best_effort")
     parser.add_argument("--source", default="", help="video or folder [one real picture]")
     options = parser.parse_args()

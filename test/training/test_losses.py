@@ -132,15 +132,22 @@ def test_the_loss_is_a_mean_over_images():
     torch.testing.assert_close(torch.stack(once), torch.stack(twice))
 
 
-def test_gradients_point_towards_the_object():
-    target = torch.tensor([[0.0, 1, 44 - 40, 52 - 30, 44 + 40, 52 + 30]])
+@pytest.mark.parametrize(
+    "right, down, wider, higher",
+    [(3, -3, 1, 1), (-3, 3, 1, 1), (0, 0, 1.2, 1.2), (0, 0, 0.8, 0.8)],
+)
+def test_gradients_point_towards_the_object(right, down, wider, higher):
+    """The object is moved and scaled against what an untrained row (an anchor in mid-cell) says."""
+    x, y, w, h = 40 + right, 56 + down, 31 * wider, 22.5 * higher
+    target = torch.tensor([[0.0, 1, x - w, y - h, x + w, y + h]])
     maps = [m.requires_grad_() for m in blank()]
     yolo_loss(maps, target, GRID).total.backward()
     _, row = assign(target, GRID, SHAPES, None)
-    x, y, w, h, objectness, first, second = flatten([m.grad for m in maps], 3)[0, row[0]].tolist()
-    assert x < 0 and y > 0, "the object lies right of and above the middle of its cell"
-    assert w < 0 and h < 0, "it is wider and higher than its anchor"
-    assert objectness < 0 and second < 0 < first
+    gradient = flatten([m.grad for m in maps], 3)[0, row[0]]
+    descent = torch.sign(-gradient).tolist()
+    wanted = torch.sign(torch.tensor([right, down, wider - 1, higher - 1])).tolist()
+    assert [d for d, w in zip(descent[:4], wanted, strict=True) if w] == [w for w in wanted if w]
+    assert descent[4:] == [1, -1, 1], "an object, of the second class"
 
 
 def test_a_row_for_two_objects_is_trained_for_both():

@@ -30,6 +30,8 @@ def activation(name: str) -> nn.Module:
 class ConvNormAct(nn.Module):
     """Convolution without bias, "same" padding, batch normalisation, activation.
 
+    ``uneven`` pads a strided convolution as TensorFlow does, where the odd pixel goes right and below.
+
     While its norm is in evaluation mode, the normalisation is multiplied into the kernel: the map is
     read and written once instead of twice, and gradients still reach kernel, scale and shift.
     A strided depthwise convolution stays in float32 under autocast: its bfloat16 gradient on CPUs is
@@ -45,9 +47,13 @@ class ConvNormAct(nn.Module):
         groups: int = 1,
         act: str = "relu6",
         eps: float = 1e-5,
+        uneven: bool = False,
     ) -> None:
         super().__init__()
-        padding = (kernel - 1) // 2
+        before, after = (kernel - 2) // 2, (kernel - 1) // 2
+        uneven = uneven and stride == 2
+        self.pad = nn.ZeroPad2d((before, after, before, after)) if uneven else nn.Identity()
+        padding = 0 if uneven else (kernel - 1) // 2
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(outputs, eps=eps)
         self.act = activation(act)
@@ -61,7 +67,7 @@ class ConvNormAct(nn.Module):
         return self._forward(x)
 
     def _forward(self, x: Tensor) -> Tensor:
-        conv = self.conv
+        conv, x = self.conv, self.pad(x)
         if self.norm.training:
             return self.act(self.norm(conv(x)))
         kernel, bias = self.folded()
@@ -74,33 +80,72 @@ class ConvNormAct(nn.Module):
         return self.conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
 
 
-class InvertedResidual(nn.Module):
-    """MobileNetV2 bottleneck: 1x1 expansion (absent where ``expand`` is 1), depthwise 3x3, linear 1x1."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, expand: int) -> None:
-        super().__init__()
-        hidden = inputs * expand
-        self.expand = ConvNormAct(inputs, hidden) if expand != 1 else nn.Identity()
-        self.depthwise = ConvNormAct(hidden, hidden, 3, stride, groups=hidden)
-        self.project = ConvNormAct(hidden, outputs, act="linear")
-        self.residual = stride == 1 and inputs == outputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.project(self.depthwise(self.expand(x)))
-        return x + y if self.residual else y
-
-
 class SqueezeExcite(nn.Module):
-    """Channel attention: mean over the map, biased 1x1 to ``hidden``, swish, biased 1x1, sigmoid."""
+    """Channel attention: mean over the map, biased 1x1 to ``hidden``, activation, biased 1x1, sigmoid."""
 
-    def __init__(self, channels: int, hidden: int) -> None:
+    def __init__(self, channels: int, hidden: int, act: str = "swish") -> None:
         super().__init__()
         self.reduce = nn.Conv2d(channels, hidden, 1)
+        self.act = activation(act)
         self.expand = nn.Conv2d(hidden, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean((2, 3), keepdim=True)
-        return x * torch.sigmoid(self.expand(functional.silu(self.reduce(mean))))
+        mean = functional.adaptive_avg_pool2d(x, 1)
+        return x * torch.sigmoid(self.expand(self.act(self.reduce(mean))))
+
+
+class InvertedResidual(nn.Module):
+    """Inverted bottleneck (MobileNetV2): 1x1 to ``hidden``, depthwise, linear 1x1 to ``outputs``.
+
+    The input is added where stride is 1 and the widths agree. Options: no expansion (``expand``), channel
+    attention of ``squeeze`` hidden channels after the depthwise convolution, dropout before the sum.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        outputs: int,
+        kernel: int = 3,
+        stride: int = 1,
+        *,
+        expand: bool = True,
+        squeeze: int = 0,
+        residual: bool = True,
+        dropout: float = 0.0,
+        act: str = "relu6",
+        eps: float = 1e-5,
+        uneven: bool = False,
+    ) -> None:
+        super().__init__()
+        self.expand = ConvNormAct(inputs, hidden, act=act, eps=eps) if expand else nn.Identity()
+        self.depthwise = ConvNormAct(hidden, hidden, kernel, stride, hidden, act, eps, uneven)
+        self.attend = SqueezeExcite(hidden, squeeze, act) if squeeze else nn.Identity()
+        self.project = ConvNormAct(hidden, outputs, act="linear", eps=eps)
+        self.residual = residual and stride == 1 and inputs == outputs
+        self.drop = nn.Dropout(dropout) if self.residual and dropout else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.project(self.attend(self.depthwise(self.expand(x))))
+        return x + self.drop(y) if self.residual else y
+
+
+class DepthwiseSeparable(nn.Sequential):
+    """Depthwise convolution and 1x1, both normalised; ``last`` is the activation of the 1x1."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, act: str, last: str) -> None:
+        super().__init__(
+            ConvNormAct(inputs, inputs, kernel, groups=inputs, act=act),
+            ConvNormAct(inputs, outputs, act=last),
+        )
+
+
+class SpatialPyramidPooling(nn.Module):
+    """Concatenate maxima over squares of 9, 5 and 3 pixels and the map itself (darknet's order)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pools = [functional.max_pool2d(x, size, 1, size // 2) for size in (9, 5, 3)]
+        return torch.cat((*pools, x), 1)
 
 
 def upsample2(x: Tensor) -> Tensor:
@@ -111,3 +156,11 @@ def upsample2(x: Tensor) -> Tensor:
 def downsample2(x: Tensor) -> Tensor:
     """Halve height and width, maximum of each 2x2 square."""
     return functional.max_pool2d(x, 2)
+
+
+def steady_pool2(x: Tensor) -> Tensor:
+    """Maximum of each 2x2 square at stride 1, the map's size kept; right and below the edge is nothing.
+
+    A window of 2 with a pixel of padding all around is one row and column too large: the first go.
+    """
+    return functional.max_pool2d(x, 2, 1, 1)[..., 1:, 1:]

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # The nine anchors of YOLOv3 and YOLO-ReT, width and height in input pixels at any input size.
 YOLOV3_ANCHORS = (
@@ -14,6 +15,8 @@ YOLOV3_ANCHORS = (
     ((30, 61), (62, 45), (59, 119)),
     ((116, 90), (156, 198), (373, 326)),
 )
+# Objectness that a fresh detector starts with, as a logit: nearly every anchor is background.
+RARE_OBJECT_LOGIT = -math.log(1 / 0.003 - 1)
 # exp() of it makes a box of 2980 anchor widths: a cap that only keeps float32 finite.
 MAX_LOG_SIZE = 8.0
 
@@ -39,6 +42,14 @@ class AnchorGrid:
     def per_cell(self) -> int:
         """Anchors in every cell (the same number on every level)."""
         return len(self.anchors[0])
+
+
+def output_layer(inputs: int, grid: AnchorGrid, num_classes: int) -> nn.Conv2d:
+    """Return the last convolution of a level: biased 1x1 to A*(5+C) channels, objectness low at first."""
+    layer = nn.Conv2d(inputs, grid.per_cell * (5 + num_classes), 1)
+    nn.init.zeros_(layer.bias)
+    nn.init.constant_(layer.bias.data[4 :: 5 + num_classes], RARE_OBJECT_LOGIT)
+    return layer
 
 
 def flatten(maps: list[Tensor], per_cell: int) -> Tensor:

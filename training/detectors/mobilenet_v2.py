@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MobileNetV2 as a truncated feature extractor (Sandler et al., 2018, table 2; truncation of YOLO-ReT)."""
+"""MobileNetV2 as a feature extractor (Sandler et al., 2018, table 2; truncation of YOLO-ReT)."""
 
 from __future__ import annotations
 
@@ -7,29 +7,39 @@ from torch import Tensor, nn
 
 from training.detectors.blocks import ConvNormAct, InvertedResidual, make_divisible
 
-# Expansion, channels at width 1, repeats, stride of the first; the 320-channel stage is cut away.
+# Expansion, channels at width 1, repeats, stride of the first: what truncation leaves ...
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2))
+# ... and what it cuts away, with the 1x1 convolution after it.
+LAST_STAGE = (6, 320, 1, 1)
+LAST_CHANNELS = 1280
 # The last block of strides 4, 8, 16 and 32.
 TAPS = (2, 5, 12, 15)
 
 
 class MobileNetV2(nn.Module):
-    """Blocks 0 to 15 of MobileNetV2; ``channels`` holds the width of its four outputs."""
+    """Blocks 0 to 15 of MobileNetV2, or all of it; ``channels`` holds the width of its four outputs.
 
-    def __init__(self, width: float) -> None:
+    The complete network's stride-32 output is that of the final 1x1 convolution.
+    """
+
+    def __init__(self, width: float, complete: bool = False) -> None:
         super().__init__()
         inputs = make_divisible(32 * width)
         self.stem = ConvNormAct(3, inputs, 3, 2)
         blocks, widths = [], []
-        for expand, channels, repeats, first_stride in STAGES:
+        for expand, channels, repeats, first_stride in (*STAGES, LAST_STAGE) if complete else STAGES:
             outputs = make_divisible(channels * width)
             for repeat in range(repeats):
                 stride = first_stride if repeat == 0 else 1
-                blocks.append(InvertedResidual(inputs, outputs, stride, expand))
+                blocks.append(
+                    InvertedResidual(inputs, inputs * expand, outputs, stride=stride, expand=expand != 1)
+                )
                 widths.append(outputs)
                 inputs = outputs
         self.blocks = nn.ModuleList(blocks)
-        self.channels = tuple(widths[tap] for tap in TAPS)
+        last = make_divisible(LAST_CHANNELS * max(1.0, width))
+        self.last = ConvNormAct(inputs, last) if complete else nn.Identity()
+        self.channels = (*(widths[tap] for tap in TAPS[:3]), last if complete else inputs)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map images (N, 3, H, W), RGB in 0..1, to maps of strides 4, 8, 16 and 32."""
@@ -37,6 +47,6 @@ class MobileNetV2(nn.Module):
         taps = []
         for index, block in enumerate(self.blocks):
             x = block(x)
-            if index in TAPS:
+            if index in TAPS[:3]:
                 taps.append(x)
-        return taps
+        return [*taps, self.last(x)]

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Darknet's cfg files: ``[section]`` headers, each followed by ``key=value`` lines."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# No number of a compact detector is larger; products of four of them fit into 64 bits.
+MOST = 2**14
+ALIASES = {"network": "net", "conv": "convolutional", "max": "maxpool"}
+
+
+class DarknetError(ValueError):
+    """A darknet file cannot be used; the message is one sentence that says which part and why."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One ``[kind]`` with its options, as text; ``line`` is where it begins, counted from 1."""
+
+    kind: str
+    line: int
+    options: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"[{self.kind}] at line {self.line}"
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """Return an option; without ``default`` it must be there, else DarknetError."""
+        value = self.options.get(key, default)
+        if value is None:
+            raise DarknetError(f"{self} does not say '{key}'")
+        return value
+
+    def whole(self, key: str, default: int | None = None, least: int = 0) -> int:
+        """Return an option that is a whole number from ``least`` to MOST."""
+        value = self._parsed(key, default, int, "a whole number")
+        if not least <= value <= MOST:
+            raise DarknetError(f"{self} has {key}={value}: it must be from {least} to {MOST}")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """Return an option that is a number."""
+        return self._parsed(key, default, _finite, "a number")
+
+    def wholes(self, key: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        """Return an option that is a list of whole numbers with commas between them."""
+        return self._parsed(key, default, _list_of(int), "a list of whole numbers")
+
+    def numbers(self, key: str) -> tuple[float, ...]:
+        """Return an option that is a list of numbers with commas between them."""
+        return self._parsed(key, None, _list_of(_finite), "a list of numbers")
+
+    def _parsed(self, key: str, default: T | None, parse: Callable[[str], T], what: str) -> T:
+        if key not in self.options and default is not None:
+            return default
+        text = self.text(key)
+        try:
+            return parse(text)
+        except ValueError:
+            raise DarknetError(f"{self} has {key}={text}, which is not {what}") from None
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+def _list_of(kind: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
+    return lambda text: tuple(kind(item) for item in text.split(","))
+
+
+def parse_cfg(text: str) -> list[Section]:
+    """Parse the text of a cfg file to its sections, in order.
+
+    As in darknet, blanks are removed everywhere, and ``#`` or ``;`` begin a comment. A key that
+    comes twice with different values is refused, since programs disagree about which of them holds.
+
+    Raises DarknetError naming the line.
+    """
+    sections: list[Section] = []
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = "".join(re.split("[#;]", raw)[0].split())
+        if not line:
+            continue
+        if line.startswith("["):
+            if not re.fullmatch(r"\[[^\[\]=]+\]", line):
+                raise DarknetError(f"line {number}, '{line}', is not a [section]")
+            kind = line[1:-1]
+            sections.append(Section(ALIASES.get(kind, kind), number))
+            continue
+        key, equals, value = line.partition("=")
+        if not (key and equals and value):
+            raise DarknetError(f"line {number}, '{line}', is neither [section] nor key=value")
+        if not sections:
+            raise DarknetError(f"line {number}, '{line}', comes before the first [section]")
+        options = sections[-1].options
+        if options.setdefault(key, value) != value:
+            raise DarknetError(f"line {number} gives {sections[-1]} another '{key}' than before")
+    return sections

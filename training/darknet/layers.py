@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Darknet's layers as PyTorch modules for inference. All maps are (N, C, H, W) tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.darknet.weights import ConvolutionShape, ConvolutionWeights
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "linear": nn.Identity,
+    "leaky": partial(nn.LeakyReLU, 0.1),
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "mish": nn.Mish,
+    "swish": nn.SiLU,
+    "logistic": nn.Sigmoid,
+}
+
+
+class Convolution(nn.Sequential):
+    """Convolution with the batch normalisation folded into it, and activation."""
+
+    def __init__(self, conv: nn.Conv2d, activation: nn.Module, normalised: bool, line: int) -> None:
+        super().__init__(conv, activation)
+        self.stored = ConvolutionShape(tuple(conv.weight.shape), normalised, line)
+
+    def load(self, weights: ConvolutionWeights) -> None:
+        """Take the values of a weights file."""
+        conv = self[0]
+        conv.weight, conv.bias = (
+            nn.Parameter(torch.from_numpy(values.copy()), requires_grad=False)
+            for values in weights.folded()
+        )
+
+
+class MaxPool(nn.Module):
+    """Maximum of squares, padded at the right and bottom by one more where ``padding`` is odd."""
+
+    def __init__(self, size: int, stride: int, padding: int) -> None:
+        super().__init__()
+        before, after = padding // 2, padding - padding // 2
+        self.arguments = (size, stride, before, after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _UnevenMaxPool.apply(x, *self.arguments)
+
+
+class _UnevenMaxPool(torch.autograd.Function):
+    """ONNX pools with uneven padding, PyTorch only after a separate one: exported as one node."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, size: int, stride: int, before: int, after: int) -> Tensor:
+        padded = functional.pad(x, (before, after, before, after), value=-torch.inf)
+        return functional.max_pool2d(padded, size, stride)
+
+    @staticmethod
+    def symbolic(graph, x, size: int, stride: int, before: int, after: int):
+        return graph.op(
+            "MaxPool",
+            x,
+            kernel_shape_i=[size, size],
+            strides_i=[stride, stride],
+            pads_i=[before, before, after, after],
+        )
+
+
+class Route(nn.Module):
+    """Concatenation of one part of each input: ``parts`` are (first, end) channels."""
+
+    def __init__(self, parts: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        self.parts = tuple(parts)
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        taken = [
+            m if (first, end) == (0, m.shape[1]) else m[:, first:end]
+            for m, (first, end) in zip(maps, self.parts, strict=True)
+        ]
+        return torch.cat(taken, 1) if len(taken) > 1 else taken[0]
+
+
+class Shortcut(nn.Module):
+    """Activation of the sum of the inputs."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        self.activation = activation
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        return self.activation(sum(maps[1:], maps[0]))
+
+
+class Reorg(nn.Module):
+    """Squares of ``stride`` pixels to channels, in the order of darknet.
+
+    Darknet reads the memory of the (C, H, W) input as if it were (C/s^2, H*s, W*s), moves every
+    s x s square of that to channels, and calls the result (C*s^2, H/s, W/s).
+    """
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        s = self.stride
+        count, channels, height, width = x.shape
+        squares = x.reshape(count, channels // s**2 * height, s, width, s).permute(0, 2, 4, 1, 3)
+        return squares.reshape(count, channels * s**2, height // s, width // s)
+
+
+class Head(nn.Identity):
+    """A [yolo] or [region] layer; all of them are decoded at once, see ``AnchorGrid``."""
+
+    def __init__(
+        self, anchors: Sequence[tuple[float, float]], classes: int, xy_scale: float, softmax: bool
+    ) -> None:
+        super().__init__()
+        self.anchors = tuple(anchors)
+        self.classes = classes
+        self.xy_scale = xy_scale
+        self.softmax = softmax

@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A PyTorch network for inference from the sections of a darknet cfg file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from compact_yolo_ros.model_card import STRIDE, check_input_size
+from training.darknet.cfg import DarknetError, Section
+from training.darknet.layers import (
+    ACTIVATIONS,
+    Convolution,
+    Head,
+    MaxPool,
+    Reorg,
+    Route,
+    Shortcut,
+)
+from training.darknet.weights import ConvolutionWeights
+from training.detectors.heads import AnchorGrid
+
+# Options that would change the result, and the value at which they do not (None: there is none).
+# All others that are not read below concern training only.
+NEUTRAL: dict[str, dict[str, str | None]] = {
+    "net": {"channels": "3"},
+    "convolutional": {
+        "dilation": "1",
+        "antialiasing": "0",
+        "stride_x": None,
+        "stride_y": None,
+        "binary": "0",
+        "xnor": "0",
+        "flipped": "0",
+        "dontload": "0",
+        "dontloadscales": "0",
+    },
+    "maxpool": {"antialiasing": "0", "maxpool_depth": "0", "stride_x": None, "stride_y": None},
+    "shortcut": {"weights_type": "none"},
+    "upsample": {"scale": "1"},
+    "reorg": {"reverse": "0", "flatten": "0", "extra": "0"},
+    "yolo": {"new_coords": "0"},
+    "region": {"softmax": "1", "coords": "4", "background": "0", "tree": None},
+}
+
+
+class Shape(NamedTuple):
+    """Size of a map: channels, and pixels at the cfg's own input size."""
+
+    channels: int
+    height: int
+    width: int
+
+
+class DarknetNetwork(nn.Module):
+    """Images (N, 3, H, W), RGB in 0..1, to the raw maps (N, A*(5+C), H/s, W/s) of all heads.
+
+    Attributes:
+        grid: how the maps are decoded, levels in the order of the cfg.
+        num_classes: classes of every head.
+        input: the cfg's own input size.
+        letterbox: whether the network was trained on images with their aspect ratio kept.
+        kinds: what every layer is.
+        sources: the layers that every layer reads, -1 is the image.
+    """
+
+    def __init__(self, sections: Sequence[Section]) -> None:
+        """Build the network of ``sections``; it has no weights before ``load``.
+
+        Raises DarknetError for a network that cannot be built, and names the section.
+        """
+        super().__init__()
+        if not sections or sections[0].kind != "net":
+            raise DarknetError("the first section is not [net]: this is no cfg of a network")
+        net, *layers = sections
+        self.input = _input_shape(net)
+        self.letterbox = bool(net.whole("letter_box", 0))
+        self.kinds = [section.kind for section in layers]
+        self.sources: list[tuple[int, ...]] = []
+        self.layers = nn.ModuleList()
+        shapes = {-1: self.input}
+        for index, section in enumerate(layers):
+            sources = _sources(section, index)
+            for source in sources:
+                if source >= 0 and isinstance(self.layers[source], Head):
+                    raise DarknetError(f"{section} reads from layer {source}, which is an output")
+            # Without memory and random values, which ``load`` would throw away.
+            with torch.device("meta"):
+                module, shape = _build(section, [shapes[source] for source in sources])
+            _check_size(section, shape, self.input)
+            self.layers.append(module)
+            self.sources.append(sources)
+            shapes[index] = shape
+        self.grid, self.num_classes = self._decoding(shapes)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        outputs = {-1: images}
+        for index, (module, sources) in enumerate(zip(self.layers, self.sources, strict=True)):
+            outputs[index] = module(*(outputs[source] for source in sources))
+        return [outputs[i] for i, layer in enumerate(self.layers) if isinstance(layer, Head)]
+
+    @property
+    def convolutions(self) -> list[Convolution]:
+        """Layers with weights, in the order of the weights file."""
+        return [layer for layer in self.layers if isinstance(layer, Convolution)]
+
+    @property
+    def trained_values(self) -> int:
+        """Values that training changes: running statistics of the normalisation excluded."""
+        stored = [convolution.stored for convolution in self.convolutions]
+        return sum(s.count - 2 * s.kernel[0] * s.normalised for s in stored)
+
+    def load(self, weights: Sequence[ConvolutionWeights]) -> None:
+        """Take the values of a weights file, as ``parse_weights`` returns them."""
+        for convolution, values in zip(self.convolutions, weights, strict=True):
+            convolution.load(values)
+
+    def _decoding(self, shapes: dict[int, Shape]) -> tuple[AnchorGrid, int]:
+        heads = [(i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, Head)]
+        if not heads:
+            raise DarknetError("there is no [yolo] and no [region] layer: this is no detector")
+        if len({(head.classes, len(head.anchors), head.softmax) for _, head in heads}) > 1:
+            raise DarknetError("the outputs differ in kind, classes or anchors in a cell")
+        strides = tuple(self.input.width // shapes[i].width for i, _ in heads)
+        first = heads[0][1]
+        # The anchors of a [region] are in cells.
+        anchors = tuple(
+            tuple((w * stride, h * stride) if first.softmax else (w, h) for w, h in head.anchors)
+            for stride, (_, head) in zip(strides, heads, strict=True)
+        )
+        scales = tuple(head.xy_scale for _, head in heads)
+        return AnchorGrid(anchors, strides, scales, first.softmax), first.classes
+
+
+def _input_shape(net: Section) -> Shape:
+    _check_options(net)
+    height, width = net.whole("height"), net.whole("width")
+    for side in (height, width):
+        try:
+            check_input_size(side)
+        except ValueError as error:
+            raise DarknetError(f"{net}: {error}") from None
+    return Shape(3, height, width)
+
+
+def _check_options(section: Section) -> None:
+    for key, neutral in NEUTRAL.get(section.kind, {}).items():
+        if section.options.get(key, neutral) != neutral:
+            raise DarknetError(f"{section} has {key}={section.text(key)}, which is not supported")
+
+
+def _check_size(section: Section, shape: Shape, image: Shape) -> None:
+    """Inputs of all multiples of 32 must give maps of the same relative size."""
+    down = image.width // max(1, shape.width)
+    fits = (shape.height * down, shape.width * down) == (image.height, image.width)
+    if not fits or STRIDE % down:
+        raise DarknetError(
+            f"{section} makes a map of {shape.width} x {shape.height} from an input of "
+            f"{image.width} x {image.height}: that must be a 1st, 2nd, 4th, 8th, 16th or 32nd of it"
+        )
+
+
+def _sources(section: Section, index: int) -> tuple[int, ...]:
+    """Absolute numbers of the layers that layer ``index`` reads."""
+    named: tuple[int, ...] = ()
+    if section.kind in ("route", "shortcut"):
+        named = section.wholes("layers" if section.kind == "route" else "from")
+    absolute = tuple(index + n if n < 0 else n for n in named)
+    for given, number in zip(named, absolute, strict=True):
+        if not 0 <= number < index:
+            raise DarknetError(f"{section} reads layer {given}, which does not come before it")
+    return absolute if section.kind == "route" else (index - 1, *absolute)
+
+
+def _build(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
+    if section.kind not in BUILDERS:
+        known = ", ".join(sorted(BUILDERS))
+        raise DarknetError(f"{section} is not supported: the layers that are: {known}")
+    _check_options(section)
+    return BUILDERS[section.kind](section, inputs)
+
+
+def _activation(section: Section, default: str) -> nn.Module:
+    name = section.text("activation", default)
+    if name not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise DarknetError(f"{section} has activation={name}: the ones supported are {known}")
+    return ACTIVATIONS[name]()
+
+
+def _convolutional(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
+    channels, height, width = inputs[0]
+    filters = section.whole("filters", 1, least=1)
+    size = section.whole("size", 1, least=1)
+    stride = section.whole("stride", 1, least=1)
+    groups = section.whole("groups", 1, least=1)
+    padding = size // 2 if section.whole("pad", 0) else section.whole("padding", 0)
+    if channels % groups or filters % groups:
+        raise DarknetError(f"{section} cannot divide {channels} to {filters} channels by {groups}")
+    height, width = ((side + 2 * padding - size) // stride + 1 for side in (height, width))
+    conv = nn.Conv2d(channels, filters, size, stride, padding, groups=groups)
+    normalised = bool(section.whole("batch_normalize", 0))
+    module = Convolution(conv, _activation(section, "logistic"), normalised, section.line)
+    return module, Shape(filters, height, width)
+
+
+def _maxpool(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
+    channels, height, width = inputs[0]
+    stride = section.whole("stride", 1, least=1)
+    size = section.whole("size", stride, least=1)
+    padding = section.whole("padding", size - 1)
+    if padding >= size:
+        raise DarknetError(f"{section} has padding={padding}, which is not less than its size")
+    height, width = ((side + padding - size) // stride + 1 for side in (height, width))
+    return MaxPool(size, stride, padding), Shape(channels, height, width)
+
+
+def _route(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
+    groups = section.whole("groups", 1, least=1)
+    group = section.whole("group_id", 0)
+    if group >= groups or any(shape.channels % groups for shape in inputs):
+        raise DarknetError(f"{section} cannot take part {group} of {groups} of its inputs")
+    if len({shape[1:] for shape in inputs}) > 1:
+        raise DarknetError(f"{section} joins maps of different width or height")
+    sizes = [shape.channels // groups for shape in inputs]
+    parts = [(group * size, (group + 1) * size) for size in sizes]
+    return Route(parts), inputs[0]._replace(channels=sum(sizes))
+
+
+def _shortcut(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
+    if len(set(inputs)) > 1:
+        raise DarknetError(f"{section} adds maps of different sizes, which is not supported")
+    return Shortcut(_activation(section, "linear")), inputs[0]
+
+
+def _upsample(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
+    channels, height, width = inputs[0]
+    stride = section.whole("stride", 2, least=1)
+    module = nn.Upsample(scale_factor=float(stride), mode="nearest")
+    return module, Shape(channels, height * stride, width * stride)
+
+
+def _reorg(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
+    channels, height, width = inputs[0]
+    stride = section.whole("stride", 1, least=1)
+    if channels % stride**2:
+        raise DarknetError(f"{section} cannot divide {channels} channels by {stride**2}")
+    return Reorg(stride), Shape(channels * stride**2, height // stride, width // stride)
+
+
+def _dropout(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
+    return nn.Identity(), inputs[0]
+
+
+def _yolo(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
+    pairs = _anchor_pairs(section)
+    mask = section.wholes("mask", tuple(range(len(pairs))))
+    if not all(0 <= number < len(pairs) for number in mask):
+        raise DarknetError(f"{section} has a mask that points outside its {len(pairs)} anchors")
+    anchors = [pairs[number] for number in mask]
+    scale = section.number("scale_x_y", 1.0)
+    return _head(section, inputs[0], anchors, scale, softmax=False)
+
+
+def _region(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
+    # Without softmax, darknet's two lines of development disagree about what the classes mean.
+    if not section.whole("softmax", 0):
+        raise DarknetError(f"{section} is not supported without softmax=1")
+    return _head(section, inputs[0], _anchor_pairs(section), 1.0, softmax=True)
+
+
+def _anchor_pairs(section: Section) -> list[tuple[float, float]]:
+    values = section.numbers("anchors")
+    count = section.whole("num", 1, least=1)
+    if len(values) != 2 * count or min(values) <= 0:
+        raise DarknetError(f"{section} needs {count} pairs of positive anchors, as num says")
+    return list(zip(values[::2], values[1::2], strict=True))
+
+
+def _head(
+    section: Section, shape: Shape, anchors: list[tuple[float, float]], scale: float, softmax: bool
+) -> tuple[nn.Module, Shape]:
+    classes = section.whole("classes", 20, least=1)
+    expected = len(anchors) * (5 + classes)
+    if shape.channels != expected:
+        raise DarknetError(
+            f"{section} reads {shape.channels} channels, but {len(anchors)} anchors and "
+            f"{classes} classes need {expected}"
+        )
+    return Head(anchors, classes, scale, softmax), shape
+
+
+BUILDERS: dict[str, Callable[[Section, list[Shape]], tuple[nn.Module, Shape]]] = {
+    "convolutional": _convolutional,
+    "maxpool": _maxpool,
+    "route": _route,
+    "shortcut": _shortcut,
+    "upsample": _upsample,
+    "reorg": _reorg,
+    "dropout": _dropout,
+    "yolo": _yolo,
+    "region": _region,
+}

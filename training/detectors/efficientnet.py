@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""EfficientNet B0 to B3 and Lite0 to Lite2 as feature extractors (Tan and Le, 2019, table 1).
+
+Lite has no squeeze-and-excitation, ReLU6 instead of swish, and stem and last convolution of fixed width.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from training.detectors.blocks import ConvNormAct, InvertedResidual, make_divisible
+
+# Expansion, channels of B0, repeats of B0, stride of the first, kernel: what truncation leaves ...
+STAGES = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5),
+)
+# ... and what it cuts away, with the 1x1 convolution after it.
+LAST_STAGE = (6, 320, 1, 1, 3)
+STEM_CHANNELS, LAST_CHANNELS = 32, 1280
+# The stages whose last blocks are the outputs of strides 4, 8, 16 and 32.
+TAPPED_STAGES = (1, 2, 4, 5)
+# Factors of width and depth.
+SCALES = {
+    "b0": (1.0, 1.0),
+    "b1": (1.0, 1.1),
+    "b2": (1.1, 1.2),
+    "b3": (1.2, 1.4),
+    "lite0": (1.0, 1.0),
+    "lite1": (1.0, 1.1),
+    "lite2": (1.1, 1.2),
+}
+EPS = 1e-3
+
+
+class EfficientNet(nn.Module):
+    """Stages 1 to 6 of an EfficientNet, or all of it; ``channels`` holds the width of its four outputs.
+
+    ``uneven`` pads as TensorFlow does, for weights that come from there.
+    """
+
+    def __init__(self, variant: str, complete: bool = False, uneven: bool = False) -> None:
+        super().__init__()
+        width, depth = SCALES[variant]
+        lite = variant.startswith("lite")
+        act = "relu6" if lite else "swish"
+        fixed = 1.0 if lite else width
+        inputs = make_divisible(STEM_CHANNELS * fixed)
+        self.stem = ConvNormAct(3, inputs, 3, 2, act=act, eps=EPS, uneven=uneven)
+        blocks, ends, widths = [], [], []
+        stages = (*STAGES, LAST_STAGE) if complete else STAGES
+        for number, (expand, channels, repeats, first_stride, kernel) in enumerate(stages):
+            outputs = make_divisible(channels * width)
+            # Lite keeps the first and the last stage at one block.
+            stretched = not (lite and number in (0, len(STAGES)))
+            for repeat in range(math.ceil(repeats * depth) if stretched else repeats):
+                stride = first_stride if repeat == 0 else 1
+                blocks.append(
+                    InvertedResidual(
+                        inputs,
+                        inputs * expand,
+                        outputs,
+                        kernel,
+                        stride,
+                        expand=expand != 1,
+                        squeeze=0 if lite else inputs // 4,
+                        act=act,
+                        eps=EPS,
+                        uneven=uneven,
+                    )
+                )
+                inputs = outputs
+            ends.append(len(blocks) - 1)
+            widths.append(outputs)
+        self.blocks = nn.ModuleList(blocks)
+        last = make_divisible(LAST_CHANNELS * fixed)
+        self.last = ConvNormAct(inputs, last, act=act, eps=EPS) if complete else nn.Identity()
+        self.channels = (*(widths[s] for s in TAPPED_STAGES[:3]), last if complete else inputs)
+        self.taps = tuple(ends[s] for s in TAPPED_STAGES[:3])
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Map images (N, 3, H, W), RGB in 0..1, to maps of strides 4, 8, 16 and 32."""
+        x = self.stem(images)
+        taps = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self.taps:
+                taps.append(x)
+        return [*taps, self.last(x)]

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tinier-YOLO (Fang et al., 2020): Tiny-YOLOv3's trunk, then fire modules, densely connected.
+
+The convolutions are registered in the order of the cfg.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.detectors.blocks import ConvNormAct, activation, upsample2
+from training.detectors.heads import AnchorGrid, output_layer
+from training.detectors.tiny_yolo import V3_ANCHORS, TinyTrunk
+
+conv = partial(ConvNormAct, act="leaky")
+
+GRID = AnchorGrid(anchors=(V3_ANCHORS[1:4], V3_ANCHORS[3:]), strides=(16, 32))
+
+
+@dataclass(frozen=True)
+class TinierYoloConfig:
+    """What a Tinier-YOLO is made of.
+
+    Attributes:
+        squeeze_norm: batch norm after the squeeze convolutions: the COCO cfg has it, the VOC cfg has not.
+    """
+
+    num_classes: int = 20
+    squeeze_norm: bool = False
+    grid: AnchorGrid = GRID
+
+
+class Fire(nn.Module):
+    """SqueezeNet's module: 1x1 to ``squeezed``; 1x1 and 3x3 to ``expanded`` each, concatenated."""
+
+    def __init__(self, inputs: int, squeezed: int, expanded: int, squeeze_norm: bool) -> None:
+        super().__init__()
+        bare = nn.Sequential(nn.Conv2d(inputs, squeezed, 1), activation("leaky"))
+        self.squeeze = conv(inputs, squeezed) if squeeze_norm else bare
+        self.one = conv(squeezed, expanded)
+        self.three = conv(squeezed, expanded, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.squeeze(x)
+        return torch.cat((self.one(x), self.three(x)), 1)
+
+
+class TinierYolo(nn.Module):
+    """Images (N, 3, H, W), RGB in 0..1, to raw maps (N, A*(5+C), H/s, W/s) of strides 16 and 32."""
+
+    def __init__(self, config: TinierYoloConfig) -> None:
+        super().__init__()
+        self.grid, self.num_classes = config.grid, config.num_classes
+        fire = partial(Fire, squeeze_norm=config.squeeze_norm)
+        self.backbone = TinyTrunk()
+        self.dense = nn.ModuleList(fire(256 + 512 * index, 64, 256) for index in range(5))
+        self.passthrough = conv(256, 64)
+        self.fire6 = fire(512 + 256, 64, 256)
+        self.head32 = output_layer(768 + 512, self.grid, self.num_classes)
+        self.up = conv(512, 128)
+        self.fire7 = fire(128 + 256, 32, 128)
+        self.fire8 = fire(384 + 256, 32, 128)
+        self.head16 = output_layer(640 + 256, self.grid, self.num_classes)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        at_16, x = self.backbone(images)
+        for fire in self.dense[:-1]:
+            x = torch.cat((x, fire(x)), 1)
+        folded = functional.pixel_unshuffle(self.passthrough(at_16), 2)
+        x = torch.cat((folded, self.dense[-1](x)), 1)
+        six = self.fire6(x)
+        y = torch.cat((upsample2(self.up(six)), at_16), 1)
+        y = torch.cat((y, self.fire7(y)), 1)
+        y = torch.cat((y, self.fire8(y)), 1)
+        return [self.head16(y), self.head32(torch.cat((x, six), 1))]

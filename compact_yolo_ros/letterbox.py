@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import cv2
@@ -66,20 +67,28 @@ class Placement:
 
     def to_input(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
         """Boxes (n, 4) xyxy in image pixels, as boxes in input pixels."""
-        return (boxes * self._scales() + self._offsets()).astype(np.float32)
+        return (boxes * self._scales + self._offsets).astype(np.float32)
 
     def to_source(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
         """Boxes (n, 4) xyxy in input pixels, as boxes in image pixels, clipped to the image."""
-        out = ((boxes - self._offsets()) / self._scales()).astype(np.float32)
-        height, width = self.source
-        np.clip(out, 0, np.array([width, height, width, height], np.float32), out=out)
+        out = ((boxes - self._offsets) / self._scales).astype(np.float32, copy=False)
+        np.maximum(out, 0, out=out)
+        np.minimum(out, self._limits, out=out)
         return out
 
+    # Kept, because a camera's images are all placed alike.
+
+    @cached_property
     def _scales(self) -> NDArray[np.float32]:
         return np.array([self.scale_x, self.scale_y] * 2, np.float32)
 
+    @cached_property
     def _offsets(self) -> NDArray[np.float32]:
         return np.array([self.left, self.top] * 2, np.float32)
+
+    @cached_property
+    def _limits(self) -> NDArray[np.float32]:
+        return np.array([self.source[1], self.source[0]] * 2, np.float32)
 
 
 Colour = Literal["bgr", "rgb", "bgra", "rgba", "grey"]

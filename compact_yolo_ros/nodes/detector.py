@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
@@ -337,6 +338,7 @@ class DetectorNode(LifecycleNode):
 
 def create_node() -> DetectorNode:
     """Build the node, started if ``autostart`` says so."""
+    cv2.setNumThreads(1)  # resizing a frame is too little work to wake other threads for
     node = DetectorNode()
     node.start()
     return node

@@ -92,7 +92,6 @@ def _prepare_environment(profile: Path) -> None:
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % LOCALHOST_DOMAINS))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
-    os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))
 
 
 class _Node:

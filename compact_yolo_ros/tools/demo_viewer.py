@@ -97,7 +97,8 @@ class DemoViewer:
         if self._pictures:
             self._save_video()
             self._save_sheet()
-        print(f"Results in {self._out}: {', '.join(sorted(p.name for p in self._out.iterdir()))}")
+        names = ", ".join(sorted(path.name for path in self._out.iterdir()))
+        Console().print(f"\nResults in {self._out}: {names}")
 
     # What arrives
 
@@ -158,9 +159,15 @@ class DemoViewer:
             writer.release()
 
     def _save_sheet(self) -> None:
+        """The fullest picture of each of six equal parts of the recording."""
         columns, rows = SHEET
-        chosen = np.linspace(0, len(self._pictures) - 1, columns * rows).round().astype(int)
-        pictures = [self._pictures[n][1] for n in chosen]
+        counts = {answer["stamp"]: len(answer["detections"]) for answer in self._answers}
+        bounds = np.linspace(0, len(self._pictures), columns * rows + 1).astype(int)
+        parts = (
+            self._pictures[start : max(end, start + 1)]
+            for start, end in zip(bounds[:-1], bounds[1:], strict=True)
+        )
+        pictures = [max(part, key=lambda p: counts.get(p[0], 0))[1] for part in parts]
         lines = [np.hstack(pictures[n : n + columns]) for n in range(0, len(pictures), columns)]
         with replacing(self._out / "annotated.jpg") as path:
             cv2.imwrite(str(path), np.vstack(lines))

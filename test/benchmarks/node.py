@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "test" / "nodes"), str(ROOT / "test")]
+sys.path[:0] = [str(ROOT), str(ROOT / "test"), str(ROOT / "test" / "nodes")]
 os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
@@ -71,6 +71,7 @@ def start(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     answers = client.collect(Detection2DArray, "/detector/detections")
     with running(CAMERA, folder / "camera.log", _camera(options, folder)):
         for n in range(5):
+            client.spin(1)  # what the last one sent
             answers.clear()
             began = time.monotonic()
             with running(DETECTOR, folder / f"{n}.log", _detector(options)) as node:

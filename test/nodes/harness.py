@@ -26,6 +26,7 @@ from sensor_msgs.msg import Image
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 ROOT = Path(__file__).resolve().parents[2]
+SOURCES = (ROOT, ROOT / "test", ROOT / "test" / "nodes")
 PATIENCE = 20.0
 """Seconds after which something that should happen on a busy machine is taken not to."""
 
@@ -44,7 +45,7 @@ class NodeProcess:
                 stderr=subprocess.STDOUT,
                 env={
                     **os.environ,
-                    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "test")]),
+                    "PYTHONPATH": os.pathsep.join(map(str, SOURCES)),
                     "PYTHONUNBUFFERED": "1",
                 },
             )

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
     from rclpy.exceptions import ParameterException
     from rclpy.signals import SignalHandlerOptions
 
-    if stop.done():
+    if stop:
         return 0
     try:
         # rclpy's own handlers shut the context down under the feet of whatever is running.
@@ -52,7 +52,7 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
     except Exception as error:  # it has no common type for a bad command line or parameter file
         return _refuse(error, "ROS cannot start: ")
     try:
-        if stop.done():
+        if stop:
             return 0
         node = factory()
         try:
@@ -79,7 +79,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         """Take over both signals for the rest of the process."""
-        self.future: Future[None] = Future()
+        self._requested = False
+        self._wake: Callable[[], None] | None = None
         self._lock = threading.Lock()
         self._pipe, write_end = os.pipe()
         os.set_blocking(write_end, False)
@@ -90,36 +91,48 @@ class StopRequest:
         atexit.register(_ignore_signals)
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
-    def done(self) -> bool:
+    def __bool__(self) -> bool:
         """Whether to stop."""
-        return self.future.done()
+        return self._requested
 
-    def set(self) -> None:
-        """Stop; when this returns, all that wait for the future have been told."""
+    def wake_by(self, wake: Callable[[], None] | None) -> None:
+        """Call ``wake`` in another thread when it is time to stop, or now if that was before.
+
+        None forgets it; when this returns it is not running any more.
+        """
         with self._lock:
-            if not self.future.done():
-                self.future.set_result(None)
+            self._wake = wake
+            if self._requested and wake is not None:
+                wake()
 
     def _watch(self) -> None:
         while os.read(self._pipe, 1)[0] not in SIGNALS:
             pass
         deadline = time.monotonic() + GRACE
-        self.set()
+        # ROS may have been shut down in the meantime, and what wakes the main thread with it.
+        with self._lock, suppress(Exception):
+            self._requested = True
+            if self._wake is not None:
+                self._wake()
         time.sleep(max(0.0, deadline - time.monotonic()))
         os._exit(0)
 
 
 def _spin(node: Node, stop: StopRequest) -> None:
+    import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    # Not spin_until_future_complete: until Kilted it keeps a callback for every spin.
+    stop.wake_by(node.create_guard_condition(lambda: None).trigger)
     try:
-        executor.spin_until_future_complete(stop.future)  # type: ignore[arg-type]
+        while rclpy.ok() and not stop:
+            executor.spin_once()
     except ExternalShutdownException:
         pass
     finally:
-        stop.set()  # so that no signal wakes the executor when it is gone
+        stop.wake_by(None)
         executor.shutdown()
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from typing import Any
 
 import pytest
@@ -74,6 +75,17 @@ def test_close_comes_while_ros_is_still_there(number: int) -> None:
     code, output, errors = program.end(number)
     assert (code, errors) == (0, "")
     assert output.splitlines()[-1] == "closing True True"
+
+
+def test_an_idle_node_is_woken() -> None:
+    program = Program("""
+        def __init__(self):
+            Node.__init__(self, "subject")
+        def close(self):
+            print("closed")
+    """)
+    time.sleep(1.5)  # most likely it waits for work then; if not yet, the end is the same
+    assert program.end(signal.SIGTERM) == (0, "closed\n", "")
 
 
 @pytest.mark.parametrize("place", ["__init__", "work", "close"])

@@ -28,8 +28,8 @@ from compact_yolo_ros.resources import resource_directory
 if TYPE_CHECKING:
     from compact_yolo_ros.tools.demo_viewer import DemoViewer
 
-LOCALHOST_DOMAINS = 101
-"""ROS domains whose ports are free on every Linux."""
+DOMAINS = range(216, 233)
+"""ROS domains that nobody uses by default, with ports beyond those Linux hands out."""
 PICTURE_SECONDS = 6.0
 """The debug image is asked for at the end only, so that it does not slow what is measured."""
 
@@ -48,15 +48,16 @@ def main(arguments: list[str] | None = None) -> int:
     # Imported late: DDS reads the environment that was just prepared.
     from compact_yolo_ros.tools.demo_viewer import DemoViewer
 
+    namespace = f"/demo_{os.getpid()}"  # not to hear another demo in the same domain
     camera = {"source": options.video, "rate": options.rate, "loop": True}
     detector = {"model": options.model, "autostart": True}
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
         logs = Path(stack.enter_context(TemporaryDirectory(prefix="compact_yolo_ros_")))
-        viewer = stack.enter_context(DemoViewer.opened(options.out, options.model))
+        viewer = stack.enter_context(DemoViewer.opened(namespace, options.out, options.model))
         nodes = [
-            stack.enter_context(_node("detector_node", detector, logs)),
-            stack.enter_context(_node("video_publisher_node", camera, logs)),
+            stack.enter_context(_node(name, namespace, parameters, logs))
+            for name, parameters in (("detector_node", detector), ("video_publisher_node", camera))
         ]
         try:
             failed = _watch(viewer, nodes, options.seconds)
@@ -89,7 +90,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _prepare_environment(profile: Path) -> None:
     """Keep to this machine, in a domain of its own, with shared memory that holds whole images."""
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % LOCALHOST_DOMAINS))
+    os.environ.setdefault("ROS_DOMAIN_ID", str(DOMAINS[os.getpid() % len(DOMAINS)]))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
 
@@ -119,12 +120,13 @@ class _Node:
 
 
 @contextmanager
-def _node(name: str, parameters: dict[str, Any], folder: Path) -> Iterator[_Node]:
+def _node(name: str, namespace: str, parameters: dict[str, Any], folder: Path) -> Iterator[_Node]:
     """Run a node of this package as a process of its own."""
     file, log = folder / f"{name}.yaml", folder / f"{name}.log"
     file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
     module = f"compact_yolo_ros.nodes.{name}"
-    command = [sys.executable, "-m", module, "--ros-args", "--params-file", str(file)]
+    ros_arguments = ["-r", f"__ns:={namespace}", "--params-file", str(file)]
+    command = [sys.executable, "-m", module, "--ros-args", *ros_arguments]
     with log.open("wb") as output:
         # A session of its own: Ctrl-C is for this program, which then stops its nodes in order.
         process = subprocess.Popen(

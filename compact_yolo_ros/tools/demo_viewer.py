@@ -51,15 +51,15 @@ class DemoViewer:
         self._classes: Counter[str] = Counter()
         self._recording = False
         self._live: Live | None = None
-        node.create_subscription(Detection2DArray, "/detector/detections", self._on_answer, 50)
+        node.create_subscription(Detection2DArray, "detector/detections", self._on_answer, 50)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     @classmethod
     @contextmanager
-    def opened(cls, out: Path, model: str) -> Iterator[DemoViewer]:
-        """A viewer inside a ROS context of its own."""
+    def opened(cls, namespace: str, out: Path, model: str) -> Iterator[DemoViewer]:
+        """A viewer of the detector in ``namespace``, inside a ROS context of its own."""
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        node, executor = Node("demo"), SingleThreadedExecutor()
+        node, executor = Node("demo", namespace=namespace), SingleThreadedExecutor()
         executor.add_node(node)
         try:
             yield cls(node, executor, out, model)
@@ -88,7 +88,7 @@ class DemoViewer:
         if not self._recording:
             self._recording = True
             qos = QoSProfile(depth=2)
-            self._node.create_subscription(Image, "/detector/debug_image", self._on_picture, qos)
+            self._node.create_subscription(Image, "detector/debug_image", self._on_picture, qos)
 
     def save(self) -> None:
         """Write everything collected so far."""
@@ -111,6 +111,8 @@ class DemoViewer:
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
+            if not status.name.startswith(f"{self._node.get_namespace()}/"):
+                continue
             level = LEVELS[status.level[0]]
             values = {pair.key: pair.value for pair in status.values}
             self._states.append({"level": level, "message": status.message, **values})
@@ -120,7 +122,9 @@ class DemoViewer:
             stamp = message.header.stamp.sec + message.header.stamp.nanosec * 1e-9
             pixels = np.frombuffer(message.data, np.uint8)
             pixels = pixels.reshape(message.height, message.width, 3)
-            self._pictures.append((stamp, pixels))
+            # A video has one size; of a folder of mixed pictures, those like the first are kept.
+            if not self._pictures or pixels.shape == self._pictures[0][1].shape:
+                self._pictures.append((stamp, pixels))
 
     # What is shown and kept
 

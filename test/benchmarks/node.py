@@ -22,7 +22,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "test"), str(ROOT / "test" / "nodes")]
-os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
+os.environ.setdefault("ROS_DOMAIN_ID", str(216 + os.getpid() % 17))
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
 os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_shm.xml"))

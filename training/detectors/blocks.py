@@ -9,7 +9,7 @@ from torch.nn import functional
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:
-    """Round a channel count to a multiple of ``divisor``, never more than 10 % below it (MobileNetV2)."""
+    """Round channels to a multiple of ``divisor``, never more than 10 % below (MobileNetV2)."""
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
@@ -30,12 +30,13 @@ def activation(name: str) -> nn.Module:
 class ConvNormAct(nn.Module):
     """Convolution without bias, "same" padding, batch normalisation, activation.
 
-    ``uneven`` pads a strided convolution as TensorFlow does, where the odd pixel goes right and below.
+    ``uneven`` pads a strided convolution as TensorFlow does, where the odd pixel goes right and
+    below.
 
-    While its norm is in evaluation mode, the normalisation is multiplied into the kernel: the map is
-    read and written once instead of twice, and gradients still reach kernel, scale and shift.
-    A strided depthwise convolution stays in float32 under autocast: its bfloat16 gradient on CPUs is
-    an unoptimised loop (measured: a quarter of a training step).
+    While its norm is in evaluation mode, the normalisation is multiplied into the kernel: the map
+    is read and written once instead of twice, and gradients still reach kernel, scale and shift.
+    A strided depthwise convolution stays in float32 under autocast: its bfloat16 gradient on CPUs
+    is an unoptimised loop (measured: a quarter of a training step).
     """
 
     def __init__(
@@ -71,23 +72,25 @@ class ConvNormAct(nn.Module):
         if self.norm.training:
             return self.act(self.norm(conv(x)))
         kernel, bias = self.folded()
-        return self.act(functional.conv2d(x, kernel, bias, conv.stride, conv.padding, 1, conv.groups))
+        return self.act(
+            functional.conv2d(x, kernel, bias, conv.stride, conv.padding, 1, conv.groups)
+        )
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Return kernel (O, I/groups, k, k) and bias (O,) of convolution and normalisation in one."""
+        """Return kernel (O, I/groups, k, k) and bias (O,) of convolution and norm in one."""
         norm = self.norm
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         return self.conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
 
 
 class SqueezeExcite(nn.Module):
-    """Channel attention: mean over the map, biased 1x1 to ``hidden``, activation, biased 1x1, sigmoid."""
+    """Channel attention: mean of the map, 1x1 to ``hidden``, activation, 1x1, sigmoid."""
 
-    def __init__(self, channels: int, hidden: int, act: str = "swish") -> None:
+    def __init__(self, channels: int, hidden: int, act: str = "swish", bias: bool = True) -> None:
         super().__init__()
-        self.reduce = nn.Conv2d(channels, hidden, 1)
+        self.reduce = nn.Conv2d(channels, hidden, 1, bias=bias)
         self.act = activation(act)
-        self.expand = nn.Conv2d(hidden, channels, 1)
+        self.expand = nn.Conv2d(hidden, channels, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         mean = functional.adaptive_avg_pool2d(x, 1)
@@ -97,8 +100,9 @@ class SqueezeExcite(nn.Module):
 class InvertedResidual(nn.Module):
     """Inverted bottleneck (MobileNetV2): 1x1 to ``hidden``, depthwise, linear 1x1 to ``outputs``.
 
-    The input is added where stride is 1 and the widths agree. Options: no expansion (``expand``), channel
-    attention of ``squeeze`` hidden channels after the depthwise convolution, dropout before the sum.
+    The input is added where stride is 1 and the widths agree. Options: no expansion (``expand``),
+    channel attention of ``squeeze`` hidden channels after the depthwise convolution, dropout
+    before the sum.
     """
 
     def __init__(
@@ -159,7 +163,7 @@ def downsample2(x: Tensor) -> Tensor:
 
 
 def steady_pool2(x: Tensor) -> Tensor:
-    """Maximum of each 2x2 square at stride 1, the map's size kept; right and below the edge is nothing.
+    """Maximum of each 2x2 square at stride 1, the size kept; outside of the map is nothing.
 
     A window of 2 with a pixel of padding all around is one row and column too large: the first go.
     """

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """EfficientNet B0 to B3 and Lite0 to Lite2 as feature extractors (Tan and Le, 2019, table 1).
 
-Lite has no squeeze-and-excitation, ReLU6 instead of swish, and stem and last convolution of fixed width.
+Lite has no squeeze-and-excitation, ReLU6 instead of swish, and stem and last convolution of fixed
+width.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ EPS = 1e-3
 
 
 class EfficientNet(nn.Module):
-    """Stages 1 to 6 of an EfficientNet, or all of it; ``channels`` holds the width of its four outputs.
+    """Stages 1 to 6 of an EfficientNet, or all; ``channels`` holds the width of its four outputs.
 
     ``uneven`` pads as TensorFlow does, for weights that come from there.
     """

@@ -17,7 +17,7 @@ TAPS = (2, 5, 12, 15)
 
 
 class MobileNetV2(nn.Module):
-    """Blocks 0 to 15 of MobileNetV2, or all of it; ``channels`` holds the width of its four outputs.
+    """Blocks 0 to 15 of MobileNetV2, or all; ``channels`` holds the width of its four outputs.
 
     The complete network's stride-32 output is that of the final 1x1 convolution.
     """
@@ -27,12 +27,16 @@ class MobileNetV2(nn.Module):
         inputs = make_divisible(32 * width)
         self.stem = ConvNormAct(3, inputs, 3, 2)
         blocks, widths = [], []
-        for expand, channels, repeats, first_stride in (*STAGES, LAST_STAGE) if complete else STAGES:
+        for expand, channels, repeats, first_stride in (
+            (*STAGES, LAST_STAGE) if complete else STAGES
+        ):
             outputs = make_divisible(channels * width)
             for repeat in range(repeats):
                 stride = first_stride if repeat == 0 else 1
                 blocks.append(
-                    InvertedResidual(inputs, inputs * expand, outputs, stride=stride, expand=expand != 1)
+                    InvertedResidual(
+                        inputs, inputs * expand, outputs, stride=stride, expand=expand != 1
+                    )
                 )
                 widths.append(outputs)
                 inputs = outputs

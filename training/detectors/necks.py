@@ -20,7 +20,9 @@ BIFPN_CHANNELS = 64
 FUSION_EPS = 1e-4
 
 
-def unit(inputs: int, outputs: int, kernel: int = 1, groups: int = 1, act: str = "relu6") -> ConvNormAct:
+def unit(
+    inputs: int, outputs: int, kernel: int = 1, groups: int = 1, act: str = "relu6"
+) -> ConvNormAct:
     """Return a convolution of a neck, which all share one batch-norm epsilon."""
     return ConvNormAct(inputs, outputs, kernel, groups=groups, act=act, eps=EPS)
 
@@ -103,13 +105,14 @@ class PathAggregation(TopDown):
 
 
 class Fusion(nn.Module):
-    """Fast normalised fusion of maps of one shape, then a separable 3x3 (EfficientDet, section 3.3)."""
+    """Fast normalised fusion of equal maps, then a separable 3x3 (EfficientDet, section 3.3)."""
 
     def __init__(self, inputs: int, channels: int) -> None:
         super().__init__()
         self.weights = nn.Parameter(torch.ones(inputs))
         self.conv = nn.Sequential(
-            unit(channels, channels, 3, groups=channels, act="swish"), unit(channels, channels, act="linear")
+            unit(channels, channels, 3, groups=channels, act="swish"),
+            unit(channels, channels, act="linear"),
         )
 
     def forward(self, *maps: Tensor) -> Tensor:
@@ -151,14 +154,18 @@ class BiFpn(nn.Module):
         return self.units.last_units
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        return self.units(self.layers([conv(m) for conv, m in zip(self.lateral, maps, strict=True)]))
+        return self.units(
+            self.layers([conv(m) for conv, m in zip(self.lateral, maps, strict=True)])
+        )
 
 
 def build_neck(name: str, channels: tuple[int, int, int], outputs: int) -> nn.Module:
-    """Build neck ``none``, ``fpn``, ``panet``, ``bifpn1``, ``bifpn2`` or ``bifpn3``; else ValueError."""
+    """Build ``none``, ``fpn``, ``panet``, ``bifpn1``, ``bifpn2`` or ``bifpn3``; else ValueError."""
     if name in ("bifpn1", "bifpn2", "bifpn3"):
         return BiFpn(channels, outputs, int(name[-1]))
     necks = {"none": SeparateLevels, "fpn": TopDown, "panet": PathAggregation}
     if name not in necks:
-        raise ValueError(f"unknown neck {name!r}: choose one of {', '.join(necks)}, bifpn1, bifpn2, bifpn3")
+        raise ValueError(
+            f"unknown neck {name!r}: choose one of {', '.join(necks)}, bifpn1, bifpn2, bifpn3"
+        )
     return necks[name](channels, outputs)

@@ -34,7 +34,9 @@ class RawFeatureCollection(nn.Module):
         """Map raw maps to those of strides 8, 16, 32, each REDISTRIBUTED channels wider."""
         *s4, s8, s16, s32 = taps
         *collect4, collect8, collect16, collect32 = self.collect
-        at_16 = [collect(functional.max_pool2d(x, 4)) for collect, x in zip(collect4, s4, strict=True)]
+        at_16 = [
+            collect(functional.max_pool2d(x, 4)) for collect, x in zip(collect4, s4, strict=True)
+        ]
         at_16 += [downsample2(collect8(s8)), collect16(s16), upsample2(collect32(s32))]
         z = self.mix(sum(w * x for w, x in zip(self.weights, at_16, strict=True)))
         return [

@@ -27,7 +27,8 @@ class TinierYoloConfig:
     """What a Tinier-YOLO is made of.
 
     Attributes:
-        squeeze_norm: batch norm after the squeeze convolutions: the COCO cfg has it, the VOC cfg has not.
+        squeeze_norm: batch norm after the squeeze convolutions: the COCO cfg has it, the VOC cfg
+            has not.
     """
 
     num_classes: int = 20

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tiny-YOLOv2 and Tiny-YOLOv3 (Redmon and Farhadi, 2016 and 2018; layers and anchors of the cfg files).
+"""Tiny-YOLOv2 and Tiny-YOLOv3 (Redmon and Farhadi, 2016 and 2018; layers as in the cfg files).
 
 The convolutions are registered in the order of the cfg, which is that of darknet's weight files.
 """
@@ -36,7 +36,7 @@ class TinyYoloConfig:
 
 
 class TinyTrunk(nn.Module):
-    """Five 3x3 convolutions with a maxpool after each: 256 channels at stride 16, and pooled at 32."""
+    """Five 3x3 convolutions, a maxpool after each: 256 channels at stride 16, and pooled at 32."""
 
     def __init__(self) -> None:
         super().__init__()

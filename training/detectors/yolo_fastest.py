@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""YOLO-Fastest and YOLO-Fastest-XL, versions 1.0 and 1.1 (layers and anchors of the authors' cfg files).
+"""YOLO-Fastest and YOLO-Fastest-XL, versions 1.0 and 1.1 (layers as in the authors' cfg files).
 
 The convolutions are registered in the order of the cfg, which is that of darknet's weight files.
 """
@@ -28,7 +28,8 @@ separable = partial(DepthwiseSeparable, kernel=5, act="leaky", last="linear")
 COCO_ANCHORS = ((12, 18), (37, 49), (52, 132), (115, 73), (119, 199), (242, 238))
 VOC_ANCHORS = ((26, 48), (67, 84), (72, 175), (189, 126), (137, 236), (265, 259))
 COCO_GRID, VOC_GRID = (
-    AnchorGrid(anchors=(anchors[:3], anchors[3:]), strides=(16, 32)) for anchors in (COCO_ANCHORS, VOC_ANCHORS)
+    AnchorGrid(anchors=(anchors[:3], anchors[3:]), strides=(16, 32))
+    for anchors in (COCO_ANCHORS, VOC_ANCHORS)
 )
 
 # Hidden channels, outputs, stride, blocks in a row; widths of the small variant.
@@ -122,8 +123,9 @@ class YoloFastest(nn.Module):
             squeeze = conv(HEAD + expanded, HEAD)
             self.s16 = nn.Sequential(squeeze, separable(HEAD, HEAD), separable(HEAD, HEAD))
         else:
-            self.s16 = nn.Sequential(separable(HEAD + at_16, HEAD), separable(HEAD, HEAD))
-        self.head16 = output_layer(HEAD, self.grid, self.num_classes)
+            joined = HEAD + at_16
+            self.s16 = nn.Sequential(separable(joined, joined), separable(joined, joined))
+        self.head16 = output_layer(HEAD if self.first else joined, self.grid, self.num_classes)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         at_16, expanded, x = self.backbone(images)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """YOLO-ReT (Ganesh et al., 2021): truncated backbone, RFCR, PANet neck, YOLOv3 head.
 
-The graph follows the authors' released code where it and the paper differ; its float32 size is larger
-than the paper's table (7.08 MiB for M0.75 with 20 classes against the published 5.2).
+The graph follows the authors' released code where it and the paper differ; its float32 size is
+larger than the paper's table (7.08 MiB for M0.75 with 20 classes against the published 5.2).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from training.detectors.necks import build_neck
 from training.detectors.rfcr import REDISTRIBUTED, RawFeatureCollection
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
-    f"mobilenet_v2_{round(100 * width):03}": partial(MobileNetV2, width) for width in (0.5, 0.75, 1.0, 1.4)
+    f"mobilenet_v2_{round(100 * width):03}": partial(MobileNetV2, width)
+    for width in (0.5, 0.75, 1.0, 1.4)
 } | {f"efficientnet_{variant}": partial(EfficientNet, variant) for variant in SCALES}
 
 
@@ -51,7 +52,9 @@ class YoloRet(nn.Module):
     def __init__(self, config: YoloRetConfig) -> None:
         super().__init__()
         if config.backbone not in BACKBONES:
-            raise ValueError(f"unknown backbone {config.backbone!r}: choose one of {', '.join(BACKBONES)}")
+            raise ValueError(
+                f"unknown backbone {config.backbone!r}: choose one of {', '.join(BACKBONES)}"
+            )
         self.grid = config.grid
         self.num_classes = config.num_classes
         self.first_tap = 0 if config.rfcr and config.shortcut else 1
@@ -59,13 +62,15 @@ class YoloRet(nn.Module):
         self.backbone = BACKBONES[config.backbone](complete=not config.truncated)
         channels = self.backbone.channels
         widened = REDISTRIBUTED if config.rfcr else 0
-        self.collection = RawFeatureCollection(channels[self.first_tap :]) if config.rfcr else nn.Identity()
+        self.collection = (
+            RawFeatureCollection(channels[self.first_tap :]) if config.rfcr else nn.Identity()
+        )
         self.neck = build_neck(config.neck, tuple(c + widened for c in channels[1:]), outputs)
         self.heads = nn.ModuleList(nn.Conv2d(outputs, outputs, 1, bias=False) for _ in range(3))
         self._expect_few_objects()
 
     def _expect_few_objects(self) -> None:
-        """Start with a low objectness. The last convolutions have no bias: the norm before them has."""
+        """Start with a low objectness. The last layers have no bias: the norms before them have."""
         for head, unit in zip(self.heads, self.neck.last_units, strict=True):
             nn.init.eye_(head.weight.data[:, :, 0, 0])
             nn.init.constant_(unit[-1].norm.bias[4 :: 5 + self.num_classes], RARE_OBJECT_LOGIT)

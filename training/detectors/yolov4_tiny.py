@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """YOLOv4-tiny and YOLOv4-tiny-3l (Wang et al., 2021, Scaled-YOLOv4), with or without RFCR.
 
-The convolutions are registered in the order of the cfg, which is that of darknet's weight files (not
-with RFCR, which those do not know). Where RFCR taps YOLOv4-tiny is unpublished; the choice here: it
-collects the outputs of the first block and the inner maps of the others that the heads use, and its
-maps join the 1x1 convolution of stride 32 and each route.
+The convolutions are registered in the order of the cfg, which is that of darknet's weight files
+(not with RFCR, which those do not know). Where RFCR taps YOLOv4-tiny is unpublished; the choice
+here: it collects the outputs of the first block and the inner maps of the others that the heads
+use, and its maps join the 1x1 convolution of stride 32 and each route.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ class YoloV4TinyConfig:
 
 
 class CspOsa(nn.Module):
-    """CSP-ised one-shot aggregation with the partial connection inside (Scaled-YOLOv4, section 4.2).
+    """CSP-ised one-shot aggregation, the partial connection inside (Scaled-YOLOv4, section 4.2).
 
-    3x3 to ``base``; its second half goes through ``steps`` - 1 3x3 convolutions of ``growth`` channels,
-    whose outputs are concatenated (last first) and mixed by a 1x1 back to ``base``: the inner map. The
-    output is the first convolution's map and the inner map: 2 ``base`` channels. ``steps`` k and growth
-    g follow from b/2 + k g = 2 b: the paper takes g = b/2 and so k = 3.
+    3x3 to ``base``; its second half goes through ``steps`` - 1 3x3 convolutions of ``growth``
+    channels, whose outputs are concatenated (last first) and mixed by a 1x1 back to ``base``: the
+    inner map. The output is the first convolution's map and the inner map: 2 ``base`` channels.
+    ``steps`` k and growth g follow from b/2 + k g = 2 b: the paper takes g = b/2 and so k = 3.
     """
 
     def __init__(self, inputs: int, base: int, steps: int = 3) -> None:
@@ -75,7 +75,7 @@ class CspOsa(nn.Module):
         self.mix = conv(growth * (steps - 1), base)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (N, inputs, H, W) to the output (N, 2 base, H, W) and the inner map (N, base, H, W)."""
+        """Map (N, C, H, W) to the output (N, 2 base, H, W) and the inner map (N, base, H, W)."""
         first = self.first(x)
         x, maps = first[:, self.half :], []
         for step in self.steps:
@@ -86,7 +86,7 @@ class CspOsa(nn.Module):
 
 
 class CspBackbone(nn.Module):
-    """Two strided convolutions, then three stages of CSP blocks, each followed by a maxpool, then 3x3."""
+    """Two strided convolutions; three stages of CSP blocks, a maxpool after each; a convolution."""
 
     def __init__(self, width: float, depth: int) -> None:
         super().__init__()

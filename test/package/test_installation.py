@@ -6,8 +6,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -24,6 +26,16 @@ try:
     DISTRIBUTION = importlib.metadata.distribution("compact_yolo_ros")
 except importlib.metadata.PackageNotFoundError:
     pytest.skip("the package is not installed here: run `make test`", allow_module_level=True)
+
+# as a shell without an activated environment has it
+BARE = {
+    **{
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"_ROS_WHEELS_BOOTSTRAP_COMPLETE", "LD_LIBRARY_PATH", "PYTHONPATH"}
+    },
+    "PATH": "/usr/bin:/bin",
+}
 
 ENTRY_POINTS = sorted(DISTRIBUTION.entry_points.select(group="console_scripts"))
 
@@ -85,25 +97,34 @@ def test_every_executable_is_where_ros2_run_looks() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ros
-@pytest.mark.parametrize("entry", ENTRY_POINTS, ids=lambda entry: entry.name)
-def test_executables_start_from_any_folder(
-    entry: importlib.metadata.EntryPoint, tmp_path: Path
-) -> None:
-    """Started as `ros2 run` starts them: by path, elsewhere, without an activated environment."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in {"_ROS_WHEELS_BOOTSTRAP_COMPLETE", "LD_LIBRARY_PATH", "PYTHONPATH"}
-    }
+def test_the_demo_starts_from_any_folder(tmp_path: Path) -> None:
+    command = [EXECUTABLES / "demo", "--help"]
     result = subprocess.run(
-        [EXECUTABLES / entry.name, "--help"],
-        cwd=tmp_path,
-        env={**environment, "PATH": "/usr/bin:/bin"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
+        command, cwd=tmp_path, env=BARE, capture_output=True, text=True, timeout=60
     )
     assert result.returncode == 0, result.stderr
-    assert "usage" in result.stdout.lower()
+    assert result.stdout.startswith("usage: demo")
+
+
+@pytest.mark.slow
+@pytest.mark.ros
+@pytest.mark.parametrize("name", ["detector", "video_publisher"])
+def test_nodes_start_from_any_folder(name: str, tmp_path: Path) -> None:
+    import rclpy
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    observer = rclpy.create_node("observer", context=context)
+    with subprocess.Popen([EXECUTABLES / f"{name}_node"], cwd=tmp_path, env=BARE) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while name not in observer.get_node_names():
+                assert process.poll() is None, f"{name} ended with {process.returncode}"
+                assert time.monotonic() < deadline, f"{name} was not discovered"
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            observer.destroy_node()
+            rclpy.shutdown(context=context)

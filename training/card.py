@@ -80,7 +80,7 @@ def to_markdown(card: ModelCard, file_size: int) -> str:
         f"|---|---|{'---|' * len(_metrics(card))}",
         *(
             f"| {size} | {card.gmacs[size]:.3f} |"
-            + "".join(f" {card.ap[size][key]:.3f} |" for key in card.ap.get(size, {}))
+            + "".join(f" {card.ap[size][key]:.3f} |" for key in _metrics(card))
             for size in sizes
         ),
     ]
@@ -92,7 +92,7 @@ def to_markdown(card: ModelCard, file_size: int) -> str:
 
 
 def _metrics(card: ModelCard) -> list[str]:
-    return list(next(iter(card.ap.values()), {}))
+    return ["AP", "AP50", *(f"AP50 {name}" for name in card.classes)] if card.ap else []
 
 
 def _anchors(card: ModelCard) -> str:

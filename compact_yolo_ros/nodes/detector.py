@@ -23,7 +23,7 @@ from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.cv_bridge_decoder import CvBridgeDecoder
 from compact_yolo_ros.detections import Detections
 from compact_yolo_ros.detector import Detector
-from compact_yolo_ros.diagnostics.health import Situation, judge
+from compact_yolo_ros.diagnostics.health import Level, Situation, Verdict, judge
 from compact_yolo_ros.diagnostics.report import to_diagnostic_array
 from compact_yolo_ros.diagnostics.statistics import FrameStatistics
 from compact_yolo_ros.images import ImageDecoder, Picture
@@ -63,6 +63,7 @@ class DetectorNode(LifecycleNode):
         self._camera: CameraInput | None = None
         self._enabled = True
         self._failure = ""
+        self._level = Level.OK
         self._statistics = FrameStatistics()
         self._writer = DetectionArrayWriter()
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -133,6 +134,7 @@ class DetectorNode(LifecycleNode):
         )
         if self._enabled:
             self._camera.open()
+        self.get_logger().info(f"Waiting for images on {self._camera.topic}")
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -282,6 +284,14 @@ class DetectorNode(LifecycleNode):
         if self._statistics.error(kind, sentence):
             self.get_logger().error(f"{sentence} (further ones are counted in /diagnostics)")
 
+    def _log_change(self, verdict: Verdict) -> None:
+        """Tell those who do not watch /diagnostics that it got worse, or is well again."""
+        if verdict.level > self._level:
+            self.get_logger().warning(verdict.message)
+        elif verdict.level == Level.OK and self._level != Level.OK:
+            self.get_logger().info(verdict.message)
+        self._level = verdict.level
+
     def _publish_info(self, threshold: float | None = None) -> None:
         assert self._detector is not None
         header = Header(stamp=self.get_clock().now().to_msg())
@@ -305,6 +315,9 @@ class DetectorNode(LifecycleNode):
 
     def _publish_diagnostics(self) -> None:
         snapshot, situation = self._statistics.snapshot(), self._situation()
+        verdict = judge(snapshot, situation)
+        if not (situation.failure or snapshot.recent_errors):  # these were logged as they came
+            self._log_change(verdict)
         facts: dict[str, object] = {"state": situation.state, "model": self._value("model")}
         device = ""
         if self._detector is not None:
@@ -329,7 +342,7 @@ class DetectorNode(LifecycleNode):
                 self.get_clock().now().to_msg(),
                 self.get_fully_qualified_name(),
                 device,
-                judge(snapshot, situation),
+                verdict,
                 snapshot,
                 facts,
             )

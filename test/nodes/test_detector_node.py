@@ -155,6 +155,15 @@ def test_incompatible_qos_is_an_error_in_diagnostics(client: Client, start: Star
     client.node.create_publisher(Image, "/image", BEST_EFFORT)
     client.wait_for(lambda: "set reliability to auto" in seen.diagnostics[-1].status[0].message)
     assert seen.diagnostics[-1].status[0].level == DiagnosticStatus.ERROR
+    # Those who do not watch /diagnostics are told too, once.
+    assert seen.process.output().count("set reliability to auto") == 1
+
+
+def test_a_topic_without_publisher_is_stale_and_logged(client: Client, start: Start) -> None:
+    seen = start("-r", "image:=/nobody/here", diagnostics_period=0.2)
+    client.wait_for(lambda: seen.diagnostics[-1].status[0].level == DiagnosticStatus.STALE)
+    assert "/nobody/here has no publisher" in seen.diagnostics[-1].status[0].message
+    client.wait_for(lambda: "/nobody/here has no publisher" in seen.process.output())
 
 
 def test_compressed_images_are_read_from_the_usual_topic(client: Client, start: Start) -> None:

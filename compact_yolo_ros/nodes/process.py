@@ -41,7 +41,6 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
     """
     stop = StopRequest()
     import rclpy
-    from rclpy.exceptions import ParameterException
     from rclpy.signals import SignalHandlerOptions
 
     if stop:
@@ -52,22 +51,11 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
     except Exception as error:  # it has no common type for a bad command line or parameter file
         return _refuse(error, "ROS cannot start: ")
     try:
-        if stop:
-            return 0
-        node = factory()
-        try:
-            _spin(node, stop)
-        finally:
-            if hasattr(node, "close"):
-                node.close()
-            node.destroy_node()
-    except (ValueError, ParameterException) as error:
-        return _refuse(error)
+        return 0 if stop else _run(factory, stop)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     finally:
         rclpy.try_shutdown(uninstall_handlers=False)
-    return 0
 
 
 class StopRequest:
@@ -116,6 +104,22 @@ class StopRequest:
                 self._wake()
         time.sleep(max(0.0, deadline - time.monotonic()))
         os._exit(0)
+
+
+def _run(factory: Callable[[], Node], stop: StopRequest) -> int:
+    from rclpy.exceptions import ParameterException
+
+    try:
+        node = factory()
+    except (ValueError, ParameterException) as error:
+        return _refuse(error)
+    try:
+        _spin(node, stop)
+    finally:
+        if hasattr(node, "close"):
+            node.close()
+        node.destroy_node()
+    return 0
 
 
 def _spin(node: Node, stop: StopRequest) -> None:

@@ -136,6 +136,13 @@ class VideoPublisherNode(Node):
         return values
 
     def _tick(self) -> None:
+        try:
+            self._publish_next()
+        except SourceError as error:
+            self.get_logger().fatal(str(error))
+            raise SystemExit(1) from error
+
+    def _publish_next(self) -> None:
         overdue = 0 if self._source.live else self._pace.overdue(time.monotonic())
         for _ in range(overdue):
             self._next(self._source.skip)

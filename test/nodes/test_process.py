@@ -153,7 +153,7 @@ def test_what_the_user_can_mend_is_said_in_one_line(arguments: list[str], said: 
 def test_a_bug_is_not_hidden() -> None:
     program = Program("""
         def work(self):
-            raise RuntimeError("a bug")
+            raise ValueError("a bug")
         def close(self):
             print("closed")
     """)

@@ -158,6 +158,18 @@ def test_a_mistake_is_said_in_one_line(
     assert "Traceback" not in process.output()
 
 
+def test_a_damaged_picture_ends_it_with_a_sentence(
+    tmp_path: Path, pictures: str, client: Client
+) -> None:
+    Path(pictures, "99.jpg").write_bytes(b"no picture")
+    client.collect(Image, "image")
+    process = NodeProcess(MODULE, tmp_path / "log", {"source": pictures, "rate": 100})
+    client.wait_for(lambda: not process.is_running())
+    assert process.process.returncode == 1
+    assert "99.jpg' cannot be read as a picture" in process.output()
+    assert "Traceback" not in process.output()
+
+
 def test_parameters_are_described(tmp_path: Path, pictures: str, client: Client) -> None:
     names = [spec.name for spec in VIDEO_PUBLISHER_PARAMETERS]
     with running(MODULE, tmp_path / "log", {"source": pictures}):

@@ -27,7 +27,7 @@ def card_of(
     words: Mapping[str, str],
     ap: Mapping[str, Mapping[str, float]],
 ) -> ModelCard:
-    """Build the card of ``detector`` as loaded from ``checkpoint``; ``words`` fill the fields of WORDS."""
+    """Build the card of ``detector``, loaded from ``checkpoint``; ``words``: fields of WORDS."""
     return ModelCard(
         name=name,
         detector=checkpoint["detector"],
@@ -64,14 +64,15 @@ def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
 def to_markdown(card: ModelCard, file_size: int) -> str:
     """Return the card as a page for people; ``file_size`` in bytes."""
     sizes = sorted(card.gmacs, key=int)
+    size, megabytes = f"{card.default_size} x {card.default_size}", f"{file_size / 1e6:.2f} MB"
     lines = [
         f"# {card.name}",
         "",
         "*Written by `python -m training.export`; the same facts are in the ONNX file's metadata.*",
         "",
         f"- Classes: {', '.join(card.classes)}",
-        f"- Detector: `{card.detector}`, {card.parameters:,} parameters, {card.precision}, {file_size / 1e6:.2f} MB",
-        f"- Input: RGB, {card.resize}, multiples of 32; {card.default_size} x {card.default_size} by default",
+        f"- Detector: `{card.detector}`, {card.parameters:,} parameters, {card.precision}, {megabytes}",
+        f"- Input: RGB, {card.resize}; sides are multiples of 32, {size} by default",
         f"- Anchors (width x height in input pixels): {_anchors(card)}",
         f"- Commit that trained it: {card.commit}",
         f"- SHA-256 of the trained weights: {card.weights_sha256}",
@@ -98,5 +99,6 @@ def _metrics(card: ModelCard) -> list[str]:
 def _anchors(card: ModelCard) -> str:
     levels = zip(card.strides, card.anchors, strict=True)
     return "; ".join(
-        f"stride {stride}: {', '.join(f'{w:g}x{h:g}' for w, h in anchors)}" for stride, anchors in levels
+        f"stride {stride}: {', '.join(f'{w:g}x{h:g}' for w, h in anchors)}"
+        for stride, anchors in levels
     )

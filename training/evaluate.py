@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Average precision of a detector on labelled images.
 
-    python -m training.evaluate --weights runs/street/last.pt --data street/data.yaml --size 320
+python -m training.evaluate --weights runs/street/last.pt --data street/data.yaml --size 320
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ EVERYTHING = Selection(score_threshold=0.001, iou_threshold=0.5, max_detections=
 
 
 @torch.no_grad()
-def predict(model: nn.Module, samples: Sequence[Sample], size: int, batch_size: int = 8) -> list[Detections]:
+def predict(
+    model: nn.Module, samples: Sequence[Sample], size: int, batch_size: int = 8
+) -> list[Detections]:
     """Return the detections of every sample, boxes in the sample's own pixels.
 
     Images are letterboxed to (size, size) exactly as at run time.
@@ -49,7 +51,7 @@ def predict(model: nn.Module, samples: Sequence[Sample], size: int, batch_size: 
 def average_precision(
     samples: Sequence[Sample], detections: Sequence[Detections], classes: Sequence[str]
 ) -> dict[str, float]:
-    """Return COCO's AP and AP50, and AP50 of every class as "AP50 <class>" (nan: no such object)."""
+    """Return COCO's AP and AP50, and AP50 of every class as "AP50 <class>" (nan: none there)."""
     truth = {
         "images": [{"id": i} for i in range(len(samples))],
         "categories": [{"id": c, "name": name} for c, name in enumerate(classes)],
@@ -59,7 +61,14 @@ def average_precision(
         for box, label in zip(_xywh(sample.boxes), sample.labels.tolist(), strict=True):
             number = len(truth["annotations"]) + 1
             truth["annotations"].append(
-                {"id": number, "image_id": i, "category_id": label, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+                {
+                    "id": number,
+                    "image_id": i,
+                    "category_id": label,
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                }
             )
     found = [
         {"image_id": i, "category_id": int(label), "bbox": box, "score": float(score)}
@@ -70,7 +79,9 @@ def average_precision(
         return {"AP": 0.0, "AP50": 0.0} | {f"AP50 {name}": 0.0 for name in classes}
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(truth)
-        evaluation = COCOeval_faster(coco, coco.loadRes(found), "bbox", print_function=lambda *_: None)
+        evaluation = COCOeval_faster(
+            coco, coco.loadRes(found), "bbox", print_function=lambda *_: None
+        )
         evaluation.evaluate()
         evaluation.accumulate()
     # (IoU threshold, recall, class, area range, detections an image); -1 where a class is absent.
@@ -89,7 +100,9 @@ def main() -> None:
     # Imported here because the checkpoint reader belongs to the loop, which imports this module.
     from training.checkpoint import load_detector
 
-    parser = argparse.ArgumentParser(description="Print AP of a checkpoint as JSON, one line a size.")
+    parser = argparse.ArgumentParser(
+        description="Print AP of a checkpoint as JSON, one line a size."
+    )
     parser.add_argument("--weights", type=Path, required=True, help="checkpoint of training.train")
     parser.add_argument("--data", type=Path, required=True, help="data.yaml")
     parser.add_argument("--split", default="val")

@@ -38,7 +38,7 @@ SAMPLE = (1, 224, 320, 3)
 
 
 class BareNetwork(nn.Module):
-    """Images (N, 3, H, W) float32 in 0..1 to rows (N, R, 5 + C): the network without its deployment."""
+    """Images (N, 3, H, W) float32 in 0..1 to rows (N, R, 5 + C): the network and no more."""
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
@@ -56,7 +56,12 @@ def fused(model: nn.Module) -> nn.Module:
             kernel, bias = module.folded()
             old = module.conv
             conv = nn.Conv2d(
-                old.in_channels, old.out_channels, old.kernel_size, old.stride, old.padding, groups=old.groups
+                old.in_channels,
+                old.out_channels,
+                old.kernel_size,
+                old.stride,
+                old.padding,
+                groups=old.groups,
             )
             conv.weight.data, conv.bias.data = kernel, bias
             model.set_submodule(name, nn.Sequential(conv, module.act))
@@ -66,7 +71,7 @@ def fused(model: nn.Module) -> nn.Module:
 def export(detector: nn.Module, path: Path, card: ModelCard) -> None:
     """Write ``detector`` (float input 0..1) as the deployed graph with its card.
 
-    Input ``images`` uint8 (N, H, W, 3) RGB; outputs ``boxes``, ``scores``, ``labels`` of ``Predictor``.
+    Input ``images`` uint8 (N, H, W, 3) RGB; outputs as of ``Predictor``.
     """
     axes = {"images": {0: "batch", 1: "height", 2: "width"}}
     axes |= {name: {0: "batch"} for name in ("boxes", "scores", "labels")}
@@ -94,8 +99,14 @@ def _trace(module: nn.Module, images: Tensor, axes: dict[str, dict[int, str]]) -
         warnings.simplefilter("ignore")
         path = Path(folder) / "traced.onnx"
         torch.onnx.export(
-            module.eval(), (images,), path, dynamo=False, opset_version=OPSET,
-            input_names=names[:1], output_names=names[1:], dynamic_axes=axes,
+            module.eval(),
+            (images,),
+            path,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=names[:1],
+            output_names=names[1:],
+            dynamic_axes=axes,
         )
         model = onnx.load(path)
     return onnxslim.slim(model)
@@ -125,9 +136,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Export a checkpoint to ONNX.")
     parser.add_argument("--weights", type=Path, required=True, help="checkpoint of training.train")
     parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
-    parser.add_argument("--bare", action="store_true", help="the network alone: float input, raw rows")
+    parser.add_argument(
+        "--bare", action="store_true", help="the network alone: float input, raw rows"
+    )
     parser.add_argument("--words", type=Path, help="YAML: data, licence, recipe, notes of the card")
-    parser.add_argument("--data", type=Path, help="data.yaml: measure AP on its val split for the card")
+    parser.add_argument(
+        "--data", type=Path, help="data.yaml: measure AP on its val split for the card"
+    )
     arguments = parser.parse_args()
     detector, checkpoint = load_detector(arguments.weights)
     if arguments.bare:
@@ -139,7 +154,9 @@ def main() -> None:
     if arguments.data:
         samples = read_split(arguments.data, "val")
         for size in SIZES:
-            scores = average_precision(samples, predict(detector, samples, size), checkpoint["classes"])
+            scores = average_precision(
+                samples, predict(detector, samples, size), checkpoint["classes"]
+            )
             ap[str(size)] = {key: round(value, 3) for key, value in scores.items()}
     card = card_of(arguments.out.stem, detector, checkpoint, words, ap)
     export(detector, arguments.out, card)

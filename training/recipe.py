@@ -19,7 +19,7 @@ class Phase:
     Attributes:
         epochs: passes over the training images.
         size: side of the square input in pixels.
-        frozen_blocks: the backbone's stem and this many blocks get no gradient; 0 trains everything.
+        frozen_blocks: the backbone's stem and this many blocks get no gradient; 0 trains all.
         mosaic: probability of a mosaic.
     """
 
@@ -91,7 +91,9 @@ class Recipe:
         for name in ("scale", "mosaic_scale"):
             if name in augmentation:
                 augmentation[name] = tuple(augmentation[name])
-        return _build(cls, {**values, "phases": phases, "augmentation": _build(Augmentation, augmentation)})
+        return _build(
+            cls, {**values, "phases": phases, "augmentation": _build(Augmentation, augmentation)}
+        )
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
@@ -105,7 +107,9 @@ class Recipe:
 def _build(kind: type, values: dict[str, Any]) -> Any:
     known = {f.name for f in fields(kind)}
     if unknown := set(values) - known:
-        raise ValueError(f"unknown settings {sorted(unknown)}: {kind.__name__} knows {sorted(known)}")
+        raise ValueError(
+            f"unknown settings {sorted(unknown)}: {kind.__name__} knows {sorted(known)}"
+        )
     try:
         return kind(**values)
     except TypeError as error:

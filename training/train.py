@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train a detector.
 
-    python -m training.train --data street/data.yaml --recipe training/recipes/street.yaml --out runs/street
+    python -m training.train --data street/data.yaml --recipe training/recipes/street.yaml \
+        --out runs/street
 
-The same command goes on with a run that was interrupted: SIGINT and SIGTERM save a checkpoint first.
+The same command goes on with an interrupted run: SIGINT and SIGTERM save a checkpoint first.
 """
 
 from __future__ import annotations
@@ -44,7 +45,12 @@ class Trainer:
     def __init__(
         self, detector: str, classes: Sequence[str], recipe: Recipe, samples: Sequence[Sample]
     ) -> None:
-        self.detector, self.classes, self.recipe, self.samples = detector, tuple(classes), recipe, samples
+        self.detector, self.classes, self.recipe, self.samples = (
+            detector,
+            tuple(classes),
+            recipe,
+            samples,
+        )
         torch.manual_seed(recipe.seed)
         self.model = build(detector, num_classes=len(classes)).to(memory_format=torch.channels_last)
         self.average = AveragedModel(self.model, recipe.ema_decay)
@@ -73,8 +79,14 @@ class Trainer:
         recipe, phase = self.recipe, self.recipe.phase(epoch)
         set_phase(self.model, phase, recipe.fixed_norm)
         batches = epoch_batches(
-            self.samples, phase.size, recipe.batch_size, recipe.augmentation, phase.mosaic,
-            (recipe.seed, epoch), first_step, workers,
+            self.samples,
+            phase.size,
+            recipe.batch_size,
+            recipe.augmentation,
+            phase.mosaic,
+            (recipe.seed, epoch),
+            first_step,
+            workers,
         )
         return not any(after_step(self._train_step(batch)) for batch in batches)
 
@@ -114,9 +126,13 @@ class Trainer:
         stays. Raises ValueError for another recipe without it, another detector or other classes.
         """
         if (state["detector"], tuple(state["classes"])) != (self.detector, self.classes):
-            raise ValueError("the checkpoint is of another detector or other classes: give a new --out")
+            raise ValueError(
+                "the checkpoint is of another detector or other classes: give a new --out"
+            )
         if Recipe.from_dict(state["recipe"]) != self.recipe and not replan:
-            raise ValueError("the checkpoint was made with another recipe: give --replan or a new --out")
+            raise ValueError(
+                "the checkpoint was made with another recipe: give --replan or a new --out"
+            )
         self.model.load_state_dict(state["model"])
         self.average.model.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -169,7 +185,12 @@ def rate_factor(step: int, total_steps: int, recipe: Recipe) -> float:
 
 
 def run(
-    trainer: Trainer, held_out: Sequence[Sample], out: Path, evaluate_every: int, size: int, workers: int
+    trainer: Trainer,
+    held_out: Sequence[Sample],
+    out: Path,
+    evaluate_every: int,
+    size: int,
+    workers: int,
 ) -> None:
     """Train to the end of the recipe, or until SIGINT or SIGTERM; write checkpoints and a log."""
     checkpoint, console = out / "last.pt", Console()
@@ -177,10 +198,16 @@ def run(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: stopping.append(received))
     with Progress(
-        TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]}"), TimeRemainingColumn(), console=console,
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TimeRemainingColumn(),
+        console=console,
     ) as progress:
-        task = progress.add_task("", total=trainer.total_steps, completed=trainer.step, epoch=0, loss="")
+        task = progress.add_task(
+            "", total=trainer.total_steps, completed=trainer.step, epoch=0, loss=""
+        )
         while trainer.step < trainer.total_steps:
             sums, started, first = torch.zeros(3), time.monotonic(), trainer.step
 
@@ -188,13 +215,17 @@ def run(
                 sums += torch.stack(loss)
                 mean = sums / (trainer.step - first)
                 text = "box {:.2f} objectness {:.2f} class {:.2f}".format(*mean.tolist())
-                progress.update(task, completed=trainer.step, epoch=first // trainer.steps_per_epoch, loss=text)
+                progress.update(
+                    task, completed=trainer.step, epoch=first // trainer.steps_per_epoch, loss=text
+                )
                 return bool(stopping)
 
             finished = trainer.train_epoch(after_step, workers)
             save_checkpoint(checkpoint, trainer.state())
             if not finished:
-                console.print(f"Stopped at step {trainer.step}; the same command goes on from {checkpoint}.")
+                console.print(
+                    f"Stopped at step {trainer.step}; the same command goes on from {checkpoint}."
+                )
                 return
             line: dict[str, Any] = {
                 "epoch": trainer.epoch,
@@ -212,15 +243,25 @@ def run(
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Train a detector, or go on with an interrupted run.")
-    parser.add_argument("--data", type=Path, required=True, help="data.yaml of a YOLO-format data set")
+    parser = argparse.ArgumentParser(
+        description="Train a detector, or go on with an interrupted run."
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="data.yaml of a YOLO-format data set"
+    )
     parser.add_argument("--recipe", type=Path, required=True, help="recipe (YAML)")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and log")
     parser.add_argument("--detector", default="yolo_ret_m075", choices=sorted(DETECTORS))
-    parser.add_argument("--backbone", type=Path, help="start of the backbone (training.weights.narrow)")
-    parser.add_argument("--replan", action="store_true", help="go on although the recipe has changed")
+    parser.add_argument(
+        "--backbone", type=Path, help="start of the backbone (training.weights.narrow)"
+    )
+    parser.add_argument(
+        "--replan", action="store_true", help="go on although the recipe has changed"
+    )
     parser.add_argument("--evaluate-every", type=int, default=5, help="epochs between evaluations")
-    parser.add_argument("--size", type=int, default=320, help="side of the evaluated input in pixels")
+    parser.add_argument(
+        "--size", type=int, default=320, help="side of the evaluated input in pixels"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--workers", type=int, default=1, help="loader processes")
     arguments = parser.parse_args()
@@ -236,7 +277,14 @@ def main() -> None:
         trainer.restore(load_checkpoint(checkpoint), arguments.replan)
     elif arguments.backbone:
         trainer.load_backbone(torch.load(arguments.backbone, weights_only=True))
-    run(trainer, held_out, arguments.out, arguments.evaluate_every, arguments.size, arguments.workers)
+    run(
+        trainer,
+        held_out,
+        arguments.out,
+        arguments.evaluate_every,
+        arguments.size,
+        arguments.workers,
+    )
 
 
 if __name__ == "__main__":

@@ -45,7 +45,9 @@ def test_class_names_may_be_a_map(folder):
     assert read_classes(folder / "data.yaml") == ("cat", "dog")
 
 
-@pytest.mark.parametrize("line", ["2 .5 .5 .1 .1", "0 .5 .5 .1", "0 .5 .5 nan .1", "0.5 0 0 1 1", "x"])
+@pytest.mark.parametrize(
+    "line", ["2 .5 .5 .1 .1", "0 .5 .5 .1", "0 .5 .5 nan .1", "0.5 0 0 1 1", "x"]
+)
 def test_a_bad_label_names_its_file(folder, line):
     (folder / "labels/train/b.txt").write_text(line)
     with pytest.raises(DataError, match=r"b\.txt"):
@@ -131,7 +133,9 @@ def test_views_are_valid_and_depend_on_the_seed_only(shapes, mosaic):
 
 
 def test_an_epoch_shows_every_picture_once(shapes):
-    numbered = [Sample(np.full_like(s.image, i), s.boxes, s.labels, "") for i, s in enumerate(shapes)]
+    numbered = [
+        Sample(np.full_like(s.image, i), s.boxes, s.labels, "") for i, s in enumerate(shapes)
+    ]
     batches = list(epoch_batches(numbered, 96, 4, PLAIN, 0.0, (0, 0), workers=0))
     seen = [int(image[48, 48, 0]) for batch in batches for image in batch.images]
     assert sorted(seen) == list(range(16))

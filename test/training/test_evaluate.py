@@ -24,7 +24,7 @@ def random_boxes(rng, count):
 
 @pytest.fixture(scope="module")
 def scene():
-    """Twelve pictures of two classes, half of the objects found, and some things that are not there."""
+    """Twelve pictures of two classes, half of the objects found, and some things not there."""
     rng = np.random.default_rng(3)
     samples, found = [], []
     for number in range(12):
@@ -46,7 +46,12 @@ def reference(samples, found):
         for image, item in enumerate(items):
             for index, (box, label) in enumerate(zip(item.boxes, item.labels, strict=True)):
                 x, y, w, h = map(float, (*box[:2], *(box[2:] - box[:2])))
-                row = {"id": len(result) + 1, "image_id": image, "category_id": int(label), "bbox": [x, y, w, h]}
+                row = {
+                    "id": len(result) + 1,
+                    "image_id": image,
+                    "category_id": int(label),
+                    "bbox": [x, y, w, h],
+                }
                 result.append(row | extra(item, index, w * h))
         return result
 
@@ -77,7 +82,10 @@ def test_ap_is_that_of_pycocotools(scene):
 
 def test_the_truth_itself_scores_one(scene):
     samples, _ = scene
-    perfect = [Detections(s.boxes, np.ones(len(s.labels), np.float32), s.labels.astype(np.int32)) for s in samples]
+    perfect = [
+        Detections(s.boxes, np.ones(len(s.labels), np.float32), s.labels.astype(np.int32))
+        for s in samples
+    ]
     scores = average_precision(samples, perfect, CLASSES)
     assert scores["AP"] == pytest.approx(1) and scores["AP50"] == pytest.approx(1)
 

@@ -36,7 +36,7 @@ def noise(batch: int, height: int, width: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def detector() -> nn.Module:
-    """Random weights with statistics of real maps, so that candidates differ as in a trained network."""
+    """Random weights, statistics of real maps: candidates differ as in a trained network."""
     torch.manual_seed(4)
     model = build("yolo_ret_m075", num_classes=3).train()
     for module in model.modules():
@@ -108,7 +108,15 @@ def test_the_graph_is_one_that_tensorrt_reads(folder):
     model = onnx.load(folder / "toy.onnx")
     assert [o.version for o in model.opset_import if not o.domain] == [17]
     kinds = {node.op_type for node in model.graph.node}
-    assert not kinds & {"GatherND", "ScatterND", "NonZero", "Pow", "If", "Loop", "BatchNormalization"}
+    assert not kinds & {
+        "GatherND",
+        "ScatterND",
+        "NonZero",
+        "Pow",
+        "If",
+        "Loop",
+        "BatchNormalization",
+    }
 
 
 def test_every_image_of_a_batch_is_its_own(folder):
@@ -156,8 +164,14 @@ def test_the_manifest_names_the_file_and_its_digest(folder):
 def test_a_card_counts_measures_and_quotes(detector, tmp_path):
     (tmp_path / "words.yaml").write_text("licence: MIT,\n  as claimed\n")
     words = read_words(tmp_path / "words.yaml")
-    checkpoint = {"detector": "yolo_ret_m075", "classes": ["a", "b", "c"], "average": detector.state_dict()}
-    card = card_of("toy", detector, checkpoint, words, {size: MEASURED for size in ("224", "320", "416")})
+    checkpoint = {
+        "detector": "yolo_ret_m075",
+        "classes": ["a", "b", "c"],
+        "average": detector.state_dict(),
+    }
+    card = card_of(
+        "toy", detector, checkpoint, words, {size: MEASURED for size in ("224", "320", "416")}
+    )
     assert card.licence == "MIT, as claimed"
     assert card.gmacs.keys() == {"224", "320", "416"}
     assert ModelCard.from_json(card.to_json()) == card

@@ -167,7 +167,9 @@ def test_a_wrong_recipe_is_explained(values, message):
         Recipe.from_dict(values)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "training/recipes").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "training/recipes").glob("*.yaml")), ids=lambda p: p.stem
+)
 def test_shipped_recipes_are_read_and_kept(path):
     recipe = Recipe.read(path)
     assert Recipe.from_dict(recipe.to_dict()) == recipe
@@ -192,17 +194,41 @@ def folder(shapes, tmp_path):
     (tmp_path / "data.yaml").write_text(
         yaml.safe_dump({"train": "images/train", "val": "images/val", "names": list(CLASSES)})
     )
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**TINY, "phases": [{"epochs": 2, "size": 64}]}))
+    (tmp_path / "recipe.yaml").write_text(
+        yaml.safe_dump({**TINY, "phases": [{"epochs": 2, "size": 64}]})
+    )
     return tmp_path
 
 
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_with_the_same_command(folder):
     out = folder / "run"
-    command = [sys.executable, "-m", "training.train", "--threads", "1", "--size", "160", "--workers", "1"]
-    command += ["--data", str(folder / "data.yaml"), "--recipe", str(folder / "recipe.yaml"), "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "training.train",
+        "--threads",
+        "1",
+        "--size",
+        "160",
+        "--workers",
+        "1",
+    ]
+    command += [
+        "--data",
+        str(folder / "data.yaml"),
+        "--recipe",
+        str(folder / "recipe.yaml"),
+        "--out",
+        str(out),
+    ]
     first = subprocess.Popen(
-        command, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     deadline = time.monotonic() + 120
     while not (out / "log.jsonl").exists() and first.poll() is None and time.monotonic() < deadline:

@@ -23,7 +23,8 @@ class Augmentation:
         scale: range of the size, relative to the letterboxed image, drawn log-uniformly.
         aspect: largest relative change of width over height.
         flip: probability of mirroring left and right.
-        hue, saturation, value: largest change of hue in half turns, and relative change of the others.
+        hue: largest change, in half turns.
+        saturation, value: largest relative change.
         mosaic_scale: as ``scale``, for each image of a mosaic.
         visible: a cropped box is kept if at least this share of its area is left.
     """
@@ -67,7 +68,10 @@ def random_view(
     how: Augmentation,
     rng: Generator,
 ) -> Sample:
-    """Return a random view of ``shape`` (height, width); ``scale`` 1 fits the image into ``reference``."""
+    """Return a random view of ``shape`` (height, width).
+
+    ``scale`` 1 fits the image into a square of ``reference`` pixels.
+    """
     height, width = sample.image.shape[:2]
     zoom = reference / max(height, width) * np.exp(rng.uniform(*np.log(scale)))
     stretch = np.exp(rng.uniform(-0.5, 0.5) * np.log1p(how.aspect))
@@ -83,12 +87,20 @@ def random_view(
 def warp(
     sample: Sample, matrix: NDArray[np.float64], shape: tuple[int, int], visible: float
 ) -> Sample:
-    """Apply an axis-aligned affine map (2, 3) and crop to ``shape``; edges, not pixel centres, are the frame."""
+    """Apply an axis-aligned affine map (2, 3) and crop to ``shape`` (height, width).
+
+    The map's coordinates are those of boxes: the image begins at the edge of its first pixel.
+    """
     # OpenCV counts from pixel centres: its origin lies half a pixel inside ours.
     centred = matrix.copy()
-    centred[:, 2] += 0.5 * (matrix[0, 0] + matrix[0, 1] - 1), 0.5 * (matrix[1, 0] + matrix[1, 1] - 1)
+    centred[:, 2] += (
+        0.5 * (matrix[0, 0] + matrix[0, 1] - 1),
+        0.5 * (matrix[1, 0] + matrix[1, 1] - 1),
+    )
     border = (PADDING, PADDING, PADDING)
-    image = cv2.warpAffine(sample.image, centred, shape[::-1], flags=cv2.INTER_LINEAR, borderValue=border)
+    image = cv2.warpAffine(
+        sample.image, centred, shape[::-1], flags=cv2.INTER_LINEAR, borderValue=border
+    )
     corners = sample.boxes.reshape(-1, 2, 2) * matrix[[0, 1], [0, 1]] + matrix[:, 2]
     boxes = np.concatenate((corners.min(1), corners.max(1)), 1)
     boxes, keep = crop_boxes(boxes, shape, visible)

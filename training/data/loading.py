@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of augmented samples, the same for the same (seed, epoch, step) however training is cut up."""
+"""Batches of augmented samples: the same for one seed, epoch and step, however a run is cut up."""
 
 from __future__ import annotations
 

@@ -70,7 +70,9 @@ def read_split(data: Path, split: str) -> list[Sample]:
         return list(pool.map(lambda path: _read_sample(path, classes), paths))
 
 
-def parse_labels(lines: Sequence[str], height: int, width: int, classes: int) -> NDArray[np.float64]:
+def parse_labels(
+    lines: Sequence[str], height: int, width: int, classes: int
+) -> NDArray[np.float64]:
     """Parse label lines to rows (n, 5): class, x1, y1, x2, y2 in pixels, clipped to the image.
 
     Raises ValueError for a malformed line.
@@ -81,7 +83,9 @@ def parse_labels(lines: Sequence[str], height: int, width: int, classes: int) ->
     table = np.array(rows, np.float64).reshape(-1, 5)
     label, centre, size = table[:, :1], table[:, 1:3], table[:, 3:]
     if not np.isfinite(table).all() or ((label < 0) | (label >= classes) | (label % 1 != 0)).any():
-        raise ValueError(f"a label line has a class outside 0..{classes - 1} or a number that is not finite")
+        raise ValueError(
+            f"a label line has a class outside 0..{classes - 1} or a number that is not finite"
+        )
     corners = np.concatenate((centre - size / 2, centre + size / 2), 1).clip(0, 1)
     return np.concatenate((label, corners * (width, height, width, height)), 1)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loss of YOLO-ReT: GIoU, binary cross-entropy of objectness and of classes, without weights."""
+"""The loss of YOLO-ReT: GIoU, binary cross-entropy of objectness and classes, no weights."""
 
 from __future__ import annotations
 

@@ -18,7 +18,20 @@ from training.detectors.mobilenet_v2 import MobileNetV2
 
 # Field numbers of GraphDef.node, NodeDef.name/op/attr, the entries of a map, AttrValue.tensor,
 # TensorProto.dtype/tensor_shape/tensor_content, TensorShapeProto.dim and Dim.size.
-NODE, NAME, OP, ATTR, KEY, VALUE, TENSOR, DTYPE, SHAPE, CONTENT, DIM, SIZE = 1, 1, 2, 5, 1, 2, 8, 1, 2, 4, 2, 1
+NODE, NAME, OP, ATTR, KEY, VALUE, TENSOR, DTYPE, SHAPE, CONTENT, DIM, SIZE = (
+    1,
+    1,
+    2,
+    5,
+    1,
+    2,
+    8,
+    1,
+    2,
+    4,
+    2,
+    1,
+)
 FLOAT = 1
 NORM_EPS = 1e-3
 
@@ -79,7 +92,12 @@ def _copy(unit: ConvNormAct, constants: dict[str, np.ndarray], scope: str, kerne
     order = (2, 3, 0, 1) if kernel == "depthwise_weights" else (3, 2, 0, 1)
     _assign(unit.conv.weight, weights.transpose(order), prefix + kernel)
     unit.norm.eps = NORM_EPS
-    names = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+    names = {
+        "gamma": "weight",
+        "beta": "bias",
+        "moving_mean": "running_mean",
+        "moving_variance": "running_var",
+    }
     for theirs, ours in names.items():
         name = f"{prefix}BatchNorm/{theirs}"
         _assign(getattr(unit.norm, ours), constants[name], name)
@@ -88,7 +106,7 @@ def _copy(unit: ConvNormAct, constants: dict[str, np.ndarray], scope: str, kerne
 def _assign(target: torch.Tensor, value: np.ndarray, name: str) -> None:
     if tuple(target.shape) != value.shape:
         raise ValueError(f"{name} has shape {value.shape}, expected {tuple(target.shape)}")
-    target.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+    target.copy_(torch.tensor(value))
 
 
 def _values(message: memoryview, wanted: int) -> Iterator[Any]:

@@ -4,10 +4,12 @@
 Two kinds of channels exist. The residual streams are linear, so a stream is rotated into its
 principal axes and the weak ones are dropped. Expanded channels pass ReLU6, so a subset is kept, by
 the energy each contributes to its projection. Then, block by block on sample images, the 1x1
-convolutions are solved so that the narrow network's maps come as close as they can to the wide one's;
-errors of earlier blocks are corrected by later ones, and running statistics are those of the samples.
+convolutions are solved so that the narrow network's maps come as close as they can to the wide
+one's; errors of earlier blocks are corrected by later ones, and running statistics are those of the
+samples.
 
-    python -m training.weights.narrow --source frozen_inference_graph.pb --images DIR --out backbone.pt
+    python -m training.weights.narrow --source frozen_inference_graph.pb --images DIR \
+        --out backbone.pt
 """
 
 from __future__ import annotations
@@ -132,13 +134,18 @@ def read_samples(folder: Path, count: int, size: int, seed: int = 0) -> Tensor:
     if len(paths) < count:
         raise ValueError(f"{folder} holds {len(paths)} .jpg files, {count} are needed")
     chosen = np.random.default_rng(seed).choice(len(paths), count, replace=False)
-    images = [cv2.resize(cv2.imread(str(paths[i])), (size, size), interpolation=cv2.INTER_AREA) for i in chosen]
+    images = [
+        cv2.resize(cv2.imread(str(paths[i])), (size, size), interpolation=cv2.INTER_AREA)
+        for i in chosen
+    ]
     return torch.from_numpy(np.stack(images)[..., ::-1].copy()).permute(0, 3, 1, 2).float() / 255
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Cut a narrow MobileNetV2 out of a pretrained x1.0.")
+    parser = argparse.ArgumentParser(
+        description="Cut a narrow MobileNetV2 out of a pretrained x1.0."
+    )
     parser.add_argument("--source", type=Path, required=True, help="frozen TensorFlow graph (.pb)")
     parser.add_argument("--images", type=Path, required=True, help="folder of sample images (.jpg)")
     parser.add_argument("--out", type=Path, required=True, help="state dict of the narrow backbone")

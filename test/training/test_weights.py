@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from training.detectors.mobilenet_v2 import MobileNetV2
+from training.weights.frozen_graph import load_mobilenet_v2, read_constants
+from training.weights.narrow import narrow
+
+
+def varint(value: int) -> bytes:
+    groups = [value >> shift & 0x7F for shift in range(0, max(1, value.bit_length()), 7)]
+    return bytes([*(g | 0x80 for g in groups[:-1]), groups[-1]])
+
+
+def message(*fields: tuple[int, int | bytes]) -> bytes:
+    """Encode a protocol-buffer message of integers and byte strings."""
+    parts = []
+    for number, value in fields:
+        if isinstance(value, int):
+            parts.append(varint(number << 3) + varint(value))
+        else:
+            parts.append(varint(number << 3 | 2) + varint(len(value)) + value)
+    return b"".join(parts)
+
+
+def constant(name: str, value: np.ndarray) -> bytes:
+    """Encode a node that holds a float tensor, as TensorFlow freezes it."""
+    shape = message(*((2, message((1, size))) for size in value.shape))
+    tensor = message((1, 1), (2, shape), (4, value.astype("<f4").tobytes()))
+    attributes = [(5, message((1, b"dtype"), (2, message((6, 1)))))]
+    attributes.append((5, message((1, b"value"), (2, message((8, tensor))))))
+    return message((1, name.encode()), (2, b"Const"), *attributes)
+
+
+@pytest.fixture(scope="module")
+def wide() -> MobileNetV2:
+    """Random weights with the statistics of the samples, so that no map fades away."""
+    torch.manual_seed(1)
+    model = MobileNetV2(1.0).train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum, module.eps = 1.0, 1e-3
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+    with torch.no_grad():
+        model(images())
+    return model.eval().requires_grad_(False)
+
+
+def images() -> torch.Tensor:
+    return torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+
+
+def constants_of(model: MobileNetV2) -> dict[str, np.ndarray]:
+    """Name and lay out weights as the object-detection models of TensorFlow do."""
+    units = {"Conv": (model.stem, "weights")}
+    for index, block in enumerate(model.blocks):
+        scope = f"expanded_conv_{index}" if index else "expanded_conv"
+        if index:
+            units[f"{scope}/expand"] = (block.expand, "weights")
+        units[f"{scope}/depthwise"] = (block.depthwise, "depthwise_weights")
+        units[f"{scope}/project"] = (block.project, "weights")
+    result = {}
+    for scope, (unit, kernel) in units.items():
+        prefix = f"FeatureExtractor/MobilenetV2/{scope}/"
+        order = (2, 3, 0, 1) if kernel == "depthwise_weights" else (2, 3, 1, 0)
+        result[prefix + kernel] = unit.conv.weight.numpy().transpose(order)
+        norm = unit.norm
+        values = {"gamma": norm.weight, "beta": norm.bias}
+        values |= {"moving_mean": norm.running_mean, "moving_variance": norm.running_var}
+        result |= {f"{prefix}BatchNorm/{k}": v.numpy() for k, v in values.items()}
+    return result
+
+
+def write(path: Path, constants: dict[str, np.ndarray]) -> Path:
+    path.write_bytes(message(*((1, constant(k, v)) for k, v in constants.items())))
+    return path
+
+
+def test_a_frozen_graph_computes_the_same_from_the_other_pixel_range(wide, tmp_path):
+    loaded = load_mobilenet_v2(write(tmp_path / "graph.pb", constants_of(wide))).eval()
+    # the border differs: padding is black where it was grey
+    with torch.no_grad():
+        inner = loaded.stem(images())[..., 1:-1, 1:-1]
+        expected = wide.stem(images() * 2 - 1)[..., 1:-1, 1:-1]
+    torch.testing.assert_close(inner, expected, rtol=1e-4, atol=1e-4)
+    for name, value in wide.state_dict().items():
+        if not name.startswith("stem") and not name.endswith("num_batches_tracked"):
+            assert loaded.state_dict()[name].equal(value), name
+
+
+def test_every_weight_must_be_there_in_its_shape(wide, tmp_path):
+    constants = constants_of(wide)
+    name = "FeatureExtractor/MobilenetV2/expanded_conv_3/project/weights"
+    with pytest.raises(KeyError, match="expanded_conv_3/project"):
+        load_mobilenet_v2(
+            write(tmp_path / "a.pb", {k: v for k, v in constants.items() if k != name})
+        )
+    with pytest.raises(ValueError, match="expanded_conv_3/project.*shape"):
+        load_mobilenet_v2(write(tmp_path / "b.pb", {**constants, name: constants[name][..., 1:]}))
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xff\xff", b"no graph at all"])
+def test_another_file_is_refused(tmp_path, content):
+    (tmp_path / "x.pb").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.pb"):
+        read_constants(tmp_path / "x.pb")
+
+
+def test_narrowing_to_the_same_width_changes_nothing(wide):
+    same = MobileNetV2(1.0)
+    explained = narrow(wide, same, images())
+    assert min(explained) > 0.999
+    for ours, theirs in zip(same(images()), wide(images()), strict=True):
+        assert (ours - theirs).std() < 0.02 * theirs.std()
+
+
+def test_narrowing_keeps_most_of_what_the_wide_network_sees(wide):
+    slim = MobileNetV2(0.75).eval()
+    explained = narrow(wide, slim, images())
+    assert len(explained) == 16
+    assert min(explained[:3]) > 0.8, "these streams keep their width"
+    # random weights have no weak directions, so a quarter of the channels costs about a quarter
+    assert min(explained) > 0.4
+    assert all(m.isfinite().all() for m in slim(images()))

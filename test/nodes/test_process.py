@@ -81,10 +81,12 @@ def test_an_idle_node_is_woken() -> None:
     program = Program("""
         def __init__(self):
             Node.__init__(self, "subject")
+            print("ready")
         def close(self):
             print("closed")
     """)
-    time.sleep(1.5)  # most likely it waits for work then; if not yet, the end is the same
+    assert program.wait_for_line() == "ready"
+    time.sleep(0.5)  # most likely it waits for work then; if not yet, the end is the same
     assert program.end(signal.SIGTERM) == (0, "closed\n", "")
 
 

@@ -239,15 +239,17 @@ def test_the_shared_memory_profile_carries_large_images_best_effort(
     monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config/fastdds_shm.xml"))
     source = write_pictures(tmp_path / "large", 640, 480)
     parameters = {"source": source, "rate": 30, "reliability": "best_effort"}
-    with running(MODULE, tmp_path / "log", parameters) as publisher:
-        with subprocess.Popen(
+    with (
+        running(MODULE, tmp_path / "log", parameters) as publisher,
+        subprocess.Popen(
             [sys.executable, "-c", RECEIVER], stdout=subprocess.PIPE, text=True
-        ) as receiver:
-            try:
-                received = receiver.communicate(timeout=60)[0].split()
-            except subprocess.TimeoutExpired:
-                receiver.kill()
-                pytest.fail(f"nothing arrives: {receiver.communicate()[0]}{publisher.output()}")
+        ) as receiver,
+    ):
+        try:
+            received = receiver.communicate(timeout=60)[0].split()
+        except subprocess.TimeoutExpired:
+            receiver.kill()
+            pytest.fail(f"nothing arrives: {receiver.communicate()[0]}{publisher.output()}")
     publisher.stop()
     numbers = [int(number) for number in received]
     missing = sum((b - a - 1) % COUNT for a, b in zip(numbers, numbers[1:], strict=False))

@@ -2,7 +2,7 @@
 # there ROS 2 is installed already, and colcon builds the package.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint coverage setup lock clean
+.PHONY: help demo test lint coverage docs setup lock clean
 
 # the interpreter that .venv is made with; once there, the one it was made with
 PYTHON ?= $(shell cat .build/python 2>/dev/null || echo python3)
@@ -42,6 +42,9 @@ lint: setup ## Style, format and types
 
 coverage: setup ## The tests once more, with the lines that they reach
 	$(VENV)/pytest -n $(WORKERS) --dist loadfile --cov=compact_yolo_ros --cov=training --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+
+docs: setup ## The tables of README.md, and config/detector.yaml, from the code
+	$(VENV)/python docs/generate.py
 
 setup: ## The environment of the tests and the training in .venv
 	$(BOOTSTRAP) test

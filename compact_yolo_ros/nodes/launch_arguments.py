@@ -18,8 +18,10 @@ from compact_yolo_ros.nodes.detector_parameters import DETECTOR_PARAMETERS
 from compact_yolo_ros.nodes.parameters import ParameterSpec, Value
 from compact_yolo_ros.resources import resource_directory
 
-PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-"""What names Fast DDS its profiles: since Kilted, and before."""
+PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
+OLD_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+OLD_DISTRIBUTIONS = ("humble", "iron", "jazzy")
+"""Where Fast DDS reads the old variable only; later ones read the new one, and warn of the old."""
 
 USE_SIM_TIME = ParameterSpec(
     "use_sim_time", False, "Take the time from /clock, for simulation and recorded data."
@@ -126,11 +128,15 @@ def dds_environment(profile: str) -> dict[str, str]:
     Raises:
         ValueError: there is no such file.
     """
-    if profile == "none" or (profile == "auto" and any(map(os.environ.get, PROFILE_VARIABLES))):
+    if profile == "none":
         return {}
     if profile == "auto":
+        if os.environ.get(PROFILE_VARIABLE) or os.environ.get(OLD_PROFILE_VARIABLE):
+            return {}
         profile = str(resource_directory("config") / "fastdds_shm.xml")
-    return dict.fromkeys(PROFILE_VARIABLES, existing_file("dds_profile", profile))
+    old = os.environ.get("ROS_DISTRO") in OLD_DISTRIBUTIONS
+    variable = OLD_PROFILE_VARIABLE if old else PROFILE_VARIABLE
+    return {variable: existing_file("dds_profile", profile)}
 
 
 def existing_file(name: str, text: str) -> str:

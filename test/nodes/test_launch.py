@@ -40,11 +40,18 @@ service.include_launch_description(
 sys.exit(service.run())
 """
 
+# What a developer's shell may hold, and the tests set themselves.
+CHOOSING_PROFILES = (
+    "ROS_DISTRO",
+    "FASTDDS_DEFAULT_PROFILES_FILE",
+    "FASTRTPS_DEFAULT_PROFILES_FILE",
+)
+
 
 def begin(log: Path, arguments: dict[str, Any], **environment: str) -> subprocess.Popen[bytes]:
     """Start the launch file; everything it and the node print goes to ``log``."""
     texts = [f"{name}:={value}" for name, value in arguments.items()]
-    variables = {k: v for k, v in os.environ.items() if "_DEFAULT_PROFILES_FILE" not in k}
+    variables = {k: v for k, v in os.environ.items() if k not in CHOOSING_PROFILES}
     variables |= {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), **environment}
     with log.open("w") as output:
         return subprocess.Popen(
@@ -118,9 +125,10 @@ def _read(path: Path) -> bytes:
         return b""
 
 
-def environment_of(pid: int) -> dict[str, str]:
+def profiles_of(pid: int) -> dict[str, str]:
+    """The environment variables of a process that name Fast DDS a file."""
     variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
-    return dict(variable.split("=", 1) for variable in variables if "=" in variable)
+    return dict(v.split("=", 1) for v in variables if "_DEFAULT_PROFILES_FILE=" in v)
 
 
 def write_parameters(path: Path, pattern: str = "/**", **parameters: Any) -> Path:
@@ -150,10 +158,9 @@ def test_arguments_reach_the_node(client: Client, start: Start, toy: str) -> Non
     for name, value in {"model": toy, "backend": "onnxruntime", "precision": "fp32"}.items():
         assert node.parameter(name) == value
     assert node.parameter("use_sim_time") is True
-    profiles = environment_of(node_pid())
-    for variable in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
-        assert Path(profiles[variable]).name == "fastdds_shm.xml"
-        assert Path(profiles[variable]).is_file()
+    profile = Path(profiles_of(node_pid())["FASTDDS_DEFAULT_PROFILES_FILE"])
+    assert profile.name == "fastdds_shm.xml"
+    assert profile.is_file()
 
 
 @pytest.mark.parametrize("pattern", ["/**", "detector", "/**/detector"])
@@ -187,15 +194,20 @@ def test_it_starts_by_itself_with_a_file_that_does_not_say_so(
     assert start(params_file=file).parameter("autostart") is True
 
 
+def test_older_distributions_know_another_variable(start: Start, toy: str) -> None:
+    start({"ROS_DISTRO": "humble"}, model=toy)
+    assert set(profiles_of(node_pid())) == {"FASTRTPS_DEFAULT_PROFILES_FILE"}
+
+
 def test_the_environment_of_the_machine_is_respected(start: Start, toy: str) -> None:
-    own = str(ROOT / "config" / "fastdds_shm.xml")
-    start({"FASTRTPS_DEFAULT_PROFILES_FILE": own}, model=toy)
-    assert "FASTDDS_DEFAULT_PROFILES_FILE" not in environment_of(node_pid())
+    own = {"FASTRTPS_DEFAULT_PROFILES_FILE": str(ROOT / "config" / "fastdds_shm.xml")}
+    start(own, model=toy)
+    assert profiles_of(node_pid()) == own
 
 
 def test_dds_can_be_left_alone(start: Start, toy: str) -> None:
     start(model=toy, dds_profile="none")
-    assert not [name for name in environment_of(node_pid()) if "PROFILES_FILE" in name]
+    assert profiles_of(node_pid()) == {}
 
 
 def test_a_killed_node_comes_back(client: Client, start: Start, toy: str) -> None:

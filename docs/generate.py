@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write what follows from the code into README.md and config/detector.yaml: ``make docs``."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from compact_yolo_ros.files import replacing
+from compact_yolo_ros.model_card import ModelCard
+from compact_yolo_ros.model_store import ModelFile, find_model, model_names
+from compact_yolo_ros.nodes.detector_parameters import DETECTOR_PARAMETERS
+from compact_yolo_ros.nodes.launch_arguments import LAUNCH_ARGUMENTS
+from compact_yolo_ros.nodes.parameters import ParameterSpec
+from compact_yolo_ros.nodes.video_publisher import VIDEO_PUBLISHER_PARAMETERS
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+DETECTOR_YAML = ROOT / "config" / "detector.yaml"
+
+CHANGES = {
+    "any time": "any time",
+    "unconfigured": "before configuring",
+    "never": "at start only",
+}
+LAUNCH_DEFAULTS = {"autostart": True}
+"""What the launch file chooses otherwise than the node: its parameter file does so too."""
+
+
+def main() -> None:
+    """Rewrite both files."""
+    for path, text in ((README, readme(README.read_text())), (DETECTOR_YAML, detector_yaml())):
+        with replacing(path) as temporary:
+            temporary.write_text(text)
+
+
+def readme(text: str) -> str:
+    """Return README.md with the text between each pair of its marks made anew."""
+    sections = {
+        "models": models(),
+        "weights": weights(),
+        "launch arguments": launch_arguments(),
+        "detector parameters": parameters(DETECTOR_PARAMETERS),
+        "video publisher parameters": parameters(VIDEO_PUBLISHER_PARAMETERS),
+    }
+    for name, section in sections.items():
+        begin, end = f"<!-- {name}: written by `make docs` -->", f"<!-- end of {name} -->"
+        pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
+        text, count = re.subn(
+            pattern, lambda _, new=f"{begin}\n{section}\n{end}": new, text, flags=re.DOTALL
+        )
+        if count != 1:
+            raise ValueError(f"README.md must hold `{begin}` and `{end}` once")
+    return text
+
+
+def detector_yaml() -> str:
+    """Return a parameter file with every parameter, its default and its description."""
+    lines = [
+        "# Every parameter of the detector with its default. Copy the file, keep the lines that",
+        "# you change, and give it to the launch file: params_file:=/path/to/your.yaml",
+        "# Made from compact_yolo_ros/nodes/detector_parameters.py by `make docs`.",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    for spec in DETECTOR_PARAMETERS:
+        note = f"{spec.description} {_values(spec)}".strip()
+        lines += textwrap.wrap(note, 100, initial_indent="    # ", subsequent_indent="    # ")
+        default = LAUNCH_DEFAULTS.get(spec.name, spec.default)
+        lines += [f"    {spec.name}: {json.dumps(default)}", ""]
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def models() -> str:
+    """Table of the models that come with the package, from their cards."""
+    head = "Model", "Classes", "Input", "Parameters", "GMAC", "File", "AP50", "Card"
+    return _table(head, [_model_row(find_model(name)) for name in model_names()])
+
+
+def _model_row(model: ModelFile) -> tuple[str, ...]:
+    card = model.card
+    return (
+        f"`{card.name}`",
+        ", ".join(card.classes),
+        " / ".join(f"**{size}**" if size == str(card.default_size) else size for size in card.ap),
+        f"{card.parameters / 1e6:.2f} M",
+        _by_size(card, card.gmacs),
+        f"{model.path.stat().st_size / 1e6:.1f} MB",
+        _by_size(card, {size: values["AP50"] for size, values in card.ap.items()}),
+        f"[{card.name}.md](models/{card.name}.md)",
+    )
+
+
+def _by_size(card: ModelCard, values: Mapping[str, float]) -> str:
+    return " / ".join(f"{values[size]:.2f}" for size in card.ap)
+
+
+def weights() -> str:
+    """What each model's card says about the licence of its weights."""
+    cards = [find_model(name).card for name in model_names()]
+    return "\n".join(f"- `{card.name}`: {card.licence}" for card in cards)
+
+
+def launch_arguments() -> str:
+    """Table of the launch file's arguments."""
+    rows = [
+        (
+            f"`{argument.name}`",
+            f"`{argument.default}`" if argument.default else "",
+            argument.description + _choices(argument.choices),
+        )
+        for argument in LAUNCH_ARGUMENTS
+    ]
+    return _table(("Argument", "Default", "Meaning"), rows)
+
+
+def parameters(specs: Iterable[ParameterSpec]) -> str:
+    """Table of a node's parameters."""
+    rows = [
+        (
+            f"`{spec.name}`",
+            f"`{json.dumps(spec.default)}`",
+            f"{spec.description} {_values(spec)}".strip(),
+            CHANGES[spec.changes],
+        )
+        for spec in specs
+    ]
+    return _table(("Parameter", "Default", "Meaning", "Can change"), rows)
+
+
+def _values(spec: ParameterSpec) -> str:
+    """What may be given, in a sentence; empty if anything of the type may."""
+    if spec.low is not None:
+        step = f", in steps of {spec.step}" if spec.step else ""
+        return f"From {spec.low} to {spec.high}{step}."
+    return _choices(spec.choices).strip()
+
+
+def _choices(choices: tuple[str, ...]) -> str:
+    return f" One of {', '.join(choices)}." if choices else ""
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines).replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""README.md's tables of topics and diagnostics, against the running node."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from harness import ROOT, Client, image_message, running, values_of
+from sensor_msgs.msg import Image
+
+from compact_yolo_ros.diagnostics.statistics import STAGES
+
+MODULE = "compact_yolo_ros.nodes.detector_node"
+# Every node has these.
+COMMON_TOPICS = {"/parameter_events", "/rosout", "/detector/transition_event"}
+COMMON_SERVICES = ("rcl_interfaces/", "lifecycle_msgs/", "type_description_interfaces/")
+
+
+def rows(section: str) -> list[list[str]]:
+    """Cells of the first table below a heading of README.md."""
+    text = (ROOT / "README.md").read_text().split(f"# {section}\n")[1]
+    table = text[text.index("| ---") :].split("\n\n")[0].splitlines()[1:]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table]
+
+
+def code(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    opened = Client()
+    yield opened
+    opened.close()
+
+
+def test_the_shipped_parameter_file_gives_the_documented_node(
+    client: Client, tmp_path: Path
+) -> None:
+    diagnostics = client.collect(DiagnosticArray, "/diagnostics")
+    camera = client.node.create_publisher(Image, "/image", 5)
+    good = image_message(np.zeros((64, 64, 3), np.uint8))
+    bad = image_message(np.zeros((64, 64, 3), np.uint8), encoding="smell8")
+    parameters = str(ROOT / "config" / "detector.yaml")
+    with running(MODULE, tmp_path / "node.log", {}, "--params-file", parameters):
+
+        def complete() -> bool:
+            camera.publish(good)
+            client.spin(0.2)
+            camera.publish(bad)
+            keys = values_of(diagnostics[-1]) if diagnostics else {}
+            return "age_ms p50" in keys and int(keys["errors"]) > 0
+
+        client.wait_for(complete)
+        check_topics(client)
+    check_keys(set(values_of(diagnostics[-1])))
+
+
+def check_topics(client: Client) -> None:
+    graph = client.node
+    found = {
+        ("publisher", name, kinds[0])
+        for name, kinds in graph.get_publisher_names_and_types_by_node("detector", "/")
+        if name not in COMMON_TOPICS
+    }
+    found |= {
+        ("subscription", name, kinds[0])
+        for name, kinds in graph.get_subscriber_names_and_types_by_node("detector", "/")
+        if name not in COMMON_TOPICS
+    }
+    found |= {
+        ("service", name, kinds[0])
+        for name, kinds in graph.get_service_names_and_types_by_node("detector", "/")
+        if not kinds[0].startswith(COMMON_SERVICES)
+    }
+    documented = {
+        (kind.split(",")[0], code(name)[0], code(message)[0])
+        for name, message, kind, _ in rows("Topics and services")
+    }
+    assert found == documented
+
+
+def check_keys(found: set[str]) -> None:
+    table = rows("Diagnostics")
+    patterns = [re.sub(r"<\w+>", r".+", re.escape(key)) for keys, _ in table for key in code(keys)]
+    for key in found:
+        assert any(re.fullmatch(pattern, key) for pattern in patterns), key
+    for pattern in patterns:
+        assert any(re.fullmatch(pattern, key) for key in found), pattern
+    (stages,) = (text for keys, text in table if "<stage>" in keys)
+    assert code(stages) == list(STAGES)

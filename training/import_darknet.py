@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -24,14 +25,15 @@ from training.card import SIZES
 from training.complexity import macs
 from training.darknet.cfg import DarknetError, parse_cfg
 from training.darknet.network import DarknetNetwork
-from training.darknet.weights import parse_weights
+from training.darknet.transfer import transferred
+from training.darknet.weights import ConvolutionWeights, parse_weights
 from training.export import export
 
 NOT_STATED = "Not stated by the person who imported the file."
 
 
-def read_network(cfg: Path, weights: Path) -> DarknetNetwork:
-    """Build the network of a cfg file with the values of a weights file.
+def read_network(cfg: Path, weights: Path) -> tuple[DarknetNetwork, list[ConvolutionWeights]]:
+    """Build the network of a cfg file with the values of a weights file; return both.
 
     Raises DarknetError; its one sentence begins with the file that is wrong.
     """
@@ -42,10 +44,11 @@ def read_network(cfg: Path, weights: Path) -> DarknetNetwork:
         raise DarknetError(f"{cfg}: {error}") from None
     data = _read(weights)
     try:
-        network.load(parse_weights(data, [layer.stored for layer in network.convolutions]))
+        values = parse_weights(data, [layer.stored for layer in network.convolutions])
     except DarknetError as error:
         raise DarknetError(f"{weights}: {error}") from None
-    return network.eval()
+    network.load(values)
+    return network.eval(), values
 
 
 def read_names(path: Path, count: int) -> tuple[str, ...]:
@@ -66,13 +69,17 @@ def card_of(
     weights: Path,
     licence: str = "",
     data: str = "",
+    detector: str = "",
 ) -> ModelCard:
-    """Build the card of an imported network; ``licence`` and ``data`` are the user's own words."""
+    """Build the card of an imported network; ``licence`` and ``data`` are the user's own words.
+
+    ``detector`` is the name of the same network in the registry, if it is there.
+    """
     height, width = network.input[1:]
     own_size = f"The cfg's own input is {width} wide and {height} high."
     return ModelCard(
         name=name,
-        detector="darknet",
+        detector=detector or "darknet",
         classes=classes,
         default_size=width,
         resize="letterbox" if network.letterbox else "stretch",
@@ -89,19 +96,30 @@ def card_of(
 
 
 def import_darknet(
-    cfg: Path, weights: Path, names: Path, out: Path, licence: str = "", data: str = ""
+    cfg: Path,
+    weights: Path,
+    names: Path,
+    out: Path,
+    licence: str = "",
+    data: str = "",
+    detector: str = "",
 ) -> tuple[ModelCard, DarknetNetwork]:
-    """Write the ONNX detector ``out``; return its card and the network.
+    """Write the ONNX detector ``out``; return its card and the network of the cfg.
+
+    With ``detector``, the detector of that name in the registry is written, with the weights of the
+    file.
 
     Raises DarknetError, one sentence, for input that cannot be used; ``out`` is then as it was.
     """
     if out.suffix != ".onnx" or not out.parent.is_dir():
         raise DarknetError(f"{out}: give a name that ends in .onnx, in a folder that exists")
-    network = read_network(cfg, weights)
+    network, values = read_network(cfg, weights)
     classes = read_names(names, network.num_classes)
-    card = card_of(out.stem, network, classes, cfg, weights, licence, data)
+    deployed = transferred(detector, network, values) if detector else network
+    card = card_of(out.stem, network, classes, cfg, weights, licence, data, detector)
+    card = replace(card, anchors=deployed.grid.anchors, strides=deployed.grid.strides)
     try:
-        export(network, out, card)
+        export(deployed, out, card)
     except OSError as error:
         raise DarknetError(f"{out}: it cannot be written: {error.strerror}") from None
     return card, network
@@ -152,6 +170,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
     parser.add_argument("--licence", default="", help="licence of the weights, for the model card")
     parser.add_argument("--data", default="", help="what they were trained on, for the model card")
+    parser.add_argument(
+        "--detector",
+        default="",
+        help="write this detector of the registry (yolo_fastest, ...), which must be the network "
+        "of the cfg, in place of a network built from the cfg",
+    )
     arguments = parser.parse_args()
     console = Console()
     try:

@@ -323,7 +323,7 @@ def opencv_candidates(python: str, cfg: Path, weights: Path, images: dict, folde
 
 def our_candidates(cfg: Path, weights: Path, images: dict, folder: Path, size: int) -> dict:
     """Candidates before suppression: rows of x1, y1, x2, y2 in picture pixels, score, label."""
-    network = importer.read_network(cfg, weights)
+    network, _ = importer.read_network(cfg, weights)
     names = folder / "classes.names"
     names.write_text("".join(f"class {number}\n" for number in range(network.num_classes)))
     importer.import_darknet(cfg, weights, names, folder / "model.onnx")

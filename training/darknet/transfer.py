@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights of a darknet network in a detector of the registry that is the same network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from compact_yolo_ros.model_card import MIN_INPUT_SIZE
+from training.darknet.cfg import DarknetError
+from training.darknet.network import DarknetNetwork
+from training.darknet.weights import ConvolutionWeights
+from training.detectors.blocks import ConvNormAct
+from training.detectors.heads import AnchorGrid
+from training.detectors.registry import DETECTORS, build
+
+
+@torch.no_grad()
+def transferred(
+    name: str, network: DarknetNetwork, weights: Sequence[ConvolutionWeights]
+) -> nn.Module:
+    """Build the registered detector ``name`` with ``weights``, which ``network`` has loaded.
+
+    Raises DarknetError if its convolutions are not those of ``network`` in the same order, or if it
+    computes anything else from them.
+    """
+    if name not in DETECTORS:
+        raise DarknetError(f"there is no detector {name}: give one of {', '.join(DETECTORS)}")
+    # Detectors of the registry begin with the finest level.
+    order = sorted(range(len(network.grid.strides)), key=network.grid.strides.__getitem__)
+    grid = _reordered(network.grid, order)
+    own = DETECTORS[name][1].grid
+    if (own.strides, own.per_cell, own.softmax) != (grid.strides, grid.per_cell, grid.softmax):
+        raise DarknetError(f"{name} is another network than the cfg: its outputs are different")
+    detector = build(name, num_classes=network.num_classes, grid=grid).eval()
+    _load(name, detector, weights)
+    noise = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 3, MIN_INPUT_SIZE, MIN_INPUT_SIZE, generator=noise)
+    expected = network(image)
+    pairs = zip(detector(image), (expected[level] for level in order), strict=True)
+    if not all(torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3) for ours, theirs in pairs):
+        raise DarknetError(f"{name} is another network than the cfg: its results are different")
+    return detector
+
+
+def _reordered(grid: AnchorGrid, order: Sequence[int]) -> AnchorGrid:
+    anchors, strides, scales = (
+        tuple(values[level] for level in order)
+        for values in (grid.anchors, grid.strides, grid.xy_scales)
+    )
+    return AnchorGrid(anchors, strides, scales, grid.softmax)
+
+
+def _load(name: str, detector: nn.Module, weights: Sequence[ConvolutionWeights]) -> None:
+    layers = _convolutions(detector)
+    if len(layers) != len(weights):
+        raise DarknetError(
+            f"{name} is another network than the cfg: it has {len(layers)} convolutions, "
+            f"the cfg {len(weights)}"
+        )
+    for number, (layer, stored) in enumerate(zip(layers, weights, strict=True), 1):
+        values = {key: value for key, value in vars(stored).items() if value is not None}
+        targets = _targets(layer)
+        if {k: v.shape for k, v in targets.items()} != {k: v.shape for k, v in values.items()}:
+            kernel = tuple(targets["kernel"].shape)
+            raise DarknetError(
+                f"{name} is another network than the cfg: its convolution {number} has a kernel of "
+                f"{kernel} and {'' if 'scale' in targets else 'no '}normalisation, that of the cfg "
+                f"{stored.kernel.shape} and {'' if 'scale' in values else 'no '}normalisation"
+            )
+        for key, target in targets.items():
+            target.copy_(torch.from_numpy(values[key].copy()))
+
+
+def _convolutions(detector: nn.Module) -> list[nn.Module]:
+    """All convolutions in the order of their registration; a normalised one counts once."""
+    inside = {m.conv for m in detector.modules() if isinstance(m, ConvNormAct)}
+    kinds = (ConvNormAct, nn.Conv2d)
+    return [m for m in detector.modules() if isinstance(m, kinds) and m not in inside]
+
+
+def _targets(layer: nn.Module) -> dict[str, Tensor]:
+    """Where the values go, by the names of ``ConvolutionWeights``."""
+    if isinstance(layer, ConvNormAct):
+        norm = layer.norm
+        vectors = (norm.bias, norm.weight, norm.running_mean, norm.running_var)
+        names = ("shift", "scale", "mean", "variance")
+        return {"kernel": layer.conv.weight} | dict(zip(names, vectors, strict=True))
+    bias = {} if layer.bias is None else {"shift": layer.bias}
+    return {"kernel": layer.weight} | bias

@@ -93,10 +93,9 @@ class DetectorNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the publishers."""
         try:
-            self._detector = self._open_detector()
             self._decode = self._make_decoder()
+            self._detector = self._open_detector()
         except (ValueError, BackendError, ImportError) as error:
-            self._release()
             return self._fail(str(error))
         self._failure = ""
         self._ids = class_ids(self._detector.card, self._value("class_id_format"))

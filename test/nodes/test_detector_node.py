@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -200,6 +201,8 @@ def test_thresholds_and_classes_change_while_it_runs(client: Client, start: Star
     assert ids() == ["0", "1"]
     assert set_parameter(client, "score_threshold", 0.8).successful
     assert ids() == ["0"]
+    assert set_parameter(client, "score_threshold", 1).successful
+    assert ids() == []
     assert set_parameter(client, "score_threshold", 0.5).successful
     assert set_parameter(client, "classes", ["green"]).successful
     assert ids() == ["1"]
@@ -213,7 +216,9 @@ def test_thresholds_and_classes_change_while_it_runs(client: Client, start: Star
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("score_threshold", 1.5, ""),
+        ("score_threshold", 1.5, "score_threshold is 1.5: give a number from 0 to 1"),
+        ("iou_threshold", -1, "iou_threshold is -1: give a number from 0 to 1"),
+        ("max_age", "old", "max_age is old: give a number from 0 to 3600"),
         ("max_detections", 0, ""),
         ("classes", ["dragon"], "no class 'dragon': its classes are red, green, blue"),
         ("class_id_format", "emoji", "give one of name, id"),
@@ -289,6 +294,17 @@ def test_a_model_that_does_not_exist_leaves_a_node_that_can_be_corrected(
     assert change_state(client, Transition.TRANSITION_CONFIGURE)
     assert change_state(client, Transition.TRANSITION_ACTIVATE)
     assert answer(client, seen, image_message(red_square())).detections
+
+
+@pytest.mark.skipif(find_spec("cv_bridge") is not None, reason="cv_bridge is installed")
+def test_a_decoder_that_is_not_installed_leaves_a_node_that_can_be_corrected(
+    client: Client, start: Start
+) -> None:
+    seen = start(image_decoder="cv_bridge")
+    client.wait_for(lambda: "install" in seen.diagnostics[-1].status[0].message)
+    assert seen.diagnostics[-1].status[0].level == DiagnosticStatus.ERROR
+    assert set_parameter(client, "image_decoder", "builtin").successful
+    assert change_state(client, Transition.TRANSITION_CONFIGURE)
 
 
 def test_a_bad_image_is_logged_once_counted_and_survived(client: Client, start: Start) -> None:

@@ -159,14 +159,15 @@ class DetectorNode(LifecycleNode):
     # Parameters
 
     def _value(self, name: str) -> Any:
-        return self.get_parameter(name).value
+        return self._specs[name].read(self.get_parameter(name).value)
 
     def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         """Refuse what cannot be used, with the reason; the next image uses what is accepted."""
-        changes = {p.name: p.value for p in parameters if p.name in self._specs}
+        given = {p.name: p.value for p in parameters if p.name in self._specs}
         try:
-            for name, value in changes.items():
+            for name, value in given.items():
                 self._check_change(name, value)
+            changes = {name: self._specs[name].read(value) for name, value in given.items()}
             if self._detector is not None:
                 selection = self._selection(self._detector, changes)
                 self._detector.selection = selection

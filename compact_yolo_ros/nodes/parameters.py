@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -45,8 +46,9 @@ class ParameterSpec:
             description=self.description,
             additional_constraints=constraints,
             read_only=self.changes == "never",
-            # rclpy takes an empty list for one of bytes, so lists of texts have no fixed type.
-            dynamic_typing=isinstance(self.default, list),
+            # rclpy takes an empty list for one of bytes, and YAML reads max_age: 1 as an integer:
+            # the type of these two is checked here.
+            dynamic_typing=isinstance(self.default, list | float),
         )
         if self.low is not None and self.high is not None:
             if isinstance(self.default, float):
@@ -59,8 +61,18 @@ class ParameterSpec:
                 ]
         return descriptor
 
+    def read(self, value: Any) -> Any:
+        """The value to work with: a float where a whole number was given for one."""
+        return float(value) if isinstance(self.default, float) else value
+
     def refusal(self, value: Any) -> str:
-        """Why ``value`` cannot be taken, in one sentence; empty if it can. ROS checks ranges."""
+        """Why ``value`` cannot be taken, in one sentence; empty if it can.
+
+        ROS itself checks fixed types and the ranges of integers.
+        """
+        if isinstance(self.default, float) and not self._is_in_range(value):
+            low, high = self._range()
+            return f"{self.name} is {value}: give a number from {low:g} to {high:g}"
         if self.choices and value not in self.choices:
             return f"{self.name} '{value}' is not known: give one of {', '.join(self.choices)}"
         if isinstance(self.default, list) and not (
@@ -68,6 +80,16 @@ class ParameterSpec:
         ):
             return f"{self.name} must be a list of texts, for example ['person', 'car']"
         return ""
+
+    def _is_in_range(self, value: Any) -> bool:
+        low, high = self._range()
+        return isinstance(value, int | float) and type(value) is not bool and low <= value <= high
+
+    def _range(self) -> tuple[float, float]:
+        return (
+            -inf if self.low is None else self.low,
+            inf if self.high is None else self.high,
+        )
 
 
 def declare(node: Node, specs: Iterable[ParameterSpec]) -> None:

@@ -73,9 +73,6 @@ VIDEO_PUBLISHER_PARAMETERS = (
         "jpeg_quality", 90, "Quality of compressed images.", low=1, high=100, changes="never"
     ),
 )
-READ_AS_INTEGERS = ("source", "rate")
-"""YAML reads source:=0 and rate:=10 as integers."""
-
 DEPTH = 5
 ACKNOWLEDGEMENT = Duration(seconds=1)
 """Time for the last images to arrive before the process ends."""
@@ -97,7 +94,7 @@ class VideoPublisherNode(Node):
         self._scratch: NDArray[np.uint8] | None = None
         self._published = self._late = self._failed = 0
         self._source = open_source(str(values["source"]))
-        rate = float(values["rate"]) or self._source.rate
+        rate = values["rate"] or self._source.rate
         self._pace = Pace(rate)
 
         topic = self.resolve_topic_name("image")
@@ -126,13 +123,12 @@ class VideoPublisherNode(Node):
         values = {}
         for spec in VIDEO_PUBLISHER_PARAMETERS:
             descriptor = spec.descriptor()
-            descriptor.dynamic_typing = spec.name in READ_AS_INTEGERS
+            if spec.name == "source":
+                descriptor.dynamic_typing = True  # YAML reads source:=0 as an integer
             value: Any = self.declare_parameter(spec.name, spec.default, descriptor).value
             if refusal := spec.refusal(value):
                 raise ValueError(refusal)
-            values[spec.name] = value
-        if not isinstance(values["rate"], (int, float)) or not 0 <= values["rate"] <= 1000:
-            raise ValueError(f"rate '{values['rate']}' is no number from 0 to 1000")
+            values[spec.name] = spec.read(value)
         return values
 
     def _tick(self) -> None:

@@ -141,8 +141,8 @@ def test_without_loop_it_ends_after_the_last_image(
         ({"source": "/missing.mp4"}, "the source '/missing.mp4' does not exist"),
         ({"source": 4711}, "camera 4711 cannot be opened"),
         ({"encoding": "yuv"}, "encoding 'yuv' is not known: give one of bgr8, rgb8, mono8"),
-        ({"rate": "fast"}, "rate 'fast' is no number"),
-        ({"rate": -1}, "rate '-1' is no number from 0"),
+        ({"rate": "fast"}, "rate is fast: give a number from 0 to 1000"),
+        ({"rate": -1}, "rate is -1: give a number from 0"),
         ({"jpeg_quality": 0}, "jpeg_quality out of range"),
     ],
 )

@@ -11,8 +11,8 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from training.darknet.layers import Reorg
 from training.detectors.blocks import ConvNormAct, activation, upsample2
 from training.detectors.heads import AnchorGrid, output_layer
 from training.detectors.tiny_yolo import V3_ANCHORS, TinyTrunk
@@ -60,7 +60,7 @@ class TinierYolo(nn.Module):
         fire = partial(Fire, squeeze_norm=config.squeeze_norm)
         self.backbone = TinyTrunk()
         self.dense = nn.ModuleList(fire(256 + 512 * index, 64, 256) for index in range(5))
-        self.passthrough = conv(256, 64)
+        self.passthrough = nn.Sequential(conv(256, 64), Reorg(2))
         self.fire6 = fire(512 + 256, 64, 256)
         self.head32 = output_layer(768 + 512, self.grid, self.num_classes)
         self.up = conv(512, 128)
@@ -72,8 +72,7 @@ class TinierYolo(nn.Module):
         at_16, x = self.backbone(images)
         for fire in self.dense[:-1]:
             x = torch.cat((x, fire(x)), 1)
-        folded = functional.pixel_unshuffle(self.passthrough(at_16), 2)
-        x = torch.cat((folded, self.dense[-1](x)), 1)
+        x = torch.cat((self.passthrough(at_16), self.dense[-1](x)), 1)
         six = self.fire6(x)
         y = torch.cat((upsample2(self.up(six)), at_16), 1)
         y = torch.cat((y, self.fire7(y)), 1)

@@ -222,7 +222,7 @@ def test_a_killed_node_comes_back(client: Client, start: Start, toy: str) -> Non
 @pytest.mark.parametrize(
     ("argument", "value", "sentence"),
     [
-        ("backend", "abacus", "give one of auto, onnxruntime"),
+        ("backend", "abacus", "backend 'abacus' is not known: give one of auto, "),
         ("image_transport", "pigeon", "give one of raw, compressed"),
         ("input_size", "big", "input_size must be a whole number, not 'big'"),
         ("input_size", "300", "give a multiple of 32 from 160 to 1280"),

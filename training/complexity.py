@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -46,13 +46,23 @@ def macs(module: nn.Module, height: int, width: int) -> int:
     return total
 
 
+def macs_by_size(module: nn.Module, sizes: Sequence[int]) -> dict[int, int]:
+    """Count multiply-accumulates for square images of many sizes (multiples of 32) from two counts.
+
+    Exact: the cost of a layer grows with the area, or, behind a mean over the map, not at all.
+    """
+    small, large = macs(module, 32, 32), macs(module, 64, 64)
+    per_square = (large - small) // 3
+    return {size: small + per_square * ((size // 32) ** 2 - 1) for size in sizes}
+
+
 def watch(
     module: nn.Module,
     height: int,
     width: int,
     seen: Callable[[nn.Conv2d | nn.Linear, Tensor, Tensor], None],
 ) -> None:
-    """Run ``module`` on one image; call ``seen`` with each weighted layer, its input, its output."""
+    """Run ``module`` on an image; call ``seen`` with each weighted layer, its input and output."""
     hooks = [
         m.register_forward_hook(lambda m, x, y: seen(getattr(m, "conv", m), x[0], y))
         for m in module.modules()

@@ -6,7 +6,15 @@ from compact_yolo_ros.backends.backend import (
     PRECISIONS,
     Backend,
     BackendError,
-    open_backend,
+    EngineMissing,
 )
+from compact_yolo_ros.backends.choice import open_backend
 
-__all__ = ["BACKENDS", "PRECISIONS", "Backend", "BackendError", "open_backend"]
+__all__ = [
+    "BACKENDS",
+    "PRECISIONS",
+    "Backend",
+    "BackendError",
+    "EngineMissing",
+    "open_backend",
+]

@@ -19,9 +19,9 @@ SECONDS = 0.1
 class SlowBackend(OnnxRuntimeBackend):
     """Waits until 100 ms have passed; waiting leaves the CPU to others, as an accelerator does."""
 
-    def run(self) -> Candidates:
+    def run(self, images: int = 1) -> Candidates:
         end = time.perf_counter() + SECONDS
-        candidates = super().run()
+        candidates = super().run(images)
         time.sleep(max(0.0, end - time.perf_counter()))
         return candidates
 

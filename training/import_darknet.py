@@ -19,13 +19,15 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from compact_yolo_ros.model_card import ModelCard
 from training.card import SIZES
+from training.checkpoint import save_checkpoint
 from training.complexity import macs
 from training.darknet.cfg import DarknetError, parse_cfg
 from training.darknet.network import DarknetNetwork
-from training.darknet.transfer import transferred
+from training.darknet.transfer import decodes_by_default, transferred
 from training.darknet.weights import ConvolutionWeights, parse_weights
 from training.export import export
 
@@ -107,22 +109,37 @@ def import_darknet(
     """Write the ONNX detector ``out``; return its card and the network of the cfg.
 
     With ``detector``, the detector of that name in the registry is written, with the weights of the
-    file.
+    file; ``out`` may then also be a checkpoint (.pt) for ``training.evaluate`` and the like.
 
     Raises DarknetError, one sentence, for input that cannot be used; ``out`` is then as it was.
     """
-    if out.suffix != ".onnx" or not out.parent.is_dir():
-        raise DarknetError(f"{out}: give a name that ends in .onnx, in a folder that exists")
+    endings = (".onnx", ".pt") if detector else (".onnx",)
+    if out.suffix not in endings or not out.parent.is_dir():
+        wanted = " or ".join(endings)
+        raise DarknetError(f"{out}: give a name that ends in {wanted}, in a folder that exists")
     network, values = read_network(cfg, weights)
     classes = read_names(names, network.num_classes)
     deployed = transferred(detector, network, values) if detector else network
     card = card_of(out.stem, network, classes, cfg, weights, licence, data, detector)
     card = replace(card, anchors=deployed.grid.anchors, strides=deployed.grid.strides)
     try:
-        export(deployed, out, card)
+        if out.suffix == ".onnx":
+            export(deployed, out, card)
+        else:
+            _save(detector, deployed, classes, out)
     except OSError as error:
         raise DarknetError(f"{out}: it cannot be written: {error.strerror}") from None
     return card, network
+
+
+def _save(name: str, detector: nn.Module, classes: tuple[str, ...], out: Path) -> None:
+    if not decodes_by_default(name, detector.grid):
+        raise DarknetError(
+            f"{out}: a checkpoint does not keep anchors, and those of the cfg are not "
+            f"{name}'s own: give a name that ends in .onnx"
+        )
+    content = {"detector": name, "classes": list(classes), "average": detector.state_dict()}
+    save_checkpoint(out, content)
 
 
 def _read(path: Path) -> bytes:
@@ -167,14 +184,14 @@ def main() -> None:
     parser.add_argument("--cfg", type=Path, required=True, help="description of the network")
     parser.add_argument("--weights", type=Path, required=True, help="its trained values")
     parser.add_argument("--names", type=Path, required=True, help="class names, one a line")
-    parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
+    parser.add_argument("--out", type=Path, required=True, help="file to write, .onnx")
     parser.add_argument("--licence", default="", help="licence of the weights, for the model card")
     parser.add_argument("--data", default="", help="what they were trained on, for the model card")
     parser.add_argument(
         "--detector",
         default="",
         help="write this detector of the registry (yolo_fastest, ...), which must be the network "
-        "of the cfg, in place of a network built from the cfg",
+        "of the cfg, in place of a network built from the cfg; --out may then end in .pt",
     )
     arguments = parser.parse_args()
     console = Console()

@@ -12,6 +12,7 @@ from darknet_cfgs import CFGS, CLASSES
 from torch import nn
 
 from compact_yolo_ros.detector import Detector
+from training.checkpoint import load_detector
 from training.darknet.cfg import DarknetError, parse_cfg
 from training.darknet.network import DarknetNetwork
 from training.darknet.transfer import transferred
@@ -95,12 +96,35 @@ def test_another_network_than_the_cfg_is_refused(name: str, cfg: str, sentence: 
         transferred(name, network, weights)
 
 
+def write_files(folder: Path, cfg: str, detector: nn.Module) -> dict[str, Path]:
+    files = {name: folder / f"net.{name}" for name in ("cfg", "weights", "names")}
+    files["cfg"].write_text(cfg)
+    files["weights"].write_bytes(reference.HEADER + stored(detector))
+    files["names"].write_text("ball\nrobot\n")
+    return files
+
+
+def test_the_importer_writes_a_checkpoint(tmp_path: Path) -> None:
+    original = random_detector("yolo_fastest")
+    out = tmp_path / "start.pt"
+    import_darknet(**write_files(tmp_path, FASTEST, original), out=out, detector="yolo_fastest")
+    detector, checkpoint = load_detector(out)
+    assert checkpoint["classes"] == ["ball", "robot"]
+    expected = original.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in detector.state_dict().items())
+
+
+def test_a_checkpoint_that_would_lose_the_anchors_is_refused(tmp_path: Path) -> None:
+    cfg = FASTEST.replace("12,18", "13,18")
+    files = write_files(tmp_path, cfg, random_detector("yolo_fastest"))
+    with pytest.raises(DarknetError, match="does not keep anchors, and those of the cfg are not"):
+        import_darknet(**files, out=tmp_path / "start.pt", detector="yolo_fastest")
+    assert not (tmp_path / "start.pt").exists()
+
+
 @pytest.mark.slow
 def test_the_importer_writes_the_detector(tmp_path: Path) -> None:
-    files = {name: tmp_path / f"net.{name}" for name in ("cfg", "weights", "names")}
-    files["cfg"].write_text(FASTEST)
-    files["weights"].write_bytes(reference.HEADER + stored(random_detector("yolo_fastest")))
-    files["names"].write_text("ball\nrobot\n")
+    files = write_files(tmp_path, FASTEST, random_detector("yolo_fastest"))
     import_darknet(**files, out=tmp_path / "own.onnx", detector="yolo_fastest")
     import_darknet(**files, out=tmp_path / "cfg.onnx")
     own, built = (Detector.open(str(tmp_path / f"{name}.onnx")) for name in ("own", "cfg"))

@@ -44,6 +44,13 @@ def transferred(
     return detector
 
 
+def decodes_by_default(name: str, grid: AnchorGrid) -> bool:
+    """Whether ``name`` has the anchors and scales of ``grid`` unless it is built with others."""
+    own = DETECTORS[name][1].grid
+    scales = own.xy_scales or (1.0,) * len(own.strides)
+    return (own.anchors, scales) == (grid.anchors, grid.xy_scales)
+
+
 def _reordered(grid: AnchorGrid, order: Sequence[int]) -> AnchorGrid:
     anchors, strides, scales = (
         tuple(values[level] for level in order)

@@ -53,18 +53,7 @@ def fused(model: nn.Module) -> nn.Module:
     model = copy.deepcopy(model).eval().requires_grad_(False)
     for name, module in list(model.named_modules()):
         if isinstance(module, ConvNormAct):
-            kernel, bias = module.folded()
-            old = module.conv
-            conv = nn.Conv2d(
-                old.in_channels,
-                old.out_channels,
-                old.kernel_size,
-                old.stride,
-                old.padding,
-                groups=old.groups,
-            )
-            conv.weight.data, conv.bias.data = kernel, bias
-            model.set_submodule(name, nn.Sequential(conv, module.act))
+            model.set_submodule(name, module.deployed())
     return model.requires_grad_(False)
 
 

@@ -82,6 +82,20 @@ class ConvNormAct(nn.Module):
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         return self.conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
 
+    def deployed(self) -> nn.Sequential:
+        """Return the same function without normalisation, for export."""
+        old = self.conv
+        conv = nn.Conv2d(
+            old.in_channels,
+            old.out_channels,
+            old.kernel_size,
+            old.stride,
+            old.padding,
+            groups=old.groups,
+        )
+        conv.weight.data, conv.bias.data = (value.detach() for value in self.folded())
+        return nn.Sequential(self.pad, conv, self.act)
+
 
 class SqueezeExcite(nn.Module):
     """Channel attention: mean of the map, 1x1 to ``hidden``, activation, 1x1, sigmoid."""

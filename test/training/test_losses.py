@@ -78,6 +78,14 @@ def test_an_object_goes_to_the_cell_and_anchor_that_decode_to_it():
     torch.testing.assert_close(boxes[0, row], target[:, 2:])
 
 
+def test_a_centre_on_the_far_edge_belongs_to_the_last_cell():
+    height, width = SIZE
+    target = torch.tensor([[0.0, 0, width - 31, height - 22.5, width + 31, height + 22.5]])
+    _, row = assign(target, GRID, SHAPES, None)
+    first = 3 * SHAPES[0][0] * SHAPES[0][1]
+    assert row.tolist() == [first + 3 * SHAPES[1][0] * SHAPES[1][1] - 3 + 1]
+
+
 @pytest.mark.parametrize(
     "other, expected_iou, expected_giou",
     [

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from time import perf_counter
 from typing import NamedTuple
 
@@ -28,8 +29,8 @@ class StageTimes(NamedTuple):
 class Detector:
     """A network with what goes before and after it.
 
-    It is used by one thread at a time; only ``selection`` may be replaced from another thread, and
-    the next image uses it.
+    It is used by one thread at a time; only ``selection`` and the backend may be replaced from
+    another thread, and the next image uses them.
 
     Attributes:
         backend: the opened network.
@@ -39,10 +40,10 @@ class Detector:
 
     def __init__(self, backend: Backend, selection: Selection | None = None) -> None:
         """Detect with ``backend``, keeping what ``selection`` (default: ``Selection()``) says."""
-        self.backend = backend
         self.selection = selection or Selection()
         self.times = StageTimes(0.0, 0.0, 0.0)
-        self._letterbox = Letterbox(backend.input[0], backend.card.resize)
+        self._use(backend)
+        self._successors: deque[Backend] = deque()  # its methods are atomic
 
     @classmethod
     def open(
@@ -53,6 +54,8 @@ class Detector:
         precision: str = "auto",
         input_size: tuple[int, int] | None = None,
         threads: int = 0,
+        dla_core: int = -1,
+        engine_cache: str = "",
         selection: Selection | None = None,
     ) -> Detector:
         """Open a model by name or path; see ``find_model`` and ``open_backend`` for the arguments.
@@ -68,6 +71,8 @@ class Detector:
             precision=precision,
             input_size=input_size,
             threads=threads,
+            dla_core=dla_core,
+            engine_cache=engine_cache,
         )
         return cls(opened, selection)
 
@@ -103,6 +108,7 @@ class Detector:
         Raises:
             BackendError: the runtime failed.
         """
+        self._use_newest()
         started = perf_counter()
         placement = self._letterbox(image, colour)
         ready = perf_counter()
@@ -113,9 +119,25 @@ class Detector:
         self.times = StageTimes(ready - started, answered - ready, perf_counter() - answered)
         return result
 
+    def replace_backend(self, backend: Backend) -> None:
+        """Use ``backend`` from the next image on, then close the one in use. For any thread."""
+        self._successors.append(backend)
+
     def close(self) -> None:
         """Release the network."""
+        self._use_newest()
+        del self._letterbox  # it looks at the backend's memory
         self.backend.close()
+
+    def _use(self, backend: Backend) -> None:
+        self.backend = backend
+        self._letterbox = Letterbox(backend.input[0], backend.card.resize)
+
+    def _use_newest(self) -> None:
+        while self._successors:
+            predecessor = self.backend
+            self._use(self._successors.popleft())
+            predecessor.close()
 
 
 def _in_image(boxes: NDArray[np.float32], found: Detections) -> Detections:

@@ -317,7 +317,7 @@ def _graph(request: Request) -> bytes:
 
 
 def _network_flags(trt: Any) -> int:
-    """Of the batch dimension TensorRT 8 must be told, of strong typing 10; 11 knows no other way."""
+    """TensorRT 8 must be told of the batch dimension, 10 of strong typing, 11 of neither."""
     flags = trt.NetworkDefinitionCreationFlag
     if _major(trt) < 10:
         return 1 << int(flags.EXPLICIT_BATCH)

@@ -1,0 +1,467 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A TEST DOUBLE of TensorRT's Python API: no GPU and no TensorRT, but their documented rules.
+
+It offers what TensorRT 8.6, 10 or 11 offers (``TENSORRT_DOUBLE_VERSION``), checks the types and
+the order of calls, and runs the graph through ONNX Runtime on the double of device memory that
+``pycuda.driver`` beside it keeps. ``test_tensorrt_names.py`` holds its names against NVIDIA's own
+bindings. It says nothing about speed, nor about what a real builder makes of a graph.
+
+Other switches: ``TENSORRT_DOUBLE_BUILD_SECONDS``, ``TENSORRT_DOUBLE_BUILD_FAILS``,
+``TENSORRT_DOUBLE_ENGINE_PRECISION`` (what the engine computes in, whatever was asked),
+``TENSORRT_DOUBLE_DLA_CORES``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from enum import Enum, IntEnum
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from pycuda import driver
+
+__version__ = os.environ.get("TENSORRT_DOUBLE_VERSION", "10.3.0")
+MAJOR = int(__version__.partition(".")[0])
+PLAN_MARK = b"PLAN OF A TEST DOUBLE OF TensorRT\n"
+TIMING_MARK = b"TIMING CACHE OF A TEST DOUBLE " + __version__.encode() + b"\n"
+
+print(f"THIS IS A TEST DOUBLE OF TensorRT {__version__}: it computes on the CPU", file=sys.stderr)
+
+NetworkDefinitionCreationFlag = IntEnum(  # type: ignore[misc]
+    "NetworkDefinitionCreationFlag",
+    {
+        8: {"EXPLICIT_BATCH": 0, "EXPLICIT_PRECISION": 1},
+        10: {"EXPLICIT_BATCH": 0, "STRONGLY_TYPED": 1},
+        11: {"STRONGLY_TYPED": 0},
+    }[MAJOR],
+)
+_WEAK_TYPING_FLAGS = {"FP16": 0, "INT8": 1}
+BuilderFlag = IntEnum(  # type: ignore[misc]
+    "BuilderFlag",
+    {"GPU_FALLBACK": 3, "REFIT": 4, "TF32": 7, **(_WEAK_TYPING_FLAGS if MAJOR < 11 else {})},
+)
+DataType = Enum("DataType", ["FLOAT", "HALF", "INT8", "INT32", "BOOL", "UINT8"])
+TensorIOMode = Enum("TensorIOMode", ["NONE", "INPUT", "OUTPUT"])
+MemoryPoolType = Enum("MemoryPoolType", ["WORKSPACE"])
+ProfilingVerbosity = Enum("ProfilingVerbosity", ["LAYER_NAMES_ONLY", "DETAILED", "NONE"])
+LayerInformationFormat = Enum("LayerInformationFormat", ["ONELINE", "JSON"])
+DeviceType = Enum("DeviceType", ["GPU", "DLA"])
+
+_TYPES = {
+    onnx.TensorProto.FLOAT: DataType.FLOAT,
+    onnx.TensorProto.FLOAT16: DataType.HALF,
+    onnx.TensorProto.UINT8: DataType.UINT8,
+    onnx.TensorProto.INT32: DataType.INT32,
+}
+_SAID = {  # how the inspector of older and of newer versions names a type
+    "fp32": ("Row major linear FP32", "Float"),
+    "fp16": ("Channel major FP16 format where channel % 8 == 0", "Half"),
+    "int8": ("Thirty-two wide channel vectorized row major Int8 format", "Int8"),
+}
+
+
+def _typed(value: object, kind: type | tuple[type, ...]) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"incompatible function arguments: {value!r} is not a {kind}")
+
+
+class ILogger:
+    class Severity(IntEnum):
+        INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
+
+    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = Severity
+
+
+class Logger(ILogger):
+    def __init__(self, min_severity: ILogger.Severity = ILogger.Severity.WARNING) -> None:
+        _typed(min_severity, ILogger.Severity)
+
+
+if MAJOR >= 10:
+
+    class IProgressMonitor:
+        def __init__(self) -> None:
+            self._constructed = True
+
+
+class IHostMemory(bytearray):
+    """A buffer; its bytes are read with ``bytes(...)``."""
+
+
+class ITensor:
+    __slots__ = ("dtype", "name", "shape")
+
+    def __init__(self, info: onnx.ValueInfoProto) -> None:
+        self.name = info.name
+        self.dtype = _TYPES[info.type.tensor_type.elem_type]
+        dimensions = info.type.tensor_type.shape.dim
+        self.shape = tuple(-1 if d.dim_param else d.dim_value for d in dimensions)
+
+
+class INetworkDefinition:
+    __slots__ = ("_flags", "_graph")
+
+    def __init__(self, flags: int) -> None:
+        self._flags = flags
+        self._graph: bytes | None = None
+
+
+class ParserError:
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def desc(self) -> str:
+        return self._text
+
+
+class OnnxParser:
+    __slots__ = ("_errors", "_network")
+
+    def __init__(self, network: INetworkDefinition, logger: ILogger) -> None:
+        _typed(network, INetworkDefinition)
+        _typed(logger, ILogger)
+        self._network = network
+        self._errors: list[ParserError] = []
+
+    def parse(self, model: bytes, path: str | None = None) -> bool:
+        _typed(model, bytes)
+        if MAJOR == 8 and not self._network._flags & 1:
+            raise AssertionError("the ONNX parser needs a network with EXPLICIT_BATCH")
+        try:
+            onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
+        except Exception as error:
+            self._errors.append(ParserError(str(error).partition("\n")[0]))
+            return False
+        self._network._graph = model
+        return True
+
+    @property
+    def num_errors(self) -> int:
+        return len(self._errors)
+
+    def get_error(self, index: int) -> ParserError:
+        return self._errors[index]
+
+
+class IOptimizationProfile:
+    __slots__ = ("_shapes",)
+
+    def __init__(self) -> None:
+        self._shapes: dict[str, list[tuple[int, ...]]] = {}
+
+    def set_shape(
+        self, input: str, min: tuple[int, ...], opt: tuple[int, ...], max: tuple[int, ...]
+    ) -> None:
+        self._shapes[input] = [tuple(min), tuple(opt), tuple(max)]
+
+
+class ITimingCache:
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def serialize(self) -> IHostMemory:
+        return IHostMemory(self._data)
+
+
+class IBuilderConfig:
+    __slots__ = (
+        "DLA_core",
+        "_flags",
+        "_profiles",
+        "_timing",
+        "default_device_type",
+        "profiling_verbosity",
+        *(("progress_monitor",) if MAJOR >= 10 else ()),
+    )
+
+    def __init__(self) -> None:
+        self._flags = {BuilderFlag.TF32}
+        self._profiles: list[IOptimizationProfile] = []
+        self._timing: ITimingCache | None = None
+        self.profiling_verbosity = ProfilingVerbosity.LAYER_NAMES_ONLY
+        self.default_device_type = DeviceType.GPU
+        self.DLA_core = -1
+        if MAJOR >= 10:
+            self.progress_monitor = None
+
+    def set_flag(self, flag: BuilderFlag) -> None:
+        _typed(flag, BuilderFlag)
+        self._flags.add(flag)
+
+    def clear_flag(self, flag: BuilderFlag) -> None:
+        _typed(flag, BuilderFlag)
+        self._flags.discard(flag)
+
+    def set_memory_pool_limit(self, pool: MemoryPoolType, pool_size: int) -> None:
+        _typed(pool, MemoryPoolType)
+        _typed(pool_size, int)
+
+    def add_optimization_profile(self, profile: IOptimizationProfile) -> int:
+        _typed(profile, IOptimizationProfile)
+        least, best, most = map(np.array, profile._shapes["images"])
+        if not ((least > 0).all() and (least <= best).all() and (best <= most).all()):
+            return -1
+        self._profiles.append(profile)
+        return len(self._profiles) - 1
+
+    def create_timing_cache(self, serialized_timing_cache: bytes) -> ITimingCache | None:
+        _typed(serialized_timing_cache, bytes)
+        if serialized_timing_cache and not serialized_timing_cache.startswith(TIMING_MARK):
+            return None
+        return ITimingCache(serialized_timing_cache or TIMING_MARK)
+
+    def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
+        _typed(cache, ITimingCache)
+        self._timing = cache
+        return True
+
+    def get_timing_cache(self) -> ITimingCache | None:
+        return self._timing
+
+
+class Builder:
+    __slots__ = ("_logger",)
+
+    def __init__(self, logger: ILogger) -> None:
+        _typed(logger, ILogger)
+        driver.require_context("createInferBuilder")
+        self._logger = logger
+
+    @property
+    def num_DLA_cores(self) -> int:
+        return int(os.environ.get("TENSORRT_DOUBLE_DLA_CORES", "0"))
+
+    def create_network(self, flags: int = 0) -> INetworkDefinition:
+        _typed(flags, int)
+        if flags & ~sum(1 << int(flag) for flag in NetworkDefinitionCreationFlag):
+            raise AssertionError(f"TensorRT {__version__} does not know the network flags {flags}")
+        return INetworkDefinition(flags)
+
+    def create_builder_config(self) -> IBuilderConfig:
+        return IBuilderConfig()
+
+    def create_optimization_profile(self) -> IOptimizationProfile:
+        return IOptimizationProfile()
+
+    def build_serialized_network(
+        self, network: INetworkDefinition, config: IBuilderConfig
+    ) -> IHostMemory | None:
+        _typed(network, INetworkDefinition)
+        _typed(config, IBuilderConfig)
+        driver.require_context("buildSerializedNetwork")
+        if network._graph is None or not config._profiles:
+            return None  # nothing parsed, or dynamic dimensions without a profile
+        flags = {flag.name for flag in config._flags}
+        strong = MAJOR >= 11 or (MAJOR == 10 and network._flags & 2)
+        if strong and flags & set(_WEAK_TYPING_FLAGS):
+            return None  # precision flags are an error in a strongly typed network
+        on_dla = config.default_device_type == DeviceType.DLA
+        profile = config._profiles[0]._shapes["images"]
+        if on_dla and profile[0] != profile[2]:
+            return None  # a DLA knows no dynamic dimensions
+        if not _report_build(config) or os.environ.get("TENSORRT_DOUBLE_BUILD_FAILS"):
+            return None
+        config._timing._data += b"one more layer\n"
+        facts = {
+            "version": __version__,
+            "profile": profile,
+            "strong": bool(strong),
+            "flags": sorted(flags),
+            "detailed": config.profiling_verbosity == ProfilingVerbosity.DETAILED,
+            "dla_core": config.DLA_core if on_dla else -1,
+        }
+        return IHostMemory(PLAN_MARK + json.dumps(facts).encode() + b"\n" + network._graph)
+
+
+def _report_build(config: IBuilderConfig) -> bool:
+    """Take time and call the progress monitor; false if it cancels the build."""
+    seconds = float(os.environ.get("TENSORRT_DOUBLE_BUILD_SECONDS", "0"))
+    monitor = getattr(config, "progress_monitor", None)
+    if monitor is None:
+        time.sleep(seconds)
+        return True
+    assert monitor._constructed, "IProgressMonitor.__init__ was not called"
+    monitor.phase_start("Building", None, 2)
+    for phase in range(2):
+        monitor.phase_start(f"part {phase}", "Building", 5)
+        for step in range(5):
+            time.sleep(seconds / 10)
+            if not monitor.step_complete(f"part {phase}", step):
+                return False
+        monitor.phase_finish(f"part {phase}")
+        if not monitor.step_complete("Building", phase):
+            return False
+    monitor.phase_finish("Building")
+    return True
+
+
+class Runtime:
+    __slots__ = ("DLA_core",)
+
+    def __init__(self, logger: ILogger) -> None:
+        _typed(logger, ILogger)
+        driver.require_context("createInferRuntime")
+        self.DLA_core = -1
+
+    def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
+        driver.require_context("deserializeCudaEngine")
+        if not serialized_engine.startswith(PLAN_MARK):
+            return None
+        text, _, graph = serialized_engine[len(PLAN_MARK) :].partition(b"\n")
+        facts = json.loads(text)
+        if facts["version"] != __version__ or facts["dla_core"] != self.DLA_core:
+            return None
+        return ICudaEngine(facts, bytes(graph))
+
+
+class ICudaEngine:
+    __slots__ = ("_facts", "_graph", "_tensors")
+
+    def __init__(self, facts: dict[str, Any], graph: bytes) -> None:
+        self._facts = facts
+        self._graph = graph
+        model = onnx.load_from_string(graph)
+        inputs = [(ITensor(i), TensorIOMode.INPUT) for i in model.graph.input]
+        outputs = [(ITensor(o), TensorIOMode.OUTPUT) for o in model.graph.output]
+        self._tensors = {tensor.name: (tensor, mode) for tensor, mode in inputs + outputs}
+
+    @property
+    def num_io_tensors(self) -> int:
+        return len(self._tensors)
+
+    def get_tensor_name(self, index: int) -> str:
+        return list(self._tensors)[index]
+
+    def get_tensor_mode(self, name: str) -> TensorIOMode:
+        return self._tensors[name][1]
+
+    def get_tensor_dtype(self, name: str) -> DataType:
+        return self._tensors[name][0].dtype
+
+    def create_execution_context(self) -> IExecutionContext:
+        driver.require_context("createExecutionContext")
+        return IExecutionContext(self)
+
+    def create_engine_inspector(self) -> EngineInspector:
+        return EngineInspector(self)
+
+    def __del__(self) -> None:
+        driver.note_freed("an engine")
+
+
+class IExecutionContext:
+    __slots__ = ("_addresses", "_engine", "_session", "_shape")
+
+    def __init__(self, engine: ICudaEngine) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            engine._graph, options, providers=["CPUExecutionProvider"]
+        )
+        self._engine = engine
+        self._shape: tuple[int, ...] | None = None
+        self._addresses: dict[str, int] = {}
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        driver.require_context("setInputShape")
+        least, _, most = self._engine._facts["profile"]
+        if name != "images" or not all(
+            a <= size <= b for a, size, b in zip(least, shape, most, strict=True)
+        ):
+            return False
+        self._shape = tuple(shape)
+        return True
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        shape = self._engine._tensors[name][0].shape
+        if self._shape is None:
+            return shape
+        return self._shape if name == "images" else (self._shape[0], *shape[1:])
+
+    def set_tensor_address(self, name: str, memory: int) -> bool:
+        _typed(memory, int)
+        if name not in self._engine._tensors or memory not in driver.memory:
+            return False
+        self._addresses[name] = memory
+        return True
+
+    def execute_async_v3(self, stream_handle: int) -> bool:
+        _typed(stream_handle, int)
+        driver.require_context("enqueueV3")
+        if self._shape is None or set(self._addresses) != set(self._engine._tensors):
+            return False
+        shape = self._shape
+        driver.streams[stream_handle].enqueue(lambda: self._compute(shape))
+        return True
+
+    def _compute(self, shape: tuple[int, ...]) -> None:
+        data = driver.memory[self._addresses["images"]]
+        size = int(np.prod(shape))
+        assert size <= data.size, "the network reads beyond the end of the input buffer"
+        outputs = [name for name in self._addresses if name != "images"]
+        results = self._session.run(outputs, {"images": data[:size].reshape(shape).copy()})
+        for name, result in zip(outputs, results, strict=True):
+            target = driver.memory[self._addresses[name]]
+            assert result.nbytes <= target.size, f"the network writes beyond the buffer of {name}"
+            target[: result.nbytes] = np.ascontiguousarray(result).reshape(-1).view(np.uint8)
+
+    def __del__(self) -> None:
+        driver.note_freed("an execution context")
+
+
+class EngineInspector:
+    __slots__ = ("_engine", "execution_context")
+
+    def __init__(self, engine: ICudaEngine) -> None:
+        self._engine = engine
+        self.execution_context: IExecutionContext | None = None
+
+    def get_engine_information(self, format: LayerInformationFormat) -> str:
+        _typed(format, LayerInformationFormat)
+        facts = self._engine._facts
+        model = onnx.load_from_string(self._engine._graph)
+        if not facts["detailed"]:
+            return json.dumps({"Layers": [node.name for node in model.graph.node]})
+        known_shapes = self.execution_context is not None
+        layers = [
+            {"Name": name, "Outputs": [_described(name, precision, shape, known_shapes)]}
+            for name, precision, shape in _computed(model, facts)
+        ]
+        return json.dumps({"Layers": layers, "Bindings": list(self._engine._tensors)})
+
+
+def _described(name: str, precision: str, shape: list[int], known_shapes: bool) -> dict[str, Any]:
+    said = _SAID[precision][MAJOR >= 10] if known_shapes else "N/A due to dynamic shapes"
+    return {"Name": name, "Dimensions": shape, "Format/Datatype": said}
+
+
+def _computed(model: onnx.ModelProto, facts: dict[str, Any]) -> list[tuple[str, str, list[int]]]:
+    """Floating tensors of the graph with the precision that this engine computes them in."""
+    fixed = dict(zip(("batch", "height", "width"), facts["profile"][2], strict=False))
+    for dim in model.graph.input[0].type.tensor_type.shape.dim:
+        if dim.dim_param:
+            dim.dim_value = fixed[dim.dim_param]
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    quantized = {n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear"}
+    fused = {n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    permitted = {"fp32", "fp16", "int8"} if facts["strong"] else {"fp32"}
+    permitted |= {flag.lower() for flag in facts["flags"]} & {"fp16", "int8"}
+    forced = os.environ.get("TENSORRT_DOUBLE_ENGINE_PRECISION")
+    found = []
+    for info in inferred.graph.value_info:
+        kind = info.type.tensor_type.elem_type
+        if kind not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16) or info.name in fused:
+            continue
+        stated = "fp16" if kind == onnx.TensorProto.FLOAT16 else "fp32"
+        stated = "int8" if info.name in quantized else stated
+        precision = forced or (stated if stated in permitted else "fp32")
+        shape = [d.dim_value or 1 for d in info.type.tensor_type.shape.dim]
+        found.append((info.name, precision, shape))
+    return found

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One ROS domain a test process, so that tests running side by side do not hear each other."""
+"""What all tests share: a ROS domain for each process, and no stopwatch.
+
+Tests that run side by side, in workers or in two checkouts, must not hear each other.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import random
 import sys
 import tempfile
 from pathlib import Path
+
+from hypothesis import HealthCheck, settings
 
 _DOMAINS = range(1, 102)
 
@@ -33,3 +38,12 @@ def _claim_domain() -> int:
 os.environ["ROS_DOMAIN_ID"] = str(_claim_domain())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
+
+# on a busy machine an example may take any time
+settings.register_profile(
+    "patient",
+    parent=settings.default,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("patient")

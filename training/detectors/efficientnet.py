@@ -44,6 +44,9 @@ class EfficientNet(nn.Module):
     """Stages 1 to 6 of an EfficientNet, or all; ``channels`` holds the width of its four outputs.
 
     ``uneven`` pads as TensorFlow does, for weights that come from there.
+
+    Attributes:
+        repeats: blocks in each stage.
     """
 
     def __init__(self, variant: str, complete: bool = False, uneven: bool = False) -> None:
@@ -54,13 +57,14 @@ class EfficientNet(nn.Module):
         fixed = 1.0 if lite else width
         inputs = make_divisible(STEM_CHANNELS * fixed)
         self.stem = ConvNormAct(3, inputs, 3, 2, act=act, eps=EPS, uneven=uneven)
-        blocks, ends, widths = [], [], []
+        blocks, counts, ends, widths = [], [], [], []
         stages = (*STAGES, LAST_STAGE) if complete else STAGES
         for number, (expand, channels, repeats, first_stride, kernel) in enumerate(stages):
             outputs = make_divisible(channels * width)
             # Lite keeps the first and the last stage at one block.
             stretched = not (lite and number in (0, len(STAGES)))
-            for repeat in range(math.ceil(repeats * depth) if stretched else repeats):
+            counts.append(math.ceil(repeats * depth) if stretched else repeats)
+            for repeat in range(counts[-1]):
                 stride = first_stride if repeat == 0 else 1
                 blocks.append(
                     InvertedResidual(
@@ -80,6 +84,7 @@ class EfficientNet(nn.Module):
             ends.append(len(blocks) - 1)
             widths.append(outputs)
         self.blocks = nn.ModuleList(blocks)
+        self.repeats = tuple(counts)
         last = make_divisible(LAST_CHANNELS * fixed)
         self.last = ConvNormAct(inputs, last, act=act, eps=EPS) if complete else nn.Identity()
         self.channels = (*(widths[s] for s in TAPPED_STAGES[:3]), last if complete else inputs)

@@ -19,27 +19,35 @@ TAPS = (2, 5, 12, 15)
 class MobileNetV2(nn.Module):
     """Blocks 0 to 15 of MobileNetV2, or all; ``channels`` holds the width of its four outputs.
 
-    The complete network's stride-32 output is that of the final 1x1 convolution.
+    The complete network's stride-32 output is that of the final 1x1 convolution. ``uneven`` pads as
+    TensorFlow does, for weights that come from there.
+
+    Attributes:
+        repeats: blocks in each stage.
     """
 
-    def __init__(self, width: float, complete: bool = False) -> None:
+    def __init__(self, width: float, complete: bool = False, uneven: bool = False) -> None:
         super().__init__()
         inputs = make_divisible(32 * width)
-        self.stem = ConvNormAct(3, inputs, 3, 2)
+        self.stem = ConvNormAct(3, inputs, 3, 2, uneven=uneven)
         blocks, widths = [], []
-        for expand, channels, repeats, first_stride in (
-            (*STAGES, LAST_STAGE) if complete else STAGES
-        ):
+        stages = (*STAGES, LAST_STAGE) if complete else STAGES
+        for expand, channels, repeats, first_stride in stages:
             outputs = make_divisible(channels * width)
             for repeat in range(repeats):
-                stride = first_stride if repeat == 0 else 1
                 blocks.append(
                     InvertedResidual(
-                        inputs, inputs * expand, outputs, stride=stride, expand=expand != 1
+                        inputs,
+                        inputs * expand,
+                        outputs,
+                        stride=first_stride if repeat == 0 else 1,
+                        expand=expand != 1,
+                        uneven=uneven,
                     )
                 )
                 widths.append(outputs)
                 inputs = outputs
+        self.repeats = tuple(repeats for _, _, repeats, _ in stages)
         self.blocks = nn.ModuleList(blocks)
         last = make_divisible(LAST_CHANNELS * max(1.0, width))
         self.last = ConvNormAct(inputs, last) if complete else nn.Identity()

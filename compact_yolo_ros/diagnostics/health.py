@@ -44,6 +44,7 @@ class Situation:
         topic: the image topic.
         publishers: publishers on it.
         incompatible_qos: a publisher offers less than the subscription asks for.
+        warning: what is not as the user asked for, although it works; empty if all is.
     """
 
     state: str
@@ -52,10 +53,18 @@ class Situation:
     topic: str
     publishers: int
     incompatible_qos: bool
+    warning: str = ""
 
 
 def judge(snapshot: Snapshot, situation: Situation) -> Verdict:
     """Return the worst thing that is true now, or OK with the rate and the age."""
+    verdict = _judge(snapshot, situation)
+    if verdict.level == Level.OK and situation.warning:
+        return Verdict(Level.WARN, situation.warning)
+    return verdict
+
+
+def _judge(snapshot: Snapshot, situation: Situation) -> Verdict:
     if situation.failure:
         return Verdict(Level.ERROR, situation.failure)
     if situation.state != "active":

@@ -37,6 +37,7 @@ from compact_yolo_ros.messages import (
 from compact_yolo_ros.model_card import check_input_size
 from compact_yolo_ros.nodes.camera_input import CameraInput
 from compact_yolo_ros.nodes.detector_parameters import DETECTOR_PARAMETERS
+from compact_yolo_ros.nodes.engine_upgrade import EngineUpgrade, open_now
 from compact_yolo_ros.nodes.frame_worker import FrameHandlers, FrameWorker
 from compact_yolo_ros.nodes.parameters import declare
 from compact_yolo_ros.suppression import Selection
@@ -59,6 +60,7 @@ class DetectorNode(LifecycleNode):
         super().__init__("detector", **options)
         self._specs = {spec.name: spec for spec in DETECTOR_PARAMETERS}
         self._detector: Detector | None = None
+        self._upgrade: EngineUpgrade | None = None
         self._worker: FrameWorker | None = None
         self._camera: CameraInput | None = None
         self._enabled = True
@@ -108,8 +110,10 @@ class DetectorNode(LifecycleNode):
         self.get_logger().info(
             f"Model {self._detector.card.name}, {backend.precision}, input "
             f"{backend.input.shape[2]}x{backend.input.shape[1]}, on {backend.name} "
-            f"({backend.device}, {backend.threads} threads)"
+            f"({backend.device}, {backend.threads} threads); {backend.choice}"
         )
+        if backend.warning:
+            self.get_logger().warning(backend.warning)
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -208,15 +212,21 @@ class DetectorNode(LifecycleNode):
     # Work
 
     def _open_detector(self) -> Detector:
-        side = self._value("input_size")
-        detector = Detector.open(
-            self._value("model"),
-            backend=self._value("backend"),
-            precision=self._value("precision"),
-            input_size=(side, side) if side else None,
-            threads=self._value("cpu_threads"),
-        )
+        model, side = self._value("model"), self._value("input_size")
+        options = {
+            "backend": self._value("backend"),
+            "precision": self._value("precision"),
+            "input_size": (side, side) if side else None,
+            "threads": self._value("cpu_threads"),
+            "dla_core": self._value("dla_core"),
+            "engine_cache": self._value("engine_cache"),
+        }
+        detector, missing = open_now(model, options)
         detector.selection = self._selection(detector, {})
+        if missing:
+            log = self.get_logger().info
+            log(f"{missing}: building it in the background, on the CPU until then")
+            self._upgrade = EngineUpgrade(detector, model, options, log)
         return detector
 
     def _make_decoder(self) -> Callable[[Any], Picture]:
@@ -265,6 +275,9 @@ class DetectorNode(LifecycleNode):
 
     def _release(self) -> None:
         """Give back what configure took; does nothing if nothing was taken."""
+        if self._upgrade is not None:
+            self._upgrade.cancel()
+            self._upgrade = None
         if self._detector is None:
             return
         for publisher in (self._answers, self._pictures, self._label_info, self._vision_info):
@@ -311,7 +324,14 @@ class DetectorNode(LifecycleNode):
             topic=camera.topic if camera else "",
             publishers=camera.publisher_count() if camera else 0,
             incompatible_qos=camera.incompatible_qos if camera else False,
+            warning=self._warning(),
         )
+
+    def _warning(self) -> str:
+        """What is not as asked about the runtime; empty if all is."""
+        if self._detector is None:
+            return ""
+        return self._detector.backend.warning or (self._upgrade.warning if self._upgrade else "")
 
     def _publish_diagnostics(self) -> None:
         snapshot, situation = self._statistics.snapshot(), self._situation()
@@ -330,7 +350,11 @@ class DetectorNode(LifecycleNode):
                 "precision": backend.precision,
                 "input_size": f"{width}x{height}",
                 "threads": backend.threads,
+                "backend_choice": backend.choice,
+                **{f"{part}_ms": f"{1e3 * t:.3f}" for part, t in backend.device_times.items()},
             }
+        if self._upgrade is not None:
+            facts["engine_build"] = self._upgrade.state
         if self._camera is not None:
             facts |= {
                 "image_topic": situation.topic,

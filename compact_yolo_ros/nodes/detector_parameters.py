@@ -17,14 +17,16 @@ DETECTOR_PARAMETERS = (
     ParameterSpec(
         "backend",
         "auto",
-        "What runs the network; auto takes the fastest this machine has.",
+        "What runs the network; auto takes TensorRT if it works here (not run on a GPU yet), else "
+        "ONNX Runtime.",
         choices=BACKENDS,
         changes="unconfigured",
     ),
     ParameterSpec(
         "precision",
         "auto",
-        "Number format of the network; auto takes the model file as it is.",
+        "Number format of the network; auto takes the model file as it is. TensorRT makes fp16 of "
+        "an fp32 file; what its engine really computes in is in /diagnostics.",
         choices=PRECISIONS,
         changes="unconfigured",
     ),
@@ -43,6 +45,21 @@ DETECTOR_PARAMETERS = (
         "CPU threads of the network; 0 takes the cores of this process, at most four.",
         low=0,
         high=64,
+        changes="unconfigured",
+    ),
+    ParameterSpec(
+        "dla_core",
+        -1,
+        "Core of a Jetson's deep learning accelerator to run TensorRT on; -1 is the GPU. Not run "
+        "on a DLA yet.",
+        low=-1,
+        high=3,
+        changes="unconfigured",
+    ),
+    ParameterSpec(
+        "engine_cache",
+        "",
+        "Folder of TensorRT engines; empty is ~/.cache/compact_yolo_ros/engines.",
         changes="unconfigured",
     ),
     ParameterSpec(

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The detector node where TensorRT works (a double of it, test/doubles), and its engines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from harness import Client, NodeProcess, image_message, values_of
+from sensor_msgs.msg import Image
+from toy_model import write_toy_model
+from vision_msgs.msg import Detection2DArray
+
+MODULE = "gpu_detector_node"
+pytestmark = pytest.mark.ros
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    opened = Client()
+    yield opened
+    opened.close()
+
+
+Start = Callable[..., SimpleNamespace]
+
+
+@pytest.fixture
+def start(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    client: Client,
+) -> Iterator[Start]:
+    """Start a node and watch it."""
+    model = str(write_toy_model(tmp_path / "toy.onnx"))
+    processes: list[NodeProcess] = []
+
+    def begin(**parameters: Any) -> SimpleNamespace:
+        given = {
+            "model": model,
+            "autostart": True,
+            "diagnostics_period": 0.2,
+            "engine_cache": str(tmp_path / "engines"),
+            **parameters,
+        }
+        process = NodeProcess(MODULE, tmp_path / f"node{len(processes)}.log", given)
+        processes.append(process)
+        seen = SimpleNamespace(
+            process=process,
+            answers=client.collect(Detection2DArray, "/detector/detections"),
+            diagnostics=client.collect(DiagnosticArray, "/diagnostics"),
+            camera=client.node.create_publisher(Image, "/image", 5),
+        )
+        client.wait_for(lambda: seen.diagnostics)
+        return seen
+
+    yield begin
+    for process in processes:
+        assert process.stop() == 0, process.output()
+        assert "Traceback" not in process.output()
+
+
+def facts(seen: SimpleNamespace) -> dict[str, str]:
+    return values_of(seen.diagnostics[-1])
+
+
+def publish_until(client: Client, seen: SimpleNamespace, happened: Callable[[], Any]) -> None:
+    """Send an image with one red square again and again until something is so."""
+    pixels = np.zeros((320, 320, 3), np.uint8)
+    pixels[32:48, 64:80, 0] = 255
+    sent = 0.0
+
+    def check() -> Any:
+        nonlocal sent
+        if time.monotonic() - sent > 0.1:
+            stamp = client.node.get_clock().now().to_msg()
+            seen.camera.publish(image_message(pixels, stamp))
+            sent = time.monotonic()
+        return happened()
+
+    client.wait_for(check)
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "11.4.0"])
+def test_the_cpu_answers_until_the_engine_is_ready(
+    client: Client, start: Start, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setenv("TENSORRT_DOUBLE_VERSION", version)
+    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_SECONDS", "4")
+    seen = start(precision="fp16")
+    assert facts(seen)["backend"] == "onnxruntime"
+    assert facts(seen)["backend_choice"].startswith("until the engine is built")
+    publish_until(client, seen, lambda: seen.answers)
+    client.wait_for(lambda: facts(seen)["engine_build"].startswith("building toy 320x320 fp16"))
+    publish_until(client, seen, lambda: facts(seen)["backend"] == "tensorrt")
+    assert facts(seen)["engine_build"] == "ready"
+    assert facts(seen)["precision"] == "fp16"
+    assert float(facts(seen)["compute_ms"]) > 0
+    answered = len(seen.answers)
+    publish_until(client, seen, lambda: len(seen.answers) > answered + 3)
+    # No answer was lost or wrong on the way from one to the other.
+    for answer in seen.answers:
+        (detection,) = [d for d in answer.detections if d.results[0].hypothesis.score > 0.9]
+        assert detection.bbox.center.position.x == pytest.approx(72, abs=0.1)
+    assert facts(seen)["errors"] == "0"
+    assert "The engine is ready" in seen.process.output()
+
+
+def test_a_second_start_is_on_the_gpu_at_once(client: Client, start: Start) -> None:
+    first = start()
+    publish_until(client, first, lambda: facts(first)["backend"] == "tensorrt")
+    first.process.stop()
+    second = start()
+    client.wait_for(lambda: "backend" in facts(second))
+    client.spin(0.5)
+    assert facts(second)["backend"] == "tensorrt"
+    assert facts(second)["backend_choice"] == "the fastest, and it works here"
+    assert "building" not in second.process.output()
+
+
+def test_a_failed_build_leaves_the_cpu_with_a_warning(
+    client: Client, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_FAILS", "1")
+    seen = start()
+    sentence = "staying on the CPU, the engine could not be built: build_engine: TensorRT cannot"
+    publish_until(client, seen, lambda: seen.diagnostics[-1].status[0].message.startswith(sentence))
+    assert seen.diagnostics[-1].status[0].level == DiagnosticStatus.WARN
+    assert sentence in seen.process.output()
+    answered = len(seen.answers)
+    publish_until(client, seen, lambda: len(seen.answers) > answered)
+
+
+def test_a_precision_that_was_not_reached_is_a_warning(
+    client: Client, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENSORRT_DOUBLE_ENGINE_PRECISION", "fp32")
+    seen = start(precision="fp16")
+    publish_until(
+        client, seen, lambda: "asked for fp16, but" in seen.diagnostics[-1].status[0].message
+    )
+    assert facts(seen)["precision"] == "fp32"
+
+
+def test_stopping_ends_the_build_with_the_node(
+    client: Client, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_SECONDS", "60")
+    seen = start()
+    client.wait_for(lambda: facts(seen)["engine_build"].startswith("building"))
+    began = time.monotonic()
+    assert seen.process.stop() == 0
+    assert time.monotonic() - began < 20  # far from the 60 s of the build

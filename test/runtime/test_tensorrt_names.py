@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The double of TensorRT offers only what NVIDIA's own Python bindings of that version offer.
+
+The bindings are on PyPI (a megabyte), without the libraries behind them. They are loaded with empty
+ones in their place: nothing can be computed, but every class tells its methods and parameters.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+COMPARE = Path(__file__).resolve().parents[1] / "doubles" / "compare_tensorrt.py"
+BINDINGS = {
+    "8.6.1": "tensorrt_bindings==8.6.1",
+    "10.3.0": "tensorrt_cu12_bindings==10.3.0",
+    "11.4.0": "tensorrt_cu12_bindings==11.4.0.106",
+}
+LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser", "nvparsers")
+FUNCTIONS = (
+    "createInferBuilder_INTERNAL",
+    "createInferRefitter_INTERNAL",
+    "createInferRuntime_INTERNAL",
+    "createNvOnnxParserRefitter_INTERNAL",
+    "createNvOnnxParser_INTERNAL",
+    "getBuilderPluginRegistry",
+    "getNvOnnxParserVersion",
+    "getPluginRegistry",
+    "initLibNvInferPlugins",
+    "_ZN11nvuffparser15createUffParserEv",
+    "_ZN11nvuffparser8FieldMapC1EPKcPKvNS_9FieldTypeEi",
+    "_ZN14nvcaffeparser117createCaffeParserEv",
+    "_ZN14nvcaffeparser123shutdownProtobufLibraryEv",
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(platform.machine() != "x86_64", reason="the bindings' wheels are x86-64"),
+    pytest.mark.skipif(shutil.which("gcc") is None, reason="empty libraries are made with gcc"),
+]
+
+
+def bindings(requirement: str, folder: Path) -> Path:
+    """Download and unpack the bindings; the folder of their tensorrt.so."""
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:"]
+    done = subprocess.run(
+        [*command, "-d", str(folder), requirement], capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip(f"{requirement} cannot be had: {done.stderr.strip().splitlines()[-1]}")
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        wheel.extractall(folder)
+    return folder / "tensorrt_bindings"
+
+
+def empty_libraries(major: str, folder: Path) -> None:
+    source = folder / "empty.c"
+    source.write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in FUNCTIONS))
+    for name in LIBRARIES:
+        library = f"lib{name}.so.{major}"
+        flags = ["-shared", "-fPIC", f"-Wl,-soname,{library}", "-o", str(folder / library)]
+        subprocess.run(["gcc", *flags, str(source)], check=True)
+
+
+@pytest.mark.parametrize("version", BINDINGS)
+def test_the_double_offers_nothing_that_the_real_bindings_do_not(
+    version: str, tmp_path: Path
+) -> None:
+    module = bindings(BINDINGS[version], tmp_path)
+    empty_libraries(version.partition(".")[0], tmp_path)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("LD_LIBRARY_PATH", "")])
+    done = subprocess.run(
+        [sys.executable, str(COMPARE), str(module)],
+        env={**os.environ, "LD_LIBRARY_PATH": path, "TENSORRT_DOUBLE_VERSION": version},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""

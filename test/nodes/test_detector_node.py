@@ -387,5 +387,5 @@ def test_a_parameter_file_of_nonsense_is_one_sentence(tmp_path: Path, toy: str) 
     log = tmp_path / "node.log"
     with running(MODULE, log, {"model": toy, "backend": "abacus"}) as process:
         assert process.process.wait(20) == 1
-    assert "give one of auto, onnxruntime" in process.output()
+    assert "give one of auto, tensorrt, onnxruntime" in process.output()
     assert "Traceback" not in process.output()

@@ -31,6 +31,8 @@ from compact_yolo_ros.backends.tensorrt import BuildProgress, open_tensorrt, pre
 from compact_yolo_ros.detector import Detector
 from compact_yolo_ros.model_store import find_model
 from compact_yolo_ros.suppression import Selection
+from compact_yolo_ros.tools import build_engine as build_engine_module
+from compact_yolo_ros.tools.build_engine import main as build_engine
 
 DOUBLES = Path(__file__).resolve().parents[1] / "doubles"
 VERSIONS = ("8.6.1", "10.3.0", "11.4.0")
@@ -413,3 +415,42 @@ def test_a_version_that_is_too_old_is_named(
     monkeypatch.setattr(trt, "__version__", "8.2.1.8")
     with pytest.raises(BackendError, match="TensorRT 8.2.1.8 is too old: 8.5 or later"):
         opened()
+
+
+def test_build_engine_leaves_engines_that_the_node_finds(
+    opened: Open, trt: Any, toy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build_engine(["--model", toy, "--precision", "fp16", "--input-size", "320", "352"]) == 0
+    said = capsys.readouterr().out
+    assert "toy 320x320 is ready in fp16 on DOUBLE of a GPU" in said
+    assert "toy 352x352 is ready in fp16" in said
+    assert len(engines(tmp_path)) == 2
+    opened(precision="fp16", input_size=(352, 352), build=False)
+
+
+def test_build_engine_tells_how_far_it_is(
+    trt: Any, toy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(build_engine_module, "PERIOD", 0.05)
+    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_SECONDS", "0.5")
+    assert build_engine(["--model", toy]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("building")]
+    assert len(lines) > 2
+    assert ("%" in lines[-1]) == (trt.MAJOR >= 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--input-size", "330"], "input size 330 is not usable"),
+        (["--batch", "0"], "a batch of 0 images"),
+        (["--precision", "int8"], "holds fp32 weights, not int8"),
+        (["--model", "nowhere.onnx"], "there is no model file"),
+    ],
+)
+def test_build_engine_explains_what_is_wrong(
+    trt: Any, toy: str, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    assert build_engine(["--model", toy, *arguments]) == 1
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("build_engine: ")]
+    assert sentence in line

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CPU backends that are installed here, side by side, and what is said about missing ones.
+
+Tolerance between backends in FP32: 0.05 pixels and 0.001 of score, for the candidates that any
+threshold in use would keep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+from toy_model import CARD, write_toy_model
+
+from compact_yolo_ros.backends import Backend, BackendError, choice, installing, open_backend
+from compact_yolo_ros.backends.half import to_half
+from compact_yolo_ros.model_store import find_model
+
+REAL_MODEL = "yolo_ret_m075"
+PIXELS, SCORE = 0.05, 1e-3
+LOWEST_SCORE = 0.05
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_toy_model(tmp_path_factory.mktemp("models") / "toy.onnx"))
+
+
+def open_cpu(name: str, model: str, **arguments: object) -> Backend:
+    if name == "openvino":
+        pytest.importorskip("openvino", reason="OpenVINO is optional and not installed here")
+    return open_backend(find_model(model), backend=name, threads=1, **arguments)
+
+
+@pytest.mark.parametrize("size", [(224, 224), (320, 320), (416, 416), (256, 320)])
+def test_openvino_finds_what_onnx_runtime_finds(size: tuple[int, int]) -> None:
+    found_by = open_cpu("openvino", REAL_MODEL, input_size=size)
+    expected_by = open_cpu("onnxruntime", REAL_MODEL, input_size=size)
+    for picture in (data.astronaut(), data.coffee(), data.chelsea()):
+        image = cv2.resize(picture, size[::-1])
+        found_by.input[0] = expected_by.input[0] = image
+        boxes, scores, labels = (part[0] for part in found_by.run())
+        wanted_boxes, wanted_scores, wanted_labels = (part[0] for part in expected_by.run())
+        kept = wanted_scores > LOWEST_SCORE
+        assert kept.any()
+        np.testing.assert_allclose(scores[kept], wanted_scores[kept], atol=SCORE)
+        np.testing.assert_allclose(boxes[kept], wanted_boxes[kept], atol=PIXELS)
+        np.testing.assert_array_equal(labels[kept], wanted_labels[kept])
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_the_contract_of_a_backend(name: str, toy: str) -> None:
+    backend = open_cpu(name, toy)
+    assert (backend.name, backend.device, backend.precision) == (name, "CPU", "fp32")
+    assert (backend.threads, backend.choice, backend.warning) == (1, "asked for", "")
+    assert backend.card == CARD
+    assert backend.input.shape == (1, 320, 320, 3)
+    backend.input[0, 32:48, 64:80] = (0, 255, 0)
+    boxes, scores, labels = backend.run()
+    assert (boxes.dtype, scores.dtype, labels.dtype) == (np.float32, np.float32, np.int32)
+    assert (boxes.shape, scores.shape, labels.shape) == ((1, 300, 4), (1, 300), (1, 300))
+    np.testing.assert_allclose(boxes[0, 0], [64, 32, 80, 48])
+    assert scores[0, 0] == pytest.approx(1)
+    assert CARD.classes[labels[0, 0]] == "green"
+    backend.close()
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_batch_runs_with_any_number_of_images_up_to_its_size(name: str, toy: str) -> None:
+    backend = open_cpu(name, toy, batch=3)
+    backend.input[:] = np.array([64, 128, 255], np.uint8)[:, None, None, None]
+    for images in (3, 1, 2):
+        scores = backend.run(images)[1]
+        expected = np.array([64, 128, 255])[:images] / 255
+        np.testing.assert_allclose(scores[:, 0], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "tensorrt"])
+def test_a_missing_library_comes_with_the_line_that_installs_it(
+    name: str, toy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)  # importing it fails
+    monkeypatch.setattr(installing, "JETSON_RELEASE", tmp_path / "none")
+    with pytest.raises(BackendError, match=f": pip install {name}"):
+        open_backend(find_model(toy), backend=name)
+
+
+def test_on_a_jetson_tensorrt_comes_from_apt(
+    toy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(installing, "JETSON_RELEASE", tmp_path)
+    with pytest.raises(BackendError, match="sudo apt install python3-libnvinfer"):
+        open_backend(find_model(toy), backend="tensorrt")
+
+
+def test_auto_without_tensorrt_is_quiet_unless_there_is_a_gpu(
+    toy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(choice, "GPU_DEVICES", (tmp_path / "none",))
+    backend = open_backend(find_model(toy))
+    assert backend.name == "onnxruntime"
+    assert backend.choice.startswith("no TensorRT: TensorRT cannot be imported")
+    assert backend.warning == ""
+    assert open_backend(find_model(toy), precision="fp16").warning.startswith("running fp32, not")
+    monkeypatch.setattr(choice, "GPU_DEVICES", (tmp_path,))
+    assert "the GPU is not used: " in open_backend(find_model(toy)).warning
+
+
+def test_a_cpu_backend_takes_the_file_as_it_is(toy: str) -> None:
+    with pytest.raises(BackendError, match="holds fp32 weights, not fp16: set precision to auto"):
+        open_cpu("onnxruntime", toy, precision="fp16")
+
+
+def test_an_fp16_graph_keeps_its_decoding_in_fp32(tmp_path: Path) -> None:
+    model = find_model(REAL_MODEL)
+    path = tmp_path / "half.onnx"
+    path.write_bytes(to_half(model.path.read_bytes()))
+    assert path.stat().st_size < 0.6 * model.path.stat().st_size
+    assert find_model(str(path)).card == model.card  # metadata survives
+    half = dataclasses.replace(model, path=path)
+    found_by = open_backend(half, backend="onnxruntime", threads=1)
+    expected_by = open_cpu("onnxruntime", REAL_MODEL)
+    found_by.input[0] = expected_by.input[0] = cv2.resize(data.astronaut(), (320, 320))
+    found, expected = found_by.run(), expected_by.run()
+    kept = expected[1][0] > 0.2
+    np.testing.assert_allclose(found[0][0, kept], expected[0][0, kept], atol=0.5)
+    np.testing.assert_allclose(found[1][0, kept], expected[1][0, kept], atol=0.01)
+
+
+def test_making_fp16_without_the_onnx_package_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(BackendError, match="needs the onnx package: pip install onnx"):
+        to_half(b"")

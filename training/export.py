@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from compact_yolo_ros.files import replacing
 from compact_yolo_ros.model_card import METADATA_KEY, ModelCard
+from training.alignment import align_channels
 from training.card import SIZES, card_of, read_words, to_markdown
 from training.checkpoint import load_detector
 from training.data.yolo_txt import read_split
@@ -98,7 +99,7 @@ def _trace(module: nn.Module, images: Tensor, axes: dict[str, dict[int, str]]) -
             dynamic_axes=axes,
         )
         model = onnx.load(path)
-    return onnxslim.slim(model)
+    return align_channels(onnxslim.slim(model))
 
 
 def _write(model: onnx.ModelProto, path: Path) -> None:

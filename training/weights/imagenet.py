@@ -171,9 +171,9 @@ def names_in(layout: Layout, network: nn.Module) -> dict[str, str]:
 
 @torch.no_grad()
 def load(backbone: nn.Module, state: Mapping[str, Tensor], eps: float) -> None:
-    """Load a translated state into a backbone, complete or truncated, without changing its function.
+    """Load a translated state into a backbone, complete or truncated; its function stays the same.
 
-    ``eps`` is the constant of the batch norms that the weights were trained with.
+    ``eps`` is that of the batch norms which the weights were trained with.
     """
     expected = backbone.state_dict()
     cut_away = [name for name in state if name not in expected]

@@ -45,6 +45,7 @@ class Situation:
         publishers: publishers on it.
         incompatible_qos: a publisher offers less than the subscription asks for.
         warning: what is not as the user asked for, although it works; empty if all is.
+        throttling: what slowed the machine down in the last seconds; empty if nothing did.
     """
 
     state: str
@@ -54,6 +55,7 @@ class Situation:
     publishers: int
     incompatible_qos: bool
     warning: str = ""
+    throttling: str = ""
 
 
 def judge(snapshot: Snapshot, situation: Situation) -> Verdict:
@@ -80,6 +82,12 @@ def _judge(snapshot: Snapshot, situation: Situation) -> Verdict:
         if snapshot.stale:
             return Verdict(Level.WARN, "every image is older than max_age: check the clocks")
         return Verdict(Level.OK, "waiting for the first answer")
+    if situation.throttling:
+        return Verdict(
+            Level.WARN,
+            f"the machine is slowed down: {situation.throttling}; check its power supply and "
+            f"cooling, or take a lower power mode ({snapshot.fps_out:.1f} images/s)",
+        )
     many = snapshot.fps_in * WINDOW >= MIN_IMAGES
     if many and snapshot.fps_out < KEEPING_UP * snapshot.fps_in:
         return Verdict(

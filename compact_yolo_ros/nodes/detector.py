@@ -24,6 +24,7 @@ from compact_yolo_ros.cv_bridge_decoder import CvBridgeDecoder
 from compact_yolo_ros.detections import Detections
 from compact_yolo_ros.detector import Detector
 from compact_yolo_ros.diagnostics.health import Level, Situation, Verdict, judge
+from compact_yolo_ros.diagnostics.power import PowerMonitor, PowerSummary, find_power_source
 from compact_yolo_ros.diagnostics.report import to_diagnostic_array
 from compact_yolo_ros.diagnostics.statistics import FrameStatistics
 from compact_yolo_ros.images import ImageDecoder, Picture
@@ -63,6 +64,7 @@ class DetectorNode(LifecycleNode):
         self._upgrade: EngineUpgrade | None = None
         self._worker: FrameWorker | None = None
         self._camera: CameraInput | None = None
+        self._power: PowerMonitor | None = None
         self._enabled = True
         self._failure = ""
         self._level = Level.OK
@@ -137,6 +139,9 @@ class DetectorNode(LifecycleNode):
         )
         if self._enabled:
             self._camera.open()
+        if self._value("power") == "auto":
+            on_gpu = self._detector.backend.name == "tensorrt" or self._upgrade is not None
+            self._power = PowerMonitor(partial(find_power_source, on_gpu=on_gpu))
         self.get_logger().info(f"Waiting for images on {self._camera.topic}")
         return result
 
@@ -272,6 +277,9 @@ class DetectorNode(LifecycleNode):
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
+        if self._power is not None:
+            self._power.close()
+            self._power = None
 
     def _release(self) -> None:
         """Give back what configure took; does nothing if nothing was taken."""
@@ -314,7 +322,7 @@ class DetectorNode(LifecycleNode):
         self._label_info.publish(to_label_info(header, card, threshold))
         self._vision_info.publish(to_vision_info(header, card, self._label_info.topic_name))
 
-    def _situation(self) -> Situation:
+    def _situation(self, power: PowerSummary | None) -> Situation:
         camera = self._camera
         loaded = "unconfigured" if self._detector is None else "inactive"
         return Situation(
@@ -325,6 +333,7 @@ class DetectorNode(LifecycleNode):
             publishers=camera.publisher_count() if camera else 0,
             incompatible_qos=camera.incompatible_qos if camera else False,
             warning=self._warning(),
+            throttling=(power.throttling or "") if power else "",
         )
 
     def _warning(self) -> str:
@@ -334,7 +343,8 @@ class DetectorNode(LifecycleNode):
         return self._detector.backend.warning or (self._upgrade.warning if self._upgrade else "")
 
     def _publish_diagnostics(self) -> None:
-        snapshot, situation = self._statistics.snapshot(), self._situation()
+        power = self._power.summary() if self._power else None
+        snapshot, situation = self._statistics.snapshot(), self._situation(power)
         verdict = judge(snapshot, situation)
         if not (situation.failure or snapshot.recent_errors):  # these were logged as they came
             self._log_change(verdict)
@@ -361,6 +371,8 @@ class DetectorNode(LifecycleNode):
                 "image_publishers": situation.publishers,
                 "image_reliability": self._camera.reliability.name.lower(),
             }
+        if power is not None:
+            facts |= power.facts(snapshot.fps_out)
         self._diagnostics.publish(
             to_diagnostic_array(
                 self.get_clock().now().to_msg(),

@@ -110,6 +110,13 @@ DETECTOR_PARAMETERS = (
     ),
     ParameterSpec("debug_image", True, "Draw ~/debug_image while somebody subscribes to it."),
     ParameterSpec(
+        "power",
+        "auto",
+        "auto reads watts, clocks, temperatures and throttling for /diagnostics while active.",
+        choices=("auto", "none"),  # YAML reads off as false
+        changes="unconfigured",
+    ),
+    ParameterSpec(
         "diagnostics_period",
         1.0,
         "Seconds between two messages on /diagnostics.",

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading small files of sysfs and the like, where anything may be missing, locked or nonsense."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class Tree:
+    """Reads below ``root`` and keeps the reasons of what it could not read."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.problems: list[str] = []
+
+    def find(self, pattern: str) -> list[Path]:
+        """Existing paths below the root that match, sorted; none if a folder cannot be listed."""
+        try:
+            return sorted(self.root.glob(pattern))
+        except OSError:
+            return []
+
+    def text(self, path: Path, *, optional: bool = False) -> str | None:
+        """The file's text without white space around it.
+
+        Args:
+            path: a path below the root.
+            optional: it is normal that the file cannot be read: keep no reason.
+        """
+        try:
+            return path.read_text(errors="replace").strip()
+        except OSError as error:
+            if not optional:
+                self._note(path, (error.strerror or str(error)).lower())
+            return None
+
+    def number(
+        self, path: Path, low: float, high: float, *, scale: float = 1.0, optional: bool = False
+    ) -> float | None:
+        """The number in the file, times ``scale``; None if it is not from ``low`` to ``high``."""
+        text = self.text(path, optional=optional)
+        if text is None:
+            return None
+        try:
+            value = float(text) * scale
+        except ValueError:
+            value = float("nan")
+        if low <= value <= high:
+            return value
+        if not optional:
+            self._note(path, f"'{text[:40]}' makes no sense")
+        return None
+
+    def _note(self, path: Path, reason: str) -> None:
+        self.problems.append(f"/{path.relative_to(self.root)}: {reason}")

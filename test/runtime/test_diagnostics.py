@@ -104,6 +104,13 @@ def test_falling_behind_is_a_warning(clock: SteppedClock) -> None:
     assert "falling behind: 30." in verdict.message
 
 
+def test_throttling_is_a_warning_that_explains_falling_behind(clock: SteppedClock) -> None:
+    slow = run(clock, 10, 30, every=3).snapshot()
+    verdict = judge(slow, replace(ACTIVE, throttling="over-current oc3 (7 times)"))
+    assert verdict.level is Level.WARN
+    assert "slowed down: over-current oc3 (7 times); check its power supply" in verdict.message
+
+
 def test_silence_is_stale_and_says_where_to_look(clock: SteppedClock) -> None:
     counted = run(clock, 1, 30)
     clock.now += 2.5

@@ -86,12 +86,12 @@ def _open_best(request: Request, build: bool) -> Backend:
     except BackendError as error:
         without = error
     held = request.model.card.precision
-    opened = _open("onnxruntime", replace(request, precision=held), build)
+    opened = _open("onnxruntime", replace(request, precision=held, dla_core=-1), build)
     opened.choice = f"no TensorRT: {without.reason}"
     if any(device.exists() for device in GPU_DEVICES):
         opened.warning = f"the GPU is not used: {without}"
-    elif request.precision != held:
-        opened.warning = f"running {held}, not {request.precision}: {without.reason}"
+    elif request.precision != held or request.dla_core >= 0:
+        opened.warning = f"running {held} on the CPU, which was not asked for: {without.reason}"
     return opened
 
 

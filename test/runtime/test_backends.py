@@ -20,6 +20,7 @@ from toy_model import CARD, write_toy_model
 
 from compact_yolo_ros.backends import Backend, BackendError, choice, installing, open_backend
 from compact_yolo_ros.backends.half import to_half
+from compact_yolo_ros.detector import Detector
 from compact_yolo_ros.model_store import find_model
 
 REAL_MODEL = "yolo_ret_m075"
@@ -109,7 +110,9 @@ def test_auto_without_tensorrt_is_quiet_unless_there_is_a_gpu(
     assert backend.name == "onnxruntime"
     assert backend.choice.startswith("no TensorRT: TensorRT cannot be imported")
     assert backend.warning == ""
-    assert open_backend(find_model(toy), precision="fp16").warning.startswith("running fp32, not")
+    for asked in ({"precision": "fp16"}, {"dla_core": 0}):
+        warning = open_backend(find_model(toy), **asked).warning
+        assert warning.startswith("running fp32 on the CPU, which was not asked for: TensorRT")
     monkeypatch.setattr(choice, "GPU_DEVICES", (tmp_path,))
     assert "the GPU is not used: " in open_backend(find_model(toy)).warning
 
@@ -133,6 +136,28 @@ def test_memory_stays_as_it_is_after_the_first_images(name: str) -> None:
 def test_a_cpu_backend_takes_the_file_as_it_is(toy: str) -> None:
     with pytest.raises(BackendError, match="holds fp32 weights, not fp16: set precision to auto"):
         open_cpu("onnxruntime", toy, precision="fp16")
+
+
+def test_a_detector_changes_its_backend_between_two_images(toy: str) -> None:
+    first, second = (
+        open_cpu("onnxruntime", toy),
+        open_cpu("onnxruntime", toy, input_size=(352, 352)),
+    )
+    detector = Detector(first)
+    image = np.zeros((352, 352, 3), np.uint8)
+    image[32:48, 64:80] = 255
+    detector.detect(image)
+    detector.replace_backend(second)
+    assert detector.backend is first  # until the next image
+    found = detector.detect(image)
+    assert detector.backend is second
+    np.testing.assert_allclose(found.boxes[0], [64, 32, 80, 48])
+    with pytest.raises(AttributeError):
+        first.run()  # it was closed
+    detector.replace_backend(open_cpu("onnxruntime", toy))
+    detector.close()
+    with pytest.raises(AttributeError):
+        second.run()
 
 
 def test_an_fp16_graph_keeps_its_decoding_in_fp32(tmp_path: Path) -> None:

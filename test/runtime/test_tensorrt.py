@@ -376,6 +376,17 @@ def test_a_full_gpu_is_one_sentence(opened: Open, monkeypatch: pytest.MonkeyPatc
     importlib.import_module("pycuda.driver").violations.clear()
 
 
+def test_a_gpu_that_fails_in_a_run_is_one_sentence(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = opened()
+    with monkeypatch.context() as failing:
+        failing.setenv("CUDA_DOUBLE_LOST", "1")
+        with pytest.raises(BackendError, match="the GPU failed: .*unspecified launch failure"):
+            backend.run()
+    backend.run()
+
+
 def test_a_dla_is_used_as_asked(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BackendError, match="no DLA core 0: TensorRT .* sees 0 here: set dla_core"):
         opened(precision="fp16", dla_core=0)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import yaml
 from compact_yolo_ros.model_card import ModelCard
 from compact_yolo_ros.onnx_metadata import read_metadata
 from compact_yolo_ros.resources import resource_directory
+
+FOLDERS_VARIABLE = "COMPACT_YOLO_MODELS"
+"""Environment variable: folders of the user's own models, like PATH."""
 
 
 class ModelError(ValueError):
@@ -32,7 +36,9 @@ def model_names(directory: Path | None = None) -> list[str]:
 
 
 def find_model(name_or_path: str, directory: Path | None = None) -> ModelFile:
-    """Find a model by its name in the manifest, or by the path of an ONNX file.
+    """Find a model by its name or by the path of an ONNX file.
+
+    A name is one of the package's manifest, or that of a file in a folder of ``FOLDERS_VARIABLE``.
 
     Args:
         name_or_path: ``yolo_ret_m075``, or a path that ends in ``.onnx``.
@@ -46,7 +52,7 @@ def find_model(name_or_path: str, directory: Path | None = None) -> ModelFile:
         if not path.is_file():
             raise ModelError(f"there is no model file {path}")
     else:
-        path = _verified(name_or_path, directory or _own_directory())
+        path = _named(name_or_path, directory or _own_directory())
     try:
         return ModelFile(path, ModelCard.from_metadata(read_metadata(path), str(path)))
     except OSError as error:
@@ -62,20 +68,27 @@ def _own_directory() -> Path:
         raise ModelError(str(error)) from None
 
 
-def _verified(name: str, directory: Path) -> Path:
-    """The file of a named model, if its content is the one the manifest was written for."""
+def _named(name: str, directory: Path) -> Path:
     manifest = _manifest(directory)
-    if name not in manifest:
-        raise ModelError(
-            f"there is no model '{name}': give one of {', '.join(sorted(manifest))}, "
-            "or the path of an .onnx file"
-        )
-    path = directory / manifest[name]["file"]
+    if name in manifest:
+        return _verified(directory / manifest[name]["file"], manifest[name]["sha256"])
+    for folder in filter(None, os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep)):
+        path = Path(folder).expanduser() / f"{name}.onnx"
+        if path.is_file():
+            return path
+    raise ModelError(
+        f"there is no model '{name}': give one of {', '.join(sorted(manifest))}, the path of an "
+        f".onnx file, or have {name}.onnx in a folder that {FOLDERS_VARIABLE} names"
+    )
+
+
+def _verified(path: Path, sha256: str) -> Path:
+    """``path``, if its content is the one the manifest was written for."""
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}; reinstall the package") from None
-    if digest != manifest[name]["sha256"]:
+    if digest != sha256:
         raise ModelError(
             f"{path} is damaged or was altered (SHA-256 differs): reinstall the package"
         )

@@ -108,8 +108,24 @@ def test_a_file_with_a_broken_card_is_named(tmp_path: Path) -> None:
 def test_a_missing_file_and_an_unknown_name_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="there is no model file"):
         find_model(str(tmp_path / "nowhere.onnx"))
-    with pytest.raises(ModelError, match="no model 'yolo_x': give one of toy, or the path"):
+    with pytest.raises(ModelError, match="no model 'yolo_x': give one of toy, the path"):
         find_model("yolo_x", write_store(tmp_path))
+
+
+def test_models_of_ones_own_are_found_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "own").mkdir()
+    store = write_store(tmp_path / "store")
+    path = write_toy_model(tmp_path / "own" / "mine.onnx")
+    with pytest.raises(ModelError, match="mine.onnx in a folder that COMPACT_YOLO_MODELS names"):
+        find_model("mine", store)
+    monkeypatch.setenv("COMPACT_YOLO_MODELS", f"/nowhere:{path.parent}")
+    assert find_model("mine", store).path == path
+    # The package's own models cannot be shadowed.
+    write_toy_model(tmp_path / "own" / "toy.onnx")
+    assert find_model("toy", store).path.parent == store
 
 
 def test_an_altered_model_is_refused(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from compact_yolo_ros.diagnostics.statistics import STAGES
 MODULE = "compact_yolo_ros.nodes.detector_node"
 # Every node has these.
 COMMON_TOPICS = {"/parameter_events", "/rosout", "/detector/transition_event"}
-SOMETIMES = "Where it can be read: "
 COMMON_SERVICES = ("rcl_interfaces/", "lifecycle_msgs/", "type_description_interfaces/")
+SOMETIMES = ("Where it can be read:", "TensorRT only:", "While a TensorRT engine is built")
+"""How the text of a key begins that not every machine has."""
 
 
 def rows(section: str) -> list[list[str]]:

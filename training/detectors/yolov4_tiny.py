@@ -61,8 +61,9 @@ class CspOsa(nn.Module):
 
     3x3 to ``base``; its second half goes through ``steps`` - 1 3x3 convolutions of ``growth``
     channels, whose outputs are concatenated (last first) and mixed by a 1x1 back to ``base``: the
-    inner map. The output is the first convolution's map and the inner map: 2 ``base`` channels.
-    ``steps`` k and growth g follow from b/2 + k g = 2 b: the paper takes g = b/2 and so k = 3.
+    inner map. The output is the first convolution's map and the inner map, equal parts, 2 ``base``
+    channels. ``steps`` k and growth g follow from b/2 + k g = 2 b: the paper takes g = b/2 and so
+    k = 3. As k g is more than b/2, splitting inside the block moves less data than around it.
     """
 
     def __init__(self, inputs: int, base: int, steps: int = 3) -> None:

@@ -306,12 +306,14 @@ class DetectorNode(LifecycleNode):
             self.get_logger().error(f"{sentence} (further ones are counted in /diagnostics)")
 
     def _log_change(self, verdict: Verdict) -> None:
-        """Tell those who do not watch /diagnostics that it got worse, or is well again."""
-        if verdict.level > self._level:
-            self.get_logger().warning(verdict.message)
-        elif verdict.level == Level.OK and self._level != Level.OK:
-            self.get_logger().info(verdict.message)
+        """Tell those who do not watch /diagnostics that something is wrong, or well again."""
+        if verdict.level == self._level:
+            return
         self._level = verdict.level
+        if verdict.level == Level.OK:
+            self.get_logger().info(verdict.message)
+        else:
+            self.get_logger().warning(verdict.message)
 
     def _publish_info(self, threshold: float | None = None) -> None:
         assert self._detector is not None

@@ -124,7 +124,7 @@ def test_memory_stays_as_it_is_after_the_first_images(name: str) -> None:
     def resident_pages() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1])
 
-    for _ in range(50):
+    for _ in range(300):  # the allocator takes a while to have all it needs
         backend.run()
     before = resident_pages()
     for _ in range(300):

@@ -64,14 +64,15 @@ def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
 def to_markdown(card: ModelCard, file_size: int) -> str:
     """Return the card as a page for people; ``file_size`` in bytes."""
     sizes = sorted(card.gmacs, key=int)
-    size, megabytes = f"{card.default_size} x {card.default_size}", f"{file_size / 1e6:.2f} MB"
+    size = f"{card.default_size} x {card.default_size}"
+    weight = f"{card.parameters:,} parameters, {card.precision}, {file_size / 1e6:.2f} MB"
     lines = [
         f"# {card.name}",
         "",
         "*Written by `python -m training.export`; the same facts are in the ONNX file's metadata.*",
         "",
         f"- Classes: {', '.join(card.classes)}",
-        f"- Detector: `{card.detector}`, {card.parameters:,} parameters, {card.precision}, {megabytes}",
+        f"- Detector: `{card.detector}`, {weight}",
         f"- Input: RGB, {card.resize}; sides are multiples of 32, {size} by default",
         f"- Anchors (width x height in input pixels): {_anchors(card)}",
         f"- Commit that trained it: {card.commit}",

@@ -179,6 +179,12 @@ def test_fp16_is_made_from_an_fp32_file_and_found_in_the_engine(
         np.testing.assert_allclose(found[0, best], expected[0, best], atol=0.5, rtol=0.02)
 
 
+def test_fp32_is_not_tf32(opened: Open, tmp_path: Path) -> None:
+    opened()
+    (engine,) = engines(tmp_path)
+    assert b'"flags": []' in engine.read_bytes()  # the builder flags, in the double's plan
+
+
 def write_quantized(path: Path) -> Path:
     """The toy detector with Q/DQ nodes on its large tensors."""
     model = onnx.load(write_toy_model(path, dataclasses.replace(CARD, precision="int8")))

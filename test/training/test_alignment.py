@@ -17,7 +17,6 @@ from torch.nn import functional
 from training.alignment import BLOCK, align_channels
 from training.detectors.blocks import SqueezeExcite
 
-
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
@@ -31,6 +30,8 @@ class Odd(nn.Module):
         self.depthwise = nn.Conv2d(25, 25, 3, padding=1, groups=25)
         self.attend = SqueezeExcite(25, 3)
         self.project = nn.Conv2d(25, 7, 1, bias=False)
+        self.left, self.right = nn.Conv2d(7, 5, 1), nn.Conv2d(7, 11, 1)
+        self.join = nn.Conv2d(5 + 11, 7, 1)
         self.side = nn.Conv2d(7, 18, 1)
         self.grouped = nn.Conv2d(18, 12, 3, padding=1, groups=6)
         self.head = nn.Conv2d(7 + 18 + 9, 5, 1)
@@ -39,6 +40,7 @@ class Odd(nn.Module):
         x = functional.leaky_relu(self.stem(x), 0.1)
         y = functional.relu6(self.depthwise(functional.relu6(self.expand(x))))
         x = x + self.project(self.attend(y))
+        x = x + self.join(torch.cat((self.left(x), self.right(x)), 1))
         side = self.side(functional.max_pool2d(x, 2))
         half = side[:, 9:]
         grouped = self.grouped(side).mean(1, keepdim=True)
@@ -83,8 +85,8 @@ def test_function_stays_the_same(model, block):
 def test_inner_widths_are_multiples_but_for_maps_that_others_read(model):
     # sliced: 18; grouped: 12; concatenated with a slice: 7; the output: 5
     before, after = widths(model), widths(align_channels(model, 16))
-    assert before == [7, 25, 25, 3, 25, 7, 18, 12, 5]
-    assert after == [7, 32, 32, 16, 32, 7, 18, 12, 5]
+    assert before == [7, 25, 25, 3, 25, 7, 5, 11, 7, 18, 12, 5]
+    assert after == [7, 32, 32, 16, 32, 7, 16, 16, 7, 18, 12, 5]
 
 
 def test_the_given_model_is_not_changed(model):

@@ -15,6 +15,7 @@ from distutils.command.install_data import install_data  # isort: skip
 PACKAGE = "compact_yolo_ros"
 
 EXECUTABLES = {
+    "benchmark": "compact_yolo_ros.tools.benchmark",
     "build_engine": "compact_yolo_ros.tools.build_engine",
     "demo": "compact_yolo_ros.tools.demo",
     "detector_node": "compact_yolo_ros.nodes.detector_node",

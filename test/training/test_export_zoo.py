@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Untrained detectors for measuring speed: they run as trained ones do, and say what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compact_yolo_ros.detector import Detector
+from training.export_zoo import export_untrained
+from training.published import PUBLISHED
+
+
+def test_an_untrained_detector_runs_at_its_papers_size(tmp_path: Path) -> None:
+    path = tmp_path / "yolo_fastest.onnx"
+    export_untrained("yolo_fastest", path)
+    detector = Detector.open(str(path), threads=1)
+    side = PUBLISHED["yolo_fastest"].input
+    assert detector.backend.input.shape == (1, side, side, 3)
+    assert detector.card.gmacs[str(side)] == pytest.approx(0.1256, abs=0.001)
+    assert "detects nothing" in detector.card.notes
+    detector.detect(np.zeros((480, 640, 3), np.uint8))

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Export every registered detector with random weights, to measure its speed before it is trained.
+
+python -m training.export_zoo zoo
+benchmark --zoo zoo --reference yolo_fastest --out docs
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from rich.progress import track
+from torch import nn
+
+from compact_yolo_ros.model_card import ModelCard
+from training.complexity import macs
+from training.detectors.registry import DETECTORS, build
+from training.export import export
+from training.published import PUBLISHED
+
+SEED = 0
+
+
+def export_untrained(name: str, path: Path) -> None:
+    """Write the registered detector ``name`` with random weights, for its paper's input size."""
+    torch.manual_seed(SEED)
+    detector = build(name).eval()
+    for module in detector.modules():
+        if isinstance(module, nn.Conv2d):
+            # Signals that die out would reach denormal numbers, which are slow.
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    size = PUBLISHED[name].input
+    with torch.device("meta"):
+        gmac = macs(build(name), size, size) / 1e9
+    card = ModelCard(
+        name,
+        name,
+        tuple(f"class {number}" for number in range(detector.num_classes)),
+        size,
+        gmacs={str(size): gmac},
+        notes="Random weights: it measures speed and detects nothing.",
+    )
+    export(detector, path, card)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="files that are there already are kept")
+    folder = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in track(sorted(DETECTORS), "Exporting"):
+        path = folder / f"{name}.onnx"
+        if not path.exists():
+            export_untrained(name, path)
+
+
+if __name__ == "__main__":
+    main()

@@ -163,7 +163,8 @@ def method(reference: str, rounds: int) -> str:
     return (
         f"ONNX Runtime {metadata.version('onnxruntime')} on {_processor()}, batch 1, spinning off, "
         "from uint8 pixels to 300 ranked boxes, each model at its default input size; "
-        f"{rounds} rounds, models in turns. *Ratio* is to `{reference}`, run just before."
+        f"{rounds} rounds, models in turns. *Ratio* is to `{reference}`, run just before. Weights, "
+        "trained or not, do not change the work."
     )
 
 

@@ -220,7 +220,12 @@ def run(
                 )
                 return bool(stopping)
 
-            finished = trainer.train_epoch(after_step, workers)
+            try:
+                finished = trainer.train_epoch(after_step, workers)
+            except RuntimeError:
+                if not stopping:
+                    raise
+                finished = False  # the signal reached a loader process before it could ignore it
             save_checkpoint(checkpoint, trainer.state())
             if not finished:
                 console.print(

@@ -127,10 +127,10 @@ def test_memory_stays_as_it_is_after_the_first_images(name: str) -> None:
     for _ in range(300):  # the allocator takes a while to have all it needs
         backend.run()
     before = resident_pages()
-    for _ in range(300):
+    for _ in range(1500):
         backend.run()
-    # A leak of one set of answers an image would be 2 MB, of one input 23 MB.
-    assert (resident_pages() - before) * resource.getpagesize() < 1e6
+    # A leak of one set of answers an image would be 11 MB; other tests' garbage moves 2 MB.
+    assert (resident_pages() - before) * resource.getpagesize() < 5e6
 
 
 def test_a_cpu_backend_takes_the_file_as_it_is(toy: str) -> None:

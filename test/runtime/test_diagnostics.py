@@ -9,20 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stepped_clock import SteppedClock
 
 from compact_yolo_ros.diagnostics import statistics
 from compact_yolo_ros.diagnostics.health import Level, Situation, judge
 from compact_yolo_ros.diagnostics.statistics import FrameStatistics, FrameTimes, Percentiles
-
-
-class SteppedClock:
-    """Stands in for the steady clock, so that tests decide what time it is."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

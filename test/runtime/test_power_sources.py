@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from power_trees import JETSONS, LAPTOP, NANO, NVPMODEL, ORIN_NANO, TEGRASTATS, XAVIER_NX, write
+from stepped_clock import SteppedClock
 
 from compact_yolo_ros.diagnostics.power import PowerReading, find_power_source, rapl
 from compact_yolo_ros.diagnostics.power.battery import Battery
@@ -31,14 +32,6 @@ from compact_yolo_ros.diagnostics.power.tree import Tree
 ENERGY = "sys/class/powercap/intel-rapl:0/energy_uj"
 RANGE = 262_143_328_850
 """Microjoules after which the notebook's counter starts again."""
-
-
-class SteppedClock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -182,3 +184,15 @@ def steady_pool2(x: Tensor) -> Tensor:
     A window of 2 with a pixel of padding all around is one row and column too large: the first go.
     """
     return functional.max_pool2d(x, 2, 1, 1)[..., 1:, 1:]
+
+
+def tapped(
+    blocks: Iterable[nn.Module], x: Tensor, taps: Collection[int]
+) -> tuple[list[Tensor], Tensor]:
+    """Run ``blocks`` in turn; return the outputs of those numbered ``taps``, and the last."""
+    kept = []
+    for index, block in enumerate(blocks):
+        x = block(x)
+        if index in taps:
+            kept.append(x)
+    return kept, x

@@ -11,7 +11,7 @@ import math
 
 from torch import Tensor, nn
 
-from training.detectors.blocks import ConvNormAct, InvertedResidual, make_divisible
+from training.detectors.blocks import ConvNormAct, InvertedResidual, make_divisible, tapped
 
 # Expansion, channels of B0, repeats of B0, stride of the first, kernel: what truncation leaves ...
 STAGES = (
@@ -92,10 +92,5 @@ class EfficientNet(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map images (N, 3, H, W), RGB in 0..1, to maps of strides 4, 8, 16 and 32."""
-        x = self.stem(images)
-        taps = []
-        for index, block in enumerate(self.blocks):
-            x = block(x)
-            if index in self.taps:
-                taps.append(x)
+        taps, x = tapped(self.blocks, self.stem(images), self.taps)
         return [*taps, self.last(x)]

@@ -17,7 +17,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from training.detectors.blocks import ConvNormAct, InvertedResidual, SqueezeExcite, upsample2
+from training.detectors.blocks import (
+    ConvNormAct,
+    InvertedResidual,
+    SqueezeExcite,
+    tapped,
+    upsample2,
+)
 from training.detectors.heads import AnchorGrid, output_layer
 
 
@@ -171,13 +177,7 @@ class NanoBackbone(nn.Module):
         self.taps, self.channels = tuple(ends[2:]), tuple(widths[2:])
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        x = self.stem(images)
-        taps = []
-        for index, block in enumerate(self.blocks):
-            x = block(x)
-            if index in self.taps:
-                taps.append(x)
-        return taps
+        return tapped(self.blocks, self.stem(images), self.taps)[0]
 
 
 class YoloNano(nn.Module):

@@ -21,7 +21,8 @@ from torch import nn
 from compact_yolo_ros.detections import Detections
 from compact_yolo_ros.letterbox import Letterbox
 from compact_yolo_ros.suppression import Selection, select
-from training.data.yolo_txt import Sample, read_split
+from training.data.sample import Sample
+from training.data.yolo_txt import read_split
 from training.predictor import Predictor
 
 # As for the paper's tables: nearly every candidate counts, suppression at IoU 0.5.

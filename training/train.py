@@ -27,8 +27,10 @@ from torch import nn
 
 from training.averaging import AveragedModel
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.data.loading import Batch, epoch_batches, steps_per_epoch
-from training.data.yolo_txt import Sample, read_classes, read_split
+from training.data.batch import Batch
+from training.data.loading import epoch_batches, steps_per_epoch
+from training.data.sample import Sample
+from training.data.yolo_txt import read_classes, read_split
 from training.detectors.registry import DETECTORS, build
 from training.evaluate import average_precision, predict
 from training.losses.yolo_loss import Loss, yolo_loss

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.data.yolo_txt import Sample
+from training.data.sample import Sample
 
 CLASSES = ("disc", "square")
 

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from compact_yolo_ros.letterbox import Placement
 from training.data.augmentation import Augmentation, augment, crop_boxes, random_view, warp
-from training.data.loading import collate, epoch_batches
-from training.data.yolo_txt import DataError, Sample, parse_labels, read_classes, read_split
+from training.data.batch import collate
+from training.data.loading import epoch_batches
+from training.data.sample import Sample
+from training.data.yolo_txt import DataError, parse_labels, read_classes, read_split
 
 PLAIN = Augmentation(
     scale=(1, 1), aspect=0, flip=0, hue=0, saturation=0, value=0, mosaic_scale=(1, 1)
@@ -156,7 +158,7 @@ def test_a_resumed_epoch_goes_on_with_the_same_batches(shapes):
     rest = list(epoch_batches(shapes, 64, 4, Augmentation(), 0.5, (0, 2), 2, workers=1))
     assert len(rest) == 2
     for a, b in zip(whole[2:], rest, strict=True):
-        assert a.images.equal(b.images) and a.targets.equal(b.targets)
+        assert a.images.equal(b.images) and a.targets.objects.equal(b.targets.objects)
 
 
 def test_batches_number_their_images():
@@ -165,4 +167,4 @@ def test_batches_number_their_images():
         for n in (1, 0, 2)
     ]
     batch = collate(samples)
-    assert batch.targets[:, :3].tolist() == [[0, 1, 1], [2, 2, 2], [2, 2, 2]]
+    assert batch.targets.objects[:, :3].tolist() == [[0, 1, 1], [2, 2, 2], [2, 2, 2]]

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from compact_yolo_ros.detections import Detections
-from training.data.yolo_txt import Sample
+from training.data.sample import Sample
 from training.evaluate import average_precision
 
 CLASSES = ("a", "b", "c")

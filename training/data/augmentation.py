@@ -12,7 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from compact_yolo_ros.letterbox import PADDING
-from training.data.yolo_txt import Sample
+from training.data.sample import Sample
 
 
 @dataclass(frozen=True)

@@ -5,28 +5,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from training.data.augmentation import Augmentation, augment
-from training.data.yolo_txt import Sample
-
-
-class Batch(NamedTuple):
-    """A training batch.
-
-    Attributes:
-        images: (N, H, W, 3) uint8, RGB.
-        targets: (T, 6) float32: image number, class, x1, y1, x2, y2 in input pixels.
-    """
-
-    images: Tensor
-    targets: Tensor
+from training.data.batch import Batch, collate
+from training.data.sample import Sample
 
 
 class _Views(Dataset):
@@ -85,14 +71,3 @@ def _start_worker(_: int) -> None:
     # A signal to the process group is the trainer's to answer: it still needs this worker's batch.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-
-
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples of equal size."""
-    rows = [
-        np.column_stack((np.full(len(s.labels), number), s.labels, s.boxes))
-        for number, s in enumerate(samples)
-    ]
-    images = np.stack([s.image for s in samples])
-    targets = np.concatenate(rows).astype(np.float32)
-    return Batch(torch.from_numpy(images), torch.from_numpy(targets))

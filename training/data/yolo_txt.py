@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -18,28 +17,13 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from training.data.sample import Sample
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
 
 
 class DataError(ValueError):
     """A data set cannot be used; the message says which file and why."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One labelled image.
-
-    Attributes:
-        image: (H, W, 3) uint8, RGB.
-        boxes: (n, 4) float32, xyxy in pixels of the image.
-        labels: (n,) int64.
-        name: file name without suffix.
-    """
-
-    image: NDArray[np.uint8]
-    boxes: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    name: str
 
 
 def read_classes(data: Path) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 from torch.nn.utils.rnn import pad_sequence
 
+from training.data.batch import Targets
 from training.detectors.heads import AnchorGrid, cells, decode_boxes, flatten
 from training.losses.assignment import assign
 from training.losses.overlap import generalized_iou, iou
@@ -31,28 +32,29 @@ class Loss(NamedTuple):
 
 
 def yolo_loss(
-    maps: list[Tensor], targets: Tensor, grid: AnchorGrid, also_above: float | None = None
+    maps: list[Tensor], targets: Targets, grid: AnchorGrid, also_above: float | None = None
 ) -> Loss:
-    """Compare raw maps (N, A*(5+C), H, W) with targets (T, 6): image, class, xyxy in input pixels.
+    """Compare raw maps (N, A*(5+C), H, W) with the certain objects of the targets.
 
     Rows that answer for no object but overlap one by IGNORE_IOU or more have no objectness loss.
     """
+    objects = targets.objects
     rows = flatten(maps, grid.per_cell).float()
     boxes = decode_boxes(rows, *cells(maps, grid))
     shapes = [(m.shape[2], m.shape[3]) for m in maps]
-    target, row = assign(targets, grid, shapes, also_above)
-    image = targets[target, 0].long()
+    target, row = assign(objects, grid, shapes, also_above)
+    image = objects[target, 0].long()
     count = len(rows)
 
     positive = torch.zeros(rows.shape[:2], dtype=torch.bool, device=rows.device)
     positive[image, row] = True
-    counted = positive | ~_overlapping(boxes.detach(), targets)
+    counted = positive | ~_overlapping(boxes.detach(), objects)
     objectness = binary_cross_entropy_with_logits(
         rows[..., 4][counted], positive[counted].float(), reduction="sum"
     )
-    box = (1 - generalized_iou(boxes[image, row], targets[target, 2:])).sum()
+    box = (1 - generalized_iou(boxes[image, row], objects[target, 2:])).sum()
     logits = rows[image, row, 5:]
-    truth = one_hot(targets[target, 1].long(), logits.shape[-1]).float()
+    truth = one_hot(objects[target, 1].long(), logits.shape[-1]).float()
     classes = binary_cross_entropy_with_logits(logits, truth, reduction="sum")
     return Loss(box / count, objectness / count, classes / count)
 

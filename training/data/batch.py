@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one training step sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.data.sample import Sample
+
+
+class Targets(NamedTuple):
+    """What a batch of N images shows; boxes are xyxy in input pixels, float32.
+
+    Attributes:
+        objects: (T, 6): image number, class, box.
+        confidence: (T,) in (0, 1], how sure each object is.
+        ignored: (K, 5): image number, box; predictions there are neither right nor wrong.
+        unlabelled: (U, 2) int64: image number, class that may be there without a box.
+    """
+
+    objects: Tensor
+    confidence: Tensor
+    ignored: Tensor
+    unlabelled: Tensor
+
+    @classmethod
+    def of(cls, objects: Tensor) -> Targets:
+        """Certain objects (T, 6), nothing ignored, every class labelled."""
+        return cls(
+            objects,
+            objects.new_ones(len(objects)),
+            objects.new_zeros((0, 5)),
+            torch.zeros((0, 2), dtype=torch.int64, device=objects.device),
+        )
+
+    def to(self, device: torch.device) -> Targets:
+        """Return the targets on another device."""
+        return Targets(*(part.to(device, non_blocking=True) for part in self))
+
+
+class Batch(NamedTuple):
+    """A training batch.
+
+    Attributes:
+        images: (N, H, W, 3) uint8, RGB.
+        targets: what they show.
+    """
+
+    images: Tensor
+    targets: Targets
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples of equal size."""
+    objects, confidence, ignored, unlabelled = [], [], [], []
+    for number, s in enumerate(samples):
+        objects.append(np.column_stack((np.full(len(s.labels), number), s.labels, s.boxes)))
+        confidence.append(np.ones(len(s.labels)) if s.confidence is None else s.confidence)
+        ignored.append(np.column_stack((np.full(len(s.ignored), number), s.ignored)))
+        unlabelled += [(number, label) for label in sorted(s.unlabelled)]
+    tables = (np.concatenate(t).astype(np.float32) for t in (objects, confidence, ignored))
+    pairs = np.array(unlabelled, np.int64).reshape(-1, 2)
+    targets = Targets(*(torch.from_numpy(table) for table in (*tables, pairs)))
+    return Batch(torch.from_numpy(np.stack([s.image for s in samples])), targets)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One labelled image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def no_boxes() -> NDArray[np.float32]:
+    """Return an empty table of boxes."""
+    return np.zeros((0, 4), np.float32)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image. Boxes are float32, xyxy, in pixels of the image.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB.
+        boxes: (n, 4).
+        labels: (n,) int64.
+        name: file name without suffix.
+        ignored: (m, 4), objects that are neither to be found nor wrong to find (VOC's difficult
+            ones, COCO's crowds).
+        confidence: (n,) float32 in (0, 1], below 1 for boxes that a teacher drew; None: all 1.
+        unlabelled: classes that may be in the image without a box (partial labels).
+    """
+
+    image: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    name: str
+    ignored: NDArray[np.float32] = field(default_factory=no_boxes)
+    confidence: NDArray[np.float32] | None = None
+    unlabelled: frozenset[int] = frozenset()

@@ -30,7 +30,8 @@ STEPS = VENV / "steps.json"
 INTERRUPTED = "interrupted"
 
 UV = "uv==0.13.9"
-LOCKS = {"runtime": [], "sample": ["--no-deps"], "test": [], "build": []}
+OVERRIDES = ["--overrides", "environment/requirements/overrides.txt"]
+LOCKS = {"runtime": [], "sample": ["--no-deps"], "test": OVERRIDES, "build": []}
 PYPI = "https://pypi.org/simple"
 CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 

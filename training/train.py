@@ -82,7 +82,7 @@ class Trainer:
         set_phase(self.model, phase, recipe.fixed_norm)
         batches = epoch_batches(
             self.samples,
-            phase.size,
+            (phase.size,),
             recipe.batch_size,
             recipe.augmentation,
             phase.mosaic,

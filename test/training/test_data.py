@@ -138,24 +138,24 @@ def test_an_epoch_shows_every_picture_once(shapes):
     numbered = [
         Sample(np.full_like(s.image, i), s.boxes, s.labels, "") for i, s in enumerate(shapes)
     ]
-    batches = list(epoch_batches(numbered, 96, 4, PLAIN, 0.0, (0, 0), workers=0))
+    batches = list(epoch_batches(numbered, (96,), 4, PLAIN, 0.0, (0, 0), workers=0))
     seen = [int(image[48, 48, 0]) for batch in batches for image in batch.images]
     assert sorted(seen) == list(range(16))
-    other = next(epoch_batches(numbered, 96, 4, PLAIN, 0.0, (0, 1), workers=0))
+    other = next(epoch_batches(numbered, (96,), 4, PLAIN, 0.0, (0, 1), workers=0))
     assert [int(i[48, 48, 0]) for i in other.images] != seen[:4], "epochs are shuffled differently"
 
 
 def test_a_picture_looks_different_in_every_epoch(shapes):
     views = [
-        next(epoch_batches(shapes[:1], 64, 1, Augmentation(), 0.0, (0, epoch), workers=0)).images
+        next(epoch_batches(shapes[:1], (64,), 1, Augmentation(), 0.0, (0, epoch), workers=0)).images
         for epoch in (0, 1)
     ]
     assert not views[0].equal(views[1])
 
 
 def test_a_resumed_epoch_goes_on_with_the_same_batches(shapes):
-    whole = list(epoch_batches(shapes, 64, 4, Augmentation(), 0.5, (0, 2), workers=0))
-    rest = list(epoch_batches(shapes, 64, 4, Augmentation(), 0.5, (0, 2), 2, workers=1))
+    whole = list(epoch_batches(shapes, (64,), 4, Augmentation(), 0.5, (0, 2), workers=0))
+    rest = list(epoch_batches(shapes, (64,), 4, Augmentation(), 0.5, (0, 2), 2, workers=1))
     assert len(rest) == 2
     for a, b in zip(whole[2:], rest, strict=True):
         assert a.images.equal(b.images) and a.targets.objects.equal(b.targets.objects)

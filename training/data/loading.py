@@ -21,19 +21,16 @@ class _Views(Dataset):
     def __init__(
         self,
         samples: Sequence[Sample],
-        size: int,
-        how: Augmentation,
+        augmentation: Augmentation,
         mosaic: float,
         key: tuple[int, int],
     ) -> None:
-        self.samples, self.size, self.how, self.mosaic, self.key = samples, size, how, mosaic, key
+        self.samples, self.augmentation, self.mosaic, self.key = samples, augmentation, mosaic, key
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index_and_size: tuple[int, int]) -> Sample:
+        index, size = index_and_size
         rng = np.random.default_rng((*self.key, index))
-        return augment(self.samples, index, self.size, self.how, self.mosaic, rng)
+        return augment(self.samples, index, size, self.augmentation, self.mosaic, rng)
 
 
 def steps_per_epoch(samples: int, batch_size: int) -> int:
@@ -43,25 +40,48 @@ def steps_per_epoch(samples: int, batch_size: int) -> int:
 
 def epoch_batches(
     samples: Sequence[Sample],
-    size: int,
+    sizes: Sequence[int],
     batch_size: int,
-    how: Augmentation,
+    augmentation: Augmentation,
     mosaic: float,
     key: tuple[int, int],
     first_step: int = 0,
     workers: int = 1,
+    shard: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """Yield the batches of one epoch from ``first_step`` on; ``key`` is (seed, epoch)."""
-    order = np.random.default_rng(key).permutation(len(samples))
+    """Yield the batches of one epoch from ``first_step`` on; ``key`` is (seed, epoch).
+
+    Each step has one of ``sizes`` (pixels), drawn for all processes alike. ``batch_size`` counts
+    the images of all processes. With ``shard`` (rank, world) a batch is the rank's part of them;
+    the parts in the order of ranks are the batch of a single process. A view depends on the key
+    and its image's index only, so neither ``first_step``, ``workers`` nor ``shard`` changes it.
+
+    Raises ValueError if a batch cannot be shared equally.
+    """
     steps = steps_per_epoch(len(samples), batch_size)
-    batches = [order[i * batch_size : (i + 1) * batch_size].tolist() for i in range(steps)]
+    rank, world = shard
+    share, rest = divmod(min(batch_size, len(samples)), world)
+    if rest:
+        raise ValueError(
+            f"a batch of {share * world + rest} images cannot be shared equally by {world}"
+            " processes: choose a multiple as batch size"
+        )
+    order = np.random.default_rng(key).permutation(len(samples)).tolist()
+    # Numbered apart from the views: those are (seed, epoch, index), padded with a zero.
+    drawn = np.random.default_rng((*key, 0, 1)).choice(sizes, steps).tolist()
+    batches = []
+    for step in range(first_step, steps):
+        first = step * batch_size + rank * share
+        batches.append([(index, drawn[step]) for index in order[first : first + share]])
     loader = DataLoader(
-        _Views(samples, size, how, mosaic, key),
-        batch_sampler=batches[first_step:],
+        _Views(samples, augmentation, mosaic, key),
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
         worker_init_fn=_start_worker,
         prefetch_factor=8 if workers else None,
+        # A forked worker shares the decoded images; another start method would copy them.
+        multiprocessing_context="fork" if workers else None,
     )
     yield from loader
 

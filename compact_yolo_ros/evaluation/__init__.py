@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How good detections are, measured against labelled images; for data sets and bags alike.
+
+``evaluate`` takes everything at once; an ``Evaluator`` takes one image after another and may be
+merged with those of other processes. ``report.write_report`` makes a page of the result.
+"""
+
+from __future__ import annotations
+
+from compact_yolo_ros.evaluation.evaluator import Evaluator, evaluate
+from compact_yolo_ros.evaluation.result import Evaluation, ImageErrors
+from compact_yolo_ros.evaluation.truth import Truth
+
+__all__ = ["Evaluation", "Evaluator", "ImageErrors", "Truth", "evaluate"]

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Collects images one by one and turns them into an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from compact_yolo_ros.detections import Detections
+from compact_yolo_ros.evaluation.judging import Judged, Verdicts, judge
+from compact_yolo_ros.evaluation.matching import Lanes
+from compact_yolo_ros.evaluation.precision import (
+    RECALLS,
+    ScoreCurve,
+    coco_precision,
+    highest_recall,
+    voc_average_precision,
+)
+from compact_yolo_ros.evaluation.result import (
+    AREAS,
+    IOUS,
+    MOST_DETECTIONS,
+    Evaluation,
+    ImageErrors,
+)
+from compact_yolo_ros.evaluation.truth import Truth
+
+
+def evaluate(
+    truths: Sequence[Truth],
+    detections: Sequence[Detections],
+    classes: Sequence[str],
+    *,
+    score_threshold: float = 0.3,
+    iou_threshold: float = 0.5,
+) -> Evaluation:
+    """Compare the detections of every image with its truth; see ``Evaluator`` for the arguments.
+
+    Raises:
+        ValueError: the two sequences differ in length, or see ``Evaluator``.
+    """
+    if len(truths) != len(detections):
+        raise ValueError(f"there are {len(truths)} truths, but detections of {len(detections)}")
+    evaluator = Evaluator(classes, score_threshold, iou_threshold)
+    for truth, found in zip(truths, detections, strict=True):
+        evaluator.add(truth, found)
+    return evaluator.result()
+
+
+class Evaluator:
+    """Takes images with their detections, one at a time.
+
+    It keeps some 70 bytes a detection and no picture. It can be pickled, so that processes may
+    each take a part of the images.
+    """
+
+    def __init__(
+        self, classes: Sequence[str], score_threshold: float = 0.3, iou_threshold: float = 0.5
+    ) -> None:
+        """Evaluate detections of ``classes``, whose positions are the labels.
+
+        Args:
+            classes: names.
+            score_threshold: for the confusion matrix and the errors of an image, which are about
+                what a user of that threshold sees; average precision is over all scores.
+            iou_threshold: least overlap for those two and for the curves over the score.
+
+        Raises:
+            ValueError: no classes, or a threshold out of its range.
+        """
+        if not classes:
+            raise ValueError("there are no classes to evaluate")
+        if not 0 <= score_threshold <= 1:
+            raise ValueError(f"score threshold {score_threshold}: give a value from 0 to 1")
+        if not 0 < iou_threshold <= 1:
+            raise ValueError(f"IoU threshold {iou_threshold}: give a value above 0, at most 1")
+        self.classes = tuple(classes)
+        self.score_threshold = score_threshold
+        self.iou_threshold = iou_threshold
+        areas = list(AREAS.values())
+        # All of COCO's settings, areas outermost, and in the last lane the user's own.
+        self._lanes = Lanes(
+            np.array([*np.tile(IOUS, len(areas)), iou_threshold]),
+            np.array([*np.repeat(areas, len(IOUS), 0), AREAS["all"]], np.float64),
+        )
+        lanes, none = len(self._lanes.iou), np.empty(0, np.int64)
+        self._verdicts = [
+            Verdicts(
+                none,
+                np.empty(0),
+                none,
+                np.empty((0, lanes), np.uint8),
+                np.empty(0, np.uint8),
+            )
+        ]
+        self._objects = np.zeros((len(classes), lanes), np.int64)
+        self._confusion = np.zeros((len(classes) + 1, len(classes) + 1), np.int64)
+        self._images: list[ImageErrors] = []
+
+    def __len__(self) -> int:
+        """Number of images taken."""
+        return len(self._images)
+
+    def add(self, truth: Truth, found: Detections) -> ImageErrors:
+        """Take one image and return what is wrong in it.
+
+        Raises:
+            ValueError: a label is not one of the classes, or a box or score is not finite.
+        """
+        self._check(truth, found)
+        judged = judge(truth, found, self._lanes, self.score_threshold, len(self.classes))
+        self._verdicts.append(judged.verdicts)
+        np.add.at(self._objects, judged.labels, judged.counts.T)
+        np.add.at(self._confusion, tuple(judged.matches.T), 1)
+        errors = _errors(len(self._images), truth.name, judged, len(self.classes))
+        self._images.append(errors)
+        return errors
+
+    def merge(self, later: Evaluator) -> None:
+        """Take over all images of ``later``, as if they had been added here one by one.
+
+        Raises:
+            ValueError: it was made with other classes or thresholds.
+        """
+        for name in ("classes", "score_threshold", "iou_threshold"):
+            if getattr(self, name) != getattr(later, name):
+                raise ValueError(f"cannot merge evaluations that differ in their {name}")
+        first = len(self)
+        self._verdicts += later._verdicts
+        self._objects += later._objects
+        self._confusion += later._confusion
+        self._images += [image.shifted(first) for image in later._images]
+
+    def result(self) -> Evaluation:
+        """Evaluate all images taken so far."""
+        self._verdicts = [Verdicts.join(self._verdicts)]
+        rows, classes = self._verdicts[0], len(self.classes)
+        shape = (len(AREAS), len(IOUS))
+        precision = np.empty((classes, *shape, len(RECALLS)))
+        recall = np.empty((len(MOST_DETECTIONS), classes, *shape))
+        voc07, voc, curves = np.empty(classes), np.empty(classes), []
+        for label, objects in enumerate(self._objects):
+            own = np.flatnonzero(rows.labels == label)
+            own = own[np.argsort(-rows.scores[own], kind="stable")]
+            scores, ranks, verdicts = rows.scores[own], rows.ranks[own], rows.coco[own]
+            for place, most in enumerate(MOST_DETECTIONS):
+                kept = verdicts[ranks < most, :-1]
+                recall[place, label] = highest_recall(kept, objects[:-1]).reshape(shape)
+            precision[label] = coco_precision(kept, objects[:-1]).reshape(*shape, -1)
+            total = int(objects[-1])
+            voc07[label], voc[label] = voc_average_precision(rows.voc[own], total)
+            curves.append(ScoreCurve.of(scores, verdicts[:, -1], total))
+        return Evaluation(
+            classes=self.classes,
+            score_threshold=self.score_threshold,
+            iou_threshold=self.iou_threshold,
+            objects=self._objects[:, :-1].reshape(classes, *shape)[:, :, 0],
+            precision=precision,
+            recall=recall,
+            voc07=voc07,
+            voc=voc,
+            curves=tuple(curves),
+            confusion=self._confusion.copy(),
+            images=tuple(self._images),
+        )
+
+    def _check(self, truth: Truth, found: Detections) -> None:
+        count = len(self.classes)
+        for what, labels in (("an object", truth.labels), ("a detection", found.labels)):
+            wrong = labels[(labels < 0) | (labels >= count)]
+            if len(wrong):
+                raise ValueError(
+                    f"{truth.name}: {what} has label {wrong[0]}, "
+                    f"but the labels of {count} classes are 0 to {count - 1}"
+                )
+        if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
+            raise ValueError(f"{truth.name}: a detection has a box or a score that is not finite")
+
+
+def _errors(index: int, name: str, judged: Judged, background: int) -> ImageErrors:
+    truth, found = judged.matches.T
+    missed, false = found == background, truth == background
+    return ImageErrors(
+        index=index,
+        name=name,
+        found=int(np.count_nonzero(truth == found)),
+        missed=int(np.count_nonzero(missed)),
+        false=int(np.count_nonzero(false)),
+        confused=int(np.count_nonzero((truth != found) & ~missed & ~false)),
+    )

@@ -19,6 +19,7 @@ EXECUTABLES = {
     "build_engine": "compact_yolo_ros.tools.build_engine",
     "demo": "compact_yolo_ros.tools.demo",
     "detector_node": "compact_yolo_ros.nodes.detector_node",
+    "doctor": "compact_yolo_ros.tools.doctor",
     "video_publisher_node": "compact_yolo_ros.nodes.video_publisher_node",
 }
 

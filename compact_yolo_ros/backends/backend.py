@@ -26,12 +26,14 @@ class BackendError(RuntimeError):
 
     Attributes:
         reason: what is wrong.
+        remedy: what to do or type; empty if that is not known.
     """
 
     def __init__(self, reason: str, remedy: str = "") -> None:
         """Say what is wrong and, if it is known, what to do or type."""
         super().__init__(f"{reason}: {remedy}" if remedy else reason)
         self.reason = reason
+        self.remedy = remedy
 
 
 class EngineMissing(BackendError):

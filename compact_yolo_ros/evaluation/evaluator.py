@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from compact_yolo_ros.detections import Detections
-from compact_yolo_ros.evaluation.judging import Judged, Verdicts, judge
+from compact_yolo_ros.evaluation.judging import Verdicts, judge
 from compact_yolo_ros.evaluation.matching import Lanes
 from compact_yolo_ros.evaluation.precision import (
     RECALLS,
@@ -109,11 +109,22 @@ class Evaluator:
             ValueError: a label is not one of the classes, or a box or score is not finite.
         """
         self._check(truth, found)
-        judged = judge(truth, found, self._lanes, self.score_threshold, len(self.classes))
+        judged = judge(truth, found, self._lanes, self.score_threshold)
         self._verdicts.append(judged.verdicts)
         np.add.at(self._objects, judged.labels, judged.counts.T)
-        np.add.at(self._confusion, tuple(judged.matches.T), 1)
-        errors = _errors(len(self._images), truth.name, judged, len(self.classes))
+        # The entry behind the last is that of NOBODY: the background.
+        there = np.append(truth.labels, len(self.classes))[judged.pairs[:, 0]]
+        seen = np.append(found.labels, len(self.classes))[judged.pairs[:, 1]]
+        np.add.at(self._confusion, (there, seen), 1)
+        missed, false = seen == len(self.classes), there == len(self.classes)
+        errors = ImageErrors(
+            index=len(self._images),
+            name=truth.name,
+            found=int(np.count_nonzero(there == seen)),
+            missed=int(np.count_nonzero(missed)),
+            false=int(np.count_nonzero(false)),
+            confused=int(np.count_nonzero((there != seen) & ~missed & ~false)),
+        )
         self._images.append(errors)
         return errors
 
@@ -176,16 +187,3 @@ class Evaluator:
                 )
         if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
             raise ValueError(f"{truth.name}: a detection has a box or a score that is not finite")
-
-
-def _errors(index: int, name: str, judged: Judged, background: int) -> ImageErrors:
-    truth, found = judged.matches.T
-    missed, false = found == background, truth == background
-    return ImageErrors(
-        index=index,
-        name=name,
-        found=int(np.count_nonzero(truth == found)),
-        missed=int(np.count_nonzero(missed)),
-        false=int(np.count_nonzero(false)),
-        confused=int(np.count_nonzero((truth != found) & ~missed & ~false)),
-    )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from compact_yolo_ros.detections import Detections
 from compact_yolo_ros.evaluation.matching import (
     FALSE,
+    NOBODY,
     TRUE,
     Lanes,
     areas_of,
@@ -57,66 +58,68 @@ class Judged:
         verdicts: on its detections.
         labels: (n,) classes of the objects.
         counts: (L, n) whether each object is to be found in a lane.
-        matches: (m, 2) class of an object and class of the detection that hit it, at the user's
-            thresholds (last lane); the number of classes stands for the background.
+        pairs: (m, 2) what a user sees (last lane, from the score threshold on): position of an
+            object in the truth and of the detection that hit it, of the same class or not;
+            ``NOBODY`` where one has no partner. Ignored detections are left out.
     """
 
     verdicts: Verdicts
     labels: NDArray[np.int64]
     counts: NDArray[np.bool_]
-    matches: NDArray[np.int64]
+    pairs: NDArray[np.int64]
 
 
-def judge(
-    truth: Truth, found: Detections, lanes: Lanes, score_threshold: float, classes: int
-) -> Judged:
+def judge(truth: Truth, found: Detections, lanes: Lanes, score_threshold: float) -> Judged:
     """Judge the detections of one image; the last lane has the user's IoU threshold."""
-    found = _best_first(found, truth.unlabelled)
-    labelled = ~np.isin(truth.labels, list(truth.unlabelled))
-    labels = truth.labels[labelled].astype(np.int64)
-    boxes = np.concatenate((truth.boxes[labelled], truth.ignored)).astype(np.float64)
-    crowd = np.arange(len(boxes)) >= len(labels)
+    excluded = list(truth.unlabelled)
+    wanted = np.flatnonzero(~np.isin(truth.labels, excluded))
+    kept = np.flatnonzero(~np.isin(found.labels, excluded))
+    order = kept[np.argsort(-found.scores[kept], kind="stable")]
+    found_labels, scores = found.labels[order].astype(np.int64), found.scores[order]
+    found_boxes = found.boxes[order].astype(np.float64)
+
+    labels = truth.labels[wanted].astype(np.int64)
+    places = np.concatenate((truth.boxes[wanted], truth.ignored)).astype(np.float64)
+    crowd = np.arange(len(places)) >= len(labels)
     crowd_labels = truth.ignored_labels
     if crowd_labels is None:
         crowd_labels = np.full(len(truth.ignored), ANY_CLASS)
     place_labels = np.concatenate((labels, crowd_labels))
-    alike = (found.labels[:, None] == place_labels) | (place_labels == ANY_CLASS)
+    alike = (found_labels[:, None] == place_labels) | (place_labels == ANY_CLASS)
 
-    found_boxes = found.boxes.astype(np.float64)
-    iou = overlaps(found_boxes, boxes, np.zeros_like(crowd))
-    inside = overlaps(found_boxes, boxes, crowd)
-    counts = lanes.contain(areas_of(boxes)) & ~crowd
+    iou = overlaps(found_boxes, places, np.zeros_like(crowd))
+    inside = overlaps(found_boxes, places, crowd)
+    counts = lanes.contain(areas_of(places)) & ~crowd
     partners = match_coco(np.where(alike, inside, 0), counts, crowd, lanes)
     coco = judge_coco(partners, counts, lanes.contain(areas_of(found_boxes)))
-    verdicts = Verdicts(
-        found.labels.astype(np.int64),
-        found.scores.astype(np.float64),
-        _ranks(found.labels),
-        coco,
-        judge_voc(np.where(alike, iou, 0), crowd),
-    )
-    seen = found.scores >= score_threshold
+
+    seen = scores >= score_threshold
     right = np.flatnonzero(seen & (coco[:, -1] == TRUE))
     wrong = np.flatnonzero(seen & (coco[:, -1] == FALSE))
-    missed = np.setdiff1d(np.arange(len(labels)), partners[right, -1])
-    mixed = pair_up(iou[np.ix_(wrong, missed)].T, float(lanes.iou[-1]))
-    matches = _matches(labels[missed], found.labels[wrong], mixed, classes)
-    hits = found.labels[right]
+    hit = partners[right, -1]
+    missed = np.setdiff1d(np.arange(len(labels)), hit)
+    # Within a class nothing is left to pair: these are mix-ups between classes.
+    mixed = pair_up(iou[np.ix_(wrong, missed)], float(lanes.iou[-1]))
     return Judged(
-        verdicts,
+        Verdicts(
+            found_labels,
+            scores.astype(np.float64),
+            _ranks(found_labels),
+            coco,
+            judge_voc(np.where(alike, iou, 0), crowd),
+        ),
         labels,
         counts[:, : len(labels)],
-        np.concatenate((np.column_stack((hits, hits)), matches)).astype(np.int64),
+        np.concatenate(
+            (
+                np.column_stack((wanted[hit], order[right])),
+                _with_lonely(wanted[missed], order[wrong], mixed),
+            )
+        ),
     )
 
 
-def _best_first(found: Detections, unlabelled: frozenset[int]) -> Detections:
-    kept = np.flatnonzero(~np.isin(found.labels, list(unlabelled)))
-    order = kept[np.argsort(-found.scores[kept], kind="stable")]
-    return Detections(found.boxes[order], found.scores[order], found.labels[order])
-
-
-def _ranks(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+def _ranks(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Count for each label (d,) how often it occurred before."""
     order = np.argsort(labels, kind="stable")
     together = labels[order]
@@ -125,20 +128,18 @@ def _ranks(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     return ranks
 
 
-def _matches(
-    missed: NDArray[np.integer],
-    wrong: NDArray[np.integer],
-    mixed: list[tuple[int, int]],
-    background: int,
-) -> NDArray[np.int64]:
-    """Class pairs (m, 2) of missed objects and wrong detections, of which some belong together."""
-    rows, columns = np.array(mixed, np.int64).reshape(-1, 2).T
-    pairs = np.column_stack((missed[rows], wrong[columns]))
+def _with_lonely(
+    missed: NDArray[np.intp], wrong: NDArray[np.intp], mixed: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """Pairs (m, 2) of objects and detections: ``mixed`` (positions wrong, missed), then the rest
+    with ``NOBODY``.
+    """
+    columns, rows = mixed.T
     unseen, invented = np.delete(missed, rows), np.delete(wrong, columns)
     return np.concatenate(
         (
-            pairs,
-            np.column_stack((unseen, np.full(len(unseen), background))),
-            np.column_stack((np.full(len(invented), background), invented)),
+            np.column_stack((missed[rows], wrong[columns])),
+            np.column_stack((unseen, np.full(len(unseen), NOBODY))),
+            np.column_stack((np.full(len(invented), NOBODY), invented)),
         )
     )

@@ -135,16 +135,16 @@ def judge_voc(
     return verdict
 
 
-def pair_up(iou: NDArray[np.float64], threshold: float) -> list[tuple[int, int]]:
-    """Pairs (row, column) of a table (n, m), closest first, nobody twice, none below threshold."""
+def pair_up(iou: NDArray[np.float64], threshold: float) -> NDArray[np.intp]:
+    """Pairs (m, 2) of row and column of a table, closest first; nobody twice, none below
+    the threshold.
+    """
     rows, columns = np.nonzero(iou >= threshold)
-    pairs: list[tuple[int, int]] = []
-    used_rows: set[int] = set()
-    used_columns: set[int] = set()
-    for place in np.argsort(-iou[rows, columns], kind="stable"):
-        row, column = int(rows[place]), int(columns[place])
-        if row not in used_rows and column not in used_columns:
+    closest = np.argsort(-iou[rows, columns], kind="stable")
+    free_rows, free_columns = np.ones(len(iou), bool), np.ones(iou.shape[1], bool)
+    pairs = []
+    for row, column in zip(rows[closest], columns[closest], strict=True):
+        if free_rows[row] and free_columns[column]:
             pairs.append((row, column))
-            used_rows.add(row)
-            used_columns.add(column)
-    return pairs
+            free_rows[row] = free_columns[column] = False
+    return np.array(pairs, np.intp).reshape(-1, 2)

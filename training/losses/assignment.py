@@ -3,11 +3,54 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
+from training.data.batch import Targets
 from training.detectors.heads import AnchorGrid
-from training.losses.overlap import size_iou
+from training.losses.overlap import iou, size_iou
+from training.losses.rows import Rows
+from training.losses.settings import LossSettings
+from training.losses.task_aligned import align
+
+
+class Pairs(NamedTuple):
+    """P pairs of an object and a row that answers for it.
+
+    Attributes:
+        target: (P,), number of the object.
+        image: (P,).
+        row: (P,).
+        weight: (P,) in 0..1, of box and classes.
+        sure: (P,) in 0..1, the objectness to reach.
+    """
+
+    target: Tensor
+    image: Tensor
+    row: Tensor
+    weight: Tensor
+    sure: Tensor
+
+
+def match(rows: Rows, targets: Targets, settings: LossSettings, grid: AnchorGrid) -> Pairs:
+    """Assign rows as the settings say.
+
+    An object that a teacher drew with confidence c weighs c, and so is the objectness to reach: on
+    average that is the loss of an object that exists with probability c.
+    """
+    objects = targets.objects
+    if settings.assignment == "task_aligned":
+        target, row, quality = align(rows, objects, settings, grid.softmax)
+        weight = sure = targets.confidence[target] * quality
+    else:
+        target, row = assign(objects, grid, rows.shapes, settings.also_above)
+        weight = sure = targets.confidence[target]
+    image = objects[target, 0].long()
+    if settings.rescore:
+        sure = sure * iou(rows.boxes[image, row], objects[target, 2:])
+    return Pairs(target, image, row, weight, sure)
 
 
 def assign(

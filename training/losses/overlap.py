@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,41 @@ def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
     inside, union = _intersection_and_union(a, b)
     hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).prod(-1)
     return inside / (union + TINY) - (hull - union) / (hull + TINY)
+
+
+def complete_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Return CIoU in (-2, 1] of boxes (..., 4) (Zheng et al., 2020, equations 6 and 8 to 11).
+
+    No gradient flows through alpha, the weight of the aspect term, as in equation 12.
+    """
+    overlap, aspect = iou(a, b), aspect_gap(a, b)
+    return overlap - centre_gap(a, b) - aspect_weight(overlap, aspect) * aspect
+
+
+def centre_gap(a: Tensor, b: Tensor) -> Tensor:
+    """Squared distance of the centres over the squared diagonal of the hull, 0 to 1."""
+    hull = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
+    apart = (a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]) / 2
+    return apart.square().sum(-1) / (hull.square().sum(-1) + TINY)
+
+
+def aspect_gap(a: Tensor, b: Tensor) -> Tensor:
+    """Squared difference of the angles of the diagonals, 0 to 1 (v in CIoU)."""
+    sides = ((x[..., 2:] - x[..., :2]).clamp(min=TINY) for x in (a, b))
+    one, other = (torch.atan2(*side.unbind(-1)) for side in sides)
+    return (one - other).square() * (4 / math.pi**2)
+
+
+def aspect_weight(overlap: Tensor, aspect: Tensor) -> Tensor:
+    """Weight of the aspect term (alpha in CIoU), 0 to 1, a constant to the gradient."""
+    aspect = aspect.detach()
+    return aspect / (1 - overlap.detach() + aspect + TINY)
+
+
+def share_inside(a: Tensor, b: Tensor) -> Tensor:
+    """Share of the boxes ``a`` (..., 4) that lies inside ``b``, broadcast against each other."""
+    inside, _ = _intersection_and_union(a, b)
+    return inside / ((a[..., 2:] - a[..., :2]).prod(-1) + TINY)
 
 
 def size_iou(a: Tensor, b: Tensor) -> Tensor:

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The raw maps of a detector as one table of predictions an image."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from training.detectors.heads import AnchorGrid, cells, decode_boxes, flatten
+
+
+class Rows(NamedTuple):
+    """Predictions of all levels, ordered level, y, x, anchor; lengths in input pixels.
+
+    Attributes:
+        logits: (N, R, 5+C), float32 or wider: place in the cell, logarithm of the size relative to
+            the anchor, objectness, classes.
+        boxes: (N, R, 4), what they decode to, xyxy, without gradient.
+        begin: (R, 2), where the range of each centre begins.
+        width: (R, 1), how wide the range is.
+        anchors: (R, 2).
+        shapes: (height, width) in cells of each level.
+        size: (width, height) of the input.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    begin: Tensor
+    width: Tensor
+    anchors: Tensor
+    shapes: list[tuple[int, int]]
+    size: tuple[int, int]
+
+
+def read_rows(maps: list[Tensor], grid: AnchorGrid) -> Rows:
+    """Join raw maps (N, A*(5+C), H, W) of any floating type."""
+    joined = flatten(maps, grid.per_cell)
+    logits = joined.to(torch.promote_types(joined.dtype, torch.float32))
+    where = cells(maps, grid)
+    boxes = decode_boxes(logits.detach(), *where)
+    shapes = [(m.shape[2], m.shape[3]) for m in maps]
+    size = (shapes[0][1] * grid.strides[0], shapes[0][0] * grid.strides[0])
+    return Rows(logits, boxes, *where, shapes, size)

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which rows answer for which objects, by what they predict (Feng et al., 2021, TOOD, section 3.2).
+
+In the paper one anchor point a cell predicts; here every row does, so an object's candidates are
+all rows of the cells whose centre lies in it, of all levels, and those of its own cell.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from training.losses.overlap import TINY, iou
+from training.losses.rows import Rows
+from training.losses.settings import LossSettings
+
+# Entries of a table of objects and rows: some megabytes, whatever the batch.
+TABLE = 2**18
+
+
+@torch.no_grad()
+def align(
+    rows: Rows, objects: Tensor, settings: LossSettings, softmax: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the pairs (object number (P,), row (P,)) that shall match, and how well (P,).
+
+    A row's alignment with an object is score^alpha * IoU^beta. The ``top_k`` candidates that are
+    best aligned answer for the object; a row wanted by several answers for the one it overlaps
+    most. How well is the alignment, scaled so that an object's best row has its largest IoU.
+
+    Args:
+        rows: predictions.
+        objects: (T, 6): image number, class, xyxy in input pixels.
+        settings: ``top_k``, ``alpha`` and ``beta``.
+        softmax: the classes exclude each other.
+    """
+    number, row, alignment, overlap = _candidates(rows, objects, settings, softmax)
+    place = objects[number, 0].long() * rows.boxes.shape[1] + row
+    most = overlap.new_zeros(rows.boxes.shape[:2].numel())
+    kept = overlap >= most.scatter_reduce(0, place, overlap, "amax")[place]
+    number, row, alignment, overlap = number[kept], row[kept], alignment[kept], overlap[kept]
+
+    top = alignment.new_full((len(objects),), -torch.inf)
+    top = top.scatter_reduce(0, number, alignment, "amax")[number]
+    widest = overlap.new_zeros(len(objects)).scatter_reduce(0, number, overlap, "amax")[number]
+    return number, row, (alignment - top).exp() * widest
+
+
+def _candidates(
+    rows: Rows, objects: Tensor, settings: LossSettings, softmax: bool
+) -> tuple[Tensor, ...]:
+    """Return number, row, logarithm of the alignment and IoU of each object's best rows."""
+    middle, half = rows.begin + rows.width / 2, rows.width / 2
+    sure = logsigmoid(rows.logits[..., 4])
+    classes = rows.logits[..., 5:]
+    classes = classes.log_softmax(-1) if softmax else classes
+    parts = []
+    numbers = torch.arange(len(objects), device=objects.device)
+    for number in numbers.split(max(1, TABLE // len(middle))):
+        image, label = objects[number, :2].long().unbind(1)
+        truth = objects[number, None, 2:]
+        likely = classes[image, :, label]
+        score = sure[image] + (likely if softmax else logsigmoid(likely))
+        overlap = iou(rows.boxes[image], truth)
+        alignment = settings.alpha * score + settings.beta * (overlap + TINY).log()
+        inside = ((middle > truth[..., :2]) & (middle < truth[..., 2:])).all(-1)
+        own = ((middle - (truth[..., :2] + truth[..., 2:]) / 2).abs() <= half).all(-1)
+        alignment = alignment.masked_fill(~(inside | own), -torch.inf)
+        alignment, row = alignment.topk(min(settings.top_k, len(middle)), 1)
+        found = alignment > -torch.inf
+        number = number[:, None].expand_as(row)
+        parts.append([t[found] for t in (number, row, alignment, overlap.gather(1, row))])
+    return tuple(torch.cat(part) for part in zip(*parts, strict=True))

@@ -21,8 +21,8 @@ from torch import nn
 from compact_yolo_ros.detections import Detections
 from compact_yolo_ros.letterbox import Letterbox
 from compact_yolo_ros.suppression import Selection, select
+from training.data.dataset import open_split
 from training.data.sample import Sample
-from training.data.yolo_txt import read_split
 from training.predictor import Predictor
 
 # As for the paper's tables: nearly every candidate counts, suppression at IoU 0.5.
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs="+", default=[320], help="sides in pixels")
     arguments = parser.parse_args()
     model, checkpoint = load_detector(arguments.weights)
-    samples = read_split(arguments.data, arguments.split)
+    samples = open_split(arguments.data, arguments.split)
     for size in arguments.size:
         scores = average_precision(samples, predict(model, samples, size), checkpoint["classes"])
         print(json.dumps({"size": size} | {k: round(v, 4) for k, v in scores.items()}))

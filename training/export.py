@@ -27,7 +27,7 @@ from compact_yolo_ros.model_card import METADATA_KEY, ModelCard
 from training.alignment import align_channels
 from training.card import SIZES, card_of, read_words, to_markdown
 from training.checkpoint import load_detector
-from training.data.yolo_txt import read_split
+from training.data.dataset import open_split
 from training.detectors.blocks import ConvNormAct
 from training.detectors.heads import flatten
 from training.evaluate import average_precision, predict
@@ -138,7 +138,7 @@ def main() -> None:
     words = read_words(arguments.words) if arguments.words else {}
     ap = {}
     if arguments.data:
-        samples = read_split(arguments.data, "val")
+        samples = open_split(arguments.data, "val")
         for size in SIZES:
             scores = average_precision(
                 samples, predict(detector, samples, size), checkpoint["classes"]

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A split of a data set, checked and ready to train on."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, overload
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from training.data.decoding import (
+    Decoded,
+    DiskCache,
+    default_cache,
+    keep_in_memory,
+    keep_nothing,
+)
+from training.data.description import DataError
+from training.data.joining import list_split, read_classes
+from training.data.listing import Annotation, BadFile, Picture
+from training.data.sample import Sample
+
+__all__ = ["BadFile", "DataError", "DataSet", "open_split", "read_classes"]
+
+Cache = Literal["memory", "disk", "none"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A good image with its annotation."""
+
+    path: Path
+    image: Decoded
+    annotation: Annotation
+
+    def sample(self) -> Sample:
+        """Return it with its pixels."""
+        shown = self.annotation
+        boxes = shown.boxes.astype(np.float32)
+        return Sample(
+            self.image.load(),
+            boxes[~shown.ignored],
+            shown.labels[~shown.ignored],
+            self.path.stem,
+            boxes[shown.ignored],
+            unlabelled=shown.unlabelled,
+        )
+
+
+class DataSet(Sequence[Sample]):
+    """The good images of a split; a sample's image is loaded when the sample is asked for.
+
+    Attributes:
+        classes: names, in the order of their numbers.
+        entries: what the samples are made of.
+        bad_files: what was left out, and why.
+    """
+
+    def __init__(
+        self, classes: tuple[str, ...], entries: list[Entry], bad_files: list[BadFile]
+    ) -> None:
+        self.classes, self.entries, self.bad_files = classes, entries, bad_files
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [entry.sample() for entry in self.entries[index]]
+        return self.entries[index].sample()
+
+
+def open_split(
+    data: Path, split: str, cache: Cache = "memory", cache_folder: Path | None = None
+) -> DataSet:
+    """Open one split ("train", "val" or "test") of a ``data.yaml``.
+
+    Every image is decoded once to find bad ones. ``cache`` says what is kept: "memory" all pixels,
+    "disk" the pixels in files of ``cache_folder`` (default: the user's cache) that processes share,
+    "none" nothing. Bad files are left out; the data set lists them.
+
+    Raises DataError if the description is wrong or no good image is left.
+    """
+    listing = list_split(data, split)
+    keep: dict[str, Callable[[Path], Decoded]] = {
+        "memory": keep_in_memory,
+        "disk": DiskCache(cache_folder or default_cache()).keep,
+        "none": keep_nothing,
+    }
+    entries: list[Entry] = []
+    bad_files = list(listing.bad_files)
+    first_of: dict[bytes, Path] = {}
+    with ThreadPoolExecutor() as pool:
+        results = track(
+            pool.map(partial(_examine, keep[cache]), listing.pictures),
+            f"reading {split}",
+            len(listing.pictures),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        for result in results:
+            if isinstance(result, BadFile):
+                bad_files.append(result)
+            elif first := first_of.get(result.image.digest):
+                bad_files.append(BadFile(result.path, f"is the same image as {first}"))
+            else:
+                first_of[result.image.digest] = result.path
+                entries.append(result)
+    if not entries:
+        reasons = "; the first: {}: {}".format(*bad_files[0]) if bad_files else ""
+        raise DataError(f"{data}: no good image is left in '{split}'{reasons}")
+    if bad_files:
+        logging.getLogger(__name__).warning(
+            "%d bad files of '%s' are left out; `python -m training.data.check --data %s` lists"
+            " them",
+            *(len(bad_files), split, data),
+        )
+    return DataSet(listing.classes, entries, bad_files)
+
+
+def _examine(keep: Callable[[Path], Decoded], picture: Picture) -> Entry | BadFile:
+    try:
+        image = keep(picture.path)
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:
+        return _bad(picture.path, error)
+    try:
+        return Entry(picture.path, image, picture.annotate(image.height, image.width))
+    except (OSError, ValueError) as error:
+        return _bad(picture.labels, error)
+
+
+def _bad(path: Path, error: Exception) -> BadFile:
+    missing = isinstance(error, FileNotFoundError)
+    return BadFile(path, "does not exist" if missing else str(error))

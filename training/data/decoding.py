@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decoded images, and a folder of them that processes share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from compact_yolo_ros.files import replacing
+from training.data.description import DataError
+
+# A cached file: digest of the image file, height, width; then the pixels.
+_HEADER = struct.Struct("<16sII")
+
+
+class Load(Protocol):
+    """Returns the image: (H, W, 3) uint8, RGB."""
+
+    def __call__(self) -> NDArray[np.uint8]: ...
+
+
+class Decoded(NamedTuple):
+    """An image that is known to be readable.
+
+    Attributes:
+        load: returns it.
+        height, width: in pixels.
+        digest: of its file; equal files have equal ones.
+    """
+
+    load: Load
+    height: int
+    width: int
+    digest: bytes
+
+
+def keep_in_memory(path: Path) -> Decoded:
+    """Decode an image and hold it. Raises ValueError or OSError."""
+    image, digest = _decode(path)
+    return Decoded(lambda: image, *image.shape[:2], digest)
+
+
+def keep_nothing(path: Path) -> Decoded:
+    """Check an image, to decode it again whenever it is used. Raises ValueError or OSError."""
+    image, digest = _decode(path)
+    return Decoded(lambda: _decode(path)[0], *image.shape[:2], digest)
+
+
+class DiskCache:
+    """A folder of decoded images, mapped into memory when they are used.
+
+    An image is found again by its path, size and time of change. Files are written atomically, so a
+    folder that was left half filled is simply filled up. Raises DataError if it cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def keep(self, path: Path) -> Decoded:
+        """Decode an image unless the folder has it. Raises ValueError or OSError."""
+        facts = path.stat()
+        key = f"{path.resolve()}|{facts.st_size}|{facts.st_mtime_ns}"
+        file = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.rgb"
+        return _cached(file) or self._fill(file, path)
+
+    def _fill(self, file: Path, path: Path) -> Decoded:
+        image, digest = _decode(path)
+        height, width = image.shape[:2]
+        try:
+            with replacing(file) as temporary, temporary.open("wb") as out:
+                out.write(_HEADER.pack(digest, height, width))
+                out.write(np.ascontiguousarray(image).data)
+        except OSError as error:
+            raise DataError(f"the cache cannot be written: {error}") from None
+        return Decoded(partial(_map, file, height, width), height, width, digest)
+
+
+def default_cache() -> Path:
+    """Return the user's folder of decoded images, under XDG_CACHE_HOME."""
+    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(root).expanduser() / "compact_yolo_ros" / "images"
+
+
+def _decode(path: Path) -> tuple[NDArray[np.uint8], bytes]:
+    content = path.read_bytes()
+    # A warning of the decoder would say less than the report of bad files.
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    if image is None:
+        raise ValueError("is not a readable image, or is cut off")
+    digest = hashlib.blake2b(content, digest_size=16).digest()
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), digest
+
+
+def _cached(file: Path) -> Decoded | None:
+    try:
+        with file.open("rb") as content:
+            digest, height, width = _HEADER.unpack(content.read(_HEADER.size))
+            length = os.fstat(content.fileno()).st_size
+    except (OSError, struct.error):
+        return None
+    if length != _HEADER.size + height * width * 3:
+        return None
+    return Decoded(partial(_map, file, height, width), height, width, digest)
+
+
+def _map(file: Path, height: int, width: int) -> NDArray[np.uint8]:
+    # The plain array keeps the mapping alive, and indexes faster than numpy's memmap does.
+    return np.asarray(np.memmap(file, np.uint8, "r", _HEADER.size, (height, width, 3)))

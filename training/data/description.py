@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``data.yaml``: the description of a data set. ``README.md`` in this folder shows every key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SPLITS = ("train", "val", "test")
+
+# In the order of the development kit, VOC2007/VOCcode/VOCinit.m.
+VOC_CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
+
+
+class DataError(ValueError):
+    """A data set cannot be used; the message says which file and why."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that another one takes in.
+
+    Attributes:
+        data: its ``data.yaml``.
+        classes: its class name -> the joining data set's; None or absent drops the class's boxes.
+            None: classes of the same name.
+        labelled: classes (of the joining data set) that it labels; None: those that its own
+            classes become.
+        splits: what is taken from it; None: all it has.
+    """
+
+    data: Path
+    classes: dict[str, str | None] | None
+    labelled: tuple[str, ...] | None
+    splits: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a ``data.yaml`` says.
+
+    Attributes:
+        file: the ``data.yaml``.
+        format: "yolo", "voc" or "coco"; of no meaning where there are ``sources``.
+        root: folder that the entries of ``splits`` are relative to.
+        names: of the classes, in the order of their numbers; None: as in the annotations (COCO).
+        splits: name -> where it is, as the format's reader understands it.
+        labelled: classes that are labelled; None: all.
+        sources: data sets that this one joins.
+    """
+
+    file: Path
+    format: str
+    root: Path
+    names: tuple[str, ...] | None
+    splits: dict[str, Any]
+    labelled: tuple[str, ...] | None = None
+    sources: tuple[Source, ...] = field(default=())
+
+    def split(self, name: str) -> Any:
+        """Return a split's entry; DataError if there is none."""
+        if name not in self.splits:
+            raise DataError(f"{self.file} does not say where the split '{name}' is")
+        return self.splits[name]
+
+
+def read_description(data: Path) -> Description:
+    """Read a ``data.yaml``; DataError says what is wrong with it."""
+    content = _read_yaml(data)
+    kind = content.get("format", "yolo")
+    if kind not in ("yolo", "voc", "coco"):
+        raise DataError(f"{data}: 'format' is '{kind}', and must be yolo, voc or coco")
+    sources = content.get("sources", ())
+    if "sources" in content and (not isinstance(sources, list) or not sources):
+        raise DataError(f"{data}: 'sources' must be a list of data sets")
+    splits = {name: content[name] for name in SPLITS if content.get(name)}
+    if sources and (splits or "format" in content):
+        raise DataError(
+            f"{data} has 'sources', so splits and format belong into their own data.yaml"
+        )
+    names = _names(data, content)
+    if names is None and kind == "voc":
+        names = VOC_CLASSES
+    if names is None and (kind == "yolo" or sources):
+        raise DataError(f"{data}: 'names' must list the classes, or map 0..n-1 to them")
+    labelled = _strings(data, content, "labelled")
+    if names is not None and (unknown := set(labelled or ()) - set(names)):
+        raise DataError(f"{data}: 'labelled' has {sorted(unknown)}, not among 'names'")
+    return Description(
+        data,
+        kind,
+        data.parent / str(content.get("path") or "."),
+        names,
+        splits,
+        labelled,
+        tuple(_source(data, entry) for entry in sources),
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} cannot be read: {reason}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is not a mapping")
+    return content
+
+
+def _names(data: Path, content: dict[str, Any]) -> tuple[str, ...] | None:
+    names = content.get("names")
+    if names is None:
+        return None
+    if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise DataError(f"{data}: 'names' must list the classes, or map 0..n-1 to them")
+    result = tuple(str(name) for name in names)
+    if len(set(result)) < len(result):
+        raise DataError(f"{data}: 'names' has the same class twice")
+    return result
+
+
+def _strings(data: Path, content: dict[str, Any], key: str) -> tuple[str, ...] | None:
+    values = content.get(key)
+    if values is None:
+        return None
+    if not isinstance(values, list):
+        raise DataError(f"{data}: '{key}' must be a list")
+    return tuple(str(value) for value in values)
+
+
+def _source(data: Path, entry: Any) -> Source:
+    known = {"data", "classes", "labelled", "splits"}
+    if not isinstance(entry, dict) or "data" not in entry or set(entry) - known:
+        raise DataError(
+            f"{data}: an entry of 'sources' needs 'data' and may have 'classes', 'labelled' and"
+            f" 'splits', but one is {entry}"
+        )
+    classes = entry.get("classes")
+    if classes is not None:
+        if not isinstance(classes, dict):
+            raise DataError(f"{data}: 'classes' of a source must map its names to names here")
+        classes = {str(k): None if v is None else str(v) for k, v in classes.items()}
+    splits = _strings(data, entry, "splits")
+    if unknown := set(splits or ()) - set(SPLITS):
+        raise DataError(f"{data}: 'splits' of a source has {sorted(unknown)}; known are {SPLITS}")
+    return Source(
+        data.parent / str(entry["data"]), classes, _strings(data, entry, "labelled"), splits
+    )

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listing a split, whatever its format, and joining data sets whose classes differ."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data import coco, voc, yolo_txt
+from training.data.description import SPLITS, DataError, Description, Source, read_description
+from training.data.listing import Annotation, Listing, Picture
+
+_READERS = {"yolo": yolo_txt.read, "voc": voc.read, "coco": coco.read}
+
+
+def read_classes(data: Path) -> tuple[str, ...]:
+    """Return the class names of a ``data.yaml``, in the order of their numbers."""
+    description = read_description(data)
+    return description.names or coco.read_names(description)
+
+
+def split_names(data: Path) -> tuple[str, ...]:
+    """Return which of train, val and test a ``data.yaml`` has."""
+    return tuple(split for split in SPLITS if _has(read_description(data), split))
+
+
+def list_split(data: Path, split: str, inside: tuple[Path, ...] = ()) -> Listing:
+    """List one split of a data set; ``inside`` are the data sets that join it.
+
+    Raises DataError if the description or a file that it names cannot be used.
+    """
+    data = data.resolve()
+    if data in inside:
+        raise DataError(f"{data} joins itself")
+    description = read_description(data)
+    if description.sources:
+        listing = _join(description, split, (*inside, data))
+    else:
+        listing = _READERS[description.format](description, split)
+    if description.labelled is None:
+        return listing
+    absent = frozenset(
+        number for number, name in enumerate(listing.classes) if name not in description.labelled
+    )
+    same = np.arange(len(listing.classes))
+    pictures = [_renumbered(picture, same, absent) for picture in listing.pictures]
+    return Listing(listing.classes, pictures, listing.bad_files)
+
+
+def _has(description: Description, split: str) -> bool:
+    return split in description.splits or any(
+        _gives(source, split) for source in description.sources
+    )
+
+
+def _gives(source: Source, split: str) -> bool:
+    wanted = source.splits is None or split in source.splits
+    return wanted and _has(read_description(source.data), split)
+
+
+def _join(description: Description, split: str, inside: tuple[Path, ...]) -> Listing:
+    names = description.names or ()
+    joined = Listing(names, [])
+    sources = [source for source in description.sources if _gives(source, split)]
+    if not sources:
+        raise DataError(f"no source of {description.file} has the split '{split}'")
+    for source in sources:
+        listing = list_split(source.data, split, inside)
+        table = _class_table(description, source, listing.classes)
+        if source.labelled is None:
+            labelled = set(table.tolist())
+        else:
+            labelled = {_number(description, name) for name in source.labelled}
+        absent = frozenset(range(len(names))) - labelled
+        joined.pictures.extend(_renumbered(picture, table, absent) for picture in listing.pictures)
+        joined.bad_files.extend(listing.bad_files)
+    return joined
+
+
+def _class_table(
+    description: Description, source: Source, theirs: tuple[str, ...]
+) -> NDArray[np.int64]:
+    """Return our class number of each of a source's classes; -1 drops it."""
+    mapping = source.classes
+    if mapping is None:
+        mapping = {name: name for name in theirs if name in (description.names or ())}
+    if unknown := set(mapping) - set(theirs):
+        raise DataError(
+            f"{description.file} maps the classes {sorted(unknown)}, which {source.data} has not"
+        )
+    ours = [mapping.get(name) for name in theirs]
+    table = [-1 if name is None else _number(description, name) for name in ours]
+    if max(table) < 0:
+        raise DataError(f"{description.file} takes none of the classes of {source.data}")
+    return np.array(table, np.int64)
+
+
+def _number(description: Description, name: str) -> int:
+    names = description.names or ()
+    if name not in names:
+        raise DataError(f"{description.file}: a source names '{name}', not among 'names'")
+    return names.index(name)
+
+
+def _renumbered(picture: Picture, table: NDArray[np.int64], absent: frozenset[int]) -> Picture:
+    annotate = partial(_annotate, picture, table, absent)
+    return Picture(picture.path, picture.labels, annotate)
+
+
+def _annotate(
+    picture: Picture, table: NDArray[np.int64], absent: frozenset[int], height: int, width: int
+) -> Annotation:
+    theirs = picture.annotate(height, width)
+    labels = table[theirs.labels]
+    keep = labels >= 0
+    unlabelled = absent | {int(table[label]) for label in theirs.unlabelled if table[label] >= 0}
+    return Annotation(theirs.boxes[keep], labels[keep], theirs.ignored[keep], unlabelled)

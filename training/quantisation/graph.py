@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where an exported graph is quantised, and the Q/DQ nodes that say so.
+
+The grid is the one that TensorRT documents: signed 8 bits, zero point 0, activations with one scale
+a tensor in [-128, 127], kernels with one scale an output channel in [-127, 127]. Biases stay float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper, shape_inference
+
+LARGEST = 127
+"""The largest step number; what is above saturates."""
+# They move values or add them: runtimes do so on integers if all around is quantised.
+MOVING = {"Add", "Concat", "MaxPool", "Resize"}
+# What an operator of MOVING may read in 8 bits. Products (attention, gates) stay float up to the
+# convolution that reads them.
+PRODUCERS = MOVING | {"Clip", "Conv", "LeakyRelu", "Relu"}
+
+
+class Places(NamedTuple):
+    """What is quantised.
+
+    Attributes:
+        tensors: activations, in the order of the graph.
+        convolutions: names of the convolutions whose kernels are.
+    """
+
+    tensors: tuple[str, ...]
+    convolutions: tuple[str, ...]
+
+
+def find_places(model: onnx.ModelProto, skip: Collection[str] = ()) -> Places:
+    """Choose what is quantised: all convolutions over maps, and what lies between them.
+
+    Float stay: decoding (the outputs of the last convolutions are read as they are), the 1x1
+    maps of channel attention, and convolutions whose names contain one of ``skip``.
+
+    Raises:
+        ValueError: a part of ``skip`` fits no convolution.
+    """
+    graph = model.graph
+    producers = {name: node for node in graph.node for name in node.output}
+    convolutions = [
+        node
+        for node in graph.node
+        if node.op_type == "Conv" and node.input[0] not in _pooled(model)
+    ]
+    for part in skip:
+        if not any(part in node.name for node in convolutions):
+            raise ValueError(f"no convolution's name contains '{part}'")
+    convolutions = [node for node in convolutions if not any(part in node.name for part in skip)]
+    found = {node.input[0] for node in convolutions}
+    waiting = sorted(found)
+    while waiting:
+        producer = producers.get(waiting.pop())
+        if producer is None or producer.op_type not in MOVING:
+            continue
+        for name in producer.input[: None if producer.op_type in ("Add", "Concat") else 1]:
+            if name in producers and producers[name].op_type in PRODUCERS and name not in found:
+                found.add(name)
+                waiting.append(name)
+    tensors = [name for node in graph.node for name in node.output if name in found]
+    return Places(tuple(tensors), tuple(node.name for node in convolutions))
+
+
+def quantise(
+    model: onnx.ModelProto, places: Places, ranges: Mapping[str, float]
+) -> onnx.ModelProto:
+    """Return ``model`` with Q/DQ nodes at ``places``.
+
+    ``ranges`` holds the largest magnitude of every tensor that shall be represented.
+    """
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    graph = model.graph
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    chosen = set(places.convolutions)
+    constants: dict[str, NDArray] = {"quantised_zero": np.int8(0)}
+    nodes: list[onnx.NodeProto] = []
+    renamed = {name: f"{name}_quantised" for name in places.tensors}
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = renamed.get(name, name)
+        if node.name in chosen:
+            nodes.append(_quantise_kernel(node, weights, constants))
+        nodes.append(node)
+        for name in node.output:
+            if name in renamed:
+                scale = f"{name}_scale"
+                constants[scale] = np.float32(ranges[name] / LARGEST)
+                nodes += pair(name, renamed[name], scale)
+    _finish(model, nodes, constants)
+    return model
+
+
+def pair(name: str, quantised: str, scale: str) -> list[onnx.NodeProto]:
+    """Return Q and DQ nodes from tensor ``name`` to tensor ``quantised``."""
+    steps = f"{quantised}_steps"
+    return [
+        helper.make_node(kind, [read, scale, "quantised_zero"], [written], f"{quantised}/{kind}")
+        for kind, read, written in (
+            ("QuantizeLinear", name, steps),
+            ("DequantizeLinear", steps, quantised),
+        )
+    ]
+
+
+def kernel_scales(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the scale (O,) of every output channel of a kernel (O, ...)."""
+    largest = np.abs(kernel).reshape(len(kernel), -1).max(1)
+    return (np.maximum(largest, np.finfo(np.float32).tiny * 2**8) / LARGEST).astype(np.float32)
+
+
+def _quantise_kernel(
+    node: onnx.NodeProto, weights: Mapping[str, NDArray], constants: dict[str, NDArray]
+) -> onnx.NodeProto:
+    """Give ``node`` the 8-bit version of its kernel; return the DQ node for it."""
+    name = node.input[1]
+    kernel = weights[name]
+    scales = kernel_scales(kernel)
+    steps = np.rint(kernel / scales.reshape(-1, *[1] * (kernel.ndim - 1)))
+    constants[f"{name}_steps"] = steps.clip(-LARGEST, LARGEST).astype(np.int8)
+    constants[f"{name}_scales"] = scales
+    constants[f"{name}_zeros"] = np.zeros(len(scales), np.int8)
+    node.input[1] = f"{name}_quantised"
+    return helper.make_node(
+        "DequantizeLinear",
+        [f"{name}_steps", f"{name}_scales", f"{name}_zeros"],
+        [node.input[1]],
+        f"{name}/DequantizeLinear",
+        axis=0,
+    )
+
+
+def _finish(
+    model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: Mapping[str, NDArray]
+) -> None:
+    """Put ``nodes`` and ``constants`` into the graph, and drop the constants no longer read."""
+    graph = model.graph
+    read = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    kept += [
+        numpy_helper.from_array(np.asarray(value), name)
+        for name, value in constants.items()
+        if name in read
+    ]
+    for field, values in ((graph.node, nodes), (graph.initializer, kept)):
+        copies = [type(value).FromString(value.SerializeToString()) for value in values]
+        del field[:]
+        field.extend(copies)
+    del graph.value_info[:]
+    onnx.checker.check_model(model, full_check=True)
+
+
+def _pooled(model: onnx.ModelProto) -> set[str]:
+    """Names of the maps of one pixel."""
+    inferred = shape_inference.infer_shapes(model)
+    return {
+        value.name
+        for value in inferred.graph.value_info
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT
+        and [d.dim_value for d in value.type.tensor_type.shape.dim][2:] == [1, 1]
+    }

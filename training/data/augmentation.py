@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -27,6 +27,9 @@ class Augmentation:
         saturation, value: largest relative change.
         mosaic_scale: as ``scale``, for each image of a mosaic.
         visible: a cropped box is kept if at least this share of its area is left.
+        gamma: range of the exponent on the pixels (of 0..1), drawn uniformly.
+        contrast: largest relative change of the distance to the channel's mean.
+        jpeg: range of the quality that the view is compressed with; None leaves it as it is.
     """
 
     scale: tuple[float, float] = (0.6, 1.6)
@@ -37,6 +40,21 @@ class Augmentation:
     value: float = 0.4
     mosaic_scale: tuple[float, float] = (0.4, 1.1)
     visible: float = 0.3
+    gamma: tuple[float, float] = (1.0, 1.0)
+    contrast: float = 0.0
+    jpeg: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        # Recipes are YAML, whose ranges are lists.
+        for name in ("scale", "mosaic_scale", "gamma", "jpeg"):
+            limits = getattr(self, name)
+            if limits is None and name == "jpeg":
+                continue
+            if len(limits) != 2 or not 0 < limits[0] <= limits[1]:
+                raise ValueError(f"augmentation: {name} must be a range [low, high] above 0")
+            object.__setattr__(self, name, tuple(limits))
+        if self.jpeg and self.jpeg[1] > 100:
+            raise ValueError("augmentation: the quality of JPEG is at most 100")
 
 
 def augment(
@@ -56,8 +74,7 @@ def augment(
     else:
         others = rng.integers(len(samples), size=3)
         view = _mosaic([samples[i] for i in (index, *others)], size, how, rng)
-    image = _recolour(view.image, how, rng)
-    return Sample(image, view.boxes, view.labels, view.name)
+    return replace(view, image=_recolour(view.image, how, rng))
 
 
 def random_view(
@@ -90,6 +107,7 @@ def warp(
     """Apply an axis-aligned affine map (2, 3) and crop to ``shape`` (height, width).
 
     The map's coordinates are those of boxes: the image begins at the edge of its first pixel.
+    An ignored box is kept however little of it is left: that little is not to be learnt either.
     """
     # OpenCV counts from pixel centres: its origin lies half a pixel inside ours.
     centred = matrix.copy()
@@ -101,10 +119,21 @@ def warp(
     image = cv2.warpAffine(
         sample.image, centred, shape[::-1], flags=cv2.INTER_LINEAR, borderValue=border
     )
-    corners = sample.boxes.reshape(-1, 2, 2) * matrix[[0, 1], [0, 1]] + matrix[:, 2]
-    boxes = np.concatenate((corners.min(1), corners.max(1)), 1)
-    boxes, keep = crop_boxes(boxes, shape, visible)
-    return Sample(image, boxes.astype(np.float32), sample.labels[keep], sample.name)
+    boxes, keep = crop_boxes(_warp_boxes(sample.boxes, matrix), shape, visible)
+    ignored, _ = crop_boxes(_warp_boxes(sample.ignored, matrix), shape, visible=0)
+    return replace(
+        sample,
+        image=image,
+        boxes=boxes.astype(np.float32),
+        labels=sample.labels[keep],
+        ignored=ignored.astype(np.float32),
+        confidence=None if sample.confidence is None else sample.confidence[keep],
+    )
+
+
+def _warp_boxes(boxes: NDArray[np.floating], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    corners = boxes.reshape(-1, 2, 2) * matrix[[0, 1], [0, 1]] + matrix[:, 2]
+    return np.concatenate((corners.min(1), corners.max(1)), 1)
 
 
 def crop_boxes(
@@ -127,19 +156,66 @@ def _mosaic(samples: Sequence[Sample], size: int, how: Augmentation, rng: Genera
     x, y = round(x), round(y)
     canvas = np.empty((size, size, 3), np.uint8)
     corners = ((0, 0, x, y), (x, 0, size, y), (0, y, x, size), (x, y, size, size))
-    boxes, labels = [], []
+    views = []
     for sample, (left, top, right, bottom) in zip(samples, corners, strict=True):
         view = random_view(sample, (bottom - top, right - left), size, how.mosaic_scale, how, rng)
         canvas[top:bottom, left:right] = view.image
-        boxes.append(view.boxes + np.array((left, top, left, top), np.float32))
-        labels.append(view.labels)
-    return Sample(canvas, np.concatenate(boxes), np.concatenate(labels), samples[0].name)
+        shift = np.array((left, top, left, top), np.float32)
+        views.append(replace(view, boxes=view.boxes + shift, ignored=view.ignored + shift))
+    certain = all(view.confidence is None for view in views)
+    return Sample(
+        canvas,
+        np.concatenate([view.boxes for view in views]),
+        np.concatenate([view.labels for view in views]),
+        samples[0].name,
+        np.concatenate([view.ignored for view in views]),
+        None if certain else np.concatenate([_confidence(view) for view in views]),
+        frozenset().union(*(view.unlabelled for view in views)),
+    )
+
+
+def _confidence(view: Sample) -> NDArray[np.float32]:
+    return np.ones(len(view.boxes), np.float32) if view.confidence is None else view.confidence
 
 
 def _recolour(image: NDArray[np.uint8], how: Augmentation, rng: Generator) -> NDArray[np.uint8]:
+    """Change hue, saturation and value, then gamma, contrast and compression, as YOLO-ReT does."""
     shift = rng.uniform(-1, 1) * how.hue * 90
     saturation, value = 1 + rng.uniform(-1, 1, 2) * (how.saturation, how.value)
+    if how.hue or how.saturation or how.value:
+        image = _change_hsv(image, shift, saturation, value)
+    # What is off draws nothing, so that it changes no view.
+    if how.gamma != (1.0, 1.0):
+        image = _change_gamma(image, rng.uniform(*how.gamma))
+    if how.contrast:
+        image = _change_contrast(image, 1 + rng.uniform(-1, 1) * how.contrast)
+    if how.jpeg:
+        image = _compress(image, int(rng.integers(*how.jpeg, endpoint=True)))
+    return image
+
+
+def _change_hsv(
+    image: NDArray[np.uint8], shift: float, saturation: float, value: float
+) -> NDArray[np.uint8]:
     levels = np.arange(256)
     table = np.stack(((levels + shift) % 180, levels * saturation, levels * value), 1).clip(0, 255)
     hsv = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), table.astype(np.uint8)[None])
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+def _change_gamma(image: NDArray[np.uint8], gamma: float) -> NDArray[np.uint8]:
+    table = 255 * (np.arange(256) / 255) ** gamma
+    return cv2.LUT(image, table.round().astype(np.uint8))
+
+
+def _change_contrast(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+    mean = np.array(cv2.mean(image)[:3])
+    table = (np.arange(256)[:, None] - mean) * factor + mean
+    return cv2.LUT(image, table.round().clip(0, 255).astype(np.uint8)[None])
+
+
+def _compress(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    # The codec's colour model weighs channels, so their order matters.
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, content = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return cv2.cvtColor(cv2.imdecode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

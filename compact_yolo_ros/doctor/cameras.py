@@ -16,6 +16,10 @@ from compact_yolo_ros.doctor.finding import Finding, note, ok, problem
 TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 NOT_CAMERAS = ("/debug_image",)
 """Ends of topics that are made only for those who look."""
+LISTENING = 2.0
+"""Seconds to listen to the topics that were found."""
+SETTLED = 1.0
+"""Seconds without another topic after which all are taken to be known."""
 CLOCKS_DIFFER = 10.0
 """Seconds between an image's stamp and now that no transport takes."""
 
@@ -36,7 +40,7 @@ class Heard:
 
 
 def cameras(seconds: float) -> Iterator[Finding]:
-    """Listen for a while to every topic that carries images.
+    """Look for topics that carry images, at most so many seconds, and listen to them for a while.
 
     Findings carry ``frame``, the bytes of one image.
     """
@@ -56,7 +60,7 @@ def cameras(seconds: float) -> Iterator[Finding]:
                 "start the camera, with the same ROS_DOMAIN_ID and discovery range",
             )
             return
-        heard = _listen(node, topics, seconds)
+        heard = _listen(node, topics)
         for topic, kind in topics.items():
             yield _judge(topic, kind, node.get_publishers_info_by_topic(topic), heard[topic])
     finally:
@@ -65,13 +69,14 @@ def cameras(seconds: float) -> Iterator[Finding]:
 
 
 def _discover(node: Any, seconds: float) -> dict[str, str]:
-    """Published image topics and their types."""
+    """Published image topics and their types, once no more appear."""
     import rclpy
 
     end = monotonic() + seconds
     found: dict[str, str] = {}
     while monotonic() < end:
         rclpy.spin_once(node, timeout_sec=0.1)
+        before = found
         found = {
             topic: kind
             for topic, kinds in sorted(node.get_topic_names_and_types())
@@ -80,10 +85,12 @@ def _discover(node: Any, seconds: float) -> dict[str, str]:
             and not topic.endswith(NOT_CAMERAS)
             and node.count_publishers(topic) > 0
         }
+        if found != before:
+            end = monotonic() + SETTLED
     return found
 
 
-def _listen(node: Any, topics: dict[str, str], seconds: float) -> dict[str, Heard]:
+def _listen(node: Any, topics: dict[str, str]) -> dict[str, Heard]:
     """Subscribe to all of them, asking each for the reliability that it offers."""
     import rclpy
     from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -110,7 +117,7 @@ def _listen(node: Any, topics: dict[str, str], seconds: float) -> dict[str, Hear
             partial(hear, topic),
             QoSProfile(depth=1, reliability=offered),
         )
-    end = monotonic() + seconds
+    end = monotonic() + LISTENING
     while monotonic() < end:
         rclpy.spin_once(node, timeout_sec=0.1)
     return heard

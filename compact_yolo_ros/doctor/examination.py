@@ -34,13 +34,13 @@ class Order:
         around: where to look.
         model: name or path of the model that the backends are tried with.
         image_size: (width, height) of the camera's images in pixels; None is what is seen.
-        listen: seconds to look for cameras, and then to listen to them.
+        listen: most seconds to look for cameras.
     """
 
     around: Surroundings
     model: str
     image_size: tuple[int, int] | None = None
-    listen: float = 3.0
+    listen: float = 4.0
 
 
 def examine(order: Order) -> Iterator[tuple[str, Finding]]:

@@ -52,7 +52,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--model", default="yolo_ret_m075", help="name, or path of an .onnx file")
     parser.add_argument(
-        "--listen", type=float, default=3.0, metavar="SECONDS", help="time to look for cameras [3]"
+        "--listen",
+        type=float,
+        default=4.0,  # Fast DDS repeats an announcement that was missed after three seconds
+        metavar="SECONDS",
+        help="most time to look for cameras [4]",
     )
     return parser.parse_args(arguments)
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judging the node's state: one level and one sentence for /diagnostics (REP-107)."""
+"""Judging each camera and the node: one level and one sentence for /diagnostics (REP-107)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -26,6 +27,9 @@ class Level(IntEnum):
     STALE = 3
 
 
+BY_SEVERITY = (Level.ERROR, Level.STALE, Level.WARN, Level.OK)
+
+
 class Verdict(NamedTuple):
     """What /diagnostics says in its first line."""
 
@@ -34,47 +38,94 @@ class Verdict(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Situation:
-    """What surrounds the frames.
+class NodeSituation:
+    """What concerns all cameras.
 
     Attributes:
         state: lifecycle state, for example ``active``.
         enabled: whether ``~/enable`` lets images through.
         failure: why configuring or activating failed; empty if it did not.
-        topic: the image topic.
-        publishers: publishers on it.
-        incompatible_qos: a publisher offers less than the subscription asks for.
         warning: what is not as the user asked for, although it works; empty if all is.
         throttling: what slowed the machine down in the last seconds; empty if nothing did.
     """
 
     state: str
-    enabled: bool
-    failure: str
-    topic: str
-    publishers: int
-    incompatible_qos: bool
+    enabled: bool = True
+    failure: str = ""
     warning: str = ""
     throttling: str = ""
 
 
-def judge(snapshot: Snapshot, situation: Situation) -> Verdict:
-    """Return the worst thing that is true now, or OK with the rate and the age."""
-    verdict = _judge(snapshot, situation)
-    if verdict.level == Level.OK and situation.warning:
-        return Verdict(Level.WARN, situation.warning)
-    return verdict
+@dataclass(frozen=True)
+class CameraSituation:
+    """What surrounds the images of one camera.
+
+    Attributes:
+        topic: the image topic.
+        publishers: publishers on it.
+        incompatible_qos: a publisher offers less than the subscription asks for.
+        reliability: the reliability asked for.
+    """
+
+    topic: str
+    publishers: int
+    incompatible_qos: bool
+    reliability: str
 
 
-def _judge(snapshot: Snapshot, situation: Situation) -> Verdict:
-    if situation.failure:
-        return Verdict(Level.ERROR, situation.failure)
-    if situation.state != "active":
-        return Verdict(Level.OK, f"{situation.state}: waiting for a lifecycle transition")
-    if not situation.enabled:
+class CameraState(NamedTuple):
+    """One camera at one moment."""
+
+    snapshot: Snapshot
+    situation: CameraSituation
+
+
+class Health(NamedTuple):
+    """Verdicts.
+
+    Attributes:
+        node: on everything: the worst of the other two.
+        shared: on what the cameras share.
+        cameras: on each camera, by its name.
+    """
+
+    node: Verdict
+    shared: Verdict
+    cameras: dict[str, Verdict]
+
+
+def judge(node: NodeSituation, cameras: Mapping[str, CameraState]) -> Health:
+    """Return the worst thing that is true now, of each camera and of them all.
+
+    Args:
+        node: what the cameras share.
+        cameras: each by its name; a sole one may have an empty name.
+    """
+    rest = _resting(node)
+    if rest is not None:
+        return Health(rest, rest, dict.fromkeys(cameras, rest))
+    verdicts = {name: judge_camera(*state) for name, state in cameras.items()}
+    fps_out = sum(state.snapshot.fps_out for state in cameras.values())
+    well = Verdict(Level.OK, f"{fps_out:.1f} images/s from {len(cameras)} camera(s)")
+    shared = _with_shared(well, node, fps_out)
+    return Health(_with_shared(_worst(verdicts, well), node, fps_out), shared, verdicts)
+
+
+def _resting(node: NodeSituation) -> Verdict | None:
+    """Why no camera is worked for; None if they are."""
+    if node.failure:
+        return Verdict(Level.ERROR, node.failure)
+    if node.state != "active":
+        return Verdict(Level.OK, f"{node.state}: waiting for a lifecycle transition")
+    if not node.enabled:
         return Verdict(Level.OK, "disabled by ~/enable")
+    return None
+
+
+def judge_camera(snapshot: Snapshot, camera: CameraSituation) -> Verdict:
+    """Return the worst thing that is true now of a camera, or OK with its rate and age."""
     if snapshot.silence >= SILENCE:
-        return _silent(snapshot, situation)
+        return _silent(snapshot, camera)
     if snapshot.recent_errors:
         level = Level.ERROR if snapshot.age is None else Level.WARN
         return Verdict(level, f"{snapshot.recent_errors} failures: {snapshot.last_error}")
@@ -82,12 +133,6 @@ def _judge(snapshot: Snapshot, situation: Situation) -> Verdict:
         if snapshot.stale:
             return Verdict(Level.WARN, "every image is older than max_age: check the clocks")
         return Verdict(Level.OK, "waiting for the first answer")
-    if situation.throttling:
-        return Verdict(
-            Level.WARN,
-            f"the machine is slowed down: {situation.throttling}; check its power supply and "
-            f"cooling, or take a lower power mode ({snapshot.fps_out:.1f} images/s)",
-        )
     many = snapshot.fps_in * WINDOW >= MIN_IMAGES
     if many and snapshot.fps_out < KEEPING_UP * snapshot.fps_in:
         return Verdict(
@@ -100,18 +145,45 @@ def _judge(snapshot: Snapshot, situation: Situation) -> Verdict:
     )
 
 
-def _silent(snapshot: Snapshot, situation: Situation) -> Verdict:
-    topic = situation.topic
-    if situation.incompatible_qos:
+def _worst(cameras: Mapping[str, Verdict], well: Verdict) -> Verdict:
+    """The worst camera's verdict, with its name; ``well`` if all are."""
+    if "" in cameras:
+        return cameras[""]
+    levels = {verdict.level for verdict in cameras.values()}
+    level = next((level for level in BY_SEVERITY if level in levels), Level.OK)
+    if level == Level.OK:
+        return well
+    name = next(name for name, verdict in cameras.items() if verdict.level == level)
+    # As diagnostic_aggregator does: together they are stale only if each of them is.
+    joint = Level.ERROR if level == Level.STALE and len(levels) > 1 else level
+    return Verdict(joint, f"{name}: {cameras[name].message}")
+
+
+def _with_shared(worst: Verdict, node: NodeSituation, fps_out: float) -> Verdict:
+    """What the cameras share, if it is worse than ``worst`` or its cause."""
+    if node.throttling and worst.level <= Level.WARN:
+        return Verdict(
+            Level.WARN,
+            f"the machine is slowed down: {node.throttling}; check its power supply and "
+            f"cooling, or take a lower power mode ({fps_out:.1f} images/s)",
+        )
+    if node.warning and worst.level == Level.OK:
+        return Verdict(Level.WARN, node.warning)
+    return worst
+
+
+def _silent(snapshot: Snapshot, camera: CameraSituation) -> Verdict:
+    topic = camera.topic
+    if camera.incompatible_qos:
         return Verdict(
             Level.ERROR,
             f"{topic} is published best effort but reliable was asked for, so nothing arrives: "
             "set reliability to auto",
         )
-    if situation.publishers == 0:
+    if camera.publishers == 0:
         return Verdict(Level.STALE, f"{topic} has no publisher: check image_topic")
     return Verdict(
         Level.STALE,
         f"no image on {topic} for {snapshot.silence:.0f} s although it has "
-        f"{situation.publishers} publisher(s): check the camera and the DDS profile",
+        f"{camera.publishers} publisher(s): check the camera and the DDS profile",
     )

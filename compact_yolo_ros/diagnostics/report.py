@@ -1,46 +1,81 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The message on /diagnostics."""
+"""What is on /diagnostics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from compact_yolo_ros.diagnostics.health import Verdict
-from compact_yolo_ros.diagnostics.statistics import Snapshot
+from compact_yolo_ros.backends import Backend
+from compact_yolo_ros.diagnostics.health import CameraSituation, CameraState, Health, Verdict
+from compact_yolo_ros.diagnostics.statistics import Snapshot, combined
 
 
-def to_diagnostic_array(
-    stamp: Time,
+def to_statuses(
     name: str,
     hardware_id: str,
-    verdict: Verdict,
-    snapshot: Snapshot,
+    health: Health,
+    cameras: Mapping[str, CameraState],
     facts: Mapping[str, object],
-) -> DiagnosticArray:
-    """Put a verdict, the counters and some facts about the node into one status.
+) -> list[DiagnosticStatus]:
+    """Put verdicts, counters and facts into a status of the node and one of each named camera.
+
+    A camera without a name has no status of its own: all of it is in the node's.
 
     Args:
-        stamp: now, on the node's clock.
         name: the node's full name.
         hardware_id: what the network runs on.
-        verdict: level and first line.
-        snapshot: counters and times.
-        facts: more key-value pairs, shown first.
+        health: levels and first lines.
+        cameras: counters, times and surroundings of each camera by its name.
+        facts: key-value pairs of the node.
     """
-    values = {**facts, **_counters(snapshot), **_times(snapshot)}
-    status = DiagnosticStatus(
+    total = combined([state.snapshot for state in cameras.values()])
+    if "" in cameras:
+        facts = {**facts, **_surroundings(cameras[""].situation)}
+    statuses = [_status(f"{name}: detections", health.node, {**facts, **_figures(total)})]
+    for camera, (snapshot, situation) in cameras.items():
+        if camera:
+            values = {**_surroundings(situation), **_figures(snapshot)}
+            statuses.append(_status(f"{name}: {camera}", health.cameras[camera], values))
+    for status in statuses:
+        status.hardware_id = hardware_id
+    return statuses
+
+
+def _status(name: str, verdict: Verdict, values: Mapping[str, object]) -> DiagnosticStatus:
+    return DiagnosticStatus(
         level=bytes([verdict.level]),
-        name=f"{name}: detections",
+        name=name,
         message=verdict.message,
-        hardware_id=hardware_id,
         values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
     )
-    message = DiagnosticArray(status=[status])
-    message.header.stamp = stamp
-    return message
+
+
+def backend_facts(backend: Backend) -> dict[str, object]:
+    """Key-value pairs that say what runs the network, and how."""
+    height, width = backend.input.shape[1:3]
+    return {
+        "backend": backend.name,
+        "device": backend.device,
+        "precision": backend.precision,
+        "input_size": f"{width}x{height}",
+        "threads": backend.threads,
+        "backend_choice": backend.choice,
+        **{f"{part}_ms": f"{1e3 * t:.3f}" for part, t in backend.device_times.items()},
+    }
+
+
+def _surroundings(camera: CameraSituation) -> dict[str, object]:
+    return {
+        "image_topic": camera.topic,
+        "image_publishers": camera.publishers,
+        "image_reliability": camera.reliability,
+    }
+
+
+def _figures(snapshot: Snapshot) -> dict[str, object]:
+    return {**_counters(snapshot), **_times(snapshot)}
 
 
 def _counters(snapshot: Snapshot) -> dict[str, object]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from time import monotonic
@@ -74,7 +74,7 @@ class Snapshot:
         silence: seconds since the last image, or since activation.
         age: percentiles of the age at publish in seconds; None if no frame was answered.
         stages: percentiles in seconds by stage name; empty if no frame was answered.
-        last_error: the last failure's sentence.
+        last_error: the last failure's sentence; empty if there was none.
     """
 
     received: int
@@ -106,6 +106,7 @@ class FrameStatistics:
             self._since = monotonic()
             self._last_image = self._since
             self._received = self._processed = self._dropped = self._stale = 0
+            self._dropped_before = 0
             self._errors: Counter[str] = Counter()
             self._last_error = ""
             self._arrivals: deque[float] = deque()
@@ -125,14 +126,16 @@ class FrameStatistics:
         with self._lock:
             self._stale += 1
 
-    def image_answered(self, times: FrameTimes) -> None:
-        """Count an answered image."""
+    def image_answered(self, times: FrameTimes) -> int:
+        """Count an answered image; return how many were dropped since the last answer."""
         with self._lock:
             self._processed += 1
             now = monotonic()
             self._answers.append((now, times))
             while self._answers[0][0] < now - WINDOW:
                 self._answers.popleft()
+            dropped, self._dropped_before = self._dropped - self._dropped_before, self._dropped
+            return dropped
 
     def error(self, kind: str, sentence: str) -> bool:
         """Count a failure; return True if it is the first of its kind."""
@@ -170,6 +173,26 @@ class FrameStatistics:
             stages=percentiles,
             last_error=last_error,
         )
+
+
+def combined(snapshots: Sequence[Snapshot]) -> Snapshot:
+    """One snapshot of several cameras: sums, and no times, which are of one camera each."""
+    if len(snapshots) == 1:
+        return snapshots[0]
+    return Snapshot(
+        received=sum(s.received for s in snapshots),
+        processed=sum(s.processed for s in snapshots),
+        dropped=sum(s.dropped for s in snapshots),
+        stale=sum(s.stale for s in snapshots),
+        errors=dict(sum((Counter(s.errors) for s in snapshots), Counter())),
+        recent_errors=sum(s.recent_errors for s in snapshots),
+        fps_in=sum(s.fps_in for s in snapshots),
+        fps_out=sum(s.fps_out for s in snapshots),
+        silence=min((s.silence for s in snapshots), default=0.0),
+        age=None,
+        stages={},
+        last_error=next((s.last_error for s in snapshots if s.last_error), ""),
+    )
 
 
 def _append(times: deque[float], now: float) -> None:

@@ -19,38 +19,47 @@ except ImportError:  # ROS 2 Humble
 COMPRESSED_SUFFIX = "/compressed"
 
 
+def offered_reliability(node: Node, topic: str) -> ReliabilityPolicy | None:
+    """The most that all publishers of ``topic`` offer; None if there is none."""
+    offers = {
+        publisher.qos_profile.reliability for publisher in node.get_publishers_info_by_topic(topic)
+    }
+    if offers == {ReliabilityPolicy.RELIABLE}:
+        return ReliabilityPolicy.RELIABLE
+    return ReliabilityPolicy.BEST_EFFORT if offers else None
+
+
 class CameraInput:
-    """Subscribes to ``image`` (or ``image``/compressed), asking for the newest frame only.
+    """Subscribes to a topic (or <topic>/compressed), asking for the newest frame only.
 
     With ``reliability`` auto it asks for what the publishers offer: reliable if all of them do,
     because large best-effort images lose fragments on the way, else best effort, because asking
     for more than is offered delivers nothing.
     """
 
-    def __init__(
-        self, node: Node, transport: str, reliability: str, on_image: Callable[[Any], None]
-    ) -> None:
-        """Prepare; nothing is subscribed before ``open``."""
+    def __init__(self, node: Node, topic: str, transport: str, reliability: str) -> None:
+        """Prepare; nothing is subscribed before ``open``. ``topic`` can be remapped."""
         self._node = node
         self._type = CompressedImage if transport == "compressed" else Image
         self._wanted = reliability
-        self._on_image = on_image
+        self._on_image: Callable[[Any], None]
         self._subscription: Subscription | None = None
         self._incompatible = False
-        topic = node.resolve_topic_name("image")
+        topic = node.resolve_topic_name(topic)
         if transport == "compressed" and not topic.endswith(COMPRESSED_SUFFIX):
             topic += COMPRESSED_SUFFIX
         self.topic = topic
         self.reliability = ReliabilityPolicy.BEST_EFFORT
 
-    def open(self) -> None:
-        """Subscribe."""
+    def open(self, on_image: Callable[[Any], None]) -> None:
+        """Subscribe; ``on_image`` is called with each message."""
+        self._on_image = on_image
         self.reliability = self._choose()
         self._incompatible = False
         self._subscription = self._node.create_subscription(
             self._type,
             self.topic,
-            self._on_image,
+            on_image,
             QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=self.reliability),
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos),
         )
@@ -65,7 +74,7 @@ class CameraInput:
         """Subscribe anew if the publishers that are there now call for another reliability."""
         if self._subscription is not None and self._choose() != self.reliability:
             self.close()
-            self.open()
+            self.open(self._on_image)
 
     def publisher_count(self) -> int:
         """Publishers on the topic right now."""
@@ -79,15 +88,8 @@ class CameraInput:
     def _choose(self) -> ReliabilityPolicy:
         if self._wanted != "auto":
             return ReliabilityPolicy[self._wanted.upper()]
-        offers = {
-            publisher.qos_profile.reliability
-            for publisher in self._node.get_publishers_info_by_topic(self.topic)
-        }
-        if not offers:  # nobody there: stay with what was, at first best effort, which fits all
-            return self.reliability
-        if offers == {ReliabilityPolicy.RELIABLE}:
-            return ReliabilityPolicy.RELIABLE
-        return ReliabilityPolicy.BEST_EFFORT
+        # nobody there: stay with what was, at first best effort, which fits all
+        return offered_reliability(self._node, self.topic) or self.reliability
 
     def _on_incompatible_qos(self, _event: Any) -> None:
         self._incompatible = True

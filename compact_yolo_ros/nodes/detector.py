@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector as a lifecycle node: camera images in, vision_msgs/Detection2DArray out."""
+"""The detector as a lifecycle node: images of cameras in, vision_msgs/Detection2DArray out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,38 +14,38 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
-from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
+from vision_msgs.msg import LabelInfo, VisionInfo
 
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.cv_bridge_decoder import CvBridgeDecoder
-from compact_yolo_ros.detections import Detections
 from compact_yolo_ros.detector import Detector
-from compact_yolo_ros.diagnostics.health import Level, Situation, Verdict, judge
-from compact_yolo_ros.diagnostics.power import PowerMonitor, PowerSummary, find_power_source
-from compact_yolo_ros.diagnostics.report import to_diagnostic_array
-from compact_yolo_ros.diagnostics.statistics import FrameStatistics
-from compact_yolo_ros.images import ImageDecoder, Picture
-from compact_yolo_ros.messages import (
-    DetectionArrayWriter,
-    class_ids,
-    to_debug_image,
-    to_label_info,
-    to_vision_info,
+from compact_yolo_ros.diagnostics.health import (
+    CameraState,
+    Health,
+    Level,
+    NodeSituation,
+    judge,
 )
+from compact_yolo_ros.diagnostics.performance import PerformanceWriter
+from compact_yolo_ros.diagnostics.power import PowerMonitor, PowerSummary, find_power_source
+from compact_yolo_ros.diagnostics.report import backend_facts, to_statuses
+from compact_yolo_ros.diagnostics.statistics import FrameTimes
+from compact_yolo_ros.images import ImageDecoder, Picture
+from compact_yolo_ros.messages import class_ids, to_label_info, to_vision_info
 from compact_yolo_ros.model_card import check_input_size
-from compact_yolo_ros.nodes.camera_input import CameraInput
+from compact_yolo_ros.nodes.camera import Camera, CameraHandlers
+from compact_yolo_ros.nodes.camera_names import camera_names, check_camera_names
 from compact_yolo_ros.nodes.detector_parameters import DETECTOR_PARAMETERS
 from compact_yolo_ros.nodes.engine_upgrade import EngineUpgrade, open_now
-from compact_yolo_ros.nodes.frame_worker import FrameHandlers, FrameWorker
+from compact_yolo_ros.nodes.frame_worker import FrameWorker
 from compact_yolo_ros.nodes.parameters import declare
 from compact_yolo_ros.suppression import Selection
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 FOLLOW_PERIOD = 0.25
-"""Seconds between two looks at what the camera's publishers offer."""
+"""Seconds between two looks at what the cameras' publishers offer."""
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -53,7 +53,8 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 class DetectorNode(LifecycleNode):
     """Loads the model in configure, subscribes in activate, releases in cleanup.
 
-    The executor's thread only stores the newest image; a ``FrameWorker`` answers it.
+    The executor's thread only stores the newest image of each camera; one ``FrameWorker`` answers
+    them with one network.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -63,13 +64,12 @@ class DetectorNode(LifecycleNode):
         self._detector: Detector | None = None
         self._upgrade: EngineUpgrade | None = None
         self._worker: FrameWorker | None = None
-        self._camera: CameraInput | None = None
+        self._cameras: list[Camera] = []
         self._power: PowerMonitor | None = None
         self._enabled = True
         self._failure = ""
-        self._level = Level.OK
-        self._statistics = FrameStatistics()
-        self._writer = DetectionArrayWriter()
+        self._levels: dict[str, Level] = {}
+        self._performance_writer = PerformanceWriter()
         self.add_on_set_parameters_callback(self._on_set_parameters)
         declare(self, DETECTOR_PARAMETERS)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -97,14 +97,16 @@ class DetectorNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the publishers."""
         try:
-            self._decode = self._make_decoder()
+            self._make_decoder()  # tells what is missing before anything is opened
             self._detector = self._open_detector()
         except (ValueError, BackendError, ImportError) as error:
             return self._fail(str(error))
         self._failure = ""
         self._ids = class_ids(self._detector.card, self._value("class_id_format"))
-        self._answers = self.create_lifecycle_publisher(Detection2DArray, "~/detections", 10)
-        self._pictures = self.create_lifecycle_publisher(Image, "~/debug_image", 1)
+        self._cameras = [
+            self._make_camera(name, self._detector) for name in camera_names(self._value("cameras"))
+        ]
+        self._performance = self.create_lifecycle_publisher(DiagnosticArray, "~/performance", 10)
         self._label_info = self.create_publisher(LabelInfo, "~/label_info", LATCHED)
         self._vision_info = self.create_publisher(VisionInfo, "~/vision_info", LATCHED)
         self._publish_info()
@@ -119,30 +121,19 @@ class DetectorNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe to the camera and start answering."""
+        """Subscribe to the cameras and start answering."""
         assert self._detector is not None
         result = super().on_activate(state)
-        self._statistics.reset()
-        handlers = FrameHandlers(
-            decode=self._decode,
-            publish=self._publish,
-            age=self._age,
-            max_age=partial(self._value, "max_age"),
-            failed=self._on_failure,
-        )
-        self._worker = FrameWorker(self._detector, handlers, self._statistics)
-        self._camera = CameraInput(
-            self,
-            self._value("image_transport"),
-            self._value("reliability"),
-            self._worker.submit,
+        self._worker = FrameWorker(
+            self._detector, self._cameras, self._age, partial(self._value, "max_age")
         )
         if self._enabled:
-            self._camera.open()
+            self._open_cameras(self._worker)
         if self._value("power") == "auto":
             on_gpu = self._detector.backend.name == "tensorrt" or self._upgrade is not None
             self._power = PowerMonitor(partial(find_power_source, on_gpu=on_gpu))
-        self.get_logger().info(f"Waiting for images on {self._camera.topic}")
+        topics = ", ".join(camera.input.topic for camera in self._cameras)
+        self.get_logger().info(f"Waiting for images on {topics}")
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -195,6 +186,8 @@ class DetectorNode(LifecycleNode):
             raise ValueError(refusal)
         if name == "input_size" and value:
             check_input_size(value)
+        if name == "cameras":
+            check_camera_names(value)
         if self._detector is not None and spec.changes == "unconfigured":
             raise ValueError(
                 f"{name} cannot change while a model is loaded: "
@@ -240,40 +233,46 @@ class DetectorNode(LifecycleNode):
         compressed = self._value("image_transport") == "compressed"
         return decoder.compressed if compressed else decoder.image
 
+    def _make_camera(self, name: str, detector: Detector) -> Camera:
+        handlers = CameraHandlers(
+            decode=self._make_decoder(),
+            ids=lambda: self._ids,
+            classes=detector.card.classes,
+            draws=partial(self._value, "debug_image"),
+            answered=self._publish_performance,
+        )
+        return Camera(
+            self, name, self._value("image_transport"), self._value("reliability"), handlers
+        )
+
+    def _open_cameras(self, worker: FrameWorker) -> None:
+        for place, camera in enumerate(self._cameras):
+            camera.open(partial(worker.submit, place))
+
     def _age(self, header: Header) -> float | None:
         stamp = header.stamp
         if stamp.sec == 0 and stamp.nanosec == 0:
             return None
         return self.get_clock().now().nanoseconds * 1e-9 - (stamp.sec + stamp.nanosec * 1e-9)
 
-    def _publish(self, header: Header, detections: Detections, picture: Picture) -> None:
-        """Publish one answer; runs in the worker's thread."""
-        assert self._detector is not None
-        self._answers.publish(self._writer.write(header, detections, self._ids))
-        if self._value("debug_image") and self._pictures.get_subscription_count() > 0:
-            classes = self._detector.card.classes
-            self._pictures.publish(to_debug_image(header, picture, detections, classes))
-
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        """Stop or resume the subscription, so that a disabled node costs nothing."""
+        """Stop or resume the subscriptions, so that a disabled node costs nothing."""
         self._enabled = request.data
-        if self._camera is not None:
-            self._camera.close()
-            if self._enabled:
-                self._statistics.reset()
-                self._camera.open()
+        for camera in self._cameras:
+            camera.close()
+        if self._enabled and self._worker is not None:
+            self._open_cameras(self._worker)
         response.success = True
         response.message = "enabled" if self._enabled else "disabled"
         return response
 
     def _follow_publishers(self) -> None:
-        if self._camera is not None:
-            self._camera.follow_publishers()
+        for camera in self._cameras:
+            camera.input.follow_publishers()
 
     def _stop(self) -> None:
-        if self._camera is not None:
-            self._camera.close()
-            self._camera = None
+        for camera in self._cameras:
+            camera.close()
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
@@ -288,7 +287,10 @@ class DetectorNode(LifecycleNode):
             self._upgrade = None
         if self._detector is None:
             return
-        for publisher in (self._answers, self._pictures, self._label_info, self._vision_info):
+        for camera in self._cameras:
+            camera.destroy()
+        self._cameras = []
+        for publisher in (self._performance, self._label_info, self._vision_info):
             self.destroy_publisher(publisher)
         self._detector.close()
         self._detector = None
@@ -300,20 +302,20 @@ class DetectorNode(LifecycleNode):
         self.get_logger().error(sentence)
         return FAILURE
 
-    def _on_failure(self, kind: str, sentence: str) -> None:
-        """Count a failure; log only the first of its kind, a bad camera would flood the log."""
-        if self._statistics.error(kind, sentence):
-            self.get_logger().error(f"{sentence} (further ones are counted in /diagnostics)")
-
-    def _log_change(self, verdict: Verdict) -> None:
+    def _log_changes(self, health: Health, cameras: Mapping[str, CameraState]) -> None:
         """Tell those who do not watch /diagnostics that something is wrong, or well again."""
-        if verdict.level == self._level:
-            return
-        self._level = verdict.level
-        if verdict.level == Level.OK:
-            self.get_logger().info(verdict.message)
-        else:
-            self.get_logger().warning(verdict.message)
+        apart = cameras and "" not in cameras
+        told = {**health.cameras, "": health.shared if apart else health.node}
+        for name, verdict in told.items():
+            known = self._failure or (name in cameras and cameras[name].snapshot.recent_errors)
+            if known or verdict.level == self._levels.get(name, Level.OK):
+                continue  # a failure was logged as it came
+            self._levels[name] = verdict.level
+            sentence = f"{name}: {verdict.message}" if name else verdict.message
+            if verdict.level == Level.OK:
+                self.get_logger().info(sentence)
+            else:  # not the same line as above: rclpy refuses another severity from it
+                self.get_logger().warning(sentence)
 
     def _publish_info(self, threshold: float | None = None) -> None:
         assert self._detector is not None
@@ -324,16 +326,31 @@ class DetectorNode(LifecycleNode):
         self._label_info.publish(to_label_info(header, card, threshold))
         self._vision_info.publish(to_vision_info(header, card, self._label_info.topic_name))
 
-    def _situation(self, power: PowerSummary | None) -> Situation:
-        camera = self._camera
+    def _publish_performance(
+        self, camera: str, header: Header, found: int, times: FrameTimes, dropped: int
+    ) -> None:
+        """Publish the figures of one answer if somebody listens; runs in the worker's thread."""
+        if self._performance.get_subscription_count() == 0:
+            return
+        assert self._detector is not None
+        power = self._power  # the executor's thread may take it away
+        message = self._performance_writer.write(
+            header,
+            camera or "camera",
+            times,
+            detections=found,
+            dropped=dropped,
+            backend=self._detector.backend,
+            watts=power.summary().watts if power else None,
+        )
+        self._performance.publish(message)
+
+    def _situation(self, power: PowerSummary | None) -> NodeSituation:
         loaded = "unconfigured" if self._detector is None else "inactive"
-        return Situation(
-            state=loaded if camera is None else "active",
+        return NodeSituation(
+            state=loaded if self._worker is None else "active",
             enabled=self._enabled,
             failure=self._failure,
-            topic=camera.topic if camera else "",
-            publishers=camera.publisher_count() if camera else 0,
-            incompatible_qos=camera.incompatible_qos if camera else False,
             warning=self._warning(),
             throttling=(power.throttling or "") if power else "",
         )
@@ -346,45 +363,27 @@ class DetectorNode(LifecycleNode):
 
     def _publish_diagnostics(self) -> None:
         power = self._power.summary() if self._power else None
-        snapshot, situation = self._statistics.snapshot(), self._situation(power)
-        verdict = judge(snapshot, situation)
-        if not (situation.failure or snapshot.recent_errors):  # these were logged as they came
-            self._log_change(verdict)
+        situation = self._situation(power)
+        cameras = {
+            camera.name: CameraState(camera.statistics.snapshot(), camera.situation())
+            for camera in self._cameras
+        }
+        health = judge(situation, cameras)
+        self._log_changes(health, cameras)
         facts: dict[str, object] = {"state": situation.state, "model": self._value("model")}
         device = ""
         if self._detector is not None:
-            backend = self._detector.backend
-            device = backend.device
-            height, width = backend.input.shape[1:3]
-            facts |= {
-                "backend": backend.name,
-                "device": device,
-                "precision": backend.precision,
-                "input_size": f"{width}x{height}",
-                "threads": backend.threads,
-                "backend_choice": backend.choice,
-                **{f"{part}_ms": f"{1e3 * t:.3f}" for part, t in backend.device_times.items()},
-            }
+            device = self._detector.backend.device
+            facts |= backend_facts(self._detector.backend)
         if self._upgrade is not None:
             facts["engine_build"] = self._upgrade.state
-        if self._camera is not None:
-            facts |= {
-                "image_topic": situation.topic,
-                "image_publishers": situation.publishers,
-                "image_reliability": self._camera.reliability.name.lower(),
-            }
         if power is not None:
-            facts |= power.facts(snapshot.fps_out)
-        self._diagnostics.publish(
-            to_diagnostic_array(
-                self.get_clock().now().to_msg(),
-                self.get_fully_qualified_name(),
-                device,
-                verdict,
-                snapshot,
-                facts,
-            )
+            facts |= power.facts(sum(state.snapshot.fps_out for state in cameras.values()))
+        message = DiagnosticArray(
+            status=to_statuses(self.get_fully_qualified_name(), device, health, cameras, facts)
         )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
 
 
 def create_node() -> DetectorNode:

@@ -81,6 +81,13 @@ DETECTOR_PARAMETERS = (
         choices=("name", "id"),
     ),
     ParameterSpec(
+        "cameras",
+        [""],
+        "Names of several cameras for one network: each has <name>/image and ~/<name>/detections; "
+        "empty is one camera on image.",
+        changes="unconfigured",
+    ),
+    ParameterSpec(
         "image_transport",
         "raw",
         "raw subscribes to the image topic, compressed to <image topic>/compressed (JPEG or PNG).",

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thread that answers images: always the newest one, one at a time."""
+"""The thread that answers images: always the newest one of a camera, the cameras in turn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from threading import Thread
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
@@ -16,100 +15,117 @@ from compact_yolo_ros.detections import Detections
 from compact_yolo_ros.detector import Detector
 from compact_yolo_ros.diagnostics.statistics import FrameStatistics, FrameTimes
 from compact_yolo_ros.images import ImageError, Picture
-from compact_yolo_ros.newest import NewestSlot
+from compact_yolo_ros.newest import NewestSlots
 
 JOIN_TIMEOUT = 1.5
 """Seconds to wait for the image in work when stopping; a process has two to end."""
 
 
-@dataclass(frozen=True)
-class FrameHandlers:
-    """What the worker calls, from its own thread.
+class AnsweredCamera(Protocol):
+    """A camera as the worker meets it; all but ``statistics`` is called from its thread only."""
 
-    Attributes:
-        decode: image message to pixels; raises ImageError.
-        publish: sends the answer for one image.
-        age: seconds since the stamp of a header on the node's clock; None without a stamp.
-        max_age: age in seconds beyond which an image is not processed; 0 is any.
-        failed: reports a failure (kind, sentence).
-    """
+    @property
+    def statistics(self) -> FrameStatistics:
+        """Where its images are counted."""
 
-    decode: Callable[[Any], Picture]
-    publish: Callable[[Header, Detections, Picture], None]
-    age: Callable[[Header], float | None]
-    max_age: Callable[[], float]
-    failed: Callable[[str, str], None]
+    def decode(self, message: Any) -> Picture:
+        """Pixels of an image message; raises ImageError."""
+
+    def publish(self, header: Header, detections: Detections, picture: Picture) -> None:
+        """Send the answer for one image."""
+
+    def answered(self, header: Header, detections: Detections, times: FrameTimes) -> None:
+        """Count an answer that was sent, and tell its times."""
+
+    def failed(self, kind: str, sentence: str) -> None:
+        """Count and tell a failure."""
 
 
 class FrameWorker:
     """Owns the detector while it runs: no other thread may call it."""
 
     def __init__(
-        self, detector: Detector, handlers: FrameHandlers, statistics: FrameStatistics
+        self,
+        detector: Detector,
+        cameras: Sequence[AnsweredCamera],
+        age: Callable[[Header], float | None],
+        max_age: Callable[[], float],
     ) -> None:
-        """Start the thread."""
+        """Start the thread.
+
+        Args:
+            detector: finds the objects.
+            cameras: where images come from, and answers go.
+            age: seconds since the stamp of a header on the node's clock; None without a stamp.
+            max_age: age in seconds beyond which an image is not processed; 0 is any.
+        """
         self._detector = detector
-        self._handlers = handlers
-        self._statistics = statistics
-        self._slot: NewestSlot[_Frame] = NewestSlot()
+        self._cameras = cameras
+        self._age = age
+        self._max_age = max_age
+        self._slots: NewestSlots[_Frame] = NewestSlots(len(cameras))
         self._thread = Thread(target=self._run, name="detector", daemon=True)
         self._thread.start()
 
-    def submit(self, message: Any) -> None:
-        """Hand over an image message; one that still waits is dropped. Returns at once."""
-        replaced = self._slot.put(_Frame(message, perf_counter()))
-        self._statistics.image_received(replaced_another=replaced)
+    def submit(self, place: int, message: Any) -> None:
+        """Hand over an image of ``cameras[place]``; one that still waits is dropped.
+
+        Returns at once.
+        """
+        camera = self._cameras[place]
+        replaced = self._slots.put(_Frame(camera, message, perf_counter()), place)
+        camera.statistics.image_received(replaced_another=replaced)
 
     def stop(self) -> None:
-        """Finish the image in work, forget the waiting one, end the thread."""
-        self._slot.close()
+        """Finish the image in work, forget those that wait, end the thread."""
+        self._slots.close()
         self._thread.join(JOIN_TIMEOUT)
 
     def _run(self) -> None:
-        while (frame := self._slot.take()) is not None:
+        while (frame := self._slots.take()) is not None:
             try:
                 self._answer(frame)
             except ImageError as error:
-                self._handlers.failed(f"image {error.kind}", str(error))
+                frame.camera.failed(f"image {error.kind}", str(error))
             except BackendError as error:
-                self._handlers.failed("backend", str(error))
+                frame.camera.failed("backend", str(error))
             except Exception as error:
                 # One bad frame must never end the stream, whatever was wrong with it.
-                self._handlers.failed("internal", f"{type(error).__name__}: {error}")
+                frame.camera.failed("internal", f"{type(error).__name__}: {error}")
 
     def _answer(self, frame: _Frame) -> None:
-        header = frame.message.header
+        camera, header = frame.camera, frame.message.header
         taken = perf_counter()
-        max_age = self._handlers.max_age()
-        if max_age > 0 and (self._handlers.age(header) or 0.0) > max_age:
-            self._statistics.image_stale()
+        max_age = self._max_age()
+        if max_age > 0 and (self._age(header) or 0.0) > max_age:
+            camera.statistics.image_stale()
             return
-        picture = self._handlers.decode(frame.message)
+        picture = camera.decode(frame.message)
         decoded = perf_counter()
         detections = self._detector.detect(picture.pixels, picture.colour)
         detected = perf_counter()
-        self._handlers.publish(header, detections, picture)
+        camera.publish(header, detections, picture)
         published = perf_counter()
-        age = self._handlers.age(header)
+        age = self._age(header)
         total = published - frame.arrived
-        self._statistics.image_answered(
-            FrameTimes(
-                age=total if age is None else age,
-                waiting=taken - frame.arrived,
-                decode=decoded - taken,
-                preprocess=self._detector.times.preprocess,
-                inference=self._detector.times.inference,
-                postprocess=self._detector.times.postprocess,
-                publish=published - detected,
-                overhead=total - self._detector.times.inference,
-                total=total,
-            )
+        times = FrameTimes(
+            age=total if age is None else age,
+            waiting=taken - frame.arrived,
+            decode=decoded - taken,
+            preprocess=self._detector.times.preprocess,
+            inference=self._detector.times.inference,
+            postprocess=self._detector.times.postprocess,
+            publish=published - detected,
+            overhead=total - self._detector.times.inference,
+            total=total,
         )
+        camera.answered(header, detections, times)
 
 
 class _Frame(NamedTuple):
-    """An image message and when it came, on ``perf_counter``."""
+    """An image message, where it came from, and when, on ``perf_counter``."""
 
+    camera: AnsweredCamera
     message: _Stamped
     arrived: float
 

@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (ROOT, ROOT / "test", ROOT / "test" / "nodes")
+DETECTOR = "compact_yolo_ros.nodes.detector_node"
+Start = Callable[..., SimpleNamespace]
+"""What the fixture ``start`` is."""
 PATIENCE = 20.0
 """Seconds after which something that should happen on a busy machine is taken not to."""
 
@@ -138,9 +142,9 @@ def image_message(
     return message
 
 
-def values_of(message: DiagnosticArray) -> dict[str, str]:
-    """Key-value pairs of a /diagnostics message with one status."""
-    return {pair.key: pair.value for pair in message.status[0].values}
+def values_of(message: DiagnosticArray, status: int = 0) -> dict[str, str]:
+    """Key-value pairs of one status of a message, of the first if not said otherwise."""
+    return {pair.key: pair.value for pair in message.status[status].values}
 
 
 def _yaml(value: Any) -> str:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,58 +12,25 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from harness import BEST_EFFORT, LATCHED, Client, NodeProcess, image_message, running, values_of
+from diagnostic_msgs.msg import DiagnosticStatus
+from harness import (
+    BEST_EFFORT,
+    DETECTOR,
+    LATCHED,
+    Client,
+    Start,
+    image_message,
+    running,
+    values_of,
+)
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, ListParameters, SetParameters
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool
-from toy_model import CLASSES, write_toy_model
+from toy_model import CLASSES
 from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
-
-MODULE = "compact_yolo_ros.nodes.detector_node"
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_toy_model(tmp_path_factory.mktemp("models") / "toy.onnx"))
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    opened = Client()
-    yield opened
-    opened.close()
-
-
-Start = Callable[..., SimpleNamespace]
-
-
-@pytest.fixture
-def start(tmp_path: Path, toy: str, client: Client) -> Iterator[Start]:
-    """Start a detector node and return what it can be spoken to with."""
-    processes: list[NodeProcess] = []
-
-    def begin(*ros_args: str, wait: bool = True, **parameters: Any) -> SimpleNamespace:
-        given = {"model": toy, "autostart": True, "cpu_threads": 1, **parameters}
-        process = NodeProcess(MODULE, tmp_path / "node.log", given, *ros_args)
-        processes.append(process)
-        seen = SimpleNamespace(
-            process=process,
-            answers=client.collect(Detection2DArray, "/detector/detections"),
-            diagnostics=client.collect(DiagnosticArray, "/diagnostics"),
-            camera=client.node.create_publisher(Image, "/image", 5),
-        )
-        if wait:
-            client.wait_for(lambda: seen.diagnostics)
-        return seen
-
-    yield begin
-    for process in processes:
-        assert process.stop() == 0, process.output()
-        assert "Traceback" not in process.output()
 
 
 def red_square(height: int = 480, width: int = 640) -> np.ndarray:
@@ -385,7 +351,7 @@ def test_torch_is_never_imported(client: Client, start: Start) -> None:
 
 def test_a_parameter_file_of_nonsense_is_one_sentence(tmp_path: Path, toy: str) -> None:
     log = tmp_path / "node.log"
-    with running(MODULE, log, {"model": toy, "backend": "abacus"}) as process:
+    with running(DETECTOR, log, {"model": toy, "backend": "abacus"}) as process:
         assert process.process.wait(20) == 1
     assert "give one of auto, tensorrt, onnxruntime" in process.output()
     assert "Traceback" not in process.output()

@@ -4,18 +4,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pytest
 from diagnostic_msgs.msg import DiagnosticArray
-from harness import ROOT, Client, image_message, running, values_of
+from harness import DETECTOR, ROOT, Client, image_message, running, values_of
 from sensor_msgs.msg import Image
 
 from compact_yolo_ros.diagnostics.statistics import STAGES
 
-MODULE = "compact_yolo_ros.nodes.detector_node"
 # Every node has these.
 COMMON_TOPICS = {"/parameter_events", "/rosout", "/detector/transition_event"}
 COMMON_SERVICES = ("rcl_interfaces/", "lifecycle_msgs/", "type_description_interfaces/")
@@ -34,13 +31,6 @@ def code(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-@pytest.fixture
-def client() -> Iterator[Client]:
-    opened = Client()
-    yield opened
-    opened.close()
-
-
 def test_the_shipped_parameter_file_gives_the_documented_node(
     client: Client, tmp_path: Path
 ) -> None:
@@ -49,7 +39,7 @@ def test_the_shipped_parameter_file_gives_the_documented_node(
     good = image_message(np.zeros((64, 64, 3), np.uint8))
     bad = image_message(np.zeros((64, 64, 3), np.uint8), encoding="smell8")
     parameters = str(ROOT / "config" / "detector.yaml")
-    with running(MODULE, tmp_path / "node.log", {}, "--params-file", parameters):
+    with running(DETECTOR, tmp_path / "node.log", {}, "--params-file", parameters):
 
         def complete() -> bool:
             camera.publish(good)

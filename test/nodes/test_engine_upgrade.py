@@ -4,66 +4,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from harness import Client, NodeProcess, image_message, values_of
-from sensor_msgs.msg import Image
-from toy_model import write_toy_model
-from vision_msgs.msg import Detection2DArray
+from diagnostic_msgs.msg import DiagnosticStatus
+from harness import Client, Start, image_message, values_of
 
 MODULE = "gpu_detector_node"
 pytestmark = pytest.mark.ros
 
 
 @pytest.fixture
-def client() -> Iterator[Client]:
-    opened = Client()
-    yield opened
-    opened.close()
-
-
-Start = Callable[..., SimpleNamespace]
-
-
-@pytest.fixture
-def start(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    client: Client,
-) -> Iterator[Start]:
-    """Start a node and watch it."""
-    model = str(write_toy_model(tmp_path / "toy.onnx"))
-    processes: list[NodeProcess] = []
-
-    def begin(**parameters: Any) -> SimpleNamespace:
-        given = {
-            "model": model,
-            "autostart": True,
-            "diagnostics_period": 0.2,
-            "engine_cache": str(tmp_path / "engines"),
-            **parameters,
-        }
-        process = NodeProcess(MODULE, tmp_path / f"node{len(processes)}.log", given)
-        processes.append(process)
-        seen = SimpleNamespace(
-            process=process,
-            answers=client.collect(Detection2DArray, "/detector/detections"),
-            diagnostics=client.collect(DiagnosticArray, "/diagnostics"),
-            camera=client.node.create_publisher(Image, "/image", 5),
-        )
-        client.wait_for(lambda: seen.diagnostics)
-        return seen
-
-    yield begin
-    for process in processes:
-        assert process.stop() == 0, process.output()
-        assert "Traceback" not in process.output()
+def start(start: Start, tmp_path: Path) -> Start:
+    """Start a node that keeps its engines in a folder of the test."""
+    return partial(
+        start, module=MODULE, diagnostics_period=0.2, engine_cache=str(tmp_path / "engines")
+    )
 
 
 def facts(seen: SimpleNamespace) -> dict[str, str]:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +16,8 @@ import pytest
 import yaml
 from ament_index_python.packages import get_packages_with_prefixes
 from diagnostic_msgs.msg import DiagnosticArray
-from harness import PATIENCE, ROOT, Client, values_of
+from harness import PATIENCE, ROOT, Client, Start, values_of
 from rcl_interfaces.srv import GetParameters
-from toy_model import write_toy_model
 
 pytest.importorskip("launch_ros", reason="launch comes with ROS 2, not as a Python wheel")
 if "compact_yolo_ros" not in get_packages_with_prefixes():
@@ -60,21 +59,6 @@ def begin(log: Path, arguments: dict[str, Any], **environment: str) -> subproces
             stderr=subprocess.STDOUT,
             env=variables,
         )
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    opened = Client()
-    yield opened
-    opened.close()
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_toy_model(tmp_path_factory.mktemp("models") / "toy.onnx"))
-
-
-Start = Callable[..., SimpleNamespace]
 
 
 @pytest.fixture

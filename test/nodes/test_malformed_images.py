@@ -15,9 +15,9 @@ from sensor_msgs.msg import Image
 from toy_model import write_toy_model
 
 from compact_yolo_ros.detector import Detector
-from compact_yolo_ros.diagnostics.statistics import FrameStatistics
+from compact_yolo_ros.diagnostics.statistics import FrameStatistics, FrameTimes
 from compact_yolo_ros.images import ImageDecoder
-from compact_yolo_ros.nodes.frame_worker import FrameHandlers, FrameWorker
+from compact_yolo_ros.nodes.frame_worker import FrameWorker
 
 ENCODINGS = [
     *("bgr8", "rgb8", "bgra8", "rgba8", "mono8", "mono16", "8UC3", "32FC1", "", "bayer_rggb8"),
@@ -40,24 +40,28 @@ def images(draw: st.DrawFn) -> Image:
 
 
 class Listener:
-    """Counts what the worker reports."""
+    """A camera that counts what the worker reports."""
 
     def __init__(self, model: Path) -> None:
         self.statistics = FrameStatistics()
+        self.decode = ImageDecoder().image
         self.answers = 0
-        handlers = FrameHandlers(
-            decode=ImageDecoder().image,
-            publish=lambda *_: setattr(self, "answers", self.answers + 1),
-            age=lambda _: 0.0,
-            max_age=lambda: 0.0,
-            failed=self.statistics.error,
-        )
-        self.worker = FrameWorker(Detector.open(str(model), threads=1), handlers, self.statistics)
+        detector = Detector.open(str(model), threads=1)
+        self.worker = FrameWorker(detector, [self], age=lambda _: 0.0, max_age=lambda: 0.0)
         self.sent = 0
+
+    def publish(self, *_: object) -> None:
+        self.answers += 1
+
+    def answered(self, _header: object, _detections: object, times: FrameTimes) -> None:
+        self.statistics.image_answered(times)
+
+    def failed(self, kind: str, sentence: str) -> None:
+        self.statistics.error(kind, sentence)
 
     def send_and_wait(self, message: Image) -> None:
         self.sent += 1
-        self.worker.submit(message)
+        self.worker.submit(0, message)
         end = time.monotonic() + 20
         while self.counted() < self.sent:
             assert time.monotonic() < end, "the worker no longer answers"

@@ -12,8 +12,21 @@ from hypothesis import strategies as st
 from stepped_clock import SteppedClock
 
 from compact_yolo_ros.diagnostics import statistics
-from compact_yolo_ros.diagnostics.health import Level, Situation, judge
-from compact_yolo_ros.diagnostics.statistics import FrameStatistics, FrameTimes, Percentiles
+from compact_yolo_ros.diagnostics.health import (
+    CameraSituation,
+    CameraState,
+    Level,
+    NodeSituation,
+    Verdict,
+    judge,
+)
+from compact_yolo_ros.diagnostics.statistics import (
+    FrameStatistics,
+    FrameTimes,
+    Percentiles,
+    Snapshot,
+    combined,
+)
 
 
 @pytest.fixture
@@ -38,7 +51,15 @@ def run(clock: SteppedClock, seconds: float, fps: float, every: int = 1) -> Fram
     return counted
 
 
-ACTIVE = Situation("active", True, "", "/image", 1, False)
+ACTIVE = NodeSituation("active")
+CAMERA = CameraSituation("/image", publishers=1, incompatible_qos=False, reliability="reliable")
+
+
+def verdict_on(
+    snapshot: Snapshot, node: NodeSituation = ACTIVE, camera: CameraSituation = CAMERA
+) -> Verdict:
+    """The node's verdict with a sole camera."""
+    return judge(node, {"": CameraState(snapshot, camera)}).node
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=50))
@@ -84,20 +105,20 @@ def test_only_the_first_error_of_a_kind_is_new(clock: SteppedClock) -> None:
 
 
 def test_all_is_well(clock: SteppedClock) -> None:
-    verdict = judge(run(clock, 10, 30).snapshot(), ACTIVE)
+    verdict = verdict_on(run(clock, 10, 30).snapshot())
     assert verdict.level is Level.OK
     assert verdict.message.startswith("30.") and verdict.message.endswith("median age 10.0 ms")
 
 
 def test_falling_behind_is_a_warning(clock: SteppedClock) -> None:
-    verdict = judge(run(clock, 10, 30, every=3).snapshot(), ACTIVE)
+    verdict = verdict_on(run(clock, 10, 30, every=3).snapshot())
     assert verdict.level is Level.WARN
     assert "falling behind: 30." in verdict.message
 
 
 def test_throttling_is_a_warning_that_explains_falling_behind(clock: SteppedClock) -> None:
     slow = run(clock, 10, 30, every=3).snapshot()
-    verdict = judge(slow, replace(ACTIVE, throttling="over-current oc3 (7 times)"))
+    verdict = verdict_on(slow, replace(ACTIVE, throttling="over-current oc3 (7 times)"))
     assert verdict.level is Level.WARN
     assert "slowed down: over-current oc3 (7 times); check its power supply" in verdict.message
 
@@ -106,9 +127,9 @@ def test_silence_is_stale_and_says_where_to_look(clock: SteppedClock) -> None:
     counted = run(clock, 1, 30)
     clock.now += 2.5
     seen = counted.snapshot()
-    assert judge(seen, ACTIVE).level is Level.STALE
-    assert "check the camera and the DDS profile" in judge(seen, ACTIVE).message
-    alone = judge(seen, replace(ACTIVE, publishers=0))
+    assert verdict_on(seen).level is Level.STALE
+    assert "check the camera and the DDS profile" in verdict_on(seen).message
+    alone = verdict_on(seen, camera=replace(CAMERA, publishers=0))
     assert alone.level is Level.STALE
     assert "/image has no publisher: check image_topic" in alone.message
 
@@ -116,7 +137,7 @@ def test_silence_is_stale_and_says_where_to_look(clock: SteppedClock) -> None:
 def test_incompatible_qos_is_an_error_with_its_remedy(clock: SteppedClock) -> None:
     counted = FrameStatistics()
     clock.now += 3
-    verdict = judge(counted.snapshot(), replace(ACTIVE, incompatible_qos=True))
+    verdict = verdict_on(counted.snapshot(), camera=replace(CAMERA, incompatible_qos=True))
     assert verdict.level is Level.ERROR
     assert "set reliability to auto" in verdict.message
 
@@ -124,11 +145,11 @@ def test_incompatible_qos_is_an_error_with_its_remedy(clock: SteppedClock) -> No
 def test_some_failures_warn_and_only_failures_are_an_error(clock: SteppedClock) -> None:
     counted = run(clock, 1, 30)
     counted.error("image size", "the image is cut off")
-    assert judge(counted.snapshot(), ACTIVE).level is Level.WARN
+    assert verdict_on(counted.snapshot()).level is Level.WARN
     counted.reset()
     counted.image_received(replaced_another=False)
     counted.error("image size", "the image is cut off")
-    verdict = judge(counted.snapshot(), ACTIVE)
+    verdict = verdict_on(counted.snapshot())
     assert verdict == (Level.ERROR, "1 failures: the image is cut off")
 
 
@@ -136,7 +157,7 @@ def test_images_that_are_all_too_old_point_at_the_clocks(clock: SteppedClock) ->
     counted = FrameStatistics()
     counted.image_received(replaced_another=False)
     counted.image_stale()
-    verdict = judge(counted.snapshot(), ACTIVE)
+    verdict = verdict_on(counted.snapshot())
     assert verdict.level is Level.WARN
     assert "older than max_age" in verdict.message
 
@@ -151,6 +172,66 @@ def test_images_that_are_all_too_old_point_at_the_clocks(clock: SteppedClock) ->
 )
 def test_states_without_images(clock: SteppedClock, change: dict, level: Level, text: str) -> None:
     clock.now += 60
-    verdict = judge(FrameStatistics().snapshot(), replace(ACTIVE, **change))
+    verdict = verdict_on(FrameStatistics().snapshot(), replace(ACTIVE, **change))
     assert verdict.level is level
     assert text in verdict.message
+
+
+def several(**cameras: Snapshot) -> dict[str, CameraState]:
+    return {name: CameraState(snapshot, CAMERA) for name, snapshot in cameras.items()}
+
+
+def test_the_worst_camera_speaks_for_the_node(clock: SteppedClock) -> None:
+    well, slow = run(clock, 10, 30).snapshot(), run(clock, 10, 30, every=3).snapshot()
+    silent = replace(well, silence=7.0)
+    health = judge(ACTIVE, several(front=well, left=slow, rear=silent))
+    assert [verdict.level for verdict in health.cameras.values()] == [
+        Level.OK,
+        Level.WARN,
+        Level.STALE,
+    ]
+    assert health.shared.level is Level.OK
+    # Not stale as a whole: two cameras do work.
+    assert health.node.level is Level.ERROR
+    assert health.node.message.startswith("rear: no image on /image for 7 s")
+    assert judge(ACTIVE, several(left=silent, rear=silent)).node.level is Level.STALE
+    slowed = judge(ACTIVE, several(front=well, left=slow)).node
+    assert slowed == (Level.WARN, f"left: {health.cameras['left'].message}")
+
+
+def test_cameras_that_are_well_are_summed_up(clock: SteppedClock) -> None:
+    front, rear = run(clock, 10, 30).snapshot(), run(clock, 10, 10).snapshot()
+    total = combined([front, rear])
+    assert total.fps_out == pytest.approx(front.fps_out + rear.fps_out)
+    assert (total.received, total.processed) == (400, 400)
+    health = judge(ACTIVE, several(front=front, rear=rear))
+    assert health.node == (Level.OK, f"{total.fps_out:.1f} images/s from 2 camera(s)")
+
+
+def test_what_cameras_share_is_the_nodes_and_not_theirs(clock: SteppedClock) -> None:
+    seen = run(clock, 10, 30).snapshot()
+    health = judge(replace(ACTIVE, warning="fp32 instead of fp16"), several(a=seen, b=seen))
+    assert health.node == health.shared == (Level.WARN, "fp32 instead of fp16")
+    assert {verdict.level for verdict in health.cameras.values()} == {Level.OK}
+
+
+def test_errors_of_cameras_are_added_by_kind() -> None:
+    left, right = FrameStatistics(), FrameStatistics()
+    for counted, kinds in ((left, "ab"), (right, "bb")):
+        for kind in kinds:
+            counted.error(kind, f"sentence {kind}")
+    total = combined([left.snapshot(), right.snapshot()])
+    assert total.errors == {"a": 1, "b": 3}
+    assert total.recent_errors == 4
+    assert total.last_error == "sentence b"
+
+
+def test_an_answer_knows_what_was_dropped_before_it(clock: SteppedClock) -> None:
+    counted = FrameStatistics()
+    dropped = []
+    for replaced in (False, True, True, False, True):
+        counted.image_received(replaced_another=replaced)
+        if not replaced:
+            dropped.append(counted.image_answered(times(0.01)))
+    assert dropped == [0, 2]
+    assert counted.image_answered(times(0.01)) == 1

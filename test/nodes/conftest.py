@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A client, and detector nodes to speak to: processes of their own, over DDS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from harness import DETECTOR, Client, NodeProcess, Start
+from sensor_msgs.msg import Image
+from toy_model import write_toy_model
+from vision_msgs.msg import Detection2DArray
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Path of the toy detector."""
+    return str(write_toy_model(tmp_path_factory.mktemp("models") / "toy.onnx"))
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    opened = Client()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path, toy: str, client: Client) -> Iterator[Start]:
+    """Start a detector node with some parameters, and return what it can be spoken to with.
+
+    In the end every node must stop cleanly.
+    """
+    processes: list[NodeProcess] = []
+
+    def begin(
+        *ros_args: str, module: str = DETECTOR, wait: bool = True, **parameters: Any
+    ) -> SimpleNamespace:
+        given = {"model": toy, "autostart": True, "cpu_threads": 1, **parameters}
+        log = tmp_path / f"node{len(processes)}.log"
+        process = NodeProcess(module, log, given, *ros_args)
+        processes.append(process)
+        seen = SimpleNamespace(
+            process=process,
+            answers=client.collect(Detection2DArray, "/detector/detections"),
+            diagnostics=client.collect(DiagnosticArray, "/diagnostics"),
+            camera=client.node.create_publisher(Image, "/image", 5),
+        )
+        if wait:
+            client.wait_for(lambda: seen.diagnostics)
+        return seen
+
+    yield begin
+    for process in processes:
+        assert process.stop() == 0, process.output()
+        assert "Traceback" not in process.output()

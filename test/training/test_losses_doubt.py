@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ignored objects, classes without labels, and a teacher's confidence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from loss_cases import CLASSES, KINDS, YOLO, maps, objects
+from test_losses_overlap import overlap
+
+from training.data.batch import Targets
+from training.detectors.heads import flatten
+from training.losses import ignoring
+from training.losses.assignment import match
+from training.losses.criterion import criterion
+from training.losses.ignoring import ignored_rows
+from training.losses.overlap import share_inside
+from training.losses.rows import read_rows
+from training.losses.settings import LossSettings
+
+NOTHING = Targets.of(torch.zeros(0, 6))
+CROWD = torch.tensor([[1.0, 20, 10, 120, 80]])
+
+
+def slopes(kind: str, targets: Targets, images: int = 2, seed: int = 3) -> torch.Tensor:
+    settings, grid = KINDS[kind]
+    inputs = [m.requires_grad_() for m in maps(grid, images, seed)]
+    criterion(settings, grid)(inputs, targets).total.backward()
+    return flatten([m.grad for m in inputs], grid.per_cell)
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> None:
+    torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def rows_of(kind: str, images: int = 2, seed: int = 3):
+    grid = KINDS[kind][1]
+    return read_rows(maps(grid, images, seed), grid)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_in_an_ignored_box_are_neither_right_nor_wrong(kind):
+    settings, _ = KINDS[kind]
+    gradient = slopes(kind, NOTHING._replace(ignored=CROWD))
+    rows = rows_of(kind)
+    forgiven = share_inside(rows.boxes[1], CROWD[0, 1:]) >= settings.ignore_iou
+    assert forgiven.any() and not forgiven.all()
+    assert (gradient[1, forgiven] == 0).all()
+    assert (gradient[1, ~forgiven, 4] > 0).all(), "the others are background"
+    assert (gradient[0, :, 4] > 0).all(), "the crowd is in the other image"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_object_in_an_ignored_box_is_still_to_be_found(kind):
+    targets = objects(2, 5, seed=4, grid=KINDS[kind][1])
+    everything = torch.tensor([[0.0, -999, -999, 999, 999], [1, -999, -999, 999, 999]])
+    plain, within = slopes(kind, targets), slopes(kind, targets._replace(ignored=everything))
+    pairs = match(rows_of(kind), targets, *KINDS[kind])
+    same(within[pairs.image, pairs.row], plain[pairs.image, pairs.row])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_class_without_labels_costs_nothing_in_its_image(kind):
+    targets = objects(2, 6, seed=5, grid=KINDS[kind][1])
+    missing = torch.tensor([[1, 2]])
+    plain = slopes(kind, targets)
+    partial = slopes(kind, targets._replace(unlabelled=missing))
+    same(partial[0], plain[0])
+    pairs = match(rows_of(kind), targets, *KINDS[kind])
+    answering = torch.zeros(plain.shape[:2], dtype=torch.bool)
+    answering[pairs.image, pairs.row] = True
+    others = torch.ones_like(answering)
+    others[pairs.image, pairs.row] = targets.objects[pairs.target, 1] != 2
+    assert (answering & others)[1].any()
+    assert (partial[1, others[1], 7] == 0).all()
+    assert plain[1, (answering & others)[1], 7].abs().min() > 0
+    # background rows that take themselves for the missing class
+    rows = rows_of(kind)
+    missed = (rows.logits[1, :, 5:].argmax(-1) == 2) & ~answering[1]
+    assert (partial[1, missed] == 0).all()
+    rest = ~missed & ~answering[1]
+    same(partial[1, rest], plain[1, rest])
+
+
+def test_a_row_still_learns_the_class_of_its_own_object():
+    # a teacher has drawn an object of a class that people have not labelled
+    targets = objects(1, 1, seed=6)
+    label = int(targets.objects[0, 1])
+    every = torch.tensor([[0, c] for c in range(CLASSES)])
+    for kind in ("giou", "region"):
+        drawn = objects(1, 1, seed=6, grid=KINDS[kind][1])._replace(unlabelled=every)
+        gradient = slopes(kind, drawn, images=1)
+        pairs = match(rows_of(kind, images=1), drawn, *KINDS[kind])
+        own = gradient[0, pairs.row[0], 5:]
+        # the softmax of the only class that is left is 1 already
+        assert (own != 0).tolist() == [kind == "giou" and c == label for c in range(CLASSES)]
+        assert own.isfinite().all()
+
+
+def test_labels_are_smoothed_over_the_classes_that_count():
+    settings = LossSettings(kind="region", label_smoothing=0.3)
+    targets = objects(1, 1, seed=6, grid=KINDS["region"][1])
+    label = int(targets.objects[0, 1])
+    other, missing = ((label + n) % CLASSES for n in (1, 2))
+    inputs = [torch.zeros_like(m) for m in maps(KINDS["region"][1], 1, 0)]
+    inputs = [m.requires_grad_() for m in inputs]
+    partial = targets._replace(unlabelled=torch.tensor([[0, missing]]))
+    criterion(settings, KINDS["region"][1])(inputs, partial).classes.backward()
+    gradient = flatten([m.grad for m in inputs], 5)[0, :, 5:]
+    row = gradient[gradient.abs().sum(1) > 0][0]
+    assert row[label].item() == pytest.approx(0.5 - 0.85)
+    assert row[other].item() == pytest.approx(0.5 - 0.15)
+    assert row[missing].item() == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_object_of_confidence_c_costs_what_it_would_on_average(kind):
+    """Box and class c times; objectness as c times an object and 1 - c times background."""
+    settings, grid = KINDS[kind]
+    targets = objects(2, 5, seed=7, grid=grid)
+    inputs, loss = maps(grid, 2, seed=8), criterion(*KINDS[kind])
+    sure = loss(inputs, targets)
+    drawn = loss(inputs, targets._replace(confidence=torch.full((5,), 0.3)))
+    assert drawn.box.item() == pytest.approx(0.3 * sure.box.item())
+    assert drawn.classes.item() == pytest.approx(0.3 * sure.classes.item())
+    if kind in ("region", "task_aligned"):  # squared, and no target of 1
+        return
+    rows = read_rows(inputs, grid)
+    pairs = match(rows, targets, settings, grid)
+    chosen = rows.logits[pairs.image, pairs.row, 4]
+    # the target c in place of 1 adds (1 - c) times the logit to the cross-entropy
+    added = 0.7 * chosen.sum().item() / 2
+    assert drawn.objectness.item() - sure.objectness.item() == pytest.approx(added, rel=1e-5)
+
+
+def test_the_surer_of_two_objects_sets_the_objectness():
+    pair = torch.tensor([[0.0, 0, 10, 10, 70, 54], [0, 1, 11, 10, 71, 54]])
+    inputs = [m.requires_grad_() for m in maps(YOLO, 1, seed=0)]
+    targets = Targets.of(pair)._replace(confidence=torch.tensor([0.9, 0.4]))
+    criterion(LossSettings(), YOLO)(inputs, targets).objectness.backward()
+    pairs = match(read_rows(inputs, YOLO), targets, LossSettings(), YOLO)
+    assert pairs.row[0] == pairs.row[1]
+    logits = flatten(inputs, 3)[0, pairs.row[0]]
+    gradient = flatten([m.grad for m in inputs], 3)[0, pairs.row[0], 4]
+    assert gradient.item() == pytest.approx(logits[4].sigmoid().item() - 0.9)
+
+
+def test_ignored_rows_are_the_slow_definition(monkeypatch):
+    settings = LossSettings(ignore_iou=0.4, ignore_score=0.6)
+    targets = objects(3, 9, seed=9)._replace(ignored=CROWD, unlabelled=torch.tensor([[2, 0]]))
+    rows = read_rows(maps(YOLO, 3, seed=10), YOLO)
+    expected = []
+    for image in range(3):
+        mine = targets.objects[targets.objects[:, 0] == image, 2:].tolist()
+        scores = rows.logits[image, :, 5:].sigmoid().tolist()
+        for box, classes in zip(rows.boxes[image].tolist(), scores, strict=True):
+            pairs = [overlap(box, truth) for truth in mine]
+            near = any(inside / union >= 0.4 for inside, union in pairs) and max(classes) >= 0.6
+            area = (box[2] - box[0]) * (box[3] - box[1])
+            lost = image == 1 and overlap(box, CROWD[0, 1:].tolist())[0] / area >= 0.4
+            unknown = image == 2 and max(classes) == classes[0]
+            expected.append(near or lost or unknown)
+    assert 0 < sum(expected) < len(expected)
+    for table in (1, 2**18):
+        monkeypatch.setattr(ignoring, "TABLE", table)
+        mask = ignored_rows(rows, targets, settings, softmax=False)
+        assert mask.flatten().tolist() == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loss_is_the_mean_of_its_images(kind):
+    """So several processes with equal shares of a batch average to the loss of one."""
+    settings, grid = KINDS[kind]
+    targets = objects(4, 9, seed=11, grid=grid)._replace(
+        confidence=torch.linspace(0.2, 1, 9), ignored=CROWD, unlabelled=torch.tensor([[3, 1]])
+    )
+    inputs, loss = maps(grid, 4, seed=12), criterion(settings, grid)
+    parts = []
+    for image in range(4):
+        numbered = [t[:, 0] == image for t in (targets.objects, targets.ignored)]
+        mine = [targets.objects[numbered[0]], targets.ignored[numbered[1]]]
+        unlabelled = targets.unlabelled[targets.unlabelled[:, 0] == image]
+        for table in (*mine, unlabelled):
+            table[:, 0] = 0
+        part = Targets(mine[0], targets.confidence[numbered[0]], mine[1], unlabelled)
+        parts.append(torch.stack(loss([m[image : image + 1] for m in inputs], part, 0)))
+    torch.testing.assert_close(
+        torch.stack(loss(inputs, targets, 0)), torch.stack(parts).mean(0), rtol=1e-6, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_precision_maps_have_a_float32_loss(kind):
+    settings, grid = KINDS[kind]
+    targets = objects(2, 5, seed=13, grid=grid)
+    half = [m.to(torch.bfloat16).requires_grad_() for m in maps(grid, 2, seed=14)]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = criterion(settings, grid)(half, targets)
+    plain = criterion(settings, grid)([m.detach().float() for m in half], targets)
+    assert loss.total.dtype == torch.float32
+    assert torch.stack(loss).equal(torch.stack(plain))
+    loss.total.backward()
+    assert all(m.grad.isfinite().all() for m in half)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_empty_batch_costs_background_only(kind):
+    gradient = slopes(kind, NOTHING)
+    assert (gradient[..., 4] > 0).all()
+    assert gradient[..., :4].abs().max() == gradient[..., 5:].abs().max() == 0

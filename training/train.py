@@ -24,8 +24,8 @@ from rich.console import Console
 from torch import nn
 
 from training.checkpoint import load_checkpoint
+from training.data.dataset import Cache, open_split
 from training.data.loading import epoch_batches
-from training.data.yolo_txt import read_classes, read_split
 from training.engine import DivergedError, Trainer
 from training.evaluate import average_precision, predict
 from training.loop import run
@@ -82,9 +82,10 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     fabric.launch()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    samples, held_out = (read_split(arguments.data, split) for split in ("train", "val"))
-    classes = read_classes(arguments.data)
-    trainer = Trainer(recipe, classes, samples, fabric, arguments.workers)
+    samples, held_out = (
+        open_split(arguments.data, split, arguments.cache) for split in ("train", "val")
+    )
+    trainer = Trainer(recipe, samples.classes, samples, fabric, arguments.workers)
 
     folder = RunFolder(arguments.out or Path("runs") / arguments.recipe.stem)
     state = folder.read_last()
@@ -106,7 +107,7 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
 
     def evaluate(model: nn.Module) -> Mapping[str, float]:
         found = predict(model, held_out, recipe.evaluation.size)
-        return average_precision(held_out, found, classes)
+        return average_precision(held_out, found, samples.classes)
 
     run(trainer, folder, evaluate, console)
 
@@ -141,6 +142,12 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", type=int, default=1, help="GPUs (or processes) of a node")
     parser.add_argument("--nodes", type=int, default=1, help="machines")
     parser.add_argument("--precision", choices=Precision.__args__, help="in place of the recipe's")
+    parser.add_argument(
+        "--cache",
+        default="memory",
+        choices=Cache.__args__,
+        help="where decoded images are kept (default: memory)",
+    )
     parser.add_argument("--threads", type=int, help="threads of a process on the CPU")
     parser.add_argument("--workers", type=int, default=1, help="loader processes of a process")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,69 +18,102 @@ import pytest
 import torch
 import yaml
 from conftest import CLASSES
+from rich.console import Console
 
 from training.averaging import AveragedModel
 from training.checkpoint import load_checkpoint, load_detector, save_checkpoint
-from training.evaluate import average_precision, predict
-from training.recipe import Phase, Recipe
-from training.train import Trainer, parameter_groups, rate_factor, set_phase
+from training.engine import DivergedError, Trainer
+from training.loop import best_epoch, out_of_patience, run
+from training.optimizers import parameter_groups, set_phase
+from training.recipe import OptimizerSettings, Phase, Recipe
+from training.run_folder import RunFolder
+from training.schedule import rate_factor
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {
-    "phases": [{"epochs": 1, "size": 64, "mosaic": 0.5}, {"epochs": 1, "size": 96}],
+    "phases": [{"epochs": 1, "sizes": [64, 96], "mosaic": 0.5}, {"epochs": 1, "sizes": 96}],
     "batch_size": 4,
-    "warmup_steps": 2,
+    "schedule": {"warmup_steps": 2},
+    "evaluation": {"size": 160},
 }
+ONE_PHASE = [{"epochs": 2, "sizes": 64}]
 
 
 def trainer(shapes, **changes) -> Trainer:
-    return Trainer("yolo_ret_m075", CLASSES, Recipe.from_dict({**TINY, **changes}), shapes)
+    return Trainer(Recipe.from_dict({**TINY, **changes}), CLASSES, shapes, workers=0)
 
 
 def go_on(run: Trainer, stop_at: int = 10**9) -> None:
     while run.step < min(stop_at, run.total_steps):
-        run.train_epoch(lambda loss: run.step >= stop_at, workers=0)
+        run.train_epoch(lambda loss: run.step >= stop_at)
 
 
-def test_a_run_cut_up_ends_where_an_uninterrupted_one_does(shapes, tmp_path):
-    whole = trainer(shapes)
+# Dropout, self-adversarial steps and accumulation: each with randomness or state of its own.
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {
+            "detector": "yolo_fastest",
+            "accumulate": 2,
+            "optimizer": {"name": "sgd", "clip": 1.0},
+            "phases": [{"epochs": 2, "sizes": 64, "self_adversarial": 0.5}],
+        },
+    ],
+)
+def test_a_run_cut_up_ends_where_an_uninterrupted_one_does(shapes, tmp_path, changes):
+    whole = trainer(shapes, **changes)
     go_on(whole)
-    first = trainer(shapes)
+    first = trainer(shapes, **changes)
     go_on(first, stop_at=3)
     save_checkpoint(tmp_path / "last.pt", first.state())
     torch.manual_seed(99)
-    second = trainer(shapes)
+    second = trainer(shapes, **changes)
     second.restore(load_checkpoint(tmp_path / "last.pt"))
     assert second.step == 3
     go_on(second)
     for name, value in whole.state()["average"].items():
         assert second.average.model.state_dict()[name].equal(value), name
+    assert second.sums.loss == whole.sums.loss
 
 
 def test_shapes_are_learned_in_a_few_steps(shapes):
     run = trainer(
         shapes,
-        phases=[{"epochs": 10, "size": 96}],
+        phases=[{"epochs": 10, "sizes": 96}],
         batch_size=8,
-        learning_rate=3e-3,
-        also_above=0.4,
+        optimizer={"rate": 3e-3},
+        loss={"also_above": 0.4},
         augmentation={"scale": [0.95, 1.05], "aspect": 0, "hue": 0, "saturation": 0, "value": 0},
     )
     totals = []
     while run.step < run.total_steps:
-        run.train_epoch(lambda loss: bool(totals.append(float(loss.total))), workers=0)
+        run.train_epoch(lambda loss: bool(totals.append(float(loss.total))))
     assert len(totals) == 20
     assert np.mean(totals[-4:]) < 0.6 * np.mean(totals[:4])
 
 
+def test_a_step_in_two_parts_is_the_same_step(shapes):
+    exact = {"fixed_norm": "all", "optimizer": {"name": "sgd", "rate": 0.01}, "phases": ONE_PHASE}
+    whole, parts = trainer(shapes, **exact), trainer(shapes, **exact, accumulate=2)
+    for each in (whole, parts):
+        go_on(each, stop_at=3)
+    states = whole.model.state_dict(), parts.model.state_dict()
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-6, msg=name)
+    assert parts.sums.loss == pytest.approx(whole.sums.loss, rel=1e-5)
+
+
 def test_another_recipe_is_refused_unless_asked_for(shapes):
     state = trainer(shapes).state()
-    other = trainer(shapes, learning_rate=0.5)
+    other = trainer(shapes, optimizer={"rate": 0.5})
     with pytest.raises(ValueError, match="--replan"):
         other.restore(state)
     other.restore(state, replan=True)
+    go_on(other, stop_at=2)
+    assert other.learning_rate == 0.5, "the new recipe's rate, not that of the checkpoint"
     with pytest.raises(ValueError, match="other classes"):
-        Trainer("yolo_ret_m075", ("disc", "ball"), Recipe.from_dict(TINY), shapes).restore(state)
+        Trainer(Recipe.from_dict(TINY), ("disc", "ball"), shapes).restore(state)
 
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path):
@@ -94,24 +129,79 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path):
     assert load_checkpoint(path)["detector"] == "a"
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from training.checkpoint import save_checkpoint
+
+write = torch.save
+def half(content, path):
+    write(content, path)
+    with open(path, "r+b") as file:
+        file.truncate(os.path.getsize(path) // 2)
+    os.kill(os.getpid(), signal.SIGKILL)
+torch.save = half
+save_checkpoint(Path(sys.argv[1]), {"detector": "b", "classes": [], "average": {}})
+"""
+
+
+def test_a_process_killed_while_it_writes_loses_nothing(tmp_path):
+    folder = RunFolder(tmp_path)
+    save_checkpoint(folder.last, {"detector": "a", "classes": [], "average": {}})
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(folder.last)], cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2, "half a file lies beside the checkpoint"
+    assert folder.read_last()["detector"] == "a"
+    folder.begin(Recipe.from_dict(TINY), step=1)
+    assert [path.name for path in tmp_path.glob("*.pt")] == ["last.pt"]
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_foreign_file_is_no_checkpoint(tmp_path):
     torch.save({"weights": torch.zeros(1)}, tmp_path / "x.pt")
     with pytest.raises(ValueError, match="not a checkpoint"):
         load_detector(tmp_path / "x.pt")
 
 
+def rates(epochs=(10,), steps_per_epoch=10, phase_rates=(1.0, 1.0), **schedule) -> list[float]:
+    phases = [
+        {"epochs": e, "sizes": 64, "rate": r} for e, r in zip(epochs, phase_rates, strict=False)
+    ]
+    recipe = Recipe.from_dict({"phases": phases, "schedule": schedule})
+    return [rate_factor(step, steps_per_epoch, recipe) for step in range(sum(epochs) * 10)]
+
+
 def test_learning_rate_warms_up_and_ends_low():
-    recipe = Recipe(phases=(Phase(1, 64),), warmup_steps=10, final_rate=0.1)
-    rates = [rate_factor(step, 100, recipe) for step in range(100)]
-    assert rates[:10] == pytest.approx(np.linspace(0.1, 1, 10))
-    assert rates[10] == 1
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
-    assert rates[55] == pytest.approx(0.55, abs=0.01), "half way down in the middle"
-    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+    found = rates(warmup_steps=10, final=0.1)
+    assert found[:10] == pytest.approx(np.linspace(0.1, 1, 10))
+    assert found[10] == 1
+    assert all(a >= b for a, b in zip(found[10:], found[11:], strict=False))
+    assert found[55] == pytest.approx(0.55, abs=0.01), "half way down in the middle"
+    assert found[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_darknets_burn_in_and_steps():
+    found = rates(
+        name="steps", steps=[0.8, 0.9], scales=[0.1, 0.1], warmup_steps=10, warmup_power=4.0
+    )
+    assert found[4] == pytest.approx(0.5**4)
+    assert found[10:80] == [1.0] * 70
+    assert found[80:90] == pytest.approx([0.1] * 10)
+    assert found[90:] == pytest.approx([0.01] * 10)
+
+
+def test_a_restarted_schedule_begins_again_at_the_rate_of_its_phase():
+    found = rates(epochs=(4, 6), phase_rates=(1.0, 0.1), restart=True)
+    assert (found[0], found[40]) == (1.0, 0.1)
+    assert found[20] == pytest.approx(0.5) and found[70] == pytest.approx(0.05)
+    assert found[39] < 0.01 and found[99] < 0.001
 
 
 def test_frozen_parts_stay_as_they_are(shapes):
-    run = trainer(shapes, phases=[{"epochs": 1, "size": 64, "frozen_blocks": 3}], fixed_norm=True)
+    run = trainer(
+        shapes, phases=[{"epochs": 1, "sizes": 64, "frozen_blocks": 3}], fixed_norm="backbone"
+    )
     before = {k: v.clone() for k, v in run.model.state_dict().items()}
     go_on(run, stop_at=2)
     after = run.model.state_dict()
@@ -125,18 +215,26 @@ def test_frozen_parts_stay_as_they_are(shapes):
     assert not after["neck.p5.0.norm.running_mean"].equal(before["neck.p5.0.norm.running_mean"])
 
 
+def test_the_last_block_freezes_the_whole_backbone(shapes):
+    model = trainer(shapes, detector="yolov4_tiny").model
+    set_phase(model, Phase(1, (64,), frozen_blocks=3), "none")
+    assert not any(p.requires_grad for p in model.backbone.parameters())
+    set_phase(model, Phase(1, (64,), frozen_blocks=1), "none")
+    trained = {n.split(".")[0] for n, p in model.backbone.named_parameters() if p.requires_grad}
+    assert trained == {"blocks", "last"}, "what lies before the blocks is frozen with them"
+
+
 def test_the_next_phase_unfreezes(shapes):
     model = trainer(shapes).model
-    set_phase(model, Phase(1, 64, frozen_blocks=16), fixed_norm=False)
-    set_phase(model, Phase(1, 64), fixed_norm=False)
+    set_phase(model, Phase(1, (64,), frozen_blocks=16), "all")
+    set_phase(model, Phase(1, (64,)), "none")
     assert all(p.requires_grad for p in model.parameters())
     assert all(m.training for m in model.modules())
 
 
 def test_only_kernels_decay_and_the_backbone_has_its_own_rate(shapes):
-    recipe = Recipe.from_dict({**TINY, "weight_decay": 0.1, "backbone_rate": 0.5})
     model = trainer(shapes).model
-    groups = parameter_groups(model, recipe)
+    groups = parameter_groups(model, OptimizerSettings(weight_decay=0.1, backbone_rate=0.5))
     assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
     for group in groups:
         assert (group["weight_decay"] > 0) == (group["params"][0].ndim > 1)
@@ -153,29 +251,78 @@ def test_the_average_follows_slowly():
     assert average.model.weight.item() == pytest.approx(start + 0.1)
 
 
-@pytest.mark.parametrize(
-    "values, message",
-    [
-        ({}, "phases"),
-        ({"phases": [{"epochs": 1}]}, "size"),
-        ({**TINY, "learning_rat": 1}, "learning_rat"),
-        ({**TINY, "augmentation": {"flop": 1}}, "flop"),
-    ],
-)
-def test_a_wrong_recipe_is_explained(values, message):
-    with pytest.raises(ValueError, match=message):
-        Recipe.from_dict(values)
+def scripted_run(shapes, folder, values, **evaluation) -> Trainer:
+    """Run one short epoch for each of ``values``, which the evaluations give in turn."""
+    found = iter(values)
+    run_ = trainer(
+        shapes[:4],
+        detector="yolo_fastest",
+        phases=[{"epochs": len(values), "sizes": 32}],
+        evaluation={"size": 160, **evaluation},
+    )
+    run(run_, folder, lambda model: {"AP": next(found)}, Console(quiet=True))
+    return run_
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "training/recipes").glob("*.yaml")), ids=lambda p: p.stem
-)
-def test_shipped_recipes_are_read_and_kept(path):
-    recipe = Recipe.read(path)
-    assert Recipe.from_dict(recipe.to_dict()) == recipe
-    assert recipe.phase(recipe.epochs - 1) == recipe.phases[-1]
-    with pytest.raises(IndexError):
-        recipe.phase(recipe.epochs)
+def test_the_best_epoch_is_kept_and_the_run_stops_when_none_is_better(shapes, tmp_path):
+    folder = RunFolder(tmp_path)
+    done = scripted_run(shapes, folder, [0.1, 0.3, 0.2, 0.3, 0.9], patience=2)
+    assert done.epoch == 4 and best_epoch(done) == 2 and out_of_patience(done)
+    assert load_checkpoint(folder.best)["step"] == 2 * done.steps_per_epoch
+    assert load_checkpoint(folder.last)["step"] == 4 * done.steps_per_epoch
+    model, content = load_detector(folder.best)
+    assert content["classes"] == list(CLASSES) and "optimizer" not in content
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [row["AP"] for row in rows] == ["0.1", "0.3", "0.2", "0.3"]
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_a_class_that_is_nowhere_is_no_best(shapes, tmp_path):
+    done = scripted_run(shapes, RunFolder(tmp_path), [math.nan, 0.1, math.nan])
+    assert best_epoch(done) == 2
+
+
+def test_an_epoch_that_was_saved_but_not_evaluated_is_evaluated_first(shapes, tmp_path):
+    folder, recipe = RunFolder(tmp_path), {"detector": "yolo_fastest", "phases": ONE_PHASE}
+    first = trainer(shapes[:4], **recipe)
+
+    def killed(model):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(first, folder, killed, Console(quiet=True))
+    second = trainer(shapes[:4], **recipe)
+    second.restore(folder.read_last())
+    assert second.epoch == 1 and not second.history
+    seen = []
+
+    def evaluate(model):
+        seen.append(second.epoch)
+        return {"AP": 0.0}
+
+    run(second, folder, evaluate, Console(quiet=True))
+    assert seen == [1, 2]
+    assert second.history[0]["loss"] == pytest.approx(sum(first.sums.loss) / first.sums.steps)
+
+
+def test_a_metric_that_is_not_measured_is_named(shapes, tmp_path):
+    with pytest.raises(ValueError, match=r"evaluation.metric 'AP49'.*AP"):
+        scripted_run(shapes, RunFolder(tmp_path), [0.1], metric="AP49")
+
+
+def test_a_diverged_run_keeps_its_last_good_checkpoint(shapes, tmp_path):
+    folder = RunFolder(tmp_path)
+    diverging = trainer(
+        shapes,
+        phases=[{"epochs": 1, "sizes": 32}, {"epochs": 1, "sizes": 32, "rate": 1e30}],
+        optimizer={"name": "sgd"},
+        schedule={"name": "constant"},
+    )
+    with pytest.raises(DivergedError, match=r"epoch 2.*optimizer.rate"):
+        run(diverging, folder, lambda model: {"AP": 0.0}, Console(quiet=True))
+    state = load_checkpoint(folder.last)
+    assert state["step"] == diverging.steps_per_epoch
+    assert all(value.isfinite().all() for value in state["model"].values())
 
 
 @pytest.fixture
@@ -194,36 +341,26 @@ def folder(shapes, tmp_path):
     (tmp_path / "data.yaml").write_text(
         yaml.safe_dump({"train": "images/train", "val": "images/val", "names": list(CLASSES)})
     )
-    (tmp_path / "recipe.yaml").write_text(
-        yaml.safe_dump({**TINY, "phases": [{"epochs": 2, "size": 64}]})
-    )
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**TINY, "phases": ONE_PHASE}))
     return tmp_path
+
+
+def command(folder: Path, out: Path, *more: str) -> list[str]:
+    options = {"--data": folder / "data.yaml", "--recipe": folder / "recipe.yaml", "--out": out}
+    pairs = [str(word) for pair in options.items() for word in pair]
+    train = [sys.executable, "-m", "training.train", "--accelerator", "cpu", "--threads", "1"]
+    return [*train, *pairs, *more]
+
+
+def metrics(out: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((out / "metrics.csv").open()))
 
 
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_with_the_same_command(folder):
     out = folder / "run"
-    command = [
-        sys.executable,
-        "-m",
-        "training.train",
-        "--threads",
-        "1",
-        "--size",
-        "160",
-        "--workers",
-        "1",
-    ]
-    command += [
-        "--data",
-        str(folder / "data.yaml"),
-        "--recipe",
-        str(folder / "recipe.yaml"),
-        "--out",
-        str(out),
-    ]
     first = subprocess.Popen(
-        command,
+        command(folder, out),
         cwd=ROOT,
         start_new_session=True,
         stdout=subprocess.PIPE,
@@ -231,7 +368,8 @@ def test_a_stopped_run_goes_on_with_the_same_command(folder):
         text=True,
     )
     deadline = time.monotonic() + 120
-    while not (out / "log.jsonl").exists() and first.poll() is None and time.monotonic() < deadline:
+    metrics_file = out / "metrics.csv"
+    while not metrics_file.exists() and first.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(first.pid, signal.SIGTERM)
     text = first.communicate(timeout=60)[0]
@@ -239,17 +377,20 @@ def test_a_stopped_run_goes_on_with_the_same_command(folder):
     step = load_checkpoint(out / "last.pt")["step"]
     assert 4 <= step <= 8
 
-    subprocess.run(command, cwd=ROOT, check=True, timeout=150, capture_output=True)
+    subprocess.run(command(folder, out), cwd=ROOT, check=True, timeout=150, capture_output=True)
     checkpoint = load_checkpoint(out / "last.pt")
     assert checkpoint["step"] == 8
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert lines[-1]["epoch"] == 2 and "AP50 disc" in lines[-1]
+    rows = metrics(out)
+    assert [row["epoch"] for row in rows] == ["1", "2"] and rows[-1]["AP50 disc"]
+    starts = json.loads((out / "environment.json").read_text())
+    assert [start["step"] for start in starts] == [0, step]
+    assert starts[0]["packages"]["torch"] and starts[0]["command"][-1] == str(out)
+    assert Recipe.read(out / "recipe.yaml") == Recipe.from_dict(checkpoint["recipe"])
 
 
-def test_prediction_and_ap_of_a_detector_that_knows_nothing(shapes):
-    model = trainer(shapes).average.model
-    found = predict(model, shapes[:3], 160, batch_size=2)
-    assert len(found) == 3
-    scores = average_precision(shapes[:3], found, CLASSES)
-    assert set(scores) == {"AP", "AP50", "AP50 disc", "AP50 square"}
-    assert 0 <= scores["AP50"] < 0.5
+def test_a_wrong_option_is_one_sentence(folder):
+    wrong = command(folder, folder / "run", "--set", "optimizer.rat=1")
+    done = subprocess.run(wrong, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "optimizer.rat" in done.stderr
+    assert "rate" in done.stderr and "momentum" in done.stderr

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run shows while it goes on: a progress line, and TensorBoard events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric.loggers import TensorBoardLogger
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from training.engine import Trainer
+from training.losses.criterion import Loss
+
+# Steps between two points of a curve.
+EVERY = 20
+
+
+def progress_bar(console: Console, shown: bool) -> Progress:
+    """Return the bar of a run: epoch, steps, losses, rate, speed, time left."""
+    return Progress(
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=console,
+        disable=not shown,
+    )
+
+
+class Curves:
+    """Scalars for TensorBoard; ``first_step`` hides what an earlier start wrote after it."""
+
+    def __init__(self, folder: Path, first_step: int, batch_size: int) -> None:
+        self.logger = TensorBoardLogger(
+            folder.parent, name="", version=folder.name, purge_step=first_step
+        )
+        self.batch_size = batch_size
+
+    def step(self, trainer: Trainer, loss: Loss) -> None:
+        """Log the losses and the learning rate of some steps."""
+        if trainer.step % EVERY == 0:
+            values = {f"step/{name}": float(part) for name, part in loss._asdict().items()}
+            values["step/learning_rate"] = trainer.learning_rate
+            self.logger.log_metrics(values, trainer.step)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Log the metrics of an epoch."""
+        values = {f"epoch/{name}": value for name, value in row.items() if name != "step"}
+        self.logger.log_metrics(values, row["step"])
+
+    def close(self) -> None:
+        """Write what is not yet on disk."""
+        self.logger.experiment.close()
+
+
+def describe(trainer: Trainer) -> str:
+    """Return the means of the epoch so far in a line."""
+    sums, batch_size = trainer.sums, trainer.recipe.batch_size
+    box, objectness, classes = (value / max(1, sums.steps) for value in sums.loss)
+    speed = sums.steps * batch_size / sums.seconds if sums.seconds else 0.0
+    return (
+        f"box {box:.2f} objectness {objectness:.2f} classes {classes:.2f} "
+        f"rate {trainer.learning_rate:.2e} {speed:.0f} images/s"
+    )

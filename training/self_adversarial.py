@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Self-adversarial training (YOLOv4, section 3.3): the detector alters the images it trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.data.batch import Targets
+
+
+def hide_objects(
+    network: Callable[[Tensor], list[Tensor]],
+    criterion: Callable[[list[Tensor], Targets], Any],
+    images: Tensor,
+    step: float,
+) -> Tensor:
+    """Return images (N, H, W, 3) uint8, altered so that the detector sees less in them.
+
+    One step of length ``step`` (a share of 255, in the maximum norm) against the gradient of the
+    loss for the claim that nothing is there. The paper gives neither norm nor length; the maximum
+    norm is that of YOLO-ReT's description.
+    """
+    pixels = (images.float() / 255).requires_grad_(True)
+    nothing = Targets.of(torch.zeros((0, 6), device=images.device))
+    claim = criterion(network(pixels.permute(0, 3, 1, 2)), nothing).total
+    (gradient,) = torch.autograd.grad(claim, pixels)
+    altered = pixels.detach() - step * gradient.sign()
+    return (altered * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+class Undisturbed:
+    """While it lasts, a model is in evaluation mode: an attack moves no statistics."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.modes = {module: module.training for module in model.modules()}
+        self.model = model
+
+    def __enter__(self) -> None:
+        self.model.eval()
+
+    def __exit__(self, *_: object) -> None:
+        for module, training in self.modes.items():
+            module.training = training

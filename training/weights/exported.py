@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read the weights of a model file of this package back into its detector, to train it further.
+
+The exporter moves values (norms are folded, channels padded, constants split), but changes none.
+So the detector is exported once more with a number in place of every value, and that file tells
+where each value of the real one belongs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from compact_yolo_ros.model_card import METADATA_KEY, ModelCard
+from training.detectors.blocks import ConvNormAct
+from training.detectors.registry import DETECTORS, build
+from training.export import export
+
+# Above all numbers that a graph holds besides its weights: anchors, strides, limits.
+FIRST_NUMBER = 4096
+# float32 counts whole numbers exactly up to here.
+LAST_NUMBER = 2**24
+
+Constants = dict[tuple[str, int], NDArray[np.float32]]
+
+
+def read_exported(path: Path) -> tuple[nn.Module, ModelCard]:
+    """Return the detector of an exported ONNX file, in evaluation mode, and the file's card.
+
+    Its norms are identities, for the file has them folded into the convolutions: before training
+    with norms that follow their batches, ``measure_norms``. Raises ValueError for a file that is
+    not an export of a detector of the registry.
+    """
+    try:
+        model = onnx.load(path)
+        card = ModelCard.from_json(
+            {entry.key: entry.value for entry in model.metadata_props}[METADATA_KEY]
+        )
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not a model file of this package: {error}") from None
+    if card.detector not in DETECTORS:
+        raise ValueError(f"{path}: its detector {card.detector!r} is not one that can be trained")
+    detector = build(card.detector, num_classes=len(card.classes)).eval()
+    if (detector.grid.anchors, detector.grid.strides) != (card.anchors, card.strides):
+        raise ValueError(f"{path}: its anchors are not those of {card.detector}")
+    _neutral_norms(detector)
+    _fill(detector, _numbered(detector, card), _constants(model), path)
+    return detector, card
+
+
+@torch.no_grad()
+def measure_norms(detector: nn.Module, images: Tensor) -> None:
+    """Give every norm the statistics of ``images`` (N, 3, H, W) in 0..1; the function stays.
+
+    Scale and shift take up what the statistics change.
+    """
+
+    def measure(unit: ConvNormAct, inputs: tuple[Tensor]) -> None:
+        kernel_scale = unit.norm.weight * torch.rsqrt(unit.norm.running_var + unit.norm.eps)
+        shift = unit.norm.bias - unit.norm.running_mean * kernel_scale
+        variance, mean = torch.var_mean(unit.conv(unit.pad(inputs[0])), (0, 2, 3), correction=0)
+        unit.norm.running_mean.copy_(mean)
+        unit.norm.running_var.copy_(variance)
+        unit.norm.weight.copy_(kernel_scale * torch.sqrt(variance + unit.norm.eps))
+        unit.norm.bias.copy_(shift + mean * kernel_scale)
+
+    units = [m for m in detector.modules() if isinstance(m, ConvNormAct)]
+    hooks = [unit.register_forward_pre_hook(measure) for unit in units]
+    training = detector.training
+    detector.eval()(images)
+    detector.train(training)
+    for hook in hooks:
+        hook.remove()
+
+
+def _neutral_norms(detector: nn.Module) -> None:
+    for unit in detector.modules():
+        if isinstance(unit, ConvNormAct):
+            nn.init.ones_(unit.norm.weight)
+            nn.init.zeros_(unit.norm.bias)
+            unit.norm.running_mean.zero_()
+            # With epsilon it is exactly 1.
+            unit.norm.running_var.fill_(1 - unit.norm.eps)
+
+
+def _free_parameters(detector: nn.Module) -> Iterator[nn.Parameter]:
+    """Yield what a file holds: all but the scales of the neutral norms."""
+    scales = {id(m.norm.weight) for m in detector.modules() if isinstance(m, ConvNormAct)}
+    return (p for p in detector.parameters() if id(p) not in scales)
+
+
+@torch.no_grad()
+def _numbered(detector: nn.Module, card: ModelCard) -> Constants:
+    """Return the constants of the exported ``detector`` with every value its number."""
+    count = FIRST_NUMBER
+    for parameter in _free_parameters(detector):
+        numbers = torch.arange(count, count + parameter.numel(), dtype=torch.float32)
+        parameter.copy_(numbers.reshape(parameter.shape))
+        count += parameter.numel()
+    if count > LAST_NUMBER:
+        raise ValueError(f"{card.detector} has too many parameters to be read back")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "numbered.onnx"
+        export(detector, path, card)
+        return _constants(onnx.load(path))
+
+
+def _constants(model: onnx.ModelProto) -> Constants:
+    """Return the floating-point constants by the output of the node that reads them, and place."""
+    tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    return {
+        (node.output[0], place): tensors[name].astype(np.float32)
+        for node in model.graph.node
+        for place, name in enumerate(node.input)
+        if name in tensors and tensors[name].dtype in (np.float32, np.float16)
+    }
+
+
+@torch.no_grad()
+def _fill(detector: nn.Module, numbered: Constants, real: Constants, path: Path) -> None:
+    free = list(_free_parameters(detector))
+    values = np.full(sum(p.numel() for p in free), np.nan, np.float32)
+    for key, numbers in numbered.items():
+        if key in real and real[key].shape == numbers.shape:
+            known = numbers >= FIRST_NUMBER
+            values[numbers[known].astype(np.int64) - FIRST_NUMBER] = real[key][known]
+    if np.isnan(values).any():
+        raise ValueError(f"{path} was not written by this exporter: weights could not be found")
+    parts = torch.from_numpy(values).split([p.numel() for p in free])
+    for parameter, part in zip(free, parts, strict=True):
+        parameter.copy_(part.reshape(parameter.shape))

@@ -24,20 +24,23 @@ def read_classes(data: Path) -> tuple[str, ...]:
 
 def split_names(data: Path) -> tuple[str, ...]:
     """Return which of train, val and test a ``data.yaml`` has."""
-    return tuple(split for split in SPLITS if _has(read_description(data), split))
+    description = read_description(data)
+    return tuple(
+        split
+        for split in SPLITS
+        if split in description.splits
+        or any(_gives(source, split) for source in description.sources)
+    )
 
 
-def list_split(data: Path, split: str, inside: tuple[Path, ...] = ()) -> Listing:
-    """List one split of a data set; ``inside`` are the data sets that join it.
+def list_split(data: Path, split: str) -> Listing:
+    """List one split of a data set.
 
     Raises DataError if the description or a file that it names cannot be used.
     """
-    data = data.resolve()
-    if data in inside:
-        raise DataError(f"{data} joins itself")
     description = read_description(data)
     if description.sources:
-        listing = _join(description, split, (*inside, data))
+        listing = _join(description, split)
     else:
         listing = _READERS[description.format](description, split)
     if description.labelled is None:
@@ -50,25 +53,21 @@ def list_split(data: Path, split: str, inside: tuple[Path, ...] = ()) -> Listing
     return Listing(listing.classes, pictures, listing.bad_files)
 
 
-def _has(description: Description, split: str) -> bool:
-    return split in description.splits or any(
-        _gives(source, split) for source in description.sources
-    )
-
-
 def _gives(source: Source, split: str) -> bool:
-    wanted = source.splits is None or split in source.splits
-    return wanted and _has(read_description(source.data), split)
+    description = read_description(source.data)
+    if description.sources:
+        raise DataError(f"{source.data} is a source and has 'sources': name those directly")
+    return split in description.splits and (source.splits is None or split in source.splits)
 
 
-def _join(description: Description, split: str, inside: tuple[Path, ...]) -> Listing:
+def _join(description: Description, split: str) -> Listing:
     names = description.names or ()
     joined = Listing(names, [])
     sources = [source for source in description.sources if _gives(source, split)]
     if not sources:
         raise DataError(f"no source of {description.file} has the split '{split}'")
     for source in sources:
-        listing = list_split(source.data, split, inside)
+        listing = list_split(source.data, split)
         table = _class_table(description, source, listing.classes)
         if source.labelled is None:
             labelled = set(table.tolist())

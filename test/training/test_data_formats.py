@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+from drawn_sets import describe, draw_image, voc_object, write_coco, write_voc, write_yolo
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compact_yolo_ros.letterbox import Placement
+from training.data.dataset import DataError, open_split, read_classes
+from training.data.description import VOC_CLASSES
+from training.data.yolo_txt import parse_labels
+
+
+def test_yolo_labels_are_read_as_pixels(tmp_path):
+    texts = {"a": "1 0.5 0.5 0.25 0.5\n0 0 0 0.5 0.5\n", "b": ""}
+    data = write_yolo(tmp_path, texts, ["cat", "dog"])
+    draw_image(tmp_path / "images/train/c.png", 9)
+    a, b, c = open_split(data, "train")
+    assert a.image[0, 0].tolist() == [40, 40, 40] and a.image[10, 20].tolist() == [90, 30, 200]
+    assert a.boxes.tolist() == [[30, 10, 50, 30], [0, 0, 20, 10]]
+    assert a.labels.tolist() == [1, 0] and a.name == "a"
+    assert len(b.boxes) == len(c.boxes) == 0, "no label, or no file of labels: no objects"
+
+
+def test_a_yolo_split_may_be_a_list_of_files(tmp_path):
+    write_yolo(tmp_path, {"a": "0 .5 .5 .1 .1", "b": "", "c": ""}, ["cat"])
+    (tmp_path / "chosen.txt").write_text("images/train/c.png\nimages/train/a.png\n")
+    data = describe(tmp_path, names=["cat"], train="chosen.txt")
+    assert [s.name for s in open_split(data, "train")] == ["c", "a"]
+
+
+def test_class_names_may_be_a_map(tmp_path):
+    assert read_classes(describe(tmp_path, names={0: "cat", 1: "dog"})) == ("cat", "dog")
+
+
+@given(
+    st.tuples(st.integers(16, 900), st.integers(16, 900)),
+    st.lists(st.tuples(*[st.floats(0.01, 0.99)] * 4), max_size=5),
+)
+def test_labels_come_back_through_the_letterbox(shape, rows):
+    lines = [f"0 {(a + c) / 2} {(b + d) / 2} {abs(a - c)} {abs(b - d)}" for a, b, c, d in rows]
+    boxes = parse_labels(lines, *shape, classes=1)[:, 1:]
+    place = Placement.fit(shape, (320, 320))
+    np.testing.assert_allclose(place.to_source(place.to_input(boxes)), boxes, atol=0.01)
+
+
+def test_voc_counts_pixels_from_one_and_includes_the_last(tmp_path):
+    whole, corner = voc_object("dog", (1, 1, 80, 40)), voc_object("cat", (1, 1, 1, 1))
+    write_voc(tmp_path, "VOC2007", "trainval", {"000001": [whole, corner]})
+    data = describe(tmp_path, format="voc", train="VOC2007/trainval")
+    (sample,) = open_split(data, "train")
+    assert sample.boxes.tolist() == [[0, 0, 80, 40], [0, 0, 1, 1]]
+    assert [VOC_CLASSES[label] for label in sample.labels] == ["dog", "cat"]
+
+
+def test_voc_boxes_enclose_the_drawn_pixels(tmp_path):
+    # the rectangle of draw_image: columns 10..30 and rows 5..25 from 0, so 11..31 and 6..26 from 1
+    write_voc(tmp_path, "VOC2012", "train", {"x": [voc_object("car", (11, 6, 31, 26))]})
+    data = describe(tmp_path, format="voc", train="VOC2012/train")
+    (sample,) = open_split(data, "train")
+    rows, columns = np.nonzero(sample.image[..., 2].astype(int) > 120)
+    found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    assert sample.boxes[0].tolist() == list(found)
+
+
+def test_voc07_and_voc12_are_joined_and_difficult_objects_ignored(tmp_path):
+    difficult = voc_object("person", (3, 3, 20, 20), difficult=1)
+    write_voc(tmp_path, "VOC2007", "trainval", {"000001": [difficult], "000002": []})
+    write_voc(
+        tmp_path, "VOC2012", "trainval", {"2008_1": [voc_object("tvmonitor", (5, 5, 9, 9))]}, 2
+    )
+    write_voc(tmp_path, "VOC2007", "test", {"000003": []}, 3)
+    data = describe(
+        tmp_path,
+        format="voc",
+        train=["VOC2007/trainval", "VOC2012/trainval"],
+        val="VOC2007/test",
+    )
+    train, val = open_split(data, "train"), open_split(data, "val")
+    assert [s.name for s in train] == ["000001", "000002", "2008_1"]
+    assert [s.name for s in val] == ["000003"]
+    assert len(train[0].boxes) == 0 and train[0].ignored.tolist() == [[2, 2, 20, 20]]
+    assert train[2].labels.tolist() == [19] and train.classes == VOC_CLASSES
+
+
+COCO_ROWS = [
+    {"image_id": 10, "category_id": 90, "bbox": [10.5, 5, 20, 20.25]},
+    {"image_id": 10, "category_id": 3, "bbox": [70, 30, 40, 40]},
+    {"image_id": 12, "category_id": 3, "bbox": [-4, 0, 9, 9]},
+    {"image_id": 12, "category_id": 3, "bbox": [1, 1, 60, 30], "iscrowd": 1},
+]
+
+
+def test_coco_is_read_as_pycocotools_reads_it(tmp_path):
+    from pycocotools.coco import COCO
+
+    file = write_coco(tmp_path, {90: "toothbrush", 3: "car"}, COCO_ROWS, 3)
+    data = describe(tmp_path, format="coco", train={"images": "train", "annotations": "train.json"})
+    read = open_split(data, "train")
+    assert read.classes == read_classes(data) == ("car", "toothbrush"), "in the order of ids"
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(file))
+    assert len(read) == len(coco.getImgIds())
+    for sample, number in zip(read, coco.getImgIds(), strict=True):
+        for crowd, boxes in ((False, sample.boxes), (True, sample.ignored)):
+            rows = coco.loadAnns(coco.getAnnIds([number], iscrowd=crowd))
+            expected = [
+                (max(x, 0), max(y, 0), min(x + w, 80), min(y + h, 40))
+                for x, y, w, h in (row["bbox"] for row in rows)
+            ]
+            np.testing.assert_allclose(boxes, np.array(expected).reshape(-1, 4))
+            if not crowd:
+                names = [coco.loadCats(row["category_id"])[0]["name"] for row in rows]
+                assert [read.classes[label] for label in sample.labels] == names
+
+
+def test_coco_classes_may_be_put_in_another_order(tmp_path):
+    write_coco(tmp_path, {90: "toothbrush", 3: "car"}, COCO_ROWS, 3)
+    parts = {"images": "train", "annotations": "train.json"}
+    data = describe(tmp_path, format="coco", names=["toothbrush", "car", "bus"], train=parts)
+    assert open_split(data, "train")[0].labels.tolist() == [0, 1]
+    data = describe(tmp_path, format="coco", names=["car"], train=parts)
+    with pytest.raises(DataError, match="toothbrush"):
+        open_split(data, "train")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"names": ["a"], "format": "cvat"}, "cvat"),
+        ({"names": []}, "names"),
+        ({"names": ["a", "a"]}, "twice"),
+        ({"names": {1: "a"}}, "names"),
+        ({"names": {"x": 1, 0: "a"}}, "names"),
+        ({"train": "images/train"}, "names"),
+        ({"names": ["a"], "val": "images/val"}, "'train'"),
+        ({"names": ["a"], "train": "images/none"}, "no images"),
+        ({"names": ["a"], "train": "none.txt"}, "cannot be read"),
+        ({"names": ["a"], "train": "images/train", "labelled": ["b"]}, "labelled"),
+        ({"names": ["a"], "sources": []}, "sources"),
+        ({"names": ["a"], "sources": [{"folder": "x"}]}, "'data'"),
+        ({"names": ["a"], "sources": [{"data": "none.yaml"}]}, "none.yaml"),
+        ({"names": ["a"], "sources": [{"data": "data.yaml"}]}, "name those directly"),
+        ({"names": ["a"], "sources": [{"data": "x"}], "train": "y"}, "own data.yaml"),
+        ({"format": "voc", "train": "VOC2007/trainval"}, "trainval.txt cannot be read"),
+        ({"format": "coco", "train": "train.json"}, "annotations:"),
+        ({"format": "coco", "train": {"images": "a", "annotations": "b"}}, "b cannot be read"),
+    ],
+)
+def test_a_wrong_description_is_one_clear_sentence(tmp_path, content, says):
+    with pytest.raises(DataError, match=says) as caught:
+        open_split(describe(tmp_path, **content), "train")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", ["[", "{}", "[]", '{"images": [], "annotations": [], "categories": [{}]}']
+)
+def test_a_json_file_of_another_kind_is_refused(tmp_path, content):
+    (tmp_path / "x.json").write_text(content)
+    data = describe(tmp_path, format="coco", train={"images": ".", "annotations": "x.json"})
+    with pytest.raises(DataError, match=r"x\.json"):
+        open_split(data, "train")
+
+
+def test_coco_rows_that_fit_nothing_are_reported(tmp_path):
+    file = write_coco(tmp_path, {1: "car"}, [], 1)
+    content = json.loads(file.read_text())
+    content["images"] += [content["images"][0], {"id": 5}]
+    content["annotations"] = [{"id": 1, "image_id": 77, "category_id": 1, "bbox": [1, 1, 2, 2]}]
+    file.write_text(json.dumps(content))
+    data = describe(tmp_path, format="coco", train={"images": "train", "annotations": "train.json"})
+    found = open_split(data, "train")
+    assert len(found) == 1 and [bad.path for bad in found.bad_files] == [file] * 3

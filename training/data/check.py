@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look a data set over: counts, sizes of boxes, and files that training would leave out.
+
+    python -m training.data.check --data street/data.yaml
+
+The exit code is 1 if there are bad files, or images in two splits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from training.data.dataset import BadFile, DataSet, open_split
+from training.data.description import DataError
+from training.data.joining import read_classes, split_names
+
+PERCENTILES = (5, 25, 50, 75, 95)
+
+
+def box_sizes(data: DataSet) -> list[np.ndarray]:
+    """Return each class's boxes' sizes (n,): sqrt(area) as a share of the image's long side."""
+    sizes: list[list[np.ndarray]] = [[np.zeros(0)] for _ in data.classes]
+    for entry in data.entries:
+        shown = entry.annotation
+        sides = shown.boxes[:, 2:] - shown.boxes[:, :2]
+        relative = np.sqrt(sides.prod(1)) / max(entry.image.height, entry.image.width)
+        for label in np.unique(shown.labels):
+            sizes[label].append(relative[(shown.labels == label) & ~shown.ignored])
+    return [np.concatenate(parts) for parts in sizes]
+
+
+def shared_images(splits: dict[str, DataSet]) -> list[BadFile]:
+    """Return the images that an earlier split has as well: no honest measure of what was learnt."""
+    first_of: dict[bytes, tuple[str, Path]] = {}
+    result = []
+    for name, data in splits.items():
+        for entry in data.entries:
+            split, path = first_of.setdefault(entry.image.digest, (name, entry.path))
+            if split != name:
+                result.append(BadFile(entry.path, f"is in '{split}' as well: {path}"))
+    return result
+
+
+def overview(splits: dict[str, DataSet]) -> Table:
+    """Return a table of images in every split."""
+    table = Table("split", title="Images")
+    for heading in ("images", "without boxes", "boxes", "ignored boxes", "bad files"):
+        table.add_column(heading, justify="right")
+    for name, data in splits.items():
+        shown = [entry.annotation for entry in data.entries]
+        ignored = sum(int(a.ignored.sum()) for a in shown)
+        empty = sum(a.ignored.all() for a in shown)
+        boxes = sum(len(a.labels) for a in shown) - ignored
+        counts = (len(data), empty, boxes, ignored, len(data.bad_files))
+        table.add_row(name, *(str(count) for count in counts))
+    return table
+
+
+def class_table(name: str, data: DataSet, side: int) -> Table:
+    """Return a table of a split's classes; sizes are pixels where the long side has ``side``."""
+    table = Table("class", title=f"Boxes of {name}; size: √area in pixels at {side}")
+    for heading in ("boxes", "images", "unlabelled in", *(f"{p} %" for p in PERCENTILES)):
+        table.add_column(heading, justify="right")
+    shown = [entry.annotation for entry in data.entries]
+    for label, sizes in enumerate(box_sizes(data)):
+        images = sum(bool((a.labels[~a.ignored] == label).any()) for a in shown)
+        absent = sum(label in a.unlabelled for a in shown)
+        percentiles = np.percentile(sizes, PERCENTILES) * side if len(sizes) else ()
+        table.add_row(
+            data.classes[label],
+            *(str(count) for count in (len(sizes), images, absent)),
+            *(f"{value:.0f}" for value in percentiles),
+        )
+    return table
+
+
+def check(data: Path, side: int, console: Console) -> list[BadFile]:
+    """Print the tables of a data set; return its bad files. Raises DataError."""
+    console.print(f"{data}: {', '.join(read_classes(data))}", markup=False)
+    names = split_names(data)
+    if not names:
+        raise DataError(f"{data} says of no split where it is")
+    splits = {name: open_split(data, name, cache="none") for name in names}
+    console.print(overview(splits))
+    for name, split in splits.items():
+        console.print(class_table(name, split, side))
+    bad_files = [bad for split in splits.values() for bad in split.bad_files]
+    return bad_files + shared_images(splits)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description="Show what is in a data set, and its bad files. Exit code 1 if there are any."
+    )
+    parser.add_argument("--data", type=Path, required=True, help="data.yaml")
+    parser.add_argument("--side", type=int, default=320, help="input side that sizes refer to")
+    parser.add_argument("--all", action="store_true", help="list every bad file, not the first 20")
+    arguments = parser.parse_args()
+    logging.getLogger("training.data").setLevel(logging.ERROR)  # it would point to this command
+    console = Console()
+    try:
+        bad_files = check(arguments.data, arguments.side, console)
+    except DataError as error:
+        sys.exit(str(error))
+    listed = bad_files if arguments.all else bad_files[:20]
+    for path, reason in listed:
+        console.print(f"{path}: {reason}", soft_wrap=True, markup=False, highlight=False)
+    if len(listed) < len(bad_files):
+        console.print(f"and {len(bad_files) - len(listed)} more: --all lists them")
+    if bad_files:
+        sys.exit(f"Bad files: {len(bad_files)}")
+    console.print("No bad files.")
+
+
+if __name__ == "__main__":
+    main()

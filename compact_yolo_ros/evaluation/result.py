@@ -47,6 +47,11 @@ class ImageErrors:
         """The measure by which images are ranked: missed + false + confused."""
         return self.missed + self.false + self.confused
 
+    def __str__(self) -> str:
+        counts = {name: getattr(self, name) for name in ("found", "missed", "false", "confused")}
+        words = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        return f"{self.name}: {words or 'nothing there, nothing seen'}"
+
     def shifted(self, images: int) -> ImageErrors:
         """The same image with ``images`` others before it."""
         return replace(self, index=self.index + images)

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One HTML file that shows an evaluation to people: nothing to load, light and dark, for phones."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from compact_yolo_ros.evaluation.pictures import COLOURS, Picture, draw
+from compact_yolo_ros.evaluation.result import Evaluation
+from compact_yolo_ros.files import replacing
+
+_LARGEST_MATRIX = 20
+"""With more classes the confusion matrix is a list of the most frequent mix-ups."""
+
+
+class ReportError(RuntimeError):
+    """A library is missing; the message says what to install."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text or numbers under a heading each; the first column names the row."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot: an ``<svg>`` element (``figures.to_svg``) and what it shows."""
+
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page of one's own.
+
+    Attributes:
+        title: heading.
+        text: a paragraph, plain text.
+        tables: below it.
+        figures: below them, side by side where there is room.
+        html: below them, put in as it is.
+    """
+
+    title: str
+    text: str = ""
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
+    html: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation to show, for example of one model at one input size.
+
+    Attributes:
+        name: what was evaluated.
+        evaluation: the figures.
+        worst: images to show; see ``Evaluation.worst``.
+        best: likewise.
+    """
+
+    name: str
+    evaluation: Evaluation
+    worst: Sequence[Picture] = ()
+    best: Sequence[Picture] = ()
+
+
+def check_libraries() -> None:
+    """Raise ReportError if a library for reports is missing; call it before long work."""
+    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
+    if missing:
+        packages = " ".join(f"python3-{name}" for name in missing)
+        raise ReportError(
+            f"a report needs {' and '.join(missing)}: `sudo apt install {packages}`, "
+            f"or `pip install {' '.join(missing)}`"
+        )
+
+
+def write_report(
+    path: Path,
+    title: str,
+    results: Sequence[Result] = (),
+    facts: Mapping[str, Any] | None = None,
+    sections: Sequence[Section] = (),
+) -> None:
+    """Write the page; a reader sees the old file or the new one, never a part.
+
+    Args:
+        path: HTML file.
+        title: heading.
+        results: evaluations, side by side in the summary; the first is open below it.
+        facts: about model, data and environment, shown as they are.
+        sections: further parts, below the results.
+
+    Raises:
+        ReportError: a library is missing.
+        OSError: the file cannot be written.
+    """
+    check_libraries()
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    environment.filters["figure"] = _number
+    source = files("compact_yolo_ros.evaluation").joinpath("report.html.j2").read_text("utf-8")
+    page = environment.from_string(source).render(
+        title=title,
+        summary=_summary(results),
+        results=[_view(result) for result in results],
+        facts=facts or {},
+        sections=sections,
+        legend=COLOURS,
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(page, "utf-8")
+
+
+def _summary(results: Sequence[Result]) -> Table | None:
+    """Results below each other; a single one is in the tiles."""
+    if len(results) < 2:
+        return None
+    rows = [[result.name, *result.evaluation.summary().values()] for result in results]
+    return Table(["", *results[0].evaluation.summary()], rows)
+
+
+def _view(result: Result) -> dict[str, Any]:
+    """What the template shows of one result."""
+    from compact_yolo_ros.evaluation import figures
+
+    evaluation = result.evaluation
+    plots = {
+        "Precision over recall; the area under a line is AP50. Dotted: mean at an IoU of 0.75.": (
+            figures.precision_recall
+        ),
+        "AP by the size of objects. Bars: mean.": figures.by_size,
+        "AP by the overlap a hit needs: how exact the boxes are.": figures.by_overlap,
+        "F1, the balance of precision and recall, by score threshold.": (
+            lambda e: figures.score_curve(e, "f1")
+        ),
+        "Precision by score threshold: the part of what was seen that is there.": (
+            lambda e: figures.score_curve(e, "precision")
+        ),
+        "Recall by score threshold: the part of what is there that was seen.": (
+            lambda e: figures.score_curve(e, "recall")
+        ),
+    }
+    return {
+        "name": result.name,
+        "evaluation": evaluation,
+        "objects": int(evaluation.objects[:, 0].sum()),
+        "summary": evaluation.summary(),
+        "classes": _class_tables(evaluation),
+        "legend": figures.legend(evaluation),
+        "figures": [
+            Figure(figures.to_svg(plot(evaluation)), caption) for caption, plot in plots.items()
+        ],
+        "confusion": _confusion(evaluation) if _is_small(evaluation) else None,
+        "mixups": None if _is_small(evaluation) else _mixups(evaluation),
+        "pictures": [
+            (heading, [_picture(picture, evaluation) for picture in pictures])
+            for heading, pictures in (("Worst images", result.worst), ("Best images", result.best))
+            if pictures
+        ],
+    }
+
+
+def _class_tables(evaluation: Evaluation) -> list[Table]:
+    """Average precision, and what is reached at each class's best threshold."""
+    figures = [evaluation.of_class(label) for label in range(len(evaluation.classes))]
+    names = list(figures[0])
+    split = names.index("best threshold")
+    return [
+        Table(
+            ["class", *part],
+            [
+                [name, *(row[column] for column in part)]
+                for name, row in zip(evaluation.classes, figures, strict=True)
+            ],
+        )
+        for part in (names[:split], ["objects", *names[split:]])
+    ]
+
+
+def _is_small(evaluation: Evaluation) -> bool:
+    return len(evaluation.classes) <= _LARGEST_MATRIX
+
+
+def _confusion(evaluation: Evaluation) -> dict[str, Any]:
+    """Counts with the part of their row, by which they are shaded."""
+    counts = evaluation.confusion
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    names = [*evaluation.classes, "background"]
+    return {
+        "names": names,
+        "rows": [
+            (name, list(zip(row, part, strict=True)))
+            for name, row, part in zip(names, counts.tolist(), share.tolist(), strict=True)
+        ],
+    }
+
+
+def _mixups(evaluation: Evaluation, most: int = 20) -> Table:
+    counts = evaluation.confusion.copy()
+    np.fill_diagonal(counts, 0)
+    names = [*evaluation.classes, "background"]
+    places = np.argsort(-counts, axis=None, kind="stable")[:most]
+    pairs = zip(*np.unravel_index(places, counts.shape), strict=True)
+    rows = [[names[i], names[j], int(counts[i, j])] for i, j in pairs if counts[i, j]]
+    return Table(["what is there", "what was seen", "times"], rows)
+
+
+def _picture(picture: Picture, evaluation: Evaluation) -> dict[str, str]:
+    drawn = draw(picture, evaluation.classes, evaluation.score_threshold, evaluation.iou_threshold)
+    return {"caption": picture.caption or picture.truth.name, "data": _jpeg(drawn)}
+
+
+def _jpeg(image: NDArray[np.uint8]) -> str:
+    _, content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 82])
+    return f"data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode()}"
+
+
+def _number(value: Any) -> Any:
+    """A cell: fractions to three places, nan as a dash, all else as it is."""
+    if not isinstance(value, float):
+        return value
+    if math.isnan(value):
+        return "–"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

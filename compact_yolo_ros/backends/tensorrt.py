@@ -16,7 +16,9 @@ import json
 import re
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,9 +26,12 @@ import numpy as np
 from compact_yolo_ros.backends.backend import (
     OUTPUTS,
     BackendError,
+    BackendLost,
     Candidates,
     EngineMissing,
     Request,
+    Size,
+    warm_up,
 )
 from compact_yolo_ros.backends.cuda import Buffer, Gpu, gpu
 from compact_yolo_ros.backends.engine_cache import EngineCache, EngineKey
@@ -57,13 +62,13 @@ class BuildProgress:
 def open_tensorrt(
     request: Request, build: bool = True, progress: BuildProgress | None = None
 ) -> TensorRTBackend:
-    """Open the engine for ``request``, from the cache or built now if ``build`` says so.
+    """Open the engines for ``request``, one a size, from the cache or built now.
 
     Raises:
-        EngineMissing: it is not in the cache, and ``build`` is false.
+        EngineMissing: one is not in the cache, and ``build`` is false.
         BackendError: a library is missing, or TensorRT refuses the model.
     """
-    trt = _library()
+    trt = library()
     device = gpu()
     try:
         return _open(request, trt, device, build, progress or BuildProgress())
@@ -74,16 +79,38 @@ def open_tensorrt(
 def _open(
     request: Request, trt: Any, device: Gpu, build: bool, progress: BuildProgress
 ) -> TensorRTBackend:
+    unsaved = ""
+    with device.current():  # an exception frees the engines, which must happen in here
+        engines = {}
+        try:
+            for size in request.sizes:
+                alone = replace(request, input_size=size, more_sizes=())
+                engines[size], problem = _engine(alone, trt, device, build, progress)
+                unsaved = unsaved or problem
+        except BackendError:
+            engines.clear()
+            raise
+    backend = TensorRTBackend(request, trt, device, engines)
+    backend.warning = backend.warning or unsaved
+    return backend
+
+
+def _engine(
+    request: Request, trt: Any, device: Gpu, build: bool, progress: BuildProgress
+) -> tuple[Any, str]:
+    """The engine for one size, and why it cannot be kept; empty if it is."""
     key = engine_key(request, trt, device)
     cache = EngineCache(request.engine_cache)
     plan = cache.load(key)
     if plan is not None:
         engine = _deserialize(trt, device, plan, request.dla_core)
         if engine is not None:
-            return TensorRTBackend(request, trt, device, engine)
+            return engine, ""
     if not build:
+        height, width = request.input_size
         raise EngineMissing(
-            f"there is no engine yet for {request.model.path.name} on {device.name}",
+            f"there is no engine yet for {request.model.path.name} on {device.name} "
+            f"at {width}x{height}",
             "build_engine makes it",
         )
     plan = build_plan(request, trt, device, cache, key, progress)
@@ -95,9 +122,7 @@ def _open(
     engine = _deserialize(trt, device, plan, request.dla_core)
     if engine is None:
         raise BackendError("TensorRT built an engine that it cannot load; its log says why")
-    backend = TensorRTBackend(request, trt, device, engine)
-    backend.warning = backend.warning or unsaved
-    return backend
+    return engine, unsaved
 
 
 def engine_key(request: Request, trt: Any, device: Gpu) -> EngineKey:
@@ -116,7 +141,7 @@ def engine_key(request: Request, trt: Any, device: Gpu) -> EngineKey:
 
 
 class TensorRTBackend:
-    """Runs an engine; see ``Backend`` for the attributes.
+    """Runs an engine for each size; see ``Backend`` for the attributes.
 
     It may be opened in one thread and run in another: the CUDA context is taken for each call.
     """
@@ -124,50 +149,47 @@ class TensorRTBackend:
     name = "tensorrt"
     threads = 1
 
-    def __init__(self, request: Request, trt: Any, device: Gpu, engine: Any) -> None:
-        """Allocate everything that a run needs, and run once.
+    def __init__(
+        self, request: Request, trt: Any, device: Gpu, engines: Mapping[Size, Any]
+    ) -> None:
+        """Allocate everything that a run needs, and run at every size.
 
         Raises:
-            BackendError: the engine does not have the contract's tensors.
+            BackendError: an engine does not have the contract's tensors.
         """
         self.card = request.model.card
         self.device = device.name
         if request.dla_core >= 0:
             self.device += f", DLA {request.dla_core}"
-        self.choice = self.warning = ""
+        self.choice = ""
         self.device_times = dict.fromkeys((COPY_IN, COMPUTE, COPY_OUT), 0.0)
         self._gpu = device
-        self._engine = engine
         with device.current():
-            _check_tensors(trt, engine)
-            self._execution = engine.create_execution_context()
-            if self._execution is None:
-                raise BackendError("TensorRT cannot run the engine: not enough GPU memory")
             self._stream = device.driver.Stream()
             self._events = [device.driver.Event() for _ in range(4)]
-            self._image_shape = request.shape[1:]
-            self._images = 0
-            self._set_images(request.batch)
-            self._buffers = {name: self._buffer(name) for name in TYPES}
-            self.precision, self.warning = self._read_back(trt, request.precision)
-        self.input: np.ndarray = self._buffers["images"].host
-        self.run(request.batch)
+            self._networks = {
+                size: _Network(trt, device, engine, (request.batch, *size, 3), request.precision)
+                for size, engine in engines.items()
+            }
+        warnings = [network.warning for network in self._networks.values() if network.warning]
+        self.warning = warnings[0] if warnings else ""
+        self.sizes = warm_up(self, request)
 
     def run(self, images: int = 1) -> Candidates:
         """Run the network on the first ``images`` of ``input``."""
-        driver, stream = self._gpu.driver, self._stream
+        driver, stream, network = self._gpu.driver, self._stream, self._network
         began, uploaded, computed, ended = self._events
         try:
             with self._gpu.current():
-                self._set_images(images)
+                network.set_images(images)
                 began.record(stream)
-                self._buffers["images"].upload(images, stream)
+                network.buffers["images"].upload(images, stream)
                 uploaded.record(stream)
-                if not self._execution.execute_async_v3(stream.handle):
+                if not network.execution.execute_async_v3(stream.handle):
                     raise BackendError("TensorRT could not run the engine; its log says why")
                 computed.record(stream)
                 for name in OUTPUTS:
-                    self._buffers[name].download(images, stream)
+                    network.buffers[name].download(images, stream)
                 ended.record(stream)
                 stream.synchronize()
                 self.device_times = {
@@ -175,35 +197,68 @@ class TensorRTBackend:
                     COMPUTE: 1e-3 * computed.time_since(uploaded),
                     COPY_OUT: 1e-3 * ended.time_since(computed),
                 }
-        except driver.Error as error:
+        except driver.MemoryError as error:
             raise BackendError(f"the GPU failed: {error}") from None
-        boxes, scores, labels = (self._buffers[name].host[:images] for name in OUTPUTS)
+        except driver.Error as error:  # CUDA's other errors stay until the process ends
+            raise BackendLost(f"the GPU failed: {error}") from None
+        boxes, scores, labels = (network.buffers[name].host[:images] for name in OUTPUTS)
         return boxes, scores, labels
 
-    def close(self) -> None:
-        """Release the engine and its memory, in whichever thread this is called."""
-        with self._gpu.current():
-            del self.input, self._buffers, self._events, self._stream
-            del self._execution, self._engine
+    def resize(self, size: Size) -> None:
+        """Run at another of its ``sizes`` from now on."""
+        self._network = self._networks[size]
+        self.input: np.ndarray = self._network.buffers["images"].host
+        self.precision = self._network.precision
 
-    def _set_images(self, images: int) -> None:
+    def close(self) -> None:
+        """Release the engines and their memory, in whichever thread this is called."""
+        with suppress(self._gpu.driver.Error), self._gpu.current():  # it may be lost
+            del self.input, self._network, self._networks, self._events, self._stream
+
+
+class _Network:
+    """An engine of one input size, with the memory for a run.
+
+    Attributes:
+        execution: its execution context.
+        buffers: memory by name of tensor.
+        precision: found in the engine.
+        warning: if that is not what was asked for.
+    """
+
+    def __init__(
+        self, trt: Any, device: Gpu, engine: Any, shape: tuple[int, ...], precision: str
+    ) -> None:
+        """Prepare to run ``shape``, (N, H, W, 3), at most; the CUDA context must be current."""
+        _check_tensors(trt, engine)
+        self._engine = engine
+        self.execution = engine.create_execution_context()
+        if self.execution is None:
+            raise BackendError("TensorRT cannot run the engine: not enough GPU memory")
+        self._image_shape = shape[1:]
+        self._images = 0
+        self.set_images(shape[0])
+        self.buffers = {name: self._buffer(device, name) for name in TYPES}
+        self.precision, self.warning = self._read_back(trt, precision)
+
+    def set_images(self, images: int) -> None:
         """Tell TensorRT the size of the batch, if it changed."""
         if images != self._images:
-            if not self._execution.set_input_shape("images", (images, *self._image_shape)):
+            if not self.execution.set_input_shape("images", (images, *self._image_shape)):
                 raise BackendError(f"the engine does not take {images} images at once")
             self._images = images
 
-    def _buffer(self, name: str) -> Buffer:
-        shape = tuple(self._execution.get_tensor_shape(name))
-        buffer = Buffer(self._gpu.driver, shape, NUMPY_TYPES[TYPES[name]])
-        if not self._execution.set_tensor_address(name, buffer.address):
+    def _buffer(self, device: Gpu, name: str) -> Buffer:
+        shape = tuple(self.execution.get_tensor_shape(name))
+        buffer = Buffer(device.driver, shape, NUMPY_TYPES[TYPES[name]])
+        if not self.execution.set_tensor_address(name, buffer.address):
             raise BackendError(f"TensorRT refuses the buffer of {name}")
         return buffer
 
     def _read_back(self, trt: Any, asked: str) -> tuple[str, str]:
         """The precision found in the engine, and a warning if it is not the one asked for."""
         inspector = self._engine.create_engine_inspector()
-        inspector.execution_context = self._execution
+        inspector.execution_context = self.execution
         shares = precision_shares(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
         if not shares:
             return "unknown", f"the engine does not tell its precision; asked for {asked}"
@@ -288,7 +343,8 @@ def build_plan(
         return bytes(plan)
 
 
-def _library() -> Any:
+def library() -> Any:
+    """The module ``tensorrt``; raises BackendError if it is missing or too old."""
     try:
         import tensorrt as trt
     except ImportError as error:
@@ -301,6 +357,12 @@ def _library() -> Any:
             f"TensorRT {trt.__version__} is too old", f"{OLDEST[0]}.{OLDEST[1]} or later is needed"
         )
     return trt
+
+
+def dla_cores(trt: Any, device: Gpu) -> int:
+    """Deep learning accelerators that TensorRT can use here."""
+    with device.current():
+        return int(trt.Builder(trt.Logger(trt.Logger.WARNING)).num_DLA_cores)
 
 
 def _major(trt: Any) -> int:

@@ -22,6 +22,8 @@ from compact_yolo_ros.doctor.isolation import isolated
 
 PATIENCE = 60.0
 """Seconds after which a probe is ended: TensorRT's first start takes some on a small board."""
+PROOF_PATIENCE = 3 * 3600.0
+"""The same for the proof: an engine may take half an hour on a small board."""
 ASSUMED_FRAME = 640 * 480 * 3
 """Bytes of an image if no camera was seen and none was asked about."""
 
@@ -35,12 +37,14 @@ class Order:
         model: name or path of the model that the backends are tried with.
         image_size: (width, height) of the camera's images in pixels; None is what is seen.
         listen: most seconds to look for cameras.
+        gpu: prove TensorRT, too.
     """
 
     around: Surroundings
     model: str
     image_size: tuple[int, int] | None = None
     listen: float = 4.0
+    gpu: bool = False
 
 
 def examine(order: Order) -> Iterator[tuple[str, Finding]]:
@@ -88,6 +92,11 @@ def examine(order: Order) -> Iterator[tuple[str, Finding]]:
         ),
         partial(runtimes.choice, around, order.model),
     )
+    if order.gpu:
+        from compact_yolo_ros.doctor.proof import proof
+
+        for finding in isolated("TensorRT", partial(proof, around, order.model), PROOF_PATIENCE):
+            yield "TensorRT", finding
 
 
 def _transports(around: Surroundings, frame: int) -> Iterator[tuple[str, Finding]]:

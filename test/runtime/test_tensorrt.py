@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,31 +33,7 @@ from compact_yolo_ros.suppression import Selection
 from compact_yolo_ros.tools import build_engine as build_engine_module
 from compact_yolo_ros.tools.build_engine import main as build_engine
 
-DOUBLES = Path(__file__).resolve().parents[1] / "doubles"
-VERSIONS = ("8.6.1", "10.3.0", "11.4.0")
-MODULES = ("tensorrt", "pycuda", "pycuda.driver")
 REAL_MODEL = "yolo_ret_m075"
-
-
-def forget_modules() -> None:
-    for name in MODULES:
-        sys.modules.pop(name, None)
-    cuda_module.gpu.cache_clear()
-
-
-@pytest.fixture(params=VERSIONS)
-def trt(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Any]:
-    """The double as one version of TensorRT; no rule may be broken silently."""
-    forget_modules()
-    monkeypatch.syspath_prepend(str(DOUBLES))
-    monkeypatch.setenv("TENSORRT_DOUBLE_VERSION", request.param)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    module = importlib.import_module("tensorrt")
-    yield module
-    assert importlib.import_module("pycuda.driver").violations == []
-    forget_modules()
 
 
 @pytest.fixture(scope="module")

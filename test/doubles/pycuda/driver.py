@@ -178,6 +178,13 @@ def mem_alloc(size: int) -> DeviceAllocation:
     return DeviceAllocation(size)
 
 
+def mem_get_info() -> tuple[int, int]:
+    """Free and total bytes."""
+    require_context("cuMemGetInfo")
+    total = 8 * 2**30
+    return total - sum(data.nbytes for data in memory.values()), total
+
+
 def _require_pinned(array: np.ndarray) -> None:
     start = array.__array_interface__["data"][0]
     if not any(a <= start and start + array.nbytes <= a + size for a, size in _pinned.items()):

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether two backends find the same, within what a precision may change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from compact_yolo_ros.backends.backend import Candidates
+
+LOWEST_SCORE = 0.1
+"""Candidates of lower scores are below any threshold in use."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far two answers may differ.
+
+    Attributes:
+        pixels: each side of a box, in pixels of the network's input.
+        score: its score.
+        share: of the candidates, how many must lie within both.
+    """
+
+    pixels: float
+    score: float
+    share: float
+
+
+TOLERANCES = {
+    "fp32": Tolerance(pixels=0.05, score=0.001, share=0.99),
+    "fp16": Tolerance(pixels=0.5, score=0.02, share=0.97),
+    "int8": Tolerance(pixels=4.0, score=0.1, share=0.9),
+}
+"""By precision, of an engine against ONNX Runtime on the CPU (FP32, or the INT8 file).
+
+FP16 through ONNX Runtime differed by at most 0.2 pixels and 0.012 on the reference pictures; INT8
+is a guess. A near tie between two classes may fall the other way, hence the shares.
+"""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How many candidates were compared, and how far those agree.
+
+    Attributes:
+        compared: candidates of the expected answers above ``LOWEST_SCORE``.
+        agreeing: those with a counterpart of the same class within the tolerance.
+        pixels: largest difference of a box among them, in pixels.
+        score: largest difference of a score among them.
+    """
+
+    compared: int = 0
+    agreeing: int = 0
+    pixels: float = 0.0
+    score: float = 0.0
+
+    def __add__(self, other: Agreement) -> Agreement:
+        """The agreement over both."""
+        return Agreement(
+            self.compared + other.compared,
+            self.agreeing + other.agreeing,
+            max(self.pixels, other.pixels),
+            max(self.score, other.score),
+        )
+
+    def suffices(self, tolerance: Tolerance) -> bool:
+        """Whether enough agree; without candidates nothing was shown."""
+        return self.compared > 0 and self.agreeing >= tolerance.share * self.compared
+
+
+def compare(found: Candidates, expected: Candidates, tolerance: Tolerance) -> Agreement:
+    """Look for the counterpart of every expected candidate, whatever its rank.
+
+    Args:
+        found: answer for one image, boxes (1, K, 4), scores (1, K), labels (1, K).
+        expected: what it is held against, of the same shapes.
+        tolerance: what a counterpart may differ by.
+    """
+    kept = expected[1][0] >= LOWEST_SCORE
+    boxes, scores, labels = (part[0][kept] for part in expected)
+    pixels = np.abs(boxes[:, None] - found[0][0][None]).max(-1)
+    score = np.abs(scores[:, None] - found[1][0][None])
+    distance = np.maximum(pixels / tolerance.pixels, score / tolerance.score)
+    distance[labels[:, None] != found[2][0][None]] = np.inf
+    nearest = distance.argmin(1)
+    rows = np.flatnonzero(distance.min(1) <= 1)
+    columns = nearest[rows]
+    return Agreement(
+        compared=int(kept.sum()),
+        agreeing=len(rows),
+        pixels=float(pixels[rows, columns].max(initial=0)),
+        score=float(score[rows, columns].max(initial=0)),
+    )

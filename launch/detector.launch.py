@@ -7,6 +7,8 @@ not given must not reach the node, and only a function can leave it out.
 
 from __future__ import annotations
 
+from typing import Any, List  # noqa: UP035
+
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
@@ -18,6 +20,7 @@ from compact_yolo_ros.nodes.launch_arguments import (
     dds_environment,
     existing_file,
     given_parameters,
+    remappings,
     typed,
 )
 
@@ -39,6 +42,7 @@ def generate_launch_description() -> LaunchDescription:
 def _detector(context: LaunchContext) -> list[Node]:
     texts = {name: context.launch_configurations[name] for name, *_ in LAUNCH_ARGUMENTS}
     validate_topic_name(texts["image_topic"])
+    given = given_parameters(texts)
     return [
         Node(
             package="compact_yolo_ros",
@@ -47,8 +51,8 @@ def _detector(context: LaunchContext) -> list[Node]:
             namespace=texts["namespace"],
             # This parameter stands before params_file, which may say otherwise.
             ros_arguments=["-p", "autostart:=true", "--log-level", texts["log_level"]],
-            parameters=_parameters(texts),
-            remappings=[("image", texts["image_topic"])],
+            parameters=_sources(texts["params_file"], given),
+            remappings=remappings(given.get("cameras", []), texts["image_topic"]),
             additional_env=dds_environment(texts["dds_profile"]),
             respawn=typed("respawn", texts["respawn"], bool),
             respawn_delay=2.0,
@@ -57,12 +61,17 @@ def _detector(context: LaunchContext) -> list[Node]:
     ]
 
 
-def _parameters(texts: dict[str, str]) -> list[str | dict[str, ParameterValue]]:
+def _sources(params_file: str, given: dict[str, Any]) -> list[str | dict[str, ParameterValue]]:
     """Sources of parameters; of two that name the same one, the later counts."""
     sources: list[str | dict[str, ParameterValue]] = []
-    if texts["params_file"]:
-        sources.append(existing_file("params_file", texts["params_file"]))
-    if given := given_parameters(texts):
+    if params_file:
+        sources.append(existing_file("params_file", params_file))
+    if given:
         # With their types, because launch guesses one for a bare text: model 1 is no number.
-        sources.append({k: ParameterValue(v, value_type=type(v)) for k, v in given.items()})
+        sources.append({k: ParameterValue(v, value_type=_type(v)) for k, v in given.items()})
     return sources
+
+
+def _type(value: Any) -> Any:
+    # launch knows List[str], but not list[str]
+    return List[str] if isinstance(value, list) else type(value)  # noqa: UP006

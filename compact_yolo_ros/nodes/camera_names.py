@@ -21,7 +21,7 @@ def check_camera_names(value: Sequence[str]) -> None:
     Raises:
         ValueError: a name cannot be part of a topic's name, or stands there twice.
     """
-    if list(value) == [""]:
+    if list(value) == [""]:  # no value of ROS is an empty list of texts
         return
     for name in value:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*", name):

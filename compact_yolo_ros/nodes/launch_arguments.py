@@ -7,13 +7,14 @@ They are apart from the launch file, so that the README's table needs no ``launc
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from compact_yolo_ros.model_card import check_input_size
+from compact_yolo_ros.nodes.camera_names import check_camera_names
 from compact_yolo_ros.nodes.detector_parameters import DETECTOR_PARAMETERS
 from compact_yolo_ros.nodes.parameters import ParameterSpec, Value
 from compact_yolo_ros.resources import resource_directory
@@ -26,7 +27,7 @@ OLD_DISTRIBUTIONS = ("humble", "iron", "jazzy")
 USE_SIM_TIME = ParameterSpec(
     "use_sim_time", False, "Take the time from /clock, for simulation and recorded data."
 )
-_NAMES = ("model", "backend", "precision", "input_size", "image_transport", "autostart")
+_NAMES = "model", "backend", "precision", "input_size", "cameras", "image_transport", "autostart"
 PARAMETERS: Mapping[str, ParameterSpec] = {
     **{spec.name: spec for spec in DETECTOR_PARAMETERS if spec.name in _NAMES},
     USE_SIM_TIME.name: USE_SIM_TIME,
@@ -61,7 +62,11 @@ def _of_parameter(spec: ParameterSpec) -> LaunchArgument:
 
 LAUNCH_ARGUMENTS = (
     *map(_of_parameter, PARAMETERS.values()),
-    LaunchArgument("image_topic", "image", "The camera's topic."),
+    LaunchArgument(
+        "image_topic",
+        "image",
+        "The camera's topic; with cameras given here, it is below the name of each.",
+    ),
     LaunchArgument("namespace", "", "Namespace of the node and of relative topic names."),
     LaunchArgument(
         "params_file",
@@ -101,11 +106,30 @@ def given_parameters(texts: Mapping[str, str]) -> dict[str, Value]:
             raise ValueError(refusal)
     if size := values.get("input_size"):
         check_input_size(size)
+    check_camera_names(values.get("cameras", []))
     return values
 
 
+def remappings(cameras: Sequence[str], image_topic: str) -> list[tuple[str, str]]:
+    """Names of the node's image topics, and what they are called outside.
+
+    Raises:
+        ValueError: several cameras were given an absolute topic, which would be one for all.
+    """
+    if not any(cameras):
+        return [("image", image_topic)]
+    if image_topic.startswith(("/", "~")):
+        raise ValueError(
+            f"image_topic '{image_topic}' would be the same for all cameras: give the part below "
+            f"the camera's name, as image_raw of /{cameras[0]}/image_raw"
+        )
+    return [(f"{camera}/image", f"{camera}/{image_topic}") for camera in cameras]
+
+
 def typed(name: str, text: str, kind: type) -> Any:
-    """The value of type ``kind`` (bool, int or str) that the text of argument ``name`` stands for.
+    """The value of type ``kind`` that the text of argument ``name`` stands for.
+
+    ``kind`` is bool, int, str or list.
 
     Raises:
         ValueError: it stands for none.
@@ -117,7 +141,7 @@ def typed(name: str, text: str, kind: type) -> Any:
     except yaml.YAMLError:
         value = None
     if type(value) is not kind:
-        wanted = "true or false" if kind is bool else "a whole number"
+        wanted = {bool: "true or false", int: "a whole number", list: "a list as ['a', 'b']"}[kind]
         raise ValueError(f"{name} must be {wanted}, not '{text}'")
     return value
 

@@ -78,7 +78,7 @@ class ParameterSpec:
         if isinstance(self.default, list) and not (
             isinstance(value, list) and all(isinstance(item, str) for item in value)
         ):
-            return f"{self.name} must be a list of texts, for example ['person', 'car']"
+            return f"{self.name} must be a list of texts, for example ['a', 'b']"
         return ""
 
     def _is_in_range(self, value: Any) -> bool:

@@ -147,6 +147,17 @@ def test_arguments_reach_the_node(client: Client, start: Start, toy: str) -> Non
     assert profile.is_file()
 
 
+def test_cameras_are_looked_for_below_their_names(client: Client, start: Start, toy: str) -> None:
+    node = start(
+        model=toy, cameras="['front', 'yes']", image_topic="color/image_raw", namespace="robot"
+    )
+    topics = ("/robot/front/color/image_raw", "/robot/yes/color/image_raw")
+    client.wait_for(lambda: all(client.node.count_subscribers(topic) == 1 for topic in topics))
+    published = "/robot/detector/yes/detections"
+    assert client.node.count_publishers(published) == 1
+    assert node.name == "/robot/detector"
+
+
 @pytest.mark.parametrize("pattern", ["/**", "detector", "/**/detector"])
 def test_what_is_not_given_is_as_in_the_file(
     start: Start, tmp_path: Path, toy: str, pattern: str
@@ -214,6 +225,8 @@ def test_a_killed_node_comes_back(client: Client, start: Start, toy: str) -> Non
         ("respawn", "[", "respawn must be true or false, not '['"),
         ("log_level", "loud", "Valid options are"),
         ("image_topic", "my camera", "Invalid topic name"),
+        ("cameras", "front", "cameras must be a list as ['a', 'b'], not 'front'"),
+        ("cameras", "['front', 'front']", "cameras: 'front' is given twice"),
         ("namespace", "my robot", "Invalid namespace"),
         ("params_file", "/nowhere.yaml", "params_file: there is no file /nowhere.yaml"),
         ("dds_profile", "nowhere.xml", "dds_profile: there is no file /"),

@@ -39,6 +39,7 @@ def test_the_shipped_parameter_file_gives_the_documented_node(
     good = image_message(np.zeros((64, 64, 3), np.uint8))
     bad = image_message(np.zeros((64, 64, 3), np.uint8), encoding="smell8")
     parameters = str(ROOT / "config" / "detector.yaml")
+    performance = client.collect(DiagnosticArray, "/detector/performance")
     with running(DETECTOR, tmp_path / "node.log", {}, "--params-file", parameters):
 
         def complete() -> bool:
@@ -46,11 +47,14 @@ def test_the_shipped_parameter_file_gives_the_documented_node(
             client.spin(0.2)
             camera.publish(bad)
             keys = values_of(diagnostics[-1]) if diagnostics else {}
-            return "age_ms p50" in keys and int(keys["errors"]) > 0
+            return performance and "age_ms p50" in keys and int(keys["errors"]) > 0
 
         client.wait_for(complete)
         check_topics(client)
-    check_keys(set(values_of(diagnostics[-1])))
+    check_keys("Diagnostics", set(values_of(diagnostics[-1])))
+    (stages,) = (text for keys, text in rows("Diagnostics") if "<stage>" in keys)
+    assert code(stages) == list(STAGES)
+    check_keys("Performance of every image", set(values_of(performance[-1])))
 
 
 def check_topics(client: Client) -> None:
@@ -77,14 +81,11 @@ def check_topics(client: Client) -> None:
     assert found == documented
 
 
-def check_keys(found: set[str]) -> None:
-    table = rows("Diagnostics")
-    documented = {key: text for keys, text in table for key in code(keys)}
+def check_keys(section: str, found: set[str]) -> None:
+    documented = {key: text for keys, text in rows(section) for key in code(keys)}
     patterns = {key: re.sub(r"<\w+>", r".+", re.escape(key)) for key in documented}
     for key in found:
         assert any(re.fullmatch(pattern, key) for pattern in patterns.values()), key
     for key, pattern in patterns.items():
         if not documented[key].startswith(SOMETIMES):
             assert any(re.fullmatch(pattern, name) for name in found), key
-    (stages,) = (text for keys, text in table if "<stage>" in keys)
-    assert code(stages) == list(STAGES)

@@ -1,35 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Average precision of a detector on labelled images.
+"""How good a detector is on labelled images.
 
-python -m training.evaluate --weights runs/street/last.pt --data street/data.yaml --size 320
+    python -m training.evaluate --weights runs/street/last.pt --data street/data.yaml --size 320
+    python -m training.evaluate --weights yolo_ret_m075 --data street/data.yaml --report out/r.html
+
+A checkpoint (.pt) runs in PyTorch, everything else as the node runs it. Classes of model and data
+are matched by name.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
-from collections.abc import Sequence
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from faster_coco_eval import COCO, COCOeval_faster
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
 from torch import nn
 
+from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.detections import Detections
+from compact_yolo_ros.detector import Detector
+from compact_yolo_ros.evaluation import ClassMapping, Evaluation, ImageErrors, Truth, evaluate
+from compact_yolo_ros.evaluation.pictures import Picture
+from compact_yolo_ros.evaluation.report import ReportError, Result, check_libraries, write_report
+from compact_yolo_ros.files import replacing
 from compact_yolo_ros.letterbox import Letterbox
+from compact_yolo_ros.model_card import check_input_size
+from compact_yolo_ros.model_store import ModelError, find_model
 from compact_yolo_ros.suppression import Selection, select
-from training.data.dataset import open_split
+from training.checkpoint import load_detector
+from training.data.dataset import DataSet, open_split
 from training.data.sample import Sample
 from training.predictor import Predictor
+from training.provenance import environment
 
 # As for the paper's tables: nearly every candidate counts, suppression at IoU 0.5.
 EVERYTHING = Selection(score_threshold=0.001, iou_threshold=0.5, max_detections=100)
+WORST, BEST = 9, 6
+"""Images shown in a report."""
 
 
-@torch.no_grad()
 def predict(
     model: nn.Module, samples: Sequence[Sample], size: int, batch_size: int = 8
 ) -> list[Detections]:
@@ -37,84 +57,260 @@ def predict(
 
     Images are letterboxed to (size, size) exactly as at run time.
     """
+    return list(predictions(model, samples, size, batch_size))
+
+
+def predictions(
+    model: nn.Module, samples: Sequence[Sample], size: int, batch_size: int = 8
+) -> Iterator[Detections]:
+    """Yield what ``predict`` returns, as it comes."""
     predictor = Predictor(model).eval()
-    results = []
+    device = next(model.parameters()).device
     for first in range(0, len(samples), batch_size):
         part = samples[first : first + batch_size]
         images = np.empty((len(part), size, size, 3), np.uint8)
         places = [Letterbox(out)(s.image, "rgb") for out, s in zip(images, part, strict=True)]
-        for place, *rows in zip(places, *predictor(torch.from_numpy(images)), strict=True):
-            found = select(*(r.numpy() for r in rows), EVERYTHING)
-            results.append(Detections(place.to_source(found.boxes), found.scores, found.labels))
-    return results
+        with torch.no_grad():
+            answer = [rows.cpu().numpy() for rows in predictor(torch.from_numpy(images).to(device))]
+        for place, *rows in zip(places, *answer, strict=True):
+            found = select(*rows, EVERYTHING)
+            boxes = place.to_source(found.boxes)
+            seen = (boxes[:, 2:] > boxes[:, :2]).all(1)  # the others lie in the padding
+            yield Detections(boxes[seen], found.scores[seen], found.labels[seen])
+
+
+def truths_of(samples: Sequence[Sample]) -> list[Truth]:
+    """Return what the samples show. A data set's images are not loaded for it, and only a data set
+    still knows the classes of its ignored boxes.
+    """
+    if not isinstance(samples, DataSet):
+        return [
+            Truth(s.boxes, s.labels, s.name, s.image.shape[:2], s.ignored, None, s.unlabelled)
+            for s in samples
+        ]
+    truths = []
+    for entry in samples.entries:
+        shown = entry.annotation
+        boxes, ignored = shown.boxes.astype(np.float32), shown.ignored
+        truths.append(
+            Truth(
+                boxes[~ignored],
+                shown.labels[~ignored],
+                entry.path.stem,
+                (entry.image.height, entry.image.width),
+                boxes[ignored],
+                shown.labels[ignored],
+                shown.unlabelled,
+            )
+        )
+    return truths
 
 
 def average_precision(
     samples: Sequence[Sample], detections: Sequence[Detections], classes: Sequence[str]
 ) -> dict[str, float]:
-    """Return COCO's AP and AP50, and AP50 of every class as "AP50 <class>" (nan: none there)."""
-    truth = {
-        "images": [{"id": i} for i in range(len(samples))],
-        "categories": [{"id": c, "name": name} for c, name in enumerate(classes)],
-        "annotations": [],
+    """Return COCO's AP, AP50 and AP75, and AP50 of every class as "AP50 <class>" (nan: none)."""
+    return figures_of(evaluate(truths_of(samples), detections, classes))
+
+
+def figures_of(evaluation: Evaluation) -> dict[str, float]:
+    """Return the figures of ``average_precision``."""
+    summary = evaluation.summary()
+    return {name: summary[name] for name in ("AP", "AP50", "AP75")} | {
+        f"AP50 {name}": evaluation.average_precision(label, 0.5)
+        for label, name in enumerate(evaluation.classes)
     }
-    for i, sample in enumerate(samples):
-        for box, label in zip(_xywh(sample.boxes), sample.labels.tolist(), strict=True):
-            number = len(truth["annotations"]) + 1
-            truth["annotations"].append(
-                {
-                    "id": number,
-                    "image_id": i,
-                    "category_id": label,
-                    "bbox": box,
-                    "area": box[2] * box[3],
-                    "iscrowd": 0,
-                }
+
+
+@dataclass(frozen=True)
+class Model:
+    """A detector to evaluate.
+
+    Attributes:
+        name: for people.
+        classes: its class names.
+        facts: about it, for people.
+        detect: yields the detections of samples at an input size.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    facts: Mapping[str, str]
+    detect: Callable[[Sequence[Sample], int], Iterator[Detections]]
+
+
+def open_model(weights: str) -> Model:
+    """Open a checkpoint (.pt), an ONNX file or a model by its name.
+
+    Raises ModelError or ValueError: it cannot be found or read.
+    """
+    if weights.endswith(".pt"):
+        path = Path(weights)
+        try:
+            network, checkpoint = load_detector(path)
+        except (pickle.UnpicklingError, RuntimeError, EOFError):
+            raise ValueError(f"{weights} is damaged, or no checkpoint of training.train") from None
+        facts = {"Detector": checkpoint["detector"], "Run by": f"PyTorch {torch.__version__}"}
+        return Model(path.stem, tuple(checkpoint["classes"]), facts, partial(predictions, network))
+    found = find_model(weights)
+    card = found.card
+    facts = {
+        "Detector": f"{card.detector}, {card.parameters:,} parameters, {card.precision}",
+        "Run by": "the runtime, as in the node",
+    }
+    return Model(card.name, card.classes, facts, partial(_run_as_node, str(found.path)))
+
+
+def _run_as_node(path: str, samples: Sequence[Sample], size: int) -> Iterator[Detections]:
+    opened = Detector.open(path, input_size=(size, size), selection=EVERYTHING)
+    with closing(opened) as detector:
+        for sample in samples:
+            yield detector.detect(sample.image, "rgb")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluate; return the process's exit code."""
+    options = _parse(arguments)
+    console = Console(stderr=True)
+    try:
+        for size in options.size:
+            check_input_size(size)
+        if options.report:
+            check_libraries()
+        model = open_model(options.weights)
+        # Images are read when their turn comes: a large test set need not fit into memory.
+        samples = open_split(options.data, options.split, cache="none")
+        mapping = ClassMapping.match(model.classes, samples.classes, options.rename)
+        if mapping.left_out:
+            console.print(mapping.left_out, soft_wrap=True, markup=False)
+        truths = [mapping.truth(truth) for truth in truths_of(samples)]
+        results = []
+        for size in options.size:
+            answers = track(
+                model.detect(samples, size),
+                f"{size} x {size}",
+                len(samples),
+                console=console,
+                transient=True,
+                disable=not console.is_terminal,
             )
-    found = [
-        {"image_id": i, "category_id": int(label), "bbox": box, "score": float(score)}
-        for i, d in enumerate(detections)
-        for box, label, score in zip(_xywh(d.boxes), d.labels, d.scores, strict=True)
-    ]
-    if not found:
-        return {"AP": 0.0, "AP50": 0.0} | {f"AP50 {name}": 0.0 for name in classes}
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(truth)
-        evaluation = COCOeval_faster(
-            coco, coco.loadRes(found), "bbox", print_function=lambda *_: None
-        )
-        evaluation.evaluate()
-        evaluation.accumulate()
-    # (IoU threshold, recall, class, area range, detections an image); -1 where a class is absent.
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]
-    per_class = np.where(precision < 0, np.nan, precision).mean(1)
-    result = {"AP": float(np.nanmean(per_class)), "AP50": float(np.nanmean(per_class[0]))}
-    return result | {f"AP50 {name}": float(per_class[0, c]) for c, name in enumerate(classes)}
+            found = [mapping.detections(item) for item in answers]
+            evaluation = evaluate(truths, found, mapping.classes, score_threshold=options.score)
+            results.append(_result(size, evaluation, samples, truths, found))
+        _print(results)
+        facts = _facts(options, model, samples, mapping)
+        if options.json:
+            _write_json(options.json, facts, results)
+        if options.report:
+            title = f"{model.name} on {options.data.parent.resolve().name}, {options.split}"
+            write_report(options.report, title, results, facts)
+    except (ModelError, BackendError, ReportError, ValueError, OSError) as error:
+        print(f"training.evaluate: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
-def _xywh(boxes: np.ndarray) -> list[list[float]]:
-    return np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), 1).astype(float).tolist()
+def _result(
+    size: int,
+    evaluation: Evaluation,
+    samples: Sequence[Sample],
+    truths: Sequence[Truth],
+    found: Sequence[Detections],
+) -> Result:
+    """Take the images to show along; only their pixels are kept."""
 
+    def show(image: ImageErrors) -> Picture:
+        pixels = np.ascontiguousarray(samples[image.index].image[..., ::-1])
+        return Picture(pixels, truths[image.index], found[image.index], str(image))
 
-def main() -> None:
-    """Command line."""
-    # Imported here because the checkpoint reader belongs to the loop, which imports this module.
-    from training.checkpoint import load_detector
-
-    parser = argparse.ArgumentParser(
-        description="Print AP of a checkpoint as JSON, one line a size."
+    return Result(
+        f"{size} x {size}",
+        evaluation,
+        [show(image) for image in evaluation.worst(WORST)],
+        [show(image) for image in evaluation.best(BEST)],
     )
-    parser.add_argument("--weights", type=Path, required=True, help="checkpoint of training.train")
+
+
+def _print(results: Sequence[Result]) -> None:
+    columns = [
+        figures_of(result.evaluation) | {"best threshold": result.evaluation.best_threshold}
+        for result in results
+    ]
+    table = Table("", *(result.name for result in results))
+    for name in columns[0]:
+        cells = (column[name] for column in columns)
+        table.add_row(name, *("-" if np.isnan(cell) else f"{cell:.3f}" for cell in cells))
+    Console().print(table)
+
+
+def _facts(
+    options: argparse.Namespace, model: Model, samples: DataSet, mapping: ClassMapping
+) -> dict[str, str]:
+    here = environment()
+    packages = ", ".join(f"{name} {version}" for name, version in here["packages"].items())
+    facts = {
+        "Model": options.weights,
+        **model.facts,
+        "Data": f"{options.data}, split {options.split}, {len(samples)} images",
+        "Left out": f"{len(samples.bad_files)} bad files" if samples.bad_files else "",
+        "Classes": mapping.left_out,
+        "Detections": f"scores from {EVERYTHING.score_threshold}, suppression at an IoU of "
+        f"{EVERYTHING.iou_threshold}, at most {EVERYTHING.max_detections} an image",
+        "Machine": f"{here['processor']}, {here['cores']} cores, {here['system']}",
+        "Software": f"Python {here['python']}, {packages}, source {here['commit'][:12]}",
+        "Evaluated": here["started"],
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _write_json(path: Path, facts: Mapping[str, str], results: Sequence[Result]) -> None:
+    content = {
+        "facts": facts,
+        "results": {result.name: result.evaluation.to_dict() for result in results},
+    }
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def _renaming(text: str) -> tuple[str, str]:
+    old, equals, new = text.partition("=")
+    if not (old and equals and new):
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form MODEL_CLASS=DATA_CLASS")
+    return old, new
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="training.evaluate", description="Evaluate a detector on labelled images."
+    )
+    parser.add_argument(
+        "--weights", required=True, help="checkpoint (.pt), ONNX file or name of a model"
+    )
     parser.add_argument("--data", type=Path, required=True, help="data.yaml")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--size", type=int, nargs="+", default=[320], help="sides in pixels")
-    arguments = parser.parse_args()
-    model, checkpoint = load_detector(arguments.weights)
-    samples = open_split(arguments.data, arguments.split)
-    for size in arguments.size:
-        scores = average_precision(samples, predict(model, samples, size), checkpoint["classes"])
-        print(json.dumps({"size": size} | {k: round(v, 4) for k, v in scores.items()}))
+    parser.add_argument("--split", default="val", help="val by default")
+    parser.add_argument(
+        "--size", type=int, nargs="+", default=[320], help="sides of the input in pixels"
+    )
+    parser.add_argument(
+        "--score",
+        type=float,
+        default=0.3,
+        help="threshold for the confusion matrix and the worst images",
+    )
+    parser.add_argument(
+        "--rename",
+        type=_renaming,
+        nargs="+",
+        default=[],
+        metavar="MODEL_CLASS=DATA_CLASS",
+        help="classes that have another name in the data",
+    )
+    parser.add_argument("--report", type=Path, help="HTML file to write")
+    parser.add_argument("--json", type=Path, help="JSON file to write")
+    options = parser.parse_args(arguments)
+    options.rename = dict(options.rename)
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

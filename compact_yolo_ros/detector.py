@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.backends import Backend, open_backend
+from compact_yolo_ros.backends import Backend, Size, open_backend
 from compact_yolo_ros.detections import Detections
 from compact_yolo_ros.letterbox import Colour, Letterbox
 from compact_yolo_ros.model_card import ModelCard
@@ -30,7 +31,8 @@ class Detector:
     """A network with what goes before and after it.
 
     It is used by one thread at a time; only ``selection`` and the backend may be replaced from
-    another thread, and the next image uses them.
+    another thread, and the next image uses them. Boxes are in the image's pixels whatever the
+    input size.
 
     Attributes:
         backend: the opened network.
@@ -42,6 +44,7 @@ class Detector:
         """Detect with ``backend``, keeping what ``selection`` (default: ``Selection()``) says."""
         self.selection = selection or Selection()
         self.times = StageTimes(0.0, 0.0, 0.0)
+        self._size: Size | None = None
         self._use(backend)
         self._successors: deque[Backend] = deque()  # its methods are atomic
 
@@ -52,7 +55,8 @@ class Detector:
         *,
         backend: str = "auto",
         precision: str = "auto",
-        input_size: tuple[int, int] | None = None,
+        input_size: Size | None = None,
+        more_sizes: Iterable[Size] = (),
         threads: int = 0,
         dla_core: int = -1,
         engine_cache: str = "",
@@ -71,6 +75,7 @@ class Detector:
             backend=backend,
             precision=precision,
             input_size=input_size,
+            more_sizes=more_sizes,
             threads=threads,
             dla_core=dla_core,
             engine_cache=engine_cache,
@@ -121,6 +126,16 @@ class Detector:
         self.times = StageTimes(ready - started, answered - ready, perf_counter() - answered)
         return result
 
+    def resize(self, size: Size) -> None:
+        """Use another input size from the next image on: one of ``backend.sizes``.
+
+        Nothing is opened or allocated for it. For the thread that detects. A backend that comes
+        later is used at this size too, if it has it.
+        """
+        self._size = size
+        self.backend.resize(size)
+        self._letterbox = self._letterboxes[size]
+
     def replace_backend(self, backend: Backend) -> None:
         """Use ``backend`` from the next image on, then close the one in use. For any thread."""
         self._successors.append(backend)
@@ -128,12 +143,20 @@ class Detector:
     def close(self) -> None:
         """Release the network."""
         self._use_newest()
-        del self._letterbox  # it looks at the backend's memory
+        del self._letterbox, self._letterboxes  # they look at the backend's memory
         self.backend.close()
 
     def _use(self, backend: Backend) -> None:
         self.backend = backend
-        self._letterbox = Letterbox(backend.input[0], backend.card.resize)
+        first = (backend.input.shape[1], backend.input.shape[2])
+        self._letterboxes = {}
+        for size in backend.sizes:
+            backend.resize(size)
+            self._letterboxes[size] = Letterbox(backend.input[0], backend.card.resize)
+        backend.resize(first)
+        self._letterbox = self._letterboxes[first]
+        if self._size in backend.sizes:
+            self.resize(self._size)
 
     def _use_newest(self) -> None:
         while self._successors:

@@ -6,7 +6,9 @@ from compact_yolo_ros.backends.backend import (
     PRECISIONS,
     Backend,
     BackendError,
+    BackendLost,
     EngineMissing,
+    Size,
 )
 from compact_yolo_ros.backends.choice import open_backend
 
@@ -15,6 +17,8 @@ __all__ = [
     "PRECISIONS",
     "Backend",
     "BackendError",
+    "BackendLost",
     "EngineMissing",
+    "Size",
     "open_backend",
 ]

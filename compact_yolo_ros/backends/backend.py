@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,8 @@ BACKENDS = ("auto", "tensorrt", "onnxruntime", "openvino")
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
 OUTPUTS = ("boxes", "scores", "labels")
 
+Size = tuple[int, int]
+"""(height, width) of a network input in pixels."""
 Candidates = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]
 """boxes (N, K, 4) xyxy in input pixels, scores (N, K) descending, labels (N, K)."""
 
@@ -36,6 +39,10 @@ class BackendError(RuntimeError):
         self.remedy = remedy
 
 
+class BackendLost(BackendError):
+    """The device, or what holds its memory, is gone: no later run can succeed."""
+
+
 class EngineMissing(BackendError):
     """There is a GPU, but the engine for this model has not been built yet."""
 
@@ -46,31 +53,39 @@ class Request:
 
     Attributes:
         model: the file.
-        input_size: (height, width) in pixels.
+        input_size: the one to begin with.
         precision: one of ``PRECISIONS`` without ``auto``.
         batch: most images a run.
         threads: CPU threads; 0 chooses.
         dla_core: core of a Jetson's deep learning accelerator; -1 is the GPU.
         engine_cache: folder of TensorRT engines; None is the user's own.
+        more_sizes: others that the backend can be resized to.
     """
 
     model: ModelFile
-    input_size: tuple[int, int]
+    input_size: Size
     precision: str
     batch: int = 1
     threads: int = 0
     dla_core: int = -1
     engine_cache: Path | None = None
+    more_sizes: tuple[Size, ...] = ()
 
     def __post_init__(self) -> None:
-        for side in self.input_size:
-            check_input_size(side)
+        for size in self.sizes:
+            for side in size:
+                check_input_size(side)
         if self.batch < 1:
             raise ValueError(f"a batch of {self.batch} images is not usable: give 1 or more")
 
     @property
+    def sizes(self) -> tuple[Size, ...]:
+        """All sizes, each once, the one to begin with first."""
+        return tuple(dict.fromkeys((self.input_size, *self.more_sizes)))
+
+    @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Shape of the largest input."""
+        """Shape of the input to begin with."""
         return (self.batch, *self.input_size, 3)
 
     def require_file_precision(self) -> None:
@@ -87,9 +102,10 @@ class Request:
 
 
 class Backend(Protocol):
-    """One network, opened at one input size.
+    """One network, opened at one input size or several.
 
     It is used by one thread at a time; ``input`` belongs to it and is overwritten for every image.
+    The memory for all sizes is taken when it is opened, and each has been run.
 
     Attributes:
         name: the runtime, one of ``BACKENDS`` without ``auto``.
@@ -98,6 +114,8 @@ class Backend(Protocol):
         threads: CPU threads a run uses.
         card: the model card.
         input: (N, H, W, 3) uint8, RGB: write the images here before ``run``.
+        sizes: the sizes it can be resized to, with the seconds that a run took when it was opened;
+            0 where there is only one.
         choice: why this runtime was taken, for people.
         warning: what is not as it was asked for, for people; empty if all is.
         device_times: seconds of the parts of the last run by name; empty where nothing is told.
@@ -109,6 +127,7 @@ class Backend(Protocol):
     threads: int
     card: ModelCard
     input: NDArray[np.uint8]
+    sizes: dict[Size, float]
     choice: str
     warning: str
     device_times: dict[str, float]
@@ -119,8 +138,31 @@ class Backend(Protocol):
         The arrays returned are overwritten by the next run.
 
         Raises:
+            BackendLost: the device is gone.
             BackendError: the runtime failed.
         """
 
+    def resize(self, size: Size) -> None:
+        """Run at another of its ``sizes`` from now on: ``input`` is another array then."""
+
     def close(self) -> None:
         """Release the runtime's memory; the backend cannot be used afterwards."""
+
+
+def warm_up(backend: Backend, request: Request) -> dict[Size, float]:
+    """Run a backend at every size, the one to begin with last; return what ``sizes`` holds.
+
+    So the first image of every size finds memory and caches in place.
+
+    Raises:
+        BackendError: the runtime failed.
+    """
+    seconds = dict.fromkeys(request.sizes, 0.0)
+    for size in reversed(request.sizes):
+        backend.resize(size)
+        backend.run(request.batch)
+        if len(seconds) > 1:
+            began = perf_counter()
+            backend.run(request.batch)
+            seconds[size] = perf_counter() - began
+    return seconds

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from compact_yolo_ros.backends.backend import (
     BackendError,
     EngineMissing,
     Request,
+    Size,
 )
 from compact_yolo_ros.model_store import ModelFile
 
@@ -27,14 +29,15 @@ def open_backend(
     *,
     backend: str = "auto",
     precision: str = "auto",
-    input_size: tuple[int, int] | None = None,
+    input_size: Size | None = None,
+    more_sizes: Iterable[Size] = (),
     threads: int = 0,
     batch: int = 1,
     dla_core: int = -1,
     engine_cache: str = "",
     build: bool = True,
 ) -> Backend:
-    """Open ``model`` for images of one size.
+    """Open ``model`` for images of one size, or several.
 
     Args:
         model: the file, from ``find_model``.
@@ -42,6 +45,7 @@ def open_backend(
         precision: one of ``PRECISIONS``; ``auto`` takes the file as it is. TensorRT makes FP16 of
             an FP32 file; nothing else is converted.
         input_size: (height, width) in pixels; None is the card's default, square.
+        more_sizes: others that the backend can be resized to, without delay.
         threads: CPU threads; 0 chooses.
         batch: most images a run.
         dla_core: core of a Jetson's deep learning accelerator; -1 is the GPU. TensorRT only.
@@ -67,6 +71,7 @@ def open_backend(
         threads,
         dla_core,
         Path(engine_cache).expanduser() if engine_cache else None,
+        tuple(more_sizes),
     )
     if backend == "auto":
         return _open_best(request, build)

@@ -7,7 +7,14 @@ import os
 
 import numpy as np
 
-from compact_yolo_ros.backends.backend import OUTPUTS, BackendError, Candidates, Request
+from compact_yolo_ros.backends.backend import (
+    OUTPUTS,
+    BackendError,
+    Candidates,
+    Request,
+    Size,
+    warm_up,
+)
 from compact_yolo_ros.backends.installing import install_line
 
 MAX_DEFAULT_THREADS = 4
@@ -25,8 +32,13 @@ class OnnxRuntimeBackend:
     name = "onnxruntime"
     device = "CPU"
 
-    def __init__(self, request: Request) -> None:
-        """Open the model and run it once, so that the first image finds memory in place.
+    def __init__(self, request: Request, spinning: bool = False) -> None:
+        """Open the model and run it at every size, so that images find memory in place.
+
+        Args:
+            request: the model and how to run it.
+            spinning: within a run, threads wait for work in a loop instead of asleep: faster on
+                cores that nobody else uses, slower on others (docs/runtimes.md has figures).
 
         Raises:
             BackendError: ONNX Runtime is missing, or refuses the model.
@@ -42,17 +54,24 @@ class OnnxRuntimeBackend:
         self.card = request.model.card
         self.precision = request.precision
         self.threads = request.threads or default_threads()
-        self.input = np.zeros(request.shape, np.uint8)
+        self._inputs = {
+            size: np.zeros((request.batch, *size, 3), np.uint8) for size in request.sizes
+        }
+        self.resize(request.input_size)
         self.choice = self.warning = ""
         self.device_times: dict[str, float] = {}
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Spinning threads burn the cores of everything else on the robot between two frames.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # A session with free dimensions is about 15 % slower than one with fixed ones.
-        fixed = {"height": request.input_size[0], "width": request.input_size[1]}
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+        # Between two images, spinning threads would burn the cores of everything else.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        # With fixed dimensions it is a little faster. One session for all sizes is 1 to 3 % slower
+        # than one for each, and takes less than half of their memory.
+        fixed = {}
+        if len(self._inputs) == 1:
+            fixed = {"height": request.input_size[0], "width": request.input_size[1]}
         if request.batch == 1:
             fixed["batch"] = 1
         for name, size in fixed.items():
@@ -61,7 +80,7 @@ class OnnxRuntimeBackend:
             self._session = ort.InferenceSession(
                 str(request.model.path), options, providers=["CPUExecutionProvider"]
             )
-            self.run(request.batch)
+            self.sizes = warm_up(self, request)
         except Exception as error:  # ONNX Runtime raises a family of unrelated exception types
             raise BackendError(f"ONNX Runtime cannot run {request.model.path}: {error}") from None
 
@@ -69,6 +88,10 @@ class OnnxRuntimeBackend:
         """Run the network on the first ``images`` of ``input``."""
         boxes, scores, labels = self._session.run(OUTPUTS, {"images": self.input[:images]})
         return boxes, scores, labels
+
+    def resize(self, size: Size) -> None:
+        """Run at another of its ``sizes`` from now on."""
+        self.input = self._inputs[size]
 
     def close(self) -> None:
         """Release the session."""

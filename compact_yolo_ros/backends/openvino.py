@@ -5,7 +5,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from compact_yolo_ros.backends.backend import OUTPUTS, BackendError, Candidates, Request
+from compact_yolo_ros.backends.backend import (
+    OUTPUTS,
+    BackendError,
+    Candidates,
+    Request,
+    Size,
+    warm_up,
+)
 from compact_yolo_ros.backends.installing import install_line
 from compact_yolo_ros.backends.onnxruntime import default_threads
 
@@ -17,7 +24,7 @@ class OpenVinoBackend:
     device = "CPU"
 
     def __init__(self, request: Request) -> None:
-        """Open the model and run it once.
+        """Open the model and run it at every size.
 
         Raises:
             BackendError: OpenVINO is missing, or refuses the model.
@@ -33,7 +40,6 @@ class OpenVinoBackend:
         self.card = request.model.card
         self.precision = request.precision
         self.threads = request.threads or default_threads()
-        self.input = np.zeros(request.shape, np.uint8)
         self.choice = self.warning = ""
         self.device_times: dict[str, float] = {}
         properties = {
@@ -46,15 +52,19 @@ class OpenVinoBackend:
         batch = 1 if request.batch == 1 else openvino.Dimension(1, request.batch)
         try:
             core = openvino.Core()
-            model = core.read_model(str(request.model.path))
-            model.reshape({"images": openvino.PartialShape([batch, *request.shape[1:]])})
-            self._request = core.compile_model(model, "CPU", properties).create_infer_request()
-            # The tensors look at ``input``: no copy on the way in.
-            self._tensors = [
-                openvino.Tensor(self.input[:images], shared_memory=True)
-                for images in range(1, request.batch + 1)
-            ]
-            self.run(request.batch)
+            self._networks = {}
+            for size in request.sizes:
+                model = core.read_model(str(request.model.path))
+                model.reshape({"images": openvino.PartialShape([batch, *size, 3])})
+                runner = core.compile_model(model, "CPU", properties).create_infer_request()
+                pixels = np.zeros((request.batch, *size, 3), np.uint8)
+                # The tensors look at ``pixels``: no copy on the way in.
+                tensors = [
+                    openvino.Tensor(pixels[:images], shared_memory=True)
+                    for images in range(1, request.batch + 1)
+                ]
+                self._networks[size] = (runner, pixels, tensors)
+            self.sizes = warm_up(self, request)
         except Exception as error:  # OpenVINO raises RuntimeError and pybind11's own types
             first_line = str(error).strip().partition("\n")[0]
             raise BackendError(f"OpenVINO cannot run {request.model.path}: {first_line}") from None
@@ -66,6 +76,10 @@ class OpenVinoBackend:
         boxes, scores, labels = (self._request.get_tensor(name).data for name in OUTPUTS)
         return boxes, scores, labels
 
+    def resize(self, size: Size) -> None:
+        """Run at another of its ``sizes`` from now on."""
+        self._request, self.input, self._tensors = self._networks[size]
+
     def close(self) -> None:
-        """Release the network."""
-        del self._request, self._tensors
+        """Release the networks."""
+        del self._request, self._tensors, self._networks

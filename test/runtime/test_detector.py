@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_model import CARD, CELL, write_store, write_toy_model
 
-from compact_yolo_ros.backends import BackendError, open_backend
+from compact_yolo_ros.backends import Backend, BackendError, open_backend
 from compact_yolo_ros.detector import Detector
 from compact_yolo_ros.model_store import find_model
 from compact_yolo_ros.suppression import Selection
@@ -101,6 +101,35 @@ def test_a_rectangular_input_is_used_as_asked(toy: str) -> None:
     np.testing.assert_allclose(detector.detect(image).boxes, [[0, 16, 16, 32]], atol=1e-3)
 
 
+def test_boxes_are_in_image_pixels_whatever_the_input_size(toy: str) -> None:
+    sizes = [(320, 320), (160, 160), (640, 640)]
+    detector = Detector.open(toy, more_sizes=sizes, threads=1)
+    image = picture(480, 640)
+    image[64:128, 192:256] = 255  # one whole cell at 160, a block of cells at the others
+    for size in sizes * 2:
+        detector.resize(size)
+        found = detector.detect(image)
+        assert detector.backend.input.shape == (1, *size, 3)
+        best = found.boxes[found.scores > 0.9]
+        assert len(best) == (size[0] // 160) ** 2
+        np.testing.assert_allclose(best[:, :2].min(0), [192, 64], atol=1e-3)
+        np.testing.assert_allclose(best[:, 2:].max(0), [256, 128], atol=1e-3)
+
+
+def test_a_new_backend_is_used_at_the_size_in_use_if_it_has_it(toy: str) -> None:
+    def opened(first: int, *more: int) -> Backend:
+        others = [(side, side) for side in more]
+        model = find_model(toy)
+        return open_backend(model, input_size=(first, first), more_sizes=others, threads=1)
+
+    detector = Detector(opened(320, 224))
+    detector.resize((224, 224))
+    for backend, expected in ((opened(320), 320), (opened(416, 320, 224), 224)):
+        detector.replace_backend(backend)
+        detector.detect(picture(100, 100))
+        assert detector.backend.input.shape[1] == expected
+
+
 def test_selection_can_change_between_images(toy: str) -> None:
     detector = Detector.open(toy, threads=1)
     image = picture(320, 320)
@@ -139,6 +168,7 @@ def test_an_unknown_class_is_named_with_the_known_ones(detector: Detector) -> No
         ({"precision": "fp8"}, "no precision 'fp8'"),
         ({"input_size": (320, 330)}, "input size 330 is not usable: give a multiple of 32"),
         ({"input_size": (128, 320)}, "input size 128 is not usable"),
+        ({"more_sizes": [(224, 230)]}, "input size 230 is not usable"),
     ],
 )
 def test_wrong_arguments_are_explained(toy: str, arguments: dict, sentence: str) -> None:

@@ -21,7 +21,14 @@ import pytest
 from skimage import data
 from toy_model import CARD, write_toy_model
 
-from compact_yolo_ros.backends import Backend, BackendError, EngineMissing, choice, open_backend
+from compact_yolo_ros.backends import (
+    Backend,
+    BackendError,
+    BackendLost,
+    EngineMissing,
+    choice,
+    open_backend,
+)
 from compact_yolo_ros.backends import cuda as cuda_module
 from compact_yolo_ros.backends import tensorrt as backend_module
 from compact_yolo_ros.backends.backend import Request
@@ -126,6 +133,26 @@ def test_each_size_has_an_engine_of_its_own(
     assert opened(input_size=size).input.shape == (1, *size, 3)
     opened(input_size=(352, 352))
     assert len(engines(tmp_path)) == 2
+
+
+def test_several_sizes_are_open_at_once_with_an_engine_each(
+    opened: Open, tmp_path: Path, trt: Any
+) -> None:
+    sizes = [(320, 320), (224, 224), (416, 416)]
+    opened(input_size=(320, 320))
+    with pytest.raises(EngineMissing, match="no engine yet for toy.onnx on .* at 224x224"):
+        opened(more_sizes=sizes, build=False)
+    backend = opened(more_sizes=sizes)
+    assert set(backend.sizes) == set(sizes)
+    assert len(engines(tmp_path)) == 3
+    for side, _ in sizes * 2:
+        backend.resize((side, side))
+        assert backend.input.shape == (1, side, side, 3)
+        backend.input[0] = 0
+        backend.input[0, side - 16 :, side - 16 :] = 255
+        boxes, scores, _ = backend.run()
+        np.testing.assert_allclose(boxes[0, 0], [side - 16, side - 16, side, side])
+        assert scores[0, 0] == pytest.approx(1, abs=1e-3)
 
 
 def test_a_batch_runs_with_any_number_of_images_up_to_its_size(opened: Open) -> None:
@@ -363,7 +390,7 @@ def test_a_gpu_that_fails_in_a_run_is_one_sentence(
     backend = opened()
     with monkeypatch.context() as failing:
         failing.setenv("CUDA_DOUBLE_LOST", "1")
-        with pytest.raises(BackendError, match="the GPU failed: .*unspecified launch failure"):
+        with pytest.raises(BackendLost, match="the GPU failed: .*unspecified launch failure"):
             backend.run()
     backend.run()
 

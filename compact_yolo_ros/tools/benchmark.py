@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure the latency of models on this machine's CPU, side by side in one run.
 
-    benchmark yolo_ret_m075 own.onnx --threads 1 2
+    benchmark yolo_ret_m075 own.onnx --threads 1 2 4 --spinning
+    benchmark yolo_ret_m075 yolo_ret_m075_int8.onnx
     benchmark --zoo FOLDER --reference yolo_fastest --out docs
 
 The whole graph is measured, from uint8 pixels to ranked boxes, at each model's default input size.
 Before each run of a model the reference runs once: the ratio of the two, and its median over the
-rounds, is what other load on the machine changes least.
+rounds, is what other load on the machine changes least. With --spinning each model is measured once
+more, with threads that wait for work in a loop instead of asleep while the network runs.
 """
 
 from __future__ import annotations
@@ -26,12 +28,16 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from compact_yolo_ros.backends import Backend, BackendError, open_backend
+from compact_yolo_ros.backends import Backend, BackendError
+from compact_yolo_ros.backends.backend import Request
+from compact_yolo_ros.backends.onnxruntime import OnnxRuntimeBackend
 from compact_yolo_ros.files import replacing
 from compact_yolo_ros.model_store import ModelError, ModelFile, find_model, model_names
 
 WARM_UP = 2
 """Rounds that do not count."""
+SPINNING = ", spinning"
+"""Added to the names of models that are measured with spinning threads."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         if reference not in models:
             raise ModelError(f"the reference '{reference}' is not among {', '.join(models)}")
         results = {
-            threads: measure(models, reference, threads, options.rounds)
+            threads: measure(models, reference, threads, options.rounds, options.spinning)
             for threads in options.threads
         }
     except (ModelError, BackendError, ValueError) as error:
@@ -85,6 +91,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--zoo", type=Path, help="measure all .onnx files of this folder instead")
     parser.add_argument("--reference", help="model that the ratios are to [the first]")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument(
+        "--spinning", action="store_true", help="measure with spinning threads, too"
+    )
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--out", type=Path, help="folder for the table (Markdown) and the plot")
     options = parser.parse_args(arguments)
@@ -104,20 +113,27 @@ def _find_models(options: argparse.Namespace) -> dict[str, ModelFile]:
                 f"{options.zoo} holds no .onnx files: "
                 f"`python -m training.export_zoo {options.zoo}` writes all detectors there"
             )
-    found = [find_model(name) for name in names]
-    return {model.card.name: model for model in found}
+    return {_title(model): model for model in map(find_model, names)}
+
+
+def _title(model: ModelFile) -> str:
+    """Its name, and its precision unless that is FP32 or in the name."""
+    name, precision = model.card.name, model.card.precision
+    return name if precision == "fp32" or precision in name else f"{name} ({precision})"
 
 
 def measure(
-    models: dict[str, ModelFile], reference: str, threads: int, rounds: int
+    models: dict[str, ModelFile], reference: str, threads: int, rounds: int, spinning: bool = False
 ) -> dict[str, Timing]:
-    """Run all models in turns, the reference before each.
+    """Run all models in turns, the reference before each; with ``spinning`` both ways.
 
     Raises:
         BackendError: a model cannot be run.
     """
     opened = {name: _open(model, threads) for name, model in models.items()}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
+    if spinning:
+        opened |= {name + SPINNING: _open(model, threads, True) for name, model in models.items()}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in opened}
     for turn in track(range(rounds + WARM_UP), f"{threads} threads", console=Console(stderr=True)):
         for name, backend in opened.items():
             before, own = _milliseconds(opened[reference]), _milliseconds(backend)
@@ -128,8 +144,10 @@ def measure(
     return {name: Timing(*np.array(pairs).T) for name, pairs in times.items()}
 
 
-def _open(model: ModelFile, threads: int) -> Backend:
-    backend = open_backend(model, backend="onnxruntime", threads=threads)
+def _open(model: ModelFile, threads: int, spinning: bool = False) -> Backend:
+    side, precision = model.card.default_size, model.card.precision
+    request = Request(model, (side, side), precision, threads=threads)
+    backend = OnnxRuntimeBackend(request, spinning)
     backend.input[:] = np.random.default_rng(0).integers(0, 256, backend.input.shape, np.uint8)
     return backend
 
@@ -148,9 +166,10 @@ def to_rows(models: dict[str, ModelFile], results: Results) -> list[list[str]]:
         titles += [f"ms, {threads} thread{plural}: p50 / p95 / p99", "ratio"]
     rows = [titles]
     first = next(iter(results.values()))
-    for name in sorted(models, key=lambda name: first[name].ratio):
-        gmac = _gmac(models[name])
-        row = [name, str(models[name].card.default_size), f"{gmac:.3f}" if gmac else "-"]
+    for name in sorted(first, key=lambda name: first[name].ratio):
+        model = models[name.removesuffix(SPINNING)]
+        gmac = _gmac(model)
+        row = [name, str(model.card.default_size), f"{gmac:.3f}" if gmac else "-"]
         for timings in results.values():
             percentiles = np.percentile(timings[name].own, (50, 95, 99))
             row += [" / ".join(f"{ms:.1f}" for ms in percentiles), f"{timings[name].ratio:.2f}"]
@@ -161,7 +180,8 @@ def to_rows(models: dict[str, ModelFile], results: Results) -> list[list[str]]:
 def method(reference: str, rounds: int) -> str:
     """One paragraph on how the figures came about."""
     return (
-        f"ONNX Runtime {metadata.version('onnxruntime')} on {_processor()}, batch 1, spinning off, "
+        f"ONNX Runtime {metadata.version('onnxruntime')} on {_processor()}, batch 1, spinning off "
+        "unless the name says otherwise, "
         "from uint8 pixels to 300 ranked boxes, each model at its default input size; "
         f"{rounds} rounds, models in turns. *Ratio* is to `{reference}`, run just before. Weights, "
         "trained or not, do not change the work."

@@ -30,7 +30,7 @@ def test_a_folder_becomes_a_page_and_a_plot(folder: Path, capsys: pytest.Capture
     page = (out / "zoo.md").read_text()
     assert "| small | 320 | 0.100 |" in page
     assert "| large | 320 | 2.000 |" in page
-    assert "*Ratio* is to `small`" in page
+    assert "*Ratio* is to `small`" in " ".join(page.split())
     pytest.importorskip("matplotlib")
     assert (out / "zoo.png").read_bytes().startswith(b"\x89PNG")
     assert "(zoo.png)" in page
@@ -42,6 +42,25 @@ def test_models_are_measured_by_name_or_path(folder: Path, capsys: pytest.Captur
     assert run("yolo_ret_m075", str(folder / "small.onnx")) == 0
     printed = capsys.readouterr().out
     assert "yolo_ret_m075" in printed and "small" in printed
+
+
+def test_a_model_in_two_precisions_is_two_models(
+    folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_toy_model(folder / "small_int8.onnx", replace(CARD, name="small", precision="int8"))
+    assert run(str(folder / "small.onnx"), str(folder / "small_int8.onnx")) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert sum("small (int8)" in row for row in rows) == 1
+    assert sum("small " in row and "(int8)" not in row for row in rows) == 1
+
+
+def test_spinning_is_held_against_sleeping_in_one_run(folder: Path) -> None:
+    out = folder / "out"
+    small = str(folder / "small.onnx")
+    assert run(small, "--spinning", "--reference", "small", "--out", str(out)) == 0
+    rows = (out / "benchmark.md").read_text().splitlines()
+    assert sum(row.startswith("| small | 320 | 0.100 |") for row in rows) == 1
+    assert sum(row.startswith("| small, spinning | 320 | 0.100 |") for row in rows) == 1
 
 
 @pytest.mark.parametrize(

@@ -131,16 +131,23 @@ def observe(
     threads: int = 1,
 ) -> dict[str, Histogram]:
     """Run the float ``model`` on ``images`` and return the histogram of every tensor."""
-    model = onnx.ModelProto.FromString(model.SerializeToString())
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = open_session(model, tensors, threads)
     histograms = {name: Histogram() for name in tensors}
     for image in images:
         for name, values in zip(tensors, session.run(tensors, {"images": image}), strict=True):
             histograms[name].add(values)
     return histograms
+
+
+def open_session(
+    model: onnx.ModelProto, outputs: Sequence[str], threads: int = 1
+) -> onnxruntime.InferenceSession:
+    """Open ``model`` with further tensors among its outputs, its size left free."""
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )

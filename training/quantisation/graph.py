@@ -8,6 +8,7 @@ a tensor in [-128, 127], kernels with one scale an output channel in [-127, 127]
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import numpy as np
@@ -17,57 +18,62 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 LARGEST = 127
 """The largest step number; what is above saturates."""
-# They move values or add them: runtimes do so on integers if all around is quantised.
-MOVING = {"Add", "Concat", "MaxPool", "Resize"}
-# What an operator of MOVING may read in 8 bits. Products (attention, gates) stay float up to the
-# convolution that reads them.
-PRODUCERS = MOVING | {"Clip", "Conv", "LeakyRelu", "Relu"}
 
 
 class Places(NamedTuple):
     """What is quantised.
 
     Attributes:
-        tensors: activations, in the order of the graph.
+        tensors: activations that convolutions read, in the order of the graph.
         convolutions: names of the convolutions whose kernels are.
+        private: those of ``tensors`` that only convolutions read rounded, and others as they are.
     """
 
     tensors: tuple[str, ...]
     convolutions: tuple[str, ...]
+    private: frozenset[str] = frozenset()
 
 
 def find_places(model: onnx.ModelProto, skip: Collection[str] = ()) -> Places:
-    """Choose what is quantised: all convolutions over maps, and what lies between them.
+    """Choose what is quantised: every convolution over maps, its kernel and what it reads.
 
-    Float stay: decoding (the outputs of the last convolutions are read as they are), the 1x1
-    maps of channel attention, and convolutions whose names contain one of ``skip``.
+    Whatever else reads the same maps, as a residual sum, reads the rounded values too. Outputs of
+    convolutions are left alone: so activation functions and sums are fused with them. Float stay
+    decoding, the 1x1 maps of channel attention, and convolutions whose names match one of the
+    patterns ``skip`` (as file names do, with ``*``).
 
     Raises:
-        ValueError: a part of ``skip`` fits no convolution.
+        ValueError: a pattern matches no convolution.
     """
-    graph = model.graph
-    producers = {name: node for node in graph.node for name in node.output}
+    pooled = _pooled(model)
+    convolutions = [
+        node for node in model.graph.node if node.op_type == "Conv" and node.input[0] not in pooled
+    ]
+    for pattern in skip:
+        if not any(fnmatchcase(node.name, pattern) for node in convolutions):
+            raise ValueError(f"no quantised convolution has a name like '{pattern}'")
     convolutions = [
         node
-        for node in graph.node
-        if node.op_type == "Conv" and node.input[0] not in _pooled(model)
+        for node in convolutions
+        if not any(fnmatchcase(node.name, pattern) for pattern in skip)
     ]
-    for part in skip:
-        if not any(part in node.name for node in convolutions):
-            raise ValueError(f"no convolution's name contains '{part}'")
-    convolutions = [node for node in convolutions if not any(part in node.name for part in skip)]
-    found = {node.input[0] for node in convolutions}
-    waiting = sorted(found)
-    while waiting:
-        producer = producers.get(waiting.pop())
-        if producer is None or producer.op_type not in MOVING:
-            continue
-        for name in producer.input[: None if producer.op_type in ("Add", "Concat") else 1]:
-            if name in producers and producers[name].op_type in PRODUCERS and name not in found:
-                found.add(name)
-                waiting.append(name)
-    tensors = [name for node in graph.node for name in node.output if name in found]
+    read = {node.input[0] for node in convolutions}
+    tensors = [name for node in model.graph.node for name in node.output if name in read]
     return Places(tuple(tensors), tuple(node.name for node in convolutions))
+
+
+def raw_maps(model: onnx.ModelProto) -> list[str]:
+    """Return the outputs of the last convolutions, which decoding reads."""
+    producers = {name: node for node in model.graph.node for name in node.output}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    waiting = [name for node in convolutions for name in node.input]
+    needed: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            waiting += producers[name].input if name in producers else ()
+    return [node.output[0] for node in convolutions if node.output[0] not in needed]
 
 
 def quantise(
@@ -86,7 +92,8 @@ def quantise(
     renamed = {name: f"{name}_quantised" for name in places.tensors}
     for node in graph.node:
         for place, name in enumerate(node.input):
-            node.input[place] = renamed.get(name, name)
+            if name not in places.private or node.name in chosen:
+                node.input[place] = renamed.get(name, name)
         if node.name in chosen:
             nodes.append(_quantise_kernel(node, weights, constants))
         nodes.append(node)

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make the FP16 or INT8 version of an exported model, and measure what it costs.
+
+    python -m training.quantise --model models/yolo_ret_m075.onnx --precision int8 \
+        --data street/data.yaml --out models/yolo_ret_m075_int8.onnx
+
+INT8 is written as explicit Q/DQ nodes, for TensorRT. Beside the file go its card (.md) and its
+entry in manifest.yaml. The card states AP on the val split, found by the node's own detector.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from compact_yolo_ros.backends.backend import BackendError
+from compact_yolo_ros.backends.half import to_half
+from compact_yolo_ros.files import replacing
+from compact_yolo_ros.model_card import METADATA_KEY, ModelCard
+from compact_yolo_ros.model_store import ModelError, find_model
+from training.card import to_markdown
+from training.data.dataset import DataError, open_split
+from training.data.joining import read_classes
+from training.data.sample import Sample
+from training.evaluate import average_precision, open_model
+from training.export import enter_in_manifest
+from training.quantisation.calibration import METHODS, letterboxed, observe
+from training.quantisation.graph import find_places, quantise
+from training.quantisation.sensitivity import sensitivities
+
+# So many of the most sensitive convolutions stay float, in turn, while the loss is too large.
+LEFT_FLOAT = (0, 2, 4, 8, 16)
+# Pictures that tell how sensitive a convolution is.
+FEW = 6
+
+Figures = dict[str, dict[str, float]]
+
+
+def int8_candidates(
+    model: onnx.ModelProto,
+    samples: Sequence[Sample],
+    card: ModelCard,
+    sizes: Sequence[int],
+    method: str,
+    skip: Sequence[str],
+    progress: Progress,
+) -> Iterator[tuple[onnx.ModelProto, str]]:
+    """Yield Q/DQ versions of ``model``, each with more left in float, and what they are in words.
+
+    Ranges are taken from ``samples`` at ``sizes`` in turn.
+    """
+    images = list(letterboxed(samples, sizes, card.resize))
+    places = find_places(model, skip)
+    seen = progress.track(images, description="calibrating")
+    histograms = observe(model, places.tensors, seen)
+    ranges = {name: METHODS[method](histogram) for name, histogram in histograms.items()}
+    words = f"ranges by {method} from {len(samples)} pictures at {', '.join(map(str, sizes))}"
+    sensitive: list[str] = []
+    for count in LEFT_FLOAT:
+        if count and not sensitive:
+            one_by_one = progress.track(places.convolutions, description="finding sensitive layers")
+            sensitive = list(sensitivities(model, one_by_one, ranges, images[:FEW]))
+        left = [*skip, *sensitive[:count]]
+        said = f"{words}; float: {', '.join(left)}" if left else words
+        yield quantise(model, find_places(model, left), ranges), said
+
+
+def save(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
+    """Write ``model`` with ``card`` in its metadata."""
+    onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
+    with replacing(path) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+
+
+def measure(
+    path: Path, samples: Sequence[Sample], sizes: Sequence[int], progress: Progress
+) -> Figures:
+    """Return the figures of ``average_precision`` by size."""
+    model = open_model(str(path.resolve()))
+    figures = {}
+    for size in sizes:
+        answers = model.detect(samples, size)
+        found = list(progress.track(answers, len(samples), description=f"{path.stem} at {size}"))
+        scores = average_precision(samples, found, model.classes)
+        figures[str(size)] = {name: round(value, 3) for name, value in scores.items()}
+    return figures
+
+
+def loss(before: Figures, after: Figures) -> float:
+    """Return the AP50 points lost at the size that loses most."""
+    return max(100 * (before[size]["AP50"] - after[size]["AP50"]) for size in before)
+
+
+def described(card: ModelCard, name: str, precision: str, how: str, source: Figures) -> ModelCard:
+    """Return the card of another precision: how it was made, and the AP50 of its source."""
+    made = f"{precision} made of {card.name} ({card.precision}) by `python -m training.quantise`"
+    compared = ", ".join(f"{figures['AP50']:.3f} at {size}" for size, figures in source.items())
+    return replace(
+        card,
+        name=name,
+        precision=precision,
+        recipe=f"{card.recipe} Then {made}{how and ': '}{how}.".strip(),
+        notes=f"{card.notes} AP50 of {card.name} ({card.precision}): {compared}.".strip(),
+    )
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Make the FP16 or INT8 version of a model.")
+    parser.add_argument("--model", type=Path, required=True, help="FP32 file of training.export")
+    parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
+    parser.add_argument("--precision", choices=("fp16", "int8"), default="int8")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="data.yaml: calibrate on --split, measure on val"
+    )
+    parser.add_argument("--split", default="train", help="pictures to calibrate with")
+    parser.add_argument("--pictures", type=int, default=96, help="how many, spread over the split")
+    parser.add_argument("--method", choices=list(METHODS), default="least-squares")
+    parser.add_argument(
+        "--skip", nargs="*", default=[], help="convolutions to leave in float (names, * allowed)"
+    )
+    parser.add_argument(
+        "--largest-loss",
+        type=float,
+        default=1.0,
+        help="AP50 points; beyond it, the most sensitive convolutions stay float",
+    )
+    arguments = parser.parse_args()
+    try:
+        _make(arguments)
+    except (BackendError, DataError, ModelError, ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _make(arguments: argparse.Namespace) -> None:
+    card = find_model(str(arguments.model.resolve())).card
+    if card.precision != "fp32":
+        raise ValueError(f"{arguments.model} is {card.precision} already: give the fp32 file")
+    if read_classes(arguments.data) != card.classes:
+        raise ValueError(f"{arguments.data} has not the classes of {arguments.model}")
+    model = onnx.load(arguments.model)
+    sizes = sorted(map(int, card.gmacs)) or [card.default_size]
+    held_out = open_split(arguments.data, "val")
+    columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console) as progress, tempfile.TemporaryDirectory() as folder:
+        before = measure(arguments.model, held_out, sizes, progress)
+        if arguments.precision == "fp16":
+            half = onnx.load_from_string(to_half(model.SerializeToString()))
+            candidates = iter([(half, "")])
+        else:
+            every = open_split(arguments.data, arguments.split, cache="none")
+            step = max(1, len(every) // arguments.pictures)
+            samples = [every[i] for i in range(0, len(every), step)][: arguments.pictures]
+            candidates = int8_candidates(
+                model, samples, card, sizes, arguments.method, arguments.skip, progress
+            )
+        for candidate, how in candidates:
+            new = described(card, arguments.out.stem, arguments.precision, how, before)
+            path = Path(folder) / arguments.out.name
+            save(candidate, new, path)
+            after = measure(path, held_out, sizes, progress)
+            console.print(f"{how or arguments.precision}: AP50 {_compared(before, after)}")
+            if loss(before, after) <= arguments.largest_loss:
+                break
+        else:
+            console.print(f"It still loses more than {arguments.largest_loss} points.")
+    save(candidate, replace(new, ap=after), arguments.out)
+    text = to_markdown(replace(new, ap=after), arguments.out.stat().st_size)
+    with replacing(arguments.out.with_suffix(".md")) as temporary:
+        temporary.write_text(text)
+    enter_in_manifest(arguments.out)
+    print(f"{arguments.out}: AP50 {_compared(before, after)}")
+
+
+def _compared(before: Figures, after: Figures) -> str:
+    return ", ".join(
+        f"{before[size]['AP50']:.3f} -> {after[size]['AP50']:.3f} at {size}" for size in before
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

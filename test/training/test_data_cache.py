@@ -97,15 +97,16 @@ def test_a_damaged_cache_file_is_written_again(data, tmp_path, damage):
 
 
 def test_a_changed_image_is_decoded_again(data, tmp_path):
-    before = images(open_split(data, "train", "disk", tmp_path / "cache"))
-    image = data.parent / "images/train/c.png"
+    image = data.parent / "images/train/g.bmp"  # not compressed: the size of the file stays
+    draw_image(image, 50)
     facts = image.stat()
+    before = images(open_split(data, "train", "disk", tmp_path / "cache"))
     draw_image(image, 60)
+    assert image.stat().st_size == facts.st_size
     os.utime(image, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))
     after = images(open_split(data, "train", "disk", tmp_path / "cache"))
-    assert [np.array_equal(a, b) for a, b in zip(before, after, strict=True)] == [
-        name != "c" for name in "abcdef"
-    ]
+    equal = [np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+    assert equal == [True] * 6 + [False]
 
 
 def test_disk_images_are_mapped_and_cannot_be_written_to(data, tmp_path):

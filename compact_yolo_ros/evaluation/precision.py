@@ -93,8 +93,11 @@ class ScoreCurve:
 
 
 def best_threshold(f1: NDArray[np.float64]) -> float:
-    """The score threshold with the best F1 (1001,), the middle one of equals; nan if all are."""
-    if np.isnan(f1).all():
+    """The score threshold with the best F1 (1001,), the middle one of equals.
+
+    nan if there are no objects, or none is found at any threshold.
+    """
+    if not np.nanmax(f1, initial=0) > 0:
         return float("nan")
     best = np.flatnonzero(f1 >= np.nanmax(f1) - 1e-12)
     # Equals that lie together; far apart ones would have a worse middle.

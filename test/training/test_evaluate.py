@@ -1,96 +1,173 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Evaluating checkpoints and files on a data set."""
 
 from __future__ import annotations
 
-import contextlib
-import io
+import json
 
+import cv2
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+import torch
+import toy_model
 
 from compact_yolo_ros.detections import Detections
+from training.checkpoint import save_checkpoint
+from training.data.dataset import open_split
 from training.data.sample import Sample
-from training.evaluate import average_precision
+from training.detectors.registry import build
+from training.evaluate import average_precision, main, open_model, predict, truths_of
 
-CLASSES = ("a", "b", "c")
-
-
-def random_boxes(rng, count):
-    corner = rng.uniform(0, 80, (count, 2))
-    return np.concatenate((corner, corner + rng.uniform(5, 60, (count, 2))), 1).astype(np.float32)
+RED, GREEN = (0, 0, 255), (0, 255, 0)  # BGR
+BOXES = np.array([[10, 10, 40, 40], [60, 60, 90, 90]], np.float32)
 
 
-@pytest.fixture(scope="module")
-def scene():
-    """Twelve pictures of two classes, half of the objects found, and some things not there."""
-    rng = np.random.default_rng(3)
-    samples, found = [], []
-    for number in range(12):
-        boxes, labels = random_boxes(rng, number % 5), rng.integers(0, 2, number % 5)
-        samples.append(Sample(np.zeros((1, 1, 3), np.uint8), boxes, labels, str(number)))
-        close = boxes + rng.normal(0, 3, boxes.shape).astype(np.float32)
-        all_boxes = np.concatenate((close[::2], random_boxes(rng, 2)))
-        all_labels = np.concatenate((labels[::2], rng.integers(0, 3, 2))).astype(np.int32)
-        scores = np.sort(rng.uniform(0, 1, len(all_labels)).astype(np.float32))[::-1]
-        found.append(Detections(all_boxes, scores, all_labels))
-    return samples, found
+def sample(**more):
+    return Sample(np.zeros((100, 100, 3), np.uint8), BOXES, np.array([0, 1]), "one", **more)
 
 
-def reference(samples, found):
-    """AP and AP50 by pycocotools."""
-
-    def rows(items, extra):
-        result = []
-        for image, item in enumerate(items):
-            for index, (box, label) in enumerate(zip(item.boxes, item.labels, strict=True)):
-                x, y, w, h = map(float, (*box[:2], *(box[2:] - box[:2])))
-                row = {
-                    "id": len(result) + 1,
-                    "image_id": image,
-                    "category_id": int(label),
-                    "bbox": [x, y, w, h],
-                }
-                result.append(row | extra(item, index, w * h))
-        return result
-
-    coco = COCO()
-    coco.dataset = {
-        "images": [{"id": i} for i in range(len(samples))],
-        "categories": [{"id": i, "name": n} for i, n in enumerate(CLASSES)],
-        "annotations": rows(samples, lambda _, __, area: {"area": area, "iscrowd": 0}),
-        "info": {},
-    }
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-        detections = coco.loadRes(rows(found, lambda d, i, _: {"score": float(d.scores[i])}))
-        evaluation = COCOeval(coco, detections, "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return evaluation.stats[:2]
+def found(*rows):
+    boxes, scores, labels = zip(*rows, strict=True)
+    return Detections(
+        np.array(boxes, np.float32), np.array(scores, np.float32), np.array(labels, np.int32)
+    )
 
 
-def test_ap_is_that_of_pycocotools(scene):
-    scores = average_precision(*scene, CLASSES)
-    assert [scores["AP"], scores["AP50"]] == pytest.approx(reference(*scene), abs=1e-6)
-    assert 0.1 < scores["AP50"] < 0.9, "the scene is neither trivial nor hopeless"
-    assert np.mean([scores["AP50 a"], scores["AP50 b"]]) == pytest.approx(scores["AP50"])
-    assert np.isnan(scores["AP50 c"]), "no such object"
+def test_average_precision_of_samples():
+    half = [found((BOXES[0], 0.9, 0))]
+    scores = average_precision([sample()], half, ("a", "b", "c"))
+    assert list(scores) == ["AP", "AP50", "AP75", "AP50 a", "AP50 b", "AP50 c"]
+    assert list(scores.values()) == pytest.approx([0.5, 0.5, 0.5, 1, 0, np.nan], nan_ok=True)
 
 
-def test_the_truth_itself_scores_one(scene):
-    samples, _ = scene
-    perfect = [
-        Detections(s.boxes, np.ones(len(s.labels), np.float32), s.labels.astype(np.int32))
-        for s in samples
+def test_ignored_boxes_and_unlabelled_classes_of_samples_do_not_count():
+    elsewhere = np.array([0, 50, 20, 70], np.float32)
+    answers = [found((elsewhere, 0.95, 0), (BOXES[0], 0.9, 0), (BOXES[1], 0.8, 1))]
+    assert average_precision([sample()], answers, "ab")["AP50 a"] == pytest.approx(0.5)
+    ignoring = sample(ignored=elsewhere[None])
+    assert average_precision([ignoring], answers, "ab")["AP50 a"] == pytest.approx(1)
+    partial = sample(unlabelled=frozenset({0}))
+    assert np.isnan(average_precision([partial], answers, "ab")["AP50 a"])
+    assert average_precision([partial], answers, "ab")["AP50 b"] == pytest.approx(1)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two pictures on the toy detector's grid, with the classes in another order than its own."""
+    for folder in ("images/val", "labels/val"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    for name, squares in {"a": [(32, 48, RED), (80, 80, GREEN)], "b": [(0, 144, RED)]}.items():
+        image, lines = np.zeros((320, 320, 3), np.uint8), []
+        for x, y, colour in squares:
+            image[y : y + 16, x : x + 16] = colour
+            label = 0 if colour == GREEN else 2
+            lines.append(f"{label} {(x + 8) / 320} {(y + 8) / 320} 0.05 0.05")
+        cv2.imwrite(str(tmp_path / f"set/images/val/{name}.png"), image)
+        (tmp_path / f"set/labels/val/{name}.txt").write_text("\n".join(lines))
+    path = tmp_path / "set" / "data.yaml"
+    path.write_text("val: images/val\nnames: [green, person, red]\n")
+    return path
+
+
+@pytest.fixture
+def toy(tmp_path):
+    return toy_model.write_toy_model(tmp_path / "toy.onnx")
+
+
+def test_a_file_is_evaluated_as_the_node_runs_it_with_classes_matched_by_name(
+    data, toy, tmp_path, capsys
+):
+    report, result = tmp_path / "out/report.html", tmp_path / "out/result.json"
+    arguments = ["--weights", str(toy), "--data", str(data), "--size", "320", "384"]
+    assert main([*arguments, "--report", str(report), "--json", str(result)]) == 0
+    assert capsys.readouterr().err.strip() == (
+        "Not evaluated: person (not known to the model); blue (not labelled in the data)."
+    )
+    content = json.loads(result.read_text())
+    exact = content["results"]["320 x 320"]
+    assert exact["summary"]["AP"] == pytest.approx(1)
+    assert [exact["classes"][name]["objects"] for name in ("green", "red")] == [1, 2]
+    # At 384 the squares are off its grid.
+    assert content["results"]["384 x 384"]["summary"]["AP"] < 0.9
+    page = report.read_text()
+    assert page.count("<summary>") == 2 and "toy on set, val" in page
+    assert page.count("data:image/jpeg") >= 2
+
+
+def test_classes_of_other_names_can_be_given(data, toy, capsys):
+    data.write_text("val: images/val\nnames: [lime, person, rouge]\n")
+    arguments = ["--weights", str(toy), "--data", str(data), "--size", "320"]
+    assert main(arguments) == 1
+    assert "share no class: the model knows red, green, blue" in capsys.readouterr().err
+    assert main([*arguments, "--rename", "green=lime", "red=rouge"]) == 0
+    assert "AP50 rouge" in capsys.readouterr().out
+    assert main([*arguments, "--rename", "gren=lime"]) == 1
+    assert "no class 'gren', did you mean 'green'?" in capsys.readouterr().err
+
+
+def test_a_data_set_tells_the_classes_of_ignored_boxes(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((50, 60, 3), np.uint8))
+    rows = [
+        {"bbox": [0, 0, 10, 20], "category_id": 1, "iscrowd": 0},
+        {"bbox": [20, 0, 30, 40], "category_id": 2, "iscrowd": 1},
     ]
-    scores = average_precision(samples, perfect, CLASSES)
-    assert scores["AP"] == pytest.approx(1) and scores["AP50"] == pytest.approx(1)
+    listing = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 60, "height": 50}],
+        "categories": [{"id": 1, "name": "x"}, {"id": 2, "name": "y"}],
+        "annotations": [
+            {"id": number + 1, "image_id": 1, "area": 1} | row for number, row in enumerate(rows)
+        ],
+    }
+    (tmp_path / "val.json").write_text(json.dumps(listing))
+    description = "format: coco\nval: {annotations: val.json, images: .}\n"
+    (tmp_path / "data.yaml").write_text(description)
+    (truth,) = truths_of(open_split(tmp_path / "data.yaml", "val"))
+    assert truth.labels.tolist() == [0] and truth.ignored_labels.tolist() == [1]
+    assert truth.ignored.tolist() == [[20, 0, 50, 40]]
+    assert (truth.name, truth.size) == ("a", (50, 60))
 
 
-def test_nothing_found_scores_zero(scene):
-    samples, _ = scene
-    scores = average_precision(samples, [Detections.empty()] * len(samples), CLASSES)
-    assert scores["AP"] == scores["AP50"] == scores["AP50 a"] == 0
+def test_a_checkpoint_is_evaluated(data, tmp_path):
+    model = build("yolo_fastest", num_classes=3)
+    path = tmp_path / "last.pt"
+    content = {"detector": "yolo_fastest", "classes": ["red", "green", "blue"]}
+    save_checkpoint(path, content | {"average": model.state_dict()})
+    samples = open_split(data, "val")
+    opened = open_model(str(path))
+    assert opened.classes == ("red", "green", "blue")
+    answers, expected = list(opened.detect(samples, 160)), predict(model, samples, 160)
+    assert len(answers) == 2 and len(answers[0]) > 10
+    for answer, other in zip(answers, expected, strict=True):
+        np.testing.assert_allclose(answer.boxes, other.boxes, atol=1e-3)
+    assert main(["--weights", str(path), "--data", str(data), "--size", "160"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("broken.pt", b"nothing", "broken.pt is damaged, or no checkpoint"),
+        ("other.pt", None, "other.pt is not a checkpoint"),
+        ("broken.onnx", b"nothing", "broken.onnx"),
+        ("missing.onnx", b"", "there is no model file"),
+        ("missing.pt", b"", "missing.pt"),
+    ],
+)
+def test_unusable_weights_give_one_sentence(name, content, message, data, tmp_path, capsys):
+    path = tmp_path / name
+    if content is None:
+        torch.save({"a": 1}, path)
+    elif content:
+        path.write_bytes(content)
+    assert main(["--weights", str(path), "--data", str(data)]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--size", "100"], "multiple of 32"), (["--split", "nowhere"], "nowhere")],
+)
+def test_wrong_options_give_one_sentence(options, message, data, toy, capsys):
+    assert main(["--weights", str(toy), "--data", str(data), *options]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

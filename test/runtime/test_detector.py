@@ -102,18 +102,18 @@ def test_a_rectangular_input_is_used_as_asked(toy: str) -> None:
 
 
 def test_boxes_are_in_image_pixels_whatever_the_input_size(toy: str) -> None:
-    sizes = [(320, 320), (160, 160), (640, 640)]
+    sizes = [(320, 320), (640, 640), (960, 960)]
     detector = Detector.open(toy, more_sizes=sizes, threads=1)
     image = picture(480, 640)
-    image[64:128, 192:256] = 255  # one whole cell at 160, a block of cells at the others
+    image[80:144, 192:256] = 255  # a block of whole cells at every size
     for size in sizes * 2:
         detector.resize(size)
         found = detector.detect(image)
         assert detector.backend.input.shape == (1, *size, 3)
         best = found.boxes[found.scores > 0.9]
         assert len(best) == (size[0] // 160) ** 2
-        np.testing.assert_allclose(best[:, :2].min(0), [192, 64], atol=1e-3)
-        np.testing.assert_allclose(best[:, 2:].max(0), [256, 128], atol=1e-3)
+        np.testing.assert_allclose(best[:, :2].min(0), [192, 80], atol=1e-3)
+        np.testing.assert_allclose(best[:, 2:].max(0), [256, 144], atol=1e-3)
 
 
 def test_a_new_backend_is_used_at_the_size_in_use_if_it_has_it(toy: str) -> None:
@@ -122,9 +122,9 @@ def test_a_new_backend_is_used_at_the_size_in_use_if_it_has_it(toy: str) -> None
         model = find_model(toy)
         return open_backend(model, input_size=(first, first), more_sizes=others, threads=1)
 
-    detector = Detector(opened(320, 224))
-    detector.resize((224, 224))
-    for backend, expected in ((opened(320), 320), (opened(416, 320, 224), 224)):
+    detector = Detector(opened(320, 288))
+    detector.resize((288, 288))
+    for backend, expected in ((opened(320), 320), (opened(416, 320, 288), 288)):
         detector.replace_backend(backend)
         detector.detect(picture(100, 100))
         assert detector.backend.input.shape[1] == expected

@@ -394,3 +394,30 @@ def test_a_wrong_option_is_one_sentence(folder):
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and "optimizer.rat" in done.stderr
     assert "rate" in done.stderr and "momentum" in done.stderr
+
+
+def test_two_processes_learn_as_one(folder):
+    # Plain SGD: Adam's first steps make much of rounding errors. The frozen phase changes what is
+    # trained, and so which gradients the processes exchange.
+    recipe = {
+        "detector": "yolo_ret_m075",
+        "phases": [{"epochs": 1, "sizes": [32, 64], "frozen_blocks": 16}, *ONE_PHASE],
+        "batch_size": 8,
+        "accumulate": 2,
+        "optimizer": {"name": "sgd", "rate": 0.01},
+        "fixed_norm": "all",
+        "evaluation": {"size": 160},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    one, two = folder / "one", folder / "two"
+    workers = ("--workers", "0")
+    subprocess.run(command(folder, one, *workers), cwd=ROOT, check=True)
+    python, *rest = command(folder, two, *workers)
+    torchrun = [python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*torchrun, *rest], cwd=ROOT, check=True)
+    for mine, theirs in zip(metrics(one), metrics(two), strict=True):
+        for name in ("loss", "box", "objectness", "classes"):
+            assert float(theirs[name]) == pytest.approx(float(mine[name]), rel=1e-4), name
+    alone, shared = (load_checkpoint(out / "last.pt")["average"] for out in (one, two))
+    for name, value in alone.items():
+        torch.testing.assert_close(shared[name], value, rtol=1e-3, atol=1e-5, msg=name)

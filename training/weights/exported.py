@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ def read_exported(path: Path) -> tuple[nn.Module, ModelCard]:
         card = ModelCard.from_json(
             {entry.key: entry.value for entry in model.metadata_props}[METADATA_KEY]
         )
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, DecodeError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is not a model file of this package: {error}") from None
     if card.detector not in DETECTORS:
         raise ValueError(f"{path}: its detector {card.detector!r} is not one that can be trained")

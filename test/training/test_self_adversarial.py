@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import torch
+from conftest import CLASSES
+
+from training.data.batch import collate
+from training.detectors.heads import AnchorGrid
+from training.engine import Trainer
+from training.losses.criterion import criterion
+from training.losses.settings import LossSettings
+from training.recipe import Recipe
+from training.self_adversarial import hide_objects
+
+STEP = 8 / 255
+
+
+def trainer(shapes, **phase) -> Trainer:
+    values = {"phases": [{"epochs": 1, "sizes": 64, **phase}], "adversarial_step": STEP}
+    values |= {"detector": "yolo_fastest", "batch_size": 4, "optimizer": {"name": "sgd"}}
+    return Trainer(Recipe.from_dict(values), CLASSES, shapes[:8], workers=0)
+
+
+def test_altered_images_show_less_and_stay_images():
+    grid = AnchorGrid(anchors=(((30, 30),),), strides=(32,))
+    layer = torch.nn.Conv2d(3, 7, 32, 32)  # two classes; linear, so that a gradient tells all
+    loss = criterion(LossSettings(), grid)
+    images = torch.randint(9, 247, (4, 64, 64, 3), dtype=torch.uint8)
+    altered = hide_objects(lambda pixels: [layer(pixels)], loss, images, STEP)
+    assert altered.dtype == torch.uint8 and altered.shape == images.shape
+    assert ((altered.int() - images.int()).abs() == 8).float().mean() > 0.99
+
+    def objectness(pixels):
+        return layer(pixels.permute(0, 3, 1, 2).float() / 255)[:, 4].sigmoid()
+
+    assert (objectness(altered) < objectness(images)).all()
+    assert layer.weight.grad is None, "no weight is altered"
+
+
+def test_black_and_white_stay_in_range(shapes):
+    model = trainer(shapes).model.eval()
+    images = torch.cat((torch.zeros(1, 64, 64, 3), torch.full((1, 64, 64, 3), 255))).byte()
+    altered = hide_objects(model, criterion(LossSettings(), model.grid), images, STEP)
+    assert altered[0].max() <= 8 and altered[1].min() >= 247
+
+
+def test_some_steps_of_a_phase_train_on_altered_images(shapes, monkeypatch):
+    calls = []
+
+    def counted(network, criterion, images, step):
+        calls.append((step, network.training))
+        return hide_objects(network, criterion, images, step)
+
+    monkeypatch.setattr("training.engine.hide_objects", counted)
+    for probability, expected in ((0.0, 0), (1.0, 2)):
+        calls.clear()
+        run = trainer(shapes, self_adversarial=probability)
+        run.train_epoch(lambda loss: False)
+        assert calls == [(STEP, False)] * expected
+        assert run.model.training, "the model is as it was"
+
+
+def test_the_attack_moves_no_statistics(shapes):
+    plain, attacked = trainer(shapes), trainer(shapes, self_adversarial=1.0)
+    images = collate(shapes[:4]).images
+    before = {k: v.clone() for k, v in attacked.model.state_dict().items()}
+    attacked._attacked(images)
+    assert all(v.equal(before[k]) for k, v in attacked.model.state_dict().items())
+    for run in (plain, attacked):
+        run.train_epoch(lambda loss: False)
+    assert plain.sums.loss != attacked.sums.loss

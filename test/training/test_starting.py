@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from conftest import CLASSES
+
+from training.checkpoint import save_checkpoint
+from training.detectors.registry import DETECTORS, build
+from training.engine import Trainer
+from training.export import export
+from training.predictor import Predictor
+from training.recipe import Recipe
+from training.starting import start_from, summary
+from training.train import start
+from training.weights.exported import measure_norms, read_exported
+
+SHIPPED = Path(__file__).resolve().parents[2] / "models" / "yolo_ret_m075.onnx"
+OLD = ("ball", "disc", "square")
+
+
+def shaken(detector: str, classes: int) -> torch.nn.Module:
+    """A detector whose values are all different, as after training."""
+    model = build(detector, num_classes=classes).eval()
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            if value.is_floating_point():
+                value.add_(torch.rand_like(value) * 0.02)
+    return model
+
+
+def rows(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Maps as (level, cell and anchor, values), for one image."""
+    with torch.no_grad():
+        maps = model(images)
+    depth = 5 + model.num_classes
+    return torch.cat([m.permute(0, 2, 3, 1).reshape(-1, depth) for m in maps])
+
+
+# yolo_ret passes maps of the head's width on, so that classes are channels of its neck too; with
+# three classes these maps are 24 channels wide, as some of its backbone's are.
+@pytest.mark.parametrize("detector", ["yolo_ret_m075", "yolo_fastest", "tiny_yolov2"])
+def test_reordered_classes_only_reorder_the_output(detector):
+    old, images = shaken(detector, 3), torch.rand(1, 3, 64, 64)
+    new = build(detector, num_classes=3).eval()
+    left = start_from(new, detector, old.state_dict(), OLD, ("square", "ball", "disc"))
+    assert left == []
+    order = [0, 1, 2, 3, 4, 5 + 2, 5 + 0, 5 + 1]
+    torch.testing.assert_close(rows(new, images), rows(old, images)[:, order])
+
+
+@pytest.mark.parametrize("detector", ["yolo_fastest", "yolov4_tiny_3l"])
+def test_shared_classes_are_found_as_before_among_new_ones(detector):
+    old, images = shaken(detector, 3), torch.rand(1, 3, 64, 64)
+    new = build(detector, num_classes=4).eval()
+    fresh = {name: value.clone() for name, value in new.state_dict().items()}
+    assert start_from(new, detector, old.state_dict(), OLD, ("cone", "square", "x", "ball")) == []
+    before, after = rows(old, images), rows(new, images)
+    torch.testing.assert_close(after[:, :5], before[:, :5])
+    torch.testing.assert_close(after[:, [6, 8]], before[:, [5 + 2, 5 + 0]])
+    head = next(name for name in fresh if name.endswith("head32.weight") or "head32" in name)
+    kept = new.state_dict()[head].reshape(3, 9, -1)[:, [5, 7]]
+    assert kept.equal(fresh[head].reshape(3, 9, -1)[:, [5, 7]]), "unknown classes start fresh"
+
+
+def test_what_does_not_fit_is_listed_and_the_rest_copied():
+    old = shaken("yolo_ret_m075", 2).state_dict()
+    del old["heads.0.weight"]
+    old["backbone.stem.conv.weight"] = torch.zeros(3, 3, 3, 3)
+    new = build("yolo_ret_m075", num_classes=2)
+    left = start_from(new, "yolo_ret_m075", old, CLASSES, CLASSES)
+    assert left == ["backbone.stem.conv.weight", "heads.0.weight"]
+    assert "heads.0.weight" in summary(left)
+    assert summary([f"neck.{i}" for i in range(20)]) == "Not copied, fresh: 20 of neck."
+    assert new.state_dict()["heads.1.weight"].equal(old["heads.1.weight"])
+
+
+def test_weights_of_another_detector_are_refused():
+    state = build("yolo_fastest", num_classes=2).state_dict()
+    with pytest.raises(ValueError, match="another detector"):
+        start_from(build("tiny_yolov2", num_classes=2), "tiny_yolov2", state, CLASSES, CLASSES)
+
+
+def outputs_of_file(path: Path, images: np.ndarray) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(None, {"images": images})
+
+
+def test_the_shipped_model_is_read_back_exactly():
+    detector, card = read_exported(SHIPPED)
+    assert card.detector == "yolo_ret_m075"
+    images = np.random.default_rng(0).integers(0, 256, (1, 160, 192, 3), np.uint8)
+    boxes, scores, _ = outputs_of_file(SHIPPED, images)
+    with torch.no_grad():
+        found = Predictor(detector)(torch.from_numpy(images))
+    np.testing.assert_allclose(found[1].numpy(), scores, atol=1e-5)
+    np.testing.assert_allclose(found[0].numpy()[0, :5], boxes[0, :5], atol=0.01)
+
+
+def test_an_exported_detector_is_read_back(tmp_path):
+    detector = "yolo_fastest"
+    written, path = shaken(detector, 3), tmp_path / "x.onnx"
+    _, card = read_exported(SHIPPED)
+    grid = written.grid
+    own = {"detector": detector, "anchors": grid.anchors, "strides": grid.strides}
+    export(written, path, replace(card, classes=OLD, **own))
+    images = torch.rand(2, 3, 64, 96)
+    detector_read, _ = read_exported(path)
+    torch.testing.assert_close(rows(detector_read, images), rows(written, images))
+
+
+def test_measured_norms_leave_the_function_as_it_is():
+    detector, _ = read_exported(SHIPPED)
+    images = torch.rand(4, 3, 64, 64)
+    before = rows(detector, images)
+    measure_norms(detector, images)
+    torch.testing.assert_close(rows(detector, images), before, atol=1e-3, rtol=1e-3)
+    # And with the norms following these very images: what training starts from.
+    torch.testing.assert_close(rows(detector.train(), images), before, atol=0.1, rtol=0.1)
+
+
+def test_a_foreign_onnx_file_is_refused(tmp_path):
+    path = tmp_path / "x.onnx"
+    path.write_bytes(b"no model")
+    with pytest.raises(ValueError, match="not a model file"):
+        read_exported(path)
+    model = onnx.load(SHIPPED)
+    for node in model.graph.node:
+        node.output[:] = [f"{name}_" for name in node.output]
+    onnx.save(model, path)
+    with pytest.raises(ValueError, match="not written by this exporter"):
+        read_exported(path)
+
+
+def test_a_run_starts_from_a_checkpoint_or_a_model_of_other_classes(shapes, tmp_path):
+    old = shaken("yolo_ret_m075", 3)
+    content = {"detector": "yolo_ret_m075", "classes": list(OLD), "average": old.state_dict()}
+    save_checkpoint(tmp_path / "old.pt", content)
+    recipe = Recipe.from_dict({"phases": [{"epochs": 1, "sizes": 64}]})
+    for path in (tmp_path / "old.pt", SHIPPED):
+        trainer = Trainer(recipe, CLASSES, shapes, workers=0)
+        assert start(trainer, path) == "All weights were copied."
+        begun = trainer.average.model.state_dict()
+        assert all(v.equal(begun[k]) for k, v in trainer.model.state_dict().items())
+    other = Trainer(replace(recipe, detector="yolo_nano"), CLASSES, shapes)
+    with pytest.raises(ValueError, match="detector=yolo_ret_m075"):
+        start(other, SHIPPED)
+
+
+def test_every_detector_puts_its_classes_last_where_they_share_a_dimension():
+    # What start_from relies on: only a concatenation in YOLO-ReT's neck mixes them with others.
+    for name in DETECTORS:
+        with torch.device("meta"):
+            small, large = (build(name, num_classes=n).state_dict() for n in (2, 3))
+            per_cell = build(name, num_classes=2).grid.per_cell
+        shared = [
+            key
+            for key in small
+            for a, b in zip(small[key].shape, large[key].shape, strict=True)
+            if a != b and a != 7 * per_cell
+        ]
+        assert all(key in ("neck.q4.0.conv.weight", "neck.q5.0.conv.weight") for key in shared)

@@ -23,6 +23,12 @@ GPU_DEVICES = tuple(
 )
 """Where a GPU shows itself, whether or not its libraries work: desktop, Jetson, WSL."""
 
+SLOW_INT8 = (
+    "ONNX Runtime runs an int8 file slower than its fp32 file: take that one, or set backend to "
+    "openvino"
+)
+"""It computes between signed Q/DQ nodes, which TensorRT needs, in FP32; see docs/runtimes.md."""
+
 
 def open_backend(
     model: ModelFile,
@@ -97,6 +103,8 @@ def _open_best(request: Request, build: bool) -> Backend:
         opened.warning = f"the GPU is not used: {without}"
     elif request.precision != held or request.dla_core >= 0:
         opened.warning = f"running {held} on the CPU, which was not asked for: {without.reason}"
+    elif held == "int8":
+        opened.warning = SLOW_INT8
     return opened
 
 

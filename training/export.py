@@ -99,6 +99,9 @@ def _trace(module: nn.Module, images: Tensor, axes: dict[str, dict[int, str]]) -
             dynamic_axes=axes,
         )
         model = onnx.load(path)
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            node.name = node.input[1].removesuffix(".weight")  # the path of its module
     return align_channels(onnxslim.slim(model))
 
 

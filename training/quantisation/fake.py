@@ -159,7 +159,8 @@ def to_int8(model: nn.Module, graph: onnx.ModelProto) -> onnx.ModelProto:
     ranges: dict[str, float] = {}
     private, chosen = set(), {}
     for node in graph.graph.node:
-        name = _module_name(node.name) if node.op_type == "Conv" else ""
+        # the exporter names convolutions by their modules; ".1" is one fused with its norm
+        name = node.name.removeprefix("detector.") if node.op_type == "Conv" else ""
         rounding = rounding_of.get(name) or rounding_of.get(name.removesuffix(".1"))
         if rounding is not None:
             if not rounding.seen:
@@ -194,9 +195,11 @@ def _readings(model: nn.Module) -> list[tuple[nn.Module | None, list[nn.Module]]
     def after(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
         stack.pop()
         alive.append(output)
+        if isinstance(module, nn.Identity) or not isinstance(output, Tensor):
+            return
         # An activation may work in place: then it is the one that made the map what it is.
-        last = not any(module.children()) and not isinstance(module, nn.Identity)
-        if isinstance(output, Tensor) and (last or id(output) not in producers):
+        is_leaf = not any(module.children())
+        if is_leaf or id(output) not in producers:
             producers[id(output)] = module
 
     stack: list[nn.Module] = []
@@ -213,17 +216,3 @@ def _readings(model: nn.Module) -> list[tuple[nn.Module | None, list[nn.Module]]
         raise ValueError("a convolution runs more than once in a pass: INT8 needs one scale each")
     found = ((producers.get(key), group) for key, group in readers.items())
     return [(p if p is not None and calls[p] == 1 else None, group) for p, group in found]
-
-
-def _module_name(node: str) -> str:
-    """Return the path of the module that a node's name ``/detector/a/b/b.0/Conv`` stands for.
-
-    The exporter writes each module by its name in the one around it, and that of a container's part
-    with the container's name before it.
-    """
-    path: list[str] = []
-    for part in node.split("/")[2:-1]:
-        if path and part.startswith(f"{path[-1]}."):
-            path.pop()
-        path.append(part)
-    return ".".join(path)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
 from compact_yolo_ros.backends.backend import (
@@ -15,22 +13,14 @@ from compact_yolo_ros.backends.backend import (
     Size,
     warm_up,
 )
+from compact_yolo_ros.backends.cpu import CpuBackend
 from compact_yolo_ros.backends.installing import install_line
 
-MAX_DEFAULT_THREADS = 4
-"""Small networks stop gaining beyond a few threads, and a robot has other work for its cores."""
 
-
-def default_threads() -> int:
-    """Threads used when the user does not say: the cores this process may use, at most four."""
-    return min(MAX_DEFAULT_THREADS, len(os.sched_getaffinity(0)))
-
-
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(CpuBackend):
     """Runs the network with ONNX Runtime's CPU provider; see ``Backend`` for the attributes."""
 
     name = "onnxruntime"
-    device = "CPU"
 
     def __init__(self, request: Request, spinning: bool = False) -> None:
         """Open the model and run it at every size, so that images find memory in place.
@@ -50,16 +40,11 @@ class OnnxRuntimeBackend:
                 f"ONNX Runtime cannot be imported ({error})", install_line("onnxruntime")
             ) from None
 
-        request.require_file_precision()
-        self.card = request.model.card
-        self.precision = request.precision
-        self.threads = request.threads or default_threads()
+        super().__init__(request)
         self._inputs = {
             size: np.zeros((request.batch, *size, 3), np.uint8) for size in request.sizes
         }
         self.resize(request.input_size)
-        self.choice = self.warning = ""
-        self.device_times: dict[str, float] = {}
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1

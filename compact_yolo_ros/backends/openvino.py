@@ -13,15 +13,14 @@ from compact_yolo_ros.backends.backend import (
     Size,
     warm_up,
 )
+from compact_yolo_ros.backends.cpu import CpuBackend
 from compact_yolo_ros.backends.installing import install_line
-from compact_yolo_ros.backends.onnxruntime import default_threads
 
 
-class OpenVinoBackend:
+class OpenVinoBackend(CpuBackend):
     """Runs the network with OpenVINO's CPU plugin; see ``Backend`` for the attributes."""
 
     name = "openvino"
-    device = "CPU"
 
     def __init__(self, request: Request) -> None:
         """Open the model and run it at every size.
@@ -36,12 +35,7 @@ class OpenVinoBackend:
                 f"OpenVINO cannot be imported ({error})", install_line("openvino")
             ) from None
 
-        request.require_file_precision()
-        self.card = request.model.card
-        self.precision = request.precision
-        self.threads = request.threads or default_threads()
-        self.choice = self.warning = ""
-        self.device_times: dict[str, float] = {}
+        super().__init__(request)
         properties = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from compact_yolo_ros.backends.choice import GPU_DEVICES
-from compact_yolo_ros.backends.onnxruntime import default_threads
+from compact_yolo_ros.backends.cpu import default_threads
 from compact_yolo_ros.doctor.finding import Finding, Surroundings, note, ok
 
 LITTLE_MEMORY = 512 * 2**20

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 from harness import ROOT
-from toy_model import write_toy_model
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -24,11 +23,6 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=120,
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
     )
-
-
-@pytest.fixture
-def toy(tmp_path: Path) -> str:
-    return str(write_toy_model(tmp_path / "toy.onnx"))
 
 
 def folder_of_pictures(path: Path, colour: tuple[int, int, int]) -> str:

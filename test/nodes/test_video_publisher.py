@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +46,6 @@ def write_pictures(folder: Path, width: int = 64, height: int = 48) -> str:
 @pytest.fixture
 def pictures(tmp_path: Path) -> str:
     return write_pictures(tmp_path / "pictures")
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    opened = Client()
-    yield opened
-    opened.close()
 
 
 @pytest.mark.parametrize("encoding", ["bgr8", "rgb8", "mono8"])

@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from training.data.batch import Targets
 from training.detectors.heads import AnchorGrid, cells, decode_boxes, flatten
 from training.losses.assignment import assign
+from training.losses.criterion import criterion
 from training.losses.overlap import generalized_iou, iou, size_iou
-from training.losses.yolo_loss import yolo_loss
+from training.losses.settings import LossSettings
 
 GRID = AnchorGrid()
 SIZE = (96, 160)
 SHAPES = [(SIZE[0] // s, SIZE[1] // s) for s in GRID.strides]
 CLASSES = 2
+yolo_loss = criterion(LossSettings(), GRID)
 
 
 def blank(images: int = 1) -> list[torch.Tensor]:
@@ -107,7 +109,7 @@ def test_size_overlap_ignores_the_place():
 
 
 def test_an_empty_picture_costs_its_objectness_only():
-    loss = yolo_loss(blank(2), Targets.of(torch.zeros(0, 6)), GRID)
+    loss = yolo_loss(blank(2), Targets.of(torch.zeros(0, 6)))
     rows = sum(3 * h * w for h, w in SHAPES)
     assert loss.objectness.item() == pytest.approx(rows * math.log(2), rel=1e-5)
     assert loss.box.item() == loss.classes.item() == 0
@@ -120,7 +122,7 @@ def test_loss_worked_out_by_hand():
     for m in maps:
         m[:, 4::7] = logit(0.01)
     maps[1][0, 7 + 4, 3, 2] = logit(0.25)
-    loss = yolo_loss(maps, Targets.of(target), GRID)
+    loss = yolo_loss(maps, Targets.of(target))
     assert loss.box.item() == pytest.approx(0, abs=1e-5)
     assert loss.classes.item() == pytest.approx(2 * math.log(2))
     rows = sum(3 * h * w for h, w in SHAPES)
@@ -136,8 +138,8 @@ def test_the_loss_is_a_mean_over_images():
     both = torch.cat((target, target + torch.tensor([1.0, 0, 0, 0, 0, 0])))
     torch.manual_seed(0)
     maps = [torch.randn_like(m) for m in blank()]
-    once = yolo_loss(maps, Targets.of(target), GRID)
-    twice = yolo_loss([m.repeat(2, 1, 1, 1) for m in maps], Targets.of(both), GRID)
+    once = yolo_loss(maps, Targets.of(target))
+    twice = yolo_loss([m.repeat(2, 1, 1, 1) for m in maps], Targets.of(both))
     torch.testing.assert_close(torch.stack(once), torch.stack(twice))
 
 
@@ -150,7 +152,7 @@ def test_gradients_point_towards_the_object(right, down, wider, higher):
     x, y, w, h = 40 + right, 56 + down, 31 * wider, 22.5 * higher
     target = torch.tensor([[0.0, 1, x - w, y - h, x + w, y + h]])
     maps = [m.requires_grad_() for m in blank()]
-    yolo_loss(maps, Targets.of(target), GRID).total.backward()
+    yolo_loss(maps, Targets.of(target)).total.backward()
     _, row = assign(target, GRID, SHAPES, None)
     gradient = flatten([m.grad for m in maps], 3)[0, row[0]]
     descent = torch.sign(-gradient).tolist()
@@ -162,5 +164,5 @@ def test_gradients_point_towards_the_object(right, down, wider, higher):
 def test_a_row_for_two_objects_is_trained_for_both():
     pair = torch.tensor([[0.0, 0, 10, 10, 70, 54], [0.0, 1, 11, 10, 71, 54]])
     maps = [m.requires_grad_() for m in blank()]
-    loss = yolo_loss(maps, Targets.of(pair), GRID)
+    loss = yolo_loss(maps, Targets.of(pair))
     assert loss.classes.item() == pytest.approx(4 * math.log(2), rel=1e-5)

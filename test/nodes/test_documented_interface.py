@@ -58,6 +58,16 @@ def test_the_shipped_parameter_file_gives_the_documented_node(
 
 
 def check_topics(client: Client) -> None:
+    documented = {
+        (kind.split(",")[0], code(name)[0], code(message)[0])
+        for name, message, kind, _ in rows("Topics and services")
+    }
+    client.wait_for(lambda: topics(client) >= documented)  # they are found one by one
+    assert topics(client) == documented
+
+
+def topics(client: Client) -> set[tuple[str, str, str]]:
+    """What the node has now: kind, name and type."""
     graph = client.node
     found = {
         ("publisher", name, kinds[0])
@@ -74,11 +84,7 @@ def check_topics(client: Client) -> None:
         for name, kinds in graph.get_service_names_and_types_by_node("detector", "/")
         if not kinds[0].startswith(COMMON_SERVICES)
     }
-    documented = {
-        (kind.split(",")[0], code(name)[0], code(message)[0])
-        for name, message, kind, _ in rows("Topics and services")
-    }
-    assert found == documented
+    return found
 
 
 def check_keys(section: str, found: set[str]) -> None:

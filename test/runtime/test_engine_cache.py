@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine cache: how much it keeps. What it trusts is in test_tensorrt.py."""
+"""The engine cache: what it takes for the same engine, whom it trusts, and how much it keeps.
+
+What it does with damaged files is in test_tensorrt.py.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+
+import pytest
 
 from compact_yolo_ros.backends.engine_cache import EngineCache, EngineKey
 
@@ -30,3 +35,42 @@ def test_an_engine_larger_than_the_limit_is_kept_alone(tmp_path: Path) -> None:
     other = replace(KEY, gpu="another")
     cache.store(other, PLAN)
     assert (cache.load(KEY), cache.load(other)) == (None, PLAN)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(EngineKey)])
+def test_every_part_of_the_key_makes_another_engine(name: str, tmp_path: Path) -> None:
+    cache = EngineCache(tmp_path)
+    cache.store(KEY, PLAN)
+    value = getattr(KEY, name)
+    others = {str: "other", int: 0, tuple: (2, *KEY.profile[1:])}
+    other = replace(KEY, **{name: others[type(value)]})
+    assert (cache.load(KEY), cache.load(other)) == (PLAN, None)
+    (file,) = tmp_path.glob("*.engine")
+    file.rename(tmp_path / other.file_name)  # under its name, it is still another one
+    assert cache.load(other) is None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_a_file_of_another_user_is_not_trusted(tmp_path: Path) -> None:
+    cache = EngineCache(tmp_path)
+    path = cache.store(KEY, PLAN)
+    assert cache.load(KEY) == PLAN
+    os.chown(path, 4242, 4242)
+    assert cache.load(KEY) is None
+
+
+def test_a_write_that_fails_leaves_the_engine_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = EngineCache(tmp_path)
+    cache.store(KEY, PLAN)
+
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        cache.store(KEY, b"another plan")
+    monkeypatch.undo()
+    assert cache.load(KEY) == PLAN
+    assert len(list(tmp_path.iterdir())) == 1

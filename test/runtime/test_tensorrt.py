@@ -91,6 +91,20 @@ def test_the_input_is_page_locked_memory_allocated_once(opened: Open) -> None:
     assert len(set(answers)) == 1
 
 
+def test_nothing_is_allocated_after_opening(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [(288, 288), (320, 320), (416, 416)]
+    backend = opened(input_size=sizes[0], more_sizes=sizes[1:], batch=2)
+    driver = importlib.import_module("pycuda.driver")
+    assert len(driver.streams) == 1
+    with monkeypatch.context() as closed:
+        for name in ("pagelocked_empty", "mem_alloc", "Stream", "Event"):
+            closed.delattr(driver, name)
+        for size in sizes:
+            backend.resize(size)
+            for images in (1, 2):
+                backend.run(images)
+
+
 def test_a_detector_finds_the_same_squares_with_it(trt: Any, toy: str) -> None:
     detector = Detector.open(toy, backend="tensorrt", selection=Selection(score_threshold=0.9))
     image = np.zeros((480, 640, 3), np.uint8)

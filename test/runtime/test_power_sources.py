@@ -342,6 +342,16 @@ def test_nvml_tells_what_it_can(nvml: NvmlDouble) -> None:
     assert seen.problems == ("nvmlDeviceGetCurrentClocksThrottleReasons: Not Supported",)
 
 
+@pytest.mark.parametrize("value", [-1, 2**32 - 1])
+def test_nonsense_of_nvml_is_left_out(nvml: NvmlDouble, value: int) -> None:
+    nvml.nvmlDeviceGetPowerUsage = lambda card: value
+    nvml.nvmlDeviceGetClockInfo = lambda card, kind: value
+    nvml.nvmlDeviceGetTemperature = lambda card, sensor: value - 50
+    seen = Nvml().read()
+    assert (seen.watts, seen.clocks, seen.temperatures) == (None, {}, {})
+    assert "W makes no sense" in seen.problems[0]
+
+
 def test_nvml_names_what_holds_the_clock_down(nvml: NvmlDouble) -> None:
     nvml.nvmlDeviceGetCurrentClocksThrottleReasons = lambda card: 0x44
     assert Nvml().read().throttled == ("GPU power cap", "GPU thermal slowdown (hardware)")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import fmean
 
-from compact_yolo_ros.diagnostics.power.source import PowerReading
+from compact_yolo_ros.diagnostics.power.source import DEGREES, MAX_MHZ, PowerReading
 from compact_yolo_ros.diagnostics.power.tree import Tree
 
 POLICIES = "sys/devices/system/cpu/cpufreq/policy*"
@@ -56,7 +56,7 @@ def _mode(tree: Tree) -> str | None:
 def _clocks(tree: Tree) -> dict[str, float]:
     """Mean over the clusters that are on; the kernel counts in kHz."""
     found = [
-        tree.number(path, 1, 20_000, scale=1e-3, optional=True)
+        tree.number(path, 1, MAX_MHZ, scale=1e-3, optional=True)
         for path in tree.find(f"{POLICIES}/scaling_cur_freq")
     ]
     clocks = [clock for clock in found if clock is not None]
@@ -71,7 +71,7 @@ def _temperatures(tree: Tree) -> dict[str, float]:
     temperatures: dict[str, float] = {}
     for zone in tree.find(ZONES):
         name = tree.text(zone / "type", optional=True)
-        value = tree.number(zone / "temp", -40, 150, scale=1e-3, optional=True)
+        value = tree.number(zone / "temp", *DEGREES, scale=1e-3, optional=True)
         if name and value is not None and not name.startswith("PMIC"):
             temperatures[name] = max(value, temperatures.get(name, value))
     return temperatures

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from compact_yolo_ros.diagnostics.power.nvpmodel import PowerMode
-from compact_yolo_ros.diagnostics.power.source import PowerReading, Unavailable
+from compact_yolo_ros.diagnostics.power.source import MAX_MHZ, PowerReading, Unavailable
 from compact_yolo_ros.diagnostics.power.tree import Tree
 
 SIGNS = ("etc/nv_tegra_release", "sys/bus/i2c/drivers/ina3221*/*-00*")
@@ -54,7 +54,7 @@ class Jetson:
 def _gpu_clock(tree: Tree) -> dict[str, float]:
     for path in tree.find("sys/class/devfreq/*/cur_freq"):
         if path.parent.name.endswith(GPU_NAMES):
-            clock = tree.number(path, 0, 20_000, scale=1e-6, optional=True)
+            clock = tree.number(path, 0, MAX_MHZ, scale=1e-6, optional=True)
             return {} if clock is None else {"gpu": clock}
     return {}
 

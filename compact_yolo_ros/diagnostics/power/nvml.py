@@ -11,7 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from compact_yolo_ros.diagnostics.power.source import PowerReading, Unavailable, metered
+from compact_yolo_ros.diagnostics.power.source import (
+    DEGREES,
+    MAX_MHZ,
+    PowerReading,
+    Unavailable,
+    metered,
+)
 
 SM_CLOCK = 1
 GPU_SENSOR = 0
@@ -66,8 +72,8 @@ class Nvml:
         return replace(
             power,
             mode=None if state is None else f"GPU P{state}",
-            clocks={} if clock is None else {"gpu": float(clock)},
-            temperatures={} if temperature is None else {"gpu": float(temperature)},
+            clocks=_sensible(clock, 0, MAX_MHZ),
+            temperatures=_sensible(temperature, *DEGREES),
             throttled=None
             if reasons is None
             else tuple(text for bit, text in THROTTLE_REASONS.items() if reasons & bit),
@@ -76,3 +82,8 @@ class Nvml:
 
     def close(self) -> None:
         self._nvml.nvmlShutdown()
+
+
+def _sensible(value: float | None, low: float, high: float) -> dict[str, float]:
+    """The GPU's value, if it is one that a GPU can have."""
+    return {"gpu": float(value)} if value is not None and low <= value <= high else {}

@@ -9,6 +9,9 @@ from typing import Protocol
 
 MAX_WATTS = 5000.0
 """More than any computer takes that a camera is connected to; a higher value is a fault."""
+MAX_MHZ = 20_000.0
+DEGREES = (-40.0, 150.0)
+"""Clocks above and temperatures outside are faults, too."""
 
 
 class Unavailable(Exception):

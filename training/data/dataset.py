@@ -51,7 +51,8 @@ class Entry:
             shown.labels[~shown.ignored],
             self.path.stem,
             boxes[shown.ignored],
-            unlabelled=shown.unlabelled,
+            None if shown.confidence is None else shown.confidence[~shown.ignored],
+            shown.unlabelled,
         )
 
 

@@ -116,4 +116,7 @@ def _annotate(
     labels = table[theirs.labels]
     keep = labels >= 0
     unlabelled = absent | {int(table[label]) for label in theirs.unlabelled if table[label] >= 0}
-    return Annotation(theirs.boxes[keep], labels[keep], theirs.ignored[keep], unlabelled)
+    confidence = None if theirs.confidence is None else theirs.confidence[keep]
+    return Annotation(
+        theirs.boxes[keep], labels[keep], theirs.ignored[keep], unlabelled, confidence
+    )

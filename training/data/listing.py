@@ -28,12 +28,14 @@ class Annotation:
         labels: (n,) int64, class numbers.
         ignored: (n,) bool, boxes neither to be found nor wrong to find.
         unlabelled: classes that may be there without a box.
+        confidence: (n,) float32 in (0, 1], below 1 for boxes that a teacher drew; None: all 1.
     """
 
     boxes: NDArray[np.float64]
     labels: NDArray[np.int64]
     ignored: NDArray[np.bool_]
     unlabelled: frozenset[int] = frozenset()
+    confidence: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 
 A split is a folder of images, a ``.txt`` list of image files (relative to ``path``), or a list of
 such. The labels of ``images/train/a.jpg`` are in ``labels/train/a.txt``: one ``class cx cy w h`` a
-line, relative to the image. A missing or empty file is an image without objects.
+line, relative to the image; a sixth number is the confidence of a box that a teacher drew. A
+missing or empty file is an image without objects.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def labels_of(image: Path) -> Path:
 def parse_labels(
     lines: Sequence[str], height: int, width: int, classes: int
 ) -> NDArray[np.float64]:
-    """Parse label lines to rows (n, 5): class, x1, y1, x2, y2 in pixels.
+    """Parse label lines to rows (n, 6): class, x1, y1, x2, y2 in pixels, confidence (1: certain).
 
     Raises ValueError for a malformed line.
     """
@@ -70,15 +71,18 @@ def parse_labels(
             row = [float(value) for value in line.split()]
         except ValueError:
             row = [np.nan]
-        if row and (len(row) != 5 or not np.isfinite(row).all()):
+        row = [*row, 1.0] if len(row) == 5 else row
+        if row and (len(row) != 6 or not np.isfinite(row).all()):
             raise ValueError(f"line {number} is not five numbers: class cx cy w h")
         if row and (row[0] not in range(classes)):
             raise ValueError(f"line {number} has class {row[0]:g}, outside 0..{classes - 1}")
+        if row and not 0 < row[5] <= 1:
+            raise ValueError(f"line {number} has confidence {row[5]:g}, which is not in (0, 1]")
         rows += [row] if row else []
-    table = np.array(rows, np.float64).reshape(-1, 5)
-    label, centre, size = table[:, :1], table[:, 1:3], table[:, 3:]
+    table = np.array(rows, np.float64).reshape(-1, 6)
+    label, centre, size, confidence = np.split(table, (1, 3, 5), 1)
     corners = np.concatenate((centre - size / 2, centre + size / 2), 1)
-    return np.concatenate((label, corners * (width, height, width, height)), 1)
+    return np.concatenate((label, corners * (width, height, width, height), confidence), 1)
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -96,5 +100,10 @@ def _listed(file: Path, root: Path) -> list[Path]:
 def _annotate(labels: Path, classes: int, height: int, width: int) -> Annotation:
     lines = labels.read_text().splitlines() if labels.exists() else []
     rows = parse_labels(lines, height, width, classes)
-    boxes = clip(rows[:, 1:], height, width)
-    return Annotation(boxes, rows[:, 0].astype(np.int64), np.zeros(len(rows), bool))
+    boxes, confidence = clip(rows[:, 1:5], height, width), rows[:, 5].astype(np.float32)
+    return Annotation(
+        boxes,
+        rows[:, 0].astype(np.int64),
+        np.zeros(len(rows), bool),
+        confidence=None if (confidence == 1).all() else confidence,
+    )

@@ -11,6 +11,7 @@ from torch import nn
 
 from compact_yolo_ros.files import replacing
 from training.detectors.registry import build
+from training.quantisation.fake import prepare
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -28,8 +29,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_detector(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the averaged detector of a checkpoint, in evaluation mode, and the checkpoint."""
+    """Return the averaged detector of a checkpoint, in evaluation mode, and the checkpoint.
+
+    One that was trained for INT8 rounds, as it did in training.
+    """
     content = load_checkpoint(path)
     model = build(content["detector"], num_classes=len(content["classes"]))
+    if content.get("recipe", {}).get("quantisation_aware"):
+        prepare(model)
     model.load_state_dict(content["average"])
     return model.eval(), content

@@ -22,6 +22,7 @@ from training.detectors.registry import build
 from training.losses.criterion import Loss, criterion
 from training.optimizers import make_optimizer, set_phase, set_rate
 from training.provenance import source_commit
+from training.quantisation.fake import prepare
 from training.recipe import Phase, Recipe
 from training.schedule import rate_factor
 from training.self_adversarial import Undisturbed, hide_objects
@@ -51,7 +52,10 @@ class EpochSums:
 
 def make_detector(recipe: Recipe, num_classes: int) -> nn.Module:
     """Build what a recipe trains, with fresh weights, before the optimizer is made."""
-    return build(recipe.detector, num_classes=num_classes)
+    model = build(recipe.detector, num_classes=num_classes)
+    if recipe.quantisation_aware:
+        prepare(model)
+    return model
 
 
 class Trainer:

@@ -18,13 +18,13 @@ EVERY = 20
 
 
 def progress_bar(console: Console, shown: bool) -> Progress:
-    """Return the bar of a run: epoch, steps, losses, rate, speed, time left."""
+    """Return the bar of a run: epoch, steps, time left; losses, rate and speed."""
     return Progress(
         TextColumn("epoch {task.fields[epoch]}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[text]}"),
         TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[text]}"),
         console=console,
         disable=not shown,
     )
@@ -33,11 +33,10 @@ def progress_bar(console: Console, shown: bool) -> Progress:
 class Curves:
     """Scalars for TensorBoard; ``first_step`` hides what an earlier start wrote after it."""
 
-    def __init__(self, folder: Path, first_step: int, batch_size: int) -> None:
+    def __init__(self, folder: Path, first_step: int) -> None:
         self.logger = TensorBoardLogger(
             folder.parent, name="", version=folder.name, purge_step=first_step
         )
-        self.batch_size = batch_size
 
     def step(self, trainer: Trainer, loss: Loss) -> None:
         """Log the losses and the learning rate of some steps."""
@@ -62,6 +61,6 @@ def describe(trainer: Trainer) -> str:
     box, objectness, classes = (value / max(1, sums.steps) for value in sums.loss)
     speed = sums.steps * batch_size / sums.seconds if sums.seconds else 0.0
     return (
-        f"box {box:.2f} objectness {objectness:.2f} classes {classes:.2f} "
-        f"rate {trainer.learning_rate:.2e} {speed:.0f} images/s"
+        f"loss {box + objectness + classes:.2f}: {box:.2f} box, {objectness:.2f} objectness, "
+        f"{classes:.2f} classes; rate {trainer.learning_rate:.1e}; {speed:.0f} images/s"
     )

@@ -26,7 +26,7 @@ def run(trainer: Trainer, folder: RunFolder, evaluate: Evaluate, console: Consol
     and when a signal comes. ``evaluate`` gets the averaged detector, in the first process only.
     """
     first = trainer.fabric.is_global_zero
-    curves = Curves(folder.tensorboard, trainer.step, trainer.recipe.batch_size) if first else None
+    curves = Curves(folder.tensorboard, trainer.step) if first else None
     with _signals() as received, progress_bar(console, first) as progress:
         task = progress.add_task(
             "", total=trainer.total_steps, completed=trainer.step, epoch=trainer.epoch, text=""

@@ -35,7 +35,8 @@ def start_from(
     change = per_cell * (len(old_classes) - len(classes))
     not_copied, fitting = [], 0
     for name, target in own.items():
-        by_class = [d for d, size in enumerate(target.shape) if size != one_more[name][d]]
+        larger = one_more.get(name, target.shape)
+        by_class = [d for d, size in enumerate(target.shape) if size != larger[d]]
         expected = [size + change * (d in by_class) for d, size in enumerate(target.shape)]
         source = state.get(name)
         if source is None or list(source.shape) != expected:

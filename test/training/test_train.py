@@ -25,6 +25,7 @@ from training.checkpoint import load_checkpoint, load_detector, save_checkpoint
 from training.engine import DivergedError, Trainer
 from training.loop import best_epoch, out_of_patience, run
 from training.optimizers import parameter_groups, set_phase
+from training.quantisation.fake import is_prepared
 from training.recipe import OptimizerSettings, Phase, Recipe
 from training.run_folder import RunFolder
 from training.schedule import rate_factor
@@ -114,6 +115,17 @@ def test_another_recipe_is_refused_unless_asked_for(shapes):
     assert other.learning_rate == 0.5, "the new recipe's rate, not that of the checkpoint"
     with pytest.raises(ValueError, match="other classes"):
         Trainer(Recipe.from_dict(TINY), ("disc", "ball"), shapes).restore(state)
+
+
+def test_a_run_that_rounds_goes_on_rounding(shapes, tmp_path):
+    run_ = trainer(shapes, quantisation_aware=True, detector="yolo_fastest", phases=ONE_PHASE)
+    go_on(run_, stop_at=2)
+    save_checkpoint(tmp_path / "last.pt", run_.state())
+    model, _ = load_detector(tmp_path / "last.pt")
+    assert is_prepared(model)
+    image = torch.rand(1, 3, 64, 64)
+    for found, expected in zip(model(image), run_.average.model(image), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-3)
 
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path):

@@ -18,7 +18,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 from vision_msgs.msg import LabelInfo, VisionInfo
 
-from compact_yolo_ros.backends import BackendError
+from compact_yolo_ros.backends import BackendError, Size
 from compact_yolo_ros.cv_bridge_decoder import CvBridgeDecoder
 from compact_yolo_ros.detector import Detector
 from compact_yolo_ros.diagnostics.health import (
@@ -32,14 +32,17 @@ from compact_yolo_ros.diagnostics.performance import PerformanceWriter
 from compact_yolo_ros.diagnostics.power import PowerMonitor, PowerSummary, find_power_source
 from compact_yolo_ros.diagnostics.report import backend_facts, to_statuses
 from compact_yolo_ros.diagnostics.statistics import FrameTimes
+from compact_yolo_ros.governor import Targets
 from compact_yolo_ros.images import ImageDecoder, Picture
 from compact_yolo_ros.messages import class_ids, to_label_info, to_vision_info
 from compact_yolo_ros.model_card import check_input_size
+from compact_yolo_ros.model_store import find_model
+from compact_yolo_ros.nodes.backend_keeper import BackendKeeper
 from compact_yolo_ros.nodes.camera import Camera, CameraHandlers
 from compact_yolo_ros.nodes.camera_names import camera_names, check_camera_names
 from compact_yolo_ros.nodes.detector_parameters import DETECTOR_PARAMETERS
-from compact_yolo_ros.nodes.engine_upgrade import EngineUpgrade, open_now
-from compact_yolo_ros.nodes.frame_worker import FrameWorker
+from compact_yolo_ros.nodes.frame_worker import FrameWorker, WorkerHooks
+from compact_yolo_ros.nodes.governing import Governing
 from compact_yolo_ros.nodes.parameters import declare
 from compact_yolo_ros.suppression import Selection
 
@@ -62,7 +65,8 @@ class DetectorNode(LifecycleNode):
         super().__init__("detector", **options)
         self._specs = {spec.name: spec for spec in DETECTOR_PARAMETERS}
         self._detector: Detector | None = None
-        self._upgrade: EngineUpgrade | None = None
+        self._keeper: BackendKeeper | None = None
+        self._governing: Governing | None = None
         self._worker: FrameWorker | None = None
         self._cameras: list[Camera] = []
         self._power: PowerMonitor | None = None
@@ -98,10 +102,16 @@ class DetectorNode(LifecycleNode):
         """Load the model and create the publishers."""
         try:
             self._make_decoder()  # tells what is missing before anything is opened
-            self._detector = self._open_detector()
+            self._keeper = self._open_keeper()
+            self._keeper.detector.selection = self._selection(self._keeper.detector, {})
         except (ValueError, BackendError, ImportError) as error:
+            self._close_keeper()
             return self._fail(str(error))
         self._failure = ""
+        self._detector = self._keeper.detector
+        self._governing = Governing(
+            self._detector, self._targets({}), self._watts, self.get_logger().info
+        )
         self._ids = class_ids(self._detector.card, self._value("class_id_format"))
         self._cameras = [
             self._make_camera(name, self._detector) for name in camera_names(self._value("cameras"))
@@ -122,16 +132,19 @@ class DetectorNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras and start answering."""
-        assert self._detector is not None
+        assert self._detector and self._keeper and self._governing
         result = super().on_activate(state)
         self._worker = FrameWorker(
-            self._detector, self._cameras, self._age, partial(self._value, "max_age")
+            self._detector,
+            self._cameras,
+            self._age,
+            partial(self._value, "max_age"),
+            WorkerHooks(self._governing.admits, self._on_answer, self._keeper.failed),
         )
         if self._enabled:
             self._open_cameras(self._worker)
         if self._value("power") == "auto":
-            on_gpu = self._detector.backend.name == "tensorrt" or self._upgrade is not None
-            self._power = PowerMonitor(partial(find_power_source, on_gpu=on_gpu))
+            self._power = PowerMonitor(partial(find_power_source, on_gpu=self._keeper.wants_gpu))
         topics = ", ".join(camera.input.topic for camera in self._cameras)
         self.get_logger().info(f"Waiting for images on {topics}")
         return result
@@ -176,6 +189,7 @@ class DetectorNode(LifecycleNode):
                     changes.get("class_id_format", self._value("class_id_format")),
                 )
                 self._publish_info(selection.score_threshold)
+                self._set_targets(self._targets(changes))
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
@@ -186,6 +200,9 @@ class DetectorNode(LifecycleNode):
             raise ValueError(refusal)
         if name == "input_size" and value:
             check_input_size(value)
+        if name == "governor_sizes":
+            for side in value:
+                check_input_size(side)
         if name == "cameras":
             check_camera_names(value)
         if self._detector is not None and spec.changes == "unconfigured":
@@ -207,25 +224,50 @@ class DetectorNode(LifecycleNode):
             labels=detector.labels_of([name for name in value("classes") if name]),
         )
 
+    def _targets(self, changes: dict[str, Any]) -> Targets:
+        """What the governor is to hold, with some values about to change."""
+        names = ("target_fps", "max_latency", "power_budget_w", "governor_skip")
+        return Targets(*(changes[n] if n in changes else self._value(n) for n in names))
+
+    def _set_targets(self, targets: Targets) -> None:
+        assert self._governing is not None and self._keeper is not None
+        if targets == self._governing.targets:
+            return
+        self._governing.targets = targets
+        if targets:
+            self._keeper.use_sizes(self._smaller_sizes())
+
     # Work
 
-    def _open_detector(self) -> Detector:
-        model, side = self._value("model"), self._value("input_size")
+    def _smaller_sizes(self) -> list[Size]:
+        """What a target may lead to, beside the size that is asked for."""
+        largest = self._side()
+        sides = sorted({side for side in self._value("governor_sizes") if side < largest})
+        return [(side, side) for side in sides]
+
+    def _side(self) -> int:
+        """Of the input that is asked for; raises ModelError."""
+        return self._value("input_size") or find_model(self._value("model")).card.default_size
+
+    def _open_keeper(self) -> BackendKeeper:
+        side = self._side()
         options = {
             "backend": self._value("backend"),
             "precision": self._value("precision"),
-            "input_size": (side, side) if side else None,
+            "input_size": (side, side),
+            # Open only when there is a target: they take memory, and engines to be built.
+            "more_sizes": self._smaller_sizes() if self._targets({}) else [],
             "threads": self._value("cpu_threads"),
             "dla_core": self._value("dla_core"),
             "engine_cache": self._value("engine_cache"),
         }
-        detector, missing = open_now(model, options)
-        detector.selection = self._selection(detector, {})
-        if missing:
-            log = self.get_logger().info
-            log(f"{missing}: building it in the background, on the CPU until then")
-            self._upgrade = EngineUpgrade(detector, model, options, log)
-        return detector
+        log = self.get_logger()
+        return BackendKeeper(
+            self._value("model"),
+            options,
+            lambda text: log.info(text),
+            lambda text: log.warning(text),
+        )
 
     def _make_decoder(self) -> Callable[[Any], Picture]:
         wanted = self._value("image_decoder")
@@ -266,6 +308,16 @@ class DetectorNode(LifecycleNode):
         response.message = "enabled" if self._enabled else "disabled"
         return response
 
+    def _on_answer(self, camera: object, times: FrameTimes) -> None:
+        """Tell those who decide what comes next; runs in the worker's thread."""
+        assert self._keeper is not None and self._governing is not None
+        self._keeper.answered()
+        self._governing.answered(camera, times)
+
+    def _watts(self) -> float | None:
+        power = self._power  # another thread may take it away
+        return power.summary().watts if power else None
+
     def _follow_publishers(self) -> None:
         for camera in self._cameras:
             camera.input.follow_publishers()
@@ -282,9 +334,6 @@ class DetectorNode(LifecycleNode):
 
     def _release(self) -> None:
         """Give back what configure took; does nothing if nothing was taken."""
-        if self._upgrade is not None:
-            self._upgrade.cancel()
-            self._upgrade = None
         if self._detector is None:
             return
         for camera in self._cameras:
@@ -292,8 +341,12 @@ class DetectorNode(LifecycleNode):
         self._cameras = []
         for publisher in (self._performance, self._label_info, self._vision_info):
             self.destroy_publisher(publisher)
-        self._detector.close()
-        self._detector = None
+        self._close_keeper()
+
+    def _close_keeper(self) -> None:
+        if self._keeper is not None:
+            self._keeper.close()
+        self._keeper = self._governing = self._detector = None
 
     # Telling
 
@@ -333,7 +386,6 @@ class DetectorNode(LifecycleNode):
         if self._performance.get_subscription_count() == 0:
             return
         assert self._detector is not None
-        power = self._power  # the executor's thread may take it away
         message = self._performance_writer.write(
             header,
             camera or "camera",
@@ -341,7 +393,7 @@ class DetectorNode(LifecycleNode):
             detections=found,
             dropped=dropped,
             backend=self._detector.backend,
-            watts=power.summary().watts if power else None,
+            watts=self._watts(),
         )
         self._performance.publish(message)
 
@@ -351,15 +403,15 @@ class DetectorNode(LifecycleNode):
             state=loaded if self._worker is None else "active",
             enabled=self._enabled,
             failure=self._failure,
-            warning=self._warning(),
+            warning=self._warning(power),
             throttling=(power.throttling or "") if power else "",
         )
 
-    def _warning(self) -> str:
-        """What is not as asked about the runtime; empty if all is."""
-        if self._detector is None:
+    def _warning(self, power: PowerSummary | None) -> str:
+        """What is not as asked, although it works; empty if all is."""
+        if self._keeper is None or self._governing is None:
             return ""
-        return self._detector.backend.warning or (self._upgrade.warning if self._upgrade else "")
+        return self._keeper.warning or self._governing.warning(power)
 
     def _publish_diagnostics(self) -> None:
         power = self._power.summary() if self._power else None
@@ -372,11 +424,10 @@ class DetectorNode(LifecycleNode):
         self._log_changes(health, cameras)
         facts: dict[str, object] = {"state": situation.state, "model": self._value("model")}
         device = ""
-        if self._detector is not None:
-            device = self._detector.backend.device
-            facts |= backend_facts(self._detector.backend)
-        if self._upgrade is not None:
-            facts["engine_build"] = self._upgrade.state
+        if self._keeper is not None and self._governing is not None:
+            device = self._keeper.detector.backend.device
+            facts |= backend_facts(self._keeper.detector.backend)
+            facts |= self._keeper.facts() | self._governing.facts()
         if power is not None:
             facts |= power.facts(sum(state.snapshot.fps_out for state in cameras.values()))
         message = DiagnosticArray(

@@ -117,6 +117,44 @@ DETECTOR_PARAMETERS = (
     ),
     ParameterSpec("debug_image", True, "Draw ~/debug_image while somebody subscribes to it."),
     ParameterSpec(
+        "target_fps",
+        0.0,
+        "Answers a second that the machine shall be able to give, over all cameras; 0 is no "
+        "target. For a target the input gets smaller when it must.",
+        low=0,
+        high=1000,
+    ),
+    ParameterSpec(
+        "max_latency",
+        0.0,
+        "Seconds from an image's receipt to its published answer that shall be held; 0 is no "
+        "target.",
+        low=0,
+        high=60,
+    ),
+    ParameterSpec(
+        "power_budget_w",
+        0.0,
+        "Mean power in watts that shall be held, where power can be read; 0 is no target.",
+        low=0,
+        high=10000,
+    ),
+    ParameterSpec(
+        "governor_sizes",
+        [224, 320, 416],
+        "Sides of the network input that a target may lead to; those smaller than input_size are "
+        "used beside it.",
+        changes="unconfigured",
+    ),
+    ParameterSpec(
+        "governor_skip",
+        0,
+        "Most images left out between two answers when the smallest size is not enough for "
+        "max_latency or power_budget_w.",
+        low=0,
+        high=10,
+    ),
+    ParameterSpec(
         "power",
         "auto",
         "auto reads watts, clocks, temperatures and throttling for /diagnostics while active.",

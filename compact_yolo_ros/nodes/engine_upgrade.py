@@ -18,6 +18,8 @@ from compact_yolo_ros.backends import BackendError, EngineMissing, open_backend
 from compact_yolo_ros.detector import Detector
 from compact_yolo_ros.model_store import ModelError, find_model
 
+ON_CPU = {"backend": "onnxruntime", "precision": "auto", "dla_core": -1}
+"""Options of the backend that is always there."""
 LOG_PERIOD = 15.0
 """Seconds between two lines of progress in the log; /diagnostics has the newest."""
 
@@ -39,8 +41,7 @@ def open_now(model: str, options: Mapping[str, Any]) -> tuple[Detector, str]:
         return Detector.open(model, **options, build=False), ""
     except EngineMissing as missing:
         reason = missing.reason
-    meanwhile = {"backend": "onnxruntime", "precision": "auto", "dla_core": -1}
-    detector = Detector.open(model, **{**options, **meanwhile})
+    detector = Detector.open(model, **{**options, **ON_CPU})
     detector.backend.choice = f"until the engine is built: {reason}"
     return detector, reason
 
@@ -89,8 +90,8 @@ class EngineUpgrade:
         command = ["nice", "-n", "10", sys.executable, "-m", "compact_yolo_ros.tools.build_engine"]
         command += ["--model", self._model, "--precision", options["precision"]]
         command += ["--dla-core", str(options["dla_core"])]
-        if options["input_size"]:
-            command += ["--input-size", str(options["input_size"][0])]
+        sizes = [options["input_size"], *options["more_sizes"]]
+        command += ["--input-size", *(str(height) for height, _ in sizes)]
         if options["engine_cache"]:
             command += ["--engine-cache", options["engine_cache"]]
         return command

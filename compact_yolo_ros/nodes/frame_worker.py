@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from threading import Thread
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
@@ -41,6 +42,21 @@ class AnsweredCamera(Protocol):
         """Count and tell a failure."""
 
 
+@dataclass(frozen=True)
+class WorkerHooks:
+    """What decides on the way, from the worker's thread.
+
+    Attributes:
+        admits: whether the next image of a camera is answered at all.
+        answered: is told each answer's times.
+        failed: is told that the network could not be run.
+    """
+
+    admits: Callable[[object], bool] = lambda camera: True
+    answered: Callable[[object, FrameTimes], object] = lambda camera, times: None
+    failed: Callable[[BackendError], object] = lambda error: None
+
+
 class FrameWorker:
     """Owns the detector while it runs: no other thread may call it."""
 
@@ -50,6 +66,7 @@ class FrameWorker:
         cameras: Sequence[AnsweredCamera],
         age: Callable[[Header], float | None],
         max_age: Callable[[], float],
+        hooks: WorkerHooks | None = None,
     ) -> None:
         """Start the thread.
 
@@ -58,11 +75,13 @@ class FrameWorker:
             cameras: where images come from, and answers go.
             age: seconds since the stamp of a header on the node's clock; None without a stamp.
             max_age: age in seconds beyond which an image is not processed; 0 is any.
+            hooks: decide on the way.
         """
         self._detector = detector
         self._cameras = cameras
         self._age = age
         self._max_age = max_age
+        self._hooks = hooks or WorkerHooks()
         self._slots: NewestSlots[_Frame] = NewestSlots(len(cameras))
         self._thread = Thread(target=self._run, name="detector", daemon=True)
         self._thread.start()
@@ -89,6 +108,7 @@ class FrameWorker:
                 frame.camera.failed(f"image {error.kind}", str(error))
             except BackendError as error:
                 frame.camera.failed("backend", str(error))
+                self._hooks.failed(error)
             except Exception as error:
                 # One bad frame must never end the stream, whatever was wrong with it.
                 frame.camera.failed("internal", f"{type(error).__name__}: {error}")
@@ -96,6 +116,8 @@ class FrameWorker:
     def _answer(self, frame: _Frame) -> None:
         camera, header = frame.camera, frame.message.header
         taken = perf_counter()
+        if not self._hooks.admits(camera):
+            return
         max_age = self._max_age()
         if max_age > 0 and (self._age(header) or 0.0) > max_age:
             camera.statistics.image_stale()
@@ -120,6 +142,7 @@ class FrameWorker:
             total=total,
         )
         camera.answered(header, detections, times)
+        self._hooks.answered(camera, times)
 
 
 class _Frame(NamedTuple):

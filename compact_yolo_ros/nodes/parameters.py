@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
@@ -11,7 +12,7 @@ from typing import Any, Literal
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
-Value = bool | int | float | str | list[str]
+Value = bool | int | float | str | list[str] | list[int]
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,10 @@ class ParameterSpec:
         return descriptor
 
     def read(self, value: Any) -> Any:
-        """The value to work with: a float where a whole number was given for one."""
-        return float(value) if isinstance(self.default, float) else value
+        """The value to work with: floats for whole numbers, arrays as lists."""
+        if isinstance(self.default, float):
+            return float(value)
+        return list(value) if isinstance(self.default, list) else value
 
     def refusal(self, value: Any) -> str:
         """Why ``value`` cannot be taken, in one sentence; empty if it can.
@@ -75,11 +78,15 @@ class ParameterSpec:
             return f"{self.name} is {value}: give a number from {low:g} to {high:g}"
         if self.choices and value not in self.choices:
             return f"{self.name} '{value}' is not known: give one of {', '.join(self.choices)}"
-        if isinstance(self.default, list) and not (
-            isinstance(value, list) and all(isinstance(item, str) for item in value)
-        ):
-            return f"{self.name} must be a list of texts, for example ['a', 'b']"
+        if isinstance(self.default, list):
+            return self._list_refusal(self.default, value)
         return ""
+
+    def _list_refusal(self, default: list[Any], value: Any) -> str:
+        kind, what = (int, "whole numbers") if type(default[0]) is int else (str, "texts")
+        given = isinstance(value, list | array) and all(type(item) is kind for item in value)
+        example = default if kind is int else ["a", "b"]
+        return "" if given else f"{self.name} must be a list of {what}, for example {example}"
 
     def _is_in_range(self, value: Any) -> bool:
         low, high = self._range()

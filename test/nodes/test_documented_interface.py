@@ -16,7 +16,12 @@ from compact_yolo_ros.diagnostics.statistics import STAGES
 # Every node has these.
 COMMON_TOPICS = {"/parameter_events", "/rosout", "/detector/transition_event"}
 COMMON_SERVICES = ("rcl_interfaces/", "lifecycle_msgs/", "type_description_interfaces/")
-SOMETIMES = ("Where it can be read:", "TensorRT only:", "While a TensorRT engine is built")
+SOMETIMES = (
+    "Where it can be read:",
+    "TensorRT only:",
+    "While a TensorRT engine is built",
+    "With a target:",
+)
 """How the text of a key begins that not every machine has."""
 
 

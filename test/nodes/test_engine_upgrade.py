@@ -118,3 +118,35 @@ def test_stopping_ends_the_build_with_the_node(
     began = time.monotonic()
     assert seen.process.stop() == 0
     assert time.monotonic() - began < 20  # far from the 60 s of the build
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "11.4.0"])
+def test_the_cpu_takes_over_when_the_gpu_is_lost(
+    client: Client, start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str
+) -> None:
+    lost = tmp_path / "lost"
+    monkeypatch.setenv("TENSORRT_DOUBLE_VERSION", version)
+    monkeypatch.setenv("CUDA_DOUBLE_LOST", str(lost))
+    seen = start(max_latency=10, governor_sizes=[288])
+    publish_until(client, seen, lambda: facts(seen)["backend"] == "tensorrt")
+    assert facts(seen)["governor_sizes"] == "320 288"
+    lost.touch()
+    publish_until(client, seen, lambda: facts(seen)["backend"] == "onnxruntime")
+    answered = len(seen.answers)
+    publish_until(client, seen, lambda: len(seen.answers) > answered + 3)
+    sentence = "the CPU took over from tensorrt on DOUBLE of a GPU: the GPU failed: "
+    values = facts(seen)
+    assert values["backend_choice"].startswith(sentence)
+    assert values["backend_fallbacks"] == "1"
+    assert values["governor_sizes"] == "320 288"
+    assert int(values["errors (backend)"]) >= 1
+    assert seen.process.output().count(sentence) == 1
+
+    def warned() -> bool:
+        status = seen.diagnostics[-1].status[0]
+        return status.level == DiagnosticStatus.WARN and status.message.startswith(sentence)
+
+    publish_until(client, seen, warned)  # once the failures have left the window
+    for answer in seen.answers:
+        (detection,) = [d for d in answer.detections if d.results[0].hypothesis.score > 0.9]
+        assert detection.bbox.center.position.x == pytest.approx(72, abs=0.1)

@@ -6,7 +6,14 @@ Jetson sources have been tested on recorded files and outputs only: none has run
 """
 
 from compact_yolo_ros.diagnostics.power.finding import find_power_source
-from compact_yolo_ros.diagnostics.power.monitor import PowerMonitor, PowerSummary
+from compact_yolo_ros.diagnostics.power.monitor import NO_READING, PowerMonitor, PowerSummary
 from compact_yolo_ros.diagnostics.power.source import PowerReading, PowerSource
 
-__all__ = ["PowerMonitor", "PowerReading", "PowerSource", "PowerSummary", "find_power_source"]
+__all__ = [
+    "NO_READING",
+    "PowerMonitor",
+    "PowerReading",
+    "PowerSource",
+    "PowerSummary",
+    "find_power_source",
+]

@@ -15,6 +15,8 @@ from compact_yolo_ros.diagnostics.statistics import WINDOW
 
 PERIOD = 1.0
 """Seconds between two readings."""
+NO_READING = "no reading yet"
+"""The problem before the first one."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class PowerMonitor:
         self._lock = Lock()
         self._readings: deque[tuple[float, PowerReading]] = deque()
         self._source = "none"
-        self._problem = "no reading yet"
+        self._problem = NO_READING
         self._ended = Event()
         self._thread = Thread(target=self._run, name="power", daemon=True)
         self._thread.start()

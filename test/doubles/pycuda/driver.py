@@ -63,7 +63,8 @@ def _stack() -> list[Context]:
 
 def require_context(what: str) -> None:
     """Raise unless this thread has a context, as the driver does."""
-    if os.environ.get("CUDA_DOUBLE_LOST"):
+    lost = os.environ.get("CUDA_DOUBLE_LOST")  # 1, or a file that makes it so
+    if lost and (lost == "1" or os.path.exists(lost)):
         raise LogicError(f"{what} failed: unspecified launch failure")
     if not _stack():
         raise LogicError(f"{what} failed: invalid device context")

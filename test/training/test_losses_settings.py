@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from training.detectors.registry import DETECTORS
 from training.losses.settings import PUBLISHED, LossSettings
+from training.recipe import Recipe
+
+RECIPES = Path(__file__).resolve().parents[2] / "training/recipes"
 
 
 def test_every_detector_has_a_published_loss():
     assert set(PUBLISHED) == set(DETECTORS)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_recipe_of_the_paper_takes_the_published_loss(name):
+    recipe = Recipe.read(RECIPES / f"{name}_paper.yaml")
+    assert recipe.detector == name
+    assert recipe.loss == PUBLISHED[name]
 
 
 def test_softmax_detectors_were_published_with_the_region_loss():

@@ -28,11 +28,12 @@ def align_slowly(rows, objects, settings: LossSettings, grid: AnchorGrid):
             for y in range(height):
                 for x in range(width):
                     middle = (x + 0.5) * stride, (y + 0.5) * stride
-                    inside = box[0] < middle[0] < box[2] and box[1] < middle[1] < box[3]
                     centre = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-                    own = all(abs(a - b) <= stride / 2 for a, b in zip(middle, centre, strict=True))
+                    sides = (max(stride, b - a) for a, b in zip(box[:2], box[2:], strict=True))
+                    away = (abs(a - b) for a, b in zip(middle, centre, strict=True))
+                    inside = all(d <= side / 2 for d, side in zip(away, sides, strict=True))
                     for _ in range(grid.per_cell):
-                        if inside or own:
+                        if inside:
                             logits = rows.logits[image, place]
                             classes = (
                                 logits[5:].softmax(0) if grid.softmax else logits[5:].sigmoid()

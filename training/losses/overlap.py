@@ -66,7 +66,11 @@ def size_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _intersection_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    sides = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
-    inside = sides.clamp(min=0).prod(-1)
-    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - inside
-    return inside, union
+    # one coordinate at a time: faster than products over an axis of two
+    left, top, right, bottom = a.unbind(-1)
+    left_b, top_b, right_b, bottom_b = b.unbind(-1)
+    width = torch.minimum(right, right_b) - torch.maximum(left, left_b)
+    height = torch.minimum(bottom, bottom_b) - torch.maximum(top, top_b)
+    inside = width.clamp(min=0) * height.clamp(min=0)
+    areas = (right - left) * (bottom - top) + (right_b - left_b) * (bottom_b - top_b)
+    return inside, areas - inside

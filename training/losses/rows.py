@@ -17,7 +17,8 @@ class Rows(NamedTuple):
     Attributes:
         logits: (N, R, 5+C), float32 or wider: place in the cell, logarithm of the size relative to
             the anchor, objectness, classes.
-        boxes: (N, R, 4), what they decode to, xyxy, without gradient.
+        boxes: (N, R, 4), what they decode to, xyxy, without gradient; each coordinate lies together
+            in memory, which makes overlaps quick.
         begin: (R, 2), where the range of each centre begins.
         width: (R, 1), how wide the range is.
         anchors: (R, 2).
@@ -40,6 +41,7 @@ def read_rows(maps: list[Tensor], grid: AnchorGrid) -> Rows:
     logits = joined.to(torch.promote_types(joined.dtype, torch.float32))
     where = cells(maps, grid)
     boxes = decode_boxes(logits.detach(), *where)
+    boxes = boxes.permute(2, 0, 1).contiguous().permute(1, 2, 0)
     shapes = [(m.shape[2], m.shape[3]) for m in maps]
     size = (shapes[0][1] * grid.strides[0], shapes[0][0] * grid.strides[0])
     return Rows(logits, boxes, *where, shapes, size)

@@ -2,7 +2,8 @@
 """Which rows answer for which objects, by what they predict (Feng et al., 2021, TOOD, section 3.2).
 
 In the paper one anchor point a cell predicts; here every row does, so an object's candidates are
-all rows of the cells whose centre lies in it, of all levels, and those of its own cell.
+all rows of the cells whose centre lies in it, of all levels. An object narrower than a cell counts
+as wide as the cell there, so that it has candidates on every level.
 """
 
 from __future__ import annotations
@@ -51,24 +52,28 @@ def _candidates(
     rows: Rows, objects: Tensor, settings: LossSettings, softmax: bool
 ) -> tuple[Tensor, ...]:
     """Return number, row, logarithm of the alignment and IoU of each object's best rows."""
-    middle, half = rows.begin + rows.width / 2, rows.width / 2
-    sure = logsigmoid(rows.logits[..., 4])
-    classes = rows.logits[..., 5:]
-    classes = classes.log_softmax(-1) if softmax else classes
+    middle_x, middle_y = (rows.begin + rows.width / 2).unbind(1)
+    half = rows.width[:, 0] / 2
+    sure, classes = logsigmoid(rows.logits[..., 4]), rows.logits[..., 5:]
+    likely = classes.log_softmax(-1) if softmax else classes
     parts = []
     numbers = torch.arange(len(objects), device=objects.device)
-    for number in numbers.split(max(1, TABLE // len(middle))):
-        image, label = objects[number, :2].long().unbind(1)
-        truth = objects[number, None, 2:]
-        likely = classes[image, :, label]
-        score = sure[image] + (likely if softmax else logsigmoid(likely))
-        overlap = iou(rows.boxes[image], truth)
-        alignment = settings.alpha * score + settings.beta * (overlap + TINY).log()
-        inside = ((middle > truth[..., :2]) & (middle < truth[..., 2:])).all(-1)
-        own = ((middle - (truth[..., :2] + truth[..., 2:]) / 2).abs() <= half).all(-1)
-        alignment = alignment.masked_fill(~(inside | own), -torch.inf)
-        alignment, row = alignment.topk(min(settings.top_k, len(middle)), 1)
-        found = alignment > -torch.inf
-        number = number[:, None].expand_as(row)
-        parts.append([t[found] for t in (number, row, alignment, overlap.gather(1, row))])
+    for number in numbers.split(max(1, TABLE // len(half))):
+        part = objects[number]
+        x, y = ((part[:, 2:4] + part[:, 4:6]) / 2).T[..., None]
+        across, down = ((part[:, 4:6] - part[:, 2:4]) / 2).T[..., None]
+        inside = (middle_x - x).abs() <= torch.maximum(across, half)
+        inside &= (middle_y - y).abs() <= torch.maximum(down, half)
+        which, row = inside.nonzero(as_tuple=True)
+        image, label = part[which, :2].long().unbind(1)
+        overlap = iou(rows.boxes[image, row], part[which, 2:])
+        score = likely[image, row, label]
+        score = sure[image, row] + (score if softmax else logsigmoid(score))
+        table = overlap.new_full(inside.shape, -torch.inf)
+        table[which, row] = settings.alpha * score + settings.beta * (overlap + TINY).log()
+        best, row = table.topk(min(settings.top_k, len(half)), 1)
+        which, rank = (best > -torch.inf).nonzero(as_tuple=True)
+        row = row[which, rank]
+        overlap = iou(rows.boxes[part[which, 0].long(), row], part[which, 2:])
+        parts.append((number[which], row, best[which, rank], overlap))
     return tuple(torch.cat(part) for part in zip(*parts, strict=True))

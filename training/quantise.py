@@ -37,7 +37,7 @@ from training.quantisation.graph import find_places, quantise
 from training.quantisation.sensitivity import sensitivities
 
 # So many of the most sensitive convolutions stay float, in turn, while the loss is too large.
-LEFT_FLOAT = (0, 2, 4, 8, 16)
+LEFT_FLOAT = (0, 1, 2, 4, 8, 16)
 # Pictures that tell how sensitive a convolution is.
 FEW = 6
 

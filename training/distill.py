@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Let a teacher label pictures, as a data set to train on.
+
+    python -m training.distill --teacher yolox_nano.onnx --teacher-classes coco.names \
+        --map person=person motorbike=motorbike car=car bus=bus truck=truck \
+        --data street/data.yaml --out street_taught
+
+With --data, the labels of its pictures are kept; with --images, any folder of pictures will do. The
+new data set links to the pictures. Its label lines have the teacher's confidence as sixth number.
+The same command goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from compact_yolo_ros.backends.backend import BackendError
+from compact_yolo_ros.files import replacing
+from compact_yolo_ros.model_store import ModelError
+from training.data.dataset import open_split
+from training.data.decoding import keep_nothing
+from training.data.joining import read_classes, split_names
+from training.data.listing import Annotation
+from training.data.yolo_txt import SUFFIXES
+from training.distillation.teachers import Teacher, open_teacher, overlaps
+
+SETTINGS = "distill.json"
+
+
+class Work(NamedTuple):
+    """A picture to label.
+
+    Attributes:
+        path: of the image.
+        name: unique in its data set, without suffix.
+        drawn: what people drew.
+    """
+
+    path: Path
+    name: str
+    drawn: Annotation
+
+
+class Labeller:
+    """Joins what people drew with what the teacher sees."""
+
+    def __init__(
+        self, teacher: Teacher, table: NDArray[np.int64], overlap: float, only_unlabelled: bool
+    ) -> None:
+        """Take the teacher's boxes where they overlap no drawn one by IoU ``overlap`` or more.
+
+        ``table`` is our class number of each of the teacher's classes; -1 drops it. With
+        ``only_unlabelled``, people are trusted to have found all of the classes that they label.
+        """
+        self.teacher, self.table = teacher, table
+        self.overlap, self.only_unlabelled = overlap, only_unlabelled
+
+    def lines(self, image: NDArray[np.uint8], drawn: Annotation) -> list[str]:
+        """Return the label lines of an RGB image (H, W, 3)."""
+        size = np.array((image.shape[1], image.shape[0]) * 2)
+        certain = ~drawn.ignored
+        people = zip(drawn.labels[certain], drawn.boxes[certain] / size, strict=True)
+        found = self.teacher.detect(image)
+        labels = self.table[found.labels]
+        kept = labels >= 0
+        kept &= (overlaps(found.boxes, drawn.boxes) < self.overlap).all(1)
+        if self.only_unlabelled:
+            kept &= np.isin(labels, sorted(drawn.unlabelled))
+        rows = zip(labels[kept], found.boxes[kept] / size, found.scores[kept], strict=True)
+        return [_line(*row) for row in people] + [_line(*row) for row in rows]
+
+
+def label_all(works: Sequence[Work], labeller: Labeller, out: Path) -> list[str]:
+    """Label the pictures that have no label file yet; return what is wrong with bad ones."""
+    images, labels = out / "images" / "train", out / "labels" / "train"
+    images.mkdir(parents=True, exist_ok=True)
+    problems = []
+    for work in track(works, "labelling", console=Console(stderr=True)):
+        text = labels / f"{work.name}.txt"
+        if text.exists():
+            continue
+        try:
+            image = keep_nothing(work.path).load()
+            lines = labeller.lines(image, work.drawn)
+        except (OSError, ValueError) as error:
+            problems.append(f"{work.path}: {error}")
+            continue
+        link = images / f"{work.name}{work.path.suffix}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(work.path.resolve())
+        with replacing(text) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in lines))
+    return problems
+
+
+def class_table(
+    theirs: Sequence[str], ours: Sequence[str], mapping: Sequence[str]
+) -> NDArray[np.int64]:
+    """Return our class number of each of the teacher's classes; -1: none.
+
+    ``mapping`` holds ``teacher's=ours``; empty: classes of the same name.
+
+    Raises:
+        ValueError: an entry names an unknown class, or no class is left.
+    """
+    pairs = dict(entry.partition("=")[::2] for entry in mapping) or {n: n for n in theirs}
+    for name, known, whose in (
+        *((name, theirs, "the teacher") for name in pairs),
+        *((name, ours, "the data set") for name in (pairs.values() if mapping else ())),
+    ):
+        if name not in known:
+            raise ValueError(f"{whose} has no class '{name}': it has {', '.join(known)}")
+    table = [ours.index(pairs[n]) if pairs.get(n) in ours else -1 for n in theirs]
+    if max(table) < 0:
+        raise ValueError("the teacher has no class of that name in the data set: give --map")
+    return np.array(table, np.int64)
+
+
+def works_of(data: Path) -> list[Work]:
+    """List the good training pictures of a data set, in any format."""
+    entries = open_split(data, "train", cache="none").entries
+    return _named([(entry.path, entry.annotation) for entry in entries])
+
+
+def works_in(folder: Path, classes: int) -> list[Work]:
+    """List the pictures below a folder, on which nothing is drawn.
+
+    Raises:
+        ValueError: there are none.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise ValueError(f"{folder} holds no images")
+    nothing = Annotation(
+        np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool), frozenset(range(classes))
+    )
+    return _named([(path, nothing) for path in paths])
+
+
+def describe(out: Path, classes: Sequence[str], labelled: Sequence[str], data: Path | None) -> None:
+    """Write the ``data.yaml`` of the new data set; it takes val and test from ``data``."""
+    own: dict[str, Any] = {"names": list(classes), "train": "images/train"}
+    if len(labelled) < len(classes):
+        own["labelled"] = list(labelled)
+    if data is None:
+        _write_yaml(out / "data.yaml", own)
+        return
+    _write_yaml(out / "taught.yaml", own)
+    held_out = [split for split in split_names(data) if split != "train"]
+    sources = [{"data": "taught.yaml"}]
+    sources += [{"data": str(data.resolve()), "splits": held_out}] if held_out else []
+    _write_yaml(out / "data.yaml", {"names": list(classes), "sources": sources})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Let a teacher label pictures.")
+    parser.add_argument("--teacher", type=Path, required=True, help="ONNX: of ours, or YOLOX")
+    parser.add_argument(
+        "--teacher-classes", type=Path, help="class names of a YOLOX file, one a line"
+    )
+    parser.add_argument(
+        "--map", nargs="+", default=[], help="teacher's=ours; default: the same names"
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", type=Path, help="data.yaml: label its train split further")
+    what.add_argument("--images", type=Path, help="folder of pictures without labels")
+    parser.add_argument(
+        "--classes", nargs="+", help="with --images: ours; default: those of --map, or the teacher"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the new data set")
+    parser.add_argument("--score", type=float, default=0.3, help="least confidence of a box")
+    parser.add_argument(
+        "--overlap", type=float, default=0.5, help="IoU with a drawn box at which one is dropped"
+    )
+    parser.add_argument(
+        "--only-unlabelled", action="store_true", help="only classes that people did not label"
+    )
+    parser.add_argument(
+        "--size", type=int, nargs="+", default=[], help="sides in pixels; several: their ensemble"
+    )
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 chooses")
+    options = parser.parse_args(arguments)
+    try:
+        _distill(options)
+    except (BackendError, ModelError, ValueError, OSError) as error:
+        print(f"training.distill: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _distill(options: argparse.Namespace) -> None:
+    names = options.teacher_classes.read_text().splitlines() if options.teacher_classes else []
+    names = [name.strip() for name in names if name.strip()]
+    teacher = open_teacher(options.teacher, options.score, options.size, names, options.threads)
+    if options.data:
+        classes = read_classes(options.data)
+        works = works_of(options.data)
+    else:
+        mapped = dict.fromkeys(entry.partition("=")[2] for entry in options.map)
+        classes = tuple(options.classes or mapped or teacher.classes)
+        works = works_in(options.images, len(classes))
+    table = class_table(teacher.classes, classes, options.map)
+    _remember(options)
+    labeller = Labeller(teacher, table, options.overlap, options.only_unlabelled)
+    problems = label_all(works, labeller, options.out)
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    if len(problems) == len(works):
+        raise ValueError("no picture could be labelled")
+    drawn = set(table.tolist())
+    missing = {number for work in works for number in work.drawn.unlabelled} - drawn
+    labelled = [name for number, name in enumerate(classes) if number not in missing]
+    describe(options.out, classes, labelled, options.data)
+    print(f"{len(works) - len(problems)} pictures: {options.out / 'data.yaml'}")
+
+
+def _remember(options: argparse.Namespace) -> None:
+    """Write the settings that labels depend on; ValueError if there are labels of others."""
+    settings = {
+        key: str(value) for key, value in vars(options).items() if key not in ("out", "threads")
+    } | {"teacher": hashlib.sha256(options.teacher.read_bytes()).hexdigest()}
+    file = options.out / SETTINGS
+    if file.exists() and json.loads(file.read_text()) != settings:
+        raise ValueError(f"{options.out} holds labels made with other settings: give a new --out")
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(settings, indent=1))
+
+
+def _named(pictures: Sequence[tuple[Path, Annotation]]) -> list[Work]:
+    """Give every picture a name of its own."""
+    seen: Counter[str] = Counter()
+    works = []
+    for path, drawn in pictures:
+        again = seen[path.stem]
+        seen[path.stem] += 1
+        works.append(Work(path, f"{path.stem}~{again}" if again else path.stem, drawn))
+    return works
+
+
+def _line(label: int, box: NDArray[np.floating], confidence: float | None = None) -> str:
+    centre, size = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+    numbers = " ".join(f"{value:.6f}" for value in (*centre, *size))
+    return f"{label} {numbers}" + ("" if confidence is None else f" {confidence:.4f}")
+
+
+def _write_yaml(path: Path, content: dict[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

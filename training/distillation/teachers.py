@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detectors that can teach: files of this package's contract, and YOLOX exports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from compact_yolo_ros.detections import Detections
+from compact_yolo_ros.detector import Detector
+from compact_yolo_ros.letterbox import PADDING
+from compact_yolo_ros.model_card import METADATA_KEY
+from compact_yolo_ros.onnx_metadata import read_metadata
+from compact_yolo_ros.suppression import Selection, select
+
+YOLOX_STRIDES = (8, 16, 32)
+MOST_BOXES = 100
+
+
+class Teacher(Protocol):
+    """A detector.
+
+    Attributes:
+        classes: its class names.
+    """
+
+    classes: tuple[str, ...]
+
+    def detect(self, image: NDArray[np.uint8]) -> Detections:
+        """Return the objects in an RGB image (H, W, 3), in its own pixels."""
+
+
+def open_teacher(
+    path: Path, score: float, sizes: Sequence[int], names: Sequence[str], threads: int
+) -> Teacher:
+    """Open an ONNX file that draws boxes of at least ``score``.
+
+    ``sizes`` are sides of the input in pixels, more than one for an ensemble of them; empty is the
+    file's own. ``names`` are the classes of a YOLOX file, which has none in it.
+
+    Raises:
+        ValueError: the file is of neither kind, or its classes are not as many as ``names``.
+    """
+    selection = Selection(score_threshold=score, max_detections=MOST_BOXES)
+    if METADATA_KEY in read_metadata(path):
+        return OwnTeacher(path, selection, sizes, threads)
+    return YoloxTeacher(path, selection, sizes, names, threads)
+
+
+class OwnTeacher:
+    """A file of this package's contract."""
+
+    def __init__(self, path: Path, selection: Selection, sizes: Sequence[int], threads: int):
+        self._detectors = [
+            Detector.open(
+                str(path.resolve()),
+                input_size=(size, size) if size else None,
+                threads=threads,
+                selection=selection,
+            )
+            for size in sizes or [0]
+        ]
+        self.classes = self._detectors[0].card.classes
+
+    def detect(self, image: NDArray[np.uint8]) -> Detections:
+        return fuse([detector.detect(image, "rgb") for detector in self._detectors])
+
+
+class YoloxTeacher:
+    """A YOLOX export: input (1, 3, H, W) float32, BGR, 0..255, the image top left in grey 114.
+
+    Output (1, R, 5 + C): centre and logarithm of the size in cells, not decoded; objectness and
+    classes in 0..1. Rows are ordered stride, y, x. Source: Z. Ge et al., YOLOX, 2021, and the
+    demonstrations of its repository.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        selection: Selection,
+        sizes: Sequence[int],
+        names: Sequence[str],
+        threads: int,
+    ) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        shape, rows = inputs[0].shape, outputs[0].shape
+        if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or len(rows) != 3:
+            raise ValueError(f"{path} has neither a model card nor the form of a YOLOX export")
+        if isinstance(rows[2], int) and rows[2] != 5 + len(names):
+            raise ValueError(
+                f"{path} knows {rows[2] - 5} classes: give as many with --teacher-classes, "
+                f"not {len(names)}"
+            )
+        fixed = [side for side in shape[2:] if isinstance(side, int)]
+        if fixed and sizes and set(sizes) != set(fixed):
+            raise ValueError(f"{path} takes images of {fixed[0]} pixels only")
+        self._input = inputs[0].name
+        self._sizes = [shape[2:]] if fixed else [(size, size) for size in sizes or [416]]
+        self._selection = selection
+        self.classes = tuple(names)
+
+    def detect(self, image: NDArray[np.uint8]) -> Detections:
+        return fuse([self._detect(image, height, width) for height, width in self._sizes])
+
+    def _detect(self, image: NDArray[np.uint8], height: int, width: int) -> Detections:
+        scale = min(height / image.shape[0], width / image.shape[1])
+        shown = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+        canvas = np.full((height, width, 3), PADDING, np.uint8)
+        canvas[: shown[1], : shown[0]] = cv2.resize(image, shown)[..., ::-1]
+        planes = canvas.transpose(2, 0, 1)[None].astype(np.float32)
+        rows = self._session.run(None, {self._input: planes})[0][0]
+        scores = rows[:, 4] * rows[:, 5:].max(1)
+        order = np.argsort(-scores, kind="stable")
+        boxes = decode_yolox(rows, height, width)[order]
+        labels = rows[order, 5:].argmax(1).astype(np.int32)
+        found = select(boxes, scores[order].astype(np.float32), labels, self._selection)
+        ends = (image.shape[1], image.shape[0]) * 2
+        boxes = (found.boxes / scale).clip(0, ends).astype(np.float32)
+        seen = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        return Detections(boxes[seen], found.scores[seen], found.labels[seen])
+
+
+def decode_yolox(rows: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Decode raw rows (R, >= 4) of an input of (height, width) to boxes (R, 4) xyxy in its pixels.
+
+    Raises:
+        ValueError: there are not as many rows as cells.
+    """
+    cells, strides = [], []
+    for stride in YOLOX_STRIDES:
+        y, x = np.mgrid[: height // stride, : width // stride]
+        cells.append(np.stack((x, y), -1).reshape(-1, 2))
+        strides.append(np.full((y.size, 1), stride))
+    cell, stride = np.concatenate(cells), np.concatenate(strides)
+    if len(cell) != len(rows):
+        raise ValueError(f"the teacher returned {len(rows)} rows for {len(cell)} cells: no YOLOX")
+    centre, half = (rows[:, :2] + cell) * stride, np.exp(rows[:, 2:4]) * stride / 2
+    return np.concatenate((centre - half, centre + half), 1).astype(np.float32)
+
+
+def fuse(answers: Sequence[Detections], iou: float = 0.55) -> Detections:
+    """Join answers to one image: weighted mean of boxes that agree, mean of their scores.
+
+    An answer without the object counts as score 0. Source: R. Solovyev et al., Weighted boxes
+    fusion, 2021.
+    """
+    if len(answers) == 1:
+        return answers[0]
+    boxes, scores, labels = (
+        np.concatenate([getattr(answer, name) for answer in answers])
+        for name in ("boxes", "scores", "labels")
+    )
+    source = np.repeat(np.arange(len(answers)), [len(answer) for answer in answers])
+    free, result = np.ones(len(scores), bool), []
+    for best in np.argsort(-scores, kind="stable"):
+        if not free[best]:
+            continue
+        near = free & (labels == labels[best]) & (overlaps(boxes[best : best + 1], boxes)[0] >= iou)
+        near[best] = True
+        # of each answer the best one
+        members = [
+            max(np.flatnonzero(near & (source == s)), key=scores.__getitem__)
+            for s in np.unique(source[near])
+        ]
+        weights = scores[members]
+        box = (boxes[members] * weights[:, None]).sum(0) / weights.sum()
+        result.append((box, weights.sum() / len(answers), labels[best]))
+        free &= ~near
+    result.sort(key=lambda item: -item[1])
+    return Detections(
+        np.array([item[0] for item in result], np.float32).reshape(-1, 4),
+        np.array([item[1] for item in result], np.float32),
+        np.array([item[2] for item in result], np.int32),
+    )
+
+
+def overlaps(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the IoU (n, m) of boxes (n, 4) and (m, 4)."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    both = (high - low).clip(0).prod(2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (a, b)]
+    return both / np.maximum(areas[0][:, None] + areas[1] - both, 1e-9)

@@ -84,9 +84,7 @@ def _as_text(report: Report) -> list[Finding]:
             print(line, flush=True)
         findings.append(finding)
     count = Counter(finding.level for finding in findings)
-    print(
-        f"\n{count[Level.PROBLEM]} problems, {count[Level.NOTE]} notes, {count[Level.OK]} are OK."
-    )
+    print(f"\nproblems: {count[Level.PROBLEM]}, notes: {count[Level.NOTE]}, OK: {count[Level.OK]}")
     return findings
 
 

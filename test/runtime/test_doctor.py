@@ -168,6 +168,49 @@ def test_without_ros_the_installation_to_source_is_named(
     assert (found.level, found.remedy) == (Level.NOTE, "source /opt/ros/humble/setup.bash")
 
 
+def test_a_middleware_that_cannot_be_loaded_is_named(
+    around: Around, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> str:
+        raise RuntimeError("librmw_zenoh_cpp.so: cannot open shared object file\nmore")
+
+    utilities = SimpleNamespace(get_rmw_implementation_identifier=fail)
+    monkeypatch.setattr(versions, "find_spec", lambda name: object())
+    monkeypatch.setitem(sys.modules, "rclpy", SimpleNamespace(utilities=utilities))
+    monkeypatch.setitem(sys.modules, "rclpy.utilities", utilities)
+    seen = around(ROS_DISTRO="jazzy", RMW_IMPLEMENTATION="rmw_zenoh_cpp")
+    distribution, middleware = versions.ros(seen)
+    assert (distribution.level, distribution.found) == (Level.OK, "jazzy")
+    assert middleware.level is Level.PROBLEM
+    assert middleware.found.startswith("rmw_zenoh_cpp cannot be loaded: librmw_zenoh_cpp.so: ")
+
+
+def test_the_cuda_driver_tells_what_it_can_run(
+    around: Around, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Library:
+        def __init__(self, name: str) -> None:
+            assert name == "libcuda.so.1"
+
+        def cuDriverGetVersion(self, version: object) -> int:  # noqa: N802
+            version._obj.value = 12060  # type: ignore[attr-defined]
+            return 0
+
+    monkeypatch.setattr(versions.ctypes, "CDLL", Library)
+    module = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  560.35.03"
+    (found,) = versions.cuda_driver(around({"proc/driver/nvidia/version": f"{module}\nGCC"}))
+    assert found.found == f"for CUDA 12.6, {module}"
+
+
+def test_no_cuda_driver_is_no_problem(around: Around, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(versions.ctypes, "CDLL", missing)
+    (found,) = versions.cuda_driver(around())
+    assert found.level is Level.OK
+
+
 # Devices
 
 
@@ -374,6 +417,12 @@ def test_the_range_of_discovery_is_told(
     assert (found.level, sentence in found.found) == (level, True)
 
 
+def test_a_container_is_told_what_it_must_share(around: Around) -> None:
+    assert list(transport.container(around())) == []
+    (found,) = transport.container(around({".dockerenv": ""}))
+    assert (found.level, "--ipc=host" in found.remedy) == (Level.NOTE, True)
+
+
 # Permissions
 
 
@@ -567,7 +616,7 @@ def test_it_runs_without_ros_and_without_a_gpu(
         "backends",
     ]
     assert all(len(line) <= doctor.WIDTH or " " not in line.strip() for line in lines)
-    assert lines[-1].startswith("0 problems, ")
+    assert lines[-1].startswith("problems: 0, ")
 
 
 def test_a_problem_is_the_exit_code_and_comes_with_a_remedy(

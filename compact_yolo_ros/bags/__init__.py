@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluating detectors on recordings (rosbag2), without a running ROS."""

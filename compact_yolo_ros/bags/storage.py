@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the files of a recording have in common, whatever their format."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+FOREVER = 2**63 - 1
+"""Later than any message, in nanoseconds."""
+
+
+class BagError(ValueError):
+    """A recording, or what was asked of it, cannot be used; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of a recording.
+
+    Attributes:
+        name: with its namespace.
+        type: such as ``sensor_msgs/msg/Image``.
+        count: messages that can be read, before any damage found on the way.
+        definition: text of the message type in .msg form, with those it needs; may be empty.
+    """
+
+    name: str
+    type: str
+    count: int
+    definition: str = ""
+
+
+class Message(NamedTuple):
+    """A message as it was recorded: ``time`` is that of its arrival at the recorder, in ns."""
+
+    time: int
+    topic: str
+    type: str
+    data: bytes
+
+
+class Storage(Protocol):
+    """One file of a recording, which was looked over when it was opened.
+
+    Attributes:
+        topics: what it holds.
+        start: time of the first message in ns; ``FOREVER`` without messages.
+        end: time of the last message in ns; 0 without messages.
+        lost: a sentence for everything that could not be read, so far.
+    """
+
+    topics: list[Topic]
+    start: int
+    end: int
+    lost: list[str]
+
+    def messages(self, topics: frozenset[str], start: int, stop: int) -> Iterator[Message]:
+        """Yield messages with start <= time < stop in the order of their times."""
+
+
+Part = tuple[int, Callable[[], Iterator[Message]]]
+"""Time of the first message, and what yields the messages in the order of their times."""
+
+
+def in_time_order(parts: Iterable[Part]) -> Iterator[Message]:
+    """Yield the messages of all parts in the order of their times.
+
+    A part is opened when its time has come, so that only those that overlap are in memory.
+    Messages of one time come in the order of the parts.
+    """
+    opened: list[tuple[int, int, Message, Iterator[Message]]] = []
+
+    def advance(number: int, messages: Iterator[Message]) -> None:
+        message = next(messages, None)
+        if message is not None:
+            heapq.heappush(opened, (message.time, number, message, messages))
+
+    def earliest() -> Message:
+        _, number, message, messages = heapq.heappop(opened)
+        advance(number, messages)
+        return message
+
+    for number, (start, messages) in enumerate(sorted(parts, key=lambda part: part[0])):
+        while opened and opened[0][0] < start:
+            yield earliest()
+        advance(number, messages())
+    while opened:
+        yield earliest()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from compact_yolo_ros.backends import (
@@ -80,7 +81,7 @@ class BackendKeeper:
         wanted = tuple(more_sizes)
         if not set(wanted) <= {self._options["input_size"], *self._options["more_sizes"]}:
             self._options["more_sizes"] = wanted
-            self._opener.submit(self._trying, self._reopen)
+            self._open(self._reopen)
 
     def answered(self) -> None:
         """Take note that the backend works; called by the thread that detects."""
@@ -96,7 +97,7 @@ class BackendKeeper:
             self._failed = backend
             where = f"{backend.name} on {backend.device}"
             self._given_up = f"the CPU took over from {where}: {error}"
-            self._opener.submit(self._trying, self._fall_back)
+            self._open(self._fall_back)
 
     def close(self) -> None:
         """Wait for what is being opened, and release the detector."""
@@ -104,6 +105,10 @@ class BackendKeeper:
         if self._upgrade is not None:
             self._upgrade.cancel()
         self.detector.close()
+
+    def _open(self, work: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # it was closed meanwhile
+            self._opener.submit(self._trying, work)
 
     # In the opener's thread
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from compact_yolo_ros.model_card import ModelCard
 from training.complexity import macs, parameters
+from training.quantisation.fake import is_prepared, plain
 
 SIZES = (224, 320, 416)
 DEFAULT_SIZE = 320
@@ -26,13 +27,22 @@ def card_of(
     checkpoint: Mapping[str, Any],
     words: Mapping[str, str],
     ap: Mapping[str, Mapping[str, float]],
+    default_size: int = DEFAULT_SIZE,
 ) -> ModelCard:
-    """Build the card of ``detector``, loaded from ``checkpoint``; ``words``: fields of WORDS."""
+    """Build the card of ``detector``, loaded from ``checkpoint``; ``words``: fields of WORDS.
+
+    Its precision is int8 if the detector rounds, as one that was trained for it does.
+
+    Raises ModelCardError, among others for a ``default_size`` (pixels) that cannot be used.
+    """
+    precision = "int8" if is_prepared(detector) else "fp32"
+    detector = plain(detector) if is_prepared(detector) else detector
     return ModelCard(
         name=name,
+        precision=precision,
         detector=checkpoint["detector"],
         classes=tuple(checkpoint["classes"]),
-        default_size=DEFAULT_SIZE,
+        default_size=default_size,
         anchors=detector.grid.anchors,
         strides=detector.grid.strides,
         parameters=parameters(detector),

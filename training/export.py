@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import hashlib
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -25,13 +26,14 @@ from torch import Tensor, nn
 from compact_yolo_ros.files import replacing
 from compact_yolo_ros.model_card import METADATA_KEY, ModelCard
 from training.alignment import align_channels
-from training.card import SIZES, card_of, read_words, to_markdown
+from training.card import DEFAULT_SIZE, SIZES, card_of, read_words, to_markdown
 from training.checkpoint import load_detector
 from training.data.dataset import open_split
 from training.detectors.blocks import ConvNormAct
 from training.detectors.heads import flatten
 from training.evaluate import average_precision, predict
 from training.predictor import CANDIDATES, Predictor
+from training.quantisation.fake import is_prepared, plain, to_int8
 
 # The newest that TensorRT 8.6 reads.
 OPSET = 17
@@ -61,12 +63,16 @@ def fused(model: nn.Module) -> nn.Module:
 def export(detector: nn.Module, path: Path, card: ModelCard) -> None:
     """Write ``detector`` (float input 0..1) as the deployed graph with its card.
 
-    Input ``images`` uint8 (N, H, W, 3) RGB; outputs as of ``Predictor``.
+    Input ``images`` uint8 (N, H, W, 3) RGB; outputs as of ``Predictor``. A detector that was
+    prepared for INT8 gives a Q/DQ graph with the scales that it has learnt.
     """
+    rounds = is_prepared(detector)
     axes = {"images": {0: "batch", 1: "height", 2: "width"}}
     axes |= {name: {0: "batch"} for name in ("boxes", "scores", "labels")}
     images = torch.zeros(SAMPLE, dtype=torch.uint8)
-    model = _trace(Predictor(fused(detector)), images, axes)
+    model = _trace(Predictor(fused(plain(detector) if rounds else detector)), images, axes)
+    if rounds:
+        model = to_int8(detector, model)
     for output in model.graph.output:
         output.type.tensor_type.shape.dim[1].dim_value = CANDIDATES
     onnx.checker.check_model(model, full_check=True)
@@ -132,7 +138,17 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, help="data.yaml: measure AP on its val split for the card"
     )
+    parser.add_argument(
+        "--default-size", type=int, default=DEFAULT_SIZE, help="input the node takes unless asked"
+    )
     arguments = parser.parse_args()
+    try:
+        _export(arguments)
+    except (ValueError, OSError) as error:
+        sys.exit(f"training.export: {error}")
+
+
+def _export(arguments: argparse.Namespace) -> None:
     detector, checkpoint = load_detector(arguments.weights)
     if arguments.bare:
         export_bare(detector, arguments.out)
@@ -147,7 +163,8 @@ def main() -> None:
                 samples, predict(detector, samples, size), checkpoint["classes"]
             )
             ap[str(size)] = {key: round(value, 3) for key, value in scores.items()}
-    card = card_of(arguments.out.stem, detector, checkpoint, words, ap)
+    name, default_size = arguments.out.stem, arguments.default_size
+    card = card_of(name, detector, checkpoint, words, ap, default_size)
     export(detector, arguments.out, card)
     text = to_markdown(card, arguments.out.stat().st_size)
     with replacing(arguments.out.with_suffix(".md")) as temporary:

@@ -68,7 +68,7 @@ setup(
         (f"share/{PACKAGE}", ["package.xml"]),
         *share("launch", "config", "models"),
     ],
-    install_requires=["numpy", "onnxruntime", "opencv-python-headless", "PyYAML"],
+    install_requires=["numpy", "onnxruntime", "opencv-python-headless", "PyYAML", "rich"],
     entry_points={
         "console_scripts": [f"{name} = {module}:main" for name, module in EXECUTABLES.items()]
     },

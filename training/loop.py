@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
-from training.engine import DEPLOYED, Trainer
+from training.engine import DEPLOYED, DivergedError, Trainer
 from training.logs import Curves, describe, progress_bar
 from training.losses.criterion import Loss
 from training.run_folder import RunFolder
@@ -48,8 +48,8 @@ def run(trainer: Trainer, folder: RunFolder, evaluate: Evaluate, console: Consol
                 break
             try:
                 finished = trainer.train_epoch(after_step)
-            except RuntimeError:
-                if not received:
+            except RuntimeError as error:
+                if not received or isinstance(error, DivergedError):
                     raise
                 finished = False  # the signal reached a loader process before it could ignore it
             if first:

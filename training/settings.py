@@ -40,7 +40,9 @@ def from_plain(kind: type[T], values: Any, where: str = "") -> T:
     try:
         return kind(**built)
     except ValueError as error:
-        raise ValueError(f"{where}.{error}" if where else str(error)) from None
+        # Ours begin with the name of the setting; other parts have sentences of their own.
+        begin = where and (f"{where}." if str(error).split(" ")[0] in own else f"{where}: ")
+        raise ValueError(f"{begin}{error}") from None
 
 
 def to_plain(value: Any) -> Any:

@@ -159,7 +159,7 @@ def main() -> None:
     )
     arguments_of(parser)
     arguments = parser.parse_args()
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
         train(arguments, Console())
     except (ValueError, DivergedError, OSError) as error:

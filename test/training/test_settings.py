@@ -34,7 +34,7 @@ TINY = {"phases": [{"epochs": 2, "sizes": 64}]}
         ({**TINY, "detector": "yolo"}, "detector must be one of micro_yolo"),
         ({**TINY, "schedule": {"name": "steps", "steps": [0.5]}}, "schedule.scales must be one"),
         ({**TINY, "augmentation": {"scale": [1, 2, 3]}}, "augmentation.scale must be 2 values"),
-        ({**TINY, "loss": {"kind": "l3"}}, "loss.*l3"),
+        ({**TINY, "loss": {"kind": "l3"}}, "^loss: .*l3"),
     ],
 )
 def test_a_wrong_recipe_is_explained(values, message):

@@ -338,6 +338,19 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(shapes, tmp_path):
     assert all(value.isfinite().all() for value in state["model"].values())
 
 
+def test_a_signal_does_not_save_a_diverged_run(shapes, tmp_path):
+    folder, diverging = RunFolder(tmp_path), trainer(shapes[:4])
+
+    def interrupted(after_step):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise DivergedError("no number")
+
+    diverging.train_epoch = interrupted
+    with pytest.raises(DivergedError):
+        run(diverging, folder, lambda model: {"AP": 0.0}, Console(quiet=True))
+    assert folder.read_last() is None
+
+
 @pytest.fixture
 def folder(shapes, tmp_path):
     for split, part in (("train", shapes), ("val", shapes[:4])):

@@ -71,7 +71,7 @@ class SqliteFile:
         """Open the file for reading, with what a crashed recorder left beside it if possible."""
         address = f"file:{quote(str(self._path.resolve()))}"
         for options in ("mode=ro", "mode=ro&immutable=1"):
-            database = sqlite3.connect(f"{address}?{options}", uri=True)
+            database = sqlite3.connect(f"{address}?{options}", uri=True, check_same_thread=False)
             try:
                 # A file shorter than its header says is refused otherwise.
                 database.execute("PRAGMA writable_schema = ON")

@@ -102,15 +102,17 @@ def test_labels_are_smoothed_over_the_classes_that_count():
     targets = objects(1, 1, seed=6, grid=KINDS["region"][1])
     label = int(targets.objects[0, 1])
     other, missing = ((label + n) % CLASSES for n in (1, 2))
-    inputs = [torch.zeros_like(m) for m in maps(KINDS["region"][1], 1, 0)]
-    inputs = [m.requires_grad_() for m in inputs]
+    grid = KINDS["region"][1]
+    inputs = [m.requires_grad_() for m in maps(grid, 1, seed=0)]
     partial = targets._replace(unlabelled=torch.tensor([[0, missing]]))
-    criterion(settings, KINDS["region"][1])(inputs, partial).classes.backward()
-    gradient = flatten([m.grad for m in inputs], 5)[0, :, 5:]
-    row = gradient[gradient.abs().sum(1) > 0][0]
-    assert row[label].item() == pytest.approx(0.5 - 0.85)
-    assert row[other].item() == pytest.approx(0.5 - 0.15)
-    assert row[missing].item() == 0
+    criterion(settings, grid)(inputs, partial).classes.backward()
+    gradient = flatten([m.grad for m in inputs], grid.per_cell)[0, :, 5:]
+    row = gradient.abs().sum(1).argmax()
+    logits = flatten(inputs, grid.per_cell)[0, row, 5:]
+    left = logits[[label, other]].softmax(0)
+    assert gradient[row, label].item() == pytest.approx(left[0].item() - 0.85)
+    assert gradient[row, other].item() == pytest.approx(left[1].item() - 0.15)
+    assert gradient[row, missing].item() == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -31,7 +31,7 @@ SETTLE = 6.0
 SAMPLES = 5
 """Answers from which the cost of a size is learnt."""
 BOUND = 4.0
-"""A learnt cost is taken seriously within this factor of the one given."""
+"""A learnt cost is believed within this factor of the one given: the load may have changed too."""
 
 
 @dataclass(frozen=True)
@@ -297,9 +297,7 @@ class Governor:
         after = median(cost.inference for cost in self._recent)
         if size == left.size or before <= 0 or after <= 0:
             return
-        # The load may have changed at the same moment: half of a surprise is believed.
-        surprise = after / before / (self._costs[size] / self._costs[left.size])
-        learnt = self._costs[size] * surprise**0.5
+        learnt = self._costs[left.size] * (after / before)
         given = self._given[size]
         self._costs[size] = min(max(learnt, given / BOUND), given * BOUND)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import pytest
 from hypothesis import assume, given, settings
@@ -65,6 +66,7 @@ def test_a_step_of_three_times_the_load_and_back() -> None:
         rest=0.002,
     )
     assert steps(answers) == [Rung(416), Rung(224), Rung(320), Rung(416)]
+    assert answers[STEP + 2].rung == Rung(224)
     assert late(answers[:STEP] + answers[STEP + 5 :], 0.05) == 0
     assert answers[299].rung == Rung(224)
     assert answers[-1].rung == Rung(416)
@@ -147,6 +149,31 @@ def test_it_comes_back_to_what_has_room(
     governor = Governor(data.draw(measured(network)), Targets(latency=latency))
     answers = simulate(governor, network, lambda n: (5 if n < 200 else 1) * factor(), answers=1000)
     assert answers[-1].rung.size >= best
+
+
+def test_it_learns_how_the_sizes_compare() -> None:
+    """On an accelerator that is hardly faster with fewer pixels, there is soon room again."""
+    network = {416: 0.020, 320: 0.019}
+    governor = Governor(dict.fromkeys(network, 0.0), Targets(latency=0.024))
+    answers = simulate(governor, network, lambda n: 1.25 if n < 100 else 1, answers=300)
+    assert steps(answers) == [Rung(416), Rung(320), Rung(416)]
+
+
+def test_what_failed_is_tried_again_later_and_later() -> None:
+    """At 320 there is time enough, but images wait for the one before, which no model foresees."""
+    network = {320: 0.049, 224: 0.025}
+    governor = Governor(network, Targets(latency=0.08))
+    rungs = [
+        answer.rung
+        for answer in simulate(
+            governor, network, lambda n: 1, answers=3000, period=0.033, rest=0.002
+        )
+    ]
+    climbs = [n for n in range(1, 3000) if rungs[n - 1].size < rungs[n].size]
+    waits = [later - sooner for sooner, later in pairwise(climbs)]
+    assert waits == sorted(waits)
+    assert waits[-1] > LAST_HOLD
+    assert len(climbs) < 9
 
 
 ANY = st.floats(allow_nan=True, allow_infinity=True)

@@ -94,11 +94,6 @@ def measure(
     return figures
 
 
-def loss(before: Figures, after: Figures) -> float:
-    """Return the AP50 points lost at the size that loses most."""
-    return max(100 * (before[size]["AP50"] - after[size]["AP50"]) for size in before)
-
-
 def described(card: ModelCard, name: str, precision: str, how: str, source: Figures) -> ModelCard:
     """Return the card of another precision: how it was made, and the AP50 of its source."""
     made = f"{precision} made of {card.name} ({card.precision}) by `python -m training.quantise`"
@@ -131,7 +126,7 @@ def main() -> int:
         "--largest-loss",
         type=float,
         default=1.0,
-        help="AP50 points; beyond it, the most sensitive convolutions stay float",
+        help="AP50 points at the default size; else the most sensitive convolutions stay float",
     )
     arguments = parser.parse_args()
     try:
@@ -149,7 +144,8 @@ def _make(arguments: argparse.Namespace) -> None:
     if read_classes(arguments.data) != card.classes:
         raise ValueError(f"{arguments.data} has not the classes of {arguments.model}")
     model = onnx.load(arguments.model)
-    sizes = sorted(map(int, card.gmacs)) or [card.default_size]
+    sizes = sorted({*map(int, card.gmacs), card.default_size})
+    default = str(card.default_size)
     held_out = open_split(arguments.data, "val")
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
@@ -171,10 +167,13 @@ def _make(arguments: argparse.Namespace) -> None:
             save(candidate, new, path)
             after = measure(path, held_out, sizes, progress)
             console.print(f"{how or arguments.precision}: AP50 {_compared(before, after)}")
-            if loss(before, after) <= arguments.largest_loss:
+            lost = 100 * (before[default]["AP50"] - after[default]["AP50"])
+            if lost < arguments.largest_loss:
                 break
         else:
-            console.print(f"It still loses more than {arguments.largest_loss} points.")
+            console.print(
+                f"It still loses {lost:.1f} points, not less than {arguments.largest_loss} points."
+            )
     save(candidate, replace(new, ap=after), arguments.out)
     text = to_markdown(replace(new, ap=after), arguments.out.stat().st_size)
     with replacing(arguments.out.with_suffix(".md")) as temporary:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.letterbox import Letterbox
 from training.data.sample import Sample
-from training.quantisation.graph import LARGEST
+from training.quantisation.graph import LARGEST, SMALLEST
 
 BINS = 2048
 # Of large maps only so many values enter the histogram; the maximum is always exact.
@@ -32,7 +32,7 @@ class Histogram:
 
     def __init__(self) -> None:
         self.counts = np.zeros(BINS)
-        self.range = 0.0
+        self.range = SMALLEST
         self.largest = 0.0
 
     def add(self, values: NDArray[np.float32]) -> None:
@@ -40,10 +40,6 @@ class Histogram:
         magnitudes = np.abs(values.reshape(-1))
         largest = float(magnitudes.max(initial=0))
         self.largest = max(self.largest, largest)
-        if not self.range:
-            if not largest:
-                return
-            self.range = largest
         while largest > self.range:
             self.counts = np.append(self.counts.reshape(-1, 2).sum(1), np.zeros(BINS // 2))
             self.range *= 2

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.detectors.blocks import ConvNormAct
-from training.quantisation.graph import LARGEST, Places, quantise
+from training.quantisation.graph import LARGEST, SMALLEST, Places, quantise
 
 PROBE = (1, 3, 160, 160)
 # Batches that set the ranges of maps before these are learnt.
@@ -61,7 +61,7 @@ class Rounding(nn.Module):
 
     @torch.no_grad()
     def _observe(self, x: Tensor) -> None:
-        largest = x.abs().max().float().clamp(min=1e-6).log()
+        largest = x.abs().max().float().clamp(min=SMALLEST).log()
         self.log_range.copy_(torch.maximum(self.log_range, largest) if self.seen else largest)
         self.seen += 1
 
@@ -76,7 +76,7 @@ class Rounding(nn.Module):
 
 def round_kernel(kernel: Tensor) -> Tensor:
     """Round a kernel (O, I, k, k) to 8 bits, one scale an output channel."""
-    scales = kernel.detach().float().abs().amax((1, 2, 3)).clamp(min=2**8 * 1.2e-38) / LARGEST
+    scales = kernel.detach().float().abs().amax((1, 2, 3)).clamp(min=SMALLEST) / LARGEST
     zeros = torch.zeros(len(scales), dtype=torch.int32, device=kernel.device)
     with torch.autocast(kernel.device.type, enabled=False):
         return torch.fake_quantize_per_channel_affine(
@@ -126,6 +126,7 @@ def prepare(model: nn.Module) -> None:
                 reader.register_forward_pre_hook(rounding.round_input)
             normed = isinstance(reader, ConvNormAct)
             reader.__class__ = RoundedConvNormAct if normed else RoundedConv2d
+    model.roundings.train(model.training)
 
 
 def is_prepared(model: nn.Module) -> bool:

@@ -18,6 +18,8 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 LARGEST = 127
 """The largest step number; what is above saturates."""
+SMALLEST = 2.0**-20
+"""A range for values that are all zero."""
 
 
 class Places(NamedTuple):
@@ -100,7 +102,7 @@ def quantise(
         for name in node.output:
             if name in renamed:
                 scale = f"{name}_scale"
-                constants[scale] = np.float32(ranges[name] / LARGEST)
+                constants[scale] = np.float32(max(ranges[name], SMALLEST) / LARGEST)
                 nodes += pair(name, renamed[name], scale)
     _finish(model, nodes, constants)
     return model
@@ -121,7 +123,7 @@ def pair(name: str, quantised: str, scale: str) -> list[onnx.NodeProto]:
 def kernel_scales(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the scale (O,) of every output channel of a kernel (O, ...)."""
     largest = np.abs(kernel).reshape(len(kernel), -1).max(1)
-    return (np.maximum(largest, np.finfo(np.float32).tiny * 2**8) / LARGEST).astype(np.float32)
+    return (np.maximum(largest, SMALLEST) / LARGEST).astype(np.float32)
 
 
 def _quantise_kernel(

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""INT8 after training: ranges, Q/DQ graphs, what they cost."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import yaml
+from conftest import CLASSES
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import numpy_helper
+from small_detector import small_detector
+
+from compact_yolo_ros.backends import BackendError
+from compact_yolo_ros.detector import Detector
+from compact_yolo_ros.model_card import ModelCard
+from compact_yolo_ros.model_store import find_model
+from training import quantise as command
+from training.export import export
+from training.quantisation import calibration
+from training.quantisation.calibration import Histogram, letterboxed, observe
+from training.quantisation.graph import find_places, quantise, raw_maps
+from training.quantisation.sensitivity import sensitivities
+
+CARD = ModelCard("small", "small", CLASSES, 160, gmacs={"160": 0.1}, recipe="Not trained.")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("small") / "small.onnx"
+    export(small_detector(), path, CARD)
+    return path
+
+
+@pytest.fixture(scope="module")
+def quantised(exported, shapes) -> onnx.ModelProto:
+    model = onnx.load(exported)
+    places = find_places(model)
+    histograms = observe(model, places.tensors, letterboxed(shapes, (160, 192), "letterbox"))
+    return quantise(model, places, {name: h.largest for name, h in histograms.items()})
+
+
+def run(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {"images": images})
+
+
+def test_the_graph_follows_the_rules_of_tensorrt(quantised):
+    graph = quantised.graph
+    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    producers = {name: node for node in graph.node for name in node.output}
+    assert [o.version for o in quantised.opset_import if not o.domain] == [17]
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            zeros = constants[node.input[2]]
+            assert zeros.dtype == np.int8 and not zeros.any(), "only symmetric grids"
+        if node.op_type == "QuantizeLinear":
+            assert constants[node.input[1]].shape == (), "one scale a map"
+            # an operator between a convolution and its activation would part them
+            assert producers[node.input[0]].op_type != "Conv"
+    small_maps, others = [], []
+    for node in graph.node:
+        if node.op_type == "Conv":
+            kernel = producers.get(node.input[1])
+            (others if kernel is not None else small_maps).append(node)
+            if kernel is None:
+                continue
+            steps, scales = constants[kernel.input[0]], constants[kernel.input[1]]
+            assert steps.dtype == np.int8 and steps.min() >= -127
+            assert len(scales) == len(steps), "one scale an output channel"
+            assert producers[node.input[0]].op_type == "DequantizeLinear"
+            assert all(constants[name].dtype == np.float32 for name in node.input[2:])
+    assert (len(others), len(small_maps)) == (8, 2), "channel attention stays float"
+
+
+def test_decoding_stays_float(quantised):
+    for name in raw_maps(quantised):
+        readers = [node.op_type for node in quantised.graph.node if name in node.input]
+        assert readers and "QuantizeLinear" not in readers
+
+
+def test_kernels_are_within_half_a_step(exported, quantised):
+    before = {t.name: numpy_helper.to_array(t) for t in onnx.load(exported).graph.initializer}
+    after = {t.name: numpy_helper.to_array(t) for t in quantised.graph.initializer}
+    kernels = [name.removesuffix("_steps") for name in after if name.endswith("_kernel_steps")]
+    assert len(kernels) == 8
+    for name in kernels:
+        scales = after[f"{name}_scales"].reshape(-1, 1, 1, 1)
+        error = np.abs(after[f"{name}_steps"] * scales - before[name])
+        assert (error <= scales * 0.501).all()
+        assert np.abs(after[f"{name}_steps"]).max() == 127
+
+
+@pytest.mark.parametrize("size", [(160, 160), (192, 256)])
+def test_answers_are_close_to_those_in_float_at_any_size(exported, quantised, shapes, size):
+    image = cv2.resize(shapes[3].image, size[::-1])[None]
+    for a, b in zip(run(quantised, image), run(onnx.load(exported), image), strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        if a.dtype == np.float32 and a.ndim == 2:
+            np.testing.assert_allclose(a, b, atol=0.1)
+            assert np.abs(a - b).max() > 1e-5, "it is quantised"
+
+
+def test_what_is_skipped_stays_float(exported, shapes):
+    model = onnx.load(exported)
+    everything, fewer = find_places(model), find_places(model, ["*block*", "*head*"])
+    left = set(everything.convolutions) - set(fewer.convolutions)
+    assert len(left) == 4 and all("block" in name or "head" in name for name in left)
+    with pytest.raises(ValueError, match="'nothing\\*'"):
+        find_places(model, ["nothing*"])
+
+
+@given(st.lists(st.lists(st.floats(-50, 50, width=32), min_size=1), min_size=1, max_size=8))
+def test_a_histogram_is_the_same_however_values_come(parts):
+    grown = Histogram()
+    for part in parts:
+        grown.add(np.array(part, np.float32))
+    values = np.abs(np.concatenate([np.array(part, np.float32) for part in parts]))
+    assert grown.largest == values.max() <= grown.range
+    places = np.arange(len(grown.counts) + 1) / len(grown.counts) * grown.range
+    expected = np.cumsum(np.histogram(values, places)[0])
+    found = np.cumsum(grown.counts)
+    assert found[-1] == len(values)
+    # a value at the end of a bin may be in the next one
+    assert (found[:-1] <= expected[1:]).all() and (expected[:-1] <= found[1:]).all()
+
+
+def test_methods_trade_rounding_against_saturation():
+    rng = np.random.default_rng(0)
+    values = rng.normal(0, 1, 100_000).astype(np.float32)
+    values[0] = 40
+    histogram = Histogram()
+    histogram.add(values)
+    assert calibration.largest(histogram) == 40
+    assert calibration.percentile(histogram, 0.99) == pytest.approx(2.576, abs=0.1)
+    assert 2.5 < calibration.entropy(histogram) < 20
+
+    def error(top: float) -> float:
+        step = top / 127
+        return float(((np.rint(values / step).clip(-128, 127) * step - values) ** 2).mean())
+
+    chosen = calibration.least_squares(histogram)
+    assert error(chosen) < 1.05 * min(error(top) for top in np.linspace(2, 40, 200))
+
+
+def test_the_layer_with_the_widest_map_is_the_most_sensitive(shapes, tmp_path):
+    """A channel a thousand times as large as its neighbours takes all the steps."""
+    detector = small_detector()
+    detector.down.norm.weight.data[0] *= 1000
+    detector.down.norm.bias.data[0] *= 1000
+    detector.block.expand.conv.weight.data[:, 0] /= 1000
+    detector.block.residual = False
+    export(detector, tmp_path / "wide.onnx", CARD)
+    model = onnx.load(tmp_path / "wide.onnx")
+    places = find_places(model)
+    images = list(letterboxed(shapes[:2], (160,), "letterbox"))
+    ranges = {name: h.largest for name, h in observe(model, places.tensors, images).items()}
+    errors = sensitivities(model, places.convolutions, ranges, images)
+    assert set(errors) == set(places.convolutions)
+    assert "block.expand" in next(iter(errors))
+
+
+@pytest.fixture(scope="module")
+def data(shapes, tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("shapes")
+    for number, sample in enumerate(shapes[:8]):
+        split = "val" if number % 2 else "train"
+        for kind in ("images", "labels"):
+            (root / kind / split).mkdir(parents=True, exist_ok=True)
+        image = cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(root / f"images/{split}/{number}.png"), image)
+        side = image.shape[0]
+        rows = np.column_stack(
+            (
+                sample.labels,
+                (sample.boxes[:, :2] + sample.boxes[:, 2:]) / 2 / side,
+                (sample.boxes[:, 2:] - sample.boxes[:, :2]) / side,
+            )
+        )
+        np.savetxt(root / f"labels/{split}/{number}.txt", rows, "%g")
+    description = {"names": list(CLASSES), "train": "images/train", "val": "images/val"}
+    (root / "data.yaml").write_text(yaml.safe_dump(description))
+    return root / "data.yaml"
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_the_command_makes_a_file_that_the_node_opens(
+    precision, exported, data, tmp_path, monkeypatch, shapes
+):
+    out = tmp_path / f"small_{precision}.onnx"
+    arguments = ["--model", exported, "--precision", precision, "--data", data, "--out", out]
+    monkeypatch.setattr(sys, "argv", ["quantise", *map(str, arguments)])
+    assert command.main() == 0
+    card = find_model("small_" + precision, tmp_path).card  # by the manifest
+    assert (card.precision, card.name, card.classes) == (precision, out.stem, CLASSES)
+    assert card.ap.keys() == {"160"} and 0 <= card.ap["160"]["AP50"] <= 1
+    assert f"{precision} made of small (fp32)" in card.recipe and "AP50 of small" in card.notes
+    assert f", {precision}, " in out.with_suffix(".md").read_text()
+    assert out.stat().st_size < exported.stat().st_size
+    detector = Detector.open(str(out), backend="onnxruntime", precision=precision, threads=1)
+    original = Detector.open(str(exported), backend="onnxruntime", threads=1)
+    assert detector.backend.precision == precision
+    detector.detect(shapes[0].image, "rgb")
+    original.detect(shapes[0].image, "rgb")
+    scores, expected = detector.backend.run()[1], original.backend.run()[1]
+    np.testing.assert_allclose(scores, expected, atol=0.1 if precision == "int8" else 0.005)
+    with pytest.raises(BackendError, match=f"holds {precision} weights, not fp32"):
+        Detector.open(str(out), backend="onnxruntime", precision="fp32")
+
+
+def test_a_file_is_not_quantised_twice(exported, data, tmp_path, monkeypatch, capsys):
+    half = tmp_path / "half.onnx"
+    model = onnx.load(exported)
+    command.save(model, ModelCard("half", "small", CLASSES, 160, precision="fp16"), half)
+    arguments = ["--model", half, "--data", data, "--out", tmp_path / "out.onnx"]
+    monkeypatch.setattr(sys, "argv", ["quantise", *map(str, arguments)])
+    assert command.main() == 1
+    assert "is fp16 already: give the fp32 file" in capsys.readouterr().err
+    assert not (tmp_path / "out.onnx").exists()

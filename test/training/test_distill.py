@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels from a teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import yaml
+from onnx import TensorProto, helper, numpy_helper
+from toy_model import CELL, CLASSES, write_toy_model
+
+from compact_yolo_ros.detections import Detections
+from training import distill
+from training.data.dataset import open_split
+from training.distillation import teachers
+from training.distillation.teachers import decode_yolox, fuse, open_teacher
+
+GREEN, BLUE, RED = (0, 255, 0), (0, 0, 255), (200, 0, 0)
+SIDE = 320
+
+
+def paint(path: Path, squares: dict[tuple[int, int], tuple[int, int, int]]) -> None:
+    """A black picture with squares of one cell at (x, y), colours RGB."""
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    for (x, y), colour in squares.items():
+        image[y : y + CELL, x : x + CELL] = colour
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), image[..., ::-1])
+
+
+@pytest.fixture
+def teacher(tmp_path) -> Path:
+    return write_toy_model(tmp_path / "toy.onnx")
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    paint(tmp_path / "pictures/a.png", {(32, 64): GREEN, (160, 160): RED})
+    paint(tmp_path / "pictures/deep/a.png", {(96, 32): BLUE})
+    paint(tmp_path / "pictures/none.png", {})
+    return tmp_path / "pictures"
+
+
+def run(*arguments: object) -> int:
+    return distill.main([str(argument) for argument in arguments])
+
+
+def boxes_of(sample) -> dict[str, list[float]]:
+    return {CLASSES[n]: box for n, box in zip(sample.labels, sample.boxes.tolist(), strict=True)}
+
+
+def test_pictures_without_labels_become_a_data_set(teacher, pictures, tmp_path):
+    out = tmp_path / "taught"
+    assert run("--teacher", teacher, "--images", pictures, "--out", out) == 0
+    samples = {s.name: s for s in open_split(out / "data.yaml", "train")}
+    assert set(samples) == {"a", "a~1", "none"}
+    np.testing.assert_allclose(boxes_of(samples["a"])["green"], [32, 64, 48, 80], atol=0.01)
+    np.testing.assert_allclose(boxes_of(samples["a"])["red"], [160, 160, 176, 176], atol=0.01)
+    sure = dict(zip(samples["a"].labels, samples["a"].confidence, strict=True))
+    assert sure == pytest.approx({1: 1, 0: 200 / 255}, abs=1e-3)
+    np.testing.assert_allclose(boxes_of(samples["a~1"])["blue"], [96, 32, 112, 48], atol=0.01)
+    assert len(samples["none"].labels) == 0
+    link = out / "images/train/a.png"
+    assert link.is_symlink() and link.resolve() == (pictures / "a.png").resolve()
+
+
+@pytest.fixture
+def labelled(tmp_path) -> Path:
+    """People drew the green square, a bit too large, and nothing else; red is not labelled."""
+    root = tmp_path / "set"
+    paint(root / "images/train/x.png", {(32, 64): GREEN, (160, 160): RED, (224, 32): GREEN})
+    paint(root / "images/val/y.png", {(32, 64): GREEN})
+    lines = {"train": f"1 {40 / SIDE} {72 / SIDE} {18 / SIDE} {18 / SIDE}\n", "val": ""}
+    for split, text in lines.items():
+        (root / "labels" / split).mkdir(parents=True)
+        (root / "labels" / split / ("x.txt" if split == "train" else "y.txt")).write_text(text)
+    description = {
+        "names": list(CLASSES),
+        "labelled": ["green", "blue"],
+        "train": "images/train",
+        "val": "images/val",
+    }
+    (root / "data.yaml").write_text(yaml.safe_dump(description))
+    return root / "data.yaml"
+
+
+@pytest.mark.parametrize("only_unlabelled", [False, True])
+def test_what_people_drew_stays(teacher, labelled, tmp_path, only_unlabelled):
+    out = tmp_path / "taught"
+    options = ["--only-unlabelled"] if only_unlabelled else []
+    assert run("--teacher", teacher, "--data", labelled, "--out", out, *options) == 0
+    (sample,) = open_split(out / "data.yaml", "train")
+    rows = sorted(zip(sample.labels, sample.boxes.round().tolist(), strict=True))
+    drawn, missed, red = [31, 63, 49, 81], [224, 32, 240, 48], [160, 160, 176, 176]
+    found = [(0, red), (1, drawn)] + ([] if only_unlabelled else [(1, missed)])
+    assert rows == found, "the teacher's box on the drawn one is dropped"
+    certain = dict(zip(map(tuple, sample.boxes.round().tolist()), sample.confidence, strict=True))
+    assert certain[tuple(drawn)] == 1 and certain[tuple(red)] < 1
+    assert sample.unlabelled == frozenset(), "the teacher knows red"
+    (held_out,) = open_split(out / "data.yaml", "val")
+    assert held_out.unlabelled == {0}, "val is the original one"
+
+
+def test_classes_are_mapped_by_name(teacher, pictures, tmp_path, capsys):
+    out = tmp_path / "taught"
+    arguments = ["--teacher", teacher, "--images", pictures, "--out", out]
+    assert run(*arguments, "--map", "green=tree", "blue=sea") == 0
+    assert yaml.safe_load((out / "data.yaml").read_text())["names"] == ["tree", "sea"]
+    labels = {s.name: s.labels.tolist() for s in open_split(out / "data.yaml", "train")}
+    assert labels == {"a": [0], "a~1": [1], "none": []}
+    assert run(*arguments[:-1], tmp_path / "other", "--map", "violet=tree") == 1
+    assert "the teacher has no class 'violet': it has red, green, blue" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_goes_on(teacher, pictures, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "taught"
+    arguments = ["--teacher", teacher, "--images", pictures, "--out", out]
+    seen: list[int] = []
+    detect = teachers.OwnTeacher.detect
+
+    def interrupted(self, image):
+        seen.append(len(seen))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return detect(self, image)
+
+    monkeypatch.setattr(teachers.OwnTeacher, "detect", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(*arguments)
+    assert not (out / "data.yaml").exists(), "nothing pretends to be complete"
+    assert run(*arguments) == 0
+    assert len(seen) == 4, "one picture was labelled before, one twice begun"
+    assert len(open_split(out / "data.yaml", "train")) == 3
+    assert run(*arguments, "--score", 0.5) == 1
+    assert "made with other settings: give a new --out" in capsys.readouterr().err
+
+
+def test_a_bad_picture_is_left_out_and_named(teacher, pictures, tmp_path, capsys):
+    (pictures / "broken.jpg").write_bytes(b"no picture")
+    out = tmp_path / "taught"
+    assert run("--teacher", teacher, "--images", pictures, "--out", out) == 0
+    assert "broken.jpg" in capsys.readouterr().err
+    assert len(open_split(out / "data.yaml", "train")) == 3
+
+
+def write_yolox(path: Path, size: int = 64) -> Path:
+    """A YOLOX export: a cell of 8 pixels is an object as large as itself, half a cell further.
+
+    Its class is its brightest channel, its objectness 1 at stride 8 and 0.01 elsewhere.
+    """
+    nodes, rows = [], []
+    for stride in (8, 16, 32):
+        side = size // stride
+        head = np.zeros((1, side * side, 5), np.float32)
+        head[..., :2], head[..., 4] = 0.5, 1 if stride == 8 else 0.01
+        shape = np.array([0, 3, -1], np.int64)
+        rows += [numpy_helper.from_array(head, f"h{stride}")]
+        rows += [numpy_helper.from_array(shape, f"s{stride}")]
+        nodes += [
+            helper.make_node(
+                "AveragePool",
+                ["images"],
+                [f"m{stride}"],
+                kernel_shape=[stride] * 2,
+                strides=[stride] * 2,
+            ),
+            helper.make_node("Reshape", [f"m{stride}", f"s{stride}"], [f"f{stride}"]),
+            helper.make_node("Transpose", [f"f{stride}"], [f"t{stride}"], perm=[0, 2, 1]),
+            helper.make_node("Mul", [f"t{stride}", "unit"], [f"c{stride}"]),
+            helper.make_node("Concat", [f"h{stride}", f"c{stride}"], [f"r{stride}"], axis=2),
+        ]
+    nodes.append(helper.make_node("Concat", ["r8", "r16", "r32"], ["output"], axis=1))
+    rows.append(numpy_helper.from_array(np.float32(1 / 255), "unit"))
+    count = sum((size // stride) ** 2 for stride in (8, 16, 32))
+    graph = helper.make_graph(
+        nodes,
+        "yolox",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, size, size])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, count, 8])],
+        rows,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
+def test_a_yolox_export_can_teach(tmp_path):
+    """BGR, not normalised, the picture top left: found where and what it is."""
+    path = write_yolox(tmp_path / "yolox.onnx")
+    teacher = open_teacher(path, 0.6, [], ["sea", "tree", "brick"], 1)
+    image = np.zeros((64, 128, 3), np.uint8)  # half as large in the input: the lower half is grey
+    image[16:32, 96:112] = (0, 0, 255)
+    image[32:48, 0:16] = (255, 0, 0)
+    found = teacher.detect(image)
+    rows = sorted(zip(found.labels.tolist(), found.boxes.round().tolist(), strict=True))
+    assert rows == [(0, [96, 16, 112, 32]), (2, [0, 32, 16, 48])]
+    np.testing.assert_allclose(found.scores, 1, atol=0.02)
+
+
+def test_a_yolox_export_needs_its_class_names(tmp_path, pictures, capsys):
+    path = write_yolox(tmp_path / "yolox.onnx")
+    names = tmp_path / "names.txt"
+    names.write_text("sea\ntree\n")
+    arguments = ["--teacher", path, "--images", pictures, "--out", tmp_path / "out"]
+    assert run(*arguments, "--teacher-classes", names) == 1
+    assert "knows 3 classes: give as many with --teacher-classes, not 2" in capsys.readouterr().err
+    names.write_text("sea\ntree\nbrick\n")
+    assert run(*arguments, "--teacher-classes", names, "--size", 416) == 1
+    assert "takes images of 64 pixels only" in capsys.readouterr().err
+    assert run(*arguments, "--teacher-classes", names) == 0
+
+
+def test_yolox_rows_are_offsets_and_logarithms_in_cells():
+    rows = np.zeros((64 + 16 + 4, 6), np.float32)
+    rows[64 + 6] = (0.25, 0.5, np.log(3), np.log(0.5), 1, 1)  # stride 16, y 1, x 2
+    box = decode_yolox(rows, 64, 64)[64 + 6]
+    np.testing.assert_allclose(box, [36 - 24, 24 - 4, 36 + 24, 24 + 4], rtol=1e-6)
+    with pytest.raises(ValueError, match="84 rows for 336 cells"):
+        decode_yolox(rows, 128, 128)
+
+
+def test_an_ensemble_means_what_agrees_and_doubts_what_does_not():
+    def answer(*rows: tuple[float, float, int]) -> Detections:
+        boxes = np.array([(x, 0, x + 10, 10) for x, _, _ in rows], np.float32).reshape(-1, 4)
+        return Detections(
+            boxes,
+            np.array([score for _, score, _ in rows], np.float32),
+            np.array([label for _, _, label in rows], np.int32),
+        )
+
+    fused = fuse([answer((0, 0.9, 0), (50, 0.6, 1)), answer((1, 0.6, 0)), Detections.empty()])
+    assert fused.labels.tolist() == [0, 1]
+    np.testing.assert_allclose(fused.scores, [0.5, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(fused.boxes[0], [0.4, 0, 10.4, 10], rtol=1e-6)
+    assert len(fuse([Detections.empty(), Detections.empty()])) == 0
+
+
+def test_an_ensemble_of_sizes_runs(teacher, pictures, tmp_path):
+    out = tmp_path / "taught"
+    arguments = ["--teacher", teacher, "--images", pictures, "--out", out, "--size", 320, 640]
+    assert run(*arguments, "--score", 0.2) == 0
+    samples = {s.name: s for s in open_split(out / "data.yaml", "train")}
+    assert "blue" in boxes_of(samples["a~1"])

@@ -19,6 +19,7 @@ from training.data.batch import Batch
 from training.data.loading import epoch_batches, steps_per_epoch
 from training.data.sample import Sample
 from training.detectors.registry import build
+from training.frozen import FrozenBackbone, features_from, runs_outside
 from training.losses.criterion import Loss, criterion
 from training.optimizers import make_optimizer, set_phase, set_rate
 from training.provenance import source_commit
@@ -98,6 +99,7 @@ class Trainer:
         self.sums = EpochSums()
         self.history: list[dict[str, Any]] = []
         self.commit = source_commit()
+        self._frozen: FrozenBackbone | None = None
 
     @property
     def epoch(self) -> int:
@@ -126,9 +128,11 @@ class Trainer:
         set_phase(self.model, phase, self.recipe.fixed_norm)
         # Wrapped anew: several processes average the gradients of what was trainable at this point.
         network = self.fabric.setup_module(self.model)
+        self._open_frozen()
         started = time.monotonic()
         for parts in self._steps(epoch, done, phase):
-            loss = self._reduced(self._train_step(network, parts, phase))
+            with features_from(self._frozen, self.model):
+                loss = self._reduced(self._train_step(network, parts, phase))
             started, passed = time.monotonic(), time.monotonic() - started
             self._count(loss, passed)
             if not torch.isfinite(loss.total):
@@ -139,6 +143,13 @@ class Trainer:
             if self.agreed(after_step(loss)):
                 return self.step % self.steps_per_epoch == 0
         return True
+
+    def _open_frozen(self) -> None:
+        """Run a frozen backbone outside of PyTorch, from its first epoch to its last."""
+        if not runs_outside(self.model):
+            self._frozen = None
+        elif self._frozen is None:
+            self._frozen = FrozenBackbone(self.model.backbone, torch.get_num_threads())
 
     def _steps(self, epoch: int, done: int, phase: Phase) -> Iterator[list[Batch]]:
         """Yield the batches of every step that is left of the epoch, in its parts."""
@@ -170,7 +181,7 @@ class Trainer:
             if attacked:
                 images = self._attacked(images)
             with self.fabric.no_backward_sync(network, enabled=number < len(parts)):
-                maps = network(images.permute(0, 3, 1, 2).float() / 255)
+                maps = network(images if self._frozen else images.permute(0, 3, 1, 2).float() / 255)
                 loss = self.criterion(maps, targets, self.step * self.recipe.batch_size)
                 self.fabric.backward(loss.total / len(parts))
             losses.append(torch.stack([part.detach() for part in loss]))
@@ -245,6 +256,7 @@ class Trainer:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step, self.history = state["step"], list(state["history"])
         self.sums = EpochSums(**state["sums"])
+        self._frozen = None
 
     def _take_rates(self) -> None:
         """Give the optimizer the new recipe's settings: a restored state brings the old ones."""

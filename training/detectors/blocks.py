@@ -37,8 +37,8 @@ class ConvNormAct(nn.Module):
 
     While its norm is in evaluation mode, the normalisation is multiplied into the kernel: the map
     is read and written once instead of twice, and gradients still reach kernel, scale and shift.
-    A strided depthwise convolution stays in float32 under autocast: its bfloat16 gradient on CPUs
-    is an unoptimised loop (measured: a quarter of a training step).
+    A strided depthwise convolution that is trained stays in float32 under autocast: its bfloat16
+    gradient on CPUs is an unoptimised loop (measured: a quarter of a training step).
     """
 
     def __init__(
@@ -64,7 +64,8 @@ class ConvNormAct(nn.Module):
         self.full_precision = groups > 1 and stride > 1
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.full_precision and x.dtype == torch.bfloat16:
+        trained = torch.is_grad_enabled() and (x.requires_grad or self.conv.weight.requires_grad)
+        if self.full_precision and trained and x.dtype == torch.bfloat16:
             with torch.autocast(x.device.type, enabled=False):
                 return self._forward(x.float()).to(x.dtype)
         return self._forward(x)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A frozen backbone's features from ONNX Runtime, which computes them faster than eager PyTorch."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from training.export import OPSET, fused
+from training.quantisation.fake import is_prepared
+
+SAMPLE = (1, 64, 96, 3)
+
+
+class FrozenBackbone:
+    """The features of a detector's backbone, its batch norms folded into the convolutions.
+
+    The weights are those at construction. Sums are taken in float32, in the same order for the
+    same images and threads.
+    """
+
+    def __init__(self, backbone: nn.Module, threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        # PyTorch's threads compute between two calls: waiting must not take a core from them.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = onnxruntime.InferenceSession(
+            _graph(backbone), options, providers=["CPUExecutionProvider"]
+        )
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """Map images (N, H, W, 3) uint8 RGB to the backbone's maps (N, C, h, w), channels last.
+
+        They are float32, in the memory that the runtime wrote; under autocast of its type.
+        """
+        autocast = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if autocast else torch.float32
+        maps = self._session.run(None, {"images": images.numpy()})
+        return [torch.from_numpy(map_).permute(0, 3, 1, 2).to(dtype) for map_ in maps]
+
+
+@contextmanager
+def features_from(runtime: FrozenBackbone | None, detector: nn.Module) -> Iterator[None]:
+    """Let a detector take its features from ``runtime``, if there is one, when given uint8 images.
+
+    Float images, as those that an attack wants the gradient of, go through the module as ever.
+    """
+    if runtime is None:
+        yield
+        return
+    backbone = detector.backbone
+    eager = backbone.forward
+    # An attribute of the instance goes before the method of its class.
+    backbone.forward = lambda images: (runtime if images.dtype == torch.uint8 else eager)(images)
+    try:
+        yield
+    finally:
+        del backbone.forward
+
+
+def runs_outside(detector: nn.Module) -> bool:
+    """Tell whether ONNX Runtime can compute the features: nothing of them is trained, on a CPU."""
+    backbone = detector.backbone
+    trained = any(m.training for m in backbone.modules()) or any(
+        p.requires_grad for p in backbone.parameters()
+    )
+    on_cpu = all(p.device.type == "cpu" for p in backbone.parameters())
+    return on_cpu and not trained and not is_prepared(detector)
+
+
+class _Features(nn.Module):
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        maps = self.backbone(images.permute(0, 3, 1, 2).float() * (1 / 255))
+        return tuple(map_.permute(0, 2, 3, 1) for map_ in maps)
+
+
+def _graph(backbone: nn.Module) -> bytes:
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        # As in training.export: of the exporter's successor, and of shapes read as numbers.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _Features(fused(backbone)).eval(),
+            (torch.zeros(SAMPLE, dtype=torch.uint8),),
+            file,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["images"],
+            dynamic_axes={"images": {0: "batch", 1: "height", 2: "width"}},
+        )
+    return file.getvalue()

@@ -20,6 +20,7 @@ EXECUTABLES = {
     "demo": "compact_yolo_ros.tools.demo",
     "detector_node": "compact_yolo_ros.nodes.detector_node",
     "doctor": "compact_yolo_ros.tools.doctor",
+    "evaluate_bag": "compact_yolo_ros.tools.evaluate_bag",
     "video_publisher_node": "compact_yolo_ros.nodes.video_publisher_node",
 }
 

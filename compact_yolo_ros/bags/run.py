@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Event, current_thread, main_thread
@@ -99,6 +99,16 @@ def parts(job: Job, bag: Bag) -> list[tuple[int, int]]:
     count = 1 if job.realtime else PARTS
     edges = [start + (stop - start) * number // count for number in range(count + 1)]
     return [pair for pair in zip(edges, edges[1:], strict=False) if pair[0] < pair[1]]
+
+
+def shared(job: Job, workers: int) -> Job:
+    """The job with the threads that each of several processes should use.
+
+    They change the speed only, so that it counts as the same job.
+    """
+    if job.threads or workers == 1:
+        return job
+    return replace(job, threads=max(1, len(os.sched_getaffinity(0)) // workers))
 
 
 def log_path(folder: Path, part: int) -> Path:
@@ -276,7 +286,7 @@ def _interruptible() -> Iterator[Event]:
         stopped.set()
         signal.signal(number, before[number])
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in map(int, (signal.SIGINT, signal.SIGTERM)):
         before[number] = signal.signal(number, stop)
     try:
         yield stopped
@@ -350,9 +360,7 @@ def _run_in_processes(
 ) -> None:
     context = get_context("spawn")  # a forked copy of a runtime's threads hangs
     halt, frames = context.Event(), context.Value("Q", 0)
-    share = max(1, len(os.sched_getaffinity(0)) // workers)
-    # The number of threads changes the speed only, so the job stays the same.
-    job = Job(**{**vars(job), "threads": job.threads or share})
+    job = shared(job, workers)
     job.open_detector().close()  # what is wrong with the model is told here, in one sentence
     pool = ProcessPoolExecutor(
         min(workers, len(todo)), context, initializer=_Worker.start, initargs=(job, halt, frames)

@@ -1,0 +1,422 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model on a recording, from the files to the results: what the command does, for programs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compact_yolo_ros.bags import outputs
+from compact_yolo_ros.bags.accuracy import Accuracy, Shown, judge, shared_classes
+from compact_yolo_ros.bags.environment import PowerLog, environment
+from compact_yolo_ros.bags.ground_truth import from_records, read_labels
+from compact_yolo_ros.bags.labels import LARGEST_TOLERANCE, Labels, match, no_overlap
+from compact_yolo_ros.bags.messages import Codec, stamp_of
+from compact_yolo_ros.bags.page import sections
+from compact_yolo_ros.bags.reader import Bag
+from compact_yolo_ros.bags.record import Record
+from compact_yolo_ros.bags.run import Interrupted, Job, lost_in, parts, records_of, run, shared
+from compact_yolo_ros.bags.statistics import (
+    TopicStatistics,
+    over_time,
+    percentiles_ms,
+    stages_ms,
+)
+from compact_yolo_ros.bags.storage import BagError
+from compact_yolo_ros.evaluation import ClassMapping
+from compact_yolo_ros.evaluation.pictures import Picture
+from compact_yolo_ros.evaluation.report import ReportError, Result, check_libraries, write_report
+from compact_yolo_ros.files import replacing
+from compact_yolo_ros.model_card import ModelCard
+from compact_yolo_ros.model_store import find_model
+
+SESSIONS = "sessions.jsonl"
+WORST = 9
+"""Frames shown in a report."""
+
+Tell = Callable[[str, int], object]
+"""Told what is being done and the number of frames it is done for."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to evaluate and what to write.
+
+    Attributes:
+        job: model, recording, topics.
+        out: folder for the results.
+        ground_truth: where the labels of a topic are; see ``read_labels``.
+        reference: model whose detections are the labels instead; empty for none.
+        threshold: of the score, for all that is not average precision.
+        rename: classes of the model that have another name in the labels.
+        tolerance: between the stamps of a frame and a label in ns; see ``match``.
+        workers: processes.
+        restart: forget what an earlier call did.
+        video: write a video of each topic.
+    """
+
+    job: Job
+    out: Path
+    ground_truth: Mapping[str, str] = field(default_factory=dict)
+    reference: str = ""
+    threshold: float = 0.3
+    rename: Mapping[str, str] = field(default_factory=dict)
+    tolerance: int | None = None
+    workers: int = 1
+    restart: bool = False
+    video: bool = False
+
+
+def evaluate(
+    settings: Settings, bag: Bag | None = None, tell: Tell = lambda what, frames: None
+) -> dict[str, Any]:
+    """Evaluate, write everything into ``settings.out`` and return what is in results.json.
+
+    What is wrong with the labels is told before the network is run.
+
+    Raises:
+        Interrupted: by a signal; calling it again goes on.
+        BagError: recording, labels or folder cannot be used.
+        ModelError, BackendError, ValueError: the model cannot be opened or run.
+    """
+    job, bag = settings.job, bag or Bag(settings.job.bags)
+    card, model = find_model(job.model).card, _model(settings)
+    labels = {
+        topic: read_labels(source, bag, card.classes)
+        for topic, source in settings.ground_truth.items()
+    }
+    _check_overlap(bag, labels, settings.tolerance)
+    if labels:
+        shared_classes(card.classes, labels.values(), settings.rename)
+    if settings.reference:
+        labels = _reference(settings, bag, tell)
+    session = _run(job, bag, settings.out, settings, partial(tell, "frames"), model["device"])
+    statistics = _statistics(settings, card)
+    accuracy, facts = None, None
+    if labels:
+        mapping = shared_classes(card.classes, labels.values(), settings.rename)
+        accuracy, facts = _accuracy(settings, labels, statistics, mapping)
+    results = _results(settings, bag, model, statistics, session, facts)
+    _write(settings, bag, card, results, statistics, accuracy)
+    return results
+
+
+def _check_overlap(bag: Bag, labels: Mapping[str, Labels], tolerance: int | None) -> None:
+    """Raise BagError if labels and frames are of other times; cheaply, so a little too kindly."""
+    codec = Codec(bag.topics.values())
+    for topic, part in labels.items():
+        first = next(bag.messages([topic]), None)
+        if first is None or part.times is None:
+            continue
+        try:
+            stamp = stamp_of(codec.read(first), first.time)
+        except BagError:
+            continue
+        last = stamp + bag.end - first.time
+        slack = (tolerance or LARGEST_TOLERANCE) + 10**9
+        if part.times[-1] < stamp - slack or part.times[0] > last + slack:
+            raise BagError(no_overlap(part, stamp, last, tolerance or LARGEST_TOLERANCE))
+
+
+def _reference(settings: Settings, bag: Bag, tell: Tell) -> dict[str, Labels]:
+    """What the reference model finds in every frame, as labels of each topic."""
+    job = replace(
+        settings.job,
+        model=settings.reference,
+        precision="auto",
+        input_size=None,
+        realtime=False,
+        latency=None,
+    )
+    folder = settings.out / "reference"
+    card = find_model(job.model).card
+    _run(job, bag, folder, settings, partial(tell, "reference"), "CPU")
+    return {
+        topic: from_records(
+            f"detections of {card.name}",
+            (record for record in records_of(folder) if record.topic == topic),
+            card.classes,
+            settings.threshold,
+        )
+        for topic in job.topics
+    }
+
+
+def _run(
+    job: Job,
+    bag: Bag,
+    folder: Path,
+    settings: Settings,
+    tell: Callable[[int], object],
+    device: str,
+) -> dict[str, Any]:
+    """Run the job, and return what all its sessions took: seconds, frames, power."""
+    power = PowerLog(on_gpu=device != "CPU")
+    began, first, frames = time.monotonic(), -1, 0
+
+    def note(done: int) -> None:
+        nonlocal first, frames
+        first, frames = (done if first < 0 else first), done
+        power.look()
+        tell(done)
+
+    path = folder / SESSIONS
+    if settings.restart:
+        path.unlink(missing_ok=True)
+    try:
+        run(job, bag, folder, workers=settings.workers, restart=settings.restart, tell=note)
+    finally:
+        session: dict[str, Any] = {
+            "seconds": time.monotonic() - began,
+            "frames": frames - max(first, 0),
+        }
+        session["power"] = power.close()
+        if session["frames"]:
+            _append(path, session)
+    return _sum_of_sessions(path, session)
+
+
+def _append(path: Path, session: dict[str, Any]) -> None:
+    with outputs.explained(path), path.open("a") as file:
+        file.write(json.dumps(session) + "\n")
+
+
+def _sum_of_sessions(path: Path, last: dict[str, Any]) -> dict[str, Any]:
+    sessions = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    sessions = sessions or [last]
+    seconds = sum(session["seconds"] for session in sessions)
+    watts = [(s["power"]["watts"], s["seconds"]) for s in sessions if s["power"]["watts"]]
+    power = dict(sessions[-1]["power"])
+    power["watts"] = sum(w * s for w, s in watts) / sum(s for _, s in watts) if watts else None
+    frames = sum(session["frames"] for session in sessions)
+    return {"seconds": seconds, "frames": frames, "sessions": len(sessions), "power": power}
+
+
+def _statistics(settings: Settings, card: ModelCard) -> dict[str, TopicStatistics]:
+    found = {
+        topic: TopicStatistics(len(card.classes), settings.threshold)
+        for topic in settings.job.topics
+    }
+    for record in records_of(settings.out):
+        found[record.topic].add(record)
+    return found
+
+
+def _accuracy(
+    settings: Settings,
+    labels: Mapping[str, Labels],
+    statistics: Mapping[str, TopicStatistics],
+    mapping: ClassMapping,
+) -> tuple[Accuracy, dict[str, Any]]:
+    matchings = {
+        topic: match(part, statistics[topic].stamps, settings.tolerance)
+        for topic, part in labels.items()
+    }
+    accuracy = judge(
+        records_of(settings.out), labels, matchings, mapping, settings.threshold, WORST
+    )
+    against = "ground truth"
+    if settings.reference:
+        against = (
+            f"agreement with {settings.reference}: its detections with a score from "
+            f"{settings.threshold} on stand in for the truth"
+        )
+    return accuracy, {
+        "against": against,
+        "matching": {
+            topic: {"labels_from": labels[topic].source, **matching.to_dict()}
+            for topic, matching in matchings.items()
+        },
+        "unanswered": accuracy.unanswered,
+        "left_out": mapping.left_out,
+        **accuracy.evaluation.to_dict(),
+    }
+
+
+def _results(
+    settings: Settings,
+    bag: Bag,
+    model: Mapping[str, Any],
+    statistics: Mapping[str, TopicStatistics],
+    session: Mapping[str, Any],
+    accuracy: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Everything as plain values; see docs/bags.md."""
+    job = settings.job
+    spans = parts(job, bag)
+    start, end = spans[0][0], spans[-1][1]
+    seconds = _joined([s.seconds for s in statistics.values()])
+    answered, busy = len(seconds), float(seconds[:, :].sum())
+    duration = (end - start) * 1e-9
+    rate = answered / (duration if job.realtime else max(session["seconds"], 1e-9))
+    ages = _joined([s.ages for s in statistics.values()]) if job.realtime else np.empty(0)
+    power = dict(session["power"])
+    power["joules_per_frame"] = (
+        power["watts"] * session["seconds"] / session["frames"]
+        if power["watts"] and session["frames"]
+        else None
+    )
+    power["frames_per_second_per_watt"] = (
+        1 / power["joules_per_frame"] if power["joules_per_frame"] else None
+    )
+    return {
+        "format": 1,
+        "model": model,
+        "recording": {
+            "paths": [str(path) for path in job.bags],
+            "start_ns": start,
+            "end_ns": end,
+            "seconds": duration,
+            "lost": _lost(bag, job, statistics, settings.out),
+        },
+        "mode": "realtime" if job.realtime else "offline",
+        "fixed_latency_s": job.latency,
+        "threshold": settings.threshold,
+        "topics": {
+            topic: {
+                "frames": found.frames(),
+                "detections": {
+                    "all": int(found.per_class.sum()),
+                    "by_class": dict(zip(model["classes"], found.per_class.tolist(), strict=True)),
+                    "flicker": found.flicker.to_dict(),
+                },
+                "over_time": over_time(found, start, end),
+            }
+            for topic, found in statistics.items()
+        },
+        "speed": {
+            "frames_per_second": rate,
+            "seconds": session["seconds"],
+            "sessions": session["sessions"],
+            "workers": settings.workers,
+            "network_share": float(seconds[:, 2].sum()) / busy if busy else None,
+            "stages_ms": stages_ms(seconds),
+            "age_ms": percentiles_ms(ages),
+        },
+        "power": power,
+        "accuracy": accuracy,
+        "environment": environment(),
+    }
+
+
+def _joined(parts_: list[Any]) -> Any:
+    return np.concatenate(parts_)
+
+
+def _model(settings: Settings) -> dict[str, Any]:
+    """What ran, as found in the opened network."""
+    with closing(shared(settings.job, settings.workers).open_detector()) as detector:
+        backend = detector.backend
+        height, width = backend.input.shape[1:3]
+        return {
+            "name": backend.card.name,
+            "given": settings.job.model,
+            "backend": backend.name,
+            "device": backend.device,
+            "precision": backend.precision,
+            "input_size": [height, width],
+            "threads": backend.threads,
+            "parameters": backend.card.parameters,
+            "classes": list(backend.card.classes),
+        }
+
+
+def _lost(bag: Bag, job: Job, statistics: Mapping[str, TopicStatistics], folder: Path) -> list[str]:
+    """Sentences, and for whole recordings how many images are missing of each topic."""
+    sentences = [*bag.lost, *lost_in(folder)]
+    if job.start <= bag.start and job.stop > bag.end:
+        for topic, found in statistics.items():
+            missing = bag.expected.get(topic, 0) - found.outcomes.total()
+            if missing > 0:
+                sentences.append(
+                    f"{missing} of {bag.expected[topic]} images of {topic} could not be read"
+                )
+    return list(dict.fromkeys(sentences))
+
+
+def _write(
+    settings: Settings,
+    bag: Bag,
+    card: ModelCard,
+    results: dict[str, Any],
+    statistics: Mapping[str, TopicStatistics],
+    accuracy: Accuracy | None,
+) -> None:
+    out, threshold = settings.out, settings.threshold
+    records: Callable[[], Iterator[Record]] = partial(records_of, out)
+    outputs.write_coco(out / "detections.json", records, card.classes)
+    outputs.write_detections_bag(out / "detections", records, card.classes, threshold)
+    if settings.video:
+        for topic in settings.job.topics:
+            path = out / f"{topic.strip('/').replace('/', '_')}.mp4"
+            outputs.write_video(path, bag, topic, records, card.classes, threshold)
+    try:
+        check_libraries()
+    except ReportError as error:
+        results["report"] = str(error)
+    else:
+        _write_page(settings, bag, results, statistics, accuracy)
+    path = out / "results.json"  # the last one: where it is, the others are
+    with outputs.explained(path), replacing(path) as temporary:
+        temporary.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
+
+
+def _write_page(
+    settings: Settings,
+    bag: Bag,
+    results: dict[str, Any],
+    statistics: Mapping[str, TopicStatistics],
+    accuracy: Accuracy | None,
+) -> None:
+    model, machine = results["model"], results["environment"]
+    shown = [] if accuracy is None else [_picture(bag, frame) for frame in accuracy.worst]
+    evaluated = (
+        []
+        if accuracy is None
+        else [Result(model["name"], accuracy.evaluation, [picture for picture in shown if picture])]
+    )
+    size = " x ".join(map(str, model["input_size"]))
+    facts = {
+        "Recording": ", ".join(results["recording"]["paths"]),
+        "Length": f"{results['recording']['seconds']:.1f} s",
+        "Model": f"{model['given']}, {model['precision']}, input {size}",
+        "Run by": f"{model['backend']} on {model['device']}, {model['threads']} threads",
+        "Mode": _mode(results),
+        "Compared with": results["accuracy"]["against"] if results["accuracy"] else "nothing",
+        "Machine": f"{machine['processor']}, {machine['cores']} cores, {machine['system']}",
+        "Evaluated": machine["evaluated"],
+    }
+    seconds = _joined([found.seconds for found in statistics.values()]).sum(1)
+    ages = _joined([found.ages for found in statistics.values()])
+    if results["mode"] != "realtime":
+        ages = ages[:0]
+    path = settings.out / "report.html"
+    title = f"{model['name']} on {settings.job.bags[0].name}"
+    with outputs.explained(path):
+        write_report(path, title, evaluated, facts, sections(results, seconds, ages))
+
+
+def _mode(results: Mapping[str, Any]) -> str:
+    if results["mode"] == "offline":
+        return "every frame, as fast as possible"
+    fixed = results["fixed_latency_s"]
+    how = "as measured here" if fixed is None else f"{1e3 * fixed:.0f} ms"
+    return f"as on a robot: the newest frame only, where a frame takes {how}"
+
+
+def _picture(bag: Bag, frame: Shown) -> Picture | None:
+    pixels = outputs.read_picture(bag, Codec(bag.topics.values()), frame.topic, frame.time)
+    if pixels is None:
+        return None
+    return Picture(pixels, frame.truth, frame.detections, frame.caption)
+
+
+__all__ = ["Interrupted", "Settings", "evaluate"]

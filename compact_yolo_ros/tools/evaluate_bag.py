@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How good and how fast a model is on a recording (rosbag2), without a running ROS.
+
+    evaluate_bag --bag drive --model yolo_ret_m075 --ground-truth labels.json --out out/drive
+    evaluate_bag --bag drive --topic /camera/image_raw --model small.onnx --realtime --out out/rt
+    evaluate_bag --bag drive --model small.onnx --reference large.onnx --out out/agreement
+
+Interrupted, it goes on when the same command is given again. docs/bags.md says what is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from compact_yolo_ros.backends import BackendError, Size
+from compact_yolo_ros.backends.backend import BACKENDS, PRECISIONS
+from compact_yolo_ros.bags.evaluate import Settings, evaluate
+from compact_yolo_ros.bags.reader import Bag, choose_topics
+from compact_yolo_ros.bags.run import Interrupted, Job
+from compact_yolo_ros.bags.storage import FOREVER, BagError
+from compact_yolo_ros.model_store import ModelError
+
+INTERRUPTED = 130
+"""Exit code after SIGINT, as shells have it."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluate; return the process's exit code."""
+    options = _parse(arguments)
+    console = Console(stderr=True)
+    try:
+        bag = Bag(options.bag)
+        settings = _settings(options, bag)
+        with _progress(bag, settings.job, console) as tell:
+            results = evaluate(settings, bag, tell)
+    except Interrupted:
+        print("evaluate_bag: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    except (BagError, ModelError, BackendError, ValueError, OSError) as error:
+        print(f"evaluate_bag: {error}", file=sys.stderr)
+        return 1
+    _print(results, settings.out)
+    return 0
+
+
+def _settings(options: argparse.Namespace, bag: Bag) -> Settings:
+    topics = choose_topics(bag, options.topic)
+    start = bag.start + round(options.start * 1e9)
+    stop = FOREVER if options.duration is None else start + round(options.duration * 1e9)
+    job = Job(
+        tuple(options.bag),
+        tuple(topics),
+        options.model,
+        options.backend,
+        options.precision,
+        options.input_size,
+        options.threads,
+        start if options.start else 0,
+        stop,
+        options.realtime or options.latency is not None,
+        None if options.latency is None else options.latency * 1e-3,
+    )
+    return Settings(
+        job,
+        options.out,
+        _by_topic(options.ground_truth, topics),
+        options.reference,
+        options.score,
+        dict(options.rename),
+        None if options.tolerance is None else round(options.tolerance * 1e6),
+        options.workers,
+        options.restart,
+        options.video,
+    )
+
+
+def _by_topic(sources: Sequence[str], topics: Sequence[str]) -> dict[str, str]:
+    """Sources of labels by their topic; a single topic need not be named."""
+    found: dict[str, str] = {}
+    for source in sources:
+        topic, equals, rest = source.partition("=")
+        if not equals:
+            if len(topics) > 1:
+                raise BagError(
+                    f"say which topic {source} labels: --ground-truth {topics[0]}={source}"
+                )
+            topic, rest = topics[0], source
+        if topic not in topics:
+            raise BagError(f"--ground-truth is for {topic}, which is not evaluated")
+        if topic in found:
+            raise BagError(f"--ground-truth is given twice for {topic}")
+        found[topic] = rest
+    return found
+
+
+class _progress:  # noqa: N801  (used like a function)
+    """Shows how far it is, and when it will be done."""
+
+    def __init__(self, bag: Bag, job: Job, console: Console) -> None:
+        whole = sum(bag.topics[topic].count for topic in job.topics)
+        start, stop = max(job.start, bag.start), min(job.stop, bag.end)
+        share = (stop - start) / max(bag.end - bag.start, 1)
+        self._total = max(1, round(whole * min(max(share, 0.0), 1.0)))
+        self._tasks: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Callable[[str, int], None]:
+        self._progress.start()
+        return self._tell
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def _tell(self, what: str, frames: int) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=self._total)
+        self._progress.update(self._tasks[what], completed=frames)
+
+
+def _print(results: Mapping[str, Any], out: Path) -> None:
+    console = Console()
+    table = Table(show_header=False)
+    for name, value in _summary(results).items():
+        table.add_row(name, value)
+    console.print(table)
+    for sentence in results["recording"]["lost"]:
+        console.print(f"Lost: {sentence}", soft_wrap=True, markup=False)
+    if results["accuracy"] and results["accuracy"]["left_out"]:
+        console.print(results["accuracy"]["left_out"], soft_wrap=True, markup=False)
+    written = "report.html" if "report" not in results else "results.json"
+    console.print(f"Written: {out / written}", soft_wrap=True, markup=False)
+    if "report" in results:
+        console.print(results["report"], soft_wrap=True, markup=False)
+
+
+def _summary(results: Mapping[str, Any]) -> dict[str, str]:
+    model, speed, power = results["model"], results["speed"], results["power"]
+    rows = {
+        "model": f"{model['name']} {model['precision']}, {model['input_size'][0]} x "
+        f"{model['input_size'][1]}, {model['backend']} on {model['device']}",
+    }
+    for name, topic in results["topics"].items():
+        frames = topic["frames"]
+        parts = [f"{frames['answered']} answered"]
+        parts += [f"{frames['dropped']} dropped"] if frames["dropped"] else []
+        parts += [f"{count} {kind}" for kind, count in frames["errors"].items()]
+        rows[name] = ", ".join(parts)
+    for name in ("total", "inference"):
+        rows[f"{name}, p50 / p95 / p99"] = _milliseconds(speed["stages_ms"][name])
+    if speed["age_ms"]:
+        rows["age, p50 / p95 / p99"] = _milliseconds(speed["age_ms"])
+    rows["frames a second"] = f"{speed['frames_per_second']:.1f}"
+    if power["watts"] is not None:
+        rows["power"] = f"{power['watts']:.1f} W"
+    if accuracy := results["accuracy"]:
+        rows["compared with"] = accuracy["against"]
+        for name in ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large"):
+            value = accuracy["summary"][name]
+            rows[name] = "-" if value is None else f"{value:.3f}"
+    return rows
+
+
+def _milliseconds(values: Mapping[str, float] | None) -> str:
+    if values is None:
+        return "-"
+    return " / ".join(f"{value:.1f}" for value in values.values()) + " ms"
+
+
+def input_size(text: str) -> Size:
+    """Read ``320`` or ``HEIGHTxWIDTH``."""
+    sides = text.lower().split("x")
+    try:
+        height, width = map(int, sides * 2 if len(sides) == 1 else sides)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not of the form 320 or HEIGHTxWIDTH"
+        ) from None
+    return height, width
+
+
+def renaming(text: str) -> tuple[str, str]:
+    """Read ``MODEL_CLASS=LABEL_CLASS``."""
+    old, equals, new = text.partition("=")
+    if not (old and equals and new):
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form MODEL_CLASS=LABEL_CLASS")
+    return old, new
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "evaluate_bag", description="Evaluate a detector on a recording (rosbag2)."
+    )
+    add = parser.add_argument
+    add("--bag", type=Path, nargs="+", required=True, help="folders, or .mcap and .db3 files")
+    add("--topic", nargs="+", default=[], help="of images; not needed where there is only one")
+    add("--model", required=True, help="name of a model, or path of an .onnx file")
+    add("--out", type=Path, required=True, help="folder for the results")
+    add(
+        "--ground-truth",
+        nargs="+",
+        default=[],
+        metavar="[TOPIC=]SOURCE",
+        help="COCO .json, folder of YOLO labels, topic of Detection2DArray, or RECORDING:TOPIC",
+    )
+    add("--reference", default="", help="model whose detections stand in for the truth")
+    add("--rename", type=renaming, nargs="+", default=[], metavar="MODEL_CLASS=LABEL_CLASS")
+    add("--tolerance", type=float, metavar="MS", help="between a frame and its label")
+    add("--score", type=float, default=0.3, help="threshold, as of the node [0.3]")
+    add("--realtime", action="store_true", help="answer only what a robot would have answered")
+    add("--latency", type=float, metavar="MS", help="fixed time of a frame, with --realtime")
+    add("--input-size", type=input_size, metavar="SIZE", help="320 or HEIGHTxWIDTH [the model's]")
+    add("--backend", choices=BACKENDS, default="auto")
+    add("--precision", choices=PRECISIONS, default="auto")
+    add("--threads", type=int, default=0, help="of the CPU [chosen]")
+    add("--workers", type=int, default=1, help="processes, for every frame of a long recording")
+    add("--start", type=float, default=0.0, metavar="S", help="seconds to leave out")
+    add("--duration", type=float, metavar="S", help="seconds to evaluate [to the end]")
+    add("--video", action="store_true", help="write a video with the detections, too")
+    add("--restart", action="store_true", help="forget what an interrupted run did")
+    options = parser.parse_args(arguments)
+    if options.workers < 1 or options.threads < 0:
+        parser.error("--workers must be at least 1 and --threads at least 0")
+    if not 0 <= options.score <= 1:
+        parser.error("--score is from 0 to 1")
+    if options.start < 0 or (options.duration is not None and options.duration <= 0):
+        parser.error("--start must not be negative, and --duration must be above 0")
+    if (options.latency or 0) < 0 or (options.tolerance or 0) < 0:
+        parser.error("--latency and --tolerance must not be negative")
+    if options.ground_truth and options.reference:
+        parser.error("give --ground-truth or --reference, not both")
+    if options.workers > 1 and (options.realtime or options.latency is not None):
+        parser.error("--realtime is one clock from beginning to end: it takes one worker")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -217,6 +217,25 @@ def test_the_command_makes_a_file_that_the_node_opens(
         Detector.open(str(out), backend="onnxruntime", precision="fp32")
 
 
+def test_the_most_sensitive_stay_float_while_too_much_is_lost(
+    exported, data, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "small_int8.onnx"
+    arguments = ["--model", exported, "--data", data, "--out", out, "--largest-loss", -101]
+    monkeypatch.setattr(sys, "argv", ["quantise", *map(str, arguments), "--skip", "*head*"])
+    monkeypatch.setattr(command, "LEFT_FLOAT", (0, 2))
+    assert command.main() == 0
+    assert "not less than -101" in capsys.readouterr().err
+    float_kernels = [
+        node.name
+        for node in onnx.load(out).graph.node
+        if node.op_type == "Conv" and node.input[1].endswith("_kernel")
+    ]
+    assert len(float_kernels) == 5, "channel attention, the head, and two more"
+    recipe = find_model(str(out)).card.recipe
+    assert sum(name in recipe for name in float_kernels) == 2 and "float: *head*, " in recipe
+
+
 def test_a_file_is_not_quantised_twice(exported, data, tmp_path, monkeypatch, capsys):
     half = tmp_path / "half.onnx"
     model = onnx.load(exported)

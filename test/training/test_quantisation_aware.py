@@ -16,6 +16,7 @@ from torch import nn
 
 from compact_yolo_ros.detector import Detector
 from compact_yolo_ros.model_card import ModelCard
+from training.card import card_of
 from training.data.batch import collate
 from training.detectors.registry import DETECTORS, build
 from training.export import export
@@ -159,6 +160,14 @@ def test_norms_keep_their_statistics_and_copies_their_own_ranges(prepared, image
     assert ranges[0] != ranges[1], "hooks of a copy belong to the copy"
     assert is_prepared(twin) and not is_prepared(plain(twin))
     assert not any(isinstance(module, Rounding) for module in plain(twin).modules())
+
+
+def test_the_card_says_int8_and_counts_what_the_detector_has(prepared):
+    checkpoint = {"detector": "small", "classes": CLASSES, "average": prepared.state_dict()}
+    card = card_of("small", prepared, checkpoint, {}, {})
+    fresh = card_of("small", plain(prepared), checkpoint, {}, {})
+    assert (card.precision, fresh.precision) == ("int8", "fp32")
+    assert (card.parameters, card.gmacs) == (fresh.parameters, fresh.gmacs)
 
 
 @pytest.mark.slow

@@ -21,6 +21,11 @@ DEFAULT_SIZE = 320
 WORDS = {"data", "licence", "recipe", "ap_data", "notes"}
 
 
+def sizes(default_size: int) -> list[int]:
+    """Return the sides that a card tells figures of: those of every model, and its own."""
+    return sorted({*SIZES, default_size})
+
+
 def card_of(
     name: str,
     detector: nn.Module,
@@ -46,7 +51,9 @@ def card_of(
         anchors=detector.grid.anchors,
         strides=detector.grid.strides,
         parameters=parameters(detector),
-        gmacs={str(size): round(macs(detector, size, size) / 1e9, 3) for size in SIZES},
+        gmacs={
+            str(size): round(macs(detector, size, size) / 1e9, 3) for size in sizes(default_size)
+        },
         commit=checkpoint.get("commit", ""),
         weights_sha256=weights_digest(checkpoint["average"]),
         ap=ap,
@@ -73,7 +80,7 @@ def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
 
 def to_markdown(card: ModelCard, file_size: int) -> str:
     """Return the card as a page for people; ``file_size`` in bytes."""
-    sizes = sorted(card.gmacs, key=int)
+    sides = sorted(card.gmacs, key=int)
     size = f"{card.default_size} x {card.default_size}"
     weight = f"{card.parameters:,} parameters, {card.precision}, {file_size / 1e6:.2f} MB"
     lines = [
@@ -93,7 +100,7 @@ def to_markdown(card: ModelCard, file_size: int) -> str:
         *(
             f"| {size} | {card.gmacs[size]:.3f} |"
             + "".join(f" {card.ap[size][key]:.3f} |" for key in _metrics(card))
-            for size in sizes
+            for size in sides
         ),
     ]
     for title in ("ap_data", "data", "licence", "recipe", "notes"):

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from compact_yolo_ros.files import replacing
 from compact_yolo_ros.model_card import METADATA_KEY, ModelCard
 from training.alignment import align_channels
-from training.card import DEFAULT_SIZE, SIZES, card_of, read_words, to_markdown
+from training.card import DEFAULT_SIZE, card_of, read_words, sizes, to_markdown
 from training.checkpoint import load_detector
 from training.data.dataset import open_split
 from training.detectors.blocks import ConvNormAct
@@ -158,7 +158,7 @@ def _export(arguments: argparse.Namespace) -> None:
     ap = {}
     if arguments.data:
         samples = open_split(arguments.data, "val")
-        for size in SIZES:
+        for size in sizes(arguments.default_size):
             scores = average_precision(
                 samples, predict(detector, samples, size), checkpoint["classes"]
             )

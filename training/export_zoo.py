@@ -15,7 +15,7 @@ from rich.progress import track
 from torch import nn
 
 from compact_yolo_ros.model_card import ModelCard
-from training.complexity import macs
+from training.complexity import macs, parameters
 from training.detectors.registry import DETECTORS, build
 from training.export import export
 from training.published import PUBLISHED
@@ -33,12 +33,14 @@ def export_untrained(name: str, path: Path) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     size = PUBLISHED[name].input
     with torch.device("meta"):
-        gmac = macs(build(name), size, size) / 1e9
+        counted = build(name)
+        gmac = macs(counted, size, size) / 1e9
     card = ModelCard(
         name,
         name,
         tuple(f"class {number}" for number in range(detector.num_classes)),
         size,
+        parameters=parameters(counted),
         gmacs={str(size): gmac},
         notes="Random weights: it measures speed and detects nothing.",
     )

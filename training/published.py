@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What papers and authors' repositories say of the detectors, and how to read their sizes."""
+"""How to read the sizes that papers and authors' repositories give for the detectors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from torch import nn
 
+from compact_yolo_ros.benchmark.published import PUBLISHED, Published
 from training.complexity import kernel_values, parameters, stored_values
+
+__all__ = ["PUBLISHED", "READINGS", "Published"]
 
 # How a published size counts: its unit, and the same number of a detector built here.
 READINGS: dict[str, Callable[[nn.Module], float]] = {
@@ -18,100 +20,3 @@ READINGS: dict[str, Callable[[nn.Module], float]] = {
     "M parameters": lambda m: parameters(m) / 1e6,
     "M values": lambda m: stored_values(m) / 1e6,
 }
-
-
-@dataclass(frozen=True)
-class Published:
-    """Published figures of one detector.
-
-    Attributes:
-        source: the publication.
-        data: the data set of its accuracy and its number of classes.
-        input: side of the square input in pixels that the cost is given for.
-        ap50: accuracy in percent by input size.
-        size: in the unit that ``reading`` names, a key of READINGS.
-        gmac: 10^9 multiply-accumulates (half of what is published as operations).
-        remark: why ours differ.
-    """
-
-    source: str
-    data: str
-    input: int
-    ap50: dict[int, float] = field(default_factory=dict)
-    size: float | None = None
-    reading: str = "MiB, float32"
-    gmac: float | None = None
-    remark: str = ""
-
-
-RET = "YOLO-ReT, Ganesh et al. 2021"
-FASTEST = "repository dog-qiuqiu/Yolo-Fastest"
-STATISTICS = "MB, float32 and statistics"
-RET_REMARK = (
-    "the authors' code, followed here, is larger than their table; without the neck's bottom-up "
-    'path (`neck="fpn"`) it is {} MiB with statistics'
-)
-
-PUBLISHED = {
-    "yolo_ret_m075": Published(
-        RET, "VOC 2007", 320, {416: 72.39, 320: 68.75, 224: 60.77}, 5.2,
-        remark=RET_REMARK.format("5.23"),
-    ),
-    "yolo_ret_m14": Published(
-        RET, "VOC 2007", 320, {416: 73.32, 320: 70.35, 224: 62.91}, 12.3,
-        remark=RET_REMARK.format("12.51"),
-    ),
-    "yolo_ret_eb3": Published(
-        RET, "VOC 2007", 320, {416: 76.49, 320: 72.96, 224: 65.52}, 28.3,
-        remark=RET_REMARK.format("28.79"),
-    ),
-    "yolo_nano": Published(
-        "YOLO Nano, Wong et al. 2019", "VOC 2007", 416, {416: 69.1},
-        4.0, "MiB, 8-bit kernels", 4.57 / 2,
-        "expansions are not published; 8-bit size, its baselines' are float32",
-    ),
-    "micro_yolo": Published(
-        "Micro-YOLO, Hu et al. 2021", "COCO 2017", 416, {416: 32.4}, 2.56, "M parameters", 1.10,
-        "expansion and attention width are not published; with norms and activations counted as "
-        "multiply-accumulates it is 1.09",
-    ),
-    "micro_yolo_pruned": Published(
-        "Micro-YOLO, Hu et al. 2021", "COCO 2017", 416, {416: 29.3}, 1.92, "M parameters", 0.87,
-        "the widths after pruning are published for two layers only, and as \"most\" for the rest",
-    ),
-    "yolo_fastest": Published(
-        FASTEST, "COCO 2017", 320, {320: 24.40}, 0.35, "M values", 0.252 / 2,
-    ),
-    "yolo_fastest_xl": Published(
-        FASTEST, "COCO 2017", 320, {320: 34.33}, 0.925, "M values", 0.725 / 2,
-    ),
-    "yolo_fastest_v1_0": Published(
-        FASTEST, "VOC 2007", 320, {320: 61.02}, 1.3, STATISTICS, 0.23 / 2,
-        "published with two digits, the operations cut off",
-    ),
-    "yolo_fastest_xl_v1_0": Published(
-        FASTEST, "VOC 2007", 320, {320: 69.43}, 3.5, STATISTICS, 0.70 / 2,
-    ),
-    "tiny_yolov2": Published(
-        "YOLO9000, Redmon and Farhadi 2016", "VOC 2007", 416, {416: 57.1},
-        60.5, "MiB, float32", 6.97 / 2,
-    ),
-    "tiny_yolov3": Published(
-        "YOLOv3, Redmon and Farhadi 2018", "VOC 2007", 416, {416: 58.4}, 34.9, STATISTICS, 5.52 / 2,
-        "another paper has AP50 61.30; the 5.52 lie between 20 classes (5.47) and 80 (5.57)",
-    ),
-    "tinier_yolo": Published(
-        "Tinier-YOLO, Fang et al. 2020", "VOC 2007", 416, {416: 65.7}, 8.9, STATISTICS,
-    ),
-    "yolov4_tiny": Published(
-        "Scaled-YOLOv4, Wang et al. 2021; AP as repeated in YOLO-ReT", "COCO 2017", 416,
-        {416: 40.2}, 23.1, "MiB, float32", 6.9 / 2,
-    ),
-    "yolov4_tiny_3l": Published(RET, "COCO 2017", 608, {608: 47.2}),
-    "yolov4_tiny_rfcr": Published(
-        RET, "COCO 2017", 416, {416: 41.5}, remark="where RFCR taps this detector is not published"
-    ),
-    "yolov4_tiny_3l_rfcr": Published(
-        RET, "COCO 2017", 608, {608: 48.1}, remark="where RFCR taps this detector is not published"
-    ),
-}  # fmt: skip

@@ -1,87 +1,82 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure the latency of models on this machine's CPU, side by side in one run.
+"""Measure how fast models are on this machine, side by side in one run, and what they consume.
 
-    benchmark yolo_ret_m075 own.onnx --threads 1 2 4 --spinning
-    benchmark yolo_ret_m075 yolo_ret_m075_int8.onnx
+    benchmark yolo_ret_m075 own.onnx --sizes 224 320 416 --threads 1 2 4 --spinning
+    benchmark yolo_ret_m075 yolo_ret_m075_int8.onnx --backends onnxruntime openvino
     benchmark --zoo FOLDER --reference yolo_fastest --out docs
+    benchmark --node yolo_ret_m075 --image-size 1920x1080
 
-The whole graph is measured, from uint8 pixels to ranked boxes, at each model's default input size.
-Before each run of a model the reference runs once: the ratio of the two, and its median over the
-rounds, is what other load on the machine changes least. With --spinning each model is measured once
-more, with threads that wait for work in a loop instead of asleep while the network runs.
+The whole graph is measured, from uint8 pixels to ranked boxes. Before each run of a model the
+reference runs once: the ratio of the two, and its median over the rounds, is what other load on the
+machine changes least. Where the power can be read, each network then runs for some seconds without
+a pause. With --node a detector node is started instead, and its peak rate is looked for.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
+import json
+import re
 import sys
-import textwrap
-from dataclasses import dataclass
-from importlib import metadata
+from collections.abc import Iterable, Sequence
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, sleep
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from compact_yolo_ros.backends import Backend, BackendError
-from compact_yolo_ros.backends.backend import Request
-from compact_yolo_ros.backends.onnxruntime import OnnxRuntimeBackend
+from compact_yolo_ros.backends import BackendError
+from compact_yolo_ros.backends.backend import BACKENDS, PRECISIONS
+from compact_yolo_ros.backends.choice import GPU_DEVICES
+from compact_yolo_ros.benchmark.cases import Case, all_cases, named, spinning_too
+from compact_yolo_ros.benchmark.environment import environment, middleware
+from compact_yolo_ros.benchmark.latency import measure
+from compact_yolo_ros.benchmark.peak_rate import NoRate, Peak
+from compact_yolo_ros.benchmark.plots import NEEDED, can_plot, plot_latencies, plot_peaks
+from compact_yolo_ros.benchmark.tables import (
+    Rows,
+    latency_rows,
+    page,
+    peak_rows,
+    published_rows,
+)
+from compact_yolo_ros.diagnostics.power import NO_READING, PowerMonitor, find_power_source
 from compact_yolo_ros.files import replacing
+from compact_yolo_ros.model_card import check_input_size
 from compact_yolo_ros.model_store import ModelError, ModelFile, find_model, model_names
 
-WARM_UP = 2
-"""Rounds that do not count."""
-SPINNING = ", spinning"
-"""Added to the names of models that are measured with spinning threads."""
+FIRST_READING = 5.0
+"""Most seconds until the power has been read for the first time."""
+
+WIDTH = 200
+"""Columns of a table that goes to a file or a program."""
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Milliseconds of one model, one entry a round, and of the reference just before each."""
-
-    own: NDArray[np.float64]
-    reference: NDArray[np.float64]
-
-    @property
-    def median(self) -> float:
-        """Of the model's own times."""
-        return float(np.median(self.own))
-
-    @property
-    def ratio(self) -> float:
-        """Median over the rounds of the model's time to the reference's."""
-        return float(np.median(self.own / self.reference))
-
-
-Results = dict[int, dict[str, Timing]]
-"""Timings by number of threads and name of the model."""
+class UsageError(ValueError):
+    """What was asked for cannot be done; the message is one sentence."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print; return the process's exit code."""
     options = _parse(arguments)
+    monitor = PowerMonitor(
+        partial(find_power_source, on_gpu=any(device.exists() for device in GPU_DEVICES))
+    )
     try:
-        models = _find_models(options)
-        reference = options.reference or next(iter(models))
-        if reference not in models:
-            raise ModelError(f"the reference '{reference}' is not among {', '.join(models)}")
-        results = {
-            threads: measure(models, reference, threads, options.rounds, options.spinning)
-            for threads in options.threads
-        }
-    except (ModelError, BackendError, ValueError) as error:
+        _wait_for_power(monitor)
+        (_benchmark_node if options.node else _benchmark_models)(options, monitor)
+    except (ModelError, BackendError, UsageError, NoRate, OSError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1
-    rows = to_rows(models, results)
-    _print(rows)
-    if options.out:
-        name = "zoo" if options.zoo else "benchmark"
-        _save(options.out, name, method(reference, options.rounds), rows, models, results)
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        monitor.close()
     return 0
 
 
@@ -90,176 +85,191 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("models", nargs="*", help="names or .onnx paths [all of the package]")
     parser.add_argument("--zoo", type=Path, help="measure all .onnx files of this folder instead")
     parser.add_argument("--reference", help="model that the ratios are to [the first]")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument(
-        "--spinning", action="store_true", help="measure with spinning threads, too"
+        "--sizes", type=int, nargs="+", default=[], help="sides of the input [each model's own]"
+    )
+    parser.add_argument("--backends", choices=BACKENDS, nargs="+", default=["auto"])
+    parser.add_argument("--precisions", choices=PRECISIONS, nargs="+", default=["auto"])
+    parser.add_argument(
+        "--threads", type=int, nargs="+", help="0 chooses [1 2; with --node the node's default]"
+    )
+    parser.add_argument(
+        "--spinning",
+        action="store_true",
+        help="measure ONNX Runtime with spinning threads, too",
     )
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--out", type=Path, help="folder for the table (Markdown) and the plot")
+    parser.add_argument("--node", action="store_true", help="find the peak rate of the node")
+    parser.add_argument(
+        "--image-size", type=_size, default=(640, 480), metavar="WxH", help="[640x480]"
+    )
+    parser.add_argument("--image-transport", choices=("raw", "compressed"), default="raw")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each run of the node [5]")
+    parser.add_argument(
+        "--out", type=Path, help="folder for the tables (JSON, Markdown) and the plot"
+    )
     options = parser.parse_args(arguments)
-    if options.rounds < 1 or min(options.threads) < 1:
-        parser.error("--rounds and --threads must be at least 1")
+    options.threads = options.threads or ([0] if options.node else [1, 2])
+    if options.rounds < 1 or min(options.threads) < 0 or options.seconds <= 0:
+        parser.error("--rounds must be at least 1, --threads 0, and --seconds above 0")
     if options.zoo and options.models:
         parser.error("give models or --zoo, not both")
+    if options.node and options.spinning:
+        parser.error("the node's threads do not spin: give --node or --spinning, not both")
     return options
 
 
-def _find_models(options: argparse.Namespace) -> dict[str, ModelFile]:
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"'{text}' is not like 1920x1080")
+    return int(found[1]), int(found[2])
+
+
+def _wait_for_power(monitor: PowerMonitor) -> None:
+    """Wait until it is known what can be read."""
+    end = monotonic() + FIRST_READING
+    while monitor.summary().problem == NO_READING and monotonic() < end:
+        sleep(0.05)
+    if monitor.summary().source != "none":
+        sleep(2.0)  # some meters tell the watts between two readings
+
+
+def _benchmark_models(options: argparse.Namespace, monitor: PowerMonitor) -> None:
+    models = _find_models(options)
+    reference = options.reference or next(iter(named(models)))
+    cases = _cases(options, models)
+    if reference not in {case.name for case in cases}:
+        raise UsageError(f"the reference '{reference}' is not among {', '.join(named(models))}")
+    power = monitor.summary()
+    facts = environment(power)
+    watts = monitor.summary if power.watts is not None else None
+    measurement = measure(cases, reference, options.rounds, watts, _track)
+    rows, published = latency_rows(measurement), published_rows(measurement)
+    _print(rows)
+    for failure in measurement.failures:
+        print(f"benchmark: not measured: {failure}", file=sys.stderr)
+    if not options.out:
+        return
+    name = "zoo" if options.zoo else "benchmark"
+    how = (
+        "Batch 1, from uint8 pixels to 300 ranked boxes, threads not spinning unless the name says "
+        f"so; {options.rounds} rounds, models in turns. *Ratio* is to `{reference}`, run just "
+        "before. *FPS* is one image after the other. Weights, trained or not, do not change the "
+        "work."
+    )
+    plotted = _may_plot() and plot_latencies(options.out / f"{name}.png", measurement.timings)
+    tables = {"": rows, "Published figures": published}
+    notes = [f"Not measured: {failure}." for failure in measurement.failures]
+    _write(
+        options.out / f"{name}.md",
+        page("Latency", how, tables, facts, notes, f"{name}.png" if plotted else ""),
+    )
+    content = {
+        "environment": facts,
+        "rounds": options.rounds,
+        "reference": reference,
+        "results": [timing.to_dict() for timing in measurement.timings],
+        "published": [dict(zip(published[0], row, strict=True)) for row in published[1:]],
+        "not_measured": measurement.failures,
+    }
+    _write_json(options.out / f"{name}.json", content)
+
+
+def _benchmark_node(options: argparse.Namespace, monitor: PowerMonitor) -> None:
+    if find_spec("rclpy") is None:
+        raise UsageError("--node needs ROS 2: source its setup.bash")
+    from compact_yolo_ros.nodes.child import prepare_environment
+    from compact_yolo_ros.resources import resource_directory
+
+    cases = _cases(options, _find_models(options))
+    # Before ROS is imported: DDS reads the environment that is prepared here.
+    prepare_environment(resource_directory("config") / "fastdds_shm.xml")
+    from compact_yolo_ros.benchmark.node_load import Images, NodeFailed, measure_node
+
+    facts = environment(monitor.summary())
+    peaks: list[Peak] = []
+    for case in cases:
+        images = Images(options.image_size, options.image_transport, options.seconds)
+        with Console(stderr=True).status("starting the node") as status:
+            try:
+                peaks.append(measure_node(case, images, monitor.summary, status.update))
+            except NodeFailed as error:
+                raise UsageError(f"{case}: {error}") from None
+    facts["middleware"] = middleware()
+    rows = peak_rows(peaks)
+    _print(rows)
+    if not options.out:
+        return
+    width, height = options.image_size
+    how = (
+        f"Images of {width}x{height} ({options.image_transport}) from one process, a detector node "
+        "as another, answers back in the first, over DDS on this machine. *Peak* is the highest "
+        "rate of publishing at which at most 5 % of the images have no answer, found by bisection; "
+        f"mean of five runs of {options.seconds:g} s at that rate without the best and the worst. "
+        "Milliseconds are from publishing an image to the arrival of its detections. A node that "
+        "is busy skips to the newest image: that is a loss."
+    )
+    if _may_plot():
+        plot_peaks(options.out / "node.png", peaks)
+    picture = "node.png" if can_plot() else ""
+    _write(
+        options.out / "node.md", page("Peak rate of the node", how, {"": rows}, facts, (), picture)
+    )
+    content = {
+        "environment": facts,
+        "image_size": [width, height],
+        "image_transport": options.image_transport,
+        "results": [peak.to_dict() for peak in peaks],
+    }
+    _write_json(options.out / "node.json", content)
+
+
+def _find_models(options: argparse.Namespace) -> list[ModelFile]:
     names = options.models or model_names()
     if options.zoo:
         names = [str(path) for path in sorted(options.zoo.glob("*.onnx"))]
         if not names:
-            raise ModelError(
+            raise UsageError(
                 f"{options.zoo} holds no .onnx files: "
                 f"`python -m training.export_zoo {options.zoo}` writes all detectors there"
             )
-    return {_title(model): model for model in map(find_model, names)}
+    return [find_model(name) for name in names]
 
 
-def _title(model: ModelFile) -> str:
-    """Its name, and its precision unless that is FP32 or in the name."""
-    name, precision = model.card.name, model.card.precision
-    return name if precision == "fp32" or precision in name else f"{name} ({precision})"
+def _cases(options: argparse.Namespace, models: list[ModelFile]) -> list[Case]:
+    try:
+        sides = [check_input_size(side) for side in options.sizes]
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    cases = all_cases(models, sides, options.backends, options.precisions, options.threads)
+    return spinning_too(cases) if options.spinning else cases
 
 
-def measure(
-    models: dict[str, ModelFile], reference: str, threads: int, rounds: int, spinning: bool = False
-) -> dict[str, Timing]:
-    """Run all models in turns, the reference before each; with ``spinning`` both ways.
-
-    Raises:
-        BackendError: a model cannot be run.
-    """
-    opened = {name: _open(model, threads) for name, model in models.items()}
-    if spinning:
-        opened |= {name + SPINNING: _open(model, threads, True) for name, model in models.items()}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in opened}
-    for turn in track(range(rounds + WARM_UP), f"{threads} threads", console=Console(stderr=True)):
-        for name, backend in opened.items():
-            before, own = _milliseconds(opened[reference]), _milliseconds(backend)
-            if turn >= WARM_UP:
-                times[name].append((own, before))
-    for backend in opened.values():
-        backend.close()
-    return {name: Timing(*np.array(pairs).T) for name, pairs in times.items()}
+def _track(turns: Sequence[int], title: str) -> Iterable[int]:
+    return track(turns, title, console=Console(stderr=True))
 
 
-def _open(model: ModelFile, threads: int, spinning: bool = False) -> Backend:
-    side, precision = model.card.default_size, model.card.precision
-    request = Request(model, (side, side), precision, threads=threads)
-    backend = OnnxRuntimeBackend(request, spinning)
-    backend.input[:] = np.random.default_rng(0).integers(0, 256, backend.input.shape, np.uint8)
-    return backend
-
-
-def _milliseconds(backend: Backend) -> float:
-    started = perf_counter()
-    backend.run()
-    return 1e3 * (perf_counter() - started)
-
-
-def to_rows(models: dict[str, ModelFile], results: Results) -> list[list[str]]:
-    """The table, fastest model first; its first row holds the titles."""
-    titles = ["model", "input", "GMAC"]
-    for threads in results:
-        plural = "s" * (threads > 1)
-        titles += [f"ms, {threads} thread{plural}: p50 / p95 / p99", "ratio"]
-    rows = [titles]
-    first = next(iter(results.values()))
-    for name in sorted(first, key=lambda name: first[name].ratio):
-        model = models[name.removesuffix(SPINNING)]
-        gmac = _gmac(model)
-        row = [name, str(model.card.default_size), f"{gmac:.3f}" if gmac else "-"]
-        for timings in results.values():
-            percentiles = np.percentile(timings[name].own, (50, 95, 99))
-            row += [" / ".join(f"{ms:.1f}" for ms in percentiles), f"{timings[name].ratio:.2f}"]
-        rows.append(row)
-    return rows
-
-
-def method(reference: str, rounds: int) -> str:
-    """One paragraph on how the figures came about."""
-    return (
-        f"ONNX Runtime {metadata.version('onnxruntime')} on {_processor()}, batch 1, spinning off "
-        "unless the name says otherwise, "
-        "from uint8 pixels to 300 ranked boxes, each model at its default input size; "
-        f"{rounds} rounds, models in turns. *Ratio* is to `{reference}`, run just before. Weights, "
-        "trained or not, do not change the work."
-    )
-
-
-def _gmac(model: ModelFile) -> float:
-    """10^9 multiply-accumulates at the default input size; 0 if the card does not say."""
-    return model.card.gmacs.get(str(model.card.default_size), 0.0)
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.machine()
-
-
-def _print(rows: list[list[str]]) -> None:
-    table = Table(*rows[0])
+def _print(rows: Rows) -> None:
+    table = Table(*rows[0], box=SIMPLE, padding=(0, 1, 0, 0))
     for row in rows[1:]:
         table.add_row(*row)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
 
 
-def _save(
-    out: Path,
-    name: str,
-    how: str,
-    rows: list[list[str]],
-    models: dict[str, ModelFile],
-    results: Results,
-) -> None:
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    page = f"# Latency\n\n*Written by `benchmark`.*\n\n{textwrap.fill(how, 100)}\n\n{table}\n"
-    if _plot(out / f"{name}.png", models, results):
-        page += f"\n![Milliseconds per GMAC]({name}.png)\n"
-    with replacing(out / f"{name}.md") as path:
-        path.write_text(page)
+def _may_plot() -> bool:
+    if not can_plot():
+        print(f"benchmark: {NEEDED}", file=sys.stderr)
+    return can_plot()
 
 
-def _plot(path: Path, models: dict[str, ModelFile], results: Results) -> bool:
-    """Draw the time per multiply-accumulate; return False where that cannot be done."""
-    names = sorted(filter(lambda name: _gmac(models[name]), models), key=lambda n: _gmac(models[n]))
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        print("benchmark: no plot without matplotlib: pip install matplotlib", file=sys.stderr)
-        return False
-    if not names:
-        return False
-    gmacs = [_gmac(models[name]) for name in names]
-    figure = Figure(figsize=(10, 6), layout="tight")
-    axes = figure.add_subplot()
-    for threads, timings in results.items():
-        cost = [timings[name].median / gmac for name, gmac in zip(names, gmacs, strict=True)]
-        axes.scatter(gmacs, cost, label=f"{threads} thread{'s' * (threads > 1)}")
-    first = next(iter(results.values()))
-    heights = (18, -24, 42, -48, 66, -72)  # neighbours have their names at different heights
-    for number, (name, gmac) in enumerate(zip(names, gmacs, strict=True)):
-        axes.annotate(
-            name,
-            (gmac, first[name].median / gmac),
-            xytext=(0, heights[number % len(heights)]),
-            textcoords="offset points",
-            fontsize=8,
-            ha="center",
-            arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.7},
-        )
-    axes.set(xscale="log", xlabel="GMAC at the default input size", ylabel="median ms per GMAC")
-    axes.set_xlim(min(gmacs) / 1.5, max(gmacs) * 1.6)
-    axes.set_ylim(0, 1.25 * axes.get_ylim()[1])
-    axes.set_title("Whole graph in ONNX Runtime: lower is faster for its size")
-    axes.legend()
+def _write(path: Path, text: str) -> None:
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=100)
-    return True
+        temporary.write_text(text)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    _write(path, json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,25 +11,20 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
-
-import yaml
+from typing import TYPE_CHECKING
 
 from compact_yolo_ros.model_store import ModelError, find_model
+from compact_yolo_ros.nodes.child import ChildNode, child_node, prepare_environment
 from compact_yolo_ros.resources import resource_directory
 
 if TYPE_CHECKING:
     from compact_yolo_ros.tools.demo_viewer import DemoViewer
 
-DOMAINS = range(216, 233)
-"""ROS domains that nobody uses by default, with ports beyond those Linux hands out."""
 PICTURE_SECONDS = 6.0
 """The debug image is asked for at the end only, so that it does not slow what is measured."""
 
@@ -43,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ModelError, FileNotFoundError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    _prepare_environment(profile)
+    prepare_environment(profile)
 
     # Imported late: DDS reads the environment that was just prepared.
     from compact_yolo_ros.tools.demo_viewer import DemoViewer
@@ -56,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         logs = Path(stack.enter_context(TemporaryDirectory(prefix="compact_yolo_ros_")))
         viewer = stack.enter_context(DemoViewer.opened(namespace, options.out, options.model))
         nodes = [
-            stack.enter_context(_node(name, namespace, parameters, logs))
+            stack.enter_context(child_node(name, namespace, parameters, logs))
             for name, parameters in (("detector_node", detector), ("video_publisher_node", camera))
         ]
         try:
@@ -88,58 +83,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _prepare_environment(profile: Path) -> None:
-    """Keep to this machine, in a domain of its own, with shared memory that holds whole images."""
-    os.environ.setdefault("ROS_DOMAIN_ID", str(DOMAINS[os.getpid() % len(DOMAINS)]))
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
-
-
-class _Node:
-    """A node's process and what it printed."""
-
-    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.name = name
-        self._process = process
-        self._log = log
-
-    def failure(self) -> str | None:
-        """Why it ended, if it did."""
-        if self._process.poll() is None:
-            return None
-        lines = self._log.read_text(errors="replace").strip().splitlines()
-        return f"{self.name} ended: {lines[-1] if lines else 'it printed nothing'}"
-
-    def stop(self) -> None:
-        self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-@contextmanager
-def _node(name: str, namespace: str, parameters: dict[str, Any], folder: Path) -> Iterator[_Node]:
-    """Run a node of this package as a process of its own."""
-    file, log = folder / f"{name}.yaml", folder / f"{name}.log"
-    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
-    module = f"compact_yolo_ros.nodes.{name}"
-    ros_arguments = ["-r", f"__ns:={namespace}", "--params-file", str(file)]
-    command = [sys.executable, "-m", module, "--ros-args", *ros_arguments]
-    with log.open("wb") as output:
-        # A session of its own: Ctrl-C is for this program, which then stops its nodes in order.
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    node = _Node(name, process, log)
-    try:
-        yield node
-    finally:
-        node.stop()
-
-
-def _watch(viewer: DemoViewer, nodes: list[_Node], seconds: float) -> str | None:
+def _watch(viewer: DemoViewer, nodes: list[ChildNode], seconds: float) -> str | None:
     """Show what happens for some seconds; return why it ended early, if it did."""
     end = time.monotonic() + seconds
     with viewer.live():

@@ -13,7 +13,7 @@ from compact_yolo_ros.diagnostics.statistics import WINDOW, Snapshot
 SILENCE = 2.0
 """Seconds without an image after which the answer is stale."""
 KEEPING_UP = 0.9
-"""Share of the images that must be answered; below it the node is falling behind."""
+"""Share of the images not left out on purpose that must be answered, else it is falling behind."""
 MIN_IMAGES = 10
 """Images in the window before a share of them means anything."""
 
@@ -133,8 +133,8 @@ def judge_camera(snapshot: Snapshot, camera: CameraSituation) -> Verdict:
         if snapshot.stale:
             return Verdict(Level.WARN, "every image is older than max_age: check the clocks")
         return Verdict(Level.OK, "waiting for the first answer")
-    many = snapshot.fps_in * WINDOW >= MIN_IMAGES
-    if many and snapshot.fps_out < KEEPING_UP * snapshot.fps_in:
+    wanted = snapshot.fps_in - snapshot.fps_skipped
+    if wanted * WINDOW >= MIN_IMAGES and snapshot.fps_out < KEEPING_UP * wanted:
         return Verdict(
             Level.WARN,
             f"falling behind: {snapshot.fps_in:.1f} images/s arrive, "

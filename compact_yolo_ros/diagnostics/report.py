@@ -86,6 +86,7 @@ def _counters(snapshot: Snapshot) -> dict[str, object]:
         "images_processed": snapshot.processed,
         "images_dropped": snapshot.dropped,
         "images_too_old": snapshot.stale,
+        "images_skipped": snapshot.skipped,
         "errors": sum(snapshot.errors.values()),
         **{f"errors ({kind})": count for kind, count in sorted(snapshot.errors.items())},
         "last_error": snapshot.last_error or "none",

@@ -67,10 +67,12 @@ class Snapshot:
         processed: images answered.
         dropped: images replaced by a newer one before the worker was free.
         stale: images older than ``max_age``.
+        skipped: images that the governor had left out.
         errors: failures by kind.
         recent_errors: failures inside the window.
         fps_in: images received per second.
         fps_out: images answered per second.
+        fps_skipped: images left out per second.
         silence: seconds since the last image, or since activation.
         age: percentiles of the age at publish in seconds; None if no frame was answered.
         stages: percentiles in seconds by stage name; empty if no frame was answered.
@@ -81,10 +83,12 @@ class Snapshot:
     processed: int
     dropped: int
     stale: int
+    skipped: int
     errors: dict[str, int]
     recent_errors: int
     fps_in: float
     fps_out: float
+    fps_skipped: float
     silence: float
     age: Percentiles | None
     stages: dict[str, Percentiles]
@@ -105,13 +109,14 @@ class FrameStatistics:
         with self._lock:
             self._since = monotonic()
             self._last_image = self._since
-            self._received = self._processed = self._dropped = self._stale = 0
+            self._received = self._processed = self._dropped = self._stale = self._skipped = 0
             self._dropped_before = 0
             self._errors: Counter[str] = Counter()
             self._last_error = ""
             self._arrivals: deque[float] = deque()
             self._answers: deque[tuple[float, FrameTimes]] = deque()
             self._failures: deque[float] = deque()
+            self._skips: deque[float] = deque()
 
     def image_received(self, *, replaced_another: bool) -> None:
         """Count an image from the camera, and the unprocessed one it may have replaced."""
@@ -125,6 +130,12 @@ class FrameStatistics:
         """Count an image that was too old to be worth an answer."""
         with self._lock:
             self._stale += 1
+
+    def image_skipped(self) -> None:
+        """Count an image that the governor had left out."""
+        with self._lock:
+            self._skipped += 1
+            _append(self._skips, monotonic())
 
     def image_answered(self, times: FrameTimes) -> int:
         """Count an answered image; return how many were dropped since the last answer."""
@@ -154,7 +165,8 @@ class FrameStatistics:
             answers = [times for at, times in self._answers if at >= start]
             arrivals = sum(at >= start for at in self._arrivals)
             failures = sum(at >= start for at in self._failures)
-            counts = (self._received, self._processed, self._dropped, self._stale)
+            skips = sum(at >= start for at in self._skips)
+            counts = (self._received, self._processed, self._dropped, self._stale, self._skipped)
             errors, last_error = dict(self._errors), self._last_error
             silence = now - self._last_image
         columns = zip(*answers, strict=True)
@@ -168,6 +180,7 @@ class FrameStatistics:
             recent_errors=failures,
             fps_in=arrivals / span,
             fps_out=len(answers) / span,
+            fps_skipped=skips / span,
             silence=silence,
             age=percentiles.pop("age", None),
             stages=percentiles,
@@ -184,10 +197,12 @@ def combined(snapshots: Sequence[Snapshot]) -> Snapshot:
         processed=sum(s.processed for s in snapshots),
         dropped=sum(s.dropped for s in snapshots),
         stale=sum(s.stale for s in snapshots),
+        skipped=sum(s.skipped for s in snapshots),
         errors=dict(sum((Counter(s.errors) for s in snapshots), Counter())),
         recent_errors=sum(s.recent_errors for s in snapshots),
         fps_in=sum(s.fps_in for s in snapshots),
         fps_out=sum(s.fps_out for s in snapshots),
+        fps_skipped=sum(s.fps_skipped for s in snapshots),
         silence=min((s.silence for s in snapshots), default=0.0),
         age=None,
         stages={},

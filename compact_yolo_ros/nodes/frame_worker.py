@@ -117,6 +117,7 @@ class FrameWorker:
         camera, header = frame.camera, frame.message.header
         taken = perf_counter()
         if not self._hooks.admits(camera):
+            camera.statistics.image_skipped()
             return
         max_age = self._max_age()
         if max_age > 0 and (self._age(header) or 0.0) > max_age:

@@ -44,7 +44,6 @@ class Governing:
         self._watts = watts
         self._log = log
         self._logged = float("-inf")
-        self._left_out = 0
         self._to_leave_out: Counter[object] = Counter()
 
     @property
@@ -61,7 +60,6 @@ class Governing:
         if self._to_leave_out[camera] <= 0:
             return True
         self._to_leave_out[camera] -= 1
-        self._left_out += 1
         return False
 
     def answered(self, camera: object, times: FrameTimes) -> None:
@@ -92,7 +90,6 @@ class Governing:
             "governor_reason": governor.reason,
             "governor_switches": governor.switches,
             "governor_skip": governor.rung.skip,
-            "images_left_out": self._left_out,
         }
 
     def warning(self, power: PowerSummary | None) -> str:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from threading import Event, Semaphore
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +14,8 @@ from std_msgs.msg import Header
 
 from compact_yolo_ros.detector import StageTimes
 from compact_yolo_ros.diagnostics.statistics import FrameStatistics, FrameTimes
-from compact_yolo_ros.images import Picture
-from compact_yolo_ros.nodes.frame_worker import FrameWorker
+from compact_yolo_ros.images import ImageError, Picture
+from compact_yolo_ros.nodes.frame_worker import FrameWorker, WorkerHooks
 
 
 class PacedDetector:
@@ -50,6 +52,72 @@ class Camera:
 
     def failed(self, kind: str, sentence: str) -> None:
         raise AssertionError(sentence)
+
+
+class MixedCamera(Camera):
+    """Its images are bad if their name says so."""
+
+    def decode(self, message: Any) -> Picture:
+        if "bad" in message.header.frame_id:
+            raise ImageError("size", "cut off")
+        return super().decode(message)
+
+    def failed(self, kind: str, sentence: str) -> None:
+        self.statistics.error(kind, sentence)
+
+
+def test_every_image_of_every_camera_is_counted_once() -> None:
+    detector, done = PacedDetector(), Semaphore(0)
+    cameras = [MixedCamera(name, [], done) for name in ("left", "right")]
+    skipping = {cameras[0]: 2, cameras[1]: 0}
+
+    def admits(camera: Any) -> bool:
+        skipping[camera] -= 1
+        return skipping[camera] < 0
+
+    worker = FrameWorker(
+        detector,  # type: ignore[arg-type]
+        cameras,
+        age=lambda header: 9.0 if "old" in header.frame_id else 0.0,
+        max_age=lambda: 1.0,
+        hooks=WorkerHooks(admits=admits),
+    )
+
+    def accounted(place: int) -> int:
+        seen = cameras[place].statistics.snapshot()
+        errors = sum(seen.errors.values())
+        return seen.processed + seen.dropped + seen.stale + seen.skipped + errors
+
+    def send(place: int, image: str) -> None:
+        worker.submit(place, SimpleNamespace(header=Header(frame_id=image)))
+
+    for place in (0, 1):
+        for n, image in enumerate(("new", "new", "bad", "old", "new")):
+            send(place, image)
+            if image == "new" and skipping[cameras[place]] <= 0:
+                detector.go.release()
+            wait_until(lambda: accounted(place) > n)  # noqa: B023
+        detector.busy.clear()
+        send(place, "new")
+        assert detector.busy.wait(10)
+        send(place, "replaced")
+        send(place, "new")
+        detector.go.release(2)
+        wait_until(lambda: accounted(place) == 8)  # noqa: B023
+    worker.stop()
+    counts = [camera.statistics.snapshot() for camera in cameras]
+    assert [(s.received, s.processed, s.dropped, s.stale, s.skipped) for s in counts] == [
+        (8, 3, 1, 1, 2),
+        (8, 5, 1, 1, 0),
+    ]
+    assert [s.errors for s in counts] == [{"image size": 1}] * 2
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 def test_a_fast_camera_does_not_starve_a_slow_one() -> None:

@@ -116,6 +116,24 @@ def test_falling_behind_is_a_warning(clock: SteppedClock) -> None:
     assert "falling behind: 30." in verdict.message
 
 
+def test_images_left_out_on_purpose_are_not_falling_behind(clock: SteppedClock) -> None:
+    counted = FrameStatistics()
+    for n in range(300):
+        clock.now += 1 / 30
+        counted.image_received(replaced_another=False)
+        if n % 2:
+            counted.image_skipped()
+        elif n % 3:
+            counted.image_answered(times(0.010))
+    seen = counted.snapshot()
+    assert (seen.skipped, seen.processed) == (150, 100)
+    assert seen.fps_skipped == pytest.approx(15, rel=0.05)
+    assert "falling behind" in verdict_on(seen).message  # 10 of the 15 that were wanted
+    assert verdict_on(replace(seen, fps_out=14.0)).level is Level.OK
+    counted.reset()
+    assert counted.snapshot().skipped == 0
+
+
 def test_throttling_is_a_warning_that_explains_falling_behind(clock: SteppedClock) -> None:
     slow = run(clock, 10, 30, every=3).snapshot()
     verdict = verdict_on(slow, replace(ACTIVE, throttling="over-current oc3 (7 times)"))
@@ -201,9 +219,11 @@ def test_the_worst_camera_speaks_for_the_node(clock: SteppedClock) -> None:
 
 def test_cameras_that_are_well_are_summed_up(clock: SteppedClock) -> None:
     front, rear = run(clock, 10, 30).snapshot(), run(clock, 10, 10).snapshot()
+    rear = replace(rear, skipped=3, fps_skipped=0.5)
     total = combined([front, rear])
     assert total.fps_out == pytest.approx(front.fps_out + rear.fps_out)
-    assert (total.received, total.processed) == (400, 400)
+    assert (total.received, total.processed, total.skipped) == (400, 400, 3)
+    assert total.fps_skipped == 0.5
     health = judge(ACTIVE, several(front=front, rear=rear))
     assert health.node == (Level.OK, f"{total.fps_out:.1f} images/s from 2 camera(s)")
 

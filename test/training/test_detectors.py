@@ -96,6 +96,14 @@ def test_fixed_norms_still_learn_their_scale():
     assert unit.norm.weight.grad is not None and unit.norm.bias.grad is not None
 
 
+def test_squeeze_excite_learns_the_function_that_it_deploys():
+    attend = SqueezeExcite(8, 2)
+    x = torch.randn(2, 8, 5, 7)
+    with torch.no_grad():
+        deployed = attend(x)
+    torch.testing.assert_close(attend(x.requires_grad_()), deployed)
+
+
 def test_squeeze_excite_scales_whole_channels():
     ratio = SqueezeExcite(8, 2)(torch.full((1, 8, 3, 3), 2.0)) / 2
     assert torch.allclose(ratio, ratio[..., :1, :1].expand_as(ratio))

@@ -101,7 +101,11 @@ class ConvNormAct(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Channel attention: mean of the map, 1x1 to ``hidden``, activation, 1x1, sigmoid."""
+    """Channel attention: mean of the map, 1x1 to ``hidden``, activation, 1x1, sigmoid.
+
+    Where a gradient will be wanted, the mean is a sum divided: the gradient of PyTorch's own mean
+    comes in another memory layout than the map's, and adding it took as long as all the rest.
+    """
 
     def __init__(self, channels: int, hidden: int, act: str = "swish", bias: bool = True) -> None:
         super().__init__()
@@ -110,7 +114,10 @@ class SqueezeExcite(nn.Module):
         self.expand = nn.Conv2d(hidden, channels, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = functional.adaptive_avg_pool2d(x, 1)
+        if torch.is_grad_enabled() and x.requires_grad:
+            mean = x.sum((2, 3), keepdim=True) / (x.shape[2] * x.shape[3])
+        else:
+            mean = functional.adaptive_avg_pool2d(x, 1)
         return x * torch.sigmoid(self.expand(self.act(self.reduce(mean))))
 
 

@@ -15,6 +15,8 @@ from distutils.command.install_data import install_data  # isort: skip
 PACKAGE = "compact_yolo_ros"
 
 EXECUTABLES = {
+    "bag_player_node": "compact_yolo_ros.nodes.bag_player_node",
+    "bag_recorder_node": "compact_yolo_ros.nodes.bag_recorder_node",
     "benchmark": "compact_yolo_ros.tools.benchmark",
     "build_engine": "compact_yolo_ros.tools.build_engine",
     "demo": "compact_yolo_ros.tools.demo",

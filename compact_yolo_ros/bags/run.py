@@ -189,7 +189,7 @@ def run(
         ModelError, BackendError: the model cannot be opened or run.
     """
     spans = parts(job, bag)
-    _claim(job, bag, folder, restart)
+    claim(job, bag, folder, restart)
     logs = [Log(log_path(folder, number)) for number in range(len(spans))]
     done = sum(log.count for log in logs)
     todo = [number for number, log in enumerate(logs) if not log.complete]
@@ -241,8 +241,12 @@ def identity(job: Job, bag: Bag) -> dict[str, Any]:
     }
 
 
-def _claim(job: Job, bag: Bag, folder: Path, restart: bool) -> None:
-    """Make ``folder`` that of the job; raise BagError if it is that of another."""
+def claim(job: Job, bag: Bag, folder: Path, restart: bool) -> None:
+    """Make ``folder`` that of the job.
+
+    Raises:
+        BagError: it is that of another, or cannot be written.
+    """
     wanted = identity(job, bag)
     path = folder / IDENTITY
     try:

@@ -31,10 +31,11 @@ from rich.table import Table
 from compact_yolo_ros.backends import BackendError, Size
 from compact_yolo_ros.backends.backend import BACKENDS, PRECISIONS
 from compact_yolo_ros.bags.evaluate import Settings, evaluate
+from compact_yolo_ros.bags.online import take_over
 from compact_yolo_ros.bags.reader import Bag, choose_topics
 from compact_yolo_ros.bags.run import Interrupted, Job
 from compact_yolo_ros.bags.storage import FOREVER, BagError
-from compact_yolo_ros.model_store import ModelError
+from compact_yolo_ros.model_store import ModelError, find_model
 
 INTERRUPTED = 130
 """Exit code after SIGINT, as shells have it."""
@@ -48,6 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
         bag = Bag(options.bag)
         settings = _settings(options, bag)
         with _progress(bag, settings.job, console) as tell:
+            if options.recorded:
+                classes = find_model(options.model).card.classes
+                take_over(settings.job, bag, options.recorded, classes, settings.out)
             results = evaluate(settings, bag, tell)
     except Interrupted:
         print("evaluate_bag: interrupted; the same command goes on from here", file=sys.stderr)
@@ -73,7 +77,7 @@ def _settings(options: argparse.Namespace, bag: Bag) -> Settings:
         options.threads,
         start if options.start else 0,
         stop,
-        options.realtime or options.latency is not None,
+        options.realtime or options.latency is not None or options.recorded is not None,
         None if options.latency is None else options.latency * 1e-3,
     )
     return Settings(
@@ -232,6 +236,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--score", type=float, default=0.3, help="threshold, as of the node [0.3]")
     add("--realtime", action="store_true", help="answer only what a robot would have answered")
     add("--latency", type=float, metavar="MS", help="fixed time of a frame, with --realtime")
+    add(
+        "--recorded",
+        type=Path,
+        metavar="RECORDING",
+        help="evaluate what a live node published, instead of running the model",
+    )
     add("--input-size", type=input_size, metavar="SIZE", help="320 or HEIGHTxWIDTH [the model's]")
     add("--backend", choices=BACKENDS, default="auto")
     add("--precision", choices=PRECISIONS, default="auto")

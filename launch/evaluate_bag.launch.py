@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluates a live detector node on a recording, and ends by itself.
+
+    ros2 launch compact_yolo_ros evaluate_bag.launch.py bag:=drive out:=out/drive
+
+The recording is played with its own time on /clock, what the node publishes is recorded, and at the
+end evaluated: ``evaluate_bag --recorded``.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    ExecuteProcess,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown, matches_action
+from launch.events.process import SignalProcess
+from launch_ros.actions import Node
+
+from compact_yolo_ros.nodes.evaluation_launch import (
+    EVALUATION_ARGUMENTS,
+    Evaluation,
+    read_evaluation,
+)
+from compact_yolo_ros.nodes.launch_arguments import dds_environment
+
+PACKAGE = "compact_yolo_ros"
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments and start the nodes."""
+    declared = [
+        DeclareLaunchArgument(
+            argument.name,
+            default_value=argument.default,
+            description=argument.description,
+            choices=argument.choices or None,
+        )
+        for argument in EVALUATION_ARGUMENTS
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=_nodes)])
+
+
+def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    texts = {name: context.launch_configurations[name] for name, *_ in EVALUATION_ARGUMENTS}
+    run = read_evaluation(texts)
+    environment = dds_environment("auto")
+    detector = Node(
+        package=PACKAGE,
+        executable="detector_node",
+        name="detector",
+        parameters=[*([run.params_file] if run.params_file else []), run.detector],
+        remappings=[("image", run.topic)],
+        additional_env=environment,
+        output="screen",
+    )
+    recorder = Node(
+        package=PACKAGE,
+        executable="bag_recorder_node",
+        name="bag_recorder",
+        parameters=[run.recorder],
+        output="screen",
+    )
+    player = _player(run, environment)
+    evaluation = ExecuteProcess(
+        cmd=[sys.executable, "-m", "compact_yolo_ros.tools.evaluate_bag", *run.evaluate_bag],
+        output="screen",
+    )
+    stop_recorder = SignalProcess(signal_number="SIGINT", process_matcher=matches_action(recorder))
+    return [
+        detector,
+        recorder,
+        player,
+        # The recording can be read once its recorder has closed it.
+        _after(player, EmitEvent(event=stop_recorder)),
+        _after(recorder, evaluation),
+        _after(evaluation, EmitEvent(event=Shutdown(reason="the evaluation has ended"))),
+        _after(detector, EmitEvent(event=Shutdown(reason="the detector has ended"))),
+    ]
+
+
+def _player(run: Evaluation, environment: dict[str, str]) -> ExecuteProcess:
+    if run.player == "rosbag2" or (run.player == "auto" and find_spec("rosbag2_py")):
+        command = ["ros2", "bag", "play", *run.ros2_bag_play]
+        return ExecuteProcess(cmd=command, additional_env=environment, output="screen")
+    return Node(
+        package=PACKAGE,
+        executable="bag_player_node",
+        name="bag_player",
+        parameters=[run.bag_player],
+        additional_env=environment,
+        output="screen",
+    )
+
+
+def _after(process: ExecuteProcess, action: LaunchDescriptionEntity) -> RegisterEventHandler:
+    return RegisterEventHandler(OnProcessExit(target_action=process, on_exit=[action]))

@@ -100,8 +100,10 @@ def _by_size(card: ModelCard, values: Mapping[str, float]) -> str:
 
 def weights() -> str:
     """What each model's card says about the licence of its weights."""
-    cards = [find_model(name).card for name in model_names()]
-    return "\n".join(f"- `{card.name}`: {card.licence}" for card in cards)
+    names: dict[str, list[str]] = {}
+    for card in (find_model(name).card for name in model_names()):
+        names.setdefault(card.licence, []).append(f"`{card.name}`")
+    return "\n".join(f"- {', '.join(same)}: {licence}" for licence, same in names.items())
 
 
 def launch_arguments() -> str:

@@ -66,7 +66,7 @@ def image(scene: Scene, number: int, topic: str = TOPIC, delay: int = 5_000_000)
     height, width = scene.pixels.shape[:2]
     make = CODEC.store.types
     message = make[IMAGE](
-        _header(stamp), height, width, "rgb8", 0, 3 * width, scene.pixels.reshape(-1)
+        header_of(stamp), height, width, "rgb8", 0, 3 * width, scene.pixels.reshape(-1)
     )
     return Recorded(topic, IMAGE, stamp + delay, bytes(CODEC.store.serialize_cdr(message, IMAGE)))
 
@@ -75,7 +75,7 @@ def compressed(scene: Scene, number: int, topic: str = f"{TOPIC}/compressed") ->
     """A CompressedImage that holds a PNG, so that nothing changes."""
     stamp = START + number * PERIOD
     content = cv2.imencode(".png", np.ascontiguousarray(scene.pixels[..., ::-1]))[1].reshape(-1)
-    message = CODEC.store.types[COMPRESSED_IMAGE](_header(stamp), "rgb8; png compressed", content)
+    message = CODEC.store.types[COMPRESSED_IMAGE](header_of(stamp), "rgb8; png compressed", content)
     data = bytes(CODEC.store.serialize_cdr(message, COMPRESSED_IMAGE))
     return Recorded(topic, COMPRESSED_IMAGE, stamp, data)
 
@@ -133,7 +133,7 @@ def write_file(folder: Path, change: Callable[[bytes], bytes]) -> Path:
     return path
 
 
-def _header(stamp: int):
+def header_of(stamp: int):
     make = CODEC.store.types
     return make["std_msgs/msg/Header"](
         make["builtin_interfaces/msg/Time"](*divmod(stamp, 10**9)), "camera"

@@ -147,7 +147,7 @@ class McapFile:
             position = damage.position
             self._salvage(file, position, size)
             position = max([position, *(span.stop for span in self._spans)])
-        except (struct.error, UnicodeDecodeError):
+        except struct.error:
             position = min(file.tell(), size)
         self.lost.append(
             f"{self._path.name} breaks off: the recorder did not close it, or the copy is "
@@ -165,7 +165,7 @@ class McapFile:
         try:
             for code, length in _records(file, size):
                 self._note(file, code, length)
-        except (_Damage, struct.error, UnicodeDecodeError):
+        except (_Damage, struct.error):
             return
 
     def _note(self, file: BinaryIO, code: int, length: int) -> None:
@@ -195,17 +195,16 @@ class McapFile:
         file.seek(chunk.offset)
         try:
             data = _plain_chunk(file.read(chunk.stop - chunk.offset))
+            stream = BytesIO(data)
+            for code, length in _records(stream, len(data)):
+                if code in (SCHEMA, CHANNEL):
+                    self._declare(code, stream.read(length))
+                elif code == MESSAGE and count:
+                    channel, _, time, _ = MESSAGE_HEAD.unpack(stream.read(MESSAGE_HEAD.size))
+                    chunk.add(channel, time)
         except Exception:  # each compression has errors of its own
             if count:
-                self.lost.append(f"{self._path.name}: a damaged chunk is lost")
-            return
-        stream = BytesIO(data)
-        for code, length in _records(stream, len(data)):
-            if code in (SCHEMA, CHANNEL):
-                self._declare(code, stream.read(length))
-            elif code == MESSAGE and count:
-                channel, _, time, _ = MESSAGE_HEAD.unpack(stream.read(MESSAGE_HEAD.size))
-                chunk.add(channel, time)
+                self.lost.append(f"{self._path.name}: a chunk is damaged, what it held is lost")
 
     def _declare(self, code: int, content: bytes) -> None:
         number = struct.unpack_from("<H", content)[0]
@@ -258,4 +257,4 @@ def _text(content: bytes, position: int) -> tuple[str, int]:
     stop = position + 4 + length
     if stop > len(content):
         raise _Damage(position)
-    return content[position + 4 : stop].decode(), stop
+    return content[position + 4 : stop].decode(errors="replace"), stop

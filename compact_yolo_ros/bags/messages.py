@@ -43,25 +43,30 @@ class Codec:
             BagError: rosbags is missing.
         """
         check_libraries()
-        from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+        from rosbags.typesys import Stores, get_typestore
 
         self._store = get_typestore(Stores.ROS2_HUMBLE)
-        for topic in topics:
-            if topic.type in self._store.fielddefs or not topic.definition:
-                continue
-            try:
-                self._store.register(get_types_from_msg(topic.definition, topic.type))
-            except Exception:  # whatever another program wrote there: most types are not needed
-                continue
-        if DETECTIONS not in self._store.fielddefs:
-            for name, text in VISION_MSGS.items():
-                kind = f"vision_msgs/msg/{name}"
-                self._store.register(get_types_from_msg(text, kind))
+        self._definitions = {topic.type: topic.definition for topic in topics if topic.definition}
 
     @property
     def store(self) -> Any:
-        """The type store of rosbags, which its writer asks for."""
+        """The type store of rosbags, with vision_msgs, which its writer asks for."""
+        self._know(DETECTIONS)
         return self._store
+
+    def _know(self, kind: str) -> None:
+        """Register a type when it is needed: parsing takes longer than reading a message."""
+        from rosbags.typesys import get_types_from_msg
+
+        if kind in self._store.fielddefs:
+            return
+        if kind in self._definitions:
+            self._store.register(get_types_from_msg(self._definitions[kind], kind))
+        elif kind == DETECTIONS:
+            types = {}
+            for name, text in VISION_MSGS.items():
+                types.update(get_types_from_msg(text, f"vision_msgs/msg/{name}"))
+            self._store.register(types)
 
     def read(self, message: Message) -> Any:
         """The message with the fields it has in ROS.
@@ -70,6 +75,7 @@ class Codec:
             BagError: its type is not known, or it is damaged.
         """
         try:
+            self._know(message.type)
             return self._store.deserialize_cdr(plain_message(message.data), message.type)
         except Exception as error:  # a recording may hold anything; each library has its errors
             raise BagError(f"a message of {message.topic} cannot be read: {error}") from None
@@ -85,7 +91,7 @@ class Codec:
             found: boxes in pixels of the image.
             classes: names of the labels.
         """
-        make = self._store.types.__getitem__
+        make = self.store.types.__getitem__
         header = make("std_msgs/msg/Header")(
             make("builtin_interfaces/msg/Time")(*divmod(stamp, 10**9)), frame_id
         )

@@ -38,7 +38,7 @@ class SqliteFile:
                 self._look_over(database)
         except sqlite3.Error as error:
             raise SqliteError(f"{path.name} is no recording, or badly damaged: {error}") from None
-        self._topics = {number: (name, kind) for number, name, kind in rows}
+        self._topics = {number: (str(name), str(kind)) for number, name, kind in rows}
         self.topics = [
             Topic(name, kind, int(np.count_nonzero(self._of == n)), definitions.get(kind, ""))
             for n, (name, kind) in self._topics.items()
@@ -60,7 +60,7 @@ class SqliteFile:
                     ).fetchone()
                 except sqlite3.Error:
                     row = None
-                if row is None or row[0] is None:
+                if row is None or not isinstance(row[0], bytes):
                     damaged += 1
                     continue
                 yield Message(int(self._times[place]), *self._topics[int(self._of[place])], row[0])
@@ -94,6 +94,7 @@ class SqliteFile:
                 f"{self._path.name} breaks off: the copy is incomplete or the disk was full; "
                 f"{len(rows)} messages were found in it"
             )
+        rows = [row for row in rows if all(isinstance(value, int) for value in row)]
         table = np.array(rows, np.int64).reshape(-1, 3)
         table = table[np.argsort(table[:, 2], kind="stable")]
         self._ids, self._of, self._times = table[:, 0], table[:, 1], table[:, 2]

@@ -63,7 +63,10 @@ def card_of(
 
 def read_words(path: Path) -> dict[str, str]:
     """Read the written part of a card (YAML); ValueError names a field that is not one of WORDS."""
-    words = yaml.safe_load(path.read_text())
+    try:
+        words = yaml.safe_load(path.read_text())
+    except (UnicodeDecodeError, yaml.YAMLError):
+        raise ValueError(f"{path} is not YAML") from None
     if not isinstance(words, dict) or not set(words) <= WORDS:
         raise ValueError(f"{path} may hold {', '.join(sorted(WORDS))}, and nothing else")
     return {key: " ".join(str(text).split()) for key, text in words.items()}

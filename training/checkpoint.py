@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,36 @@ from training.quantisation.fake import prepare
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint; a reader sees the old file or the new one, never a part."""
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    """Write a checkpoint; a reader sees the old file or the new one, never a part.
+
+    Raises OSError if it cannot be written.
+    """
+    try:
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
+    except RuntimeError as error:  # PyTorch's word for a full disk
+        raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
+
+
+def read_tensors(path: Path) -> Any:
+    """Read a file of torch.save; no code in it is run. ValueError if it is damaged or foreign."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError):
+        raise ValueError(f"{path} is damaged, or no file of PyTorch") from None
+
+
+def fill(module: nn.Module, state: Mapping[str, Any], path: Path) -> None:
+    """Load a state dict that was read from ``path``. ValueError if it is of another module."""
+    try:
+        module.load_state_dict(state)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"the weights in {path} are of another network") from None
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint; no code in it is run. ValueError if it is not one of this trainer."""
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = read_tensors(path)
     if not isinstance(content, dict) or not {"detector", "classes", "average"} <= set(content):
         raise ValueError(f"{path} is not a checkpoint of training.train")
     return content
@@ -37,5 +61,5 @@ def load_detector(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     model = build(content["detector"], num_classes=len(content["classes"]))
     if content.get("recipe", {}).get("quantisation_aware"):
         prepare(model)
-    model.load_state_dict(content["average"])
+    fill(model, content["average"], path)
     return model.eval(), content

@@ -225,6 +225,7 @@ class Trainer:
             "classes": list(self.classes),
             "recipe": self.recipe.to_dict(),
             "commit": self.commit,
+            "images": len(self.samples),
             "step": self.step,
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict(),
@@ -237,8 +238,9 @@ class Trainer:
     def restore(self, state: dict[str, Any], replan: bool = False) -> None:
         """Go on where a saved state was.
 
-        With ``replan`` the recipe may differ from the saved one (fewer epochs, say); the step count
-        stays. Raises ValueError for another recipe without it, another detector or other classes.
+        With ``replan`` recipe and number of images may differ from the saved ones (fewer epochs,
+        say); the step count stays. Raises ValueError for a difference without it, another detector
+        or other classes.
         """
         if (state["detector"], tuple(state["classes"])) != (self.recipe.detector, self.classes):
             raise ValueError(
@@ -247,6 +249,11 @@ class Trainer:
         if state["recipe"] != self.recipe.to_dict() and not replan:
             raise ValueError(
                 "the checkpoint was made with another recipe: give --replan or a new --out"
+            )
+        if state.get("images", images := len(self.samples)) != images and not replan:
+            raise ValueError(
+                f"the checkpoint was made with {state['images']} training images, not {images}: "
+                "give --replan or a new --out"
             )
         self.model.load_state_dict(state["model"])
         self.average.model.load_state_dict(state["average"])

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -79,15 +78,8 @@ def predictions(
             yield Detections(boxes[seen], found.scores[seen], found.labels[seen])
 
 
-def truths_of(samples: Sequence[Sample]) -> list[Truth]:
-    """Return what the samples show. A data set's images are not loaded for it, and only a data set
-    still knows the classes of its ignored boxes.
-    """
-    if not isinstance(samples, DataSet):
-        return [
-            Truth(s.boxes, s.labels, s.name, s.image.shape[:2], s.ignored, None, s.unlabelled)
-            for s in samples
-        ]
+def truths_of(samples: DataSet) -> list[Truth]:
+    """Return what a data set shows; its images are not loaded for it."""
     truths = []
     for entry in samples.entries:
         shown = entry.annotation
@@ -107,7 +99,7 @@ def truths_of(samples: Sequence[Sample]) -> list[Truth]:
 
 
 def average_precision(
-    samples: Sequence[Sample], detections: Sequence[Detections], classes: Sequence[str]
+    samples: DataSet, detections: Sequence[Detections], classes: Sequence[str]
 ) -> dict[str, float]:
     """Return COCO's AP, AP50 and AP75, and AP50 of every class as "AP50 <class>" (nan: none)."""
     return figures_of(evaluate(truths_of(samples), detections, classes))
@@ -146,10 +138,7 @@ def open_model(weights: str) -> Model:
     """
     if weights.endswith(".pt"):
         path = Path(weights)
-        try:
-            network, checkpoint = load_detector(path)
-        except (pickle.UnpicklingError, RuntimeError, EOFError):
-            raise ValueError(f"{weights} is damaged, or no checkpoint of training.train") from None
+        network, checkpoint = load_detector(path)
         facts = {"Detector": checkpoint["detector"], "Run by": f"PyTorch {torch.__version__}"}
         return Model(path.stem, tuple(checkpoint["classes"]), facts, partial(predictions, network))
     found = find_model(weights)

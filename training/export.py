@@ -24,11 +24,11 @@ import yaml
 from torch import Tensor, nn
 
 from compact_yolo_ros.files import replacing
-from compact_yolo_ros.model_card import METADATA_KEY, ModelCard
+from compact_yolo_ros.model_card import METADATA_KEY, ModelCard, check_input_size
 from training.alignment import align_channels
 from training.card import DEFAULT_SIZE, card_of, read_words, sizes, to_markdown
 from training.checkpoint import load_detector
-from training.data.dataset import open_split
+from training.data.dataset import open_split, read_classes
 from training.detectors.blocks import ConvNormAct
 from training.detectors.heads import flatten
 from training.evaluate import average_precision, predict
@@ -149,6 +149,7 @@ def main() -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
+    check_input_size(arguments.default_size)
     detector, checkpoint = load_detector(arguments.weights)
     if arguments.bare:
         export_bare(detector, arguments.out)
@@ -157,6 +158,8 @@ def _export(arguments: argparse.Namespace) -> None:
     words = read_words(arguments.words) if arguments.words else {}
     ap = {}
     if arguments.data:
+        if list(read_classes(arguments.data)) != checkpoint["classes"]:
+            raise ValueError(f"{arguments.data} has not the classes of {arguments.weights}")
         samples = open_split(arguments.data, "val")
         for size in sizes(arguments.default_size):
             scores = average_precision(

@@ -27,7 +27,7 @@ from compact_yolo_ros.files import replacing
 from compact_yolo_ros.model_card import METADATA_KEY, ModelCard
 from compact_yolo_ros.model_store import ModelError, find_model
 from training.card import to_markdown
-from training.data.dataset import DataError, open_split
+from training.data.dataset import DataError, DataSet, open_split
 from training.data.joining import read_classes
 from training.data.sample import Sample
 from training.evaluate import average_precision, open_model
@@ -80,9 +80,7 @@ def save(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
         temporary.write_bytes(model.SerializeToString())
 
 
-def measure(
-    path: Path, samples: Sequence[Sample], sizes: Sequence[int], progress: Progress
-) -> Figures:
+def measure(path: Path, samples: DataSet, sizes: Sequence[int], progress: Progress) -> Figures:
     """Return the figures of ``average_precision`` by size."""
     model = open_model(str(path.resolve()))
     figures = {}

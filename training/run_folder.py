@@ -13,6 +13,7 @@ import yaml
 
 from compact_yolo_ros.files import replacing
 from training.checkpoint import load_checkpoint, save_checkpoint
+from training.data.listing import BadFile
 from training.provenance import environment
 from training.recipe import Recipe
 
@@ -35,8 +36,10 @@ class RunFolder:
         """Return the checkpoint to go on from, if there is one."""
         return load_checkpoint(self.last) if self.last.exists() else None
 
-    def begin(self, recipe: Recipe, step: int) -> None:
-        """Write recipe.yaml, and add this start at ``step`` to the list in environment.json."""
+    def begin(self, recipe: Recipe, step: int, bad_files: Sequence[BadFile] = ()) -> None:
+        """Write recipe.yaml and bad_files.txt, the files that the data go without, and add this
+        start at ``step`` to the list in environment.json.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         for leftover in self.path.glob(".*.*.pt"):  # of a process that was killed while it wrote
             leftover.unlink()
@@ -46,6 +49,8 @@ class RunFolder:
             temporary.write_text(json.dumps([*entries, {"step": step, **environment()}], indent=1))
         with replacing(self.path / "recipe.yaml") as temporary:
             temporary.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False))
+        with replacing(self.path / "bad_files.txt") as temporary:
+            temporary.write_text("".join(f"{path}: {reason}\n" for path, reason in bad_files))
 
     def save_last(self, state: dict[str, Any]) -> None:
         """Write the checkpoint to go on from."""

@@ -54,19 +54,23 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def read_plain(path: Path) -> dict[str, Any]:
+def read_plain(path: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Read a YAML mapping; a file named by its key ``base`` gives what it leaves out.
 
-    Mappings are merged; a list replaces the base's list.
+    Mappings are merged; a list replaces the base's list. ``heirs`` are the files that led here.
     """
+    if path.resolve() in heirs:
+        raise ValueError(f"{path} is its own base")
     try:
         values = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
+        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} is not a mapping of settings")
     base = values.pop(BASE, None)
-    return values if base is None else _merged(read_plain(path.parent / str(base)), values)
+    if base is None:
+        return values
+    return _merged(read_plain(path.parent / str(base), (*heirs, path.resolve())), values)
 
 
 def override(values: dict[str, Any], assignments: Sequence[str]) -> None:

@@ -54,14 +54,15 @@ def start_from(
     return not_copied
 
 
-def summary(names: Sequence[str]) -> str:
-    """Return what was not copied in a line: names, or the parts they are in if there are many."""
-    if not names:
-        return "All weights were copied."
+def summary(names: Sequence[str], new_classes: Sequence[str]) -> str:
+    """Return what was not copied in a line: values by name, or by the part they are in if there are
+    many, and the outputs of classes that were not known.
+    """
     if len(names) > 12:
         parts = Counter(name.split(".")[0] for name in names)
         names = [f"{count} of {part}" for part, count in parts.items()]
-    return f"Not copied, fresh: {', '.join(names)}."
+    fresh = [*names, *([f"outputs of {', '.join(new_classes)}"] if new_classes else [])]
+    return f"Not copied, fresh: {', '.join(fresh)}." if fresh else "All weights were copied."
 
 
 def _shapes(detector: str, num_classes: int) -> dict[str, torch.Size]:

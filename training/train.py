@@ -23,7 +23,7 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from torch import nn
 
-from training.checkpoint import load_checkpoint
+from training.checkpoint import fill, load_checkpoint, read_tensors
 from training.data.dataset import Cache, open_split
 from training.data.loading import epoch_batches
 from training.engine import DivergedError, Trainer
@@ -53,7 +53,7 @@ def start(trainer: Trainer, path: Path) -> str:
     if path.suffix == ".onnx":
         _measure_norms(trainer)
     trainer.begin_average()
-    return summary(left)
+    return summary(left, [name for name in trainer.classes if name not in classes])
 
 
 def _measure_norms(trainer: Trainer) -> None:
@@ -72,13 +72,7 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     recipe = Recipe.read(arguments.recipe, arguments.set)
     if arguments.precision:
         recipe = replace(recipe, precision=arguments.precision)
-    fabric = Fabric(
-        accelerator=arguments.accelerator,
-        # torchrun says how many it has started.
-        devices=int(os.environ.get("LOCAL_WORLD_SIZE", arguments.devices)),
-        num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", arguments.nodes)),
-        precision=recipe.precision,
-    )
+    fabric = _fabric(arguments, recipe)
     fabric.launch()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -93,9 +87,7 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
         trainer.restore(state, arguments.replan)
     else:
         if arguments.backbone:
-            trainer.model.backbone.load_state_dict(
-                torch.load(arguments.backbone, map_location="cpu", weights_only=True)
-            )
+            fill(trainer.model.backbone, read_tensors(arguments.backbone), arguments.backbone)
             trainer.begin_average()
         if arguments.start:
             text = start(trainer, arguments.start)
@@ -103,13 +95,33 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
                 console.print(text, soft_wrap=True)
     fabric.barrier()
     if fabric.is_global_zero:
-        folder.begin(recipe, trainer.step)
+        folder.begin(recipe, trainer.step, [*samples.bad_files, *held_out.bad_files])
 
     def evaluate(model: nn.Module) -> Mapping[str, float]:
         found = predict(model, held_out, recipe.evaluation.size)
         return average_precision(held_out, found, samples.classes)
 
     run(trainer, folder, evaluate, console)
+
+
+def _fabric(arguments: argparse.Namespace, recipe: Recipe) -> Fabric:
+    try:
+        return Fabric(
+            accelerator=arguments.accelerator,
+            # torchrun says how many it has started.
+            devices=int(os.environ.get("LOCAL_WORLD_SIZE", arguments.devices)),
+            num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", arguments.nodes)),
+            precision=recipe.precision,
+        )
+    except RuntimeError as error:
+        raise ValueError(f"--accelerator {arguments.accelerator}: {error}") from None
+
+
+def _count(text: str) -> int:
+    """Return a whole number, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
+    return int(text)
 
 
 def arguments_of(parser: argparse.ArgumentParser) -> None:
@@ -139,8 +151,8 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accelerator", default="auto", choices=("auto", "cpu", "gpu"), help="default: auto"
     )
-    parser.add_argument("--devices", type=int, default=1, help="GPUs (or processes) of a node")
-    parser.add_argument("--nodes", type=int, default=1, help="machines")
+    parser.add_argument("--devices", type=_count, default=1, help="GPUs (or processes) of a node")
+    parser.add_argument("--nodes", type=_count, default=1, help="machines")
     parser.add_argument("--precision", choices=Precision.__args__, help="in place of the recipe's")
     parser.add_argument(
         "--cache",
@@ -148,8 +160,8 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
         choices=Cache.__args__,
         help="where decoded images are kept (default: memory)",
     )
-    parser.add_argument("--threads", type=int, help="threads of a process on the CPU")
-    parser.add_argument("--workers", type=int, default=1, help="loader processes of a process")
+    parser.add_argument("--threads", type=_count, help="threads of a process on the CPU")
+    parser.add_argument("--workers", type=_count, default=1, help="loader processes of a process")
 
 
 def main() -> None:

@@ -169,10 +169,11 @@ def test_what_is_off_changes_neither_pixels_nor_the_other_draws(shapes):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"gamma": [2, 1]}, {"jpeg": (0, 90)}, {"jpeg": (90, 101)}, {"scale": [1]}]
+    "wrong",
+    [{"gamma": [2, 1]}, {"jpeg": (0, 90)}, {"jpeg": (90, 101)}, {"scale": [1]}, {"flip": 1.1}],
 )
 def test_impossible_ranges_are_refused(wrong):
-    with pytest.raises(ValueError, match="augmentation"):
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))}"):
         Augmentation(**wrong)
 
 

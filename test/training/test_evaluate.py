@@ -14,41 +14,10 @@ import toy_model
 from compact_yolo_ros.detections import Detections
 from training.checkpoint import save_checkpoint
 from training.data.dataset import open_split
-from training.data.sample import Sample
 from training.detectors.registry import build
 from training.evaluate import average_precision, main, open_model, predict, truths_of
 
 RED, GREEN = (0, 0, 255), (0, 255, 0)  # BGR
-BOXES = np.array([[10, 10, 40, 40], [60, 60, 90, 90]], np.float32)
-
-
-def sample(**more):
-    return Sample(np.zeros((100, 100, 3), np.uint8), BOXES, np.array([0, 1]), "one", **more)
-
-
-def found(*rows):
-    boxes, scores, labels = zip(*rows, strict=True)
-    return Detections(
-        np.array(boxes, np.float32), np.array(scores, np.float32), np.array(labels, np.int32)
-    )
-
-
-def test_average_precision_of_samples():
-    half = [found((BOXES[0], 0.9, 0))]
-    scores = average_precision([sample()], half, ("a", "b", "c"))
-    assert list(scores) == ["AP", "AP50", "AP75", "AP50 a", "AP50 b", "AP50 c"]
-    assert list(scores.values()) == pytest.approx([0.5, 0.5, 0.5, 1, 0, np.nan], nan_ok=True)
-
-
-def test_ignored_boxes_and_unlabelled_classes_of_samples_do_not_count():
-    elsewhere = np.array([0, 50, 20, 70], np.float32)
-    answers = [found((elsewhere, 0.95, 0), (BOXES[0], 0.9, 0), (BOXES[1], 0.8, 1))]
-    assert average_precision([sample()], answers, "ab")["AP50 a"] == pytest.approx(0.5)
-    ignoring = sample(ignored=elsewhere[None])
-    assert average_precision([ignoring], answers, "ab")["AP50 a"] == pytest.approx(1)
-    partial = sample(unlabelled=frozenset({0}))
-    assert np.isnan(average_precision([partial], answers, "ab")["AP50 a"])
-    assert average_precision([partial], answers, "ab")["AP50 b"] == pytest.approx(1)
 
 
 @pytest.fixture
@@ -105,6 +74,17 @@ def test_classes_of_other_names_can_be_given(data, toy, capsys):
     assert "no class 'gren', did you mean 'green'?" in capsys.readouterr().err
 
 
+def test_average_precision_of_a_data_set(data):
+    samples = open_split(data, "val")
+    seen = [
+        Detections(np.float32([[80, 80, 96, 96]]), np.float32([0.9]), np.int32([0])),
+        Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)),
+    ]
+    scores = average_precision(samples, seen, samples.classes)
+    assert list(scores) == ["AP", "AP50", "AP75", "AP50 green", "AP50 person", "AP50 red"]
+    assert list(scores.values()) == pytest.approx([0.5, 0.5, 0.5, 1, np.nan, 0], nan_ok=True)
+
+
 def test_a_data_set_tells_the_classes_of_ignored_boxes(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((50, 60, 3), np.uint8))
     rows = [
@@ -145,7 +125,7 @@ def test_a_checkpoint_is_evaluated(data, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("broken.pt", b"nothing", "broken.pt is damaged, or no checkpoint"),
+        ("broken.pt", b"nothing", "broken.pt is damaged, or no file of PyTorch"),
         ("other.pt", None, "other.pt is not a checkpoint"),
         ("broken.onnx", b"nothing", "broken.onnx"),
         ("missing.onnx", b"", "there is no model file"),

@@ -16,8 +16,9 @@ from torch import nn
 from compact_yolo_ros.detector import Detector
 from compact_yolo_ros.model_card import METADATA_KEY, ModelCard
 from training.card import card_of, read_words, to_markdown, weights_digest
+from training.checkpoint import save_checkpoint
 from training.detectors.registry import build
-from training.export import BareNetwork, enter_in_manifest, export, export_bare, fused
+from training.export import BareNetwork, enter_in_manifest, export, export_bare, fused, main
 from training.predictor import CANDIDATES, Predictor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,6 +181,24 @@ def test_a_card_counts_measures_and_quotes(detector, tmp_path):
     (tmp_path / "words.yaml").write_text("author: me")
     with pytest.raises(ValueError, match="licence"):
         read_words(tmp_path / "words.yaml")
+
+
+def test_unusable_options_end_in_a_sentence(detector, tmp_path, monkeypatch):
+    content = {"detector": "yolo_ret_m075", "classes": list("abc")}
+    save_checkpoint(tmp_path / "x.pt", content | {"average": detector.state_dict()})
+    (tmp_path / "data.yaml").write_text("names: [a, c, b]\nval: images/val\n")
+    (tmp_path / "words.yaml").write_text("notes: [")
+    command = ["export", "--weights", str(tmp_path / "x.pt"), "--out", str(tmp_path / "x.onnx")]
+    for option, value, message in (
+        ("--data", "data.yaml", "data.yaml has not the classes of"),  # in another order
+        ("--words", "words.yaml", "words.yaml is not YAML"),
+        ("--default-size", "333", "input size 333 is not usable"),
+    ):
+        value = str(tmp_path / value) if value.endswith("yaml") else value
+        monkeypatch.setattr("sys.argv", [*command, option, value])
+        with pytest.raises(SystemExit, match=message):
+            main()
+    assert not (tmp_path / "x.onnx").exists()
 
 
 def test_shipped_models_are_what_their_cards_say():

@@ -34,6 +34,9 @@ TINY = {"phases": [{"epochs": 2, "sizes": 64}]}
         ({**TINY, "detector": "yolo"}, "detector must be one of micro_yolo"),
         ({**TINY, "schedule": {"name": "steps", "steps": [0.5]}}, "schedule.scales must be one"),
         ({**TINY, "augmentation": {"scale": [1, 2, 3]}}, "augmentation.scale must be 2 values"),
+        ({**TINY, "augmentation": {"flip": float("nan")}}, "augmentation.flip must be from 0 to 1"),
+        ({**TINY, "augmentation": {"hue": -0.1}}, "augmentation.hue must be from 0 to 1"),
+        ({**TINY, "augmentation": {"aspect": float("inf")}}, "augmentation.aspect must be 0 or"),
         ({**TINY, "loss": {"kind": "l3"}}, "^loss: .*l3"),
     ],
 )
@@ -107,3 +110,10 @@ def test_an_unreadable_recipe_is_named(tmp_path):
     (tmp_path / "list.yaml").write_text("[1, 2]")
     with pytest.raises(ValueError, match=r"list\.yaml is not a mapping"):
         Recipe.read(tmp_path / "list.yaml")
+
+
+def test_a_base_that_leads_back_is_named(tmp_path):
+    write(tmp_path / "a.yaml", {"base": "b.yaml"})
+    write(tmp_path / "b.yaml", {"base": "a.yaml"})
+    with pytest.raises(ValueError, match="a.yaml is its own base"):
+        Recipe.read(tmp_path / "a.yaml")

@@ -12,6 +12,8 @@ import pytest
 import torch
 from conftest import CLASSES
 
+from compact_yolo_ros.backends.half import to_half
+from compact_yolo_ros.model_card import METADATA_KEY, ModelCard
 from training.checkpoint import save_checkpoint
 from training.detectors.registry import DETECTORS, build
 from training.engine import Trainer
@@ -77,8 +79,10 @@ def test_what_does_not_fit_is_listed_and_the_rest_copied():
     new = build("yolo_ret_m075", num_classes=2)
     left = start_from(new, "yolo_ret_m075", old, CLASSES, CLASSES)
     assert left == ["backbone.stem.conv.weight", "heads.0.weight"]
-    assert "heads.0.weight" in summary(left)
-    assert summary([f"neck.{i}" for i in range(20)]) == "Not copied, fresh: 20 of neck."
+    assert "heads.0.weight" in summary(left, [])
+    many = [f"neck.{i}" for i in range(20)]
+    assert summary(many, ["x", "y"]) == "Not copied, fresh: 20 of neck, outputs of x, y."
+    assert summary([], []) == "All weights were copied."
     assert new.state_dict()["heads.1.weight"].equal(old["heads.1.weight"])
 
 
@@ -139,14 +143,25 @@ def test_a_foreign_onnx_file_is_refused(tmp_path):
         read_exported(path)
 
 
+def test_rounded_weights_are_no_start(tmp_path):
+    path = tmp_path / "half.onnx"
+    half = onnx.load_from_string(to_half(SHIPPED.read_bytes()))
+    entry = next(entry for entry in half.metadata_props if entry.key == METADATA_KEY)
+    entry.value = replace(ModelCard.from_json(entry.value), precision="fp16").to_json()
+    onnx.save(half, path)
+    with pytest.raises(ValueError, match="half.onnx is fp16: start from the fp32 file"):
+        read_exported(path)
+
+
 def test_a_run_starts_from_a_checkpoint_or_a_model_of_other_classes(shapes, tmp_path):
     old = shaken("yolo_ret_m075", 3)
     content = {"detector": "yolo_ret_m075", "classes": list(OLD), "average": old.state_dict()}
     save_checkpoint(tmp_path / "old.pt", content)
     recipe = Recipe.from_dict({"phases": [{"epochs": 1, "sizes": 64}]})
-    for path in (tmp_path / "old.pt", SHIPPED):
+    all_known, unknown = "All weights were copied.", "Not copied, fresh: outputs of disc, square."
+    for path, text in ((tmp_path / "old.pt", all_known), (SHIPPED, unknown)):
         trainer = Trainer(recipe, CLASSES, shapes, workers=0)
-        assert start(trainer, path) == "All weights were copied."
+        assert start(trainer, path) == text
         begun = trainer.average.model.state_dict()
         assert all(v.equal(begun[k]) for k, v in trainer.model.state_dict().items())
     other = Trainer(replace(recipe, detector="yolo_nano"), CLASSES, shapes)

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from training.averaging import AveragedModel
 from training.checkpoint import load_checkpoint, load_detector, save_checkpoint
+from training.data.listing import BadFile
 from training.engine import DivergedError, Trainer
 from training.loop import best_epoch, out_of_patience, run
 from training.optimizers import parameter_groups, set_phase
@@ -116,6 +117,8 @@ def test_another_recipe_is_refused_unless_asked_for(shapes):
     assert other.learning_rate == 0.5, "the new recipe's rate, not that of the checkpoint"
     with pytest.raises(ValueError, match="other classes"):
         Trainer(Recipe.from_dict(TINY), ("disc", "ball"), shapes).restore(state)
+    with pytest.raises(ValueError, match="16 training images, not 15: give --replan"):
+        Trainer(Recipe.from_dict(TINY), CLASSES, shapes[1:]).restore(state)
 
 
 def test_a_run_that_rounds_goes_on_rounding(shapes, tmp_path):
@@ -137,7 +140,7 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path):
         def __reduce__(self):
             raise RuntimeError("disk full")
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(OSError, match="last.pt cannot be written: disk full"):
         save_checkpoint(path, {"detector": Unwritable()})
     assert load_checkpoint(path)["detector"] == "a"
 
@@ -166,7 +169,8 @@ def test_a_process_killed_while_it_writes_loses_nothing(tmp_path):
     assert killed.returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 2, "half a file lies beside the checkpoint"
     assert folder.read_last()["detector"] == "a"
-    folder.begin(Recipe.from_dict(TINY), step=1)
+    folder.begin(Recipe.from_dict(TINY), 1, [BadFile(Path("a.jpg"), "is cut off")])
+    assert (tmp_path / "bad_files.txt").read_text() == "a.jpg: is cut off\n"
     assert [path.name for path in tmp_path.glob("*.pt")] == ["last.pt"]
     assert not list(tmp_path.glob(".*"))
 
@@ -414,12 +418,27 @@ def test_a_stopped_run_goes_on_with_the_same_command(folder):
     assert Recipe.read(out / "recipe.yaml") == Recipe.from_dict(checkpoint["recipe"])
 
 
-def test_a_wrong_option_is_one_sentence(folder, monkeypatch):
-    monkeypatch.setattr("sys.argv", command(folder, folder / "run", "--set", "optimizer.rat=1")[2:])
+@pytest.mark.parametrize(
+    "option, value, message",
+    [
+        ("--set", "optimizer.rat=1", "unknown setting optimizer.rat: known are name, rate"),
+        ("--start", "damaged.pt", "damaged.pt is damaged"),
+        ("--backbone", "damaged.pt", "damaged.pt is damaged"),
+        ("--backbone", "foreign.pt", "foreign.pt are of another network"),
+        ("--accelerator", "gpu", "--accelerator gpu: "),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(folder, monkeypatch, option, value, message):
+    if value == "gpu" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    (folder / "damaged.pt").write_bytes(b"PK\3\4 the rest is lost")
+    torch.save({"a": torch.zeros(1)}, folder / "foreign.pt")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.argv", command(folder, folder / "run", option, value)[2:])
     with pytest.raises(SystemExit) as caught:
         main()
     text = str(caught.value)
-    assert "\n" not in text and "optimizer.rat" in text and "rate, backbone_rate" in text
+    assert "\n" not in text and message in text
     assert not (folder / "run").exists()
 
 

@@ -14,6 +14,17 @@ from numpy.typing import NDArray
 from compact_yolo_ros.letterbox import PADDING
 from training.data.sample import Sample
 
+# The largest value of every setting that is one number; 0 is the least.
+LARGEST = {
+    "aspect": np.inf,
+    "flip": 1,
+    "hue": 1,
+    "saturation": 1,
+    "value": 1,
+    "visible": 1,
+    "contrast": 1,
+}
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -51,10 +62,15 @@ class Augmentation:
             if limits is None and name == "jpeg":
                 continue
             if len(limits) != 2 or not 0 < limits[0] <= limits[1]:
-                raise ValueError(f"augmentation: {name} must be a range [low, high] above 0")
+                raise ValueError(f"{name} must be a range [low, high] above 0")
             object.__setattr__(self, name, tuple(limits))
+        for name, largest in LARGEST.items():
+            value = getattr(self, name)
+            if not 0 <= value <= largest or value == np.inf:
+                limits = "0 or more" if largest == np.inf else f"from 0 to {largest}"
+                raise ValueError(f"{name} must be {limits}, not {value}")
         if self.jpeg and self.jpeg[1] > 100:
-            raise ValueError("augmentation: the quality of JPEG is at most 100")
+            raise ValueError("jpeg: its quality is at most 100")
 
 
 def augment(

@@ -38,7 +38,7 @@ def read_exported(path: Path) -> tuple[nn.Module, ModelCard]:
 
     Its norms are identities, for the file has them folded into the convolutions: before training
     with norms that follow their batches, ``measure_norms``. Raises ValueError for a file that is
-    not an export of a detector of the registry.
+    not an export, in 32 bits, of a detector of the registry.
     """
     try:
         model = onnx.load(path)
@@ -47,6 +47,8 @@ def read_exported(path: Path) -> tuple[nn.Module, ModelCard]:
         )
     except (OSError, DecodeError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is not a model file of this package: {error}") from None
+    if card.precision != "fp32":
+        raise ValueError(f"{path} is {card.precision}: start from the fp32 file it was made of")
     if card.detector not in DETECTORS:
         raise ValueError(f"{path}: its detector {card.detector!r} is not one that can be trained")
     detector = build(card.detector, num_classes=len(card.classes)).eval()
@@ -121,7 +123,7 @@ def _constants(model: onnx.ModelProto) -> Constants:
         (node.output[0], place): tensors[name].astype(np.float32)
         for node in model.graph.node
         for place, name in enumerate(node.input)
-        if name in tensors and tensors[name].dtype in (np.float32, np.float16)
+        if name in tensors and tensors[name].dtype == np.float32
     }
 
 

@@ -16,12 +16,15 @@ from training.recipe import FixedNorm, OptimizerSettings, Phase
 def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
     """Return SGD with momentum, Adam (decay as L2) or AdamW (decoupled decay)."""
     groups = parameter_groups(model, settings)
+    # Three times as fast as one operation after the other. On a GPU, Fabric cannot clip the
+    # gradients of a fused optimizer in float16.
+    fused = all(parameter.device.type == "cpu" for parameter in model.parameters())
     if settings.name == "sgd":
         # The same as darknet's update, whose gradient is the sum over the batch and whose rate is
         # divided by its size.
-        return torch.optim.SGD(groups, lr=settings.rate, momentum=settings.momentum)
+        return torch.optim.SGD(groups, lr=settings.rate, momentum=settings.momentum, fused=fused)
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
-    return kind(groups, lr=settings.rate, betas=(settings.momentum, 0.999))
+    return kind(groups, lr=settings.rate, betas=(settings.momentum, 0.999), fused=fused)
 
 
 def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:

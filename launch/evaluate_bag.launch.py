@@ -9,6 +9,7 @@ end evaluated: ``evaluate_bag --recorded``.
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib.util import find_spec
 
@@ -74,7 +75,9 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         cmd=[sys.executable, "-m", "compact_yolo_ros.tools.evaluate_bag", *run.evaluate_bag],
         output="screen",
     )
-    stop_recorder = SignalProcess(signal_number="SIGINT", process_matcher=matches_action(recorder))
+    stop_recorder = SignalProcess(
+        signal_number=signal.SIGINT, process_matcher=matches_action(recorder)
+    )
     return [
         detector,
         recorder,

@@ -39,6 +39,12 @@ BAG_PLAYER_PARAMETERS = (
         "duration", 0.0, "Seconds to play; 0 is up to the end.", low=0, high=1e6, changes="never"
     ),
     ParameterSpec(
+        "wait_for",
+        [""],
+        "Further topics that must have a subscriber before it begins, as those of an answer.",
+        changes="never",
+    ),
+    ParameterSpec(
         "patience",
         20.0,
         "Most seconds to wait for a subscriber of each topic; the clock stands still meanwhile.",
@@ -87,6 +93,8 @@ class BagPlayerNode(Node):
             topic: self.create_publisher(TYPES[self._bag.topics[topic].type], topic, qos)
             for topic in self._topics
         }
+        others = [self.resolve_topic_name(topic) for topic in values["wait_for"] if topic]
+        self._awaited = [*self._topics, *others]
         self._clock_publisher = self.create_publisher(ClockMessage, "/clock", 10)
         self._patience = time.monotonic() + values["patience"]
         self._begin()
@@ -140,7 +148,7 @@ class BagPlayerNode(Node):
 
     def _is_heard(self) -> bool:
         """Whether playing may begin; then the moment is set."""
-        alone = [t for t, p in self._publishers_of.items() if not p.get_subscription_count()]
+        alone = [topic for topic in self._awaited if not self.count_subscribers(topic)]
         if alone and time.monotonic() < self._patience:
             return False
         for topic in alone:

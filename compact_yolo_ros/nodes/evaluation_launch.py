@@ -20,6 +20,9 @@ from compact_yolo_ros.nodes.launch_arguments import LaunchArgument, existing_fil
 LOADING = 8.0
 """Seconds that ``ros2 bag play`` waits before it begins: it does not look for subscribers."""
 
+PATIENCE = 120.0
+"""Most seconds that the package's own player waits until detector and recorder listen."""
+
 EVALUATION_ARGUMENTS = (
     LaunchArgument("bag", "", "The recording: a folder, or a .mcap or .db3 file. Needed."),
     LaunchArgument("out", "", "Folder for the results. Needed."),
@@ -94,6 +97,7 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
     score = _number("score_threshold", texts["score_threshold"])
     compressed = bag.topics[topic].type == COMPRESSED_IMAGE
     play = {"bags": [str(bag.paths[0])], "topics": [topic], **numbers}
+    play |= {"wait_for": ["detector/detections"], "patience": PATIENCE}
     params_file = texts["params_file"] and existing_file("params_file", texts["params_file"])
     evaluate = ["--bag", str(bag.paths[0]), "--topic", topic, "--out", str(out)]
     evaluate += ["--recorded", str(recorded), "--score", str(score)]

@@ -17,27 +17,12 @@ import yaml
 from ament_index_python.packages import get_packages_with_prefixes
 from diagnostic_msgs.msg import DiagnosticArray
 from harness import PATIENCE, ROOT, Client, Start, values_of
+from launching import LAUNCH
 from rcl_interfaces.srv import GetParameters
 
 pytest.importorskip("launch_ros", reason="launch comes with ROS 2, not as a Python wheel")
 if "compact_yolo_ros" not in get_packages_with_prefixes():
     pytest.skip("compact_yolo_ros is not installed", allow_module_level=True)
-
-# What `ros2 launch` does, without its command line.
-LAUNCH = """
-import sys
-from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-
-source = PythonLaunchDescriptionSource(sys.argv[1])
-arguments = [tuple(argument.split(":=", 1)) for argument in sys.argv[2:]]
-service = LaunchService(noninteractive=True)
-service.include_launch_description(
-    LaunchDescription([IncludeLaunchDescription(source, launch_arguments=arguments)])
-)
-sys.exit(service.run())
-"""
 
 # What a developer's shell may hold, and the tests set themselves.
 CHOOSING_PROFILES = (

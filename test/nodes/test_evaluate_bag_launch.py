@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The evaluation of a live node, with the real ``launch``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ament_index_python.packages import get_packages_with_prefixes
+from harness import PATIENCE, ROOT
+from launching import LAUNCH
+
+pytest.importorskip("launch_ros", reason="launch comes with ROS 2, not as a Python wheel")
+pytest.importorskip("rosbags", reason="recordings are read with rosbags")
+if "compact_yolo_ros" not in get_packages_with_prefixes():
+    pytest.skip("compact_yolo_ros is not installed", allow_module_level=True)
+
+from bag_writer import TOPIC, draw_scene, image, labelled, write_bag
+
+COUNT = 10
+
+
+def test_it_ends_by_itself_and_leaves_results(toy: str, tmp_path: Path) -> None:
+    scenes = [draw_scene(number) for number in range(COUNT)]
+    messages = [image(scene, number) for number, scene in enumerate(scenes)]
+    messages += [labelled(scene, number) for number, scene in enumerate(scenes)]
+    bag = write_bag(tmp_path / "bag", sorted(messages, key=lambda message: message.time))
+    out = tmp_path / "out"
+    arguments = [f"bag:={bag}", f"out:={out}", f"model:={toy}", "ground_truth:=/truth"]
+    command = [sys.executable, "-c", LAUNCH, str(ROOT / "launch/evaluate_bag.launch.py")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    done = subprocess.run(
+        [*command, *arguments, "player:=own", "rate:=0.5"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=5 * PATIENCE,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((out / "results.json").read_text())
+    frames = results["topics"][TOPIC]["frames"]
+    assert frames["answered"] + frames["dropped"] == COUNT and frames["answered"] > 0
+    assert results["accuracy"]["summary"]["AP50"] > 0

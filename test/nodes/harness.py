@@ -31,7 +31,7 @@ SOURCES = (ROOT, ROOT / "test", ROOT / "test" / "nodes")
 DETECTOR = "compact_yolo_ros.nodes.detector_node"
 Start = Callable[..., SimpleNamespace]
 """What the fixture ``start`` is."""
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which something that should happen on a busy machine is taken not to."""
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector node with a network whose time grows with its pixels: 100 ms at 416 x 416.
+"""The detector node with a network whose time and power grow with its pixels.
 
-Only the time is made up; the node, the network and the messages are real.
+Only these are made up (400 ms and 20 W at 416 x 416), and the governor waits less for the mean
+power; the node, the network and the messages are real.
 """
 
 from __future__ import annotations
@@ -9,11 +10,16 @@ from __future__ import annotations
 import sys
 import time
 
+import compact_yolo_ros.backends.onnxruntime as runtime
+from compact_yolo_ros import governor
 from compact_yolo_ros.backends.backend import Candidates
 from compact_yolo_ros.backends.onnxruntime import OnnxRuntimeBackend
+from compact_yolo_ros.diagnostics.power import PowerReading, monitor
+from compact_yolo_ros.nodes import detector
 from compact_yolo_ros.nodes.detector_node import main
 
-SECONDS_A_PIXEL = 0.1 / 416**2
+PIXELS = 416**2
+SECONDS, WATTS = 0.4, 20.0
 
 
 class PixelBoundBackend(OnnxRuntimeBackend):
@@ -21,14 +27,31 @@ class PixelBoundBackend(OnnxRuntimeBackend):
 
     def run(self, images: int = 1) -> Candidates:
         _, height, width, _ = self.input.shape
-        end = time.perf_counter() + height * width * SECONDS_A_PIXEL
+        Meter.watts = WATTS * height * width / PIXELS
+        end = time.perf_counter() + SECONDS * height * width / PIXELS
         candidates = super().run(images)
         time.sleep(max(0.0, end - time.perf_counter()))
         return candidates
 
 
-if __name__ == "__main__":
-    import compact_yolo_ros.backends.onnxruntime as module
+class Meter:
+    """A power source."""
 
-    module.OnnxRuntimeBackend = PixelBoundBackend  # type: ignore[misc]
+    name = "a made-up meter"
+    watts = WATTS
+
+    def __init__(self, on_gpu: bool) -> None:
+        pass
+
+    def read(self) -> PowerReading:
+        return PowerReading(watts=self.watts)
+
+    def close(self) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    runtime.OnnxRuntimeBackend = PixelBoundBackend  # type: ignore[misc]
+    detector.find_power_source = Meter  # type: ignore[assignment]
+    monitor.WINDOW, governor.SETTLE = 1.5, 2.0
     sys.exit(main())

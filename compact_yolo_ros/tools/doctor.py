@@ -17,6 +17,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default="yolo_ret_m075", help="name, or path of an .onnx file")
     parser.add_argument(
         "--listen",
-        type=float,
+        type=_seconds,
         default=4.0,  # Fast DDS repeats an announcement that was missed after three seconds
         metavar="SECONDS",
         help="most time to look for cameras [4]",
@@ -70,6 +71,13 @@ def _size(text: str) -> tuple[int, int]:
     if not found:
         raise argparse.ArgumentTypeError(f"'{text}' is not like 1920x1080")
     return int(found[1]), int(found[2])
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= float(text) <= 3600:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds from 0 to 3600")
 
 
 def _as_text(report: Report) -> list[Finding]:

@@ -649,3 +649,12 @@ def test_an_image_size_that_makes_no_sense_is_refused(
         doctor.main(["--image-size", size])
     assert end.value.code == 2
     assert f"'{size}' is not like 1920x1080" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "long"])
+def test_a_time_to_listen_that_is_none_is_refused(
+    seconds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        doctor.main(["--listen", seconds])
+    assert f"'{seconds}' is not a number of seconds" in capsys.readouterr().err

@@ -16,6 +16,7 @@ import numpy as np
 
 from compact_yolo_ros.bags import outputs
 from compact_yolo_ros.bags.accuracy import Accuracy, Shown, judge, shared_classes
+from compact_yolo_ros.bags.cluster import LOCAL, run_on_cluster
 from compact_yolo_ros.bags.environment import PowerLog, environment
 from compact_yolo_ros.bags.ground_truth import from_records, read_labels
 from compact_yolo_ros.bags.labels import LARGEST_TOLERANCE, Labels, match, no_overlap
@@ -61,6 +62,7 @@ class Settings:
         workers: processes.
         restart: forget what an earlier call did.
         video: write a video of each topic.
+        cluster: address of a Dask scheduler that spreads the work; empty for this machine alone.
     """
 
     job: Job
@@ -73,6 +75,7 @@ class Settings:
     workers: int = 1
     restart: bool = False
     video: bool = False
+    cluster: str = ""
 
 
 def evaluate(
@@ -172,13 +175,16 @@ def _run(
     if settings.restart:
         path.unlink(missing_ok=True)
     try:
-        run(job, bag, folder, workers=settings.workers, restart=settings.restart, tell=note)
+        go = partial(run_on_cluster, address=settings.cluster) if settings.cluster else run
+        go(job, bag, folder, workers=settings.workers, restart=settings.restart, tell=note)
     finally:
         session: dict[str, Any] = {
             "seconds": time.monotonic() - began,
             "frames": frames - max(first, 0),
         }
         session["power"] = power.close()
+        if settings.cluster not in ("", LOCAL):
+            session["power"] |= {"watts": None, "problem": "other machines did the work"}
         if session["frames"]:
             _append(path, session)
     return _sum_of_sessions(path, session)
@@ -254,9 +260,12 @@ def _results(
     spans = parts(job, bag)
     start, end = spans[0][0], spans[-1][1]
     seconds = _joined([s.seconds for s in statistics.values()])
-    answered, busy = len(seconds), float(seconds[:, :].sum())
+    answered, busy = len(seconds), float(seconds.sum())
     duration = (end - start) * 1e-9
-    rate = answered / (duration if job.realtime else max(session["seconds"], 1e-9))
+    # Parts that were run elsewhere have no session, so nothing is known of their rate.
+    rate = session["frames"] / session["seconds"] if session["frames"] else None
+    if job.realtime:
+        rate = answered / duration
     ages = _joined([s.ages for s in statistics.values()]) if job.realtime else np.empty(0)
     power = dict(session["power"])
     power["joules_per_frame"] = (

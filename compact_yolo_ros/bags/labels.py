@@ -157,8 +157,8 @@ def no_overlap(labels: Labels, first: int, last: int, tolerance: int) -> str:
 
 
 def _nearest(sorted_times: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Position in ``sorted_times`` of what is nearest to each of ``times``; the earlier of two."""
+    """Position in ``sorted_times`` of what is nearest to each of ``times``; the first of equals."""
     after = np.clip(np.searchsorted(sorted_times, times), 0, len(sorted_times) - 1)
     before = np.maximum(after - 1, 0)
     nearer = np.abs(sorted_times[before] - times) <= np.abs(sorted_times[after] - times)
-    return np.where(nearer, before, after)
+    return np.searchsorted(sorted_times, sorted_times[np.where(nearer, before, after)])

@@ -79,7 +79,8 @@ def _speed(
         caption = "What a frame takes, from the bytes of the message to the detections."
         figures.append(Figure(_histogram(1e3 * seconds, "time of a frame in ms"), caption))
     power = results["power"]
-    text = f"{speed['frames_per_second']:.1f} frames a second. "
+    rate = speed["frames_per_second"]
+    text = "" if rate is None else f"{rate:.1f} frames a second. "
     if power["watts"] is None:
         text += f"Power could not be read: {power['problem'] or 'nothing here tells it'}."
     else:

@@ -30,11 +30,13 @@ from rich.table import Table
 
 from compact_yolo_ros.backends import BackendError, Size
 from compact_yolo_ros.backends.backend import BACKENDS, PRECISIONS
+from compact_yolo_ros.bags.comparison import Candidate
 from compact_yolo_ros.bags.evaluate import Settings, evaluate
 from compact_yolo_ros.bags.online import take_over
 from compact_yolo_ros.bags.reader import Bag, choose_topics
 from compact_yolo_ros.bags.run import Interrupted, Job
 from compact_yolo_ros.bags.storage import FOREVER, BagError
+from compact_yolo_ros.bags.ways import compare
 from compact_yolo_ros.model_store import ModelError, find_model
 
 INTERRUPTED = 130
@@ -49,17 +51,23 @@ def main(arguments: list[str] | None = None) -> int:
         bag = Bag(options.bag)
         settings = _settings(options, bag)
         with _progress(bag, settings.job, console) as tell:
-            if options.recorded:
-                classes = find_model(options.model).card.classes
-                take_over(settings.job, bag, options.recorded, classes, settings.out)
-            results = evaluate(settings, bag, tell)
+            if options.compare:
+                found = compare(settings, options.compare, bag, tell)
+            else:
+                if options.recorded:
+                    classes = find_model(options.model).card.classes
+                    take_over(settings.job, bag, options.recorded, classes, settings.out)
+                results = evaluate(settings, bag, tell)
     except Interrupted:
         print("evaluate_bag: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     except (BagError, ModelError, BackendError, ValueError, OSError) as error:
         print(f"evaluate_bag: {error}", file=sys.stderr)
         return 1
-    _print(results, settings.out)
+    if options.compare:
+        _print_comparison(found, settings.out)
+    else:
+        _print(results, settings.out)
     return 0
 
 
@@ -91,6 +99,7 @@ def _settings(options: argparse.Namespace, bag: Bag) -> Settings:
         options.workers,
         options.restart,
         options.video,
+        options.cluster,
     )
 
 
@@ -161,6 +170,20 @@ def _print(results: Mapping[str, Any], out: Path) -> None:
         console.print(results["report"], soft_wrap=True, markup=False)
 
 
+def _print_comparison(found: Sequence[Candidate], out: Path) -> None:
+    table = Table("", "AP", "AP50", "ms p50", "J a frame", "frames/s", "answered")
+    for candidate in found:
+        values = candidate.to_dict()
+        milliseconds = values["latency_ms"] or {"p50": None}
+        numbers = (values["AP"], values["AP50"], milliseconds["p50"], values["joules_per_frame"])
+        cells = ["-" if number is None else f"{number:.3f}" for number in numbers]
+        rest = (f"{values['frames_per_second']:.1f}", f"{values['answered']:.1%}")
+        table.add_row(candidate.name, *cells, *rest)
+    console = Console()
+    console.print(table)
+    console.print(f"Written: {out / 'comparison.html'}", soft_wrap=True, markup=False)
+
+
 def _summary(results: Mapping[str, Any]) -> dict[str, str]:
     model, speed, power = results["model"], results["speed"], results["power"]
     rows = {
@@ -177,7 +200,8 @@ def _summary(results: Mapping[str, Any]) -> dict[str, str]:
         rows[f"{name}, p50 / p95 / p99"] = _milliseconds(speed["stages_ms"][name])
     if speed["age_ms"]:
         rows["age, p50 / p95 / p99"] = _milliseconds(speed["age_ms"])
-    rows["frames a second"] = f"{speed['frames_per_second']:.1f}"
+    if speed["frames_per_second"] is not None:
+        rows["frames a second"] = f"{speed['frames_per_second']:.1f}"
     if power["watts"] is not None:
         rows["power"] = f"{power['watts']:.1f} W"
     if accuracy := results["accuracy"]:
@@ -221,7 +245,14 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--bag", type=Path, nargs="+", required=True, help="folders, or .mcap and .db3 files")
     add("--topic", nargs="+", default=[], help="of images; not needed where there is only one")
-    add("--model", required=True, help="name of a model, or path of an .onnx file")
+    add("--model", default="", help="name of a model, or path of an .onnx file")
+    add(
+        "--compare",
+        nargs="+",
+        default=[],
+        metavar="MODEL[,SIZE][,BACKEND][,PRECISION]",
+        help="several instead, side by side; also folders with results of earlier evaluations",
+    )
     add("--out", type=Path, required=True, help="folder for the results")
     add(
         "--ground-truth",
@@ -247,11 +278,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--precision", choices=PRECISIONS, default="auto")
     add("--threads", type=int, default=0, help="of the CPU [chosen]")
     add("--workers", type=int, default=1, help="processes, for every frame of a long recording")
+    add("--cluster", default="", metavar="ADDRESS", help="of a Dask scheduler, or local")
     add("--start", type=float, default=0.0, metavar="S", help="seconds to leave out")
     add("--duration", type=float, metavar="S", help="seconds to evaluate [to the end]")
     add("--video", action="store_true", help="write a video with the detections, too")
     add("--restart", action="store_true", help="forget what an interrupted run did")
     options = parser.parse_args(arguments)
+    if bool(options.model) == bool(options.compare):
+        parser.error("give --model, or --compare")
+    if options.compare and options.recorded:
+        parser.error("--recorded is what one model found: give it without --compare")
     if options.workers < 1 or options.threads < 0:
         parser.error("--workers must be at least 1 and --threads at least 0")
     if not 0 <= options.score <= 1:

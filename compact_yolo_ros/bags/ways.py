@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several ways to evaluate one recording: models, input sizes, backends, precisions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from compact_yolo_ros.backends import Size
+from compact_yolo_ros.backends.backend import BACKENDS, PRECISIONS
+from compact_yolo_ros.bags.comparison import Candidate, write_comparison
+from compact_yolo_ros.bags.evaluate import Settings, Tell, evaluate
+from compact_yolo_ros.bags.reader import Bag
+from compact_yolo_ros.bags.storage import BagError
+from compact_yolo_ros.evaluation.report import ReportError, check_libraries
+from compact_yolo_ros.model_store import find_model
+
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class Way:
+    """A model and how it is run; None is as for the others.
+
+    Attributes:
+        model: name or path.
+        input_size: (height, width) in pixels.
+        backend: see ``open_backend``.
+        precision: see there.
+    """
+
+    model: str
+    input_size: Size | None = None
+    backend: str | None = None
+    precision: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder for its results."""
+        size = "x".join(map(str, self.input_size)) if self.input_size else ""
+        parts = [Path(self.model).stem, size, self.backend or "", self.precision or ""]
+        return "_".join(filter(None, parts))
+
+    def of(self, settings: Settings) -> Settings:
+        """The settings with this way to run the model, and a folder of its own."""
+        given = {
+            "input_size": self.input_size,
+            "backend": self.backend,
+            "precision": self.precision,
+        }
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value}
+        job = replace(settings.job, model=self.model, **changes)
+        return replace(settings, job=job, out=settings.out / self.folder)
+
+
+def read_way(text: str) -> Way:
+    """Read ``MODEL[,SIZE][,BACKEND][,PRECISION]``, as in ``yolo_ret_m075,320x320,openvino``.
+
+    Raises:
+        ValueError: a part is none of these.
+    """
+    model, *rest = text.split(",")
+    way = Way(model)
+    for part in rest:
+        sides = part.lower().split("x")
+        if part in BACKENDS:
+            way = replace(way, backend=part)
+        elif part in PRECISIONS:
+            way = replace(way, precision=part)
+        elif len(sides) <= 2 and all(side.isdecimal() for side in sides):
+            height, width = map(int, sides * 2 if len(sides) == 1 else sides)
+            way = replace(way, input_size=(height, width))
+        else:
+            raise ValueError(
+                f"'{part}' of '{text}' is no input size, and none of "
+                f"{', '.join((*BACKENDS, *PRECISIONS[1:]))}"
+            )
+    return way
+
+
+def compare(
+    settings: Settings,
+    texts: Sequence[str],
+    bag: Bag,
+    tell: Tell = lambda what, frames: None,
+) -> list[Candidate]:
+    """Evaluate a recording in several ways, and write how they compare into ``settings.out``.
+
+    Args:
+        settings: what the ways have in common.
+        texts: ways (see ``read_way``), or folders with the results of earlier evaluations.
+        bag: the recording.
+        tell: see ``evaluate``; what is done is named after the way.
+
+    Raises:
+        BagError, Interrupted, ModelError, BackendError, ValueError: see ``evaluate``.
+    """
+    try:
+        check_libraries()
+    except ReportError as error:
+        raise BagError(str(error)) from None
+    if len(set(texts)) < max(2, len(texts)):
+        raise BagError("--compare needs at least two different ways")
+    ways = {text: read_way(text) for text in texts if not _is_finished(text)}
+    for way in ways.values():
+        find_model(way.model)  # before hours go into the others
+    results = []
+    for text in texts:
+        if text in ways:
+            results.append(evaluate(ways[text].of(settings), bag, _named(tell, ways[text].folder)))
+        else:
+            results.append(json.loads((Path(text) / RESULTS).read_text()))
+    return write_comparison(settings.out, results)
+
+
+def _is_finished(text: str) -> bool:
+    return (Path(text) / RESULTS).is_file()
+
+
+def _named(tell: Tell, name: str) -> Callable[[str, int], object]:
+    return lambda what, frames: tell(f"{name}: {what}", frames)

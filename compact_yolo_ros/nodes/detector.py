@@ -18,7 +18,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 from vision_msgs.msg import LabelInfo, VisionInfo
 
-from compact_yolo_ros.backends import BackendError, Size
+from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.cv_bridge_decoder import CvBridgeDecoder
 from compact_yolo_ros.detector import Detector
 from compact_yolo_ros.diagnostics.health import (
@@ -35,16 +35,12 @@ from compact_yolo_ros.diagnostics.statistics import FrameTimes
 from compact_yolo_ros.governor import Targets
 from compact_yolo_ros.images import ImageDecoder, Picture
 from compact_yolo_ros.messages import class_ids, to_label_info, to_vision_info
-from compact_yolo_ros.model_card import check_input_size
-from compact_yolo_ros.model_store import find_model
 from compact_yolo_ros.nodes.backend_keeper import BackendKeeper
 from compact_yolo_ros.nodes.camera import Camera, CameraHandlers
-from compact_yolo_ros.nodes.camera_names import camera_names, check_camera_names
-from compact_yolo_ros.nodes.detector_parameters import DETECTOR_PARAMETERS
+from compact_yolo_ros.nodes.camera_names import camera_names
+from compact_yolo_ros.nodes.detector_settings import DetectorSettings
 from compact_yolo_ros.nodes.frame_worker import FrameWorker, WorkerHooks
 from compact_yolo_ros.nodes.governing import Governing
-from compact_yolo_ros.nodes.parameters import declare
-from compact_yolo_ros.suppression import Selection
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 FOLLOW_PERIOD = 0.25
@@ -63,7 +59,7 @@ class DetectorNode(LifecycleNode):
     def __init__(self, **options: Any) -> None:
         """Declare parameters and start /diagnostics; ``options`` go to ``rclpy.node.Node``."""
         super().__init__("detector", **options)
-        self._specs = {spec.name: spec for spec in DETECTOR_PARAMETERS}
+        self._settings = DetectorSettings(self)
         self._detector: Detector | None = None
         self._keeper: BackendKeeper | None = None
         self._governing: Governing | None = None
@@ -75,7 +71,7 @@ class DetectorNode(LifecycleNode):
         self._levels: dict[str, Level] = {}
         self._performance_writer = PerformanceWriter()
         self.add_on_set_parameters_callback(self._on_set_parameters)
-        declare(self, DETECTOR_PARAMETERS)
+        self._settings.declare()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # A steady clock: simulated time may stand still, and the node must still tell its state.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
@@ -103,14 +99,14 @@ class DetectorNode(LifecycleNode):
         try:
             self._make_decoder()  # tells what is missing before anything is opened
             self._keeper = self._open_keeper()
-            self._keeper.detector.selection = self._selection(self._keeper.detector, {})
+            self._keeper.detector.selection = self._settings.selection(self._keeper.detector)
         except (ValueError, BackendError, ImportError) as error:
             self._close_keeper()
             return self._fail(str(error))
         self._failure = ""
         self._detector = self._keeper.detector
         self._governing = Governing(
-            self._detector, self._targets({}), self._watts, self.get_logger().info
+            self._detector, self._settings.targets(), self._watts, self.get_logger().info
         )
         self._ids = class_ids(self._detector.card, self._value("class_id_format"))
         self._cameras = [
@@ -172,62 +168,23 @@ class DetectorNode(LifecycleNode):
     # Parameters
 
     def _value(self, name: str) -> Any:
-        return self._specs[name].read(self.get_parameter(name).value)
+        return self._settings.value(name)
 
     def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         """Refuse what cannot be used, with the reason; the next image uses what is accepted."""
-        given = {p.name: p.value for p in parameters if p.name in self._specs}
+        changes = {parameter.name: parameter.value for parameter in parameters}
         try:
-            for name, value in given.items():
-                self._check_change(name, value)
-            changes = {name: self._specs[name].read(value) for name, value in given.items()}
+            self._settings.check(changes, loaded=self._detector is not None)
             if self._detector is not None:
-                selection = self._selection(self._detector, changes)
+                selection = self._settings.selection(self._detector, changes)
                 self._detector.selection = selection
-                self._ids = class_ids(
-                    self._detector.card,
-                    changes.get("class_id_format", self._value("class_id_format")),
-                )
+                ids = self._settings.value("class_id_format", changes)
+                self._ids = class_ids(self._detector.card, ids)
                 self._publish_info(selection.score_threshold)
-                self._set_targets(self._targets(changes))
+                self._set_targets(self._settings.targets(changes))
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
-
-    def _check_change(self, name: str, value: Any) -> None:
-        spec = self._specs[name]
-        if refusal := spec.refusal(value):
-            raise ValueError(refusal)
-        if name == "input_size" and value:
-            check_input_size(value)
-        if name == "governor_sizes":
-            for side in value:
-                check_input_size(side)
-        if name == "cameras":
-            check_camera_names(value)
-        if self._detector is not None and spec.changes == "unconfigured":
-            raise ValueError(
-                f"{name} cannot change while a model is loaded: "
-                "deactivate and clean up the node first"
-            )
-
-    def _selection(self, detector: Detector, changes: dict[str, Any]) -> Selection:
-        """What the parameters ask for, with some values about to change."""
-
-        def value(name: str) -> Any:
-            return changes[name] if name in changes else self._value(name)
-
-        return Selection(
-            score_threshold=value("score_threshold"),
-            iou_threshold=value("iou_threshold"),
-            max_detections=value("max_detections"),
-            labels=detector.labels_of([name for name in value("classes") if name]),
-        )
-
-    def _targets(self, changes: dict[str, Any]) -> Targets:
-        """What the governor is to hold, with some values about to change."""
-        names = ("target_fps", "max_latency", "power_budget_w", "governor_skip")
-        return Targets(*(changes[n] if n in changes else self._value(n) for n in names))
 
     def _set_targets(self, targets: Targets) -> None:
         assert self._governing is not None and self._keeper is not None
@@ -235,36 +192,15 @@ class DetectorNode(LifecycleNode):
             return
         self._governing.targets = targets
         if targets:
-            self._keeper.use_sizes(self._smaller_sizes())
+            self._keeper.use_sizes(self._settings.smaller_sizes())
 
     # Work
 
-    def _smaller_sizes(self) -> list[Size]:
-        """What a target may lead to, beside the size that is asked for."""
-        largest = self._side()
-        sides = sorted({side for side in self._value("governor_sizes") if side < largest})
-        return [(side, side) for side in sides]
-
-    def _side(self) -> int:
-        """Of the input that is asked for; raises ModelError."""
-        return self._value("input_size") or find_model(self._value("model")).card.default_size
-
     def _open_keeper(self) -> BackendKeeper:
-        side = self._side()
-        options = {
-            "backend": self._value("backend"),
-            "precision": self._value("precision"),
-            "input_size": (side, side),
-            # Open only when there is a target: they take memory, and engines to be built.
-            "more_sizes": self._smaller_sizes() if self._targets({}) else [],
-            "threads": self._value("cpu_threads"),
-            "dla_core": self._value("dla_core"),
-            "engine_cache": self._value("engine_cache"),
-        }
         log = self.get_logger()
         return BackendKeeper(
             self._value("model"),
-            options,
+            self._settings.detector_options(),
             lambda text: log.info(text),
             lambda text: log.warning(text),
         )

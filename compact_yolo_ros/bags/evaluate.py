@@ -17,11 +17,11 @@ import numpy as np
 from compact_yolo_ros.bags import outputs
 from compact_yolo_ros.bags.accuracy import Accuracy, Shown, judge, shared_classes
 from compact_yolo_ros.bags.cluster import LOCAL, run_on_cluster
-from compact_yolo_ros.bags.environment import PowerLog, environment
 from compact_yolo_ros.bags.ground_truth import from_records, read_labels
 from compact_yolo_ros.bags.labels import LARGEST_TOLERANCE, Labels, match, no_overlap
 from compact_yolo_ros.bags.messages import Codec, stamp_of
 from compact_yolo_ros.bags.page import sections
+from compact_yolo_ros.bags.power import PowerLog
 from compact_yolo_ros.bags.reader import Bag
 from compact_yolo_ros.bags.record import Record
 from compact_yolo_ros.bags.run import Interrupted, Job, lost_in, parts, records_of, run, shared
@@ -32,6 +32,7 @@ from compact_yolo_ros.bags.statistics import (
     stages_ms,
 )
 from compact_yolo_ros.bags.storage import BagError
+from compact_yolo_ros.benchmark.environment import environment
 from compact_yolo_ros.evaluation import ClassMapping
 from compact_yolo_ros.evaluation.pictures import Picture
 from compact_yolo_ros.evaluation.report import ReportError, Result, check_libraries, write_report
@@ -161,13 +162,17 @@ def _run(
     tell: Callable[[int], object],
     device: str,
 ) -> dict[str, Any]:
-    """Run the job, and return what all its sessions took: seconds, frames, power."""
+    """Run the job, and return what all its sessions took: seconds, frames, power.
+
+    Seconds and frames are counted from the first frame that is done: opening a model takes long.
+    """
     power = PowerLog(on_gpu=device != "CPU")
-    began, first, frames = time.monotonic(), -1, 0
+    progress: list[tuple[int, float]] = []  # before, after the first frame, at last
 
     def note(done: int) -> None:
-        nonlocal first, frames
-        first, frames = (done if first < 0 else first), done
+        if len(progress) < 2 and (not progress or done > progress[0][0]):
+            progress.append((done, time.monotonic()))
+        progress[2:] = [(done, time.monotonic())]
         power.look()
         tell(done)
 
@@ -178,16 +183,15 @@ def _run(
         go = partial(run_on_cluster, address=settings.cluster) if settings.cluster else run
         go(job, bag, folder, workers=settings.workers, restart=settings.restart, tell=note)
     finally:
-        session: dict[str, Any] = {
-            "seconds": time.monotonic() - began,
-            "frames": frames - max(first, 0),
-        }
-        session["power"] = power.close()
+        session: dict[str, Any] = {"seconds": 0.0, "frames": 0, "power": power.close()}
+        if len(progress) == 3:
+            (_, (first, began), (last, ended)) = progress
+            session |= {"seconds": ended - began, "frames": last - first}
         if settings.cluster not in ("", LOCAL):
             session["power"] |= {"watts": None, "problem": "other machines did the work"}
         if session["frames"]:
             _append(path, session)
-    return _sum_of_sessions(path, session)
+    return _sum_of_sessions(path, session) | {"environment": environment(power.summary)}
 
 
 def _append(path: Path, session: dict[str, Any]) -> None:
@@ -312,7 +316,7 @@ def _results(
         },
         "power": power,
         "accuracy": accuracy,
-        "environment": environment(),
+        "environment": session["environment"],
     }
 
 
@@ -401,7 +405,7 @@ def _write_page(
         "Mode": _mode(results),
         "Compared with": results["accuracy"]["against"] if results["accuracy"] else "nothing",
         "Machine": f"{machine['processor']}, {machine['cores']} cores, {machine['system']}",
-        "Evaluated": machine["evaluated"],
+        "Evaluated": machine["time"],
     }
     seconds = _joined([found.seconds for found in statistics.values()]).sum(1)
     ages = _joined([found.ages for found in statistics.values()])

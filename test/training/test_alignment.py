@@ -52,7 +52,9 @@ class Odd(nn.Module):
 
 def exported(module: nn.Module, path: Path) -> onnx.ModelProto:
     images = torch.zeros(1, 3, 32, 32)
-    torch.onnx.export(module.eval(), (images,), path, dynamo=False, opset_version=17)
+    # Without gradients, as the exporter does it: channel attention has another form with them.
+    module = module.eval().requires_grad_(False)
+    torch.onnx.export(module, (images,), path, dynamo=False, opset_version=17)
     return onnx.load(path)
 
 

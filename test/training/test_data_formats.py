@@ -161,7 +161,11 @@ def test_a_wrong_description_is_one_clear_sentence(tmp_path, content, says):
 
 
 @pytest.mark.parametrize(
-    "content", ["[", "{}", "[]", '{"images": [], "annotations": [], "categories": [{}]}']
+    "content",
+    [
+        *("[", "{}", "[]", '{"images": [], "annotations": [], "categories": [{}]}'),
+        '{"images": [{"id": [1]}], "annotations": [], "categories": [{"id": 1, "name": "a"}]}',
+    ],
 )
 def test_a_json_file_of_another_kind_is_refused(tmp_path, content):
     (tmp_path / "x.json").write_text(content)

@@ -29,11 +29,10 @@ def expected_shapes(detector: torch.nn.Module, height: int, width: int, images: 
     return [(images, channels, height // s, width // s) for s in grid.strides]
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("name", DETECTORS)
-def test_maps_have_the_shapes_of_their_strides(name, training):
+def test_maps_have_the_shapes_of_their_strides(name):
     with torch.device("meta"):
-        detector = build(name, num_classes=7).train(training)
+        detector = build(name, num_classes=7).eval()
     for height, width in SIZES:
         assert shapes(detector, height, width) == expected_shapes(detector, height, width)
 

@@ -18,6 +18,8 @@ import numpy as np
 from training.data.description import SPLITS, DataError, Description
 from training.data.listing import Annotation, BadFile, Listing, Picture, check_size, clip
 
+_IDS = ("id", "image_id", "category_id")
+
 
 class _Box(NamedTuple):
     id: Any
@@ -82,6 +84,8 @@ def _read_json(file: Path) -> dict[str, list[dict[str, Any]]]:
         table = content.get(key) if isinstance(content, dict) else None
         if not isinstance(table, list) or not all(isinstance(row, dict) for row in table):
             raise DataError(f"{file} has no list '{key}', as COCO's object detection format asks")
+        if any(isinstance(row.get(name), list | dict) for row in table for name in _IDS):
+            raise DataError(f"{file}: an id in '{key}' is neither a number nor a text")
     return content
 
 

@@ -47,8 +47,9 @@ class AnchorGrid:
 def output_layer(inputs: int, grid: AnchorGrid, num_classes: int) -> nn.Conv2d:
     """Return a level's last layer: biased 1x1 to A*(5+C) channels, objectness low at first."""
     layer = nn.Conv2d(inputs, grid.per_cell * (5 + num_classes), 1)
-    nn.init.zeros_(layer.bias)
-    nn.init.constant_(layer.bias.data[4 :: 5 + num_classes], RARE_OBJECT_LOGIT)
+    bias = torch.zeros(grid.per_cell, 5 + num_classes)
+    bias[:, 4] = RARE_OBJECT_LOGIT
+    layer.bias = nn.Parameter(bias.flatten())
     return layer
 
 

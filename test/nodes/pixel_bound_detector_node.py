@@ -8,12 +8,11 @@ power; the node, the network and the messages are real.
 from __future__ import annotations
 
 import sys
-import time
+
+from slow_detector_node import SlowBackend
 
 import compact_yolo_ros.backends.onnxruntime as runtime
 from compact_yolo_ros import governor
-from compact_yolo_ros.backends.backend import Candidates
-from compact_yolo_ros.backends.onnxruntime import OnnxRuntimeBackend
 from compact_yolo_ros.diagnostics.power import PowerReading, monitor
 from compact_yolo_ros.nodes import detector
 from compact_yolo_ros.nodes.detector_node import main
@@ -22,16 +21,13 @@ PIXELS = 416**2
 SECONDS, WATTS = 0.4, 20.0
 
 
-class PixelBoundBackend(OnnxRuntimeBackend):
-    """Waits until its time has passed; waiting leaves the CPU to others, as an accelerator does."""
+class PixelBoundBackend(SlowBackend):
+    """Takes its time, and tells the meter."""
 
-    def run(self, images: int = 1) -> Candidates:
+    def seconds(self) -> float:
         _, height, width, _ = self.input.shape
         Meter.watts = WATTS * height * width / PIXELS
-        end = time.perf_counter() + SECONDS * height * width / PIXELS
-        candidates = super().run(images)
-        time.sleep(max(0.0, end - time.perf_counter()))
-        return candidates
+        return SECONDS * height * width / PIXELS
 
 
 class Meter:

@@ -17,10 +17,13 @@ SECONDS = 0.1
 
 
 class SlowBackend(OnnxRuntimeBackend):
-    """Waits until 100 ms have passed; waiting leaves the CPU to others, as an accelerator does."""
+    """Waits until its time has passed; waiting leaves the CPU to others, as an accelerator does."""
+
+    def seconds(self) -> float:
+        return SECONDS
 
     def run(self, images: int = 1) -> Candidates:
-        end = time.perf_counter() + SECONDS
+        end = time.perf_counter() + self.seconds()
         candidates = super().run(images)
         time.sleep(max(0.0, end - time.perf_counter()))
         return candidates

@@ -235,7 +235,7 @@ def identity(job: Job, bag: Bag) -> dict[str, Any]:
     return {
         "options": json.loads(json.dumps(options)),
         "recording": {
-            path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in bag.files
+            str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in bag.files
         },
         "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
     }

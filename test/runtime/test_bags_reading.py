@@ -252,7 +252,7 @@ def test_a_missing_file_of_a_split_recording_is_named(tmp_path: Path) -> None:
     storage_file(folder).unlink()
     shutil.copy(storage_file(other), folder)
     bag = Bag([folder])
-    assert "the file bag.mcap is missing" in bag.lost
+    assert "bag: the file bag.mcap is missing" in bag.lost
     assert len(times(bag)) == 3
 
 

@@ -60,6 +60,7 @@ def test_features_are_those_of_the_frozen_module(name, changes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DETECTORS)
+@torch.no_grad()
 def test_every_detector_takes_features_from_the_runtime(name):
     detector, images = frozen(name).eval(), pictures(1)
     assert runs_outside(detector)

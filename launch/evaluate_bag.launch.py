@@ -23,7 +23,7 @@ from launch.actions import (
 )
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown, matches_action
-from launch.events.process import SignalProcess
+from launch.events.process import ProcessExited, SignalProcess
 from launch_ros.actions import Node
 
 from compact_yolo_ros.nodes.evaluation_launch import (
@@ -85,7 +85,7 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         # The recording can be read once its recorder has closed it.
         _after(player, EmitEvent(event=stop_recorder)),
         _after(recorder, evaluation),
-        _after(evaluation, EmitEvent(event=Shutdown(reason="the evaluation has ended"))),
+        RegisterEventHandler(OnProcessExit(target_action=evaluation, on_exit=_end)),
         _after(detector, EmitEvent(event=Shutdown(reason="the detector has ended"))),
     ]
 
@@ -102,6 +102,12 @@ def _player(run: Evaluation, environment: dict[str, str]) -> ExecuteProcess:
         additional_env=environment,
         output="screen",
     )
+
+
+def _end(event: ProcessExited, context: LaunchContext) -> EmitEvent:
+    if event.returncode:
+        raise RuntimeError("the evaluation failed: its own sentence is above")  # exit code 1
+    return EmitEvent(event=Shutdown(reason="the evaluation has ended"))
 
 
 def _after(process: ExecuteProcess, action: LaunchDescriptionEntity) -> RegisterEventHandler:

@@ -24,24 +24,37 @@ from bag_writer import TOPIC, draw_scene, image, labelled, write_bag
 COUNT = 10
 
 
-def test_it_ends_by_itself_and_leaves_results(toy: str, tmp_path: Path) -> None:
-    scenes = [draw_scene(number) for number in range(COUNT)]
-    messages = [image(scene, number) for number, scene in enumerate(scenes)]
-    messages += [labelled(scene, number) for number, scene in enumerate(scenes)]
-    bag = write_bag(tmp_path / "bag", sorted(messages, key=lambda message: message.time))
-    out = tmp_path / "out"
-    arguments = [f"bag:={bag}", f"out:={out}", f"model:={toy}", "ground_truth:=/truth"]
+def launch(bag: Path, out: Path, model: str, labels: str) -> subprocess.CompletedProcess[str]:
+    arguments = [f"bag:={bag}", f"out:={out}", f"model:={model}", f"ground_truth:={labels}"]
     command = [sys.executable, "-c", LAUNCH, str(ROOT / "launch/evaluate_bag.launch.py")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    done = subprocess.run(
+    return subprocess.run(
         [*command, *arguments, "player:=own", "rate:=0.5"],
-        env=environment,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         capture_output=True,
         text=True,
         timeout=5 * PATIENCE,
     )
+
+
+@pytest.fixture
+def bag(tmp_path: Path) -> Path:
+    scenes = [draw_scene(number) for number in range(COUNT)]
+    messages = [image(scene, number) for number, scene in enumerate(scenes)]
+    messages += [labelled(scene, number) for number, scene in enumerate(scenes)]
+    return write_bag(tmp_path / "bag", sorted(messages, key=lambda message: message.time))
+
+
+def test_it_ends_by_itself_and_leaves_results(bag: Path, toy: str, tmp_path: Path) -> None:
+    done = launch(bag, tmp_path / "out", toy, "/truth")
     assert done.returncode == 0, done.stdout + done.stderr
-    results = json.loads((out / "results.json").read_text())
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
     frames = results["topics"][TOPIC]["frames"]
     assert frames["answered"] + frames["dropped"] == COUNT and frames["answered"] > 0
     assert results["accuracy"]["summary"]["AP50"] > 0
+
+
+def test_a_failed_evaluation_is_told(bag: Path, toy: str, tmp_path: Path) -> None:
+    done = launch(bag, tmp_path / "out", toy, "/nowhere.json")
+    assert done.returncode == 1
+    assert "evaluate_bag: " in done.stdout + done.stderr
+    assert not (tmp_path / "out" / "results.json").exists()

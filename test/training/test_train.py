@@ -175,6 +175,17 @@ def test_a_process_killed_while_it_writes_loses_nothing(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_every_start_is_recorded_with_the_code_it_ran(tmp_path):
+    folder, recipe = RunFolder(tmp_path), Recipe.from_dict(TINY)
+    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    head = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    for step, steps in ((0, [0]), (5, [0, 5]), (0, [0])):
+        folder.begin(recipe, step)
+        starts = json.loads((tmp_path / "environment.json").read_text())
+        assert [start["step"] for start in starts] == steps
+        assert all(start["commit"] == head for start in starts)
+
+
 def test_a_foreign_file_is_no_checkpoint(tmp_path):
     torch.save({"weights": torch.zeros(1)}, tmp_path / "x.pt")
     with pytest.raises(ValueError, match="not a checkpoint"):
@@ -266,6 +277,16 @@ def test_the_average_follows_slowly():
         model.weight += 1
     average.update(model, step=10_000)
     assert average.model.weight.item() == pytest.approx(start + 0.1)
+
+
+def test_a_trainer_averages_what_it_trains(shapes):
+    run_ = trainer(shapes, ema_decay=0.5)
+    mine, theirs = (next(m.parameters()) for m in (run_.average.model, run_.model))
+    begun, passed = theirs.detach().clone(), []
+    run_.train_epoch(lambda loss: bool(passed.append(theirs.detach().clone())) or len(passed) == 2)
+    first = begun.lerp(passed[0], 1 - 2 / 11)  # early steps count more
+    torch.testing.assert_close(mine, first.lerp(passed[1], 1 - 3 / 12))
+    assert not mine.equal(begun) and not mine.equal(theirs)
 
 
 def scripted_run(shapes, folder, values, **evaluation) -> Trainer:

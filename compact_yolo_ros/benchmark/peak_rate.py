@@ -52,7 +52,7 @@ class Run:
     @property
     def loss(self) -> float:
         """Share of the images without an answer."""
-        return 1 - len(self.seconds) / self.sent
+        return (self.sent - len(self.seconds)) / self.sent
 
     @property
     def answered(self) -> float:

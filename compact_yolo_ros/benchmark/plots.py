@@ -54,10 +54,12 @@ def plot_peaks(path: Path, peaks: Sequence[Peak]) -> None:
     figure = Figure(figsize=(8, 5), layout="tight")
     axes = figure.add_subplot()
     for number, peak in enumerate(peaks):
-        runs = sorted((run for run in (*peak.search, *peak.runs)), key=lambda run: run.rate)
+        runs = (*peak.search, *peak.runs)
         colour = f"C{number % 10}"
         rates, losses = [run.rate for run in runs], [100 * run.loss for run in runs]
-        axes.plot(rates, losses, "o-", color=colour, label=f"{peak.name}: {peak.rate:.1f}")
+        axes.plot(
+            rates, losses, "o", alpha=0.6, color=colour, label=f"{peak.name}: {peak.rate:.1f}"
+        )
         axes.axvline(peak.rate, color=colour, linestyle="--", linewidth=1)
     axes.axhline(100 * LOSS, color="0.5", linestyle=":")
     axes.set(xlabel="images published a second", ylabel="% not answered", xscale="log")

@@ -79,7 +79,7 @@ def published_rows(measurement: Measurement) -> Rows:
                 f"{known.size:g} {known.reading}" if known.size else "-",
                 f"{known.gmac:.3g} @{known.input}" if known.gmac else "-",
                 "; ".join(f"{device}: {_by_size(fps)}" for device, fps in known.fps.items()) or "-",
-                f"{_by_size(own)} ({card.ap_data})" if own else "-",
+                f"{_by_size(own)} ({_short(card.ap_data)})" if own else "-",
                 known.source,
             ]
         )
@@ -157,6 +157,11 @@ def _paragraph(text: str) -> str:
 
 def _by_size(values: Mapping[int, float] | Mapping[str, float]) -> str:
     return ", ".join(f"{value:.4g} @{side}" for side, value in values.items())
+
+
+def _short(text: str) -> str:
+    """What comes before the first semicolon or full stop."""
+    return text.partition(";")[0].partition(". ")[0].rstrip(".")
 
 
 def _figure(value: float | None, digits: int) -> str:

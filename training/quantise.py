@@ -139,6 +139,8 @@ def _make(arguments: argparse.Namespace) -> None:
     card = find_model(str(arguments.model.resolve())).card
     if card.precision != "fp32":
         raise ValueError(f"{arguments.model} is {card.precision} already: give the fp32 file")
+    if arguments.pictures < 1:
+        raise ValueError("--pictures must be at least 1")
     if read_classes(arguments.data) != card.classes:
         raise ValueError(f"{arguments.data} has not the classes of {arguments.model}")
     model = onnx.load(arguments.model)

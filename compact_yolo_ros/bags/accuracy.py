@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compact_yolo_ros.bags.labels import Labels, Matching
 from compact_yolo_ros.bags.record import ANSWERED, Record
@@ -80,7 +81,10 @@ def judge(
     """
     evaluator = Evaluator(mapping.classes, threshold)
     joined = list(dict.fromkeys(name for part in labels.values() for name in part.classes))
-    place = {t: np.array([joined.index(n) for n in part.classes]) for t, part in labels.items()}
+    place = {
+        topic: np.array([joined.index(name) for name in part.classes], np.int64)
+        for topic, part in labels.items()
+    }
     unlabelled = {
         topic: frozenset(range(len(joined))) - set(numbers.tolist())
         for topic, numbers in place.items()
@@ -99,17 +103,7 @@ def judge(
             unanswered += 1
             continue
         plain = labels[record.topic].items[number].truth(_name(record), record.size)
-        truth = Truth(
-            plain.boxes,
-            place[record.topic][plain.labels] if len(plain.labels) else plain.labels,
-            plain.name,
-            plain.size,
-            plain.ignored,
-            None
-            if plain.ignored_labels is None or not len(plain.ignored)
-            else place[record.topic][plain.ignored_labels],
-            unlabelled[record.topic],
-        )
+        truth = _renumbered(plain, place[record.topic], unlabelled[record.topic])
         mapped, found = mapping.truth(truth), mapping.detections(record.detections)
         errors = evaluator.add(mapped, found)
         if errors.errors:
@@ -117,6 +111,17 @@ def judge(
             worst.append((-errors.errors, errors.index, shown))
             worst = sorted(worst, key=lambda entry: entry[:2])[:show]
     return Accuracy(evaluator.result(), [shown for *_, shown in worst], unanswered)
+
+
+def _renumbered(truth: Truth, place: NDArray[np.int64], unlabelled: frozenset[int]) -> Truth:
+    """A truth with its classes at their place among those of all topics."""
+    assert truth.ignored_labels is not None  # labels of recordings always have them
+    return replace(
+        truth,
+        labels=place[truth.labels],
+        ignored_labels=place[truth.ignored_labels],
+        unlabelled=unlabelled,
+    )
 
 
 def _name(record: Record) -> str:

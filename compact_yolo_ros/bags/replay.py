@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -21,6 +22,9 @@ from compact_yolo_ros.newest import NewestSlots
 AHEAD = 4
 """Frames that are decoded while the network runs."""
 MALFORMED = "image malformed"
+SWITCH_INTERVAL = 2e-4
+"""Seconds that a thread may keep Python to itself while the other waits: with the usual 5 ms, the
+network would wait for the decoding of a frame that is not needed yet."""
 
 Item = TypeVar("Item")
 
@@ -205,6 +209,8 @@ def ahead(items: Iterable[Item], most: int) -> Iterator[Item]:
             put("error", error)
 
     thread = Thread(target=make, name="ahead", daemon=True)
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL)
     thread.start()
     try:
         while True:
@@ -216,6 +222,7 @@ def ahead(items: Iterable[Item], most: int) -> Iterator[Item]:
             yield value
     finally:
         ended.set()
+        sys.setswitchinterval(usual)
         _drain(queue.get_nowait)
         thread.join()
 

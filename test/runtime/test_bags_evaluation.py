@@ -26,6 +26,7 @@ from bag_writer import (
     START,
     TOPIC,
     Recorded,
+    Scene,
     draw_scene,
     header_of,
     image,
@@ -386,6 +387,27 @@ def test_a_model_agrees_with_itself(
     assert results["accuracy"]["unanswered"] > 0
     assert results["report"] == "a report needs matplotlib"
     assert results["speed"]["age_ms"]["p50"] == pytest.approx(280, abs=30)
+
+
+def test_topics_with_labels_of_their_own_are_evaluated_together(
+    model: str, tmp_path: Path, no_report: None
+) -> None:
+    """What is not labelled for one camera does not count there, though another has it."""
+    messages = []
+    for number, scene in enumerate(SCENES[:8]):
+        reds = Scene(scene.pixels, scene.boxes[scene.labels == 0], scene.labels[scene.labels == 0])
+        messages += [image(scene, number, "/left"), image(scene, number, "/right")]
+        messages += [labelled(scene, number, "/all"), labelled(reds, number, "/reds")]
+    bag = write_bag(tmp_path / "bag", messages)
+    arguments = ["--bag", str(bag), "--model", model, "--topic", "/left", "/right"]
+    out = tmp_path / "out"
+    labels = ["--ground-truth", "/left=/all", "/right=/reds"]
+    assert main([*arguments, "--out", str(out), *labels]) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert results["accuracy"]["images"] == 16
+    assert results["accuracy"]["summary"]["AP50"] == 1.0
+    assert results["accuracy"]["confusion"]["counts"][-1] == [0, 0, 0, 0]
+    assert main([*arguments, "--out", str(tmp_path / "none"), "--ground-truth", "/all"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_the_peak_is_where_a_twentieth_is_lost(capacity: float) -> None:
     peak = find_peak("node", node(capacity))
     most = capacity / (1 - LOSS)
     assert most / (1 + STEP) * 0.997 <= peak.rate <= most * 1.003
-    assert peak.loss <= LOSS and len(peak.runs) == RUNS
+    assert peak.loss <= LOSS + 1e-9 and len(peak.runs) == RUNS
 
 
 def test_a_camera_that_cannot_publish_faster_ends_the_search() -> None:

@@ -108,33 +108,24 @@ class McapFile:
     def _read(
         self, file: BinaryIO, span: _Span, wanted: dict[int, _Channel], start: int, stop: int
     ) -> Iterator[Message]:
+        found = []
         try:
-            records = self._records_of(file, span)
+            stream, end = _opened(file, span)
+            for code, size in _records(stream, end):
+                if code != MESSAGE:
+                    continue
+                channel, _, time, _ = MESSAGE_HEAD.unpack(stream.read(MESSAGE_HEAD.size))
+                if channel in wanted and start <= time < stop:
+                    name, kind, _ = wanted[channel]
+                    data = stream.read(max(0, size - MESSAGE_HEAD.size))
+                    found.append(Message(time, name, kind, data))
         except Exception:  # each compression has errors of its own
             names = {wanted[n].topic: count for n, count in span.counts.items() if n in wanted}
             what = " and ".join(f"{count} messages of {name}" for name, count in names.items())
             self.lost.append(f"{self._path.name}: {what} are lost in a damaged chunk")
             return iter(())
-        found = []
-        for content in records:
-            channel, _, time, _ = MESSAGE_HEAD.unpack_from(content)
-            if channel in wanted and start <= time < stop:
-                name, kind, _ = wanted[channel]
-                found.append(Message(time, name, kind, content[MESSAGE_HEAD.size :]))
         found.sort(key=lambda message: message.time)
         return iter(found)
-
-    def _records_of(self, file: BinaryIO, span: _Span) -> list[bytes]:
-        """The contents of the messages in a span."""
-        stream: BinaryIO
-        if span.is_chunk:
-            file.seek(span.offset)
-            data = _plain_chunk(file.read(span.stop - span.offset))
-            stream, stop = BytesIO(data), len(data)
-        else:
-            stream, stop = file, span.stop
-            stream.seek(span.offset)
-        return [stream.read(size) for code, size in _records(stream, stop) if code == MESSAGE]
 
     def _look_over(self, file: BinaryIO, size: int) -> None:
         try:
@@ -234,6 +225,19 @@ def _records(stream: BinaryIO, stop: int) -> Iterator[tuple[int, int]]:
             raise _Damage(position)
         yield code, length
         position += HEAD.size + length
+
+
+def _opened(file: BinaryIO, span: _Span) -> tuple[BinaryIO, int]:
+    """A stream at the first record of a span, and where the last one ends.
+
+    Raises:
+        Exception: the chunk is damaged; each compression has errors of its own.
+    """
+    file.seek(span.offset)
+    if not span.is_chunk:
+        return file, span.stop
+    data = _plain_chunk(file.read(span.stop - span.offset))
+    return BytesIO(data), len(data)
 
 
 def _plain_chunk(content: bytes) -> bytes:

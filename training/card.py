@@ -89,7 +89,7 @@ def to_markdown(card: ModelCard, file_size: int) -> str:
     lines = [
         f"# {card.name}",
         "",
-        "*Written by `python -m training.export`; the same facts are in the ONNX file's metadata.*",
+        "*Written with the ONNX file; the same facts are in its metadata.*",
         "",
         f"- Classes: {', '.join(card.classes)}",
         f"- Detector: `{card.detector}`, {weight}",

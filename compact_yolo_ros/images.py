@@ -34,6 +34,21 @@ class Picture(NamedTuple):
     colour: Colour
 
 
+_TO_BGR: dict[str, int] = {
+    "rgb": cv2.COLOR_RGB2BGR,
+    "bgra": cv2.COLOR_BGRA2BGR,
+    "rgba": cv2.COLOR_RGBA2BGR,
+    "grey": cv2.COLOR_GRAY2BGR,
+}
+
+
+def bgr_copy(picture: Picture) -> NDArray[np.uint8]:
+    """Pixels (H, W, 3) BGR of their own, to draw in."""
+    pixels, colour = picture
+    copy = pixels.copy() if colour == "bgr" else cv2.cvtColor(pixels, _TO_BGR[colour])
+    return np.ascontiguousarray(copy, np.uint8)
+
+
 class Layout(NamedTuple):
     """How an encoding lays its pixels out, and how they become a ``Picture``."""
 

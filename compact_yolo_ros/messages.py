@@ -6,7 +6,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
-import cv2
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import (
@@ -20,7 +19,7 @@ from vision_msgs.msg import (
 
 from compact_yolo_ros.detections import Detections
 from compact_yolo_ros.drawing import draw_detections
-from compact_yolo_ros.images import Picture
+from compact_yolo_ros.images import Picture, bgr_copy
 from compact_yolo_ros.model_card import ModelCard
 
 
@@ -92,20 +91,11 @@ def to_vision_info(header: Header, card: ModelCard, label_info_topic: str) -> Vi
     return VisionInfo(header=header, method=card.name, database_location=label_info_topic)
 
 
-TO_BGR: dict[str, int] = {
-    "rgb": cv2.COLOR_RGB2BGR,
-    "bgra": cv2.COLOR_BGRA2BGR,
-    "rgba": cv2.COLOR_RGBA2BGR,
-    "grey": cv2.COLOR_GRAY2BGR,
-}
-
-
 def to_debug_image(
     header: Header, picture: Picture, detections: Detections, classes: Sequence[str]
 ) -> Image:
     """The image as bgr8 with the detections drawn into it; ``picture`` is left as it is."""
-    pixels, colour = picture
-    canvas = pixels.copy() if colour == "bgr" else cv2.cvtColor(pixels, TO_BGR[colour])
+    canvas = bgr_copy(picture)
     draw_detections(canvas, detections, classes)
     height, width = canvas.shape[:2]
     message = Image(header=header, height=height, width=width, encoding="bgr8", step=3 * width)

@@ -23,16 +23,10 @@ from compact_yolo_ros.bags.statistics import above
 from compact_yolo_ros.bags.storage import BagError
 from compact_yolo_ros.drawing import draw_detections
 from compact_yolo_ros.files import replacing
-from compact_yolo_ros.images import ImageDecoder, Picture
+from compact_yolo_ros.images import ImageDecoder, bgr_copy
 
 Records = Callable[[], Iterator[Record]]
 """Gives the records of a run from the beginning."""
-TO_BGR = {
-    "rgb": cv2.COLOR_RGB2BGR,
-    "bgra": cv2.COLOR_BGRA2BGR,
-    "rgba": cv2.COLOR_RGBA2BGR,
-    "grey": cv2.COLOR_GRAY2BGR,
-}
 
 
 @contextmanager
@@ -159,18 +153,11 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def to_bgr(picture: Picture) -> NDArray[np.uint8]:
-    """A copy of a picture, (H, W, 3) BGR."""
-    pixels, colour = picture
-    copy = pixels.copy() if colour == "bgr" else cv2.cvtColor(pixels, TO_BGR[colour])
-    return np.ascontiguousarray(copy, np.uint8)
-
-
 def read_picture(bag: Bag, codec: Codec, topic: str, time: int) -> NDArray[np.uint8] | None:
     """The frame of a topic received at ``time`` (ns) as (H, W, 3) BGR; None if it is unreadable."""
     for message in bag.messages([topic], time, time + 1):
         frame = read_frame(message, codec, ImageDecoder())
-        return to_bgr(frame.picture) if frame.picture else None
+        return bgr_copy(frame.picture) if frame.picture else None
     return None
 
 
@@ -204,7 +191,7 @@ def write_video(
             frame = read_frame(message, codec, decoder)
             if frame.picture is None:
                 continue
-            canvas = to_bgr(frame.picture)
+            canvas = bgr_copy(frame.picture)
             draw_detections(canvas, above(record.detections, threshold), classes)
             if canvas.shape[:2] != (height, width):
                 canvas = np.asarray(cv2.resize(canvas, (width, height)), np.uint8)

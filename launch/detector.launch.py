@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, List  # noqa: UP035
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import OpaqueFunction
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from rclpy.validate_topic_name import validate_topic_name
@@ -18,6 +18,7 @@ from rclpy.validate_topic_name import validate_topic_name
 from compact_yolo_ros.nodes.launch_arguments import (
     LAUNCH_ARGUMENTS,
     dds_environment,
+    declarations,
     existing_file,
     given_parameters,
     remappings,
@@ -27,16 +28,7 @@ from compact_yolo_ros.nodes.launch_arguments import (
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments and start the node."""
-    declared = [
-        DeclareLaunchArgument(
-            argument.name,
-            default_value=argument.default,
-            description=argument.description,
-            choices=argument.choices or None,
-        )
-        for argument in LAUNCH_ARGUMENTS
-    ]
-    return LaunchDescription([*declared, OpaqueFunction(function=_detector)])
+    return LaunchDescription([*declarations(LAUNCH_ARGUMENTS), OpaqueFunction(function=_detector)])
 
 
 def _detector(context: LaunchContext) -> list[Node]:

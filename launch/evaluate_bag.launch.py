@@ -15,7 +15,6 @@ from importlib.util import find_spec
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
-    DeclareLaunchArgument,
     EmitEvent,
     ExecuteProcess,
     OpaqueFunction,
@@ -31,23 +30,14 @@ from compact_yolo_ros.nodes.evaluation_launch import (
     Evaluation,
     read_evaluation,
 )
-from compact_yolo_ros.nodes.launch_arguments import dds_environment
+from compact_yolo_ros.nodes.launch_arguments import dds_environment, declarations
 
 PACKAGE = "compact_yolo_ros"
 
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments and start the nodes."""
-    declared = [
-        DeclareLaunchArgument(
-            argument.name,
-            default_value=argument.default,
-            description=argument.description,
-            choices=argument.choices or None,
-        )
-        for argument in EVALUATION_ARGUMENTS
-    ]
-    return LaunchDescription([*declared, OpaqueFunction(function=_nodes)])
+    return LaunchDescription([*declarations(EVALUATION_ARGUMENTS), OpaqueFunction(function=_nodes)])
 
 
 def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:

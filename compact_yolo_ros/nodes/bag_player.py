@@ -21,7 +21,7 @@ from compact_yolo_ros.bags.compression import plain_message
 from compact_yolo_ros.bags.messages import COMPRESSED_IMAGE, IMAGE
 from compact_yolo_ros.bags.reader import Bag, choose_topics
 from compact_yolo_ros.bags.storage import FOREVER, Message
-from compact_yolo_ros.nodes.parameters import ParameterSpec
+from compact_yolo_ros.nodes.parameters import ParameterSpec, declared_values
 
 BAG_PLAYER_PARAMETERS = (
     ParameterSpec("bags", [""], "Recordings: folders or files; read as one.", changes="never"),
@@ -79,7 +79,9 @@ class BagPlayerNode(Node):
             ValueError: a parameter or a recording cannot be used; the sentence says why.
         """
         super().__init__("bag_player", **options)
-        values = self._declare_parameters()
+        values = declared_values(self, BAG_PLAYER_PARAMETERS)
+        if not any(values["bags"]):
+            raise ValueError("bags names no recording: give bags:=['path']")
         self._bag = Bag([Path(path).expanduser() for path in values["bags"] if path])
         self._topics = choose_topics(self._bag, [topic for topic in values["topics"] if topic])
         self._rate, self._loop = values["rate"], values["loop"]
@@ -111,17 +113,6 @@ class BagPlayerNode(Node):
         for sentence in self._bag.lost:
             self.get_logger().warning(sentence)
         self.get_logger().info(f"Published {self._published} images")
-
-    def _declare_parameters(self) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for spec in BAG_PLAYER_PARAMETERS:
-            value: Any = self.declare_parameter(spec.name, spec.default, spec.descriptor()).value
-            if refusal := spec.refusal(value):
-                raise ValueError(refusal)
-            values[spec.name] = spec.read(value)
-        if not any(values["bags"]):
-            raise ValueError("bags names no recording: give bags:=['path']")
-        return values
 
     def _begin(self) -> None:
         """Go to the first message; time stands still until everybody listens."""

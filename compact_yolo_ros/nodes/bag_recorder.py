@@ -13,7 +13,7 @@ from rclpy.qos import QoSProfile
 from vision_msgs.msg import Detection2DArray
 
 from compact_yolo_ros.bags.messages import DETECTIONS, Codec
-from compact_yolo_ros.nodes.parameters import ParameterSpec
+from compact_yolo_ros.nodes.parameters import ParameterSpec, declared_values
 
 BAG_RECORDER_PARAMETERS = (
     ParameterSpec("out", "", "Folder to write the recording to; it must not exist."),
@@ -40,10 +40,7 @@ class BagRecorderNode(Node):
             ValueError: a parameter cannot be used; the sentence says why.
         """
         super().__init__("bag_recorder", **options)
-        values: dict[str, Any] = {
-            spec.name: self.declare_parameter(spec.name, spec.default, spec.descriptor()).value
-            for spec in BAG_RECORDER_PARAMETERS
-        }
+        values = declared_values(self, BAG_RECORDER_PARAMETERS)
         codec = Codec()
         from rosbags.rosbag2 import StoragePlugin, Writer
 

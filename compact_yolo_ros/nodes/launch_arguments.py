@@ -90,6 +90,21 @@ LAUNCH_ARGUMENTS = (
 )
 
 
+def declarations(arguments: Sequence[LaunchArgument]) -> list[Any]:
+    """The arguments as actions of ``launch``, which is needed only for this."""
+    from launch.actions import DeclareLaunchArgument
+
+    return [
+        DeclareLaunchArgument(
+            argument.name,
+            default_value=argument.default,
+            description=argument.description,
+            choices=argument.choices or None,
+        )
+        for argument in arguments
+    ]
+
+
 def given_parameters(texts: Mapping[str, str]) -> dict[str, Value]:
     """The parameters among the arguments, without those that were not given (empty).
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal
@@ -28,6 +28,7 @@ class ParameterSpec:
         choices: the only texts allowed; empty is any.
         changes: ``any time``; ``unconfigured``: only before the node is configured; or ``never``:
             only at start.
+        untyped: a value of another type is taken too, where YAML reads one into a text.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ParameterSpec:
     step: int = 0
     choices: tuple[str, ...] = ()
     changes: Literal["any time", "unconfigured", "never"] = "any time"
+    untyped: bool = False
 
     def descriptor(self) -> ParameterDescriptor:
         """Describe it to ROS."""
@@ -49,7 +51,7 @@ class ParameterSpec:
             read_only=self.changes == "never",
             # rclpy takes an empty list for one of bytes, and YAML reads max_age: 1 as an integer:
             # the type of these two is checked here.
-            dynamic_typing=isinstance(self.default, list | float),
+            dynamic_typing=self.untyped or isinstance(self.default, list | float),
         )
         if self.low is not None and self.high is not None:
             if isinstance(self.default, float):
@@ -99,7 +101,23 @@ class ParameterSpec:
         )
 
 
-def declare(node: Node, specs: Iterable[ParameterSpec]) -> None:
+def declare(node: Node, specs: Sequence[ParameterSpec]) -> None:
     """Declare parameters on ``node``; values given on the command line or in a file come first."""
     for spec in specs:
         node.declare_parameter(spec.name, spec.default, spec.descriptor())
+
+
+def declared_values(node: Node, specs: Sequence[ParameterSpec]) -> dict[str, Any]:
+    """Declare parameters that a node reads only once, and return their values by name.
+
+    Raises:
+        ValueError: a value cannot be taken; the sentence says why.
+    """
+    declare(node, specs)
+    values: dict[str, Any] = {}
+    for spec in specs:
+        value: Any = node.get_parameter(spec.name).value
+        if refusal := spec.refusal(value):
+            raise ValueError(refusal)
+        values[spec.name] = spec.read(value)
+    return values

@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from compact_yolo_ros.nodes.image_writers import ImageWriter, JpegWriter, RawWriter
-from compact_yolo_ros.nodes.parameters import ParameterSpec
+from compact_yolo_ros.nodes.parameters import ParameterSpec, declared_values
 from compact_yolo_ros.video_source import Pace, SourceError, open_source
 
 VIDEO_PUBLISHER_PARAMETERS = (
@@ -26,6 +26,7 @@ VIDEO_PUBLISHER_PARAMETERS = (
         "Path of a video, a picture or a folder of pictures, or the index of a camera; empty is a"
         " street clip.",
         changes="never",
+        untyped=True,  # YAML reads source:=0 as an integer
     ),
     ParameterSpec(
         "rate", 0.0, "Images a second; 0 is the source's own.", low=0, high=1000, changes="never"
@@ -88,7 +89,7 @@ class VideoPublisherNode(Node):
             ValueError: a parameter or the source cannot be used; the sentence says why.
         """
         super().__init__("video_publisher", **options)
-        values = self._declare_parameters()
+        values = declared_values(self, VIDEO_PUBLISHER_PARAMETERS)
         self._loop = values["loop"]
         self._size = (values["width"], values["height"])
         self._scratch: NDArray[np.uint8] | None = None
@@ -118,18 +119,6 @@ class VideoPublisherNode(Node):
             f"Published {self._published} images; {self._late} were late and left out,"
             f" {self._failed} could not be sent"
         )
-
-    def _declare_parameters(self) -> dict[str, Any]:
-        values = {}
-        for spec in VIDEO_PUBLISHER_PARAMETERS:
-            descriptor = spec.descriptor()
-            if spec.name == "source":
-                descriptor.dynamic_typing = True  # YAML reads source:=0 as an integer
-            value: Any = self.declare_parameter(spec.name, spec.default, descriptor).value
-            if refusal := spec.refusal(value):
-                raise ValueError(refusal)
-            values[spec.name] = spec.read(value)
-        return values
 
     def _tick(self) -> None:
         try:

@@ -44,6 +44,12 @@ class Selection:
         return replace(self, **values)
 
 
+EVERYTHING = Selection(score_threshold=0.001, iou_threshold=0.5, max_detections=100)
+"""What average precision is computed of, as for the papers' tables: it needs nearly all candidates.
+A user's threshold, applied afterwards, gives what that user would have got: suppression never lets
+a weaker box remove a stronger one."""
+
+
 def select(
     boxes: NDArray[np.float32],
     scores: NDArray[np.float32],

@@ -36,15 +36,13 @@ from compact_yolo_ros.files import replacing
 from compact_yolo_ros.letterbox import Letterbox
 from compact_yolo_ros.model_card import check_input_size
 from compact_yolo_ros.model_store import ModelError, find_model
-from compact_yolo_ros.suppression import Selection, select
+from compact_yolo_ros.suppression import EVERYTHING, select
 from training.checkpoint import load_detector
 from training.data.dataset import DataSet, open_split
 from training.data.sample import Sample
 from training.predictor import Predictor
 from training.provenance import environment
 
-# As for the paper's tables: nearly every candidate counts, suppression at IoU 0.5.
-EVERYTHING = Selection(score_threshold=0.001, iou_threshold=0.5, max_detections=100)
 WORST, BEST = 9, 6
 """Images shown in a report."""
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from compact_yolo_ros.benchmark.environment import processor
+
 PACKAGES = ("torch", "lightning-fabric", "numpy", "opencv-python-headless", "onnx", "onnxruntime")
 
 
@@ -33,7 +35,7 @@ def environment() -> dict[str, Any]:
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "machine": platform.node(),
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
     }
@@ -52,12 +54,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())

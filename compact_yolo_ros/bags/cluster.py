@@ -101,12 +101,13 @@ def run_elsewhere(job: Job, part: int, expected: dict[str, Any]) -> tuple[bytes,
     Raises:
         BagError: recording or model are other files here than where the job comes from.
     """
-    found = _fingerprint(job, Bag(job.bags))
+    bag = Bag(job.bags)
+    found = _fingerprint(job, bag)
     for what, value in expected.items():
         if found[what] != value:
             raise BagError(f"a worker of the cluster sees another {what}: give it the same files")
     with TemporaryDirectory(prefix="bag_") as folder:
-        run_part(job, Path(folder), part)
+        run_part(job, Path(folder), part, bag)
         path = log_path(Path(folder), part)
         return path.read_bytes(), _count(path) or 0
 

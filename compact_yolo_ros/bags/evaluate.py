@@ -263,14 +263,14 @@ def _results(
     job = settings.job
     spans = parts(job, bag)
     start, end = spans[0][0], spans[-1][1]
-    seconds = _joined([s.seconds for s in statistics.values()])
+    seconds = np.concatenate([s.seconds for s in statistics.values()])
     answered, busy = len(seconds), float(seconds.sum())
     duration = (end - start) * 1e-9
     # Parts that were run elsewhere have no session, so nothing is known of their rate.
     rate = session["frames"] / session["seconds"] if session["frames"] else None
     if job.realtime:
         rate = answered / duration
-    ages = _joined([s.ages for s in statistics.values()]) if job.realtime else np.empty(0)
+    ages = np.concatenate([s.ages for s in statistics.values()]) if job.realtime else np.empty(0)
     power = dict(session["power"])
     power["joules_per_frame"] = (
         power["watts"] * session["seconds"] / session["frames"]
@@ -318,10 +318,6 @@ def _results(
         "accuracy": accuracy,
         "environment": session["environment"],
     }
-
-
-def _joined(parts_: list[Any]) -> Any:
-    return np.concatenate(parts_)
 
 
 def _model(settings: Settings) -> dict[str, Any]:
@@ -407,8 +403,8 @@ def _write_page(
         "Machine": f"{machine['processor']}, {machine['cores']} cores, {machine['system']}",
         "Evaluated": machine["time"],
     }
-    seconds = _joined([found.seconds for found in statistics.values()]).sum(1)
-    ages = _joined([found.ages for found in statistics.values()])
+    seconds = np.concatenate([found.seconds for found in statistics.values()]).sum(1)
+    ages = np.concatenate([found.ages for found in statistics.values()])
     if results["mode"] != "realtime":
         ages = ages[:0]
     path = settings.out / "report.html"

@@ -29,13 +29,10 @@ from compact_yolo_ros.bags.storage import FOREVER, BagError
 from compact_yolo_ros.detector import Detector
 from compact_yolo_ros.files import replacing
 from compact_yolo_ros.model_store import find_model
-from compact_yolo_ros.suppression import Selection
+from compact_yolo_ros.suppression import EVERYTHING
 
 PARTS = 16
 """Parts of equal time that a recording is cut into; a part is done by one process."""
-EVERYTHING = Selection(score_threshold=0.001, iou_threshold=0.5, max_detections=100)
-"""What is kept: AP needs nearly every candidate. A user's threshold is applied afterwards, which
-gives what the node would have published: suppression never lets a weaker box remove a stronger."""
 IDENTITY = "run.json"
 POLL = 0.2
 """Seconds between two looks at what the workers have done."""
@@ -205,14 +202,13 @@ def run(
             log.close()
 
 
-def run_part(job: Job, folder: Path, part: int) -> None:
+def run_part(job: Job, folder: Path, part: int, bag: Bag | None = None) -> None:
     """Run one part on its own: for those who spread the parts over machines.
 
-    ``folder`` then holds its log; see ``run`` for the errors.
+    ``folder`` then holds its log; ``bag`` is the job's, if it is open. See ``run`` for the errors.
     """
-    runner = PartRunner(job)
-    with closing(runner), closing(Log(log_path(folder, part))) as log:
-        bag = runner._bag
+    bag = bag or Bag(job.bags)
+    with closing(PartRunner(job, bag)) as runner, closing(Log(log_path(folder, part))) as log:
         runner.run(parts(job, bag)[part], log, lambda: None)
 
 

@@ -75,31 +75,32 @@ def _settings(options: argparse.Namespace, bag: Bag) -> Settings:
     topics = choose_topics(bag, options.topic)
     start = bag.start + round(options.start * 1e9)
     stop = FOREVER if options.duration is None else start + round(options.duration * 1e9)
+    as_on_a_robot = options.realtime or options.latency is not None or options.recorded is not None
     job = Job(
-        tuple(options.bag),
-        tuple(topics),
-        options.model,
-        options.backend,
-        options.precision,
-        options.input_size,
-        options.threads,
-        start if options.start else 0,
-        stop,
-        options.realtime or options.latency is not None or options.recorded is not None,
-        None if options.latency is None else options.latency * 1e-3,
+        bags=tuple(options.bag),
+        topics=tuple(topics),
+        model=options.model,
+        backend=options.backend,
+        precision=options.precision,
+        input_size=options.input_size,
+        threads=options.threads,
+        start=start if options.start else 0,
+        stop=stop,
+        realtime=as_on_a_robot,
+        latency=None if options.latency is None else options.latency * 1e-3,
     )
     return Settings(
-        job,
-        options.out,
-        _by_topic(options.ground_truth, topics),
-        options.reference,
-        options.score,
-        dict(options.rename),
-        None if options.tolerance is None else round(options.tolerance * 1e6),
-        options.workers,
-        options.restart,
-        options.video,
-        options.cluster,
+        job=job,
+        out=options.out,
+        ground_truth=_by_topic(options.ground_truth, topics),
+        reference=options.reference,
+        threshold=options.score,
+        rename=dict(options.rename),
+        tolerance=None if options.tolerance is None else round(options.tolerance * 1e6),
+        workers=options.workers,
+        restart=options.restart,
+        video=options.video,
+        cluster=options.cluster,
     )
 
 

@@ -76,6 +76,11 @@ def export(detector: nn.Module, path: Path, card: ModelCard) -> None:
     for output in model.graph.output:
         output.type.tensor_type.shape.dim[1].dim_value = CANDIDATES
     onnx.checker.check_model(model, full_check=True)
+    save(model, card, path)
+
+
+def save(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
+    """Write ``model`` with ``card`` in its metadata."""
     onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
     _write(model, path)
 
@@ -114,6 +119,14 @@ def _trace(module: nn.Module, images: Tensor, axes: dict[str, dict[int, str]]) -
 def _write(model: onnx.ModelProto, path: Path) -> None:
     with replacing(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
+
+
+def publish(card: ModelCard, path: Path) -> None:
+    """Write a card as a page (.md) beside its ONNX file, and enter the file in the manifest."""
+    text = to_markdown(card, path.stat().st_size)
+    with replacing(path.with_suffix(".md")) as temporary:
+        temporary.write_text(text)
+    enter_in_manifest(path)
 
 
 def enter_in_manifest(path: Path) -> None:
@@ -169,10 +182,7 @@ def _export(arguments: argparse.Namespace) -> None:
     name, default_size = arguments.out.stem, arguments.default_size
     card = card_of(name, detector, checkpoint, words, ap, default_size)
     export(detector, arguments.out, card)
-    text = to_markdown(card, arguments.out.stat().st_size)
-    with replacing(arguments.out.with_suffix(".md")) as temporary:
-        temporary.write_text(text)
-    enter_in_manifest(arguments.out)
+    publish(card, arguments.out)
 
 
 if __name__ == "__main__":

@@ -23,15 +23,13 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.half import to_half
-from compact_yolo_ros.files import replacing
-from compact_yolo_ros.model_card import METADATA_KEY, ModelCard
+from compact_yolo_ros.model_card import ModelCard
 from compact_yolo_ros.model_store import ModelError, find_model
-from training.card import to_markdown
 from training.data.dataset import DataError, DataSet, open_split
 from training.data.joining import read_classes
 from training.data.sample import Sample
 from training.evaluate import average_precision, open_model
-from training.export import enter_in_manifest
+from training.export import publish, save
 from training.quantisation.calibration import METHODS, letterboxed, observe
 from training.quantisation.graph import find_places, quantise
 from training.quantisation.sensitivity import sensitivities
@@ -71,13 +69,6 @@ def int8_candidates(
         left = [*skip, *sensitive[:count]]
         said = f"{words}; float: {', '.join(left)}" if left else words
         yield quantise(model, find_places(model, left), ranges), said
-
-
-def save(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
-    """Write ``model`` with ``card`` in its metadata."""
-    onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
-    with replacing(path) as temporary:
-        temporary.write_bytes(model.SerializeToString())
 
 
 def measure(path: Path, samples: DataSet, sizes: Sequence[int], progress: Progress) -> Figures:
@@ -174,11 +165,9 @@ def _make(arguments: argparse.Namespace) -> None:
             console.print(
                 f"It still loses {lost:.1f} points, not less than {arguments.largest_loss} points."
             )
-    save(candidate, replace(new, ap=after), arguments.out)
-    text = to_markdown(replace(new, ap=after), arguments.out.stat().st_size)
-    with replacing(arguments.out.with_suffix(".md")) as temporary:
-        temporary.write_text(text)
-    enter_in_manifest(arguments.out)
+    measured = replace(new, ap=after)
+    save(candidate, measured, arguments.out)
+    publish(measured, arguments.out)
     print(f"{arguments.out}: AP50 {_compared(before, after)}")
 
 

@@ -110,6 +110,15 @@ def write_bag(
     return path
 
 
+def write_labelled_bag(path: Path, count: int) -> Path:
+    """Write a recording of ``count`` scenes and, on the topic /truth, what is in them."""
+    messages = []
+    for number in range(count):
+        scene = draw_scene(number)
+        messages += [image(scene, number), labelled(scene, number)]
+    return write_bag(path, sorted(messages, key=lambda message: message.time))
+
+
 def write_split_bag(path: Path, parts: Sequence[Sequence[Recorded]], storage: str) -> Path:
     """Write a recording of several files, without metadata.yaml: that of the recorder is one."""
     path.mkdir(parents=True)

@@ -13,7 +13,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
 pytest.importorskip("rosbags", reason="recordings are read with rosbags")
-from bag_writer import PERIOD, START, TOPIC, compressed, draw_scene, image, labelled, write_bag
+from bag_writer import PERIOD, START, TOPIC, compressed, draw_scene, write_bag, write_labelled_bag
 
 from compact_yolo_ros.nodes.evaluation_launch import EVALUATION_ARGUMENTS, read_evaluation
 from compact_yolo_ros.tools.evaluate_bag import main as evaluate_bag
@@ -25,10 +25,7 @@ COUNT = 8
 
 @pytest.fixture
 def bag(tmp_path: Path) -> Path:
-    scenes = [draw_scene(number) for number in range(COUNT)]
-    messages = [image(scene, number) for number, scene in enumerate(scenes)]
-    messages += [labelled(scene, number) for number, scene in enumerate(scenes)]
-    return write_bag(tmp_path / "bag", sorted(messages, key=lambda message: message.time))
+    return write_labelled_bag(tmp_path / "bag", COUNT)
 
 
 def texts(**given: Any) -> dict[str, str]:

@@ -19,7 +19,7 @@ pytest.importorskip("rosbags", reason="recordings are read with rosbags")
 if "compact_yolo_ros" not in get_packages_with_prefixes():
     pytest.skip("compact_yolo_ros is not installed", allow_module_level=True)
 
-from bag_writer import TOPIC, draw_scene, image, labelled, write_bag
+from bag_writer import TOPIC, write_labelled_bag
 
 COUNT = 10
 
@@ -38,10 +38,7 @@ def launch(bag: Path, out: Path, model: str, labels: str) -> subprocess.Complete
 
 @pytest.fixture
 def bag(tmp_path: Path) -> Path:
-    scenes = [draw_scene(number) for number in range(COUNT)]
-    messages = [image(scene, number) for number, scene in enumerate(scenes)]
-    messages += [labelled(scene, number) for number, scene in enumerate(scenes)]
-    return write_bag(tmp_path / "bag", sorted(messages, key=lambda message: message.time))
+    return write_labelled_bag(tmp_path / "bag", COUNT)
 
 
 def test_it_ends_by_itself_and_leaves_results(bag: Path, toy: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bag_writer import TOPIC, draw_scene, image, labelled, write_bag
+from bag_writer import TOPIC, write_labelled_bag
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_model import CARD, write_toy_model
@@ -36,11 +36,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    scenes = [draw_scene(number) for number in range(FRAMES)]
-    messages = [image(scene, number) for number, scene in enumerate(scenes)]
-    messages += [labelled(scene, number) for number, scene in enumerate(scenes)]
-    path = tmp_path_factory.mktemp("bags") / "bag"
-    return write_bag(path, sorted(messages, key=lambda message: message.time))
+    return write_labelled_bag(tmp_path_factory.mktemp("bags") / "bag", FRAMES)
 
 
 def plain(name: str, accuracy: float | None, milliseconds: float, **model: Any) -> dict[str, Any]:

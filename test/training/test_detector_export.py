@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from drawn import enliven
 from torch import nn
 
 from compact_yolo_ros.detector import Detector
@@ -40,21 +41,10 @@ ALLOWED = {
 
 
 def lively(name: str) -> nn.Module:
-    """A detector with random norms, whose outputs differ from place to place.
-
-    Kernels keep the size of a signal by themselves (He et al., 2015), so that no norm has to: those
-    that subtract large means would amplify rounding errors, which is not what is tested here.
-    """
+    """A detector of outputs that differ from place to place."""
     torch.manual_seed(0)
     detector = build(name, num_classes=len(CLASSES)).eval()
-    for module in detector.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        elif isinstance(module, nn.BatchNorm2d):
-            for scale in (module.weight, module.running_var):
-                nn.init.uniform_(scale, 0.8, 1.2)
-            for shift in (module.bias, module.running_mean):
-                nn.init.normal_(shift, 0, 0.1)
+    enliven(detector)
     images = torch.from_numpy(patterns(2, 160, 160)).permute(0, 3, 1, 2) / 255
     with torch.no_grad():
         for head, level in zip(last(detector), detector(images), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import CLASSES
+from drawn import CLASSES, enliven
 from torch import nn
 
 from training.detectors.registry import DETECTORS, build
@@ -26,14 +26,7 @@ FAMILIES = [
 def frozen(name: str, **changes) -> nn.Module:
     """A detector with a frozen backbone whose norms are not those of a fresh one."""
     detector = build(name, num_classes=2, **changes).to(memory_format=torch.channels_last)
-    for module in detector.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        elif isinstance(module, nn.BatchNorm2d):
-            for scale in (module.weight, module.running_var):
-                nn.init.uniform_(scale, 0.8, 1.2)
-            for shift in (module.bias, module.running_mean):
-                nn.init.normal_(shift, 0, 0.1)
+    enliven(detector)
     set_phase(detector, Phase(1, (64,), frozen_blocks=ALL), "none")
     return detector
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import draw
+from drawn import draw
 from loss_cases import KINDS
 from torch import nn
 

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import yaml
-from conftest import CLASSES
+from drawn import CLASSES
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import CLASSES
+from drawn import CLASSES
 from small_detector import small_detector
 from torch import nn
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CLASSES
+from drawn import CLASSES
 
 from training.detectors.registry import DETECTORS
 from training.engine import Trainer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from conftest import CLASSES
+from drawn import CLASSES
 
 from training.data.batch import collate
 from training.detectors.heads import AnchorGrid

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import CLASSES
+from drawn import CLASSES
 
 from compact_yolo_ros.backends.half import to_half
 from compact_yolo_ros.model_card import METADATA_KEY, ModelCard

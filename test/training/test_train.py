@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import CLASSES
+from drawn import CLASSES
 from rich.console import Console
 
 from training.averaging import AveragedModel

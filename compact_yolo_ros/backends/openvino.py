@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import numpy as np
 
 from compact_yolo_ros.backends.backend import (
@@ -45,7 +48,7 @@ class OpenVinoBackend(CpuBackend):
         }
         batch = 1 if request.batch == 1 else openvino.Dimension(1, request.batch)
         try:
-            core = openvino.Core()
+            core = _core()
             self._networks = {}
             for size in request.sizes:
                 model = core.read_model(str(request.model.path))
@@ -77,3 +80,16 @@ class OpenVinoBackend(CpuBackend):
     def close(self) -> None:
         """Release the networks."""
         del self._request, self._tensors, self._networks
+
+
+@cache
+def _core() -> Any:
+    """Return the one core of the process.
+
+    The CPU plugin of a core sets the stack on which signals are handled, and frees it when the
+    core goes. Of two cores, the second would bring back the freed stack of the first: the next
+    signal, SIGINT or SIGTERM for instance, would then be a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()

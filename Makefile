@@ -12,6 +12,8 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 
 VENV := .venv/bin
+# A test process that dies ends the run: pytest-xdist may wait for ever once it has replaced one.
+PYTEST = $(VENV)/pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
 BOOTSTRAP = @command -v $(PYTHON) >/dev/null || { \
 	echo "There is no $(PYTHON): install Python 3.10 to 3.13, or name one, as in \`make PYTHON=python3.12 ...\`." >&2; \
 	exit 1; }; $(PYTHON) environment/bootstrap.py
@@ -33,7 +35,7 @@ demo: ## Detect people and vehicles in a street video through ROS 2; results in 
 	@$(VENV)/demo --model "$(MODEL)" $(if $(VIDEO),--video "$(VIDEO)") --out out/demo
 
 test: setup lint ## Everything: linters, types and all tests
-	$(VENV)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 lint: setup ## Style, format and types
 	$(VENV)/ruff check .
@@ -41,7 +43,7 @@ lint: setup ## Style, format and types
 	$(VENV)/mypy
 
 coverage: setup ## The tests once more, with the lines that they reach
-	$(VENV)/pytest -n $(WORKERS) --dist loadfile --cov=compact_yolo_ros --cov=training --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+	$(PYTEST) --cov=compact_yolo_ros --cov=training --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
 
 docs: setup ## The tables of README.md, and config/detector.yaml, from the code
 	$(VENV)/python docs/generate.py

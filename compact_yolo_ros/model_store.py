@@ -48,7 +48,7 @@ def find_model(name_or_path: str, directory: Path | None = None) -> ModelFile:
         ModelError: no such model, unreadable, altered, or without a usable card.
     """
     if name_or_path.endswith(".onnx"):
-        path = Path(name_or_path).expanduser()
+        path = Path(os.path.expanduser(name_or_path))  # an unknown home folder stays as it is
         if not path.is_file():
             raise ModelError(f"there is no model file {path}")
     else:
@@ -73,7 +73,7 @@ def _named(name: str, directory: Path) -> Path:
     if name in manifest:
         return _verified(directory / manifest[name]["file"], manifest[name]["sha256"])
     for folder in filter(None, os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep)):
-        path = Path(folder).expanduser() / f"{name}.onnx"
+        path = Path(os.path.expanduser(folder)) / f"{name}.onnx"
         if path.is_file():
             return path
     raise ModelError(

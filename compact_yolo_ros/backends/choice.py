@@ -76,7 +76,7 @@ def open_backend(
         batch,
         threads,
         dla_core,
-        Path(engine_cache).expanduser() if engine_cache else None,
+        Path(engine_cache) if engine_cache else None,
         tuple(more_sizes),
     )
     if backend == "auto":

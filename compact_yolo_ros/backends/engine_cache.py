@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.files import replacing
 
 FORMAT = b"compact_yolo_ros engine 1\n"
@@ -74,8 +75,12 @@ class EngineCache:
     """
 
     def __init__(self, directory: Path | None = None, limit: int = DEFAULT_LIMIT) -> None:
-        """Use ``directory``, or the user's own cache folder; keep at most ``limit`` bytes."""
-        self.directory = directory or default_directory()
+        """Use ``directory``, or the user's own cache folder; keep at most ``limit`` bytes.
+
+        Raises:
+            BackendError: a ``~`` stands for a home folder that is not known.
+        """
+        self.directory = _expanded(directory) if directory else default_directory()
         self._limit = limit
 
     def load(self, key: EngineKey) -> bytes | None:
@@ -88,7 +93,8 @@ class EngineCache:
         plan = parts[-1]
         if len(parts) != 4 or data[: len(data) - len(plan)] != key.header(plan):
             return None
-        os.utime(path)  # used now: it goes last
+        with suppress(OSError):  # it may be read-only, or another process's to remove
+            os.utime(path)  # used now: it goes last
         return plan
 
     def store(self, key: EngineKey, plan: bytes) -> Path:
@@ -120,9 +126,19 @@ class EngineCache:
 
 
 def default_directory() -> Path:
-    """The user's folder of engines, under XDG_CACHE_HOME."""
+    """The user's folder of engines, under XDG_CACHE_HOME; raises BackendError."""
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(root).expanduser() / "compact_yolo_ros" / "engines"
+    return _expanded(Path(root)) / "compact_yolo_ros" / "engines"
+
+
+def _expanded(directory: Path) -> Path:
+    try:
+        return directory.expanduser()
+    except RuntimeError:
+        raise BackendError(
+            f"engines cannot be kept in {directory}, that home folder is not known",
+            "set engine_cache to another folder",
+        ) from None
 
 
 def _read_own(path: Path) -> bytes | None:

@@ -38,7 +38,7 @@ def own_models(around: Surroundings) -> Iterator[Finding]:
 def user_models(around: Surroundings) -> Iterator[Finding]:
     """Models in the folders that the user names."""
     for folder in filter(None, around.environment.get(FOLDERS_VARIABLE, "").split(os.pathsep)):
-        path = Path(folder).expanduser()
+        path = Path(os.path.expanduser(folder))
         if not path.is_dir():
             yield problem(FOLDERS_VARIABLE, f"there is no folder {path}", "correct the variable")
             continue

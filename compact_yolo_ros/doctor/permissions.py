@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.backends.engine_cache import default_directory
 from compact_yolo_ros.doctor.finding import Finding, Surroundings, note, ok, problem
 
@@ -67,7 +68,11 @@ def meters(around: Surroundings) -> Iterator[Finding]:
 
 def cache(around: Surroundings) -> Iterator[Finding]:
     """The folder of TensorRT engines."""
-    folder = default_directory()
+    try:
+        folder = default_directory()
+    except BackendError as error:
+        yield note("engine cache", error.reason, error.remedy)
+        return
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if os.access(existing, os.W_OK | os.X_OK):
         yield ok("engine cache", str(folder))

@@ -471,6 +471,9 @@ def test_a_cache_that_cannot_be_written_is_a_note(
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     (found,) = permissions.cache(around())
     assert (found.level, str(tmp_path) in found.found) == (Level.NOTE, True)
+    monkeypatch.setenv("XDG_CACHE_HOME", "~nobody_of_that_name")
+    (found,) = permissions.cache(around())
+    assert (found.level, "home folder is not known" in found.found) == (Level.NOTE, True)
 
 
 # Power

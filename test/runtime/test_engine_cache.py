@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.backends.engine_cache import EngineCache, EngineKey
 
 KEY = EngineKey("m", "0" * 64, "10.3.0", "12.6", "GPU", "8.7", "fp16", (1, 320, 320, 3), -1)
@@ -74,3 +75,26 @@ def test_a_write_that_fails_leaves_the_engine_that_was_there(
     monkeypatch.undo()
     assert cache.load(KEY) == PLAN
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_engine_in_a_folder_that_is_only_readable_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = EngineCache(tmp_path)
+    cache.store(KEY, PLAN)
+
+    def refuse(path: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert cache.load(KEY) == PLAN
+
+
+def test_a_home_folder_is_found_or_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert EngineCache(Path("~/engines")).directory == tmp_path / "engines"
+    with pytest.raises(BackendError, match="home folder is not known: set engine_cache"):
+        EngineCache(Path("~nobody_of_that_name/engines"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "~nobody_of_that_name")
+    with pytest.raises(BackendError, match="home folder is not known: set engine_cache"):
+        EngineCache()

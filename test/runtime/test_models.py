@@ -110,6 +110,8 @@ def test_a_missing_file_and_an_unknown_name_are_told_apart(tmp_path: Path) -> No
         find_model(str(tmp_path / "nowhere.onnx"))
     with pytest.raises(ModelError, match="no model 'yolo_x': give one of toy, the path"):
         find_model("yolo_x", write_store(tmp_path))
+    with pytest.raises(ModelError, match="there is no model file ~nobody_of_that_name/x.onnx"):
+        find_model("~nobody_of_that_name/x.onnx")
 
 
 def test_models_of_ones_own_are_found_by_name(

@@ -461,6 +461,14 @@ def test_build_engine_leaves_engines_that_the_node_finds(
     opened(precision="fp16", input_size=(352, 352), build=False)
 
 
+def test_build_engine_means_the_same_folder_as_the_node(
+    opened: Open, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert build_engine(["--model", toy, "--engine-cache", "~/engines"]) == 0
+    opened(engine_cache="~/engines", build=False)
+
+
 def test_build_engine_tells_how_far_it_is(
     trt: Any, toy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import cv2
@@ -48,6 +48,22 @@ FOLLOW_PERIOD = 0.25
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
+Transition = Callable[["DetectorNode", LifecycleState], TransitionCallbackReturn]
+
+
+def _telling(transition: Transition) -> Transition:
+    """Tell of an exception that nobody foresaw: rclpy calls ``on_error`` without a word of it."""
+
+    @wraps(transition)
+    def told(node: DetectorNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception as error:
+            node._fail(f"{type(error).__name__}: {error}")
+            raise
+
+    return told
+
 
 class DetectorNode(LifecycleNode):
     """Loads the model in configure, subscribes in activate, releases in cleanup.
@@ -65,6 +81,7 @@ class DetectorNode(LifecycleNode):
         self._governing: Governing | None = None
         self._worker: FrameWorker | None = None
         self._cameras: list[Camera] = []
+        self._own_publishers: list[Any] = []
         self._power: PowerMonitor | None = None
         self._enabled = True
         self._failure = ""
@@ -94,6 +111,7 @@ class DetectorNode(LifecycleNode):
 
     # Lifecycle
 
+    @_telling
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the publishers."""
         try:
@@ -115,6 +133,7 @@ class DetectorNode(LifecycleNode):
         self._performance = self.create_lifecycle_publisher(DiagnosticArray, "~/performance", 10)
         self._label_info = self.create_publisher(LabelInfo, "~/label_info", LATCHED)
         self._vision_info = self.create_publisher(VisionInfo, "~/vision_info", LATCHED)
+        self._own_publishers = [self._performance, self._label_info, self._vision_info]
         self._publish_info()
         backend = self._detector.backend
         self.get_logger().info(
@@ -126,6 +145,7 @@ class DetectorNode(LifecycleNode):
             self.get_logger().warning(backend.warning)
         return super().on_configure(state)
 
+    @_telling
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras and start answering."""
         assert self._detector and self._keeper and self._governing
@@ -270,13 +290,11 @@ class DetectorNode(LifecycleNode):
 
     def _release(self) -> None:
         """Give back what configure took; does nothing if nothing was taken."""
-        if self._detector is None:
-            return
         for camera in self._cameras:
             camera.destroy()
-        self._cameras = []
-        for publisher in (self._performance, self._label_info, self._vision_info):
+        for publisher in self._own_publishers:
             self.destroy_publisher(publisher)
+        self._cameras, self._own_publishers = [], []
         self._close_keeper()
 
     def _close_keeper(self) -> None:

@@ -258,6 +258,20 @@ def test_a_model_that_does_not_exist_leaves_a_node_that_can_be_corrected(
     assert answer(client, seen, image_message(red_square())).detections
 
 
+def test_a_failure_that_nobody_foresaw_is_told_and_leaves_a_node_that_can_be_started(
+    client: Client, start: Start
+) -> None:
+    seen = start(module="clumsy_detector_node")
+    sentence = "RuntimeError: can't start new thread"
+    client.wait_for(lambda: seen.diagnostics[-1].status[0].message == sentence)
+    assert seen.diagnostics[-1].status[0].level == DiagnosticStatus.ERROR
+    assert seen.process.output().count(sentence) == 1
+    assert values_of(seen.diagnostics[-1])["state"] == "unconfigured"
+    assert change_state(client, Transition.TRANSITION_CONFIGURE)
+    assert change_state(client, Transition.TRANSITION_ACTIVATE)
+    assert answer(client, seen, image_message(red_square())).detections
+
+
 @pytest.mark.skipif(find_spec("cv_bridge") is not None, reason="cv_bridge is installed")
 def test_a_decoder_that_is_not_installed_leaves_a_node_that_can_be_corrected(
     client: Client, start: Start

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import resource
 import subprocess
 import sys
@@ -190,36 +189,9 @@ os.kill(os.getpid(), signal.SIGTERM)
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_signals_are_heard_after_the_first_of_two_backends_went_first(name: str, toy: str) -> None:
     open_cpu(name, toy)
-    ended = run_python(SIGNALLED, toy, name)
+    command = [sys.executable, "-c", SIGNALLED, toy, name]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (0, "heard\n"), ended.stderr
-
-
-ONE_IMAGE = """
-import sys
-from compact_yolo_ros.backends import open_backend
-from compact_yolo_ros.model_store import find_model
-
-open_backend(find_model(sys.argv[1])).run()
-"""
-
-
-def test_nothing_is_kept_or_sent_about_the_use_of_a_model(toy: str, tmp_path: Path) -> None:
-    # ONNX Runtime would not report from a machine of continuous integration anyway.
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("ORT_DISABLE_TELEMETRY", "CI", "GITHUB_ACTIONS", "XDG_CACHE_HOME")
-    }
-    ended = run_python(ONE_IMAGE, toy, environment=environment | {"HOME": str(tmp_path)})
-    assert ended.returncode == 0, ended.stderr
-    assert not list(tmp_path.iterdir())
-
-
-def run_python(
-    script: str, *arguments: str, environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", script, *arguments]
-    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
 
 
 def test_a_cpu_backend_takes_the_file_as_it_is(toy: str) -> None:

@@ -18,7 +18,9 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,14 +30,15 @@ from rich.console import Console
 from rich.progress import track
 
 from compact_yolo_ros.backends.backend import BackendError
+from compact_yolo_ros.backends.cpu import default_threads
 from compact_yolo_ros.files import replacing
 from compact_yolo_ros.model_store import ModelError
 from training.data.dataset import open_split
-from training.data.decoding import keep_nothing
+from training.data.decoding import decode
 from training.data.joining import read_classes, split_names
 from training.data.listing import Annotation
 from training.data.yolo_txt import SUFFIXES
-from training.distillation.teachers import Teacher, open_teacher, overlaps
+from training.distillation.teachers import Teacher, find_teacher, open_teacher, overlaps
 
 SETTINGS = "distill.json"
 
@@ -83,27 +86,45 @@ class Labeller:
         return [_line(*row) for row in people] + [_line(*row) for row in rows]
 
 
-def label_all(works: Sequence[Work], labeller: Labeller, out: Path) -> list[str]:
-    """Label the pictures that have no label file yet; return what is wrong with bad ones."""
-    images, labels = out / "images" / "train", out / "labels" / "train"
-    images.mkdir(parents=True, exist_ok=True)
-    problems = []
-    for work in track(works, "labelling", console=Console(stderr=True)):
-        text = labels / f"{work.name}.txt"
-        if text.exists():
-            continue
+def label_all(works: Sequence[Work], labellers: Sequence[Labeller], out: Path) -> list[str]:
+    """Label the pictures that have no label file yet; return what is wrong with bad ones.
+
+    As many pictures are worked on at a time as there are ``labellers``.
+    """
+    for kind in ("images", "labels"):
+        (out / kind / "train").mkdir(parents=True, exist_ok=True)
+    free: SimpleQueue[Labeller] = SimpleQueue()
+    for labeller in labellers:
+        free.put(labeller)
+
+    def label(work: Work) -> str:
+        labeller = free.get()
         try:
-            image = keep_nothing(work.path).load()
-            lines = labeller.lines(image, work.drawn)
+            label_one(work, labeller, out)
         except (OSError, ValueError) as error:
-            problems.append(f"{work.path}: {error}")
-            continue
-        link = images / f"{work.name}{work.path.suffix}"
-        link.unlink(missing_ok=True)
-        link.symlink_to(work.path.resolve())
-        with replacing(text) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in lines))
-    return problems
+            return f"{work.path}: {error}"
+        finally:
+            free.put(labeller)
+        return ""
+
+    with ThreadPoolExecutor(len(labellers)) as pool:
+        answers = track(
+            pool.map(label, works), "labelling", len(works), console=Console(stderr=True)
+        )
+        return [problem for problem in answers if problem]
+
+
+def label_one(work: Work, labeller: Labeller, out: Path) -> None:
+    """Write link and label file of a picture, unless it has them. Raises ValueError or OSError."""
+    text = out / "labels" / "train" / f"{work.name}.txt"
+    if text.exists():
+        return
+    lines = labeller.lines(decode(work.path)[0], work.drawn)
+    link = out / "images" / "train" / f"{work.name}{work.path.suffix}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(work.path.resolve())
+    with replacing(text) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines))
 
 
 def class_table(
@@ -168,7 +189,9 @@ def describe(out: Path, classes: Sequence[str], labelled: Sequence[str], data: P
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description="Let a teacher label pictures.")
-    parser.add_argument("--teacher", type=Path, required=True, help="ONNX: of ours, or YOLOX")
+    parser.add_argument(
+        "--teacher", required=True, help="name of a model, or ONNX file: of ours, or YOLOX"
+    )
     parser.add_argument(
         "--teacher-classes", type=Path, help="class names of a YOLOX file, one a line"
     )
@@ -192,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--size", type=int, nargs="+", default=[], help="sides in pixels; several: their ensemble"
     )
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 chooses")
+    parser.add_argument("--threads", type=int, default=0, help="pictures at a time; 0 chooses")
     options = parser.parse_args(arguments)
     try:
         _distill(options)
@@ -205,18 +228,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _distill(options: argparse.Namespace) -> None:
     names = options.teacher_classes.read_text().splitlines() if options.teacher_classes else []
     names = [name.strip() for name in names if name.strip()]
-    teacher = open_teacher(options.teacher, options.score, options.size, names, options.threads)
+    path = find_teacher(options.teacher)
+    teachers = [
+        open_teacher(path, options.score, options.size, names)
+        for _ in range(options.threads or default_threads())
+    ]
+    theirs = teachers[0].classes
     if options.data:
         classes = read_classes(options.data)
         works = works_of(options.data)
     else:
         mapped = dict.fromkeys(entry.partition("=")[2] for entry in options.map)
-        classes = tuple(options.classes or mapped or teacher.classes)
+        classes = tuple(options.classes or mapped or theirs)
         works = works_in(options.images, len(classes))
-    table = class_table(teacher.classes, classes, options.map)
-    _remember(options)
-    labeller = Labeller(teacher, table, options.overlap, options.only_unlabelled)
-    problems = label_all(works, labeller, options.out)
+    table = class_table(theirs, classes, options.map)
+    _remember(options, path)
+    labellers = [
+        Labeller(teacher, table, options.overlap, options.only_unlabelled) for teacher in teachers
+    ]
+    problems = label_all(works, labellers, options.out)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     if len(problems) == len(works):
@@ -228,11 +258,11 @@ def _distill(options: argparse.Namespace) -> None:
     print(f"{len(works) - len(problems)} pictures: {options.out / 'data.yaml'}")
 
 
-def _remember(options: argparse.Namespace) -> None:
+def _remember(options: argparse.Namespace, teacher: Path) -> None:
     """Write the settings that labels depend on; ValueError if there are labels of others."""
     settings = {
         key: str(value) for key, value in vars(options).items() if key not in ("out", "threads")
-    } | {"teacher": hashlib.sha256(options.teacher.read_bytes()).hexdigest()}
+    } | {"teacher": hashlib.sha256(teacher.read_bytes()).hexdigest()}
     file = options.out / SETTINGS
     if file.exists() and json.loads(file.read_text()) != settings:
         raise ValueError(f"{options.out} holds labels made with other settings: give a new --out")

@@ -23,13 +23,13 @@ def data(tmp_path):
 @pytest.fixture
 def decoded(monkeypatch):
     """The names of the images that are decoded, as it happens."""
-    names, decode = [], decoding._decode
+    names, decode = [], decoding.decode
 
     def recording(path):
         names.append(path.name)
         return decode(path)
 
-    monkeypatch.setattr(decoding, "_decode", recording)
+    monkeypatch.setattr(decoding, "decode", recording)
     return names
 
 

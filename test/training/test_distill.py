@@ -129,6 +129,7 @@ def test_an_interrupted_run_goes_on(teacher, pictures, tmp_path, monkeypatch, ca
         return detect(self, image)
 
     monkeypatch.setattr(teachers.OwnTeacher, "detect", interrupted)
+    arguments += ["--threads", 1]  # the order of the pictures is known
     with pytest.raises(KeyboardInterrupt):
         run(*arguments)
     assert not (out / "data.yaml").exists(), "nothing pretends to be complete"
@@ -137,6 +138,34 @@ def test_an_interrupted_run_goes_on(teacher, pictures, tmp_path, monkeypatch, ca
     assert len(open_split(out / "data.yaml", "train")) == 3
     assert run(*arguments, "--score", 0.5) == 1
     assert "made with other settings: give a new --out" in capsys.readouterr().err
+
+
+def test_a_teacher_is_called_by_its_name_or_its_path(
+    teacher, pictures, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("COMPACT_YOLO_MODELS", str(teacher.parent))
+    arguments = ["--images", pictures, "--out", tmp_path / "taught"]
+    assert run("--teacher", teacher.stem, *arguments) == 0
+    assert run("--teacher", teacher, *arguments) == 0, "the same teacher: it goes on"
+    for wrong, sentence in (
+        ("nobody", "training.distill: there is no model 'nobody': give one of "),
+        ("gone.onnx", "training.distill: there is no model file gone.onnx\n"),
+    ):
+        assert run("--teacher", wrong, *arguments) == 1
+        assert sentence in capsys.readouterr().err
+
+
+def test_pictures_labelled_at_a_time_are_labelled_as_one_by_one(teacher, pictures, tmp_path):
+    for number in range(20):
+        paint(pictures / f"{number}.png", {(16 * number, 160): RED, (160, 16 * number): GREEN})
+    labels = []
+    for threads in (1, 4):
+        out = tmp_path / str(threads)
+        arguments = ["--teacher", teacher, "--images", pictures, "--out", out]
+        assert run(*arguments, "--threads", threads) == 0
+        labels.append({path.name: path.read_text() for path in out.glob("labels/train/*.txt")})
+    assert labels[0] == labels[1] and len(labels[0]) == 23
+    assert all(labels[0][f"{number}.txt"].count("\n") == 2 for number in range(20) if number != 10)
 
 
 def test_a_bad_picture_is_left_out_and_named(teacher, pictures, tmp_path, capsys):
@@ -192,7 +221,7 @@ def write_yolox(path: Path, size: int = 64) -> Path:
 def test_a_yolox_export_can_teach(tmp_path):
     """BGR, not normalised, the picture top left: found where and what it is."""
     path = write_yolox(tmp_path / "yolox.onnx")
-    teacher = open_teacher(path, 0.6, [], ["sea", "tree", "brick"], 1)
+    teacher = open_teacher(path, 0.6, [], ["sea", "tree", "brick"])
     image = np.zeros((64, 128, 3), np.uint8)  # half as large in the input: the lower half is grey
     image[16:32, 96:112] = (0, 0, 255)
     image[32:48, 0:16] = (255, 0, 0)

@@ -44,14 +44,14 @@ class Decoded(NamedTuple):
 
 def keep_in_memory(path: Path) -> Decoded:
     """Decode an image and hold it. Raises ValueError or OSError."""
-    image, digest = _decode(path)
+    image, digest = decode(path)
     return Decoded(lambda: image, *image.shape[:2], digest)
 
 
 def keep_nothing(path: Path) -> Decoded:
     """Check an image, to decode it again whenever it is used. Raises ValueError or OSError."""
-    image, digest = _decode(path)
-    return Decoded(lambda: _decode(path)[0], *image.shape[:2], digest)
+    image, digest = decode(path)
+    return Decoded(lambda: decode(path)[0], *image.shape[:2], digest)
 
 
 class DiskCache:
@@ -72,7 +72,7 @@ class DiskCache:
         return _cached(file) or self._fill(file, path)
 
     def _fill(self, file: Path, path: Path) -> Decoded:
-        image, digest = _decode(path)
+        image, digest = decode(path)
         height, width = image.shape[:2]
         try:
             with replacing(file) as temporary, temporary.open("wb") as out:
@@ -89,7 +89,11 @@ def default_cache() -> Path:
     return Path(root).expanduser() / "compact_yolo_ros" / "images"
 
 
-def _decode(path: Path) -> tuple[NDArray[np.uint8], bytes]:
+def decode(path: Path) -> tuple[NDArray[np.uint8], bytes]:
+    """Return an image (H, W, 3) uint8, RGB, and the digest of its file.
+
+    Raises ValueError or OSError.
+    """
     content = path.read_bytes()
     # A warning of the decoder would say less than the report of bad files.
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None

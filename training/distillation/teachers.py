@@ -16,6 +16,7 @@ from compact_yolo_ros.detections import Detections
 from compact_yolo_ros.detector import Detector
 from compact_yolo_ros.letterbox import PADDING
 from compact_yolo_ros.model_card import METADATA_KEY
+from compact_yolo_ros.model_store import ModelError, find_model
 from compact_yolo_ros.onnx_metadata import read_metadata
 from compact_yolo_ros.suppression import Selection, select
 
@@ -36,10 +37,22 @@ class Teacher(Protocol):
         """Return the objects in an RGB image (H, W, 3), in its own pixels."""
 
 
-def open_teacher(
-    path: Path, score: float, sizes: Sequence[int], names: Sequence[str], threads: int
-) -> Teacher:
-    """Open an ONNX file that draws boxes of at least ``score``.
+def find_teacher(name_or_path: str) -> Path:
+    """Return the file of a model of this package by its name, or a path that ends in .onnx.
+
+    Raises ModelError: there is none.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.suffix != ".onnx":
+        return find_model(name_or_path).path
+    # One without a model card may still be a YOLOX export.
+    if not path.is_file():
+        raise ModelError(f"there is no model file {path}")
+    return path
+
+
+def open_teacher(path: Path, score: float, sizes: Sequence[int], names: Sequence[str]) -> Teacher:
+    """Open an ONNX file that draws boxes of at least ``score``, on one thread.
 
     ``sizes`` are sides of the input in pixels, more than one for an ensemble of them; empty is the
     file's own. ``names`` are the classes of a YOLOX file, which has none in it.
@@ -49,19 +62,19 @@ def open_teacher(
     """
     selection = Selection(score_threshold=score, max_detections=MOST_BOXES)
     if METADATA_KEY in read_metadata(path):
-        return OwnTeacher(path, selection, sizes, threads)
-    return YoloxTeacher(path, selection, sizes, names, threads)
+        return OwnTeacher(path, selection, sizes)
+    return YoloxTeacher(path, selection, sizes, names)
 
 
 class OwnTeacher:
     """A file of this package's contract."""
 
-    def __init__(self, path: Path, selection: Selection, sizes: Sequence[int], threads: int):
+    def __init__(self, path: Path, selection: Selection, sizes: Sequence[int]) -> None:
         self._detectors = [
             Detector.open(
                 str(path.resolve()),
                 input_size=(size, size) if size else None,
-                threads=threads,
+                threads=1,
                 selection=selection,
             )
             for size in sizes or [0]
@@ -86,10 +99,9 @@ class YoloxTeacher:
         selection: Selection,
         sizes: Sequence[int],
         names: Sequence[str],
-        threads: int,
     ) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = 1
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from compact_yolo_ros.backends.backend import BackendError
-from compact_yolo_ros.backends.installing import install_line
+from compact_yolo_ros.backends.installing import imported
 
 
 class Gpu:
@@ -32,12 +32,7 @@ class Gpu:
     """
 
     def __init__(self) -> None:
-        try:
-            import pycuda.driver as driver
-        except ImportError as error:
-            raise BackendError(
-                f"pycuda cannot be imported ({error})", install_line("pycuda")
-            ) from None
+        driver = imported("pycuda.driver", "pycuda")
         try:
             driver.init()
             device = driver.Device(0)

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What to type to get a library that is missing, on this platform."""
+"""Importing the libraries of the runtimes, and what to type to get one on this platform."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+from compact_yolo_ros.backends.backend import BackendError
 
 JETSON_RELEASE = Path("/etc/nv_tegra_release")
 
@@ -31,3 +35,18 @@ def on_jetson() -> bool:
 def install_line(module: str) -> str:
     """The command that installs ``module`` here."""
     return (_EVERYWHERE | (_JETSON if on_jetson() else _DESKTOP))[module]
+
+
+def imported(module: str, name: str) -> Any:
+    """Import a library that people call ``name``.
+
+    Raises:
+        BackendError: it is missing or broken.
+    """
+    try:
+        return import_module(module)
+    except Exception as error:  # one that is broken raises anything
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BackendError(
+            f"{name} cannot be imported ({first_line})", install_line(module.partition(".")[0])
+        ) from None

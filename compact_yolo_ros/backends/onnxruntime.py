@@ -14,7 +14,7 @@ from compact_yolo_ros.backends.backend import (
     warm_up,
 )
 from compact_yolo_ros.backends.cpu import CpuBackend
-from compact_yolo_ros.backends.installing import install_line
+from compact_yolo_ros.backends.installing import imported
 
 
 class OnnxRuntimeBackend(CpuBackend):
@@ -33,13 +33,7 @@ class OnnxRuntimeBackend(CpuBackend):
         Raises:
             BackendError: ONNX Runtime is missing, or refuses the model.
         """
-        try:
-            import onnxruntime as ort
-        except ImportError as error:
-            raise BackendError(
-                f"ONNX Runtime cannot be imported ({error})", install_line("onnxruntime")
-            ) from None
-
+        ort = imported("onnxruntime", "ONNX Runtime")
         super().__init__(request)
         self._inputs = {
             size: np.zeros((request.batch, *size, 3), np.uint8) for size in request.sizes

@@ -17,7 +17,7 @@ from compact_yolo_ros.backends.backend import (
     warm_up,
 )
 from compact_yolo_ros.backends.cpu import CpuBackend
-from compact_yolo_ros.backends.installing import install_line
+from compact_yolo_ros.backends.installing import imported
 
 
 class OpenVinoBackend(CpuBackend):
@@ -31,13 +31,7 @@ class OpenVinoBackend(CpuBackend):
         Raises:
             BackendError: OpenVINO is missing, or refuses the model.
         """
-        try:
-            import openvino
-        except ImportError as error:
-            raise BackendError(
-                f"OpenVINO cannot be imported ({error})", install_line("openvino")
-            ) from None
-
+        openvino = imported("openvino", "OpenVINO")
         super().__init__(request)
         properties = {
             "PERFORMANCE_HINT": "LATENCY",

@@ -16,9 +16,10 @@ import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from traceback import clear_frames
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from compact_yolo_ros.backends.backend import (
 from compact_yolo_ros.backends.cuda import Buffer, Gpu, gpu
 from compact_yolo_ros.backends.engine_cache import EngineCache, EngineKey
 from compact_yolo_ros.backends.half import to_half
-from compact_yolo_ros.backends.installing import install_line
+from compact_yolo_ros.backends.installing import imported
 
 OLDEST = (8, 5)
 """First version with named tensors, ``execute_async_v3`` and uint8 inputs (JetPack 5)."""
@@ -70,26 +71,40 @@ def open_tensorrt(
     """
     trt = library()
     device = gpu()
-    try:
+    with _opening(device):
         return _open(request, trt, device, build, progress or BuildProgress())
-    except device.driver.Error as error:
-        raise BackendError(f"the GPU failed: {error}") from None
+
+
+@contextmanager
+def _opening(device: Gpu) -> Iterator[None]:
+    """Have the CUDA context, and raise nothing but BackendError.
+
+    What an exception keeps alive is freed at once: later the context may not be current.
+    """
+    with device.current():
+        try:
+            yield
+        except Exception as error:
+            clear_frames(error.__traceback__)
+            if isinstance(error, BackendError):
+                raise
+            if isinstance(error, device.driver.Error):
+                raise BackendError(f"the GPU failed: {error}") from None
+            raise BackendError(  # a TypeError is all that the bindings make of a failed CUDA
+                f"TensorRT does not work ({type(error).__name__}: {error})",
+                "its own lines above say why; often the driver is older than its CUDA",
+            ) from None
 
 
 def _open(
     request: Request, trt: Any, device: Gpu, build: bool, progress: BuildProgress
 ) -> TensorRTBackend:
     unsaved = ""
-    with device.current():  # an exception frees the engines, which must happen in here
-        engines = {}
-        try:
-            for size in request.sizes:
-                alone = replace(request, input_size=size, more_sizes=())
-                engines[size], problem = _engine(alone, trt, device, build, progress)
-                unsaved = unsaved or problem
-        except BackendError:
-            engines.clear()
-            raise
+    engines = {}
+    for size in request.sizes:
+        alone = replace(request, input_size=size, more_sizes=())
+        engines[size], problem = _engine(alone, trt, device, build, progress)
+        unsaved = unsaved or problem
     backend = TensorRTBackend(request, trt, device, engines)
     backend.warning = backend.warning or unsaved
     return backend
@@ -213,7 +228,9 @@ class TensorRTBackend:
     def close(self) -> None:
         """Release the engines and their memory, in whichever thread this is called."""
         with suppress(self._gpu.driver.Error), self._gpu.current():  # it may be lost
-            del self.input, self._network, self._networks, self._events, self._stream
+            # Who tells of this backend meanwhile may still ask for the shape.
+            self.input = np.broadcast_to(np.uint8(0), self.input.shape)
+            del self._network, self._networks, self._events, self._stream
 
 
 class _Network:
@@ -238,7 +255,9 @@ class _Network:
         self._image_shape = shape[1:]
         self._images = 0
         self.set_images(shape[0])
-        self.buffers = {name: self._buffer(device, name) for name in TYPES}
+        self.buffers: dict[str, Buffer] = {}
+        for name in TYPES:  # a comprehension that fails would keep hold of self, see _opening
+            self.buffers[name] = self._buffer(device, name)
         self.precision, self.warning = self._read_back(trt, precision)
 
     def set_images(self, images: int) -> None:
@@ -277,7 +296,8 @@ def precision_shares(information: str) -> dict[str, float]:
         information: JSON of TensorRT's engine inspector, of an engine built with detail.
 
     Returns:
-        For example ``{"fp16": 0.98, "fp32": 0.02}``, by number of values that layers put out.
+        For example ``{"fp16": 0.98, "fp32": 0.02}``, by number of values that layers put out;
+        empty if it does not tell.
     """
     words = {
         "fp32": {"FP32", "Float"},
@@ -287,7 +307,11 @@ def precision_shares(information: str) -> dict[str, float]:
         "fp8": {"FP8"},
     }
     values: Counter[str] = Counter()
-    for layer in json.loads(information).get("Layers", []):
+    try:
+        layers = json.loads(information).get("Layers", [])
+    except ValueError:  # the engine works even if nobody understands what is told of it
+        return {}
+    for layer in layers:
         for tensor in layer.get("Outputs", []) if isinstance(layer, dict) else []:
             said = set(re.findall(r"\w+", tensor.get("Format/Datatype", "")))
             size = int(np.prod(np.abs(tensor.get("Dimensions") or [1])))
@@ -345,12 +369,7 @@ def build_plan(
 
 def library() -> Any:
     """The module ``tensorrt``; raises BackendError if it is missing or too old."""
-    try:
-        import tensorrt as trt
-    except ImportError as error:
-        raise BackendError(
-            f"TensorRT cannot be imported ({error})", install_line("tensorrt")
-        ) from None
+    trt = imported("tensorrt", "TensorRT")
     version = tuple(map(int, trt.__version__.split(".")[:2]))
     if version < OLDEST:
         raise BackendError(
@@ -360,8 +379,8 @@ def library() -> Any:
 
 
 def dla_cores(trt: Any, device: Gpu) -> int:
-    """Deep learning accelerators that TensorRT can use here."""
-    with device.current():
+    """Deep learning accelerators that TensorRT can use here; raises BackendError."""
+    with _opening(device):
         return int(trt.Builder(trt.Logger(trt.Logger.WARNING)).num_DLA_cores)
 
 

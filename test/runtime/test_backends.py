@@ -117,6 +117,17 @@ def test_a_missing_library_comes_with_the_line_that_installs_it(
         open_backend(find_model(toy), backend=name)
 
 
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "tensorrt"])
+def test_a_broken_library_is_as_good_as_a_missing_one(
+    name: str, toy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / f"{name}.py").write_text("raise OSError('libx.so.1: wrong ELF class\\nand more')")
+    with pytest.raises(BackendError, match=r"cannot be imported \(libx.so.1: wrong ELF class\): "):
+        open_backend(find_model(toy), backend=name)
+
+
 def test_on_a_jetson_tensorrt_comes_from_apt(
     toy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -35,6 +35,7 @@ from compact_yolo_ros.backends.backend import Request
 from compact_yolo_ros.backends.engine_cache import EngineCache
 from compact_yolo_ros.backends.tensorrt import BuildProgress, open_tensorrt, precision_shares
 from compact_yolo_ros.detector import Detector
+from compact_yolo_ros.diagnostics.report import backend_facts
 from compact_yolo_ros.model_store import find_model
 from compact_yolo_ros.suppression import Selection
 from compact_yolo_ros.tools import build_engine as build_engine_module
@@ -257,6 +258,7 @@ def test_precision_is_weighed_by_values_and_understood_in_either_wording() -> No
     ]
     shares = precision_shares(f'{{"Layers": [{", ".join(layers)}], "Bindings": []}}')
     assert shares == {"fp16": 0.9, "fp32": 0.1}
+    assert precision_shares('{"Layers": [{"Name": "x", "Weights": nan') == {}
 
 
 def test_a_file_of_another_precision_is_refused(opened: Open) -> None:
@@ -394,8 +396,50 @@ def test_a_full_gpu_is_one_sentence(opened: Open, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("CUDA_DOUBLE_NO_MEMORY", "1")
     with pytest.raises(BackendError, match="the GPU failed: .*out of memory"):
         opened()
-    # What was half allocated goes with the exception; pycuda leaks it if another thread frees it.
-    importlib.import_module("pycuda.driver").violations.clear()
+
+
+@pytest.mark.parametrize("name", ["Builder", "Runtime"])
+def test_a_tensorrt_that_does_not_find_cuda_is_one_sentence_and_the_cpu_works(
+    opened: Open, trt: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    opened()  # both need the library, the second one the engine
+
+    def fail(logger: Any) -> Any:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(trt, name, fail)
+    with pytest.raises(BackendError, match=r"TensorRT does not work .*nullptr\): .*the driver"):
+        opened(input_size=(352, 352) if name == "Builder" else None)
+    backend = opened(backend="auto", input_size=(352, 352) if name == "Builder" else None)
+    assert backend.name == "onnxruntime"
+    assert "no TensorRT: TensorRT does not work" in backend.choice
+
+
+def test_what_failed_to_open_is_freed_in_its_context(
+    opened: Open, trt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = importlib.import_module("pycuda.driver")
+    before = len(driver.memory)
+    monkeypatch.setattr(trt.IExecutionContext, "execute_async_v3", lambda *arguments: False)
+    failures = []
+
+    def fail() -> None:
+        try:
+            opened()
+        except BackendError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    assert len(driver.memory) == before  # although the exception is still held
+    assert "could not run the engine" in str(failures)
+
+
+def test_a_closed_backend_can_still_be_told_of(trt: Any, toy: str) -> None:
+    backend = open_backend(find_model(toy), backend="tensorrt")
+    backend.close()
+    assert backend_facts(backend)["input_size"] == "320x320"
 
 
 def test_a_gpu_that_fails_in_a_run_is_one_sentence(

@@ -99,7 +99,7 @@ def described(card: ModelCard, name: str, precision: str, how: str, source: Figu
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description="Make the FP16 or INT8 version of a model.")
-    parser.add_argument("--model", type=Path, required=True, help="FP32 file of training.export")
+    parser.add_argument("--model", required=True, help="name or ONNX file of a model in FP32")
     parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
     parser.add_argument("--precision", choices=("fp16", "int8"), default="int8")
     parser.add_argument(
@@ -127,28 +127,29 @@ def main() -> int:
 
 
 def _make(arguments: argparse.Namespace) -> None:
-    card = find_model(str(arguments.model.resolve())).card
+    found = find_model(arguments.model)
+    card = found.card
     if card.precision != "fp32":
         raise ValueError(f"{arguments.model} is {card.precision} already: give the fp32 file")
     if arguments.pictures < 1:
         raise ValueError("--pictures must be at least 1")
     if read_classes(arguments.data) != card.classes:
         raise ValueError(f"{arguments.data} has not the classes of {arguments.model}")
-    model = onnx.load(arguments.model)
+    model = onnx.load(found.path)
     sizes = sorted({*map(int, card.gmacs), card.default_size})
     default = str(card.default_size)
+    if arguments.precision == "int8":
+        find_places(model, arguments.skip)
+        samples = _spread(open_split(arguments.data, arguments.split, "none"), arguments.pictures)
     held_out = open_split(arguments.data, "val")
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console) as progress, tempfile.TemporaryDirectory() as folder:
-        before = measure(arguments.model, held_out, sizes, progress)
+        before = measure(found.path, held_out, sizes, progress)
         if arguments.precision == "fp16":
             half = onnx.load_from_string(to_half(model.SerializeToString()))
             candidates = iter([(half, "")])
         else:
-            every = open_split(arguments.data, arguments.split, cache="none")
-            step = max(1, len(every) // arguments.pictures)
-            samples = [every[i] for i in range(0, len(every), step)][: arguments.pictures]
             candidates = int8_candidates(
                 model, samples, card, sizes, arguments.method, arguments.skip, progress
             )
@@ -169,6 +170,11 @@ def _make(arguments: argparse.Namespace) -> None:
     save(candidate, measured, arguments.out)
     publish(measured, arguments.out)
     print(f"{arguments.out}: AP50 {_compared(before, after)}")
+
+
+def _spread(samples: DataSet, count: int) -> list[Sample]:
+    step = max(1, len(samples) // count)
+    return [samples[i] for i in range(0, len(samples), step)][:count]
 
 
 def _compared(before: Figures, after: Figures) -> str:

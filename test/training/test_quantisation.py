@@ -236,6 +236,27 @@ def test_the_most_sensitive_stay_float_while_too_much_is_lost(
     assert sum(name in recipe for name in float_kernels) == 2 and "float: *head*, " in recipe
 
 
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (["--split", "test"], "data.yaml does not say where the split 'test' is"),
+        (["--skip", "*tail*"], "no quantised convolution has a name like '*tail*'"),
+    ],
+)
+def test_what_calibration_needs_is_checked_before_the_source_is_measured(
+    options, sentence, exported, data, tmp_path, monkeypatch, capsys
+):
+    def measured(*_):
+        raise AssertionError("measuring takes minutes")
+
+    monkeypatch.setattr(command, "measure", measured)
+    monkeypatch.setenv("COMPACT_YOLO_MODELS", str(exported.parent))
+    arguments = ["--model", exported.stem, "--data", data, "--out", tmp_path / "out.onnx"]
+    monkeypatch.setattr(sys, "argv", ["quantise", *map(str, arguments), *options])
+    assert command.main() == 1
+    assert sentence in capsys.readouterr().err
+
+
 def test_a_file_is_not_quantised_twice(exported, data, tmp_path, monkeypatch, capsys):
     half = tmp_path / "half.onnx"
     model = onnx.load(exported)

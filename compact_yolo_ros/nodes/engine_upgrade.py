@@ -7,6 +7,7 @@ lock of this one, and gives all its memory back.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -74,7 +75,9 @@ class EngineUpgrade:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,  # Ctrl-C is for the node, which then ends the build
         )
         self._thread = Thread(target=self._follow, name="engine build", daemon=True)
         self._thread.start()
@@ -105,11 +108,11 @@ class EngineUpgrade:
                 if monotonic() - logged >= LOG_PERIOD:
                     logged = monotonic()
                     self._log(self.state)
-        failed = self._process.wait() != 0
+        code = self._process.wait()
         if self._cancelled:
             return
-        if failed:
-            self._give_up(self.state)
+        if code != 0:
+            self._give_up(self.state if code > 0 else _killed(-code))
             return
         try:
             backend = open_backend(find_model(self._model), **self._options, build=False)
@@ -127,3 +130,8 @@ class EngineUpgrade:
         self.state = "failed"
         self.warning = f"staying on the CPU, the engine could not be built: {reason}"
         self._log(self.warning)
+
+
+def _killed(number: int) -> str:
+    why = ", as Linux does when memory runs out" if number == signal.SIGKILL else ""
+    return f"its process was ended by signal {number} ({signal.strsignal(number)}){why}"

@@ -7,6 +7,7 @@ The engine goes to the folder where the node looks for it. If it is there alread
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -26,8 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Build; return 0 if every engine asked for is there in the end."""
     options = _parse(arguments)
     try:
-        for size in options.input_size or [None]:
-            _build(options, size)
+        with _ended_by_ctrl_c():
+            for size in options.input_size or [None]:
+                _build(options, size)
     except (ModelError, BackendError, ValueError) as error:
         print(f"build_engine: {error}", file=sys.stderr)
         return 1
@@ -72,6 +74,16 @@ def _build(options: argparse.Namespace, size: int | None) -> None:
     if backend.warning:
         print(f"but {backend.warning}")
     backend.close()
+
+
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """End the process on SIGINT: Python would heed it only when TensorRT has built."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from functools import partial
@@ -48,6 +50,12 @@ def publish_until(
         return happened()
 
     client.wait_for(check)
+
+
+def children(process: int) -> list[int]:
+    """Processes that a process has started."""
+    lists = Path(f"/proc/{process}/task").glob("*/children")
+    return [int(number) for path in lists for number in path.read_text().split()]
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "11.4.0"])
@@ -120,6 +128,34 @@ def test_stopping_ends_the_build_with_the_node(
     seen = start()
     client.wait_for(lambda: facts(seen)["engine_build"].startswith("building"))
     assert seen.process.stop() == 0  # it does not wait for the build
+
+
+def test_ctrl_c_in_a_terminal_is_no_failed_build(
+    client: Client, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_SECONDS", "900")
+    seen = start()
+    client.wait_for(lambda: facts(seen)["engine_build"].startswith("building"))
+    node = seen.process.process.pid
+    for child in children(node):  # a terminal sends it to its whole process group
+        if os.getpgid(child) == os.getpgid(node):
+            os.kill(child, signal.SIGINT)
+    client.spin(0.5)
+    assert seen.process.stop() == 0
+    assert "could not be built" not in seen.process.output()
+
+
+def test_a_build_that_is_killed_says_so(
+    client: Client, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_SECONDS", "900")
+    seen = start()
+    client.wait_for(lambda: facts(seen)["engine_build"].startswith("building"))
+    (build,) = children(seen.process.process.pid)
+    os.kill(build, signal.SIGKILL)
+    client.wait_for(lambda: facts(seen)["engine_build"] == "failed")
+    sentence = "could not be built: its process was ended by signal 9 (Killed), as Linux does when"
+    assert sentence in seen.process.output()
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "11.4.0"])

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -522,6 +526,21 @@ def test_build_engine_tells_how_far_it_is(
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("building")]
     assert len(lines) > 2
     assert ("%" in lines[-1]) == (trt.MAJOR >= 10)
+
+
+def test_ctrl_c_ends_build_engine_at_once(
+    trt: Any, toy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_SECONDS", "900")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(trt.__file__).parent), *sys.path]))
+    command = [sys.executable, "-m", "compact_yolo_ros.tools.build_engine", "--model", toy]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as build:
+        assert build.stdout is not None
+        build.stdout.readline()  # it is building
+        build.send_signal(signal.SIGINT)
+        _, said = build.communicate(timeout=30)
+    assert build.returncode == -signal.SIGINT
+    assert b"Traceback" not in said
 
 
 @pytest.mark.parametrize(

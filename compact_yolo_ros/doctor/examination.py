@@ -65,7 +65,8 @@ def examine(order: Order) -> Iterator[tuple[str, Finding]]:
         partial(devices.gpus, around),
     )
     frame = 0
-    for title, finding in _section("cameras", partial(cameras.cameras, order.listen)):
+    looking = partial(cameras.cameras, order.listen)
+    for title, finding in _section("cameras", looking, patience=PATIENCE + order.listen):
         frame = max(frame, finding.data.get("frame", 0))
         yield title, finding
     if order.image_size:
@@ -84,6 +85,10 @@ def examine(order: Order) -> Iterator[tuple[str, Finding]]:
     yield from _section(
         "models", partial(models.own_models, around), partial(models.user_models, around)
     )
+    missing = list(_section("models", partial(models.missing, order.model)))
+    yield from missing
+    if missing:
+        return  # nothing to try the backends with
     yield from _section(
         "backends",
         *(
@@ -113,9 +118,11 @@ def _transports(around: Surroundings, frame: int) -> Iterator[tuple[str, Finding
     )
 
 
-def _section(title: str, *probes: Probe) -> Iterator[tuple[str, Finding]]:
+def _section(
+    title: str, *probes: Probe, patience: float = PATIENCE
+) -> Iterator[tuple[str, Finding]]:
     for probe in probes:
-        for finding in isolated(title, probe, PATIENCE):
+        for finding in isolated(title, probe, patience):
             yield title, finding
 
 

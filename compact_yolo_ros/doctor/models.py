@@ -54,6 +54,14 @@ def user_models(around: Surroundings) -> Iterator[Finding]:
                 yield ok(file.stem, f"{_described(model)}: {file}")
 
 
+def missing(name: str) -> Iterator[Finding]:
+    """Why the model that the backends are to be tried with cannot be used; nothing if it can."""
+    try:
+        find_model(name)
+    except ModelError as error:
+        yield problem("--model", f"no backend was tried: {error}", "correct the name or the path")
+
+
 def _described(model: ModelFile) -> str:
     card = model.card
     return f"{card.precision}, {len(card.classes)} classes, {card.default_size} pixels"

@@ -38,7 +38,7 @@ from compact_yolo_ros.doctor.agreement import LOWEST_SCORE, TOLERANCES, Agreemen
 from compact_yolo_ros.doctor.finding import Finding, Level, Surroundings, note, ok, problem
 from compact_yolo_ros.doctor.pictures import reference_pictures
 from compact_yolo_ros.letterbox import Letterbox
-from compact_yolo_ros.model_store import ModelError, ModelFile, find_model
+from compact_yolo_ros.model_store import ModelFile, find_model
 
 NEEDED = (
     "an NVIDIA GPU or Jetson with its driver, TensorRT 8.5 to 11 and pycuda in this Python, and "
@@ -68,14 +68,11 @@ class Engine:
 
 
 def proof(around: Surroundings, model_name: str) -> Iterator[Finding]:
-    """Prove every precision of a model, then say whether all of it held."""
+    """Prove every precision of a model, then say whether all of it held; raises ModelError."""
+    model = find_model(model_name)
     try:
-        model = find_model(model_name)
         trt, device = library(), gpu()
         cores = dla_cores(trt, device)
-    except ModelError as error:
-        yield problem("model", str(error), "see the section on models")
-        return
     except BackendError as error:
         yield problem("not proved", error.reason, error.remedy or "see docs/runtimes.md")
         yield note("needed", NEEDED, "run this command again where all of that is")

@@ -8,17 +8,14 @@ from collections.abc import Iterator
 from compact_yolo_ros.backends import BackendError, EngineMissing, open_backend
 from compact_yolo_ros.doctor.devices import gpu_devices
 from compact_yolo_ros.doctor.finding import Finding, Surroundings, note, ok, problem
-from compact_yolo_ros.model_store import ModelError, ModelFile, find_model
+from compact_yolo_ros.model_store import find_model
 
 BUILD = "nothing: the node builds it while the CPU answers; or run build_engine ahead of time"
 
 
 def runtime(around: Surroundings, name: str, model_name: str) -> Iterator[Finding]:
-    """Open one backend and run the model once."""
-    model = _model(model_name)
-    if isinstance(model, Finding):
-        yield model
-        return
+    """Open one backend and run the model once; raises ModelError."""
+    model = find_model(model_name)
     try:
         backend = open_backend(model, backend=name, build=False)
         backend.run()
@@ -41,13 +38,9 @@ def runtime(around: Surroundings, name: str, model_name: str) -> Iterator[Findin
 
 
 def choice(around: Surroundings, model_name: str) -> Iterator[Finding]:
-    """What ``backend: auto`` takes here, and why."""
-    model = _model(model_name)
-    if isinstance(model, Finding):
-        yield model
-        return
+    """What ``backend: auto`` takes here, and why; raises ModelError."""
     try:
-        backend = open_backend(model, build=False)
+        backend = open_backend(find_model(model_name), build=False)
     except EngineMissing as missing:
         yield ok("auto", f"tensorrt, as soon as its engine is built: {missing.reason}")
         return
@@ -60,10 +53,3 @@ def choice(around: Surroundings, model_name: str) -> Iterator[Finding]:
     else:
         yield ok("auto", found, backend=backend.name)
     backend.close()
-
-
-def _model(name: str) -> ModelFile | Finding:
-    try:
-        return find_model(name)
-    except ModelError as error:
-        return problem("model", str(error), "see the section on models")

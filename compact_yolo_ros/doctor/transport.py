@@ -42,6 +42,9 @@ class SharedMemory(NamedTuple):
     source: str
 
 
+BUILT_IN = SharedMemory(BUILT_IN_SEGMENT, "built into Fast DDS")
+
+
 def shared_memory(around: Surroundings, frame: int, known: bool) -> Iterator[Finding]:
     """Compare the shared memory of Fast DDS with the bytes of a camera's image.
 
@@ -62,6 +65,12 @@ def shared_memory(around: Surroundings, frame: int, known: bool) -> Iterator[Fin
         memory = in_force(around)
     except ValueError as error:
         yield problem("shared memory", str(error), _remedy(around))
+        return
+    if memory == BUILT_IN and _is_large_data(around):
+        yield ok(
+            "shared memory",
+            f"{_megabytes(memory.segment)}, and {TRANSPORTS_VARIABLE} has larger images go by TCP",
+        )
         return
     found = f"{_megabytes(memory.segment)} ({memory.source}) for images of {_megabytes(frame)}" + (
         "" if known else " (assumed)"
@@ -116,7 +125,7 @@ def profile_segment(path: Path) -> int | None:
         return None
     used = {element.text for element in chosen.iterfind("rtps/userTransports/transport_id")}
     segments = [
-        int(transport.findtext("segment_size") or BUILT_IN_SEGMENT)
+        _bytes(transport, path)
         for transport in tree.iter("transport_descriptor")
         if transport.findtext("transport_id") in used and transport.findtext("type") == "SHM"
     ]
@@ -125,11 +134,30 @@ def profile_segment(path: Path) -> int | None:
     return 0 if chosen.findtext("rtps/useBuiltinTransports") == "false" else None
 
 
+def _bytes(transport: ElementTree.Element, path: Path) -> int:
+    size = transport.findtext("segment_size", str(BUILT_IN_SEGMENT)).strip()
+    if not size.isdecimal():
+        raise ValueError(f"the profile {path} has the segment_size '{size}', which is no number")
+    return int(size)
+
+
 def _built_in(around: Surroundings) -> SharedMemory:
     asked = around.environment.get(TRANSPORTS_VARIABLE, "DEFAULT")
     if asked.startswith(("UDP", "TCP")):
         return SharedMemory(0, f"{TRANSPORTS_VARIABLE}={asked}")
-    return SharedMemory(BUILT_IN_SEGMENT, "built into Fast DDS")
+    return BUILT_IN
+
+
+def _is_large_data(around: Surroundings) -> bool:
+    """Whether Fast DDS carries what is larger than its shared memory otherwise."""
+    asked = around.environment.get(TRANSPORTS_VARIABLE, "").startswith("LARGE_DATA")
+    return asked and not _is_local(around)
+
+
+def _is_local(around: Surroundings) -> bool:
+    """Whether only processes of this machine shall be found."""
+    given = around.environment
+    return given.get("ROS_LOCALHOST_ONLY") == "1" or given.get(RANGE_VARIABLE) == "LOCALHOST"
 
 
 def _is_old(around: Surroundings) -> bool:
@@ -192,7 +220,7 @@ def _range(around: Surroundings) -> Iterator[Finding]:
     local = around.environment.get("ROS_LOCALHOST_ONLY") == "1"
     if reach == "OFF":
         yield problem(RANGE_VARIABLE, "OFF: no process finds another", f"unset {RANGE_VARIABLE}")
-    elif local or reach == "LOCALHOST":
+    elif _is_local(around):
         found = "only processes of this machine are found"
         if around.environment.get(TRANSPORTS_VARIABLE, "").startswith("LARGE_DATA"):
             found += f", and {TRANSPORTS_VARIABLE}=LARGE_DATA had no effect with that"

@@ -41,8 +41,13 @@ def main(arguments: list[str] | None = None) -> int:
         options.gpu,
     )
     report = examine(order)
-    findings = _as_json(report) if options.json else _as_text(report)
-    return exit_code(findings)
+    try:
+        return exit_code(_as_json(report) if options.json else _as_text(report))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read this has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

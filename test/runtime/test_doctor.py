@@ -350,10 +350,23 @@ def test_a_profile_that_cannot_be_used_is_a_problem(around: Around, tmp_path: Pa
     path.write_text("<dds>")
     found = memory(around(FASTDDS_DEFAULT_PROFILES_FILE=str(path)))
     assert (found.level, "is no XML" in found.found) == (Level.PROBLEM, True)
+    path.write_text(profile().replace("20000000", "20 MB"))
+    found = memory(around(FASTDDS_DEFAULT_PROFILES_FILE=str(path)))
+    assert (found.level, "segment_size '20 MB', which is no" in found.found) == (
+        Level.PROBLEM,
+        True,
+    )
 
 
 def test_udp_alone_has_no_shared_memory(around: Around) -> None:
     assert memory(around(FASTDDS_BUILTIN_TRANSPORTS="UDPv4")).data["segment"] == 0
+
+
+def test_large_data_carries_large_images_unless_it_has_no_effect(around: Around) -> None:
+    large = {"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA?max_msg_size=1MB"}
+    assert memory(around(**large)).level is Level.OK
+    local = memory(around(ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST", **large))
+    assert local.level is Level.PROBLEM
 
 
 def test_another_middleware_is_not_judged(around: Around) -> None:
@@ -585,11 +598,6 @@ def test_onnx_runtime_is_always_needed(
     assert (found.level, found.remedy) == (Level.PROBLEM, "pip install onnxruntime")
 
 
-def test_a_model_that_is_not_there_is_a_problem(around: Around) -> None:
-    (found,) = runtimes.choice(around(), "nowhere.onnx")
-    assert (found.level, found.name) == (Level.PROBLEM, "model")
-
-
 # The command
 
 
@@ -629,6 +637,41 @@ def test_a_problem_is_the_exit_code_and_comes_with_a_remedy(
     assert doctor.main(["--model", toy]) == 1
     printed = capsys.readouterr().out
     assert "  problem ROS_DOMAIN_ID: '999' is no domain\n          -> set it to 0 to 101" in printed
+
+
+def test_a_model_that_is_not_there_is_one_problem(
+    examined: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert doctor.main(["--gpu", "--model", "nowhere.onnx"]) == 1
+    printed = capsys.readouterr().out
+    assert "  problem --model: no backend was tried: there is no model file nowhere.onnx" in printed
+    assert "\nproblems: 1, " in printed
+
+
+def test_whoever_listens_long_is_not_cut_short(
+    examined: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slow(seconds: float) -> Iterator[Finding]:
+        time.sleep(1)
+        yield ok("/image", "640x480 bgr8")
+
+    monkeypatch.setattr("compact_yolo_ros.doctor.cameras.cameras", slow)
+    monkeypatch.setattr("compact_yolo_ros.doctor.examination.PATIENCE", 0.5)
+    doctor.main(["--listen", "20", "--model", "nowhere.onnx"])
+    assert "OK      /image: 640x480 bgr8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("end", "code"), [(KeyboardInterrupt, 130), (BrokenPipeError, 141)])
+def test_it_ends_quietly_when_nobody_wants_to_know_more(
+    end: type[BaseException], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def examine(order: object) -> Iterator[tuple[str, Finding]]:
+        raise end
+        yield
+
+    monkeypatch.setattr(doctor, "examine", examine)
+    monkeypatch.setattr(os, "dup2", lambda *arguments: None)  # pytest still needs its output
+    assert doctor.main([]) == code
 
 
 def test_json_holds_the_same(

@@ -160,16 +160,21 @@ def _worst(cameras: Mapping[str, Verdict], well: Verdict) -> Verdict:
 
 
 def _with_shared(worst: Verdict, node: NodeSituation, fps_out: float) -> Verdict:
-    """What the cameras share, if it is worse than ``worst`` or its cause."""
-    if node.throttling and worst.level <= Level.WARN:
-        return Verdict(
-            Level.WARN,
+    """``worst`` after what the cameras share: that is its cause, or at least as bad."""
+    if worst.level > Level.WARN:
+        return worst
+    sentences = [node.warning] if node.warning else []
+    if node.throttling:
+        sentences.insert(
+            0,
             f"the machine is slowed down: {node.throttling}; check its power supply and "
             f"cooling, or take a lower power mode ({fps_out:.1f} images/s)",
         )
-    if node.warning and worst.level == Level.OK:
-        return Verdict(Level.WARN, node.warning)
-    return worst
+    if not sentences:
+        return worst
+    if worst.level == Level.WARN:
+        sentences.append(worst.message)
+    return Verdict(Level.WARN, "; ".join(sentences))
 
 
 def _silent(snapshot: Snapshot, camera: CameraSituation) -> Verdict:

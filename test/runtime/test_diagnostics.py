@@ -141,6 +141,19 @@ def test_throttling_is_a_warning_that_explains_falling_behind(clock: SteppedCloc
     assert "slowed down: over-current oc3 (7 times); check its power supply" in verdict.message
 
 
+def test_a_target_that_is_not_held_is_told_beside_falling_behind(clock: SteppedClock) -> None:
+    counted = run(clock, 10, 30, every=3)
+    missed = replace(ACTIVE, warning="a target cannot be held: 224x224 is the last resort")
+    verdict = verdict_on(counted.snapshot(), missed)
+    assert verdict.level is Level.WARN
+    assert verdict.message.startswith(f"{missed.warning}; falling behind: 30.")
+    slowed = verdict_on(counted.snapshot(), replace(missed, throttling="over-current oc3"))
+    assert slowed.message.startswith("the machine is slowed down: over-current oc3; ")
+    assert slowed.message.endswith(verdict.message)
+    clock.now += 7
+    assert verdict_on(counted.snapshot(), missed).level is Level.STALE
+
+
 def test_silence_is_stale_and_says_where_to_look(clock: SteppedClock) -> None:
     counted = run(clock, 1, 30)
     clock.now += 2.5

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,10 +28,14 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_tensors(path: Path) -> Any:
-    """Read a file of torch.save; no code in it is run. ValueError if it is damaged or foreign."""
+    """Read a file of torch.save; no code in it is run. ValueError if it is missing, damaged or
+    foreign.
+    """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError):
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except Exception:  # any: the reader takes the bytes of a foreign file for instructions
         raise ValueError(f"{path} is damaged, or no file of PyTorch") from None
 
 

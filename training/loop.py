@@ -87,11 +87,6 @@ def close_epoch(trainer: Trainer, evaluate: Evaluate) -> None:
         # The others wait for the scores of the first.
         scores = dict(evaluate(trainer.average.model)) if trainer.fabric.is_global_zero else {}
         row |= trainer.fabric.broadcast(scores)
-        if recipe.evaluation.metric not in row:
-            raise ValueError(
-                f"evaluation.metric {recipe.evaluation.metric!r} is not measured: choose one of "
-                + ", ".join(row)
-            )
     trainer.history.append(row)
 
 

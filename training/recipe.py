@@ -118,7 +118,7 @@ class Evaluation:
     Attributes:
         every: epochs between evaluations; the last epoch is always evaluated.
         size: side of the evaluated input in pixels.
-        metric: what best.pt is best in, as the columns of metrics.csv are called.
+        metric: what best.pt is best in: AP, AP50, AP75, or "AP50 <class>".
         patience: epochs without a better value after which the run stops; null: never.
     """
 
@@ -182,7 +182,7 @@ class Recipe:
         step = self.adversarial_step
         _require("adversarial_step", step, 0 < step <= 1, "above 0, up to 1")
         _require("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "from 0 to below 1")
-        _require("seed", self.seed, self.seed >= 0, "0 or more")
+        _require("seed", self.seed, 0 <= self.seed < 2**63, "from 0 to 2^63 - 1")
 
     @property
     def epochs(self) -> int:

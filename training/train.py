@@ -14,17 +14,20 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
+from compact_yolo_ros.model_store import find_model
 from training.checkpoint import fill, load_checkpoint, read_tensors
-from training.data.dataset import Cache, open_split
+from training.data.dataset import Cache, open_split, read_classes
 from training.data.loading import epoch_batches
 from training.engine import DivergedError, Trainer
 from training.evaluate import average_precision, predict
@@ -38,19 +41,43 @@ from training.weights.exported import measure_norms, read_exported
 MEASURED = 64
 
 
-def start(trainer: Trainer, path: Path) -> str:
-    """Start from a checkpoint or an exported model, of any classes; say what was not copied."""
-    if path.suffix == ".onnx":
-        detector, card = read_exported(path)
-        name, classes, state = card.detector, card.classes, detector.state_dict()
+class Origin(NamedTuple):
+    """Weights to start from, of any classes.
+
+    Attributes:
+        classes: that they were trained for.
+        state: of the detector.
+        folded: its norms are identities, for they were folded into the convolutions.
+    """
+
+    classes: Sequence[str]
+    state: Mapping[str, Tensor]
+    folded: bool
+
+
+def read_origin(weights: str, detector: str) -> Origin:
+    """Read a checkpoint (.pt), or a model by its path or name.
+
+    Raises ValueError: it cannot be found or read, or is not of ``detector``.
+    """
+    if weights.endswith(".pt"):
+        content = load_checkpoint(Path(weights))
+        name, origin = content["detector"], Origin(content["classes"], content["average"], False)
     else:
-        content = load_checkpoint(path)
-        name, classes, state = content["detector"], content["classes"], content["average"]
-    own = trainer.recipe.detector
-    if name != own:
-        raise ValueError(f"{path} is a {name}, the recipe trains {own}: --set detector={name}")
-    left = start_from(trainer.model, own, state, classes, trainer.classes)
-    if path.suffix == ".onnx":
+        model, card = read_exported(find_model(weights).path)
+        name, origin = card.detector, Origin(card.classes, model.state_dict(), True)
+    if name != detector:
+        raise ValueError(
+            f"{weights} is a {name}, the recipe trains {detector}: --set detector={name}"
+        )
+    return origin
+
+
+def start(trainer: Trainer, origin: Origin) -> str:
+    """Let a trainer start from ``origin``; say what was not copied."""
+    detector, classes = trainer.recipe.detector, origin.classes
+    left = start_from(trainer.model, detector, origin.state, classes, trainer.classes)
+    if origin.folded:
         _measure_norms(trainer)
     trainer.begin_average()
     return summary(left, [name for name in trainer.classes if name not in classes])
@@ -72,6 +99,13 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     recipe = Recipe.read(arguments.recipe, arguments.set)
     if arguments.precision:
         recipe = replace(recipe, precision=arguments.precision)
+    # All that is quickly read comes before the pictures, so that a slip is told at once.
+    _check_metric(recipe.evaluation.metric, read_classes(arguments.data))
+    folder = RunFolder(arguments.out or Path("runs") / arguments.recipe.stem)
+    state = folder.read_last()
+    fresh = state is None
+    backbone = read_tensors(arguments.backbone) if fresh and arguments.backbone else None
+    origin = read_origin(arguments.start, recipe.detector) if fresh and arguments.start else None
     fabric = _fabric(arguments, recipe)
     fabric.launch()
     if arguments.threads:
@@ -80,19 +114,15 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
         open_split(arguments.data, split, arguments.cache) for split in ("train", "val")
     )
     trainer = Trainer(recipe, samples.classes, samples, fabric, arguments.workers)
-
-    folder = RunFolder(arguments.out or Path("runs") / arguments.recipe.stem)
-    state = folder.read_last()
     if state is not None:
         trainer.restore(state, arguments.replan)
-    else:
-        if arguments.backbone:
-            fill(trainer.model.backbone, read_tensors(arguments.backbone), arguments.backbone)
-            trainer.begin_average()
-        if arguments.start:
-            text = start(trainer, arguments.start)
-            if fabric.is_global_zero:
-                console.print(text, soft_wrap=True)
+    if backbone is not None:
+        fill(trainer.model.backbone, backbone, arguments.backbone)
+        trainer.begin_average()
+    if origin is not None:
+        text = start(trainer, origin)
+        if fabric.is_global_zero:
+            console.print(text, soft_wrap=True)
     fabric.barrier()
     if fabric.is_global_zero:
         folder.begin(recipe, trainer.step, [*samples.bad_files, *held_out.bad_files])
@@ -102,6 +132,12 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
         return average_precision(held_out, found, samples.classes)
 
     run(trainer, folder, evaluate, console)
+
+
+def _check_metric(metric: str, classes: Sequence[str]) -> None:
+    known = ("AP", "AP50", "AP75", *(f"AP50 {name}" for name in classes))
+    if metric not in known:
+        raise ValueError(f"evaluation.metric must be one of {', '.join(known)}, not {metric!r}")
 
 
 def _fabric(arguments: argparse.Namespace, recipe: Recipe) -> Fabric:
@@ -117,10 +153,10 @@ def _fabric(arguments: argparse.Namespace, recipe: Recipe) -> Fabric:
         raise ValueError(f"--accelerator {arguments.accelerator}: {error}") from None
 
 
-def _count(text: str) -> int:
-    """Return a whole number, 0 or more."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
+def _count(text: str, least: int = 0) -> int:
+    """Return a whole number, ``least`` or more."""
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {least} or more")
     return int(text)
 
 
@@ -138,8 +174,7 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--start",
-        type=Path,
-        help="fine-tune: checkpoint (.pt) or exported model (.onnx) of the same detector, any "
+        help="fine-tune: checkpoint (.pt), ONNX file or name of a model of the same detector, any "
         "classes",
     )
     parser.add_argument(
@@ -151,8 +186,9 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accelerator", default="auto", choices=("auto", "cpu", "gpu"), help="default: auto"
     )
-    parser.add_argument("--devices", type=_count, default=1, help="GPUs (or processes) of a node")
-    parser.add_argument("--nodes", type=_count, default=1, help="machines")
+    some = partial(_count, least=1)
+    parser.add_argument("--devices", type=some, default=1, help="GPUs (or processes) of a node")
+    parser.add_argument("--nodes", type=some, default=1, help="machines")
     parser.add_argument("--precision", choices=Precision.__args__, help="in place of the recipe's")
     parser.add_argument(
         "--cache",

@@ -37,6 +37,8 @@ TINY = {"phases": [{"epochs": 2, "sizes": 64}]}
         ({**TINY, "augmentation": {"flip": float("nan")}}, "augmentation.flip must be from 0 to 1"),
         ({**TINY, "augmentation": {"hue": -0.1}}, "augmentation.hue must be from 0 to 1"),
         ({**TINY, "augmentation": {"aspect": float("inf")}}, "augmentation.aspect must be 0 or"),
+        ({**TINY, "augmentation": {"gamma": [1, float("inf")]}}, "augmentation.gamma must be a"),
+        ({**TINY, "seed": 2**63}, "seed must be from 0 to"),
         ({**TINY, "loss": {"kind": "l3"}}, "^loss: .*l3"),
     ],
 )

@@ -22,7 +22,7 @@ from training.export import export
 from training.predictor import Predictor
 from training.recipe import Recipe
 from training.starting import start_from, summary
-from training.train import start
+from training.train import read_origin, start
 from training.weights.exported import measure_norms, read_exported
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models" / "yolo_ret_m075.onnx"
@@ -164,12 +164,19 @@ def test_a_run_starts_from_a_checkpoint_or_a_model_of_other_classes(shapes, tmp_
     all_known, unknown = "All weights were copied.", "Not copied, fresh: outputs of disc, square."
     for path, text in ((tmp_path / "old.pt", all_known), (SHIPPED, unknown)):
         trainer = Trainer(recipe, CLASSES, shapes, workers=0)
-        assert start(trainer, path) == text
+        assert start(trainer, read_origin(str(path), "yolo_ret_m075")) == text
         begun = trainer.average.model.state_dict()
         assert all(v.equal(begun[k]) for k, v in trainer.model.state_dict().items())
-    other = Trainer(replace(recipe, detector="yolo_nano"), CLASSES, shapes)
-    with pytest.raises(ValueError, match="detector=yolo_ret_m075"):
-        start(other, SHIPPED)
+    with pytest.raises(ValueError, match="the recipe trains yolo_nano: .*detector=yolo_ret_m075"):
+        read_origin(str(SHIPPED), "yolo_nano")
+
+
+def test_a_run_starts_from_a_model_by_its_name(monkeypatch):
+    read = []
+    monkeypatch.setattr("training.train.read_exported", lambda path: read.append(path) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        read_origin("yolo_ret_m075", "yolo_ret_m075")
+    assert [path.resolve() for path in read] == [SHIPPED]
 
 
 def test_every_detector_puts_its_classes_last_where_they_share_a_dimension():

@@ -343,11 +343,6 @@ def test_an_epoch_that_was_saved_but_not_evaluated_is_evaluated_first(shapes, tm
     assert second.history[0]["loss"] == pytest.approx(sum(first.sums.loss) / first.sums.steps)
 
 
-def test_a_metric_that_is_not_measured_is_named(shapes, tmp_path):
-    with pytest.raises(ValueError, match=r"evaluation.metric 'AP49'.*AP"):
-        scripted_run(shapes, RunFolder(tmp_path), [0.1], metric="AP49")
-
-
 def test_a_diverged_run_keeps_its_last_good_checkpoint(shapes, tmp_path):
     folder = RunFolder(tmp_path)
     diverging = trainer(
@@ -443,7 +438,11 @@ def test_a_stopped_run_goes_on_with_the_same_command(folder):
     "option, value, message",
     [
         ("--set", "optimizer.rat=1", "unknown setting optimizer.rat: known are name, rate"),
+        ("--set", "evaluation.metric=loss", "one of AP, AP50, AP75, AP50 disc, AP50 square, not"),
         ("--start", "damaged.pt", "damaged.pt is damaged"),
+        ("--start", "text.pt", "text.pt is damaged, or no file of PyTorch"),
+        ("--start", "gone.pt", "gone.pt cannot be read: No such file or directory"),
+        ("--start", "gone.onnx", "there is no model file gone.onnx"),
         ("--backbone", "damaged.pt", "damaged.pt is damaged"),
         ("--backbone", "foreign.pt", "foreign.pt are of another network"),
         ("--accelerator", "gpu", "--accelerator gpu: "),
@@ -453,6 +452,7 @@ def test_a_wrong_option_is_one_sentence(folder, monkeypatch, option, value, mess
     if value == "gpu" and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     (folder / "damaged.pt").write_bytes(b"PK\3\4 the rest is lost")
+    (folder / "text.pt").write_text("hello\n")  # its bytes are instructions of a pickle
     torch.save({"a": torch.zeros(1)}, folder / "foreign.pt")
     monkeypatch.chdir(folder)
     monkeypatch.setattr("sys.argv", command(folder, folder / "run", option, value)[2:])
@@ -461,6 +461,24 @@ def test_a_wrong_option_is_one_sentence(folder, monkeypatch, option, value, mess
     text = str(caught.value)
     assert "\n" not in text and message in text
     assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [["--start", "gone.pt"], ["--set", "evaluation.metric=AP49"], ["--backbone", "x.pt"]]
+)
+def test_a_slip_is_told_before_the_pictures_are_read(folder, monkeypatch, options):
+    monkeypatch.setattr("training.train.open_split", lambda *_: pytest.fail("it took minutes"))
+    monkeypatch.setattr("sys.argv", command(folder, folder / "run", *options)[2:])
+    with pytest.raises(SystemExit):
+        main()
+
+
+@pytest.mark.parametrize("option", ["--devices", "--nodes"])
+def test_no_process_at_all_is_refused(folder, monkeypatch, option, capsys):
+    monkeypatch.setattr("sys.argv", command(folder, folder / "run", option, "0")[2:])
+    with pytest.raises(SystemExit):
+        main()
+    assert f"argument {option}: '0' is not a whole number, 1 or more" in capsys.readouterr().err
 
 
 def test_two_processes_learn_as_one(folder, monkeypatch):

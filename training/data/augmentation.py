@@ -61,7 +61,7 @@ class Augmentation:
             limits = getattr(self, name)
             if limits is None and name == "jpeg":
                 continue
-            if len(limits) != 2 or not 0 < limits[0] <= limits[1]:
+            if len(limits) != 2 or not 0 < limits[0] <= limits[1] < np.inf:
                 raise ValueError(f"{name} must be a range [low, high] above 0")
             object.__setattr__(self, name, tuple(limits))
         for name, largest in LARGEST.items():

@@ -18,9 +18,6 @@ from compact_yolo_ros.diagnostics.statistics import FrameStatistics, FrameTimes
 from compact_yolo_ros.images import ImageError, Picture
 from compact_yolo_ros.newest import NewestSlots
 
-JOIN_TIMEOUT = 1.5
-"""Seconds to wait for the image in work when stopping; a process has two to end."""
-
 
 class AnsweredCamera(Protocol):
     """A camera as the worker meets it; all but ``statistics`` is called from its thread only."""
@@ -96,9 +93,13 @@ class FrameWorker:
         camera.statistics.image_received(replaced_another=replaced)
 
     def stop(self) -> None:
-        """Finish the image in work, forget those that wait, end the thread."""
+        """Finish the image in work, forget those that wait, end the thread.
+
+        However long that takes: afterwards the detector is another's, or freed. A process that is
+        told to end does not wait for it (``process.GRACE``).
+        """
         self._slots.close()
-        self._thread.join(JOIN_TIMEOUT)
+        self._thread.join()
 
     def _run(self) -> None:
         while (frame := self._slots.take()) is not None:

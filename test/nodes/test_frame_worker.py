@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from threading import Event, Semaphore
+from threading import Event, Semaphore, Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -145,3 +145,18 @@ def test_a_fast_camera_does_not_starve_a_slow_one() -> None:
     assert answers == ["fast 0", "slow 0", "slower 0", "fast 10"]
     fast = cameras[0].statistics.snapshot()
     assert (fast.received, fast.processed, fast.dropped) == (11, 2, 9)
+
+
+def test_nobody_else_gets_the_detector_before_the_image_in_work_is_done() -> None:
+    detector, done = PacedDetector(), Semaphore(0)
+    camera = Camera("front", [], done)
+    worker = FrameWorker(detector, [camera], lambda header: None, lambda: 0.0)  # type: ignore[arg-type]
+    worker.submit(0, SimpleNamespace(header=Header(frame_id="1")))
+    assert detector.busy.wait(60)
+    stopping = Thread(target=worker.stop)
+    stopping.start()
+    stopping.join(2)
+    assert stopping.is_alive()
+    detector.go.release()
+    stopping.join(60)
+    assert camera.answers == ["1"]

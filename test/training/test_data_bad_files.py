@@ -72,10 +72,53 @@ def test_a_second_copy_of_an_image_is_left_out(folder):
     assert good == ["a", "b", "c"]
 
 
-def test_a_listed_image_that_is_missing_is_reported(folder):
-    (folder / "list.txt").write_text("images/train/a.png\nimages/train/none.png\n")
+def test_images_that_share_their_labels_are_left_out(folder):
+    draw_image(folder / "images/train/a.jpg", 50)
+    draw_image(folder / "images/train/c.bmp", 60)
+    (folder / "labels/train/c.txt").unlink()
+    bad, good = bad_files(folder)
+    assert bad.keys() == {"a.jpg", "a.png"} and "labels/train/a.txt" in bad["a.jpg"]
+    assert good == ["b", "c", "c"], "without a label file there is nothing to share"
+
+
+def test_listed_images_that_are_missing_or_there_twice_are_reported(folder):
+    listed = ["a.png", "none.png", "a.png"]
+    (folder / "list.txt").write_text("".join(f"images/train/{name}\n" for name in listed))
     describe(folder, names=["cat", "dog"], train="list.txt")
-    assert bad_files(folder) == ({"none.png": "does not exist"}, ["a"])
+    bad, good = bad_files(folder)
+    assert bad == {"none.png": "does not exist", "a.png": "is listed twice"} and good == ["a"]
+
+
+def test_a_folder_is_read_with_all_below_it(folder):
+    draw_image(folder / "images/train/deep/er/a.png", 50)
+    for name in ("a", "z"):
+        label = folder / f"labels/train/deep/er/{name}.txt"
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text("1 .5 .5 .1 .1")
+    found = open_split(folder / "data.yaml", "train")
+    assert [(s.name, s.labels.tolist()) for s in found] == [
+        ("a", [0]),
+        ("b", [1]),
+        ("c", []),
+        ("a", [1]),
+    ]
+    assert [bad.path.name for bad in found.bad_files] == ["z.txt"]
+
+
+def test_marks_and_line_ends_of_windows_are_read(folder):
+    (folder / "labels/train/b.txt").write_bytes("\ufeff1 .5 .5 .1 .1\r\n0 .5 .5 .2 .2\r\n".encode())
+    listed = "\ufeffimages/train/b.png\r\nimages/train/c.png\r\n"
+    (folder / "list.txt").write_bytes(listed.encode())
+    describe(folder, names=["cat", "dog"], train="list.txt")
+    found = open_split(folder / "data.yaml", "train")
+    assert [s.labels.tolist() for s in found] == [[1, 0], []] and not found.bad_files
+
+
+def test_an_image_set_of_windows_is_read(tmp_path):
+    write_voc(tmp_path, "VOC2007", "train", {"a": [], "b": []})
+    (tmp_path / "VOC2007/ImageSets/Main/train.txt").write_bytes("\ufeffa\r\nb\r\n".encode())
+    describe(tmp_path, format="voc", train="VOC2007/train")
+    assert bad_files(tmp_path) == ({}, ["a", "b"])
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,9 @@ def open_split(
             if isinstance(result, BadFile):
                 bad_files.append(result)
             elif first := first_of.get(result.image.digest):
-                bad_files.append(BadFile(result.path, f"is the same image as {first}"))
+                again = result.path == first
+                reason = "is listed twice" if again else f"is the same image as {first}"
+                bad_files.append(BadFile(result.path, reason))
             else:
                 first_of[result.image.digest] = result.path
                 entries.append(result)

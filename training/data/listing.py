@@ -11,6 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+# Editors of Windows write a mark before the first line.
+ENCODING = "utf-8-sig"
+
 
 class BadFile(NamedTuple):
     """A file that a data set goes without, and why (half a sentence)."""

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from training.data.description import DataError, Description
-from training.data.listing import Annotation, Listing, Picture, check_size, clip
+from training.data.listing import ENCODING, Annotation, Listing, Picture, check_size, clip
 
 
 def read(description: Description, split: str) -> Listing:
@@ -39,7 +39,7 @@ def read(description: Description, split: str) -> Listing:
 
 def _image_set(file: Path) -> list[str]:
     try:
-        lines = file.read_text().split("\n")
+        lines = file.read_text(ENCODING).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read: {error}") from None
     # Sets of one class have a second column, which says whether the class is there.

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data sets in YOLO text format.
 
-A split is a folder of images, a ``.txt`` list of image files (relative to ``path``), or a list of
-such. The labels of ``images/train/a.jpg`` are in ``labels/train/a.txt``: one ``class cx cy w h`` a
-line, relative to the image; a sixth number is the confidence of a box that a teacher drew. A
-missing or empty file is an image without objects.
+A split is a folder of images (and of folders of them), a ``.txt`` list of image files (relative to
+``path``), or a list of such. The labels of ``images/train/a.jpg`` are in ``labels/train/a.txt``:
+one ``class cx cy w h`` a line, relative to the image; a sixth number is the confidence of a box
+that a teacher drew. A missing or empty file is an image without objects.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.description import DataError, Description
-from training.data.listing import Annotation, BadFile, Listing, Picture, clip
+from training.data.listing import ENCODING, Annotation, BadFile, Listing, Picture, clip
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
@@ -34,12 +35,14 @@ def read(description: Description, split: str) -> Listing:
             raise DataError(f"{place} holds no images")
         labels = [labels_of(image) for image in images]
         classes = len(description.names or ())
-        pictures += [
-            Picture(image, text, partial(_annotate, text, classes))
-            for image, text in zip(images, labels, strict=True)
-        ]
+        readers = Counter(text for _, text in {*zip(images, labels, strict=True)})
+        for image, text in zip(images, labels, strict=True):
+            if readers[text] > 1 and text.exists():
+                bad_files.append(BadFile(image, f"is not the only image with the labels {text}"))
+            else:
+                pictures.append(Picture(image, text, partial(_annotate, text, classes)))
         if place.suffix != ".txt":
-            orphans = set(labels[0].parent.glob("*.txt")) - {*labels}
+            orphans = set(labels_of(place / "any").parent.rglob("*.txt")) - {*labels}
             bad_files += [
                 BadFile(path, "labels without an image")
                 for path in sorted(orphans)
@@ -86,19 +89,19 @@ def parse_labels(
 
 
 def _inside(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
 def _listed(file: Path, root: Path) -> list[Path]:
     try:
-        lines = file.read_text().splitlines()
+        lines = file.read_text(ENCODING).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read: {error}") from None
     return [root / line.strip() for line in lines if line.strip()]
 
 
 def _annotate(labels: Path, classes: int, height: int, width: int) -> Annotation:
-    lines = labels.read_text().splitlines() if labels.exists() else []
+    lines = labels.read_text(ENCODING).splitlines() if labels.exists() else []
     rows = parse_labels(lines, height, width, classes)
     boxes, confidence = clip(rows[:, 1:5], height, width), rows[:, 5].astype(np.float32)
     return Annotation(

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from lightning_fabric.loggers import TensorBoardLogger
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from training.engine import Trainer
 from training.losses.criterion import Loss
@@ -17,14 +19,21 @@ from training.losses.criterion import Loss
 EVERY = 20
 
 
+class _TwoLines(Progress):
+    """The line of a task, and its text below it: side by side they need a wide terminal."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        yield from (Text(task.fields["text"]) for task in self.tasks)
+
+
 def progress_bar(console: Console, shown: bool) -> Progress:
     """Return the bar of a run: epoch, steps, time left; losses, rate and speed."""
-    return Progress(
+    return _TwoLines(
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[text]}"),
         console=console,
         disable=not shown,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
@@ -24,6 +25,7 @@ from training.averaging import AveragedModel
 from training.checkpoint import load_checkpoint, load_detector, save_checkpoint
 from training.data.listing import BadFile
 from training.engine import DivergedError, Trainer
+from training.logs import progress_bar
 from training.loop import best_epoch, out_of_patience, run
 from training.optimizers import parameter_groups, set_phase
 from training.quantisation.fake import is_prepared
@@ -369,6 +371,16 @@ def test_a_signal_does_not_save_a_diverged_run(shapes, tmp_path):
     with pytest.raises(DivergedError):
         run(diverging, folder, lambda model: {"AP": 0.0}, Console(quiet=True))
     assert folder.read_last() is None
+
+
+def test_the_progress_of_a_run_fits_a_terminal_of_80_columns():
+    shown = io.StringIO()
+    text = "loss 101.38: 3.09 box, 93.99 objectness, 4.30 classes; rate 7.5e-04; 86 images/s"
+    with progress_bar(Console(file=shown, width=80), shown=True) as progress:
+        progress.add_task("", total=12345, completed=100, epoch=12, text=text)
+    bar, *rest = shown.getvalue().splitlines()
+    assert "epoch 12" in bar and "100/12345" in bar and "-:--:--" in bar
+    assert " ".join(rest).split() == text.split()
 
 
 @pytest.fixture

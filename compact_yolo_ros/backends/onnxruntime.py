@@ -61,11 +61,17 @@ class OnnxRuntimeBackend(CpuBackend):
             )
             self.sizes = warm_up(self, request)
         except Exception as error:  # ONNX Runtime raises a family of unrelated exception types
-            raise BackendError(f"ONNX Runtime cannot run {request.model.path}: {error}") from None
+            raise BackendError(
+                f"ONNX Runtime cannot run {request.model.path}: {_one_line(error)}"
+            ) from None
 
     def run(self, images: int = 1) -> Candidates:
         """Run the network on the first ``images`` of ``input``."""
-        boxes, scores, labels = self._session.run(OUTPUTS, {"images": self.input[:images]})
+        session = self._session
+        try:
+            boxes, scores, labels = session.run(OUTPUTS, {"images": self.input[:images]})
+        except Exception as error:  # see above
+            raise BackendError(f"the run failed: {_one_line(error)}") from None
         return boxes, scores, labels
 
     def resize(self, size: Size) -> None:
@@ -75,3 +81,7 @@ class OnnxRuntimeBackend(CpuBackend):
     def close(self) -> None:
         """Release the session."""
         del self._session
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

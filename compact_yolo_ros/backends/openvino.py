@@ -57,14 +57,19 @@ class OpenVinoBackend(CpuBackend):
                 self._networks[size] = (runner, pixels, tensors)
             self.sizes = warm_up(self, request)
         except Exception as error:  # OpenVINO raises RuntimeError and pybind11's own types
-            first_line = str(error).strip().partition("\n")[0]
-            raise BackendError(f"OpenVINO cannot run {request.model.path}: {first_line}") from None
+            raise BackendError(
+                f"OpenVINO cannot run {request.model.path}: {_last_line(error)}"
+            ) from None
 
     def run(self, images: int = 1) -> Candidates:
         """Run the network on the first ``images`` of ``input``."""
-        self._request.set_input_tensor(self._tensors[images - 1])
-        self._request.infer()
-        boxes, scores, labels = (self._request.get_tensor(name).data for name in OUTPUTS)
+        request, pixels = self._request, self._tensors[images - 1]
+        try:
+            request.set_input_tensor(pixels)
+            request.infer()
+        except Exception as error:  # see above
+            raise BackendError(f"the run failed: {_last_line(error)}") from None
+        boxes, scores, labels = (request.get_tensor(name).data for name in OUTPUTS)
         return boxes, scores, labels
 
     def resize(self, size: Size) -> None:
@@ -74,6 +79,11 @@ class OpenVinoBackend(CpuBackend):
     def close(self) -> None:
         """Release the networks."""
         del self._request, self._tensors, self._networks
+
+
+def _last_line(error: Exception) -> str:
+    """What is wrong: the lines before it say in which source files of OpenVINO it was found."""
+    return str(error).strip().rpartition("\n")[2]
 
 
 @cache

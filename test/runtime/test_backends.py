@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -182,6 +183,24 @@ def test_memory_stays_as_it_is_after_the_first_images(name: str) -> None:
         backend.run()
     # A leak of one set of answers an image would be 11 MB; other tests' garbage moves 2 MB.
     assert (resident_pages() - before) * resource.getpagesize() < 5e6
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_run_that_fails_is_one_sentence(name: str, toy: str) -> None:
+    backend: Any = open_cpu(name, toy)
+    if name == "openvino":
+        backend._tensors = [type(backend._tensors[0])(np.zeros((1, 64, 64, 3), np.uint8))]
+    else:
+        backend.input = np.zeros((1, 64, 64, 3), np.uint8)  # the toy needs more cells
+    with pytest.raises(BackendError, match="^the run failed: [^\n]*$") as failed:
+        backend.run()
+    assert "src/" not in str(failed.value)
+
+
+def test_openvino_says_what_is_wrong_and_not_where_it_was_found(toy: str) -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(BackendError, match=r"toy.onnx: .*300.*axis dim"):
+        open_backend(find_model(toy), backend="openvino", input_size=(224, 224))
 
 
 SIGNALLED = """

@@ -77,8 +77,13 @@ class BackendKeeper:
         return self.detector.backend.name == "tensorrt" or self._upgrade is not None
 
     def use_sizes(self, more_sizes: Iterable[Size]) -> None:
-        """Have these input sizes open too; returns at once, the detector gets them when ready."""
+        """Have these input sizes open too; returns at once, the detector gets them when ready.
+
+        Without any, that others could not be opened does not matter any more.
+        """
         wanted = tuple(more_sizes)
+        if not wanted and not self._given_up:
+            self._problem = ""
         if not set(wanted) <= {self._options["input_size"], *self._options["more_sizes"]}:
             self._options["more_sizes"] = wanted
             self._open(self._reopen)
@@ -115,6 +120,7 @@ class BackendKeeper:
     def _trying(self, work: Callable[[], None]) -> None:
         try:
             work()
+            self._problem = ""
         except (ModelError, BackendError, ValueError) as error:
             self._problem = f"{self._given_up or 'staying with the input size'}: {error}"
             self._warn(self._problem)
@@ -137,6 +143,9 @@ class BackendKeeper:
             if self.detector.backend.name != "tensorrt":
                 self._replace(f"until the engine is built: {missing.reason}", ON_CPU)
             self._build(missing.reason)
+        except (ModelError, BackendError, ValueError):
+            self._options["more_sizes"] = ()  # so that it is tried again for the next target
+            raise
 
     def _replace(self, choice: str = "", options: Mapping[str, Any] | None = None) -> None:
         given = {**self._options, **(options or {})}

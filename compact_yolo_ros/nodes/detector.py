@@ -210,9 +210,8 @@ class DetectorNode(LifecycleNode):
         assert self._governing is not None and self._keeper is not None
         if targets == self._governing.targets:
             return
+        self._keeper.use_sizes(self._settings.smaller_sizes() if targets else [])
         self._governing.targets = targets
-        if targets:
-            self._keeper.use_sizes(self._settings.smaller_sizes())
 
     # Work
 

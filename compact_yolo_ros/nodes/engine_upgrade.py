@@ -128,7 +128,8 @@ class EngineUpgrade:
 
     def _give_up(self, reason: str) -> None:
         self.state = "failed"
-        self.warning = f"staying on the CPU, the engine could not be built: {reason}"
+        kept = "with the input size" if self._detector.backend.name == "tensorrt" else "on the CPU"
+        self.warning = f"staying {kept}, the engine could not be built: {reason}"
         self._log(self.warning)
 
 

@@ -6,8 +6,8 @@ the order of calls, and runs the graph through ONNX Runtime on the double of dev
 ``pycuda.driver`` beside it keeps. ``test_tensorrt_names.py`` holds its names against NVIDIA's own
 bindings. It says nothing about speed, nor about what a real builder makes of a graph.
 
-Other switches: ``TENSORRT_DOUBLE_BUILD_SECONDS``, ``TENSORRT_DOUBLE_BUILD_FAILS``,
-``TENSORRT_DOUBLE_ENGINE_PRECISION`` (what the engine computes in, whatever was asked),
+Other switches: ``TENSORRT_DOUBLE_BUILD_SECONDS``, ``TENSORRT_DOUBLE_BUILD_FAILS`` (1, or the side of
+the images), ``TENSORRT_DOUBLE_ENGINE_PRECISION`` (what the engine computes in, whatever was asked),
 ``TENSORRT_DOUBLE_DLA_CORES``.
 """
 
@@ -266,7 +266,8 @@ class Builder:
         profile = config._profiles[0]._shapes["images"]
         if on_dla and profile[0] != profile[2]:
             return None  # a DLA knows no dynamic dimensions
-        if not _report_build(config) or os.environ.get("TENSORRT_DOUBLE_BUILD_FAILS"):
+        fails = os.environ.get("TENSORRT_DOUBLE_BUILD_FAILS")
+        if not _report_build(config) or fails in ("1", str(profile[2][1])):
             return None
         config._timing._data += b"one more layer\n"
         facts = {

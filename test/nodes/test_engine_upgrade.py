@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from harness import Client, Start, image_message, values_of
+from test_detector_node import set_parameter
 
 MODULE = "gpu_detector_node"
 pytestmark = pytest.mark.ros
@@ -108,6 +109,18 @@ def test_a_failed_build_leaves_the_cpu_with_a_warning(
     assert sentence in seen.process.output()
     answered = len(seen.answers)
     publish_until(client, seen, lambda: len(seen.answers) > answered)
+
+
+def test_a_failed_build_of_another_size_leaves_the_gpu_at_its_own(
+    client: Client, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_FAILS", "288")
+    seen = start(governor_sizes=[288])
+    publish_until(client, seen, lambda: facts(seen)["backend"] == "tensorrt")
+    assert set_parameter(client, "max_latency", 10.0).successful
+    sentence = "staying with the input size, the engine could not be built: "
+    publish_until(client, seen, lambda: seen.diagnostics[-1].status[0].message.startswith(sentence))
+    assert facts(seen)["backend"] == "tensorrt"
 
 
 def test_a_precision_that_was_not_reached_is_a_warning(

@@ -124,6 +124,10 @@ def test_sizes_that_cannot_be_opened_are_a_warning_and_work_goes_on(kept: Kept) 
     assert kept.keeper.warning.startswith("staying with the input size: ONNX Runtime cannot run")
     assert kept.detector.backend is kept.first
     assert kept.answer()
+    kept.keeper.use_sizes([])  # there is no target any more
+    assert kept.keeper.warning == ""
+    kept.keeper.use_sizes([(160, 160)])  # and now there is another one
+    kept.wait_for(lambda: bool(kept.keeper.warning))
 
 
 def test_closing_waits_for_what_is_being_opened(toy: str) -> None:

@@ -6,9 +6,9 @@ the order of calls, and runs the graph through ONNX Runtime on the double of dev
 ``pycuda.driver`` beside it keeps. ``test_tensorrt_names.py`` holds its names against NVIDIA's own
 bindings. It says nothing about speed, nor about what a real builder makes of a graph.
 
-Other switches: ``TENSORRT_DOUBLE_BUILD_SECONDS``, ``TENSORRT_DOUBLE_BUILD_FAILS`` (1, or the side of
-the images), ``TENSORRT_DOUBLE_ENGINE_PRECISION`` (what the engine computes in, whatever was asked),
-``TENSORRT_DOUBLE_DLA_CORES``.
+Other switches: ``TENSORRT_DOUBLE_BUILD_SECONDS``, ``TENSORRT_DOUBLE_BUILD_FAILS`` (1, or the
+height of images), ``TENSORRT_DOUBLE_ENGINE_PRECISION`` (what the engine computes in, whatever was
+asked), ``TENSORRT_DOUBLE_DLA_CORES``.
 """
 
 from __future__ import annotations

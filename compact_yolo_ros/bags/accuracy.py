@@ -57,8 +57,7 @@ def shared_classes(
             raise ValueError("the labels hold no object, so there is no class to evaluate")
         return ClassMapping.match(model, list(names), rename)
     except ValueError as error:
-        hint = "" if rename else "; --rename MODEL_CLASS=LABEL_CLASS says what belongs together"
-        raise BagError(f"{error}{hint}") from None
+        raise BagError(str(error)) from None
 
 
 def judge(

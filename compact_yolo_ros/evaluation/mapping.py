@@ -14,6 +14,32 @@ from compact_yolo_ros.detections import Detections
 from compact_yolo_ros.evaluation.truth import Truth
 
 _NONE = -1
+_ALIKE = (
+    {"person", "human", "pedestrian", "people"},
+    {"motorbike", "motorcycle"},
+    {"bicycle", "bike"},
+    {"ball", "football", "sports ball"},
+)
+"""Names that data sets have for one thing, though they are not spelled alike."""
+
+
+_HELP = "--rename MODEL_CLASS=LABEL_CLASS says what belongs together"
+
+
+def suggestion(model: Sequence[str], data: Sequence[str]) -> str:
+    """How classes with other names could be matched, as an option; empty if nothing is alike."""
+    left, pairs = {_plain(name): name for name in data}, []
+    for name in model:
+        same = next((words for words in _ALIKE if _plain(name) in words), {_plain(name)})
+        close = [word for word in left if word in same] or get_close_matches(_plain(name), left, 1)
+        if close:
+            pairs.append(f"{name}={left.pop(close[0])}")
+    words = " ".join(f"'{pair}'" if " " in pair else pair for pair in pairs)
+    return f"perhaps --rename {words}" if pairs else ""
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
 @dataclass(frozen=True)
@@ -56,7 +82,7 @@ class ClassMapping:
         if not shared:
             raise ValueError(
                 f"model and data share no class: the model knows {', '.join(model)}; "
-                f"the data {', '.join(data)}"
+                f"the data {', '.join(data)}; {suggestion(model, data) or _HELP}"
             )
         place = {name: number for number, name in enumerate(shared)}
         return cls(
@@ -75,6 +101,8 @@ class ClassMapping:
             parts.append(f"{', '.join(self.unknown_to_model)} (not known to the model)")
         if self.unknown_to_data:
             parts.append(f"{', '.join(self.unknown_to_data)} (not labelled in the data)")
+        if hint := suggestion(self.unknown_to_data, self.unknown_to_model):
+            parts.append(hint)
         return f"Not evaluated: {'; '.join(parts)}." if parts else ""
 
     def detections(self, found: Detections) -> Detections:

@@ -26,6 +26,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import nn
 
+from compact_yolo_ros.arguments import renaming
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.detections import Detections
 from compact_yolo_ros.detector import Detector
@@ -259,13 +260,6 @@ def _write_json(path: Path, facts: Mapping[str, str], results: Sequence[Result])
         temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def _renaming(text: str) -> tuple[str, str]:
-    old, equals, new = text.partition("=")
-    if not (old and equals and new):
-        raise argparse.ArgumentTypeError(f"'{text}' is not of the form MODEL_CLASS=DATA_CLASS")
-    return old, new
-
-
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="training.evaluate", description="Evaluate a detector on labelled images."
@@ -286,10 +280,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--rename",
-        type=_renaming,
+        type=renaming,
         nargs="+",
         default=[],
-        metavar="MODEL_CLASS=DATA_CLASS",
+        metavar="MODEL_CLASS=LABEL_CLASS",
         help="classes that have another name in the data",
     )
     parser.add_argument("--report", type=Path, help="HTML file to write")

@@ -97,7 +97,10 @@ def candidates(results: Sequence[Mapping[str, Any]]) -> list[Candidate]:
             raise BagError(f"the evaluations differ in their {what}: compare what was run alike")
     models = [result["model"] for result in results]
     parts = [
-        [str(model["name"]), *(_text(model[key]) for key in ("input_size", "backend", "precision"))]
+        [
+            _name(model, models),
+            *(_text(model[key]) for key in ("input_size", "backend", "precision")),
+        ]
         for model in models
     ]
     parts = [
@@ -110,12 +113,27 @@ def candidates(results: Sequence[Mapping[str, Any]]) -> list[Candidate]:
     return [Candidate(name, result) for name, result in zip(names, results, strict=True)]
 
 
+def _name(model: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:
+    """The model's name; what the user called it where another one has the same."""
+    given = {other["given"] for other in models if other["name"] == model["name"]}
+    return str(model["name"] if len(given) == 1 else model["given"])
+
+
 _SAME = {
     "recording": lambda r: (r["recording"]["paths"], list(r["topics"])),
     "part of the recording": lambda r: (r["recording"]["start_ns"], r["recording"]["end_ns"]),
     "mode": lambda r: (r["mode"], r["fixed_latency_s"]),
     "score threshold": lambda r: r["threshold"],
-    "labels": lambda r: r["accuracy"] and r["accuracy"]["against"],
+    "labels": lambda r: (
+        r["accuracy"]
+        and (
+            r["accuracy"]["against"],
+            {
+                topic: [found[key] for key in ("labels_from", "labels", "tolerance_ms")]
+                for topic, found in r["accuracy"]["matching"].items()
+            },
+        )
+    ),
 }
 
 
@@ -169,6 +187,10 @@ def section(found: Sequence[Candidate]) -> Section:
         "On a front is what nobody beats: nothing is more accurate and at most as slow (or as "
         "hungry), nor faster (or more frugal) and at least as accurate."
     )
+    left_out = {c.name: (c.results["accuracy"] or {}).get("left_out", "") for c in found}
+    if len(set(left_out.values())) > 1:
+        text += " They were not evaluated on the same classes, so that their AP differs for that:"
+        text += "".join(f" {name}: {what or 'all classes.'}" for name, what in left_out.items())
     return Section("Comparison", text, [Table(head, rows)], figures)
 
 

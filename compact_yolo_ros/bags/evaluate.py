@@ -24,7 +24,18 @@ from compact_yolo_ros.bags.page import sections
 from compact_yolo_ros.bags.power import PowerLog
 from compact_yolo_ros.bags.reader import Bag
 from compact_yolo_ros.bags.record import Record
-from compact_yolo_ros.bags.run import Interrupted, Job, lost_in, parts, records_of, run, shared
+from compact_yolo_ros.bags.run import (
+    RESULTS,
+    SESSIONS,
+    Interrupted,
+    Job,
+    alone,
+    lost_in,
+    parts,
+    records_of,
+    run,
+    shared,
+)
 from compact_yolo_ros.bags.statistics import (
     TopicStatistics,
     over_time,
@@ -40,7 +51,6 @@ from compact_yolo_ros.files import replacing
 from compact_yolo_ros.model_card import ModelCard
 from compact_yolo_ros.model_store import find_model
 
-SESSIONS = "sessions.jsonl"
 WORST = 9
 """Frames shown in a report."""
 
@@ -92,25 +102,35 @@ def evaluate(
         ModelError, BackendError, ValueError: the model cannot be opened or run.
     """
     job, bag = settings.job, bag or Bag(settings.job.bags)
+    _check_images(job, bag)
     card, model = find_model(job.model).card, _model(settings)
     labels = {
-        topic: read_labels(source, bag, card.classes)
+        topic: read_labels(source, bag, card.classes, topic, settings.threshold)
         for topic, source in settings.ground_truth.items()
     }
     _check_overlap(bag, labels, settings.tolerance)
     if labels:
         shared_classes(card.classes, labels.values(), settings.rename)
-    if settings.reference:
-        labels = _reference(settings, bag, tell)
-    session = _run(job, bag, settings.out, settings, partial(tell, "frames"), model["device"])
-    statistics = _statistics(settings, card)
-    accuracy, facts = None, None
-    if labels:
-        mapping = shared_classes(card.classes, labels.values(), settings.rename)
-        accuracy, facts = _accuracy(settings, labels, statistics, mapping)
-    results = _results(settings, bag, model, statistics, session, facts)
-    _write(settings, bag, card, results, statistics, accuracy)
+    with alone(settings.out):
+        if settings.reference:
+            labels = _reference(settings, bag, tell)
+        session = _run(job, bag, settings.out, settings, partial(tell, "frames"), model["device"])
+        statistics = _statistics(settings, card)
+        accuracy, facts = None, None
+        if labels:
+            mapping = shared_classes(card.classes, labels.values(), settings.rename)
+            accuracy, facts = _accuracy(settings, bag, labels, statistics, mapping)
+        results = _results(settings, bag, model, labels, statistics, session, facts)
+        _write(settings, bag, card, results, statistics, accuracy)
     return results
+
+
+def _check_images(job: Job, bag: Bag) -> None:
+    """Raise BagError if there is no image in what is to be evaluated."""
+    parts(job, bag)
+    if next(bag.messages(job.topics, job.start, job.stop), None) is None:
+        why = "".join(f"; {sentence}" for sentence in bag.lost)
+        raise BagError(f"no image of {', '.join(job.topics)} is in that part of the recording{why}")
 
 
 def _check_overlap(bag: Bag, labels: Mapping[str, Labels], tolerance: int | None) -> None:
@@ -167,25 +187,25 @@ def _run(
     Seconds and frames are counted from the first frame that is done: opening a model takes long.
     """
     power = PowerLog(on_gpu=device != "CPU")
-    progress: list[tuple[int, float]] = []  # before, after the first frame, at last
+    before: int | None = None
+    progress: list[tuple[int, float]] = []  # when the first frame was done, and the last one
 
     def note(done: int) -> None:
-        if len(progress) < 2 and (not progress or done > progress[0][0]):
-            progress.append((done, time.monotonic()))
-        progress[2:] = [(done, time.monotonic())]
+        nonlocal before
+        before = done if before is None else before
+        if done > before:
+            progress[1 if progress else 0 :] = [(done, time.monotonic())]
         power.look()
         tell(done)
 
     path = folder / SESSIONS
-    if settings.restart:
-        path.unlink(missing_ok=True)
     try:
         go = partial(run_on_cluster, address=settings.cluster) if settings.cluster else run
         go(job, bag, folder, workers=settings.workers, restart=settings.restart, tell=note)
     finally:
         session: dict[str, Any] = {"seconds": 0.0, "frames": 0, "power": power.close()}
-        if len(progress) == 3:
-            (_, (first, began), (last, ended)) = progress
+        if len(progress) == 2:
+            (first, began), (last, ended) = progress
             session |= {"seconds": ended - began, "frames": last - first}
         if settings.cluster not in ("", LOCAL):
             session["power"] |= {"watts": None, "problem": "other machines did the work"}
@@ -196,12 +216,16 @@ def _run(
 
 def _append(path: Path, session: dict[str, Any]) -> None:
     with outputs.explained(path), path.open("a") as file:
-        file.write(json.dumps(session) + "\n")
+        # What a crash left of a line ends here.
+        file.write(f"\n{json.dumps(session)}\n")
 
 
 def _sum_of_sessions(path: Path, last: dict[str, Any]) -> dict[str, Any]:
-    sessions = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    sessions = sessions or [last]
+    # Half a line, left by a crash, is no session.
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    sessions = [json.loads(line) for line in lines if line.endswith(b"}\n")]
+    if not sessions:  # nothing was run here, so the power was not that of the network
+        sessions = [last | {"power": last["power"] | {"watts": None}}]
     seconds = sum(session["seconds"] for session in sessions)
     watts = [(s["power"]["watts"], s["seconds"]) for s in sessions if s["power"]["watts"]]
     power = dict(sessions[-1]["power"])
@@ -222,12 +246,18 @@ def _statistics(settings: Settings, card: ModelCard) -> dict[str, TopicStatistic
 
 def _accuracy(
     settings: Settings,
+    bag: Bag,
     labels: Mapping[str, Labels],
     statistics: Mapping[str, TopicStatistics],
     mapping: ClassMapping,
 ) -> tuple[Accuracy, dict[str, Any]]:
     matchings = {
-        topic: match(part, statistics[topic].stamps, settings.tolerance)
+        topic: match(
+            part,
+            statistics[topic].stamps,
+            settings.tolerance,
+            0 if part.numbers is None else _left_out(bag, topic, settings.job.start),
+        )
         for topic, part in labels.items()
     }
     accuracy = judge(
@@ -251,10 +281,16 @@ def _accuracy(
     }
 
 
+def _left_out(bag: Bag, topic: str, start: int) -> int:
+    """Images before ``start`` (ns)."""
+    return sum(1 for _ in bag.messages([topic], 0, start)) if start else 0
+
+
 def _results(
     settings: Settings,
     bag: Bag,
     model: Mapping[str, Any],
+    labels: Mapping[str, Labels],
     statistics: Mapping[str, TopicStatistics],
     session: Mapping[str, Any],
     accuracy: dict[str, Any] | None,
@@ -265,6 +301,7 @@ def _results(
     start, end = spans[0][0], spans[-1][1]
     seconds = np.concatenate([s.seconds for s in statistics.values()])
     answered, busy = len(seconds), float(seconds.sum())
+    share = answered / sum(s.outcomes.total() for s in statistics.values())
     duration = (end - start) * 1e-9
     # Parts that were run elsewhere have no session, so nothing is known of their rate.
     rate = session["frames"] / session["seconds"] if session["frames"] else None
@@ -272,9 +309,10 @@ def _results(
         rate = answered / duration
     ages = np.concatenate([s.ages for s in statistics.values()]) if job.realtime else np.empty(0)
     power = dict(session["power"])
+    # Of an answered frame: those that were dropped cost nothing.
     power["joules_per_frame"] = (
-        power["watts"] * session["seconds"] / session["frames"]
-        if power["watts"] and session["frames"]
+        power["watts"] * session["seconds"] / (session["frames"] * share)
+        if power["watts"] and session["frames"] and share
         else None
     )
     power["frames_per_second_per_watt"] = (
@@ -288,7 +326,7 @@ def _results(
             "start_ns": start,
             "end_ns": end,
             "seconds": duration,
-            "lost": _lost(bag, job, statistics, settings.out),
+            "lost": _lost(bag, job, labels, statistics, settings.out),
         },
         "mode": "realtime" if job.realtime else "offline",
         "fixed_latency_s": job.latency,
@@ -296,6 +334,7 @@ def _results(
         "topics": {
             topic: {
                 "frames": found.frames(),
+                "problems": found.problems,
                 "detections": {
                     "all": int(found.per_class.sum()),
                     "by_class": dict(zip(model["classes"], found.per_class.tolist(), strict=True)),
@@ -338,7 +377,13 @@ def _model(settings: Settings) -> dict[str, Any]:
         }
 
 
-def _lost(bag: Bag, job: Job, statistics: Mapping[str, TopicStatistics], folder: Path) -> list[str]:
+def _lost(
+    bag: Bag,
+    job: Job,
+    labels: Mapping[str, Labels],
+    statistics: Mapping[str, TopicStatistics],
+    folder: Path,
+) -> list[str]:
     """Sentences, and for whole recordings how many images are missing of each topic."""
     sentences = [*bag.lost, *lost_in(folder)]
     if job.start <= bag.start and job.stop > bag.end:
@@ -348,6 +393,12 @@ def _lost(bag: Bag, job: Job, statistics: Mapping[str, TopicStatistics], folder:
                 sentences.append(
                     f"{missing} of {bag.expected[topic]} images of {topic} could not be read"
                 )
+    sentences += [
+        f"the labels of {topic} go by the number of the frame: behind missing images they are "
+        "those of other frames, and the accuracy is wrong"
+        for topic, part in labels.items()
+        if sentences and part.numbers is not None
+    ]
     return list(dict.fromkeys(sentences))
 
 
@@ -364,16 +415,15 @@ def _write(
     outputs.write_coco(out / "detections.json", records, card.classes)
     outputs.write_detections_bag(out / "detections", records, card.classes, threshold)
     if settings.video:
-        for topic in settings.job.topics:
-            path = out / f"{topic.strip('/').replace('/', '_')}.mp4"
-            outputs.write_video(path, bag, topic, records, card.classes, threshold)
+        for topic, name in outputs.video_names(settings.job.topics).items():
+            outputs.write_video(out / name, bag, topic, records, card.classes, threshold)
     try:
         check_libraries()
     except ReportError as error:
         results["report"] = str(error)
     else:
         _write_page(settings, bag, results, statistics, accuracy)
-    path = out / "results.json"  # the last one: where it is, the others are
+    path = out / RESULTS  # the last one: where it is, the others are
     with outputs.explained(path), replacing(path) as temporary:
         temporary.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
 

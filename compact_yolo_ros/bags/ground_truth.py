@@ -17,11 +17,13 @@ from compact_yolo_ros.bags.labels import Label, Labels
 from compact_yolo_ros.bags.messages import DETECTIONS, Codec, stamp_of
 from compact_yolo_ros.bags.reader import Bag
 from compact_yolo_ros.bags.record import ANSWERED, Record
-from compact_yolo_ros.bags.storage import BagError
+from compact_yolo_ros.bags.storage import FOREVER, BagError
 
 STAMP = re.compile(r"(\d{1,10})[._](\d{9})$")
 NANOSECONDS = re.compile(r"(\d{16,19})$")
 NUMBER = re.compile(r"(\d{1,9})$")
+BEYOND = 0.1
+"""So far, in sides of the picture, a number of a YOLO label may lie outside of 0 to 1."""
 
 _Row = tuple[list[float], int, bool]
 """Box xyxy, label, and whether it is a crowd."""
@@ -52,7 +54,13 @@ def key_of(name: str) -> tuple[str, int]:
     )
 
 
-def read_labels(source: str, bag: Bag, model_classes: Sequence[str]) -> Labels:
+def read_labels(
+    source: str,
+    bag: Bag,
+    model_classes: Sequence[str],
+    topic: str = "",
+    threshold: float = 0.0,
+) -> Labels:
     """Read labels from wherever ``source`` says.
 
     Args:
@@ -60,20 +68,22 @@ def read_labels(source: str, bag: Bag, model_classes: Sequence[str]) -> Labels:
             Detection2DArray messages; or ``<other recording>:<topic>``.
         bag: the recording to be evaluated.
         model_classes: for topics whose ``class_id`` is a number.
+        topic: of the images; pictures in COCO's JSON that name another one are left out.
+        threshold: annotations in COCO's JSON with a lower ``score`` are left out.
 
     Raises:
         BagError: it cannot be found or understood, or it holds no label.
     """
     path = Path(source)
-    other, _, topic = source.rpartition(":")
+    other, _, other_topic = source.rpartition(":")
     if source in bag.topics:
         labels = from_topic(bag, source, model_classes)
-    elif other and topic.startswith("/"):
-        labels = from_topic(Bag([Path(other)]), topic, model_classes)
+    elif other and other_topic.startswith("/"):
+        labels = from_topic(Bag([Path(other)]), other_topic, model_classes)
     elif path.is_dir():
         labels = from_yolo(path)
     elif path.is_file():
-        labels = from_coco(path)
+        labels = from_coco(path, topic, threshold)
     else:
         topics = [name for name, found in bag.topics.items() if found.type == DETECTIONS]
         there = f"its topics of detections are {', '.join(topics)}" if topics else "it has none"
@@ -81,24 +91,34 @@ def read_labels(source: str, bag: Bag, model_classes: Sequence[str]) -> Labels:
             f"{source} is no file, no folder and no topic of detections in the recording: {there}"
         )
     if not len(labels):
-        raise BagError(f"{source} labels no frame")
+        why = "".join(f"; {sentence}" for sentence in bag.lost)
+        raise BagError(f"{source} labels no frame{f' of {topic}' * bool(topic)}{why}")
     return labels
 
 
-def from_coco(path: Path) -> Labels:
-    """Read COCO's JSON. An image's frame is its ``timestamp_ns``, else told by its file's name."""
+def from_coco(path: Path, topic: str = "", threshold: float = 0.0) -> Labels:
+    """Read COCO's JSON. An image's frame is its ``timestamp_ns``, else told by its file's name.
+
+    Images of another ``topic`` and annotations with a ``score`` below ``threshold`` are left out.
+    """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8-sig"))
         categories = sorted(content["categories"], key=lambda category: category["id"])
         place = {category["id"]: number for number, category in enumerate(categories)}
         rows: dict[Any, list[_Row]] = {image["id"]: [] for image in content["images"]}
         for entry in content["annotations"]:
+            if entry.get("score", 1) < threshold:
+                continue
             x, y, width, height = entry["bbox"]
+            if not (np.isfinite(entry["bbox"]).all() and width >= 0 and height >= 0):
+                raise ValueError(f"{entry['bbox']} is no box: x, y, width, height")
             box = [x, y, x + width, y + height]
             row = (box, place[entry["category_id"]], bool(entry.get("iscrowd", 0)))
             rows[entry["image_id"]].append(row)
         keyed = [
-            (_coco_key(image), _coco_label(image, rows[image["id"]])) for image in content["images"]
+            (_coco_key(image), _coco_label(image, rows[image["id"]]))
+            for image in content["images"]
+            if not topic or image.get("topic", topic) == topic
         ]
         classes = tuple(str(category["name"]) for category in categories)
     except OSError as error:
@@ -123,6 +143,8 @@ def _coco_label(image: dict[str, Any], rows: list[_Row]) -> Label:
     labels = np.array([label for _, label, _ in rows], np.int64)
     crowd = np.array([crowd for _, _, crowd in rows], bool)
     size = (int(image["height"]), int(image["width"]))
+    if min(size) < 1:
+        raise ValueError(f"an image of {size[1]} x {size[0]} pixels")
     return Label(boxes[~crowd], labels[~crowd], size, boxes[crowd], labels[crowd])
 
 
@@ -146,9 +168,9 @@ def _yolo_classes(folder: Path) -> tuple[str, ...]:
             if not path.is_file():
                 continue
             if path.suffix == ".txt":
-                return tuple(path.read_text("utf-8").splitlines())
+                return tuple(path.read_text("utf-8-sig").splitlines())
             try:
-                names = yaml.safe_load(path.read_text("utf-8"))["names"]
+                names = yaml.safe_load(path.read_text("utf-8-sig"))["names"]
                 return tuple(map(str, names.values() if isinstance(names, dict) else names))
             except (yaml.YAMLError, KeyError, TypeError, AttributeError):
                 raise BagError(f"{path} does not list the classes under 'names'") from None
@@ -157,16 +179,21 @@ def _yolo_classes(folder: Path) -> tuple[str, ...]:
 
 def _yolo_label(path: Path, classes: int) -> Label:
     try:
-        lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
-        table = np.array([list(map(float, line[:5])) for line in lines], np.float64).reshape(-1, 5)
-        if len(table) != len(lines) or not np.isfinite(table).all():
+        lines = [line.split() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        # A sixth number is a score; more are the outline of an object, which is no box.
+        if any(len(line) not in (5, 6) for line in lines):
             raise ValueError
+        table = np.array([list(map(float, line[:5])) for line in lines], np.float64).reshape(-1, 5)
         labels = table[:, 0].astype(np.int64)
-        if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
+        if not np.isin(table[:, 0], range(classes)).all():
+            raise ValueError
+        # Rounding, and objects that are cut off, lead a little out of the picture.
+        if not ((table[:, 1:] >= -BEYOND) & (table[:, 1:] <= 1 + BEYOND)).all():
             raise ValueError
     except (OSError, ValueError):
         raise BagError(
-            f"{path} does not hold lines of class (below {classes}), centre x, y, width and height"
+            f"{path} does not hold lines of class (below {classes}), centre x, y, width and "
+            "height, these four as parts of the picture's sides from 0 to 1"
         ) from None
     centre, half = table[:, 1:3], table[:, 3:5] / 2
     return Label(np.hstack((centre - half, centre + half)), labels, (1, 1))
@@ -191,9 +218,7 @@ def from_topic(bag: Bag, topic: str, model_classes: Sequence[str]) -> Labels:
         for detection in array.detections:
             if not detection.results:
                 continue
-            guess = detection.results[0]
-            # Before vision_msgs 4 (ROS 2 Foxy), class and centre had no parts of their own.
-            name = str(guess.hypothesis.class_id if hasattr(guess, "hypothesis") else guess.id)
+            _, name = max(map(_guess, detection.results), key=lambda guess: guess[0])
             if name.isdecimal() and int(name) < len(model_classes):
                 name = model_classes[int(name)]
             centre = getattr(detection.bbox.center, "position", detection.bbox.center)
@@ -201,8 +226,17 @@ def from_topic(bag: Bag, topic: str, model_classes: Sequence[str]) -> Labels:
             boxes.append((centre.x - width, centre.y - height, centre.x + width, centre.y + height))
             labels.append(names.setdefault(name, len(names)))
         label = Label(np.array(boxes, np.float64).reshape(-1, 4), np.array(labels, np.int64))
+        if not np.isfinite(label.boxes).all():
+            raise BagError(f"{topic} has a box that is not finite")
         keyed.append((("time", stamp_of(array, message.time)), label))
     return _labels(topic, tuple(names), keyed)
+
+
+def _guess(result: Any) -> tuple[float, str]:
+    """Score and class of an object hypothesis."""
+    # Before vision_msgs 4 (ROS 2 Foxy), they had no part of their own.
+    found = getattr(result, "hypothesis", result)
+    return found.score, str(found.class_id if hasattr(found, "class_id") else found.id)
 
 
 def from_records(
@@ -226,6 +260,8 @@ def _labels(
     if len(kinds) > 1:
         raise BagError(f"{source} names some frames by time and some by number: choose one")
     keyed = sorted(keyed, key=lambda pair: pair[0][1])
+    if any(not 0 <= key < FOREVER for (_, key), _ in keyed):
+        raise BagError(f"{source} has a time that is none: give ns since 1970 below 2^63")
     keys: NDArray[np.int64] = np.array([key for (_, key), _ in keyed], np.int64)
     twice = np.flatnonzero(keys[1:] == keys[:-1])
     if len(twice):

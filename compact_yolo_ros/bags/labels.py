@@ -100,7 +100,9 @@ class Matching:
         }
 
 
-def match(labels: Labels, stamps: NDArray[np.int64], tolerance: int | None = None) -> Matching:
+def match(
+    labels: Labels, stamps: NDArray[np.int64], tolerance: int | None = None, first: int = 0
+) -> Matching:
     """Find the label of each frame.
 
     By time, a frame and a label belong together if each is the other's nearest and they are not
@@ -110,20 +112,26 @@ def match(labels: Labels, stamps: NDArray[np.int64], tolerance: int | None = Non
         labels: of the frames' topic.
         stamps: (frames,) of all frames of the topic in the order of the recording.
         tolerance: see above.
+        first: number of the first frame.
 
     Raises:
         BagError: not a single frame has a label; the sentence holds both ranges.
     """
+    if not len(stamps) or not len(labels):
+        raise BagError(
+            f"no frame is labelled: {len(stamps)} frames, {len(labels)} labels of {labels.source}"
+        )
     offset = np.zeros(len(stamps), np.int64)
     if labels.numbers is not None:
         label_of = np.full(len(stamps), -1)
-        inside = np.flatnonzero((labels.numbers >= 0) & (labels.numbers < len(stamps)))
-        label_of[labels.numbers[inside]] = inside
+        numbers = labels.numbers - first
+        inside = np.flatnonzero((numbers >= 0) & (numbers < len(stamps)))
+        label_of[numbers[inside]] = inside
         if not len(inside):
             raise BagError(
                 f"no frame is labelled: {labels.source} has frames "
-                f"{labels.numbers.min()} to {labels.numbers.max()}, the recording 0 to "
-                f"{len(stamps) - 1}"
+                f"{labels.numbers.min()} to {labels.numbers.max()}, the recording {first} to "
+                f"{first + len(stamps) - 1}"
             )
         return Matching(label_of, len(labels), offset, 0)
     assert labels.times is not None

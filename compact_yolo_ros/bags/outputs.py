@@ -161,6 +161,15 @@ def read_picture(bag: Bag, codec: Codec, topic: str, time: int) -> NDArray[np.ui
     return None
 
 
+def video_names(topics: Sequence[str]) -> dict[str, str]:
+    """The name of each topic's video: slashes as ``_``, or where two would be alike as ``__``."""
+    for slash in ("_", "__"):  # ROS has no names with two in a row
+        names = {topic: f"{topic.strip('/').replace('/', slash)}.mp4" for topic in topics}
+        if len(set(names.values())) == len(names):
+            break
+    return names
+
+
 def write_video(
     path: Path, bag: Bag, topic: str, records: Records, classes: Sequence[str], threshold: float
 ) -> None:

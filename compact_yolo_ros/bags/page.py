@@ -47,7 +47,7 @@ def _frames(results: Mapping[str, Any]) -> Section:
         flicker = topic["detections"]["flicker"]["per_detection"]
         rows.append([name, *columns, total / answered, np.nan if flicker is None else flicker])
     errors = {
-        f"{count} × {kind}"
+        f"{count} × {kind} ({topic['problems'][kind]})"
         for topic in results["topics"].values()
         for kind, count in topic["frames"]["errors"].items()
     }

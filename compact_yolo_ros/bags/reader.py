@@ -149,7 +149,8 @@ class Bag:
             self._lost.append(f"cannot read {file}: {error.strerror}")
             return
         self._lost += lost
-        if compressed or not storage.end:
+        empty = storage.start == FOREVER
+        if compressed or empty:
             self._lost += storage.lost
         for topic in storage.topics:
             before = self.topics.get(topic.name)
@@ -160,7 +161,7 @@ class Bag:
             count = topic.count + (before.count if before else 0)
             text = topic.definition or (before.definition if before else "")
             self.topics[topic.name] = Topic(topic.name, topic.type, count, text)
-        if storage.end:
+        if not empty:
             # A compressed file is opened anew when its turn comes: it takes room while it is.
             kept = None if compressed else storage
             self._ranges.append((storage.start, storage.end, file, kept))

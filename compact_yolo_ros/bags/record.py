@@ -45,6 +45,7 @@ class Record:
         times: measured.
         finished: when a robot would have had the answer, in ns on the recording's clock; 0 if
             every frame was evaluated, however long it took.
+        problem: a sentence about the error.
     """
 
     topic: str
@@ -56,6 +57,7 @@ class Record:
     detections: Detections = field(default_factory=Detections.empty)
     times: Times = Times()
     finished: int = 0
+    problem: str = ""
 
     @property
     def age(self) -> float:
@@ -77,6 +79,7 @@ class Record:
             "found": base64.b64encode(table.tobytes()).decode(),
             "times": [round(seconds, 7) for seconds in self.times],
             "finished": self.finished,
+            "problem": self.problem,
         }
         return json.dumps(values).encode() + b"\n"
 
@@ -151,7 +154,11 @@ class Log:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Yield the whole records of a log."""
+    """Yield the whole records of a log.
+
+    Raises:
+        BagError: it is damaged.
+    """
     try:
         with path.open("rb") as file:
             for line in file:
@@ -159,6 +166,8 @@ def read_records(path: Path) -> Iterator[Record]:
                     yield Record.from_line(line)
     except FileNotFoundError:
         return
+    except (ValueError, KeyError, TypeError):
+        raise BagError(f"{path} is damaged: --restart begins anew") from None
 
 
 def read_lost(path: Path) -> list[str]:

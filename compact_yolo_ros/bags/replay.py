@@ -31,7 +31,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Frame:
-    """An image message, and its pixels or the kind of its error; ``decode`` is in seconds."""
+    """An image message, and its pixels or the kind of its error and a sentence about it.
+
+    ``decode`` is in seconds.
+    """
 
     topic: str
     time: int
@@ -40,31 +43,36 @@ class Frame:
     picture: Picture | None
     error: str
     decode: float
+    problem: str = ""
 
     def unanswered(self, outcome: str) -> Record:
         """The record of a frame that the network did not see."""
-        return Record(self.topic, self.time, self.stamp, self.frame_id, outcome)
+        return Record(
+            self.topic, self.time, self.stamp, self.frame_id, outcome, problem=self.problem
+        )
 
 
 def read_frame(message: Message, codec: Codec, decoder: ImageDecoder) -> Frame:
     """Decode a message as the node does. Pixels are valid until ``decoder`` is used again."""
     try:
         image = codec.read(message)
-    except BagError:
-        return Frame(message.topic, message.time, message.time, "", None, MALFORMED, 0.0)
+    except BagError as found:
+        return Frame(
+            message.topic, message.time, message.time, "", None, MALFORMED, 0.0, str(found)
+        )
     return _decode(message, image, decoder)
 
 
 def _decode(message: Message, image: Any, decoder: ImageDecoder) -> Frame:
-    picture, error = None, ""
+    picture, error, problem = None, "", ""
     began = perf_counter()
     try:
         picture = decoder.image(image) if message.type == IMAGE else decoder.compressed(image)
     except ImageError as found:
-        error = f"image {found.kind}"
+        error, problem = f"image {found.kind}", str(found)
     took = perf_counter() - began
     stamp, frame_id = stamp_of(image, message.time), image.header.frame_id
-    return Frame(message.topic, message.time, stamp, frame_id, picture, error, took)
+    return Frame(message.topic, message.time, stamp, frame_id, picture, error, took, problem)
 
 
 def every_frame(

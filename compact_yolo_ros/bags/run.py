@@ -6,6 +6,7 @@ themselves.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -34,6 +35,8 @@ from compact_yolo_ros.suppression import EVERYTHING
 PARTS = 16
 """Parts of equal time that a recording is cut into; a part is done by one process."""
 IDENTITY = "run.json"
+SESSIONS = "sessions.jsonl"
+RESULTS = "results.json"
 POLL = 0.2
 """Seconds between two looks at what the workers have done."""
 
@@ -247,8 +250,9 @@ def claim(job: Job, bag: Bag, folder: Path, restart: bool) -> None:
     path = folder / IDENTITY
     try:
         if restart:
-            for log in (folder / "log").glob("part_*.jsonl"):
-                log.unlink()
+            logs = (folder / "log").glob("part_*.jsonl")
+            for left in (*logs, folder / SESSIONS, folder / RESULTS):
+                left.unlink(missing_ok=True)
         elif path.exists() and (changed := _difference(json.loads(path.read_text()), wanted)):
             raise BagError(
                 f"{folder} holds a run with another {changed}: give another folder, or --restart "
@@ -262,6 +266,32 @@ def claim(job: Job, bag: Bag, folder: Path, restart: bool) -> None:
         if isinstance(error, BagError):
             raise
         raise BagError(f"{path} is damaged: give another folder, or --restart") from None
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from evaluating into ``folder``, which is made.
+
+    Raises:
+        BagError: one is doing so, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise BagError(f"cannot write to {folder}: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BagError(
+                f"another evaluation is writing into {folder}: let it end first"
+            ) from None
+        except OSError:
+            pass  # some network file systems have no locks
+        yield
+    finally:
+        os.close(handle)
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:

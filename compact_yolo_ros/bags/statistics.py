@@ -73,13 +73,21 @@ def above(found: Detections, threshold: float) -> Detections:
 
 
 class TopicStatistics:
-    """Takes the records of a topic one by one; it keeps about 80 bytes of each."""
+    """Takes the records of a topic one by one; it keeps about 80 bytes of each.
+
+    Attributes:
+        flicker: of the detections.
+        outcomes: frames of each outcome.
+        per_class: detections of each class.
+        problems: a sentence about the first error of each kind.
+    """
 
     def __init__(self, classes: int, threshold: float) -> None:
         """Count detections of so many classes with scores from ``threshold`` on."""
         self._threshold = threshold
         self.flicker = Flicker()
         self.outcomes: Counter[str] = Counter()
+        self.problems: dict[str, str] = {}
         self.per_class = np.zeros(classes, np.int64)
         self._stamps, self._received, self._finished = array("q"), array("q"), array("q")
         self._counts = array("i")
@@ -88,6 +96,8 @@ class TopicStatistics:
     def add(self, record: Record) -> None:
         """Take the next record."""
         self.outcomes[record.outcome] += 1
+        if record.problem:
+            self.problems.setdefault(record.outcome, record.problem)
         self._stamps.append(record.stamp)
         self._received.append(record.time)
         count = -2 if record.outcome == DROPPED else -1

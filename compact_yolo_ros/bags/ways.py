@@ -4,21 +4,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from compact_yolo_ros.arguments import input_size
 from compact_yolo_ros.backends import Size
 from compact_yolo_ros.backends.backend import BACKENDS, PRECISIONS
 from compact_yolo_ros.bags.comparison import Candidate, write_comparison
 from compact_yolo_ros.bags.evaluate import Settings, Tell, evaluate
 from compact_yolo_ros.bags.reader import Bag
+from compact_yolo_ros.bags.run import RESULTS
 from compact_yolo_ros.bags.storage import BagError
 from compact_yolo_ros.evaluation.report import ReportError, check_libraries
-from compact_yolo_ros.model_store import find_model
-
-RESULTS = "results.json"
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,19 @@ class Way:
     backend: str | None = None
     precision: str | None = None
 
-    @property
-    def folder(self) -> str:
-        """Name of the folder for its results."""
+    def folder(self, depth: int = 1) -> str:
+        """Name of the folder for its results, with so many parts of the model's path."""
         size = "x".join(map(str, self.input_size)) if self.input_size else ""
-        parts = [Path(self.model).stem, size, self.backend or "", self.precision or ""]
+        path = Path(self.model.removesuffix(".onnx")).parts[-depth:]
+        parts = [
+            *(part.strip("/") for part in path),
+            size,
+            self.backend or "",
+            self.precision or "",
+        ]
         return "_".join(filter(None, parts))
 
-    def of(self, settings: Settings) -> Settings:
+    def of(self, settings: Settings, folder: str) -> Settings:
         """The settings with this way to run the model, and a folder of its own."""
         given = {
             "input_size": self.input_size,
@@ -53,7 +58,7 @@ class Way:
         }
         changes: dict[str, Any] = {name: value for name, value in given.items() if value}
         job = replace(settings.job, model=self.model, **changes)
-        return replace(settings, job=job, out=settings.out / self.folder)
+        return replace(settings, job=job, out=settings.out / folder)
 
 
 def read_way(text: str) -> Way:
@@ -65,20 +70,23 @@ def read_way(text: str) -> Way:
     model, *rest = text.split(",")
     way = Way(model)
     for part in rest:
-        sides = part.lower().split("x")
         if part in BACKENDS:
             way = replace(way, backend=part)
         elif part in PRECISIONS:
             way = replace(way, precision=part)
-        elif len(sides) <= 2 and all(side.isdecimal() for side in sides):
-            height, width = map(int, sides * 2 if len(sides) == 1 else sides)
-            way = replace(way, input_size=(height, width))
         else:
-            raise ValueError(
-                f"'{part}' of '{text}' is no input size, and none of "
-                f"{', '.join((*BACKENDS, *PRECISIONS[1:]))}"
-            )
+            way = replace(way, input_size=_size(part, text))
     return way
+
+
+def _size(part: str, text: str) -> Size:
+    try:
+        return input_size(part)
+    except ArgumentTypeError:
+        raise ValueError(
+            f"'{part}' of '{text}' is no input size, and none of "
+            f"{', '.join((*BACKENDS, *PRECISIONS[1:]))}"
+        ) from None
 
 
 def compare(
@@ -105,15 +113,26 @@ def compare(
     if len(set(texts)) < max(2, len(texts)):
         raise BagError("--compare needs at least two different ways")
     ways = {text: read_way(text) for text in texts if not _is_finished(text)}
-    for way in ways.values():
-        find_model(way.model)  # before hours go into the others
+    folders = _folders(ways)
+    for text, way in ways.items():  # before hours go into the others
+        way.of(settings, folders[text]).job.open_detector().close()
     results = []
     for text in texts:
         if text in ways:
-            results.append(evaluate(ways[text].of(settings), bag, _named(tell, ways[text].folder)))
+            own = ways[text].of(settings, folders[text])
+            results.append(evaluate(own, bag, _named(tell, folders[text])))
         else:
             results.append(json.loads((Path(text) / RESULTS).read_text()))
     return write_comparison(settings.out, results)
+
+
+def _folders(ways: Mapping[str, Way]) -> dict[str, str]:
+    """A folder for each way; models of one name are told apart by the folders they are in."""
+    for depth in (1, 2, 3, 100):
+        names = {text: way.folder(depth) for text, way in ways.items()}
+        if len(set(names.values())) == len(names):
+            break
+    return names
 
 
 def _is_finished(text: str) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from compact_yolo_ros.backends import BackendError, Size
+from compact_yolo_ros.arguments import finite, input_size, renaming
+from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.backends.backend import BACKENDS, PRECISIONS
 from compact_yolo_ros.bags.comparison import Candidate
 from compact_yolo_ros.bags.evaluate import Settings, evaluate
@@ -57,8 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
                 if options.recorded:
                     classes = find_model(options.model).card.classes
                     take_over(settings.job, bag, options.recorded, classes, settings.out)
+                    settings = replace(settings, restart=False)  # it would forget what was taken
                 results = evaluate(settings, bag, tell)
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt):
         print("evaluate_bag: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     except (BagError, ModelError, BackendError, ValueError, OSError) as error:
@@ -109,7 +112,7 @@ def _by_topic(sources: Sequence[str], topics: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for source in sources:
         topic, equals, rest = source.partition("=")
-        if not equals:
+        if not equals or (topic not in topics and _is_source(source)):
             if len(topics) > 1:
                 raise BagError(
                     f"say which topic {source} labels: --ground-truth {topics[0]}={source}"
@@ -121,6 +124,11 @@ def _by_topic(sources: Sequence[str], topics: Sequence[str]) -> dict[str, str]:
             raise BagError(f"--ground-truth is given twice for {topic}")
         found[topic] = rest
     return found
+
+
+def _is_source(text: str) -> bool:
+    """Whether a text with an equals sign is a path, or a recording and a topic."""
+    return Path(text).exists() or Path(text.rpartition(":")[0] or text).exists()
 
 
 class _progress:  # noqa: N801  (used like a function)
@@ -161,6 +169,9 @@ def _print(results: Mapping[str, Any], out: Path) -> None:
     for name, value in _summary(results).items():
         table.add_row(name, value)
     console.print(table)
+    for name, topic in results["topics"].items():
+        for kind, problem in topic["problems"].items():
+            console.print(f"{name}: {kind}: {problem}", soft_wrap=True, markup=False)
     for sentence in results["recording"]["lost"]:
         console.print(f"Lost: {sentence}", soft_wrap=True, markup=False)
     if results["accuracy"] and results["accuracy"]["left_out"]:
@@ -219,26 +230,6 @@ def _milliseconds(values: Mapping[str, float] | None) -> str:
     return " / ".join(f"{value:.1f}" for value in values.values()) + " ms"
 
 
-def input_size(text: str) -> Size:
-    """Read ``320`` or ``HEIGHTxWIDTH``."""
-    sides = text.lower().split("x")
-    try:
-        height, width = map(int, sides * 2 if len(sides) == 1 else sides)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is not of the form 320 or HEIGHTxWIDTH"
-        ) from None
-    return height, width
-
-
-def renaming(text: str) -> tuple[str, str]:
-    """Read ``MODEL_CLASS=LABEL_CLASS``."""
-    old, equals, new = text.partition("=")
-    if not (old and equals and new):
-        raise argparse.ArgumentTypeError(f"'{text}' is not of the form MODEL_CLASS=LABEL_CLASS")
-    return old, new
-
-
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "evaluate_bag", description="Evaluate a detector on a recording (rosbag2)."
@@ -264,10 +255,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--reference", default="", help="model whose detections stand in for the truth")
     add("--rename", type=renaming, nargs="+", default=[], metavar="MODEL_CLASS=LABEL_CLASS")
-    add("--tolerance", type=float, metavar="MS", help="between a frame and its label")
-    add("--score", type=float, default=0.3, help="threshold, as of the node [0.3]")
+    add("--tolerance", type=finite, metavar="MS", help="between a frame and its label")
+    add("--score", type=finite, default=0.3, help="threshold, as of the node [0.3]")
     add("--realtime", action="store_true", help="answer only what a robot would have answered")
-    add("--latency", type=float, metavar="MS", help="fixed time of a frame, with --realtime")
+    add("--latency", type=finite, metavar="MS", help="fixed time of a frame, with --realtime")
     add(
         "--recorded",
         type=Path,
@@ -280,8 +271,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--threads", type=int, default=0, help="of the CPU [chosen]")
     add("--workers", type=int, default=1, help="processes, for every frame of a long recording")
     add("--cluster", default="", metavar="ADDRESS", help="of a Dask scheduler, or local")
-    add("--start", type=float, default=0.0, metavar="S", help="seconds to leave out")
-    add("--duration", type=float, metavar="S", help="seconds to evaluate [to the end]")
+    add("--start", type=finite, default=0.0, metavar="S", help="seconds to leave out")
+    add("--duration", type=finite, metavar="S", help="seconds to evaluate [to the end]")
     add("--video", action="store_true", help="write a video with the detections, too")
     add("--restart", action="store_true", help="forget what an interrupted run did")
     options = parser.parse_args(arguments)

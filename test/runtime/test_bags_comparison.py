@@ -43,7 +43,14 @@ def plain(name: str, accuracy: float | None, milliseconds: float, **model: Any) 
     """What a comparison needs of results.json."""
     given = {"backend": "onnxruntime", "device": "CPU", "precision": "fp32", "threads": 1}
     return {
-        "model": {"name": name, "input_size": [320, 320], "parameters": 1, **given, **model},
+        "model": {
+            "name": name,
+            "given": name,
+            "input_size": [320, 320],
+            "parameters": 1,
+            **given,
+            **model,
+        },
         "recording": {"paths": ["bag"], "start_ns": 0, "end_ns": 9},
         "mode": "offline",
         "fixed_latency_s": None,
@@ -55,7 +62,7 @@ def plain(name: str, accuracy: float | None, milliseconds: float, **model: Any) 
             "frames_per_second": 1.0,
         },
         "power": {"joules_per_frame": None},
-        "accuracy": {"against": "truth", "summary": {"AP": accuracy}},
+        "accuracy": {"against": "truth", "matching": {}, "summary": {"AP": accuracy}},
     }
 
 

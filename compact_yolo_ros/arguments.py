@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kinds of command-line arguments that several tools take; for ``type=`` of argparse."""
+
+from __future__ import annotations
+
+import math
+from argparse import ArgumentTypeError
+
+from compact_yolo_ros.backends import Size
+
+
+def input_size(text: str) -> Size:
+    """Read ``320`` or ``HEIGHTxWIDTH``, in pixels.
+
+    Raises:
+        ArgumentTypeError: it is neither.
+    """
+    sides = text.lower().split("x")
+    try:
+        height, width = map(int, sides * 2 if len(sides) == 1 else sides)
+    except ValueError:
+        raise ArgumentTypeError(f"'{text}' is not of the form 320 or HEIGHTxWIDTH") from None
+    return height, width
+
+
+def renaming(text: str) -> tuple[str, str]:
+    """Read ``MODEL_CLASS=LABEL_CLASS``.
+
+    Raises:
+        ArgumentTypeError: it is of another form.
+    """
+    old, equals, new = text.partition("=")
+    if not (old and equals and new):
+        raise ArgumentTypeError(f"'{text}' is not of the form MODEL_CLASS=LABEL_CLASS")
+    return old, new
+
+
+def finite(text: str) -> float:
+    """Read a number that is neither infinite nor nan.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ArgumentTypeError(f"'{text}' is no finite number")
+    return value

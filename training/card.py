@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,11 @@ def card_of(
     )
 
 
+def stated(scores: Mapping[str, float]) -> dict[str, float]:
+    """Return figures as cards state them: rounded, without those of classes that were nowhere."""
+    return {name: round(score, 3) for name, score in scores.items() if not math.isnan(score)}
+
+
 def read_words(path: Path) -> dict[str, str]:
     """Read the written part of a card (YAML); ValueError names a field that is not one of WORDS."""
     try:
@@ -102,7 +108,7 @@ def to_markdown(card: ModelCard, file_size: int) -> str:
         f"|---|---|{'---|' * len(_metrics(card))}",
         *(
             f"| {size} | {card.gmacs[size]:.3f} |"
-            + "".join(f" {card.ap[size][key]:.3f} |" for key in _metrics(card))
+            + "".join(f" {_figure(card, size, key)} |" for key in _metrics(card))
             for size in sides
         ),
     ]
@@ -115,6 +121,10 @@ def to_markdown(card: ModelCard, file_size: int) -> str:
 
 def _metrics(card: ModelCard) -> list[str]:
     return ["AP", "AP50", *(f"AP50 {name}" for name in card.classes)] if card.ap else []
+
+
+def _figure(card: ModelCard, size: str, key: str) -> str:
+    return f"{card.ap[size][key]:.3f}" if key in card.ap[size] else "-"
 
 
 def _anchors(card: ModelCard) -> str:

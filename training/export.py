@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from compact_yolo_ros.files import replacing
 from compact_yolo_ros.model_card import METADATA_KEY, ModelCard, check_input_size
 from training.alignment import align_channels
-from training.card import DEFAULT_SIZE, card_of, read_words, sizes, to_markdown
+from training.card import DEFAULT_SIZE, card_of, read_words, sizes, stated, to_markdown
 from training.checkpoint import load_detector
 from training.data.dataset import open_split, read_classes
 from training.detectors.blocks import ConvNormAct
@@ -161,7 +161,14 @@ def main() -> None:
         sys.exit(f"training.export: {error}")
 
 
+def check_ending(out: Path) -> None:
+    """Raise ValueError for a file that nothing would take for a model."""
+    if out.suffix != ".onnx":
+        raise ValueError(f"--out {out} must end in .onnx")
+
+
 def _export(arguments: argparse.Namespace) -> None:
+    check_ending(arguments.out)
     check_input_size(arguments.default_size)
     detector, checkpoint = load_detector(arguments.weights)
     if arguments.bare:
@@ -178,7 +185,7 @@ def _export(arguments: argparse.Namespace) -> None:
             scores = average_precision(
                 samples, predict(detector, samples, size), checkpoint["classes"]
             )
-            ap[str(size)] = {key: round(value, 3) for key, value in scores.items()}
+            ap[str(size)] = stated(scores)
     name, default_size = arguments.out.stem, arguments.default_size
     card = card_of(name, detector, checkpoint, words, ap, default_size)
     export(detector, arguments.out, card)

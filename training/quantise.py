@@ -25,11 +25,12 @@ from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.half import to_half
 from compact_yolo_ros.model_card import ModelCard
 from compact_yolo_ros.model_store import ModelError, find_model
+from training.card import stated
 from training.data.dataset import DataError, DataSet, open_split
 from training.data.joining import read_classes
 from training.data.sample import Sample
 from training.evaluate import average_precision, open_model
-from training.export import publish, save
+from training.export import check_ending, publish, save
 from training.quantisation.calibration import METHODS, letterboxed, observe
 from training.quantisation.graph import find_places, quantise
 from training.quantisation.sensitivity import sensitivities
@@ -79,7 +80,9 @@ def measure(path: Path, samples: DataSet, sizes: Sequence[int], progress: Progre
         answers = model.detect(samples, size)
         found = list(progress.track(answers, len(samples), description=f"{path.stem} at {size}"))
         scores = average_precision(samples, found, model.classes)
-        figures[str(size)] = {name: round(value, 3) for name, value in scores.items()}
+        figures[str(size)] = stated(scores)
+        if "AP50" not in figures[str(size)]:
+            raise ValueError("the pictures of val show no object, so AP cannot be measured")
     return figures
 
 
@@ -127,6 +130,7 @@ def main() -> int:
 
 
 def _make(arguments: argparse.Namespace) -> None:
+    check_ending(arguments.out)
     found = find_model(arguments.model)
     card = found.card
     if card.precision != "fp32":

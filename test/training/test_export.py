@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import nn
 
 from compact_yolo_ros.detector import Detector
 from compact_yolo_ros.model_card import METADATA_KEY, ModelCard
-from training.card import card_of, read_words, to_markdown, weights_digest
+from training.card import card_of, read_words, stated, to_markdown, weights_digest
 from training.checkpoint import save_checkpoint
 from training.detectors.registry import build
 from training.export import BareNetwork, enter_in_manifest, export, export_bare, fused, main
@@ -183,6 +184,15 @@ def test_a_card_counts_measures_and_quotes(detector, tmp_path):
         read_words(tmp_path / "words.yaml")
 
 
+def test_a_card_leaves_open_what_could_not_be_measured(detector):
+    checkpoint = {"detector": "yolo_ret_m075", "classes": list("abc"), "average": {}}
+    scores = stated(MEASURED | {"AP": 0.25049, "AP50 b": math.nan})
+    assert scores == {"AP50 c": 0.6, "AP50 a": 0.4, "AP": 0.25, "AP50": 0.5}
+    card = card_of("toy", detector, checkpoint, {}, dict.fromkeys(("224", "320", "416"), scores))
+    assert "| 0.250 | 0.500 | 0.400 | - | 0.600 |" in to_markdown(card, 1_000_000)
+    json.loads(card.to_json(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
 def test_unusable_options_end_in_a_sentence(detector, tmp_path, monkeypatch):
     content = {"detector": "yolo_ret_m075", "classes": list("abc")}
     save_checkpoint(tmp_path / "x.pt", content | {"average": detector.state_dict()})
@@ -193,6 +203,7 @@ def test_unusable_options_end_in_a_sentence(detector, tmp_path, monkeypatch):
         ("--data", "data.yaml", "data.yaml has not the classes of"),  # in another order
         ("--words", "words.yaml", "words.yaml is not YAML"),
         ("--default-size", "333", "input size 333 is not usable"),
+        ("--out", "best.pt", "--out best.pt must end in .onnx"),
     ):
         value = str(tmp_path / value) if value.endswith("yaml") else value
         monkeypatch.setattr("sys.argv", [*command, option, value])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -241,9 +242,10 @@ def test_the_most_sensitive_stay_float_while_too_much_is_lost(
     [
         (["--split", "test"], "data.yaml does not say where the split 'test' is"),
         (["--skip", "*tail*"], "no quantised convolution has a name like '*tail*'"),
+        (["--out", "small"], "--out small must end in .onnx"),
     ],
 )
-def test_what_calibration_needs_is_checked_before_the_source_is_measured(
+def test_a_wrong_option_is_told_before_the_source_is_measured(
     options, sentence, exported, data, tmp_path, monkeypatch, capsys
 ):
     def measured(*_):
@@ -255,6 +257,17 @@ def test_what_calibration_needs_is_checked_before_the_source_is_measured(
     monkeypatch.setattr(sys, "argv", ["quantise", *map(str, arguments), *options])
     assert command.main() == 1
     assert sentence in capsys.readouterr().err
+
+
+def test_pictures_without_objects_cannot_measure(exported, data, tmp_path, monkeypatch, capsys):
+    empty = tmp_path / "empty"
+    shutil.copytree(data.parent, empty)
+    for file in (empty / "labels" / "val").iterdir():
+        file.write_text("")
+    arguments = ["--model", exported, "--data", empty / "data.yaml", "--out", tmp_path / "x.onnx"]
+    monkeypatch.setattr(sys, "argv", ["quantise", *map(str, arguments)])
+    assert command.main() == 1
+    assert "the pictures of val show no object" in capsys.readouterr().err
 
 
 def test_a_file_is_not_quantised_twice(exported, data, tmp_path, monkeypatch, capsys):

@@ -206,7 +206,8 @@ class Governor:
             self._save_power(ladder[place + 1 :], watts)
         else:
             self.holds = True
-            if place > 0 and (watts is None or settled):
+            blind = limit > 0 and watts is None and bool(self._watts)  # it was known before
+            if place > 0 and not blind and (watts is None or settled):
                 self._climb(ladder[place - 1], watts)
 
     def _descend(self, lower: list[Rung]) -> None:

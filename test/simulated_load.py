@@ -27,7 +27,7 @@ def simulate(
     answers: int,
     period: float = 0.0,
     rest: float = 0.0,
-    watts: Callable[[Rung], float] | None = None,
+    watts: Callable[[Rung], float | None] | None = None,
 ) -> list[Answer]:
     """Answer images one after the other, each the newest when the worker is free.
 
@@ -38,7 +38,7 @@ def simulate(
         answers: how many.
         period: seconds between two images; 0 is a new one whenever the worker is free.
         rest: seconds of everything but the network.
-        watts: power at a rung.
+        watts: power at a rung; None if it cannot be read.
     """
     done: list[Answer] = []
     now, taken = 0.0, -1

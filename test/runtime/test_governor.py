@@ -315,6 +315,21 @@ def test_a_power_that_cannot_be_read_is_no_target(watts: float | None) -> None:
     assert governor.holds
 
 
+def test_a_meter_that_fails_now_and_then_is_no_leave_to_go_up() -> None:
+    power = {Rung(416): 14.0, Rung(320): 11.0, Rung(224): 9.0}
+    readings = iter(range(100_000))
+    governor = Governor(INFERENCE, Targets(watts=10))
+    answers = simulate(
+        governor,
+        INFERENCE,
+        lambda n: 1,
+        answers=4000,
+        period=1 / 30,
+        watts=lambda rung: None if next(readings) % 500 > 300 else power[rung],
+    )
+    assert steps(answers) == [Rung(416), Rung(320), Rung(224)]
+
+
 def test_images_are_left_out_for_the_power_too() -> None:
     governor = Governor({224: 0.0}, Targets(watts=6, max_skip=2))
     power = {Rung(224, skip): 4 + 6 / (1 + skip) for skip in range(3)}

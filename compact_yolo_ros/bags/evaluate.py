@@ -37,6 +37,7 @@ from compact_yolo_ros.bags.run import (
     shared,
 )
 from compact_yolo_ros.bags.statistics import (
+    OTHER_CLOCK,
     TopicStatistics,
     over_time,
     percentiles_ms,
@@ -386,18 +387,26 @@ def _lost(
 ) -> list[str]:
     """Sentences, and for whole recordings how many images are missing of each topic."""
     sentences = [*bag.lost, *lost_in(folder)]
+    missing = bool(sentences)
     if job.start <= bag.start and job.stop > bag.end:
         for topic, found in statistics.items():
-            missing = bag.expected.get(topic, 0) - found.outcomes.total()
-            if missing > 0:
+            count = bag.expected.get(topic, 0) - found.outcomes.total()
+            if count > 0:
+                missing = True
                 sentences.append(
-                    f"{missing} of {bag.expected[topic]} images of {topic} could not be read"
+                    f"{count} of {bag.expected[topic]} images of {topic} could not be read"
                 )
+    sentences += [
+        f"the stamps of {topic} are {abs(found.delay):.0f} s from the times of recording: they are "
+        "of another clock, so the age of the answers is not known"
+        for topic, found in statistics.items()
+        if job.realtime and abs(found.delay) > OTHER_CLOCK
+    ]
     sentences += [
         f"the labels of {topic} go by the number of the frame: behind missing images they are "
         "those of other frames, and the accuracy is wrong"
         for topic, part in labels.items()
-        if sentences and part.numbers is not None
+        if missing and part.numbers is not None
     ]
     return list(dict.fromkeys(sentences))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -49,8 +50,11 @@ class Bag:
         self.topics: dict[str, Topic] = {}
         self._lost: list[str] = []
         self._ranges: list[tuple[int, int, Path, Storage | None]] = []
+        self._kept: tuple[Path, Storage, ExitStack] | None = None
         for path in paths:
             for file in self._files_of(path):
+                if any(file.samefile(other) for other in self.files):
+                    raise BagError(f"{file} is given twice")
                 self._look_over(file)
         if not self._ranges:
             why = "; ".join(self._lost) or "it holds no messages"
@@ -85,10 +89,22 @@ class Bag:
         if storage is not None:
             yield from storage.messages(topics, start, stop)
             return
-        with plain_file(path, self._lost) as plain:
-            opened = _open(plain)
-            yield from opened.messages(topics, start, stop)
-            self._lost += opened.lost
+        storage = self._unpacked(path)
+        yield from storage.messages(topics, start, stop)
+        self._lost += [sentence for sentence in storage.lost if sentence not in self._lost]
+
+    def _unpacked(self, path: Path) -> Storage:
+        """A compressed file; the last one stays unpacked, because it is read part by part."""
+        if self._kept is not None and self._kept[0] == path:
+            return self._kept[1]
+        if self._kept is not None:
+            # Whoever still reads it has it open.
+            self._kept[2].close()
+            self._kept = None
+        with ExitStack() as stack:
+            storage = _open(stack.enter_context(plain_file(path, self._lost)))
+            self._kept = path, storage, stack.pop_all()
+        return storage
 
     def _files_of(self, path: Path) -> list[Path]:
         """The files that are there, of a folder or a file; what is missing is noted."""

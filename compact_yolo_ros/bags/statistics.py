@@ -16,6 +16,8 @@ from compact_yolo_ros.diagnostics.statistics import Percentiles
 
 SAME = 0.5
 """Least IoU of two boxes of one object in successive frames."""
+OTHER_CLOCK = 10.0
+"""Seconds from stamp to reception, either way, that make stamps those of another clock."""
 MOST_BINS = 600
 """Points of a course over time."""
 
@@ -131,8 +133,18 @@ class TopicStatistics:
         return np.array(self._seconds, np.float64).reshape(-1, len(Times._fields))
 
     @property
+    def delay(self) -> float:
+        """Median seconds from stamp to reception; 0 without frames."""
+        return float(np.median(self.received - self.stamps)) * 1e-9 if self._stamps else 0.0
+
+    @property
     def ages(self) -> NDArray[np.float64]:
-        """(answered,) seconds from stamp to answer; only meaningful in realtime."""
+        """(answered,) seconds from stamp to answer; only meaningful in realtime.
+
+        Empty if the stamps are of another clock than the times of reception.
+        """
+        if abs(self.delay) > OTHER_CLOCK:
+            return np.empty(0)
         stamps = self.stamps[self.counts >= 0]
         return (np.array(self._finished, np.int64) - stamps).astype(np.float64) * 1e-9
 

@@ -112,7 +112,8 @@ def compare(
         raise BagError(str(error)) from None
     if len(set(texts)) < max(2, len(texts)):
         raise BagError("--compare needs at least two different ways")
-    ways = {text: read_way(text) for text in texts if not _is_finished(text)}
+    finished = {text: _read_results(text) for text in texts if (Path(text) / RESULTS).is_file()}
+    ways = {text: read_way(text) for text in texts if text not in finished}
     folders = _folders(ways)
     for text, way in ways.items():  # before hours go into the others
         way.of(settings, folders[text]).job.open_detector().close()
@@ -122,7 +123,7 @@ def compare(
             own = ways[text].of(settings, folders[text])
             results.append(evaluate(own, bag, _named(tell, folders[text])))
         else:
-            results.append(json.loads((Path(text) / RESULTS).read_text()))
+            results.append(finished[text])
     return write_comparison(settings.out, results)
 
 
@@ -135,8 +136,20 @@ def _folders(ways: Mapping[str, Way]) -> dict[str, str]:
     return names
 
 
-def _is_finished(text: str) -> bool:
-    return (Path(text) / RESULTS).is_file()
+def _read_results(folder: str) -> dict[str, Any]:
+    """What an earlier evaluation found.
+
+    Raises:
+        BagError: it is something else.
+    """
+    path = Path(folder) / RESULTS
+    try:
+        results = json.loads(path.read_text())
+        if results["format"] == 1:
+            return dict(results)
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    raise BagError(f"{path} was not written by this version of evaluate_bag")
 
 
 def _named(tell: Tell, name: str) -> Callable[[str, int], object]:

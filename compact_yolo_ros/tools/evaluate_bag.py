@@ -27,7 +27,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 from compact_yolo_ros.arguments import finite, input_size, renaming
 from compact_yolo_ros.backends import BackendError
@@ -183,7 +183,8 @@ def _print(results: Mapping[str, Any], out: Path) -> None:
 
 
 def _print_comparison(found: Sequence[Candidate], out: Path) -> None:
-    table = Table("", "AP", "AP50", "ms p50", "J a frame", "frames/s", "answered")
+    head = ("AP", "AP50", "ms p50", "J a frame", "frames/s", "answered")
+    table = Table(Column("", overflow="fold"), *head)
     for candidate in found:
         values = candidate.to_dict()
         milliseconds = values["latency_ms"] or {"p50": None}

@@ -23,12 +23,14 @@ from bag_writer import (
     header_of,
     image,
     labelled,
+    storage_file,
     write_bag,
+    write_file,
 )
 from toy_model import CLASSES, write_toy_model
 
 from compact_yolo_ros.bags import evaluate as evaluate_module
-from compact_yolo_ros.bags import ways
+from compact_yolo_ros.bags import reader, ways
 from compact_yolo_ros.bags.ground_truth import from_topic, read_labels
 from compact_yolo_ros.bags.messages import IMAGE
 from compact_yolo_ros.bags.outputs import video_names
@@ -326,3 +328,63 @@ def test_a_way_that_cannot_be_run_is_told_before_the_others_are(
     monkeypatch.setattr(ways, "evaluate", lambda *_: pytest.fail("it was run"))
     arguments = ["--bag", str(path), "--out", str(tmp_path), "--compare", model, f"{model},100"]
     assert main(arguments) == 1
+
+
+def test_ages_by_another_clock_are_not_told(model: str, tmp_path: Path) -> None:
+    """Some drivers stamp with the time since they were started."""
+    messages = [replace(image(s, n), time=2 * START + n * PERIOD) for n, s in enumerate(SCENES)]
+    bag = write_bag(tmp_path / "bag", messages)
+    results = evaluated(bag, model, tmp_path / "out", "--latency", "50")
+    assert results["speed"]["age_ms"] is None
+    assert "of another clock" in results["recording"]["lost"][0]
+
+
+def test_labels_by_number_are_doubted_where_images_are_missing(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    messages = [image(scene, number) for number, scene in enumerate(SCENES)]
+    bag = write_bag(tmp_path / "bag", messages, "sqlite3")
+    write_file(bag, lambda content: content[: len(content) * 3 // 4])
+    labels = write_yolo(tmp_path / "labels", {"0": yolo_line(SCENES[0].boxes[0], 0)})
+    evaluated(bag, model, tmp_path / "out", "--ground-truth", str(labels))
+    assert "go by the number of the frame" in capsys.readouterr().out
+
+
+def test_a_compressed_file_is_unpacked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = [image(scene, number) for number, scene in enumerate(SCENES)]
+    bag = Bag([write_bag(tmp_path / "bag", messages, "sqlite3", "file")])
+    unpacked = []
+    plain_file = reader.plain_file
+
+    def counted(path: Path, lost: list[str]) -> object:
+        unpacked.append(path)
+        return plain_file(path, lost)
+
+    monkeypatch.setattr(reader, "plain_file", counted)
+    middle = messages[3].time
+    parts = [bag.messages([TOPIC], 0, middle), bag.messages([TOPIC], middle)]
+    assert [message.time for part in parts for message in part] == [m.time for m in messages]
+    assert len(unpacked) == 1
+
+
+def test_a_recording_is_read_once(path: Path) -> None:
+    with pytest.raises(BagError, match="is given twice"):
+        Bag([path, storage_file(path)])
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"format": 2}'])
+def test_other_results_are_not_compared(
+    path: Path,
+    model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    content: str,
+) -> None:
+    (tmp_path / "results.json").write_text(content)
+    arguments = ["--bag", str(path), "--out", str(tmp_path / "out"), "--compare", model]
+    monkeypatch.setattr(ways, "evaluate", lambda *_: pytest.fail("it was run"))
+    assert main([*arguments, str(tmp_path)]) == 1
+    assert "was not written by this version" in capsys.readouterr().err

@@ -46,6 +46,9 @@ WORKSPACE = 512 * 2**20
 TYPES = {"images": "UINT8", "boxes": "FLOAT", "scores": "FLOAT", "labels": "INT32"}
 """Types of the contract's tensors, by TensorRT's names."""
 NUMPY_TYPES = {"UINT8": np.uint8, "FLOAT": np.float32, "INT32": np.int32}
+TYPE_KEYS = ("DataType", "Datatype", "Format/Datatype", "Format/DataType", "Format")
+"""Where the engine inspector tells a tensor's type. TensorRT 11 split the field of 8 and 10; how it
+calls the parts is documented for the network's own inputs and outputs only (DataType, Format)."""
 COPY_IN, COMPUTE, COPY_OUT = "copy_in", "compute", "copy_out"
 
 
@@ -276,9 +279,14 @@ class _Network:
 
     def _read_back(self, trt: Any, asked: str) -> tuple[str, str]:
         """The precision found in the engine, and a warning if it is not the one asked for."""
-        inspector = self._engine.create_engine_inspector()
-        inspector.execution_context = self.execution
-        shares = precision_shares(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+        shares: dict[str, float] = {}
+        for execution in (self.execution, None):  # formats need the shapes; some fail with them
+            inspector = self._engine.create_engine_inspector()
+            if execution is not None:
+                inspector.execution_context = execution
+            told = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+            if shares := precision_shares(told):
+                break
         if not shares:
             return "unknown", f"the engine does not tell its precision; asked for {asked}"
         found = max(shares, key=lambda name: shares[name])
@@ -308,12 +316,16 @@ def precision_shares(information: str) -> dict[str, float]:
     }
     values: Counter[str] = Counter()
     try:
-        layers = json.loads(information).get("Layers", [])
-    except ValueError:  # the engine works even if nobody understands what is told of it
+        layers = json.loads(information, strict=False).get("Layers", [])
+    except (
+        TypeError,
+        ValueError,
+    ):  # the engine works even if nobody understands what is told of it
         return {}
     for layer in layers:
         for tensor in layer.get("Outputs", []) if isinstance(layer, dict) else []:
-            said = set(re.findall(r"\w+", tensor.get("Format/Datatype", "")))
+            kind = next((str(tensor[key]) for key in TYPE_KEYS if key in tensor), "")
+            said = set(re.findall(r"\w+", kind))
             size = int(np.prod(np.abs(tensor.get("Dimensions") or [1])))
             for name, marks in words.items():
                 if marks & said:

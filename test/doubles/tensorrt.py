@@ -435,12 +435,18 @@ class EngineInspector:
             {"Name": name, "Outputs": [_described(name, precision, shape, known_shapes)]}
             for name, precision, shape in _computed(model, facts)
         ]
-        return json.dumps({"Layers": layers, "Bindings": list(self._engine._tensors)})
+        names = list(self._engine._tensors)
+        if MAJOR < 11:
+            return json.dumps({"Layers": layers, "Bindings": names})
+        return json.dumps({"Layers": layers, "I/O Tensors": [{"Name": name} for name in names]})
 
 
 def _described(name: str, precision: str, shape: list[int], known_shapes: bool) -> dict[str, Any]:
-    said = _SAID[precision][MAJOR >= 10] if known_shapes else "N/A due to dynamic shapes"
-    return {"Name": name, "Dimensions": shape, "Format/Datatype": said}
+    old, new = _SAID[precision] if known_shapes else ["N/A due to dynamic shapes"] * 2
+    told = {"Name": name, "Dimensions": shape}
+    if MAJOR < 11:
+        return {**told, "Format/Datatype": new if MAJOR == 10 else old}
+    return {**told, "DataType": new, "Format": "Row major linear FP32 format (kLINEAR)"}
 
 
 def _computed(model: onnx.ModelProto, facts: dict[str, Any]) -> list[tuple[str, str, list[int]]]:

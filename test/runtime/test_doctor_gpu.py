@@ -184,7 +184,7 @@ def test_the_command_adds_the_proof_to_its_report(
 ) -> None:
     monkeypatch.setattr(proof_module, "FRAMES", 2)
     monkeypatch.setattr(proof_module, "WARM_UP", 0)
-    monkeypatch.setattr("compact_yolo_ros.doctor.examination._section", lambda *_: iter(()))
+    monkeypatch.setattr("compact_yolo_ros.doctor.examination._section", lambda *_, **__: iter(()))
     assert doctor.main(["--gpu", "--json", "--model", str(toy)]) == 0
     (section,) = json.loads(capsys.readouterr().out)["sections"].values()
     assert section[-1]["name"] == "proved"

@@ -263,6 +263,25 @@ def test_precision_is_weighed_by_values_and_understood_in_either_wording() -> No
     shares = precision_shares(f'{{"Layers": [{", ".join(layers)}], "Bindings": []}}')
     assert shares == {"fp16": 0.9, "fp32": 0.1}
     assert precision_shares('{"Layers": [{"Name": "x", "Weights": nan') == {}
+    assert precision_shares('{"Layers": ["a\nb", {"Outputs": [{"Format/Datatype": "Half"}]}]}') == {
+        "fp16": 1
+    }
+
+
+def test_an_inspector_that_fails_with_the_shapes_is_asked_without_them(
+    opened: Open, trt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = trt.EngineInspector.get_engine_information
+
+    def told(inspector: Any, format: Any) -> str | None:
+        if inspector.execution_context is not None:
+            return None
+        inspector.execution_context = object()
+        return asked(inspector, format)
+
+    monkeypatch.setattr(trt.EngineInspector, "get_engine_information", told)
+    backend = opened(precision="fp16")
+    assert (backend.precision, backend.warning) == ("fp16", "")
 
 
 def test_a_file_of_another_precision_is_refused(opened: Open) -> None:

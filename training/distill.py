@@ -17,7 +17,7 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from compact_yolo_ros.arguments import renaming
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.cpu import default_threads
 from compact_yolo_ros.files import replacing
@@ -128,16 +129,16 @@ def label_one(work: Work, labeller: Labeller, out: Path) -> None:
 
 
 def class_table(
-    theirs: Sequence[str], ours: Sequence[str], mapping: Sequence[str]
+    theirs: Sequence[str], ours: Sequence[str], mapping: Mapping[str, str]
 ) -> NDArray[np.int64]:
     """Return our class number of each of the teacher's classes; -1: none.
 
-    ``mapping`` holds ``teacher's=ours``; empty: classes of the same name.
+    ``mapping`` holds ours by the teacher's; empty: classes of the same name.
 
     Raises:
         ValueError: an entry names an unknown class, or no class is left.
     """
-    pairs = dict(entry.partition("=")[::2] for entry in mapping) or {n: n for n in theirs}
+    pairs = mapping or {name: name for name in theirs}
     for name, known, whose in (
         *((name, theirs, "the teacher") for name in pairs),
         *((name, ours, "the data set") for name in (pairs.values() if mapping else ())),
@@ -156,13 +157,14 @@ def works_of(data: Path) -> list[Work]:
     return _named([(entry.path, entry.annotation) for entry in entries])
 
 
-def works_in(folder: Path, classes: int) -> list[Work]:
-    """List the pictures below a folder, on which nothing is drawn.
+def works_in(folder: Path, classes: int, out: Path) -> list[Work]:
+    """List the pictures below a folder, on which nothing is drawn, without the links of ``out``.
 
     Raises:
         ValueError: there are none.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    images = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in images if not (path.is_symlink() and _is_below(path, out)))
     if not paths:
         raise ValueError(f"{folder} holds no images")
     nothing = Annotation(
@@ -196,7 +198,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--teacher-classes", type=Path, help="class names of a YOLOX file, one a line"
     )
     parser.add_argument(
-        "--map", nargs="+", default=[], help="teacher's=ours; default: the same names"
+        "--map",
+        type=renaming,
+        nargs="+",
+        default=[],
+        metavar="MODEL_CLASS=LABEL_CLASS",
+        help="the teacher's classes and what they are called here; default: the same names",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", type=Path, help="data.yaml: label its train split further")
@@ -226,6 +233,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _distill(options: argparse.Namespace) -> None:
+    if options.threads < 0:
+        raise ValueError("--threads must be 0 or more")
+    if not 0 < options.overlap <= 1:
+        raise ValueError("--overlap must be above 0, up to 1")
+    if options.data and options.classes:
+        raise ValueError("--classes goes with --images: a data.yaml has classes of its own")
+    mapping = dict(options.map)
     names = options.teacher_classes.read_text().splitlines() if options.teacher_classes else []
     names = [name.strip() for name in names if name.strip()]
     path = find_teacher(options.teacher)
@@ -238,10 +252,12 @@ def _distill(options: argparse.Namespace) -> None:
         classes = read_classes(options.data)
         works = works_of(options.data)
     else:
-        mapped = dict.fromkeys(entry.partition("=")[2] for entry in options.map)
-        classes = tuple(options.classes or mapped or theirs)
-        works = works_in(options.images, len(classes))
-    table = class_table(theirs, classes, options.map)
+        classes = tuple(dict.fromkeys(options.classes or mapping.values() or theirs))
+        works = works_in(options.images, len(classes), options.out)
+    own = [work.path for work in works if _is_below(work.path.resolve(), options.out)]
+    if own:  # a link would take the place of the picture
+        raise ValueError(f"{options.out} holds pictures to label ({own[0].name}): give a new --out")
+    table = class_table(theirs, classes, mapping)
     _remember(options, path)
     labellers = [
         Labeller(teacher, table, options.overlap, options.only_unlabelled) for teacher in teachers
@@ -266,8 +282,14 @@ def _remember(options: argparse.Namespace, teacher: Path) -> None:
     file = options.out / SETTINGS
     if file.exists() and json.loads(file.read_text()) != settings:
         raise ValueError(f"{options.out} holds labels made with other settings: give a new --out")
+    if not file.exists() and (options.out / "data.yaml").exists():
+        raise ValueError(f"{options.out} holds another data set: give a new --out")
     with replacing(file) as temporary:
         temporary.write_text(json.dumps(settings, indent=1))
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return folder.resolve() in (path.parent.resolve() / path.name).parents
 
 
 def _named(pictures: Sequence[tuple[Path, Annotation]]) -> list[Work]:

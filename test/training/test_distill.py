@@ -168,6 +168,43 @@ def test_pictures_labelled_at_a_time_are_labelled_as_one_by_one(teacher, picture
     assert all(labels[0][f"{number}.txt"].count("\n") == 2 for number in range(20) if number != 10)
 
 
+def test_pictures_are_never_replaced_by_links(teacher, labelled, tmp_path, capsys):
+    root = labelled.parent
+    paint(root / "images/train/new.png", {})
+    before = {p: p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    for what in (["--images", root], ["--images", root / "images"], ["--data", labelled]):
+        assert run("--teacher", teacher, *what, "--out", root) == 1
+        assert "holds pictures to label (" in capsys.readouterr().err
+    elsewhere = tmp_path / "pictures"
+    paint(elsewhere / "a.png", {})
+    assert run("--teacher", teacher, "--images", elsewhere, "--out", root) == 1
+    assert "holds another data set: give a new --out" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in root.rglob("*") if p.is_file()} == before
+
+
+def test_a_data_set_inside_the_folder_of_pictures_is_not_labelled_itself(teacher, pictures):
+    arguments = ["--teacher", teacher, "--images", pictures, "--out", pictures / "taught"]
+    for _ in range(2):
+        assert run(*arguments) == 0
+        assert len(open_split(pictures / "taught/data.yaml", "train")) == 3
+
+
+def test_wrong_options_end_in_a_sentence(teacher, pictures, labelled, tmp_path, capsys):
+    arguments = ["--teacher", teacher, "--out", tmp_path / "out"]
+    (tmp_path / "no.onnx").write_bytes(b"")
+    for wrong, sentence in (
+        (["--images", pictures, "--threads", -1], "--threads must be 0 or more"),
+        (["--images", pictures, "--overlap", 7], "--overlap must be above 0, up to 1"),
+        (["--data", labelled, "--classes", "sea"], "--classes goes with --images"),
+        (["--images", pictures, "--teacher", tmp_path / "no.onnx"], "no.onnx: "),
+    ):
+        assert run(*arguments, *wrong) == 1
+        assert sentence in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(*arguments, "--images", pictures, "--map", "green")
+    assert "'green' is not of the form" in capsys.readouterr().err
+
+
 def test_a_bad_picture_is_left_out_and_named(teacher, pictures, tmp_path, capsys):
     (pictures / "broken.jpg").write_bytes(b"no picture")
     out = tmp_path / "taught"

@@ -58,7 +58,8 @@ def open_teacher(path: Path, score: float, sizes: Sequence[int], names: Sequence
     file's own. ``names`` are the classes of a YOLOX file, which has none in it.
 
     Raises:
-        ValueError: the file is of neither kind, or its classes are not as many as ``names``.
+        ValueError: the file cannot be run, is of neither kind, or its classes are not as many as
+            ``names``.
     """
     selection = Selection(score_threshold=score, max_detections=MOST_BOXES)
     if METADATA_KEY in read_metadata(path):
@@ -103,9 +104,13 @@ class YoloxTeacher:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime raises a family of unrelated exception types
+            reason = " ".join(str(error).split())
+            raise ValueError(f"ONNX Runtime cannot run {path}: {reason}") from None
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape, rows = inputs[0].shape, outputs[0].shape
         if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or len(rows) != 3:

@@ -163,6 +163,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for size in options.size:
             check_input_size(size)
+        if not 0 <= options.score <= 1:
+            raise ValueError(f"--score {options.score}: give a value from 0 to 1")
         if options.report:
             check_libraries()
         model = open_model(options.weights)

@@ -143,6 +143,12 @@ def test_unusable_weights_give_one_sentence(name, content, message, data, tmp_pa
     assert message in error and error.count("\n") == 1
 
 
+def test_a_wrong_score_is_told_before_the_pictures_are_read(data, toy, monkeypatch, capsys):
+    monkeypatch.setattr("training.evaluate.open_split", lambda *_, **__: pytest.fail("minutes"))
+    assert main(["--weights", str(toy), "--data", str(data), "--score", "30"]) == 1
+    assert "--score 30.0: give a value from 0 to 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [(["--size", "100"], "multiple of 32"), (["--split", "nowhere"], "nowhere")],

@@ -10,6 +10,7 @@ import stat
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.files import replacing
@@ -104,6 +105,18 @@ class EngineCache:
         _write(path, key.header(plan) + plan)
         self._shrink(path)
         return path
+
+    def require_writable(self) -> None:
+        """Raise BackendError if no engine can be kept here: a build would be in vain."""
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with TemporaryFile(dir=self.directory):
+                pass
+        except OSError as error:
+            raise BackendError(
+                f"engines cannot be kept in {self.directory} ({error.strerror})",
+                "set engine_cache to another folder",
+            ) from None
 
     def load_timing(self, key: EngineKey) -> bytes:
         """What TensorRT learnt when it built for this GPU before; empty if nothing."""

@@ -490,14 +490,15 @@ def _monitor(trt: Any, progress: BuildProgress) -> Any:
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             with self._lock:
-                parent, _, steps = self._phases[phase_name]
-                self._phases[phase_name] = (parent, step + 1, steps)
-                self._update()
+                if phase_name in self._phases:  # an exception in here would cancel the build
+                    parent, _, steps = self._phases[phase_name]
+                    self._phases[phase_name] = (parent, step + 1, steps)
+                    self._update()
             return True  # go on
 
         def phase_finish(self, phase_name: str) -> None:
             with self._lock:
-                parent, _, steps = self._phases.pop(phase_name)
+                parent, _, _ = self._phases.pop(phase_name, ("", 0, 0))
                 if parent is None:
                     progress.fraction = 1.0
 

@@ -17,6 +17,7 @@ from time import monotonic
 
 from compact_yolo_ros.backends import PRECISIONS, BackendError
 from compact_yolo_ros.backends.backend import Request
+from compact_yolo_ros.backends.engine_cache import EngineCache
 from compact_yolo_ros.model_store import ModelError, find_model
 
 PERIOD = 1.0
@@ -54,7 +55,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _build(options: argparse.Namespace, size: int | None) -> None:
-    from compact_yolo_ros.backends.tensorrt import BuildProgress, open_tensorrt
+    from compact_yolo_ros.backends.cuda import gpu
+    from compact_yolo_ros.backends.tensorrt import (
+        BuildProgress,
+        engine_key,
+        library,
+        open_tensorrt,
+    )
 
     model = find_model(options.model)
     side = size or model.card.default_size
@@ -67,13 +74,18 @@ def _build(options: argparse.Namespace, size: int | None) -> None:
         dla_core=options.dla_core,
         engine_cache=options.engine_cache,
     )
+    key, cache = engine_key(request, library(), gpu()), EngineCache(request.engine_cache)
+    if cache.load(key) is None:
+        cache.require_writable()
     progress = BuildProgress()
     with _telling(f"{model.card.name} {side}x{side} {precision}", progress):
         backend = open_tensorrt(request, progress=progress)
+    backend.close()
+    if cache.load(key) is None:
+        raise BackendError(backend.warning or "the engine was not kept")
     print(f"{model.card.name} {side}x{side} is ready in {backend.precision} on {backend.device}")
     if backend.warning:
         print(f"but {backend.warning}")
-    backend.close()
 
 
 @contextmanager

@@ -402,6 +402,22 @@ def test_progress_is_told_where_tensorrt_tells_it(
         assert len(set(seen)) > 8
 
 
+def test_phases_of_one_name_do_not_end_the_build(trt: Any) -> None:
+    if trt.MAJOR < 10:
+        pytest.skip("TensorRT 8 tells no progress")
+    progress = BuildProgress()
+    monitor = backend_module._monitor(trt, progress)
+    monitor.phase_start("all", None, 2)
+    for _ in range(2):
+        monitor.phase_start("timing", "all", 4)
+    for _ in range(2):
+        monitor.phase_finish("timing")
+    assert monitor.step_complete("timing", 3)
+    assert progress.fraction is not None and progress.fraction < 1
+    monitor.phase_finish("all")
+    assert progress.fraction == 1
+
+
 def test_a_failed_build_is_one_sentence(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_FAILS", "1")
     with pytest.raises(BackendError, match="TensorRT cannot build an engine of toy.onnx"):
@@ -545,6 +561,31 @@ def test_build_engine_tells_how_far_it_is(
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("building")]
     assert len(lines) > 2
     assert ("%" in lines[-1]) == (trt.MAJOR >= 10)
+
+
+def test_nothing_is_built_that_cannot_be_kept(
+    opened: Open,
+    toy: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(backend_module, "build_plan", None)
+    assert build_engine(["--model", toy, "--engine-cache", str(tmp_path / "file")]) == 1
+    sentence = f"engines cannot be kept in {tmp_path / 'file'} (File exists): set engine_cache to"
+    assert sentence in capsys.readouterr().err
+
+
+def test_an_engine_that_was_not_kept_is_none(
+    opened: Open, toy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(cache: EngineCache, key: object, plan: bytes) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(EngineCache, "store", full)
+    assert build_engine(["--model", toy]) == 1
+    assert "cannot be kept for next time: [Errno 28] No space left" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_build_engine_at_once(

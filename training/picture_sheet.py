@@ -10,6 +10,7 @@ domain) and motorcycle (Middlebury stereo data), unless other pictures are given
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -19,11 +20,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.detector import Detector
 from compact_yolo_ros.drawing import draw_detections
 from compact_yolo_ros.files import replacing
 from compact_yolo_ros.suppression import Selection
-from compact_yolo_ros.video_source import open_source
+from compact_yolo_ros.video_source import SourceError, open_source
 
 FRAMES = (36, 80, 128, 160)
 STILLS = ("astronaut.png", "motorcycle_left.png")
@@ -76,10 +78,15 @@ def main() -> None:
     parser.add_argument("--score", type=float, default=0.3, help="score threshold")
     parser.add_argument("pictures", nargs="*", help="picture files instead of the default ones")
     arguments = parser.parse_args()
-    detector = Detector.open(arguments.model, selection=Selection(arguments.score))
-    pictures = [open_source(name).read() for name in arguments.pictures] or default_pictures()
-    with replacing(arguments.out) as path:
-        cv2.imwrite(str(path), picture_sheet(detector, pictures), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    try:
+        detector = Detector.open(arguments.model, selection=Selection(arguments.score))
+        pictures = [open_source(name).read() for name in arguments.pictures] or default_pictures()
+        sheet = picture_sheet(detector, pictures)
+        with replacing(arguments.out) as path:
+            _, encoded = cv2.imencode(".png", sheet, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+            path.write_bytes(encoded.tobytes())
+    except (BackendError, SourceError, ValueError, OSError) as error:
+        sys.exit(f"training.picture_sheet: {error}")
 
 
 if __name__ == "__main__":

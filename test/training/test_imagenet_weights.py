@@ -192,3 +192,18 @@ def test_what_to_install_is_said(backbone, message, monkeypatch, capsys, tmp_pat
     with pytest.raises(SystemExit):
         imagenet.main()
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"hello\n", None])
+def test_a_foreign_source_is_refused(content, monkeypatch, capsys, tmp_path):
+    source = tmp_path / "source.pth"
+    if content:
+        source.write_bytes(content)
+    else:
+        torch.save(torch.zeros(3), source)
+    arguments = ["--backbone", "mobilenet_v2_075", "--source", str(source), "--out", "b.pt"]
+    monkeypatch.setattr(sys, "argv", ["imagenet", *arguments])
+    with pytest.raises(SystemExit):
+        imagenet.main()
+    message = "no file of PyTorch" if content else "names are not those of timm"
+    assert message in capsys.readouterr().err

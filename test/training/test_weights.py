@@ -11,7 +11,7 @@ from torch import nn
 
 from training.detectors.mobilenet_v2 import MobileNetV2
 from training.weights.frozen_graph import load_mobilenet_v2, read_constants
-from training.weights.narrow import narrow
+from training.weights.narrow import main, narrow
 
 
 def varint(value: int) -> bytes:
@@ -99,7 +99,7 @@ def test_a_frozen_graph_computes_the_same_from_the_other_pixel_range(wide, tmp_p
 def test_every_weight_must_be_there_in_its_shape(wide, tmp_path):
     constants = constants_of(wide)
     name = "FeatureExtractor/MobilenetV2/expanded_conv_3/project/weights"
-    with pytest.raises(KeyError, match="expanded_conv_3/project"):
+    with pytest.raises(ValueError, match="has no .*expanded_conv_3/project"):
         load_mobilenet_v2(
             write(tmp_path / "a.pb", {k: v for k, v in constants.items() if k != name})
         )
@@ -107,11 +107,31 @@ def test_every_weight_must_be_there_in_its_shape(wide, tmp_path):
         load_mobilenet_v2(write(tmp_path / "b.pb", {**constants, name: constants[name][..., 1:]}))
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xff\xff", b"no graph at all"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xff\xff", b"no graph at all", b"\x08\x01", b"\n\x02*\x00"]
+)
 def test_another_file_is_refused(tmp_path, content):
     (tmp_path / "x.pb").write_bytes(content)
     with pytest.raises(ValueError, match=r"x\.pb"):
         read_constants(tmp_path / "x.pb")
+
+
+@pytest.mark.parametrize(
+    ("source", "picture", "message"),
+    [("gone.pb", b"", "gone.pb"), ("x.pb", b"", "x.pb"), ("wide.pb", b"no picture", "readable")],
+)
+def test_what_cannot_be_narrowed_is_told_in_a_sentence(
+    wide, tmp_path, monkeypatch, source, picture, message
+):
+    (tmp_path / "x.pb").write_bytes(b"no graph")
+    write(tmp_path / "wide.pb", constants_of(wide))
+    (tmp_path / "a.jpg").write_bytes(picture)
+    options = {"source": tmp_path / source, "images": tmp_path, "out": tmp_path / "b.pt"}
+    words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    monkeypatch.setattr("sys.argv", ["narrow", *words, "--samples", "1"])
+    with pytest.raises(SystemExit, match=f"training.weights.narrow: .*{message}"):
+        main()
+    assert not (tmp_path / "b.pt").exists()
 
 
 def test_narrowing_to_the_same_width_changes_nothing(wide):

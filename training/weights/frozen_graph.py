@@ -56,8 +56,8 @@ def read_constants(path: Path) -> dict[str, np.ndarray]:
                 dims = [dict(_fields(v)).get(SIZE, 0) for v in _values(dict(message)[SHAPE], DIM)]
                 name = bytes(dict(parts)[NAME]).decode()
                 constants[name] = np.frombuffer(dict(message)[CONTENT], "<f4").reshape(dims)
-    except (IndexError, KeyError, StopIteration, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a frozen TensorFlow graph") from error
+    except (IndexError, KeyError, StopIteration, TypeError, ValueError):
+        raise ValueError(f"{path} is not a frozen TensorFlow graph") from None
     if not constants:
         raise ValueError(f"{path} holds no float constants")
     return constants
@@ -67,7 +67,7 @@ def load_mobilenet_v2(path: Path) -> MobileNetV2:
     """Return MobileNetV2 x1.0 with the weights of a frozen graph, for RGB images in 0..1.
 
     The graph wants -1..1: the difference is folded into the first kernel and its running mean.
-    Every parameter must be found with its exact shape, else KeyError or ValueError names it.
+    Every parameter must be found with its exact shape, else ValueError names it.
     """
     constants = read_constants(path)
     model = MobileNetV2(1.0)
@@ -87,7 +87,7 @@ def load_mobilenet_v2(path: Path) -> MobileNetV2:
 
 def _copy(unit: ConvNormAct, constants: dict[str, np.ndarray], scope: str, kernel: str) -> None:
     prefix = f"FeatureExtractor/MobilenetV2/{scope}/"
-    weights = constants[prefix + kernel]
+    weights = _constant(constants, prefix + kernel)
     # (h, w, in, out) to (out, in, h, w); a depthwise kernel is (h, w, in, 1).
     order = (2, 3, 0, 1) if kernel == "depthwise_weights" else (3, 2, 0, 1)
     _assign(unit.conv.weight, weights.transpose(order), prefix + kernel)
@@ -100,7 +100,13 @@ def _copy(unit: ConvNormAct, constants: dict[str, np.ndarray], scope: str, kerne
     }
     for theirs, ours in names.items():
         name = f"{prefix}BatchNorm/{theirs}"
-        _assign(getattr(unit.norm, ours), constants[name], name)
+        _assign(getattr(unit.norm, ours), _constant(constants, name), name)
+
+
+def _constant(constants: dict[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in constants:
+        raise ValueError(f"the graph has no {name}: it is no MobileNetV2 of a detector")
+    return constants[name]
 
 
 def _assign(target: torch.Tensor, value: np.ndarray, name: str) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from training.checkpoint import read_tensors, save_checkpoint
 from training.detectors.blocks import ConvNormAct, InvertedResidual
 from training.detectors.yolo_ret import BACKBONES
 
@@ -128,7 +129,8 @@ def translate(backbone: str, checkpoint: Mapping[str, Tensor]) -> dict[str, Tens
     Raises ValueError for a layout that is not known, and for the first value that is missing, of
     another shape, or left over.
     """
-    layout = next((known for known in LAYOUTS if known.mark in checkpoint), None)
+    named = isinstance(checkpoint, Mapping)
+    layout = next((known for known in LAYOUTS if named and known.mark in checkpoint), None)
     if layout is None:
         raise ValueError("names are not those of timm, torchvision or a Lite package")
     with torch.device("meta"):
@@ -238,9 +240,9 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         source = arguments.source or installed_lite(arguments.backbone)
-        checkpoint = torch.load(source, map_location="cpu", weights_only=True)
+        checkpoint = read_tensors(source)
         state = translate(arguments.backbone, checkpoint)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         parser.error(str(error))
     lite_package = LAYOUTS[0].mark in checkpoint
     tensorflow = arguments.tensorflow or lite_package
@@ -248,7 +250,7 @@ def main() -> None:
     load(backbone, state, 1e-3 if tensorflow else 1e-5)
     statistics = LITE if lite_package else TENSORFLOW if tensorflow else IMAGENET
     fold_normalisation(backbone.stem, *statistics)
-    torch.save(backbone.state_dict(), arguments.out)
+    save_checkpoint(arguments.out, backbone.state_dict())
     padding = "; build the detector with uneven=True" if tensorflow else ""
     print(f"{arguments.out}: {arguments.backbone}, {len(state)} values{padding}")
 

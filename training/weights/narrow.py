@@ -15,6 +15,7 @@ samples.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.checkpoint import save_checkpoint
+from training.data.decoding import decode
 from training.detectors.blocks import ConvNormAct, InvertedResidual
 from training.detectors.mobilenet_v2 import STAGES, MobileNetV2
 from training.weights.frozen_graph import load_mobilenet_v2
@@ -135,10 +138,9 @@ def read_samples(folder: Path, count: int, size: int, seed: int = 0) -> Tensor:
         raise ValueError(f"{folder} holds {len(paths)} .jpg files, {count} are needed")
     chosen = np.random.default_rng(seed).choice(len(paths), count, replace=False)
     images = [
-        cv2.resize(cv2.imread(str(paths[i])), (size, size), interpolation=cv2.INTER_AREA)
-        for i in chosen
+        cv2.resize(decode(paths[i])[0], (size, size), interpolation=cv2.INTER_AREA) for i in chosen
     ]
-    return torch.from_numpy(np.stack(images)[..., ::-1].copy()).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
 def main() -> None:
@@ -153,13 +155,15 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=96)
     parser.add_argument("--size", type=int, default=224, help="side of the samples in pixels")
     arguments = parser.parse_args()
-
-    slim: nn.Module = MobileNetV2(arguments.width)
-    images = read_samples(arguments.images, arguments.samples, arguments.size)
-    explained = narrow(load_mobilenet_v2(arguments.source), slim, images)
-    for index, share in enumerate(explained):
-        print(f"block {index:2d}: {share:6.1%} of the variance kept")
-    torch.save(slim.state_dict(), arguments.out)
+    try:
+        slim: nn.Module = MobileNetV2(arguments.width)
+        wide = load_mobilenet_v2(arguments.source)
+        images = read_samples(arguments.images, arguments.samples, arguments.size)
+        for index, share in enumerate(narrow(wide, slim, images)):
+            print(f"block {index:2d}: {share:6.1%} of the variance kept")
+        save_checkpoint(arguments.out, slim.state_dict())
+    except (ValueError, OSError) as error:
+        sys.exit(f"training.weights.narrow: {error}")
 
 
 if __name__ == "__main__":

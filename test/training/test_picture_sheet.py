@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from toy_model import write_toy_model
+
+from training.picture_sheet import WIDTH, main
+
+
+def test_pictures_are_drawn_into_one_sheet(tmp_path, monkeypatch):
+    model = write_toy_model(tmp_path / "toy.onnx")
+    pictures = [str(tmp_path / f"{number}.png") for number in range(2)]
+    for path in pictures:
+        cv2.imwrite(path, np.full((60, 80, 3), 90, np.uint8))
+    command = ["sheet", "--model", str(model), "--out", str(tmp_path / "sheet"), *pictures]
+    monkeypatch.setattr("sys.argv", command)
+    main()
+    assert cv2.imread(str(tmp_path / "sheet")).shape == (round(WIDTH / 2 * 60 / 80), WIDTH, 3)
+
+
+@pytest.mark.parametrize(
+    ("model", "picture", "message"),
+    [
+        ("gone.onnx", "a.png", "no model file gone.onnx"),
+        ("toy.onnx", "gone.png", "'gone.png' does"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told_in_a_sentence(model, picture, message, tmp_path, monkeypatch):
+    write_toy_model(tmp_path / "toy.onnx")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["sheet", "--model", model, "--out", "sheet.png", picture])
+    with pytest.raises(SystemExit, match=f"^training.picture_sheet: .*{message}"):
+        main()

@@ -114,6 +114,13 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
         open_split(arguments.data, split, arguments.cache) for split in ("train", "val")
     )
     trainer = Trainer(recipe, samples.classes, samples, fabric, arguments.workers)
+    warmup = recipe.schedule.warmup_steps
+    if warmup >= trainer.total_steps and fabric.is_global_zero:
+        console.print(
+            f"The warm-up of {warmup} steps outlasts the run of {trainer.total_steps}: so few"
+            " pictures need more epochs (--set phases.0.epochs=100).",
+            soft_wrap=True,
+        )
     if state is not None:
         trainer.restore(state, arguments.replan)
     if backbone is not None:

@@ -80,7 +80,9 @@ def test_published_schedules_change_where_the_papers_say():
 
 def test_the_frozen_phase_freezes_the_whole_backbone():
     for name in ("yolo_ret_m075", "yolo_ret_m14", "yolo_ret_eb3"):
-        first, second = Recipe.read(RECIPES / f"{name}_paper.yaml").phases
+        recipe = Recipe.read(RECIPES / f"{name}_paper.yaml")
+        first, second = recipe.phases
         blocks = {"yolo_ret_eb3": 24}.get(name, 16)
         assert first == Phase(100, (320,), frozen_blocks=blocks)
         assert second == Phase(150, (320,), rate=0.1)
+        assert recipe.adversarial_step == 0.2, "the paper's, for whoever turns it on"

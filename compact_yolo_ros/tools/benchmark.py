@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from time import monotonic, sleep
 from typing import Any
 
@@ -30,6 +31,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from compact_yolo_ros.arguments import finite
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.backends.backend import BACKENDS, PRECISIONS
 from compact_yolo_ros.backends.choice import GPU_DEVICES
@@ -68,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
         partial(find_power_source, on_gpu=any(device.exists() for device in GPU_DEVICES))
     )
     try:
+        if options.out:  # not to find out when all is measured
+            _check_writable(options.out)
         _wait_for_power(monitor)
         (_benchmark_node if options.node else _benchmark_models)(options, monitor)
     except (ModelError, BackendError, UsageError, NoRate, OSError) as error:
@@ -104,7 +108,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--image-size", type=_size, default=(640, 480), metavar="WxH", help="[640x480]"
     )
     parser.add_argument("--image-transport", choices=("raw", "compressed"), default="raw")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each run of the node [5]")
+    parser.add_argument("--seconds", type=finite, default=5.0, help="of each run of the node [5]")
     parser.add_argument(
         "--out", type=Path, help="folder for the tables (JSON, Markdown) and the plot"
     )
@@ -124,6 +128,14 @@ def _size(text: str) -> tuple[int, int]:
     if not found:
         raise argparse.ArgumentTypeError(f"'{text}' is not like 1920x1080")
     return int(found[1]), int(found[2])
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder}: {error.strerror}") from None
 
 
 def _wait_for_power(monitor: PowerMonitor) -> None:

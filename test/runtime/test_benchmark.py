@@ -15,6 +15,7 @@ from compact_yolo_ros.benchmark.cases import Case, all_cases
 from compact_yolo_ros.benchmark.latency import Timing, measure
 from compact_yolo_ros.diagnostics.power import PowerSummary
 from compact_yolo_ros.model_store import ModelFile, find_model
+from compact_yolo_ros.tools import benchmark
 from compact_yolo_ros.tools.benchmark import main
 
 
@@ -128,6 +129,21 @@ def test_what_it_cannot_do_is_one_sentence(
     assert run(*arguments) == 1
     captured = capsys.readouterr()
     assert sentence in captured.err and "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf"])
+def test_a_run_takes_finite_time(seconds: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run("--node", "--seconds", seconds)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(benchmark, "measure", lambda *_: pytest.fail("it was measured"))
+    (tmp_path / "file").touch()
+    assert run("yolo_fastest", "--out", str(tmp_path / "file")) == 1
+    assert "cannot write to" in capsys.readouterr().err
 
 
 def model(**fields: object) -> ModelFile:

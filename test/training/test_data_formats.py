@@ -32,7 +32,7 @@ def test_yolo_labels_are_read_as_pixels(tmp_path):
 def test_a_yolo_split_may_be_a_list_of_files(tmp_path):
     write_yolo(tmp_path, {"a": "0 .5 .5 .1 .1", "b": "", "c": ""}, ["cat"])
     (tmp_path / "chosen.txt").write_text("images/train/c.png\nimages/train/a.png\n")
-    data = describe(tmp_path, names=["cat"], train="chosen.txt")
+    data = describe(tmp_path, names=["cat"], train="chosen.txt", nc=1, name="Cats")
     assert [s.name for s in open_split(data, "train")] == ["c", "a"]
 
 
@@ -136,6 +136,8 @@ def test_coco_classes_may_be_put_in_another_order(tmp_path):
     [
         ({"names": ["a"], "format": "cvat"}, "cvat"),
         ({"names": []}, "names"),
+        ({"names": ["on", True], "train": "x"}, "reads one of 'names' as True: put it in quotes"),
+        ({"names": ["a"], "labeled": ["a"]}, "'labeled' is no key, did you mean 'labelled'?"),
         ({"names": ["a", "a"]}, "twice"),
         ({"names": {1: "a"}}, "names"),
         ({"names": {"x": 1, 0: "a"}}, "names"),

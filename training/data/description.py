@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 SPLITS = ("train", "val", "test")
+KEYS = (*SPLITS, "format", "path", "names", "labelled", "sources")
 
 # In the order of the development kit, VOC2007/VOCcode/VOCinit.m.
 VOC_CLASSES = (
@@ -74,6 +76,7 @@ class Description:
 def read_description(data: Path) -> Description:
     """Read a ``data.yaml``; DataError says what is wrong with it."""
     content = _read_yaml(data)
+    _check_keys(data, content)
     kind = content.get("format", "yolo")
     if kind not in ("yolo", "voc", "coco"):
         raise DataError(f"{data}: 'format' is '{kind}', and must be yolo, voc or coco")
@@ -104,6 +107,15 @@ def read_description(data: Path) -> Description:
     )
 
 
+def _check_keys(data: Path, content: dict[str, Any]) -> None:
+    """Refuse slips of the pen; other tools keep further keys in the same file."""
+    absent = [key for key in KEYS if key not in content]
+    for key in content:
+        close = get_close_matches(str(key), absent, 1, cutoff=0.8)
+        if close and key not in KEYS:
+            raise DataError(f"{data}: '{key}' is no key, did you mean '{close[0]}'?")
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
@@ -123,6 +135,9 @@ def _names(data: Path, content: dict[str, Any]) -> tuple[str, ...] | None:
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DataError(f"{data}: 'names' must list the classes, or map 0..n-1 to them")
+    for name in names:
+        if name is None or isinstance(name, bool):
+            raise DataError(f"{data}: YAML reads one of 'names' as {name}: put it in quotes")
     result = tuple(str(name) for name in names)
     if len(set(result)) < len(result):
         raise DataError(f"{data}: 'names' has the same class twice")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from compact_yolo_ros.backends.backend import BACKENDS, PRECISIONS
 from compact_yolo_ros.bags.comparison import Candidate, write_comparison
 from compact_yolo_ros.bags.evaluate import Settings, Tell, evaluate
 from compact_yolo_ros.bags.reader import Bag
-from compact_yolo_ros.bags.run import RESULTS
+from compact_yolo_ros.bags.run import RESULTS, Job
 from compact_yolo_ros.bags.storage import BagError
 from compact_yolo_ros.evaluation.report import ReportError, check_libraries
+from compact_yolo_ros.model_store import find_model
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,7 @@ def compare(
     finished = {text: _read_results(text) for text in texts if (Path(text) / RESULTS).is_file()}
     ways = {text: read_way(text) for text in texts if text not in finished}
     folders = _folders(ways)
-    for text, way in ways.items():  # before hours go into the others
-        way.of(settings, folders[text]).job.open_detector().close()
+    _check({text: way.of(settings, folders[text]).job for text, way in ways.items()})
     results = []
     for text in texts:
         if text in ways:
@@ -125,6 +126,27 @@ def compare(
         else:
             results.append(finished[text])
     return write_comparison(settings.out, results)
+
+
+def _check(jobs: Mapping[str, Job]) -> None:
+    """Open every model before hours go into the first one.
+
+    Raises:
+        BagError: two would be run alike.
+        ModelError, BackendError, ValueError: one cannot be run.
+    """
+    seen: dict[tuple[object, ...], str] = {}
+    for text, job in jobs.items():
+        with closing(job.open_detector()) as detector:
+            backend = detector.backend
+            size = backend.input.shape
+            way = (find_model(job.model).path, backend.name, backend.precision, size)
+            if way in seen:
+                raise BagError(
+                    f"'{text}' is compared with itself: it runs as '{seen[way]}' does, "
+                    f"{backend.precision} with {backend.name}"
+                )
+            seen[way] = text
 
 
 def _folders(ways: Mapping[str, Way]) -> dict[str, str]:

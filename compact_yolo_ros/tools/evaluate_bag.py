@@ -169,6 +169,8 @@ def _print(results: Mapping[str, Any], out: Path) -> None:
     for name, value in _summary(results).items():
         table.add_row(name, value)
     console.print(table)
+    if warning := results["model"]["warning"]:
+        console.print(f"Warning: {warning}", soft_wrap=True, markup=False)
     for name, topic in results["topics"].items():
         for kind, problem in topic["problems"].items():
             console.print(f"{name}: {kind}: {problem}", soft_wrap=True, markup=False)

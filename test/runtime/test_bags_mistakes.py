@@ -326,8 +326,17 @@ def test_a_way_that_cannot_be_run_is_told_before_the_others_are(
     path: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ways, "evaluate", lambda *_: pytest.fail("it was run"))
-    arguments = ["--bag", str(path), "--out", str(tmp_path), "--compare", model, f"{model},100"]
-    assert main(arguments) == 1
+    for way in (f"{model},100", f"{model},320", f"{model},int8"):
+        arguments = ["--bag", str(path), "--out", str(tmp_path), "--compare", model, way]
+        assert main(arguments) == 1
+
+
+def test_what_was_asked_for_and_is_not_run_is_told(
+    path: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = evaluated(path, model, tmp_path, "--precision", "int8", "--latency", "1")
+    assert results["model"]["precision"] == "fp32"
+    assert "Warning: running fp32 on the CPU, which was not asked for" in capsys.readouterr().out
 
 
 def test_ages_by_another_clock_are_not_told(model: str, tmp_path: Path) -> None:

@@ -107,6 +107,12 @@ class Trainer:
         return self.step // self.steps_per_epoch
 
     @property
+    def images_per_step(self) -> int:
+        """Images of all processes in a step: the batch, or as many as there are."""
+        part, images = self.recipe.batch_size // self.recipe.accumulate, len(self.samples)
+        return min(part, images) * min(self.recipe.accumulate, steps_per_epoch(images, part))
+
+    @property
     def learning_rate(self) -> float:
         """That of the head, in the last step."""
         return max(group["lr"] for group in self.optimizer.param_groups)

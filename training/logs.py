@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ class Curves:
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Log the metrics of an epoch."""
-        values = {f"epoch/{name}": value for name, value in row.items() if name != "step"}
+        measured = {name: value for name, value in row.items() if not math.isnan(value)}
+        values = {f"epoch/{name}": value for name, value in measured.items() if name != "step"}
         self.logger.log_metrics(values, row["step"])
 
     def close(self) -> None:
@@ -66,9 +68,9 @@ class Curves:
 
 def describe(trainer: Trainer) -> str:
     """Return the means of the epoch so far in a line."""
-    sums, batch_size = trainer.sums, trainer.recipe.batch_size
+    sums = trainer.sums
     box, objectness, classes = (value / max(1, sums.steps) for value in sums.loss)
-    speed = sums.steps * batch_size / sums.seconds if sums.seconds else 0.0
+    speed = sums.steps * trainer.images_per_step / sums.seconds if sums.seconds else 0.0
     return (
         f"loss {box + objectness + classes:.2f}: {box:.2f} box, {objectness:.2f} objectness, "
         f"{classes:.2f} classes; rate {trainer.learning_rate:.1e}; {speed:.0f} images/s"

@@ -75,7 +75,9 @@ def close_epoch(trainer: Trainer, evaluate: Evaluate) -> None:
         "epoch": trainer.epoch,
         "step": trainer.step,
         "seconds": round(sums.seconds, 1),
-        "images_per_second": round(sums.steps * recipe.batch_size / max(sums.seconds, 1e-9), 2),
+        "images_per_second": round(
+            sums.steps * trainer.images_per_step / max(sums.seconds, 1e-9), 2
+        ),
         "learning_rate": trainer.learning_rate,
         "loss": box + objectness + classes,
         "box": box,

@@ -317,9 +317,31 @@ def test_the_best_epoch_is_kept_and_the_run_stops_when_none_is_better(shapes, tm
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
-def test_a_class_that_is_nowhere_is_no_best(shapes, tmp_path):
+def test_a_class_that_is_nowhere_is_no_best(shapes, tmp_path, caplog, capsys):
     done = scripted_run(shapes, RunFolder(tmp_path), [math.nan, 0.1, math.nan])
     assert best_epoch(done) == 2
+    assert "NaN" not in caplog.text + "".join(capsys.readouterr()), "no curve has such a point"
+
+
+@pytest.mark.parametrize(
+    "batch_size, accumulate, expected", [(4, 1, 4), (16, 4, 16), (64, 1, 16), (24, 2, 12)]
+)
+def test_the_speed_counts_the_images_there_are(
+    shapes, monkeypatch, batch_size, accumulate, expected
+):
+    run_ = trainer(
+        shapes,
+        detector="yolo_fastest",
+        batch_size=batch_size,
+        accumulate=accumulate,
+        phases=[{"epochs": 1, "sizes": 32}],
+    )
+    seen, step = [], run_._train_step
+    monkeypatch.setattr(
+        run_, "_train_step", lambda net, parts, phase: seen.append(parts) or step(net, parts, phase)
+    )
+    run_.train_epoch(lambda loss: True)
+    assert sum(len(part.images) for part in seen[0]) == run_.images_per_step == expected
 
 
 def test_an_epoch_that_was_saved_but_not_evaluated_is_evaluated_first(shapes, tmp_path):

@@ -9,6 +9,9 @@ from argparse import ArgumentTypeError
 from compact_yolo_ros.backends import Size
 
 
+LARGEST = 1e9
+
+
 def input_size(text: str) -> Size:
     """Read ``320`` or ``HEIGHTxWIDTH``, in pixels.
 
@@ -36,7 +39,7 @@ def renaming(text: str) -> tuple[str, str]:
 
 
 def finite(text: str) -> float:
-    """Read a number that is neither infinite nor nan.
+    """Read a number of a size that a time may have.
 
     Raises:
         ArgumentTypeError: it is none.
@@ -45,6 +48,6 @@ def finite(text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise ArgumentTypeError(f"'{text}' is no finite number")
+    if not abs(value) <= LARGEST:
+        raise ArgumentTypeError(f"'{text}' is no number up to {LARGEST:g}")
     return value

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -175,18 +176,20 @@ def write_video(
 ) -> None:
     """Write the answered frames of a topic with their detections as an .mp4 of constant rate.
 
+    Where frames differ in size, it has the one that most of them have.
+
     Raises:
         BagError: the file cannot be written, or there is no encoder.
     """
     codec, decoder = Codec(bag.topics.values()), ImageDecoder()
-    own = (r for r in records() if r.topic == topic and r.outcome == ANSWERED)
-    stamps = np.array([record.time for record in own], np.int64)
+    own = [(r.time, r.size) for r in records() if r.topic == topic and r.outcome == ANSWERED]
+    stamps = np.array([time for time, _ in own], np.int64)
     if not len(stamps):
         return
     period = float(np.median(np.diff(stamps))) * 1e-9 if len(stamps) > 1 else 0.0
     answered = (r for r in records() if r.topic == topic and r.outcome == ANSWERED)
     record = next(answered)
-    height, width = record.size
+    (((height, width), _),) = Counter(size for _, size in own).most_common(1)
     with explained(path), replacing(path) as temporary:
         rate = min(max(1 / period, 1.0), 120.0) if period > 0 else 10.0
         fourcc = cv2.VideoWriter.fourcc(*"mp4v")

@@ -11,10 +11,13 @@ Interrupted, it goes on when the same command is given again. docs/bags.md says 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any
 
 from rich.console import Console
@@ -50,28 +53,46 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     console = Console(stderr=True)
     try:
-        bag = Bag(options.bag)
-        settings = _settings(options, bag)
-        with _progress(bag, settings.job, console) as tell:
-            if options.compare:
-                found = compare(settings, options.compare, bag, tell)
-            else:
-                if options.recorded:
-                    classes = find_model(options.model).card.classes
-                    take_over(settings.job, bag, options.recorded, classes, settings.out)
-                    settings = replace(settings, restart=False)  # it would forget what was taken
-                results = evaluate(settings, bag, tell)
+        with _terminable():
+            return _run(options, console)
     except (Interrupted, KeyboardInterrupt):
         print("evaluate_bag: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     except (BagError, ModelError, BackendError, ValueError, OSError) as error:
         print(f"evaluate_bag: {error}", file=sys.stderr)
         return 1
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    bag = Bag(options.bag)
+    settings = _settings(options, bag)
+    with _progress(bag, settings.job, console) as tell:
+        if options.compare:
+            found = compare(settings, options.compare, bag, tell)
+        else:
+            if options.recorded:
+                classes = find_model(options.model).card.classes
+                take_over(settings.job, bag, options.recorded, classes, settings.out)
+                settings = replace(settings, restart=False)  # it would forget what was taken
+            results = evaluate(settings, bag, tell)
     if options.compare:
         _print_comparison(found, settings.out)
     else:
         _print(results, settings.out)
     return 0
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does: what is half written is taken away."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _settings(options: argparse.Namespace, bag: Bag) -> Settings:

@@ -6,10 +6,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from bag_writer import (
@@ -19,6 +22,7 @@ from bag_writer import (
     START,
     TOPIC,
     Recorded,
+    Scene,
     draw_scene,
     header_of,
     image,
@@ -102,8 +106,8 @@ def test_frames_are_numbered_from_the_beginning_of_the_recording(
 
 
 @pytest.mark.parametrize("option", ["--start", "--duration", "--latency", "--tolerance"])
-@pytest.mark.parametrize("value", ["nan", "inf", "soon"])
-def test_times_are_finite(
+@pytest.mark.parametrize("value", ["nan", "inf", "1e300", "soon"])
+def test_times_are_numbers(
     path: Path,
     model: str,
     tmp_path: Path,
@@ -113,7 +117,7 @@ def test_times_are_finite(
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--bag", str(path), "--model", model, "--out", str(tmp_path), option, value])
-    assert f"'{value}' is no finite number" in capsys.readouterr().err
+    assert f"'{value}' is no number" in capsys.readouterr().err
 
 
 def test_a_part_without_images_is_told(
@@ -244,6 +248,15 @@ def test_videos_have_names_of_their_own() -> None:
     assert both == {"/cam/left": "cam__left.mp4", "/cam_left": "cam_left.mp4"}
 
 
+def test_a_video_has_the_size_of_most_frames(model: str, tmp_path: Path) -> None:
+    tiny = Scene(np.zeros((1, 1, 3), np.uint8), SCENES[0].boxes, SCENES[0].labels)
+    bag = write_bag(tmp_path / "bag", [image(s, n) for n, s in enumerate([tiny, *SCENES[1:3]])])
+    evaluated(bag, model, tmp_path / "out", "--video", "--latency", "1")
+    video = cv2.VideoCapture(str(tmp_path / "out" / "camera_image_raw.mp4"))
+    assert video.get(cv2.CAP_PROP_FRAME_WIDTH) == SIZE
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+
+
 def test_what_a_crash_left_does_not_stop_a_run(
     path: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -258,13 +271,15 @@ def test_what_a_crash_left_does_not_stop_a_run(
     assert evaluated(path, model, tmp_path, "--restart")["speed"]["sessions"] == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_results_of_a_run_that_is_begun_anew_are_gone(
-    path: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     evaluated(path, model, tmp_path)
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
+        time.sleep(9)
 
     monkeypatch.setattr(evaluate_module, "_write", interrupt)
     arguments = ["--bag", str(path), "--model", model, "--out", str(tmp_path), "--restart"]

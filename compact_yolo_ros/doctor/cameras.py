@@ -49,7 +49,16 @@ def cameras(seconds: float) -> Iterator[Finding]:
         return
     import rclpy
 
-    rclpy.init()
+    try:
+        rclpy.init()
+    except Exception as error:  # without HOME it finds no folder for its log, for instance
+        first_line = str(error).splitlines()[0]
+        yield problem(
+            "cameras",
+            f"ROS cannot start: {first_line}",
+            "no node can: mend that first (about the log's folder: set HOME or ROS_LOG_DIR)",
+        )
+        return
     node = rclpy.create_node(f"compact_yolo_ros_doctor_{os.getpid()}")
     try:
         topics = _discover(node, seconds)

@@ -50,10 +50,13 @@ class Order:
 def examine(order: Order) -> Iterator[tuple[str, Finding]]:
     """Yield the section's title with each finding, as they come."""
     around = order.around
+    yield from _section("versions", partial(versions.system, around))
+    ros_works = True
+    for title, finding in _section("versions", partial(versions.ros, around)):
+        ros_works = ros_works and finding.level is not Level.PROBLEM
+        yield title, finding
     yield from _section(
         "versions",
-        partial(versions.system, around),
-        partial(versions.ros, around),
         *(partial(versions.library, which) for which in versions.LIBRARIES),
         partial(versions.cuda_driver, around),
     )
@@ -65,8 +68,8 @@ def examine(order: Order) -> Iterator[tuple[str, Finding]]:
         partial(devices.gpus, around),
     )
     frame = 0
-    looking = partial(cameras.cameras, order.listen)
-    for title, finding in _section("cameras", looking, patience=PATIENCE + order.listen):
+    looking = [partial(cameras.cameras, order.listen)] if ros_works else []
+    for title, finding in _section("cameras", *looking, patience=PATIENCE + order.listen):
         frame = max(frame, finding.data.get("frame", 0))
         yield title, finding
     if order.image_size:

@@ -10,10 +10,11 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from compact_yolo_ros.doctor.finding import Finding, Surroundings, note, ok, problem
-from compact_yolo_ros.nodes.launch_arguments import (
-    OLD_DISTRIBUTIONS,
+from compact_yolo_ros.fast_dds import (
     OLD_PROFILE_VARIABLE,
     PROFILE_VARIABLE,
+    is_old,
+    profile_variable,
 )
 from compact_yolo_ros.resources import resource_directory
 
@@ -90,9 +91,10 @@ def in_force(around: Surroundings) -> SharedMemory:
     Raises:
         ValueError: a profile file is named that cannot be used.
     """
-    variable = OLD_PROFILE_VARIABLE if _is_old(around) else PROFILE_VARIABLE
-    other = PROFILE_VARIABLE if _is_old(around) else OLD_PROFILE_VARIABLE
-    if _is_old(around) and around.environment.get(other) and not around.environment.get(variable):
+    old = is_old(around.environment)
+    variable = profile_variable(around.environment)
+    other = PROFILE_VARIABLE if old else OLD_PROFILE_VARIABLE
+    if old and around.environment.get(other) and not around.environment.get(variable):
         raise ValueError(
             f"{other} is set, but {around.environment['ROS_DISTRO']} reads {variable} only"
         )
@@ -160,12 +162,8 @@ def _is_local(around: Surroundings) -> bool:
     return given.get("ROS_LOCALHOST_ONLY") == "1" or given.get(RANGE_VARIABLE) == "LOCALHOST"
 
 
-def _is_old(around: Surroundings) -> bool:
-    return around.environment.get("ROS_DISTRO") in OLD_DISTRIBUTIONS
-
-
 def _remedy(around: Surroundings) -> str:
-    variable = OLD_PROFILE_VARIABLE if _is_old(around) else PROFILE_VARIABLE
+    variable = profile_variable(around.environment)
     try:
         path = str(resource_directory("config") / "fastdds_shm.xml")
     except FileNotFoundError:

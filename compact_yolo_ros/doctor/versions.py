@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import os
 import platform
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -17,6 +20,12 @@ from compact_yolo_ros.backends.installing import install_line
 from compact_yolo_ros.doctor.finding import Finding, Surroundings, note, ok, problem
 
 OLDEST_PYTHON = (3, 10)
+MIDDLEWARE = "middleware"
+ASK_MIDDLEWARE = (
+    "from rclpy.utilities import get_rmw_implementation_identifier as ask; print(ask())"
+)
+LOG_PREFIX = re.compile(r"^(\[[^]]*\] ?)+: ")
+"""Severity, time and logger before a line of ROS's log."""
 
 
 class Library(NamedTuple):
@@ -76,19 +85,23 @@ def ros(around: Surroundings) -> Iterator[Finding]:
         )
         return
     yield ok("ROS", distribution or "rclpy without ROS_DISTRO (from PyPI)")
-    try:
-        from rclpy.utilities import get_rmw_implementation_identifier
-
-        middleware = get_rmw_implementation_identifier()
-    except Exception as error:  # whatever its loader raises
+    done = subprocess.run(  # where it cannot be loaded, rcl ends the process at once
+        [sys.executable, "-c", ASK_MIDDLEWARE],
+        env={**os.environ, **around.environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
         asked = around.environment.get("RMW_IMPLEMENTATION", "the default middleware")
+        last_line = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
         yield problem(
-            "middleware",
-            f"{asked} cannot be loaded: {str(error).splitlines()[0]}",
+            MIDDLEWARE,
+            f"{asked} cannot be loaded: {LOG_PREFIX.sub('', last_line)}",
             "install that package, or unset RMW_IMPLEMENTATION",
         )
         return
-    yield ok("middleware", middleware, rmw=middleware)
+    yield ok(MIDDLEWARE, done.stdout.strip(), rmw=done.stdout.strip())
 
 
 def library(which: Library) -> Iterator[Finding]:

@@ -13,16 +13,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from compact_yolo_ros.fast_dds import OLD_PROFILE_VARIABLE, PROFILE_VARIABLE, profile_variable
 from compact_yolo_ros.model_card import check_input_size
 from compact_yolo_ros.nodes.camera_names import check_camera_names
 from compact_yolo_ros.nodes.detector_parameters import DETECTOR_PARAMETERS
 from compact_yolo_ros.nodes.parameters import ParameterSpec, Value
 from compact_yolo_ros.resources import resource_directory
-
-PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
-OLD_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
-OLD_DISTRIBUTIONS = ("humble", "iron", "jazzy")
-"""Where Fast DDS reads the old variable only; later ones read the new one, and warn of the old."""
 
 USE_SIM_TIME = ParameterSpec(
     "use_sim_time", False, "Take the time from /clock, for simulation and recorded data."
@@ -173,9 +169,7 @@ def dds_environment(profile: str) -> dict[str, str]:
         if os.environ.get(PROFILE_VARIABLE) or os.environ.get(OLD_PROFILE_VARIABLE):
             return {}
         profile = str(resource_directory("config") / "fastdds_shm.xml")
-    old = os.environ.get("ROS_DISTRO") in OLD_DISTRIBUTIONS
-    variable = OLD_PROFILE_VARIABLE if old else PROFILE_VARIABLE
-    return {variable: existing_file("dds_profile", profile)}
+    return {profile_variable(os.environ): existing_file("dds_profile", profile)}
 
 
 def existing_file(name: str, text: str) -> str:

@@ -8,12 +8,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from harness import BEST_EFFORT, ROOT, Client, image_message
 from sensor_msgs.msg import Image
+
+from compact_yolo_ros.doctor.cameras import cameras
+from compact_yolo_ros.doctor.finding import Level
+from compact_yolo_ros.doctor.isolation import isolated
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
@@ -86,3 +91,14 @@ def test_a_picture_that_is_drawn_on_demand_is_no_camera(report: dict) -> None:
     assert set(report["cameras"]) == {
         f"/{name}/image" for name in ("good", "large", "odd", "late", "silent")
     }
+
+
+def test_a_ros_that_cannot_start_is_one_problem_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("HOME", "ROS_HOME", "ROS_LOG_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    (found,) = isolated("cameras", partial(cameras, 0), 60)
+    assert found.level is Level.PROBLEM
+    assert found.found.startswith("ROS cannot start: failed to initialize logging")
+    assert "ROS_LOG_DIR" in found.remedy

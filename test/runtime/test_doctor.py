@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from compact_yolo_ros.doctor import (
     transport,
     versions,
 )
-from compact_yolo_ros.doctor.finding import Finding, Level, Surroundings, ok
+from compact_yolo_ros.doctor.finding import Finding, Level, Surroundings, ok, problem
 from compact_yolo_ros.doctor.isolation import isolated
 from compact_yolo_ros.tools import doctor
 
@@ -169,20 +170,19 @@ def test_without_ros_the_installation_to_source_is_named(
 
 
 def test_a_middleware_that_cannot_be_loaded_is_named(
-    around: Around, monkeypatch: pytest.MonkeyPatch
+    around: Around, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def fail() -> str:
-        raise RuntimeError("librmw_zenoh_cpp.so: cannot open shared object file\nmore")
-
-    utilities = SimpleNamespace(get_rmw_implementation_identifier=fail)
+    python = tmp_path / "python"  # rcl ends the process that asks
+    said = "[ERROR] [17.5] [rcl]: Expected rmw_x, found y"
+    python.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 102")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.setattr(versions, "find_spec", lambda name: object())
-    monkeypatch.setitem(sys.modules, "rclpy", SimpleNamespace(utilities=utilities))
-    monkeypatch.setitem(sys.modules, "rclpy.utilities", utilities)
     seen = around(ROS_DISTRO="jazzy", RMW_IMPLEMENTATION="rmw_zenoh_cpp")
     distribution, middleware = versions.ros(seen)
     assert (distribution.level, distribution.found) == (Level.OK, "jazzy")
     assert middleware.level is Level.PROBLEM
-    assert middleware.found.startswith("rmw_zenoh_cpp cannot be loaded: librmw_zenoh_cpp.so: ")
+    assert middleware.found == "rmw_zenoh_cpp cannot be loaded: Expected rmw_x, found y"
 
 
 def test_the_cuda_driver_tells_what_it_can_run(
@@ -614,6 +614,43 @@ def examined(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def absent(name: str) -> object | None:
     return None if name == "rclpy" else object()
+
+
+WITHOUT_ROS = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"rclpy", "rcl_interfaces", "diagnostic_msgs", "launch"}:
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+sys.meta_path.insert(0, Absent())
+import compact_yolo_ros.tools.build_engine
+import compact_yolo_ros.tools.doctor
+"""
+
+
+def test_the_commands_can_be_loaded_without_ros() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_ROS], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_a_middleware_the_rest_is_examined(
+    examined: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(around: Surroundings) -> Iterator[Finding]:
+        yield problem("middleware", "it cannot be loaded", "install it")
+
+    def deadly(seconds: float) -> Iterator[Finding]:
+        os._exit(102)
+        yield
+
+    monkeypatch.setattr(versions, "ros", broken)
+    monkeypatch.setattr("compact_yolo_ros.doctor.cameras.cameras", deadly)
+    assert doctor.main(["--model", "nowhere.onnx"]) == 1
+    assert "\nproblems: 2, " in capsys.readouterr().out  # the model is the other one
 
 
 def test_it_runs_without_ros_and_without_a_gpu(

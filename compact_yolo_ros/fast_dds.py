@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which environment variable names Fast DDS's profile; needs no ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
+OLD_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+OLD_DISTRIBUTIONS = ("humble", "iron", "jazzy")
+"""Where Fast DDS reads the old variable only; later ones read the new one, and warn of the old."""
+
+
+def is_old(environment: Mapping[str, str]) -> bool:
+    """Whether the ROS distribution of an environment reads the old variable."""
+    return environment.get("ROS_DISTRO") in OLD_DISTRIBUTIONS
+
+
+def profile_variable(environment: Mapping[str, str]) -> str:
+    """The variable that the ROS distribution of an environment reads."""
+    return OLD_PROFILE_VARIABLE if is_old(environment) else PROFILE_VARIABLE

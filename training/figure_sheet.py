@@ -18,10 +18,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from compact_yolo_ros.arguments import renaming
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.evaluation import ClassMapping, Evaluation, evaluate
 from compact_yolo_ros.evaluation.figures import by_size, legend, precision_recall, score_curve
 from compact_yolo_ros.files import replacing
+from compact_yolo_ros.model_card import check_input_size
 from compact_yolo_ros.model_store import ModelError
 from training.data.dataset import open_split
 from training.evaluate import open_model, truths_of
@@ -62,12 +64,21 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="data.yaml")
     parser.add_argument("--split", default="val")
     parser.add_argument("--size", type=int, default=320, help="side of the input in pixels")
+    parser.add_argument(
+        "--rename",
+        type=renaming,
+        nargs="+",
+        default=[],
+        metavar="MODEL_CLASS=LABEL_CLASS",
+        help="classes that have another name in the data",
+    )
     parser.add_argument("--out", type=Path, required=True, help="PNG file to write")
     options = parser.parse_args()
     try:
+        check_input_size(options.size)
         model = open_model(options.weights)
         samples = open_split(options.data, options.split, cache="none")
-        mapping = ClassMapping.match(model.classes, samples.classes, {})
+        mapping = ClassMapping.match(model.classes, samples.classes, dict(options.rename))
         truths = [mapping.truth(truth) for truth in truths_of(samples)]
         found = [mapping.detections(answer) for answer in model.detect(samples, options.size)]
         pixels = sheet(evaluate(truths, found, mapping.classes))

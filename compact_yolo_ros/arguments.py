@@ -8,7 +8,6 @@ from argparse import ArgumentTypeError
 
 from compact_yolo_ros.backends import Size
 
-
 LARGEST = 1e9
 
 

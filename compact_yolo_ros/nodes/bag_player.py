@@ -89,7 +89,7 @@ class BagPlayerNode(Node):
         self._stop = FOREVER
         if values["duration"]:
             self._stop = self._start + round(values["duration"] * 1e9)
-        self._published = 0
+        self._published = self._damaged = 0
         qos = QoSProfile(depth=10, reliability=ReliabilityPolicy[values["reliability"].upper()])
         self._publishers_of: dict[str, Publisher] = {
             topic: self.create_publisher(TYPES[self._bag.topics[topic].type], topic, qos)
@@ -112,6 +112,8 @@ class BagPlayerNode(Node):
         """Say what was done."""
         for sentence in self._bag.lost:
             self.get_logger().warning(sentence)
+        if self._damaged:
+            self.get_logger().warning(f"Left out {self._damaged} damaged images")
         self.get_logger().info(f"Published {self._published} images")
 
     def _begin(self) -> None:
@@ -131,11 +133,19 @@ class BagPlayerNode(Node):
         self._now = self._first + round(elapsed * self._rate * 1e9)
         self._tell_time()
         while self._due is not None and self._due.time <= self._now:
-            self._publishers_of[self._due.topic].publish(plain_message(self._due.data))
-            self._published += 1
+            self._publish(self._due)
             self._due = next(self._messages, None)
         if self._due is None:
             self._end()
+
+    def _publish(self, message: Message) -> None:
+        try:
+            data = plain_message(message.data)
+        except Exception:  # each compression has errors of its own
+            self._damaged += 1
+            return
+        self._publishers_of[message.topic].publish(data)
+        self._published += 1
 
     def _is_heard(self) -> bool:
         """Whether playing may begin; then the moment is set."""

@@ -49,9 +49,12 @@ class BagRecorderNode(Node):
             raise ValueError(
                 f"out '{values['out']}' must be the path of a folder that does not exist"
             )
-        folder.parent.mkdir(parents=True, exist_ok=True)
         self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
-        self._writer.open()
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            self._writer.open()
+        except OSError as error:
+            raise ValueError(f"cannot write to {folder}: {error.strerror}") from None
         self._written = 0
         for kind, names in (
             (DETECTIONS, values["detections"]),
@@ -67,12 +70,20 @@ class BagRecorderNode(Node):
 
     def close(self) -> None:
         """Close the recording: only then can it be read."""
-        self._writer.close()
+        try:
+            self._writer.close()
+        except OSError as error:
+            self.get_logger().error(f"The recording is not closed: {error.strerror}")
         self.get_logger().info(f"Recorded {self._written} messages")
 
     def _write(self, connection: Any, data: bytes) -> None:
         # Before the first /clock simulated time is zero, and no time at all.
         now = self.get_clock().now().nanoseconds
-        if now:
+        if not now:
+            return
+        try:
             self._writer.write(connection, now, data)
-            self._written += 1
+        except OSError as error:
+            self.get_logger().fatal(f"Cannot write the recording: {error.strerror}")
+            raise SystemExit(1) from None
+        self._written += 1

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,18 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
 pytest.importorskip("rosbags", reason="recordings are read with rosbags")
-from bag_writer import PERIOD, START, TOPIC, compressed, draw_scene, write_bag, write_labelled_bag
+from bag_writer import (
+    PERIOD,
+    START,
+    TOPIC,
+    compressed,
+    draw_scene,
+    image,
+    write_bag,
+    write_labelled_bag,
+)
 
+from compact_yolo_ros.bags.compression import ZSTD
 from compact_yolo_ros.nodes.evaluation_launch import EVALUATION_ARGUMENTS, read_evaluation
 from compact_yolo_ros.tools.evaluate_bag import main as evaluate_bag
 
@@ -85,6 +96,26 @@ def test_what_cannot_be_played_is_one_sentence(
     player = NodeProcess(PLAYER, tmp_path / "player.log", given)
     assert player.process.wait(3 * PATIENCE) == 1
     assert sentence in player.output() and "Traceback" not in player.output()
+
+
+def test_damaged_images_are_left_out(client: Client, tmp_path: Path) -> None:
+    messages = [image(draw_scene(number), number) for number in range(3)]
+    messages[1] = replace(messages[1], data=ZSTD + b"nonsense")
+    bag = write_bag(tmp_path / "bag", messages)
+    images = client.collect(Image, TOPIC)
+    with running(PLAYER, tmp_path / "player.log", {"bags": f"['{bag}']"}) as player:
+        client.wait_for(lambda: not player.is_running(), 3 * PATIENCE)
+        assert player.stop() == 0, player.output()
+    assert [stamp(i) for i in images] == [START, START + 2 * PERIOD]
+    assert "Left out 1 damaged images" in player.output()
+
+
+def test_a_recording_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    given = {"out": str(tmp_path / "file" / "bag")}
+    recorder = NodeProcess(RECORDER, tmp_path / "recorder.log", given)
+    assert recorder.process.wait(3 * PATIENCE) == 1
+    assert "cannot write to" in recorder.output() and "Traceback" not in recorder.output()
 
 
 def test_a_live_node_is_evaluated(client: Client, bag: Path, toy: str, tmp_path: Path) -> None:

@@ -153,6 +153,23 @@ def test_methods_trade_rounding_against_saturation():
     assert error(chosen) < 1.05 * min(error(top) for top in np.linspace(2, 40, 200))
 
 
+def test_a_channel_without_a_kernel_keeps_its_bias(shapes, tmp_path):
+    """ONNX Runtime rounds biases to 32 bits, in steps of the map's scale times the kernel's."""
+    detector = small_detector()
+    detector.block.expand.norm.weight.data[0] = 1e-12
+    detector.block.expand.norm.bias.data[0] = 5.0
+    export(detector, tmp_path / "dead.onnx", CARD)
+    model = onnx.load(tmp_path / "dead.onnx")
+    (node,) = (n for n in model.graph.node if n.op_type == "Conv" and "block.expand" in n.name)
+    places, images = find_places(model), list(letterboxed(shapes[:2], (160,), "letterbox"))
+    ranges = {name: h.largest for name, h in observe(model, places.tensors, images).items()}
+    raw, expected = (
+        calibration.open_session(m, node.output).run(node.output, {"images": images[0]})[0]
+        for m in (quantise(model, places, ranges), model)
+    )
+    np.testing.assert_allclose(raw[:, 0], expected[:, 0], rtol=0.01)
+
+
 def test_the_layer_with_the_widest_map_is_the_most_sensitive(shapes, tmp_path):
     """A channel a thousand times as large as its neighbours takes all the steps."""
     detector = small_detector()

@@ -18,6 +18,8 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 LARGEST = 127
 """The largest step number; what is above saturates."""
+BIAS_STEPS = 2**30
+"""As many steps of map times kernel may be in a bias."""
 SMALLEST = 2.0**-20
 """A range for values that are all zero."""
 
@@ -93,16 +95,17 @@ def quantise(
     nodes: list[onnx.NodeProto] = []
     renamed = {name: f"{name}_quantised" for name in places.tensors}
     for node in graph.node:
+        if node.name in chosen:
+            step = _map_scale(ranges[node.input[0]])
+            nodes.append(_quantise_kernel(node, weights, constants, step))
         for place, name in enumerate(node.input):
             if name not in places.private or node.name in chosen:
                 node.input[place] = renamed.get(name, name)
-        if node.name in chosen:
-            nodes.append(_quantise_kernel(node, weights, constants))
         nodes.append(node)
         for name in node.output:
             if name in renamed:
                 scale = f"{name}_scale"
-                constants[scale] = np.float32(max(ranges[name], SMALLEST) / LARGEST)
+                constants[scale] = _map_scale(ranges[name])
                 nodes += pair(name, renamed[name], scale)
     _finish(model, nodes, constants)
     return model
@@ -126,13 +129,27 @@ def kernel_scales(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
     return (np.maximum(largest, SMALLEST) / LARGEST).astype(np.float32)
 
 
+def _map_scale(largest: float) -> np.float32:
+    return np.float32(max(largest, SMALLEST) / LARGEST)
+
+
 def _quantise_kernel(
-    node: onnx.NodeProto, weights: Mapping[str, NDArray], constants: dict[str, NDArray]
+    node: onnx.NodeProto,
+    weights: Mapping[str, NDArray],
+    constants: dict[str, NDArray],
+    step: np.float32,
 ) -> onnx.NodeProto:
-    """Give ``node`` the 8-bit version of its kernel; return the DQ node for it."""
+    """Give ``node``, which reads a map of scale ``step``, the 8-bit version of its kernel; return
+    the DQ node for it.
+    """
     name = node.input[1]
     kernel = weights[name]
     scales = kernel_scales(kernel)
+    if len(node.input) > 2:
+        # Runtimes count a bias in steps of map times kernel, in 32 bits: the scale of a kernel that
+        # is next to nothing must not be.
+        least = np.abs(weights[node.input[2]]) / (step * np.float32(BIAS_STEPS))
+        scales = np.maximum(scales, least).astype(np.float32)
     steps = np.rint(kernel / scales.reshape(-1, *[1] * (kernel.ndim - 1)))
     constants[f"{name}_steps"] = steps.clip(-LARGEST, LARGEST).astype(np.int8)
     constants[f"{name}_scales"] = scales

@@ -51,6 +51,7 @@ from compact_yolo_ros.diagnostics.power import NO_READING, PowerMonitor, find_po
 from compact_yolo_ros.files import replacing
 from compact_yolo_ros.model_card import check_input_size
 from compact_yolo_ros.model_store import ModelError, ModelFile, find_model, model_names
+from compact_yolo_ros.termination import terminable
 
 FIRST_READING = 5.0
 """Most seconds until the power has been read for the first time."""
@@ -72,8 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.out:  # not to find out when all is measured
             _check_writable(options.out)
-        _wait_for_power(monitor)
-        (_benchmark_node if options.node else _benchmark_models)(options, monitor)
+        with terminable():  # a node that was started ends with it
+            _wait_for_power(monitor)
+            (_benchmark_node if options.node else _benchmark_models)(options, monitor)
     except (ModelError, BackendError, UsageError, NoRate, OSError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1

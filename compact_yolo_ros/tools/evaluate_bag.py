@@ -11,13 +11,10 @@ Interrupted, it goes on when the same command is given again. docs/bags.md says 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from threading import current_thread, main_thread
 from typing import Any
 
 from rich.console import Console
@@ -43,6 +40,7 @@ from compact_yolo_ros.bags.run import Interrupted, Job
 from compact_yolo_ros.bags.storage import FOREVER, BagError
 from compact_yolo_ros.bags.ways import compare
 from compact_yolo_ros.model_store import ModelError, find_model
+from compact_yolo_ros.termination import terminable
 
 INTERRUPTED = 130
 """Exit code after SIGINT, as shells have it."""
@@ -53,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     console = Console(stderr=True)
     try:
-        with _terminable():
+        with terminable():
             return _run(options, console)
     except (Interrupted, KeyboardInterrupt):
         print("evaluate_bag: interrupted; the same command goes on from here", file=sys.stderr)
@@ -80,19 +78,6 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     else:
         _print(results, settings.out)
     return 0
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does: what is half written is taken away."""
-    if current_thread() is not main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _settings(options: argparse.Namespace, bag: Bag) -> Settings:

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,6 +138,21 @@ def test_what_it_cannot_do_is_one_sentence(
 def test_a_run_takes_finite_time(seconds: str) -> None:
     with pytest.raises(SystemExit, match="2"):
         run("--node", "--seconds", seconds)
+
+
+def test_sigterm_ends_what_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    def work(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(9)
+        finally:
+            ended.append(True)
+
+    monkeypatch.setattr(benchmark, "_benchmark_node", work)
+    assert run("--node") == 130
+    assert ended
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_run(

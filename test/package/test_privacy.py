@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,21 +17,32 @@ import importlib, sys
 importlib.import_module(sys.argv[1])
 from compact_yolo_ros.backends import open_backend
 from compact_yolo_ros.model_store import find_model
-open_backend(find_model("yolo_fastest"), backend="onnxruntime").run()
+open_backend(find_model("yolo_fastest"), backend=sys.argv[2]).run()
 """
 
 
-@pytest.mark.parametrize("module", ["compact_yolo_ros.detector", "training.frozen"])
-def test_a_run_leaves_no_trace_in_the_home_folder(module: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "backend"),
+    [
+        ("compact_yolo_ros.detector", "onnxruntime"),
+        ("compact_yolo_ros.detector", "openvino"),
+        ("training.frozen", "onnxruntime"),
+    ],
+)
+def test_a_run_leaves_no_trace_in_the_home_folder(
+    module: str, backend: str, tmp_path: Path
+) -> None:
     if module.startswith("training"):
         pytest.importorskip("torch")
-    # ONNX Runtime would not report from a machine of continuous integration anyway.
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed here")
+    # They would not report from a machine of continuous integration anyway.
     environment = {
         name: value
         for name, value in os.environ.items()
         if name not in ("ORT_DISABLE_TELEMETRY", "CI", "GITHUB_ACTIONS", "XDG_CACHE_HOME")
     }
-    command = [sys.executable, "-c", ONE_IMAGE, module]
+    command = [sys.executable, "-c", ONE_IMAGE, module, backend]
     environment["HOME"] = str(tmp_path)
     ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.bags.reader import Bag
 from compact_yolo_ros.bags.record import Log
 from compact_yolo_ros.bags.run import (
@@ -30,6 +31,7 @@ from compact_yolo_ros.bags.run import (
 )
 from compact_yolo_ros.bags.storage import BagError
 from compact_yolo_ros.files import replacing
+from compact_yolo_ros.model_store import ModelError
 
 LOCAL = "local"
 """Stands for the address of a cluster on this machine, which is started and ended here."""
@@ -89,8 +91,16 @@ def run_on_cluster(
                 tell(done)
         except KeyboardInterrupt:
             raise Interrupted from None
+        except (BagError, ModelError, BackendError):
+            raise
         except OSError as error:
             raise BagError(f"the cluster or the disk failed: {error}") from None
+        except Exception as error:  # Dask has many of its own, for example of missing packages
+            why = " ".join(str(error).split()).partition(". ")[0]
+            raise BagError(
+                f"the cluster failed: {type(error).__name__}: {why}; scheduler and workers need "
+                "this package and distributed in the same versions as here"
+            ) from None
         finally:
             client.cancel(list(futures))
 

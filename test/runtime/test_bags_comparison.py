@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_model import CARD, write_toy_model
 
+from compact_yolo_ros.bags import cluster
 from compact_yolo_ros.bags.cluster import run_elsewhere, run_on_cluster
 from compact_yolo_ros.bags.comparison import Candidate, candidates, front
 from compact_yolo_ros.bags.reader import Bag
@@ -194,3 +196,24 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(
     job = Job((bag,), (TOPIC,), models[0])
     with pytest.raises(BagError, match="there is no Dask scheduler at tcp://127.0.0.1:1"):
         run_on_cluster(job, Bag([bag]), tmp_path, "tcp://127.0.0.1:1")
+
+
+def test_a_cluster_of_another_environment_is_one_sentence(
+    bag: Path, models: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributed = pytest.importorskip("distributed")
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("Error during deserialization of the task graph. And more.")
+
+    @contextmanager
+    def here(*_: object) -> Iterator[Any]:
+        options = {"processes": False, "n_workers": 1, "dashboard_address": None}
+        with distributed.Client(**options) as client:
+            yield client
+
+    monkeypatch.setattr(cluster, "run_elsewhere", fail)
+    monkeypatch.setattr(cluster, "_client", here)
+    job = Job((bag,), (TOPIC,), models[0])
+    with pytest.raises(BagError, match="deserialization of the task graph; .* same versions"):
+        run_on_cluster(job, Bag([bag]), tmp_path, "local")

@@ -245,14 +245,20 @@ class Trainer:
         """Go on where a saved state was.
 
         With ``replan`` recipe and number of images may differ from the saved ones (fewer epochs,
-        say); the step count stays. Raises ValueError for a difference without it, another detector
-        or other classes.
+        say); the step count stays, and an optimizer of another name begins anew. Raises ValueError
+        for a difference without it, another detector, other classes, or other rounding.
         """
         if (state["detector"], tuple(state["classes"])) != (self.recipe.detector, self.classes):
             raise ValueError(
                 "the checkpoint is of another detector or other classes: give a new --out"
             )
-        if state["recipe"] != self.recipe.to_dict() and not replan:
+        old = state["recipe"]
+        if old.get("quantisation_aware", False) != self.recipe.quantisation_aware:
+            raise ValueError(
+                "quantisation_aware cannot change within a run: give a new --out, and this run's"
+                " best.pt as --start"
+            )
+        if old != self.recipe.to_dict() and not replan:
             raise ValueError(
                 "the checkpoint was made with another recipe: give --replan or a new --out"
             )
@@ -263,7 +269,8 @@ class Trainer:
             )
         self.model.load_state_dict(state["model"])
         self.average.model.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if old["optimizer"]["name"] == self.recipe.optimizer.name:
+            self.optimizer.load_state_dict(state["optimizer"])
         if replan:
             self._take_rates()
         self.fabric.strategy.precision.load_state_dict(state["precision"])

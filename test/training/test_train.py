@@ -117,10 +117,23 @@ def test_another_recipe_is_refused_unless_asked_for(shapes):
     other.restore(state, replan=True)
     go_on(other, stop_at=2)
     assert other.learning_rate == 0.5, "the new recipe's rate, not that of the checkpoint"
+    rounding = trainer(shapes, quantisation_aware=True)
+    with pytest.raises(ValueError, match="quantisation_aware cannot change .*--start"):
+        rounding.restore(state, replan=True)
     with pytest.raises(ValueError, match="other classes"):
         Trainer(Recipe.from_dict(TINY), ("disc", "ball"), shapes).restore(state)
     with pytest.raises(ValueError, match="16 training images, not 15: give --replan"):
         Trainer(Recipe.from_dict(TINY), CLASSES, shapes[1:]).restore(state)
+
+
+def test_a_replanned_run_may_change_its_optimizer(shapes):
+    small = {"detector": "yolo_fastest", "phases": ONE_PHASE}
+    first = trainer(shapes, **small, optimizer={"name": "sgd"})
+    go_on(first, stop_at=1)
+    second = trainer(shapes, **small, optimizer={"name": "adam"})
+    second.restore(first.state(), replan=True)
+    go_on(second, stop_at=2)
+    assert second.step == 2
 
 
 def test_a_run_that_rounds_goes_on_rounding(shapes, tmp_path):

@@ -174,12 +174,17 @@ def works_in(folder: Path, classes: int, out: Path) -> list[Work]:
 
 
 def describe(out: Path, classes: Sequence[str], labelled: Sequence[str], data: Path | None) -> None:
-    """Write the ``data.yaml`` of the new data set; it takes val and test from ``data``."""
+    """Write the ``data.yaml`` of the new data set; it takes val and test from ``data``, or keeps those
+    that somebody has entered.
+    """
     own: dict[str, Any] = {"names": list(classes), "train": "images/train"}
     if len(labelled) < len(classes):
         own["labelled"] = list(labelled)
     if data is None:
-        _write_yaml(out / "data.yaml", own)
+        file = out / "data.yaml"
+        old = yaml.safe_load(file.read_text()) if file.exists() else {}
+        entered = {split: old[split] for split in ("val", "test") if split in old}
+        _write_yaml(file, own | entered)
         return
     _write_yaml(out / "taught.yaml", own)
     held_out = [split for split in split_names(data) if split != "train"]

@@ -64,6 +64,10 @@ def test_pictures_without_labels_become_a_data_set(teacher, pictures, tmp_path):
     assert sure == pytest.approx({1: 1, 0: 200 / 255}, abs=1e-3)
     np.testing.assert_allclose(boxes_of(samples["a~1"])["blue"], [96, 32, 112, 48], atol=0.01)
     assert len(samples["none"].labels) == 0
+    with (out / "data.yaml").open("a") as file:
+        file.write("val: images/held_out\n")
+    assert run("--teacher", teacher, "--images", pictures, "--out", out) == 0
+    assert yaml.safe_load((out / "data.yaml").read_text())["val"] == "images/held_out", "it is kept"
     link = out / "images/train/a.png"
     assert link.is_symlink() and link.resolve() == (pictures / "a.png").resolve()
 

@@ -68,6 +68,17 @@ class Bag:
         opened = (storage.lost for *_, storage in self._ranges if storage)
         return list(dict.fromkeys([*self._lost, *(text for lost in opened for text in lost)]))
 
+    @property
+    def covered(self) -> list[tuple[int, int]]:
+        """Times (ns, from and below) of the files, where they overlap as one, in their order."""
+        merged: list[tuple[int, int]] = []
+        for start, end in sorted((start, end + 1) for start, end, _, _ in self._ranges):
+            if merged and start <= merged[-1][1]:
+                start, last = merged.pop()
+                end = max(end, last)
+            merged.append((start, end))
+        return merged
+
     def messages(
         self, topics: Sequence[str], start: int = 0, stop: int = FOREVER
     ) -> Iterator[Message]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
@@ -33,7 +33,7 @@ from compact_yolo_ros.model_store import find_model
 from compact_yolo_ros.suppression import EVERYTHING
 
 PARTS = 16
-"""Parts of equal time that a recording is cut into; a part is done by one process."""
+"""Parts of equal recorded time that a recording is cut into; a part is done by one process."""
 IDENTITY = "run.json"
 SESSIONS = "sessions.jsonl"
 RESULTS = "results.json"
@@ -93,12 +93,25 @@ def parts(job: Job, bag: Bag) -> list[tuple[int, int]]:
     A simulated robot's clock runs through the whole recording, so that is one part.
     """
     start, stop = max(job.start, bag.start), min(job.stop, bag.end + 1)
-    if stop <= start:
+    spans = [(max(a, start), min(b, stop)) for a, b in bag.covered if a < stop and b > start]
+    if not spans:
         seconds = (bag.end - bag.start) * 1e-9
         raise BagError(f"nothing is left of the recording, which is {seconds:.1f} s long")
     count = 1 if job.realtime else PARTS
-    edges = [start + (stop - start) * number // count for number in range(count + 1)]
+    # The time between recordings does not count: they may be of different days.
+    whole = sum(b - a for a, b in spans)
+    inner = [_after(spans, whole * number // count) for number in range(1, count)]
+    edges = [start, *inner, stop]
     return [pair for pair in zip(edges, edges[1:], strict=False) if pair[0] < pair[1]]
+
+
+def _after(spans: Sequence[tuple[int, int]], elapsed: int) -> int:
+    """The time when so much of ``spans`` has passed, all in ns."""
+    for start, stop in spans:
+        if elapsed < stop - start:
+            return start + elapsed
+        elapsed -= stop - start
+    return spans[-1][1]
 
 
 def shared(job: Job, workers: int) -> Job:

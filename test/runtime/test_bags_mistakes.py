@@ -39,6 +39,7 @@ from compact_yolo_ros.bags.ground_truth import from_topic, read_labels
 from compact_yolo_ros.bags.messages import IMAGE
 from compact_yolo_ros.bags.outputs import video_names
 from compact_yolo_ros.bags.reader import Bag
+from compact_yolo_ros.bags.run import Job, parts
 from compact_yolo_ros.bags.storage import BagError
 from compact_yolo_ros.evaluation import ClassMapping
 from compact_yolo_ros.evaluation.report import ReportError
@@ -412,3 +413,19 @@ def test_other_results_are_not_compared(
     monkeypatch.setattr(ways, "evaluate", lambda *_: pytest.fail("it was run"))
     assert main([*arguments, str(tmp_path)]) == 1
     assert "was not written by this version" in capsys.readouterr().err
+
+
+def test_recordings_of_different_days_are_cut_into_equal_parts(
+    path: Path, model: str, tmp_path: Path
+) -> None:
+    year = 365 * 24 * 3600 * 10**9
+    later = [replace(image(s, n), time=START + year + n * PERIOD) for n, s in enumerate(SCENES)]
+    other = write_bag(tmp_path / "later", later)
+    bag = Bag([path, other])
+    spans = parts(Job((path, other), (TOPIC,), model), bag)
+    counts = [len(list(bag.messages([TOPIC], *span))) for span in spans]
+    assert sum(counts) == 2 * FRAMES and max(counts) <= 2
+    assert all(before[1] == after[0] for before, after in zip(spans, spans[1:], strict=False))
+    gap = Job((path, other), (TOPIC,), model, start=START + year // 2, stop=START + year // 2 + 9)
+    with pytest.raises(BagError, match="nothing is left"):
+        parts(gap, bag)

@@ -174,8 +174,9 @@ def works_in(folder: Path, classes: int, out: Path) -> list[Work]:
 
 
 def describe(out: Path, classes: Sequence[str], labelled: Sequence[str], data: Path | None) -> None:
-    """Write the ``data.yaml`` of the new data set; it takes val and test from ``data``, or keeps those
-    that somebody has entered.
+    """Write the ``data.yaml`` of the new data set.
+
+    It takes val and test from ``data``, or keeps those that somebody has entered.
     """
     own: dict[str, Any] = {"names": list(classes), "train": "images/train"}
     if len(labelled) < len(classes):

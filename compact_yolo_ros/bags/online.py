@@ -7,18 +7,21 @@ been replayed here; everything after that is the same.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from compact_yolo_ros.bags.messages import DETECTIONS, Codec, stamp_of
+from compact_yolo_ros.bags.outputs import explained
 from compact_yolo_ros.bags.reader import Bag
 from compact_yolo_ros.bags.record import ANSWERED, DROPPED, Log, Record, Times
 from compact_yolo_ros.bags.replay import read_frame
-from compact_yolo_ros.bags.run import Job, claim, log_path
+from compact_yolo_ros.bags.run import SESSIONS, Job, claim, log_path
 from compact_yolo_ros.bags.storage import BagError
 from compact_yolo_ros.detections import Detections
 from compact_yolo_ros.images import ImageDecoder
@@ -42,7 +45,8 @@ def take_over(job: Job, bag: Bag, recorded: Path, classes: tuple[str, ...], fold
     """
     if len(job.topics) != 1:
         raise BagError("what a node published is evaluated for one topic: give --topic")
-    answers = dict(_answers(Bag([recorded]), classes))
+    published = Bag([recorded])
+    answers, watts = dict(_answers(published, classes)), _watts(published)
     claim(job, bag, folder, restart=True)
     log = Log(log_path(folder, 0))
     try:
@@ -51,6 +55,13 @@ def take_over(job: Job, bag: Bag, recorded: Path, classes: tuple[str, ...], fold
         log.finish(bag.lost)
     finally:
         log.close()
+    if watts:
+        power = {"source": "the node", "mode": "", "watts": fmean(watts), "throttling": ""}
+        seconds = (published.end - published.start) * 1e-9
+        session = {"seconds": seconds, "frames": 0, "power": {**power, "problem": ""}}
+        path = folder / SESSIONS
+        with explained(path):
+            path.write_text(json.dumps(session) + "\n")
 
 
 def _answers(
@@ -82,6 +93,15 @@ def _measured(recorded: Bag, codec: Codec) -> dict[int, tuple[float, Times]]:
         stamp = stamp_of(content, message.time)
         found[stamp] = (float(pairs["age_ms"]) * 1e-3, Times(*stages))
     return found
+
+
+def _watts(recorded: Bag) -> list[float]:
+    """The power that the node read with each image, where it could."""
+    codec = Codec(recorded.topics.values())
+    names = [name for name in recorded.topics if name.endswith(PERFORMANCE)]
+    contents = (codec.read(message) for message in recorded.messages(names))
+    pairs = (pair for content in contents for pair in content.status[0].values)
+    return [float(pair.value) for pair in pairs if pair.key == "power_w"]
 
 
 def _detections(content: Any, classes: tuple[str, ...]) -> Detections:

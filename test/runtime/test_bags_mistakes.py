@@ -429,3 +429,26 @@ def test_recordings_of_different_days_are_cut_into_equal_parts(
     gap = Job((path, other), (TOPIC,), model, start=START + year // 2, stop=START + year // 2 + 9)
     with pytest.raises(BagError, match="nothing is left"):
         parts(gap, bag)
+
+
+def performance(number: int, watts: float) -> Recorded:
+    stamp, make = START + number * PERIOD, CODEC.store.types
+    values = {"age_ms": "20.0", "inference_ms": "9.0", "power_w": str(watts)}
+    pairs = [make["diagnostic_msgs/msg/KeyValue"](*pair) for pair in values.items()]
+    status = make["diagnostic_msgs/msg/DiagnosticStatus"](0, "camera", "", "", pairs)
+    kind = "diagnostic_msgs/msg/DiagnosticArray"
+    data = CODEC.store.serialize_cdr(make[kind](header_of(stamp), [status]), kind)
+    return Recorded("/detector/performance", kind, stamp, bytes(data))
+
+
+def test_power_and_stages_are_those_of_the_live_node(
+    path: Path, model: str, tmp_path: Path
+) -> None:
+    """--restart does not run the model instead of what was recorded."""
+    answers = [m for n, s in enumerate(SCENES) for m in (labelled(s, n), performance(n, 5.0 + n))]
+    node = write_bag(tmp_path / "node", answers)
+    results = evaluated(path, model, tmp_path / "out", "--recorded", str(node), "--restart")
+    assert results["power"]["watts"] == 5.0 + (FRAMES - 1) / 2
+    assert results["power"]["source"] == "the node"
+    assert results["speed"]["stages_ms"]["inference"]["p50"] == pytest.approx(9)
+    assert results["speed"]["age_ms"]["p50"] == pytest.approx(20)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from compact_yolo_ros.model_store import find_model
 from training.checkpoint import fill, load_checkpoint, read_tensors
-from training.data.dataset import Cache, open_split, read_classes
+from training.data.dataset import Cache, DataSet, open_split, read_classes
 from training.data.loading import epoch_batches
 from training.engine import DivergedError, Trainer
 from training.evaluate import average_precision, predict
@@ -111,7 +111,7 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     samples, held_out = (
-        open_split(arguments.data, split, arguments.cache) for split in ("train", "val")
+        _with_objects(arguments.data, split, arguments.cache) for split in ("train", "val")
     )
     trainer = Trainer(recipe, samples.classes, samples, fabric, arguments.workers)
     warmup = recipe.schedule.warmup_steps
@@ -145,6 +145,17 @@ def _check_metric(metric: str, classes: Sequence[str]) -> None:
     known = ("AP", "AP50", "AP75", *(f"AP50 {name}" for name in classes))
     if metric not in known:
         raise ValueError(f"evaluation.metric must be one of {', '.join(known)}, not {metric!r}")
+
+
+def _with_objects(data: Path, split: str, cache: Cache) -> DataSet:
+    """Open a split. ValueError if it shows no object: its labels will not be where they should."""
+    opened = open_split(data, split, cache)
+    if all(entry.annotation.ignored.all() for entry in opened.entries):
+        raise ValueError(
+            f"{data}: no image of '{split}' shows an object: are its labels where"
+            " training/data/README.md says?"
+        )
+    return opened
 
 
 def _fabric(arguments: argparse.Namespace, recipe: Recipe) -> Fabric:

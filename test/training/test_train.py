@@ -530,6 +530,14 @@ def test_a_run_that_ends_in_its_warm_up_is_pointed_out(folder, monkeypatch, caps
         assert ("The warm-up of 8 steps outlasts the run of 8: so few" in said) == told
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_labels_that_are_elsewhere_are_missed(folder, monkeypatch, split):
+    (folder / "labels" / split).rename(folder / "labels" / "elsewhere")
+    monkeypatch.setattr("sys.argv", command(folder, folder / "run")[2:])
+    with pytest.raises(SystemExit, match=f"data.yaml: no image of '{split}' shows an object: are"):
+        main()
+
+
 @pytest.mark.parametrize("option", ["--devices", "--nodes"])
 def test_no_process_at_all_is_refused(folder, monkeypatch, option, capsys):
     monkeypatch.setattr("sys.argv", command(folder, folder / "run", option, "0")[2:])

@@ -143,6 +143,7 @@ class DetectorNode(LifecycleNode):
         )
         if backend.warning:
             self.get_logger().warning(backend.warning)
+            self._levels[""] = Level.WARN  # told now, so that _log_changes does not tell it again
         return super().on_configure(state)
 
     @_telling

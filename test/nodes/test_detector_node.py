@@ -258,6 +258,18 @@ def test_a_model_that_does_not_exist_leaves_a_node_that_can_be_corrected(
     assert answer(client, seen, image_message(red_square())).detections
 
 
+def test_what_is_not_as_asked_is_logged_once_and_stays_in_diagnostics(
+    client: Client, start: Start
+) -> None:
+    seen = start(precision="fp16", diagnostics_period=0.1)
+    answer(client, seen, image_message(red_square()))
+    sentence = "running fp32 on the CPU, which was not asked for"
+    client.wait_for(lambda: sentence in seen.diagnostics[-1].status[0].message)
+    count = len(seen.diagnostics)
+    client.wait_for(lambda: len(seen.diagnostics) > count + 3)
+    assert seen.process.output().count(sentence) == 1
+
+
 def test_a_failure_that_nobody_foresaw_is_told_and_leaves_a_node_that_can_be_started(
     client: Client, start: Start
 ) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from compact_yolo_ros.bags.storage import BagError
 
 ZSTD = b"\x28\xb5\x2f\xfd"
 """How Zstandard data begins (RFC 8878); a CDR message begins with a zero."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_libraries() -> None:
@@ -56,6 +58,10 @@ def plain_file(path: Path, lost: list[str]) -> Iterator[Path]:
     """Give the path of the file without its compression, in a temporary folder if need be.
 
     What a damaged file holds up to the damage is there; a sentence is then added to ``lost``.
+
+    Raises:
+        BagError: there is no room for it.
+        OSError: it cannot be read.
     """
     if path.suffix != ".zstd":
         yield path
@@ -68,4 +74,11 @@ def plain_file(path: Path, lost: list[str]) -> Iterator[Path]:
                     shutil.copyfileobj(source, out, 2**20)
             except (EOFError, zstd().ZstdError):
                 lost.append(f"{path.name} ends early or is damaged: its tail is lost")
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+                raise BagError(
+                    f"cannot unpack {path} into {folder}: {error.strerror}; the environment "
+                    "variable TMPDIR names a folder with more room"
+                ) from None
         yield plain

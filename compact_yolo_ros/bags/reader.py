@@ -176,7 +176,9 @@ class Bag:
             self._lost.append(f"cannot read {file}: {error.strerror}")
             return
         self._lost += lost
-        empty = storage.start == FOREVER
+        empty = storage.start >= FOREVER
+        if empty and any(topic.count for topic in storage.topics):
+            self._lost.append(f"{file.name}: the times of its messages lie beyond the year 2262")
         if compressed or empty:
             self._lost += storage.lost
         for topic in storage.topics:

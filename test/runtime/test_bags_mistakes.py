@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -33,8 +34,8 @@ from bag_writer import (
 )
 from toy_model import CLASSES, write_toy_model
 
+from compact_yolo_ros.bags import compression, reader, ways
 from compact_yolo_ros.bags import evaluate as evaluate_module
-from compact_yolo_ros.bags import reader, ways
 from compact_yolo_ros.bags.ground_truth import from_topic, read_labels
 from compact_yolo_ros.bags.messages import IMAGE
 from compact_yolo_ros.bags.outputs import video_names
@@ -305,6 +306,12 @@ def test_a_recording_at_time_zero_is_read(tmp_path: Path) -> None:
     assert Bag([bag]).topics[TOPIC].count == 1
 
 
+def test_times_that_are_none_are_told(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "bag", [replace(image(SCENES[0], 0), time=2**63 + 5)])
+    with pytest.raises(BagError, match="beyond the year 2262"):
+        Bag([bag])
+
+
 @pytest.mark.parametrize("latency", [1, 250])
 def test_energy_is_that_of_answered_frames(
     path: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, latency: int
@@ -392,6 +399,16 @@ def test_a_compressed_file_is_unpacked_once(
     parts = [bag.messages([TOPIC], 0, middle), bag.messages([TOPIC], middle)]
     assert [message.time for part in parts for message in part] == [m.time for m in messages]
     assert len(unpacked) == 1
+
+
+def test_a_full_temporary_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    bag = write_bag(tmp_path / "bag", [image(SCENES[0], 0)], "sqlite3", "file")
+    monkeypatch.setattr(compression.shutil, "copyfileobj", fail)
+    with pytest.raises(BagError, match="cannot unpack .*No space left on device; .*TMPDIR"):
+        Bag([bag])
 
 
 def test_a_recording_is_read_once(path: Path) -> None:

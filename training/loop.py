@@ -45,6 +45,12 @@ def run(trainer: Trainer, folder: RunFolder, evaluate: Evaluate, console: Consol
                 if first:
                     _write_results(trainer, folder, curves, console)
             if trainer.step >= trainer.total_steps or out_of_patience(trainer):
+                best, metric = best_epoch(trainer), trainer.recipe.evaluation.metric
+                if first and best:
+                    text = (
+                        f"The run has ended; {folder.best} is epoch {best}, the best in {metric}."
+                    )
+                    console.print(text, soft_wrap=True, markup=False)
                 break
             try:
                 finished = trainer.train_epoch(after_step)
@@ -120,8 +126,7 @@ def _write_results(
     text = "  ".join(f"{key} {value:.4g}" for key, value in shown.items())
     console.print(text, soft_wrap=True)
     if out_of_patience(trainer):
-        metric = trainer.recipe.evaluation.metric
-        console.print(f"Stopped early: the best {metric} was that of epoch {best_epoch(trainer)}.")
+        console.print("Stopped early.")
 
 
 @contextmanager

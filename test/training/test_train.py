@@ -330,6 +330,13 @@ def test_the_best_epoch_is_kept_and_the_run_stops_when_none_is_better(shapes, tm
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
+def test_a_run_that_has_ended_says_where_its_best_weights_are(shapes, tmp_path):
+    folder, shown = RunFolder(tmp_path), io.StringIO()
+    done = scripted_run(shapes, folder, [0.1, 0.3, 0.2])
+    run(done, folder, lambda model: {}, Console(file=shown, width=80))
+    assert f"The run has ended; {folder.best} is epoch 2, the best in AP.\n" in shown.getvalue()
+
+
 def test_a_class_that_is_nowhere_is_no_best(shapes, tmp_path, caplog, capsys):
     done = scripted_run(shapes, RunFolder(tmp_path), [math.nan, 0.1, math.nan])
     assert best_epoch(done) == 2

@@ -18,7 +18,7 @@ from toy_model import CARD, write_toy_model
 
 from compact_yolo_ros.bags import cluster
 from compact_yolo_ros.bags.cluster import run_elsewhere, run_on_cluster
-from compact_yolo_ros.bags.comparison import Candidate, candidates, front
+from compact_yolo_ros.bags.comparison import ACCURACIES, Candidate, candidates, front, section
 from compact_yolo_ros.bags.reader import Bag
 from compact_yolo_ros.bags.run import Job, records_of, run
 from compact_yolo_ros.bags.storage import BagError
@@ -149,6 +149,19 @@ def untimed(folder: Path) -> list[bytes]:
     from compact_yolo_ros.bags.record import Times
 
     return [replace(record, times=Times()).to_line() for record in records_of(folder)]
+
+
+def test_other_labels_and_other_classes_are_told() -> None:
+    results = [plain("a", 0.5, 1), plain("b", 0.4, 2)]
+    for result, left_out in zip(results, ("", "Not evaluated: bus."), strict=True):
+        result["accuracy"] |= {"left_out": left_out, "summary": dict.fromkeys(ACCURACIES, 0.5)}
+    text = section(candidates(results)).text
+    assert "not evaluated on the same classes" in text and "b: Not evaluated: bus." in text
+    for result, source in zip(results, ("old.json", "new.json"), strict=True):
+        found = {"labels_from": source, "labels": 9, "tolerance_ms": 50.0}
+        result["accuracy"]["matching"] = {TOPIC: found}
+    with pytest.raises(BagError, match="differ in their labels"):
+        candidates(results)
 
 
 def test_a_cluster_gives_what_one_process_gives(

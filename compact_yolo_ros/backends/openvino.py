@@ -39,6 +39,8 @@ class OpenVinoBackend(CpuBackend):
             "INFERENCE_NUM_THREADS": self.threads,
             # Otherwise CPUs with bfloat16 units silently compute in it.
             "INFERENCE_PRECISION_HINT": "f32",
+            # Pinned threads of two processes share a core, and leave another one idle.
+            "ENABLE_CPU_PINNING": False,
         }
         batch = 1 if request.batch == 1 else openvino.Dimension(1, request.batch)
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import resource
 import subprocess
 import sys
@@ -222,6 +223,27 @@ def test_signals_are_heard_after_the_first_of_two_backends_went_first(name: str,
     command = [sys.executable, "-c", SIGNALLED, toy, name]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (0, "heard\n"), ended.stderr
+
+
+AFFINITIES = """
+import os, sys
+from compact_yolo_ros.backends import open_backend
+from compact_yolo_ros.model_store import find_model
+
+backend = open_backend(find_model(sys.argv[1]), backend=sys.argv[2], threads=2)
+backend.run()
+allowed = os.sched_getaffinity(0)
+print(all(os.sched_getaffinity(int(task)) == allowed for task in os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core only")
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_two_processes_need_not_share_a_core(name: str, toy: str) -> None:
+    open_cpu(name, toy)
+    command = [sys.executable, "-c", AFFINITIES, toy, name]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.stdout == "True\n", ended.stderr
 
 
 def test_a_cpu_backend_takes_the_file_as_it_is(toy: str) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from compact_yolo_ros.images import ImageError, Picture
+from compact_yolo_ros.sentences import first_line
 
 
 class CvBridgeDecoder:
@@ -53,5 +54,7 @@ class CvBridgeDecoder:
 
 
 def _sentence(encoding: str, reason: object) -> str:
-    first_line = (str(reason).splitlines() or [type(reason).__name__])[0]
-    return f"cv_bridge cannot convert {encoding[:40]!r} to bgr8 ({first_line}): check the publisher"
+    return (
+        f"cv_bridge cannot convert {encoding[:40]!r} to bgr8 ({first_line(reason)}): "
+        "check the publisher"
+    )

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from compact_yolo_ros.files import replacing
+from compact_yolo_ros.sentences import first_line
 from training.detectors.registry import build
 from training.quantisation.fake import prepare
 
@@ -24,7 +25,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
         with replacing(path) as temporary:
             torch.save(content, temporary)
     except RuntimeError as error:  # PyTorch's word for a full disk
-        raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
+        raise OSError(f"{path} cannot be written: {first_line(error)}") from error
 
 
 def read_tensors(path: Path) -> Any:

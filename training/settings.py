@@ -16,6 +16,8 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from compact_yolo_ros.sentences import one_line
+
 T = TypeVar("T")
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 # The key of a file that another one starts from.
@@ -64,7 +66,7 @@ def read_plain(path: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path} cannot be read: {one_line(error)}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} is not a mapping of settings")
     base = values.pop(BASE, None)

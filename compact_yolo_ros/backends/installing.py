@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compact_yolo_ros.backends.backend import BackendError
+from compact_yolo_ros.sentences import first_line
 
 JETSON_RELEASE = Path("/etc/nv_tegra_release")
 
@@ -46,7 +47,7 @@ def imported(module: str, name: str) -> Any:
     try:
         return import_module(module)
     except Exception as error:  # one that is broken raises anything
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise BackendError(
-            f"{name} cannot be imported ({first_line})", install_line(module.partition(".")[0])
+            f"{name} cannot be imported ({first_line(error)})",
+            install_line(module.partition(".")[0]),
         ) from None

@@ -15,6 +15,7 @@ from compact_yolo_ros.backends.backend import (
 )
 from compact_yolo_ros.backends.cpu import CpuBackend
 from compact_yolo_ros.backends.installing import imported
+from compact_yolo_ros.sentences import one_line
 
 
 class OnnxRuntimeBackend(CpuBackend):
@@ -62,7 +63,7 @@ class OnnxRuntimeBackend(CpuBackend):
             self.sizes = warm_up(self, request)
         except Exception as error:  # ONNX Runtime raises a family of unrelated exception types
             raise BackendError(
-                f"ONNX Runtime cannot run {request.model.path}: {_one_line(error)}"
+                f"ONNX Runtime cannot run {request.model.path}: {one_line(error)}"
             ) from None
 
     def run(self, images: int = 1) -> Candidates:
@@ -71,7 +72,7 @@ class OnnxRuntimeBackend(CpuBackend):
         try:
             boxes, scores, labels = session.run(OUTPUTS, {"images": self.input[:images]})
         except Exception as error:  # see above
-            raise BackendError(f"the run failed: {_one_line(error)}") from None
+            raise BackendError(f"the run failed: {one_line(error)}") from None
         return boxes, scores, labels
 
     def resize(self, size: Size) -> None:
@@ -81,7 +82,3 @@ class OnnxRuntimeBackend(CpuBackend):
     def close(self) -> None:
         """Release the session."""
         del self._session
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -32,6 +32,7 @@ from compact_yolo_ros.bags.run import (
 from compact_yolo_ros.bags.storage import BagError
 from compact_yolo_ros.files import replacing
 from compact_yolo_ros.model_store import ModelError
+from compact_yolo_ros.sentences import one_line
 
 LOCAL = "local"
 """Stands for the address of a cluster on this machine, which is started and ended here."""
@@ -96,7 +97,7 @@ def run_on_cluster(
         except OSError as error:
             raise BagError(f"the cluster or the disk failed: {error}") from None
         except Exception as error:  # Dask has many of its own, for example of missing packages
-            why = " ".join(str(error).split()).partition(". ")[0]
+            why = one_line(error).partition(". ")[0]
             raise BagError(
                 f"the cluster failed: {type(error).__name__}: {why}; scheduler and workers need "
                 "this package and distributed in the same versions as here"

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 from compact_yolo_ros.doctor.finding import Finding, note, ok, problem
+from compact_yolo_ros.sentences import first_line
 
 TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 NOT_CAMERAS = ("/debug_image",)
@@ -52,10 +53,9 @@ def cameras(seconds: float) -> Iterator[Finding]:
     try:
         rclpy.init()
     except Exception as error:  # without HOME it finds no folder for its log, for instance
-        first_line = str(error).splitlines()[0]
         yield problem(
             "cameras",
-            f"ROS cannot start: {first_line}",
+            f"ROS cannot start: {first_line(error)}",
             "no node can: mend that first (about the log's folder: set HOME or ROS_LOG_DIR)",
         )
         return

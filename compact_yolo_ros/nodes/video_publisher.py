@@ -17,6 +17,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from compact_yolo_ros.nodes.image_writers import ImageWriter, JpegWriter, RawWriter
 from compact_yolo_ros.nodes.parameters import ParameterSpec, declared_values
+from compact_yolo_ros.sentences import first_line
 from compact_yolo_ros.video_source import Pace, SourceError, open_source
 
 VIDEO_PUBLISHER_PARAMETERS = (
@@ -144,7 +145,7 @@ class VideoPublisherNode(Node):
             self._failed += 1
             if self._failed == 1:
                 self.get_logger().warning(
-                    f"An image could not be sent ({str(error).splitlines()[0]}): lower the rate or"
+                    f"An image could not be sent ({first_line(error)}): lower the rate or"
                     " use reliability best_effort; further ones are only counted"
                 )
 

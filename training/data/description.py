@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from compact_yolo_ros.sentences import one_line
+
 SPLITS = ("train", "val", "test")
 KEYS = (*SPLITS, "format", "path", "names", "labelled", "sources")
 
@@ -120,8 +122,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path} cannot be read: {reason}") from None
+        raise DataError(f"{path} cannot be read: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise DataError(f"{path} is not a mapping")
     return content

@@ -18,6 +18,7 @@ from compact_yolo_ros.letterbox import PADDING
 from compact_yolo_ros.model_card import METADATA_KEY
 from compact_yolo_ros.model_store import ModelError, find_model
 from compact_yolo_ros.onnx_metadata import read_metadata
+from compact_yolo_ros.sentences import one_line
 from compact_yolo_ros.suppression import Selection, select
 
 YOLOX_STRIDES = (8, 16, 32)
@@ -109,8 +110,7 @@ class YoloxTeacher:
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime raises a family of unrelated exception types
-            reason = " ".join(str(error).split())
-            raise ValueError(f"ONNX Runtime cannot run {path}: {reason}") from None
+            raise ValueError(f"ONNX Runtime cannot run {path}: {one_line(error)}") from None
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape, rows = inputs[0].shape, outputs[0].shape
         if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or len(rows) != 3:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 
 from compact_yolo_ros.backends import Size
 
@@ -35,6 +35,18 @@ def renaming(text: str) -> tuple[str, str]:
     if not (old and equals and new):
         raise ArgumentTypeError(f"'{text}' is not of the form MODEL_CLASS=LABEL_CLASS")
     return old, new
+
+
+def add_rename(parser: ArgumentParser) -> None:
+    """Add ``--rename``, a list of pairs as ``renaming`` reads them."""
+    parser.add_argument(
+        "--rename",
+        type=renaming,
+        nargs="+",
+        default=[],
+        metavar="MODEL_CLASS=LABEL_CLASS",
+        help="classes that have another name in the data",
+    )
 
 
 def finite(text: str) -> float:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing files so that a reader never meets half of one."""
+"""Writing files so that a reader never meets half of one, and looking whether one can."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 
 @contextmanager
@@ -23,3 +24,10 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder, and raise OSError if no file can be written into it."""
+    folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder):
+        pass

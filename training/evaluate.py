@@ -26,7 +26,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import nn
 
-from compact_yolo_ros.arguments import renaming
+from compact_yolo_ros.arguments import add_rename
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.detections import Detections
 from compact_yolo_ros.detector import Detector
@@ -280,14 +280,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         default=0.3,
         help="threshold for the confusion matrix and the worst images",
     )
-    parser.add_argument(
-        "--rename",
-        type=renaming,
-        nargs="+",
-        default=[],
-        metavar="MODEL_CLASS=LABEL_CLASS",
-        help="classes that have another name in the data",
-    )
+    add_rename(parser)
     parser.add_argument("--report", type=Path, help="HTML file to write")
     parser.add_argument("--json", type=Path, help="JSON file to write")
     options = parser.parse_args(arguments)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.arguments import renaming
+from compact_yolo_ros.arguments import add_rename
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.evaluation import ClassMapping, Evaluation, evaluate
 from compact_yolo_ros.evaluation.figures import by_size, legend, precision_recall, score_curve
@@ -64,14 +64,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="data.yaml")
     parser.add_argument("--split", default="val")
     parser.add_argument("--size", type=int, default=320, help="side of the input in pixels")
-    parser.add_argument(
-        "--rename",
-        type=renaming,
-        nargs="+",
-        default=[],
-        metavar="MODEL_CLASS=LABEL_CLASS",
-        help="classes that have another name in the data",
-    )
+    add_rename(parser)
     parser.add_argument("--out", type=Path, required=True, help="PNG file to write")
     options = parser.parse_args()
     try:

@@ -10,10 +10,9 @@ import stat
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from compact_yolo_ros.backends.backend import BackendError
-from compact_yolo_ros.files import replacing
+from compact_yolo_ros.files import replacing, require_writable
 
 FORMAT = b"compact_yolo_ros engine 1\n"
 DEFAULT_LIMIT = 2 * 2**30
@@ -109,9 +108,7 @@ class EngineCache:
     def require_writable(self) -> None:
         """Raise BackendError if no engine can be kept here: a build would be in vain."""
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with TemporaryFile(dir=self.directory):
-                pass
+            require_writable(self.directory, mode=0o700)
         except OSError as error:
             raise BackendError(
                 f"engines cannot be kept in {self.directory} ({error.strerror})",

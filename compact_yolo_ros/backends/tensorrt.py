@@ -317,11 +317,8 @@ def precision_shares(information: str) -> dict[str, float]:
     values: Counter[str] = Counter()
     try:
         layers = json.loads(information, strict=False).get("Layers", [])
-    except (
-        TypeError,
-        ValueError,
-    ):  # the engine works even if nobody understands what is told of it
-        return {}
+    except (TypeError, ValueError):
+        return {}  # the engine works even if nobody understands what is told of it
     for layer in layers:
         for tensor in layer.get("Outputs", []) if isinstance(layer, dict) else []:
             kind = next((str(tensor[key]) for key in TYPE_KEYS if key in tensor), "")

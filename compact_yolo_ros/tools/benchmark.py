@@ -22,7 +22,6 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryFile
 from time import monotonic, sleep
 from typing import Any
 
@@ -48,7 +47,7 @@ from compact_yolo_ros.benchmark.tables import (
     published_rows,
 )
 from compact_yolo_ros.diagnostics.power import NO_READING, PowerMonitor, find_power_source
-from compact_yolo_ros.files import replacing
+from compact_yolo_ros.files import replacing, require_writable
 from compact_yolo_ros.model_card import check_input_size
 from compact_yolo_ros.model_store import ModelError, ModelFile, find_model, model_names
 from compact_yolo_ros.termination import terminable
@@ -134,8 +133,7 @@ def _size(text: str) -> tuple[int, int]:
 
 def _check_writable(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()
+        require_writable(folder)
     except OSError as error:
         raise UsageError(f"cannot write to {folder}: {error.strerror}") from None
 

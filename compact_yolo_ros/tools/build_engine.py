@@ -19,6 +19,7 @@ from compact_yolo_ros.backends import PRECISIONS, BackendError
 from compact_yolo_ros.backends.backend import Request
 from compact_yolo_ros.backends.engine_cache import EngineCache
 from compact_yolo_ros.model_store import ModelError, find_model
+from compact_yolo_ros.termination import handling
 
 PERIOD = 1.0
 """Seconds between two lines of progress."""
@@ -28,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Build; return 0 if every engine asked for is there in the end."""
     options = _parse(arguments)
     try:
-        with _ended_by_ctrl_c():
+        # Python would heed Ctrl-C only when TensorRT has built.
+        with handling(signal.SIGINT, signal.SIG_DFL):
             for size in options.input_size or [None]:
                 _build(options, size)
     except (ModelError, BackendError, ValueError) as error:
@@ -86,16 +88,6 @@ def _build(options: argparse.Namespace, size: int | None) -> None:
     print(f"{model.card.name} {side}x{side} is ready in {backend.precision} on {backend.device}")
     if backend.warning:
         print(f"but {backend.warning}")
-
-
-@contextmanager
-def _ended_by_ctrl_c() -> Iterator[None]:
-    """End the process on SIGINT: Python would heed it only when TensorRT has built."""
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

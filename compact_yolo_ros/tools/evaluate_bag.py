@@ -29,7 +29,7 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
-from compact_yolo_ros.arguments import finite, input_size, renaming
+from compact_yolo_ros.arguments import add_rename, finite, input_size
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.backends.backend import BACKENDS, PRECISIONS
 from compact_yolo_ros.bags.comparison import Candidate
@@ -263,7 +263,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="COCO .json, folder of YOLO labels, topic of Detection2DArray, or RECORDING:TOPIC",
     )
     add("--reference", default="", help="model whose detections stand in for the truth")
-    add("--rename", type=renaming, nargs="+", default=[], metavar="MODEL_CLASS=LABEL_CLASS")
+    add_rename(parser)
     add("--tolerance", type=finite, metavar="MS", help="between a frame and its label")
     add("--score", type=finite, default=0.3, help="threshold, as of the node [0.3]")
     add("--realtime", action="store_true", help="answer only what a robot would have answered")

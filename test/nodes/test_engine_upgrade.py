@@ -134,41 +134,37 @@ def test_a_precision_that_was_not_reached_is_a_warning(
     assert facts(seen)["precision"] == "fp32"
 
 
+@pytest.fixture
+def building(client: Client, start: Start, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A node whose engine takes a quarter of an hour to build."""
+    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_SECONDS", "900")
+    seen = start()
+    client.wait_for(lambda: facts(seen)["engine_build"].startswith("building"))
+    return seen
+
+
 def test_stopping_ends_the_build_with_the_node(
-    client: Client, start: Start, monkeypatch: pytest.MonkeyPatch
+    building: SimpleNamespace,
 ) -> None:
-    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_SECONDS", "900")
-    seen = start()
-    client.wait_for(lambda: facts(seen)["engine_build"].startswith("building"))
-    assert seen.process.stop() == 0  # it does not wait for the build
+    assert building.process.stop() == 0  # it does not wait for the build
 
 
-def test_ctrl_c_in_a_terminal_is_no_failed_build(
-    client: Client, start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_SECONDS", "900")
-    seen = start()
-    client.wait_for(lambda: facts(seen)["engine_build"].startswith("building"))
-    node = seen.process.process.pid
+def test_ctrl_c_in_a_terminal_is_no_failed_build(client: Client, building: SimpleNamespace) -> None:
+    node = building.process.process.pid
     for child in children(node):  # a terminal sends it to its whole process group
         if os.getpgid(child) == os.getpgid(node):
             os.kill(child, signal.SIGINT)
     client.spin(0.5)
-    assert seen.process.stop() == 0
-    assert "could not be built" not in seen.process.output()
+    assert building.process.stop() == 0
+    assert "could not be built" not in building.process.output()
 
 
-def test_a_build_that_is_killed_says_so(
-    client: Client, start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_SECONDS", "900")
-    seen = start()
-    client.wait_for(lambda: facts(seen)["engine_build"].startswith("building"))
-    (build,) = children(seen.process.process.pid)
+def test_a_build_that_is_killed_says_so(client: Client, building: SimpleNamespace) -> None:
+    (build,) = children(building.process.process.pid)
     os.kill(build, signal.SIGKILL)
-    client.wait_for(lambda: facts(seen)["engine_build"] == "failed")
+    client.wait_for(lambda: facts(building)["engine_build"] == "failed")
     sentence = "could not be built: its process was ended by signal 9 (Killed), as Linux does when"
-    assert sentence in seen.process.output()
+    assert sentence in building.process.output()
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "11.4.0"])

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A machine with a GPU, which is a double of TensorRT and pycuda (test/doubles)."""
+"""The toy detector, and machines: one without matplotlib, one with a GPU, which is a double of
+TensorRT and pycuda (test/doubles).
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toy_model import write_toy_model
 
 from compact_yolo_ros.backends import cuda as cuda_module
+from compact_yolo_ros.evaluation.report import ReportError
 
 DOUBLES = Path(__file__).resolve().parents[1] / "doubles"
 VERSIONS = ("8.6.1", "10.3.0", "11.4.0")
 MODULES = ("tensorrt", "pycuda", "pycuda.driver")
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Path of the toy detector."""
+    return str(write_toy_model(tmp_path_factory.mktemp("model") / "toy.onnx"))
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording is evaluated as on a robot without matplotlib; saves a second or two."""
+
+    def fail() -> None:
+        raise ReportError("a report needs matplotlib")
+
+    monkeypatch.setattr("compact_yolo_ros.bags.evaluate.check_libraries", fail)
 
 
 def forget_modules() -> None:

@@ -34,9 +34,8 @@ from bag_writer import (
     write_bag,
 )
 from rosbags.rosbag2 import Reader
-from toy_model import CLASSES, write_toy_model
+from toy_model import CLASSES
 
-from compact_yolo_ros.bags import evaluate as evaluate_module
 from compact_yolo_ros.bags.messages import IMAGE
 from compact_yolo_ros.bags.reader import Bag
 from compact_yolo_ros.bags.record import ANSWERED, DROPPED, Log, Record, read_records
@@ -46,28 +45,12 @@ from compact_yolo_ros.bags.statistics import Flicker
 from compact_yolo_ros.bags.storage import BagError
 from compact_yolo_ros.detections import Detections
 from compact_yolo_ros.detector import Detector
-from compact_yolo_ros.evaluation.report import ReportError
 from compact_yolo_ros.tools.evaluate_bag import main
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES = 24
 SCENES = [draw_scene(number) for number in range(FRAMES)]
 MS = 1_000_000
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_toy_model(tmp_path_factory.mktemp("model") / "toy.onnx"))
-
-
-@pytest.fixture
-def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a robot without matplotlib; saves a second or two."""
-
-    def fail() -> None:
-        raise ReportError("a report needs matplotlib")
-
-    monkeypatch.setattr(evaluate_module, "check_libraries", fail)
 
 
 @pytest.fixture(scope="module")

@@ -43,26 +43,12 @@ from compact_yolo_ros.bags.reader import Bag
 from compact_yolo_ros.bags.run import Job, parts
 from compact_yolo_ros.bags.storage import BagError
 from compact_yolo_ros.evaluation import ClassMapping
-from compact_yolo_ros.evaluation.report import ReportError
 from compact_yolo_ros.tools.evaluate_bag import main
+
+pytestmark = pytest.mark.usefixtures("no_report")
 
 FRAMES = 6
 SCENES = [draw_scene(number) for number in range(FRAMES)]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_toy_model(tmp_path_factory.mktemp("model") / "toy.onnx"))
-
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a robot without matplotlib; saves a second or two."""
-
-    def fail() -> None:
-        raise ReportError("a report needs matplotlib")
-
-    monkeypatch.setattr(evaluate_module, "check_libraries", fail)
 
 
 @pytest.fixture(scope="module")

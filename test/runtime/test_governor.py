@@ -285,24 +285,22 @@ def test_images_are_left_out_only_if_that_is_allowed_and_helps() -> None:
     assert steps(run(latency=0.03, max_skip=3)) == [Rung(224)]
 
 
+def powered(
+    governor: Governor, watts: Callable[[Rung], float | None], answers: int = 4000
+) -> list[Answer]:
+    """Let a camera of 30 Hz run where power can be read."""
+    return simulate(governor, INFERENCE, lambda n: 1, answers=answers, period=1 / 30, watts=watts)
+
+
 def test_the_power_budget_is_held_without_swinging() -> None:
     power = {Rung(416): 14.0, Rung(320): 11.0, Rung(224): 9.0}
     factor = noise(1, 0.03)
     governor = Governor(INFERENCE, Targets(watts=10))
-    answers = simulate(
-        governor,
-        INFERENCE,
-        lambda n: 1,
-        answers=4000,
-        period=1 / 30,
-        watts=lambda rung: power[rung] * factor(),
-    )
+    answers = powered(governor, lambda rung: power[rung] * factor())
     assert steps(answers) == [Rung(416), Rung(320), Rung(224)]
     # Something else took 4 W, and takes them no more: what 320 took more than 224 is remembered.
     power.update({rung: watts - 4 for rung, watts in power.items()})
-    answers = simulate(
-        governor, INFERENCE, lambda n: 1, answers=4000, period=1 / 30, watts=power.__getitem__
-    )
+    answers = powered(governor, power.__getitem__)
     assert steps(answers) == [Rung(224), Rung(320)]
     assert "W, power_budget_w is" not in governor.reason
 
@@ -319,26 +317,17 @@ def test_a_meter_that_fails_now_and_then_is_no_leave_to_go_up() -> None:
     power = {Rung(416): 14.0, Rung(320): 11.0, Rung(224): 9.0}
     readings = iter(range(100_000))
     governor = Governor(INFERENCE, Targets(watts=10))
-    answers = simulate(
-        governor,
-        INFERENCE,
-        lambda n: 1,
-        answers=4000,
-        period=1 / 30,
-        watts=lambda rung: None if next(readings) % 500 > 300 else power[rung],
-    )
+    answers = powered(governor, lambda rung: None if next(readings) % 500 > 300 else power[rung])
     assert steps(answers) == [Rung(416), Rung(320), Rung(224)]
 
 
 def test_images_are_left_out_for_the_power_too() -> None:
     governor = Governor({224: 0.0}, Targets(watts=6, max_skip=2))
     power = {Rung(224, skip): 4 + 6 / (1 + skip) for skip in range(3)}
-    answers = simulate(
-        governor, INFERENCE, lambda n: 1, answers=1500, period=1 / 30, watts=power.__getitem__
-    )
+    answers = powered(governor, power.__getitem__, answers=1500)
     assert answers[-1].rung == Rung(224, 2)
     governor.targets = Targets(watts=6)
-    simulate(governor, INFERENCE, lambda n: 1, answers=10, period=1 / 30, watts=power.__getitem__)
+    powered(governor, power.__getitem__, answers=10)
     assert governor.rung == Rung(224)
 
 

@@ -15,15 +15,15 @@ from distutils.command.install_data import install_data  # isort: skip
 PACKAGE = "compact_yolo_ros"
 
 EXECUTABLES = {
-    "bag_player_node": "compact_yolo_ros.nodes.bag_player_node",
-    "bag_recorder_node": "compact_yolo_ros.nodes.bag_recorder_node",
-    "benchmark": "compact_yolo_ros.tools.benchmark",
-    "build_engine": "compact_yolo_ros.tools.build_engine",
-    "demo": "compact_yolo_ros.tools.demo",
-    "detector_node": "compact_yolo_ros.nodes.detector_node",
-    "doctor": "compact_yolo_ros.tools.doctor",
-    "evaluate_bag": "compact_yolo_ros.tools.evaluate_bag",
-    "video_publisher_node": "compact_yolo_ros.nodes.video_publisher_node",
+    "bag_player_node": "compact_yolo_ros.ros.bag_player_node",
+    "bag_recorder_node": "compact_yolo_ros.ros.bag_recorder_node",
+    "benchmark": "compact_yolo_ros.apps.benchmark.command",
+    "build_engine": "compact_yolo_ros.apps.build_engine",
+    "demo": "compact_yolo_ros.apps.demo.command",
+    "detector_node": "compact_yolo_ros.ros.detector_node",
+    "doctor": "compact_yolo_ros.apps.doctor.command",
+    "evaluate_bag": "compact_yolo_ros.apps.evaluate_bag.command",
+    "video_publisher_node": "compact_yolo_ros.ros.video_publisher_node",
 }
 
 VERSION = re.search(r"<version>(.+)</version>", Path("package.xml").read_text()).group(1)

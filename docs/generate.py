@@ -9,13 +9,13 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from compact_yolo_ros.files import replacing
-from compact_yolo_ros.model_card import ModelCard
-from compact_yolo_ros.model_store import ModelFile, find_model, model_names
-from compact_yolo_ros.nodes.detector_parameters import DETECTOR_PARAMETERS
-from compact_yolo_ros.nodes.launch_arguments import LAUNCH_ARGUMENTS
-from compact_yolo_ros.nodes.parameters import ParameterSpec
-from compact_yolo_ros.nodes.video_publisher import VIDEO_PUBLISHER_PARAMETERS
+from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.model.store import ModelFile, find_model, model_names
+from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS
+from compact_yolo_ros.ros.launching.arguments import LAUNCH_ARGUMENTS
+from compact_yolo_ros.ros.parameters import ParameterSpec
+from compact_yolo_ros.ros.players.video_publisher import VIDEO_PUBLISHER_PARAMETERS
+from compact_yolo_ros.support.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -62,7 +62,7 @@ def detector_yaml() -> str:
     lines = [
         "# Every parameter of the detector with its default. Copy the file, keep the lines that",
         "# you change, and give it to the launch file: params_file:=/path/to/your.yaml",
-        "# Made from compact_yolo_ros/nodes/detector_parameters.py by `make docs`.",
+        "# Made from compact_yolo_ros/ros/detector/parameters.py by `make docs`.",
         "/**:",
         "  ros__parameters:",
     ]

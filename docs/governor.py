@@ -24,9 +24,9 @@ from matplotlib.figure import Figure  # noqa: E402
 from simulated_load import Answer, simulate  # noqa: E402
 
 from compact_yolo_ros.backends import open_backend  # noqa: E402
-from compact_yolo_ros.files import replacing  # noqa: E402
-from compact_yolo_ros.governor import Governor, Targets  # noqa: E402
-from compact_yolo_ros.model_store import find_model  # noqa: E402
+from compact_yolo_ros.detection.governor import Governor, Targets  # noqa: E402
+from compact_yolo_ros.model.store import find_model  # noqa: E402
+from compact_yolo_ros.support.files import replacing  # noqa: E402
 
 MEASURED = {416: 0.0265, 320: 0.0159, 224: 0.0081}
 """Seconds of yolo_ret_m075 by input size: ONNX Runtime, one thread of an AMD EPYC."""

@@ -14,11 +14,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from compact_yolo_ros.detector import Detector
-from compact_yolo_ros.drawing import draw_detections
-from compact_yolo_ros.files import replacing
-from compact_yolo_ros.suppression import Selection
-from compact_yolo_ros.video_source import open_source
+from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.detection.drawing import draw_detections
+from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.pixels.video_source import open_source
+from compact_yolo_ros.support.files import replacing
 
 COLUMNS = 2
 

@@ -15,7 +15,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from rclpy.validate_topic_name import validate_topic_name
 
-from compact_yolo_ros.nodes.launch_arguments import (
+from compact_yolo_ros.ros.launching.arguments import (
     LAUNCH_ARGUMENTS,
     dds_environment,
     declarations,

@@ -25,12 +25,12 @@ from launch.events import Shutdown, matches_action
 from launch.events.process import ProcessExited, SignalProcess
 from launch_ros.actions import Node
 
-from compact_yolo_ros.nodes.evaluation_launch import (
+from compact_yolo_ros.ros.launching.arguments import dds_environment, declarations
+from compact_yolo_ros.ros.launching.evaluation import (
     EVALUATION_ARGUMENTS,
     Evaluation,
     read_evaluation,
 )
-from compact_yolo_ros.nodes.launch_arguments import dds_environment, declarations
 
 PACKAGE = "compact_yolo_ros"
 
@@ -62,7 +62,7 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     )
     player = _player(run, environment)
     evaluation = ExecuteProcess(
-        cmd=[sys.executable, "-m", "compact_yolo_ros.tools.evaluate_bag", *run.evaluate_bag],
+        cmd=[sys.executable, "-m", "compact_yolo_ros.apps.evaluate_bag.command", *run.evaluate_bag],
         output="screen",
     )
     stop_recorder = SignalProcess(

@@ -47,3 +47,5 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("patient")
+
+from runtime_fixtures import model, no_report, trt  # noqa: E402, F401

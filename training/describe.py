@@ -18,15 +18,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from training.complexity import (
+from training.detectors.complexity import (
     deployed_values,
     kernel_values,
     macs_by_size,
     parameters,
     stored_values,
 )
+from training.detectors.published import PUBLISHED, READINGS, Published
 from training.detectors.registry import DETECTORS, build
-from training.published import PUBLISHED, READINGS, Published
 
 SIZES = (224, 320, 416)
 # Published figures are printed with two or three digits.

@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from compact_yolo_ros.arguments import renaming
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.cpu import default_threads
-from compact_yolo_ros.files import replacing
-from compact_yolo_ros.model_store import ModelError
+from compact_yolo_ros.model.store import ModelError
+from compact_yolo_ros.support.arguments import renaming
+from compact_yolo_ros.support.files import replacing
 from training.data.dataset import open_split
 from training.data.decoding import decode
 from training.data.joining import read_classes, split_names

@@ -26,23 +26,23 @@ from rich.progress import track
 from rich.table import Table
 from torch import nn
 
-from compact_yolo_ros.arguments import add_rename
 from compact_yolo_ros.backends import BackendError
-from compact_yolo_ros.detections import Detections
-from compact_yolo_ros.detector import Detector
+from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.detection.selection import EVERYTHING, select
 from compact_yolo_ros.evaluation import ClassMapping, Evaluation, ImageErrors, Truth, evaluate
-from compact_yolo_ros.evaluation.pictures import Picture
+from compact_yolo_ros.evaluation.example_images import Picture
 from compact_yolo_ros.evaluation.report import ReportError, Result, check_libraries, write_report
-from compact_yolo_ros.files import replacing
-from compact_yolo_ros.letterbox import Letterbox
-from compact_yolo_ros.model_card import check_input_size
-from compact_yolo_ros.model_store import ModelError, find_model
-from compact_yolo_ros.suppression import EVERYTHING, select
-from training.checkpoint import load_detector
+from compact_yolo_ros.model.card import check_input_size
+from compact_yolo_ros.model.store import ModelError, find_model
+from compact_yolo_ros.pixels.letterbox import Letterbox
+from compact_yolo_ros.support.arguments import add_rename
+from compact_yolo_ros.support.files import replacing
 from training.data.dataset import DataSet, open_split
 from training.data.sample import Sample
-from training.predictor import Predictor
-from training.provenance import environment
+from training.deployment.predictor import Predictor
+from training.loop.checkpoint import load_detector
+from training.loop.provenance import environment
 
 WORST, BEST = 9, 6
 """Images shown in a report."""

@@ -23,16 +23,16 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from compact_yolo_ros.files import replacing
-from compact_yolo_ros.model_card import METADATA_KEY, ModelCard, check_input_size
-from training.alignment import align_channels
-from training.card import DEFAULT_SIZE, card_of, read_words, sizes, stated, to_markdown
-from training.checkpoint import load_detector
+from compact_yolo_ros.model.card import METADATA_KEY, ModelCard, check_input_size
+from compact_yolo_ros.support.files import replacing
 from training.data.dataset import open_split, read_classes
+from training.deployment.card import DEFAULT_SIZE, card_of, read_words, sizes, stated, to_markdown
+from training.deployment.channel_alignment import align_channels
+from training.deployment.predictor import CANDIDATES, Predictor
 from training.detectors.blocks import ConvNormAct
 from training.detectors.heads import flatten
 from training.evaluate import average_precision, predict
-from training.predictor import CANDIDATES, Predictor
+from training.loop.checkpoint import load_detector
 from training.quantisation.fake import is_prepared, plain, to_int8
 
 # The newest that TensorRT 8.6 reads.

@@ -14,11 +14,11 @@ import torch
 from rich.progress import track
 from torch import nn
 
-from compact_yolo_ros.model_card import ModelCard
-from training.complexity import macs, parameters
+from compact_yolo_ros.model.card import ModelCard
+from training.detectors.complexity import macs, parameters
+from training.detectors.published import PUBLISHED
 from training.detectors.registry import DETECTORS, build
 from training.export import export
-from training.published import PUBLISHED
 
 SEED = 0
 

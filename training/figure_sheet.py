@@ -18,13 +18,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.arguments import add_rename
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.evaluation import ClassMapping, Evaluation, evaluate
 from compact_yolo_ros.evaluation.figures import by_size, legend, precision_recall, score_curve
-from compact_yolo_ros.files import replacing
-from compact_yolo_ros.model_card import check_input_size
-from compact_yolo_ros.model_store import ModelError
+from compact_yolo_ros.model.card import check_input_size
+from compact_yolo_ros.model.store import ModelError
+from compact_yolo_ros.support.arguments import add_rename
+from compact_yolo_ros.support.files import replacing
 from training.data.dataset import open_split
 from training.evaluate import open_model, truths_of
 

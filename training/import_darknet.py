@@ -21,15 +21,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from compact_yolo_ros.model_card import ModelCard
-from training.card import SIZES
-from training.checkpoint import save_checkpoint
-from training.complexity import macs
+from compact_yolo_ros.model.card import ModelCard
 from training.darknet.cfg import DarknetError, parse_cfg
 from training.darknet.network import DarknetNetwork
 from training.darknet.transfer import decodes_by_default, transferred
 from training.darknet.weights import ConvolutionWeights, parse_weights
+from training.deployment.card import SIZES
+from training.detectors.complexity import macs
 from training.export import export
+from training.loop.checkpoint import save_checkpoint
 
 NOT_STATED = "Not stated by the person who imported the file."
 

@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compact_yolo_ros.backends import BackendError
-from compact_yolo_ros.detector import Detector
-from compact_yolo_ros.drawing import draw_detections
-from compact_yolo_ros.files import replacing
-from compact_yolo_ros.suppression import Selection
-from compact_yolo_ros.video_source import SourceError, open_source
+from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.detection.drawing import draw_detections
+from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.pixels.video_source import SourceError, open_source
+from compact_yolo_ros.support.files import replacing
 
 FRAMES = (36, 80, 128, 160)
 STILLS = ("astronaut.png", "motorcycle_left.png")

@@ -22,13 +22,13 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from compact_yolo_ros.backends.backend import BackendError
-from compact_yolo_ros.backends.half import to_half
-from compact_yolo_ros.model_card import ModelCard
-from compact_yolo_ros.model_store import ModelError, find_model
-from training.card import stated
+from compact_yolo_ros.backends.fp16_graph import to_half
+from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.model.store import ModelError, find_model
 from training.data.dataset import DataError, DataSet, open_split
 from training.data.joining import read_classes
 from training.data.sample import Sample
+from training.deployment.card import stated
 from training.evaluate import average_precision, open_model
 from training.export import check_ending, publish, save
 from training.quantisation.calibration import METHODS, letterboxed, observe

@@ -25,16 +25,16 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor, nn
 
-from compact_yolo_ros.model_store import find_model
-from training.checkpoint import fill, load_checkpoint, read_tensors
+from compact_yolo_ros.model.store import find_model
 from training.data.dataset import Cache, DataSet, open_split, read_classes
 from training.data.loading import epoch_batches
-from training.engine import DivergedError, Trainer
 from training.evaluate import average_precision, predict
-from training.loop import run
-from training.recipe import Precision, Recipe
-from training.run_folder import RunFolder
-from training.starting import start_from, summary
+from training.loop.checkpoint import fill, load_checkpoint, read_tensors
+from training.loop.epochs import run
+from training.loop.recipe import Precision, Recipe
+from training.loop.run_folder import RunFolder
+from training.loop.starting import start_from, summary
+from training.loop.trainer import DivergedError, Trainer
 from training.weights.exported import measure_norms, read_exported
 
 # Images that the norms of an exported detector are measured on.

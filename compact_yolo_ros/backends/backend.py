@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.model_card import ModelCard, check_input_size
-from compact_yolo_ros.model_store import ModelFile
+from compact_yolo_ros.model.card import ModelCard, check_input_size
+from compact_yolo_ros.model.store import ModelFile
 
 BACKENDS = ("auto", "tensorrt", "onnxruntime", "openvino")
 PRECISIONS = ("auto", "fp32", "fp16", "int8")

@@ -16,7 +16,7 @@ from compact_yolo_ros.backends.backend import (
     Request,
     Size,
 )
-from compact_yolo_ros.model_store import ModelFile
+from compact_yolo_ros.model.store import ModelFile
 
 GPU_DEVICES = tuple(
     map(Path, ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu", "/dev/dxg"))
@@ -111,7 +111,7 @@ def _open_best(request: Request, build: bool) -> Backend:
 def _open(name: str, request: Request, build: bool) -> Backend:
     """Open one runtime; its library is imported only now."""
     if name == "tensorrt":
-        from compact_yolo_ros.backends.tensorrt import open_tensorrt
+        from compact_yolo_ros.backends.tensorrt.run import open_tensorrt
 
         return open_tensorrt(request, build)
     if request.dla_core >= 0:

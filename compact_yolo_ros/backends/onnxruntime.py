@@ -14,8 +14,8 @@ from compact_yolo_ros.backends.backend import (
     warm_up,
 )
 from compact_yolo_ros.backends.cpu import CpuBackend
-from compact_yolo_ros.backends.installing import imported
-from compact_yolo_ros.sentences import one_line
+from compact_yolo_ros.backends.libraries import imported
+from compact_yolo_ros.support.error_text import one_line
 
 
 class OnnxRuntimeBackend(CpuBackend):

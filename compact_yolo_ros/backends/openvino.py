@@ -17,7 +17,7 @@ from compact_yolo_ros.backends.backend import (
     warm_up,
 )
 from compact_yolo_ros.backends.cpu import CpuBackend
-from compact_yolo_ros.backends.installing import imported
+from compact_yolo_ros.backends.libraries import imported
 
 
 class OpenVinoBackend(CpuBackend):

@@ -7,9 +7,9 @@ merged with those of other processes. ``report.write_report`` makes a page of th
 
 from __future__ import annotations
 
+from compact_yolo_ros.evaluation.class_mapping import ClassMapping
 from compact_yolo_ros.evaluation.evaluator import Evaluator, evaluate
-from compact_yolo_ros.evaluation.mapping import ClassMapping
 from compact_yolo_ros.evaluation.result import Evaluation, ImageErrors
-from compact_yolo_ros.evaluation.truth import Truth
+from compact_yolo_ros.labels.truth import Truth
 
 __all__ = ["ClassMapping", "Evaluation", "Evaluator", "ImageErrors", "Truth", "evaluate"]

@@ -7,16 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from compact_yolo_ros.detections import Detections
-from compact_yolo_ros.evaluation.judging import Verdicts, judge
-from compact_yolo_ros.evaluation.matching import Lanes
-from compact_yolo_ros.evaluation.precision import (
+from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.evaluation.average_precision import (
     RECALLS,
     ScoreCurve,
     coco_precision,
     highest_recall,
     voc_average_precision,
 )
+from compact_yolo_ros.evaluation.matching import Lanes
 from compact_yolo_ros.evaluation.result import (
     AREAS,
     IOUS,
@@ -24,7 +23,8 @@ from compact_yolo_ros.evaluation.result import (
     Evaluation,
     ImageErrors,
 )
-from compact_yolo_ros.evaluation.truth import Truth
+from compact_yolo_ros.evaluation.verdicts import Verdicts, judge
+from compact_yolo_ros.labels.truth import Truth
 
 
 def evaluate(

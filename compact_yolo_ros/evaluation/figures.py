@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from compact_yolo_ros.evaluation.precision import RECALLS, SCORES
+from compact_yolo_ros.evaluation.average_precision import RECALLS, SCORES
 from compact_yolo_ros.evaluation.result import AREAS, IOUS, Evaluation
 
 COLOURS = (

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.evaluation.pictures import COLOURS, Picture, draw
+from compact_yolo_ros.evaluation.example_images import COLOURS, Picture, draw
 from compact_yolo_ros.evaluation.result import Evaluation
-from compact_yolo_ros.files import replacing
+from compact_yolo_ros.support.files import replacing
 
 _LARGEST_MATRIX = 20
 """With more classes the confusion matrix is a list of the most frequent mix-ups."""

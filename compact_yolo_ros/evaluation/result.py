@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.evaluation.precision import SCORES, ScoreCurve, best_threshold
+from compact_yolo_ros.evaluation.average_precision import SCORES, ScoreCurve, best_threshold
 
 IOUS = np.linspace(0.5, 0.95, 10)
 """COCO's IoU thresholds."""

@@ -23,16 +23,16 @@ from contextlib import closing
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "test")]
+sys.path[:0] = [str(ROOT), str(ROOT / "test" / "helpers")]
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from bag_writer import CODEC, PERIOD, START, Recorded, header_of, write_bag  # noqa: E402
 
-from compact_yolo_ros.bags.messages import COMPRESSED_IMAGE, IMAGE  # noqa: E402
-from compact_yolo_ros.bags.reader import Bag  # noqa: E402
-from compact_yolo_ros.bags.record import Log  # noqa: E402
-from compact_yolo_ros.bags.run import Job, PartRunner, parts  # noqa: E402
+from compact_yolo_ros.apps.evaluate_bag.detection_run import Job, PartRunner, parts  # noqa: E402
+from compact_yolo_ros.apps.evaluate_bag.frame_results import Log  # noqa: E402
+from compact_yolo_ros.recordings.codec import COMPRESSED_IMAGE, IMAGE  # noqa: E402
+from compact_yolo_ros.recordings.reader import Bag  # noqa: E402
 
 WIDTH, HEIGHT = 640, 480
 TOPIC = "/camera"

@@ -28,7 +28,7 @@ import numpy as np  # noqa: E402
 import onnxruntime as ort  # noqa: E402
 
 from compact_yolo_ros.backends import BackendError, open_backend  # noqa: E402
-from compact_yolo_ros.model_store import ModelFile, find_model  # noqa: E402
+from compact_yolo_ros.model.store import ModelFile, find_model  # noqa: E402
 
 WARM_UP = 5
 

@@ -26,11 +26,11 @@ import onnxruntime as ort  # noqa: E402
 from skimage import data  # noqa: E402
 
 from compact_yolo_ros.backends import open_backend  # noqa: E402
-from compact_yolo_ros.detector import Detector  # noqa: E402
-from compact_yolo_ros.letterbox import Letterbox  # noqa: E402
-from compact_yolo_ros.model_card import ModelCard  # noqa: E402
-from compact_yolo_ros.model_store import find_model  # noqa: E402
-from compact_yolo_ros.suppression import Selection  # noqa: E402
+from compact_yolo_ros.detection.detector import Detector  # noqa: E402
+from compact_yolo_ros.detection.selection import Selection  # noqa: E402
+from compact_yolo_ros.model.card import ModelCard  # noqa: E402
+from compact_yolo_ros.model.store import find_model  # noqa: E402
+from compact_yolo_ros.pixels.letterbox import Letterbox  # noqa: E402
 from training.detectors.registry import build  # noqa: E402
 from training.export import export, export_bare  # noqa: E402
 

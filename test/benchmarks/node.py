@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "test"), str(ROOT / "test" / "nodes")]
+sys.path[:0] = [str(ROOT), str(ROOT / "test" / "helpers")]
 os.environ.setdefault("ROS_DOMAIN_ID", str(216 + os.getpid() % 17))
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
@@ -33,8 +33,8 @@ from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from harness import Client, running, values_of  # noqa: E402
 from vision_msgs.msg import Detection2DArray  # noqa: E402
 
-DETECTOR = "compact_yolo_ros.nodes.detector_node"
-CAMERA = "compact_yolo_ros.nodes.video_publisher_node"
+DETECTOR = "compact_yolo_ros.ros.detector_node"
+CAMERA = "compact_yolo_ros.ros.video_publisher_node"
 SLOW_DETECTOR = "slow_detector_node"
 WARM_UP = 6.0
 """Seconds before figures count: a little more than the window of /diagnostics."""

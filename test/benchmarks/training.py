@@ -32,14 +32,14 @@ from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from training.averaging import AveragedModel  # noqa: E402
 from training.data.batch import Batch  # noqa: E402
 from training.data.loading import epoch_batches  # noqa: E402
 from training.data.sample import Sample  # noqa: E402
 from training.detectors.registry import DETECTORS, build  # noqa: E402
-from training.engine import Trainer  # noqa: E402
+from training.loop.averaging import AveragedModel  # noqa: E402
+from training.loop.recipe import Phase, Recipe  # noqa: E402
+from training.loop.trainer import Trainer  # noqa: E402
 from training.losses.criterion import criterion  # noqa: E402
-from training.recipe import Phase, Recipe  # noqa: E402
 
 RECIPES = ROOT / "training/recipes"
 CLASSES = tuple("abcde")

@@ -16,7 +16,7 @@ ONE_IMAGE = """
 import importlib, sys
 importlib.import_module(sys.argv[1])
 from compact_yolo_ros.backends import open_backend
-from compact_yolo_ros.model_store import find_model
+from compact_yolo_ros.model.store import find_model
 open_backend(find_model("yolo_fastest"), backend=sys.argv[2]).run()
 """
 
@@ -24,9 +24,9 @@ open_backend(find_model("yolo_fastest"), backend=sys.argv[2]).run()
 @pytest.mark.parametrize(
     ("module", "backend"),
     [
-        ("compact_yolo_ros.detector", "onnxruntime"),
-        ("compact_yolo_ros.detector", "openvino"),
-        ("training.frozen", "onnxruntime"),
+        ("compact_yolo_ros.detection.detector", "onnxruntime"),
+        ("compact_yolo_ros.detection.detector", "openvino"),
+        ("training.loop.frozen_backbone", "onnxruntime"),
     ],
 )
 def test_a_run_leaves_no_trace_in_the_home_folder(

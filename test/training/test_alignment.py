@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.alignment import BLOCK, align_channels
+from training.deployment.channel_alignment import BLOCK, align_channels
 from training.detectors.blocks import SqueezeExcite
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

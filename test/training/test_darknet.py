@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from training.darknet.cfg import DarknetError, Section, parse_cfg
 from training.darknet.network import DarknetNetwork
 from training.darknet.weights import ConvolutionShape, parse_weights
-from training.predictor import Predictor
+from training.deployment.predictor import Predictor
 
 NET = "[net]\nwidth=160\nheight=160\nchannels=3\n"
 # to 20 x 20 at an input of 160

@@ -11,8 +11,7 @@ import torch
 from darknet_cfgs import CFGS, CLASSES
 from torch import nn
 
-from compact_yolo_ros.detector import Detector
-from training.checkpoint import load_detector
+from compact_yolo_ros.detection.detector import Detector
 from training.darknet.cfg import DarknetError, parse_cfg
 from training.darknet.network import DarknetNetwork
 from training.darknet.transfer import transferred
@@ -20,6 +19,7 @@ from training.darknet.weights import ConvolutionWeights, parse_weights
 from training.detectors.blocks import ConvNormAct
 from training.detectors.registry import build
 from training.import_darknet import import_darknet
+from training.loop.checkpoint import load_detector
 
 
 def random_detector(name: str) -> nn.Module:

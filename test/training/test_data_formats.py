@@ -12,7 +12,7 @@ from drawn_sets import describe, draw_image, voc_object, write_coco, write_voc, 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compact_yolo_ros.letterbox import Placement
+from compact_yolo_ros.pixels.letterbox import Placement
 from training.data.dataset import DataError, open_split, read_classes
 from training.data.description import VOC_CLASSES
 from training.data.yolo_txt import parse_labels

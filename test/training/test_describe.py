@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from training import describe as describing
-from training.complexity import macs, macs_by_size
 from training.describe import COST_HEADER, describe, differs, net_score, to_markdown
+from training.detectors.complexity import macs, macs_by_size
+from training.detectors.published import PUBLISHED, READINGS
 from training.detectors.registry import DETECTORS, build
-from training.published import PUBLISHED, READINGS
 
 PAGE = Path(__file__).parents[2] / "docs" / "detectors.md"
 

@@ -11,7 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from training.complexity import deployed_values, kernel_values, macs, parameters, stored_values
+from training.detectors.complexity import (
+    deployed_values,
+    kernel_values,
+    macs,
+    parameters,
+    stored_values,
+)
 from training.detectors.registry import DETECTORS, build
 from training.detectors.yolo_nano import Ep, Pep, Stage, YoloNano, YoloNanoConfig
 from training.detectors.yolo_ret import BACKBONES

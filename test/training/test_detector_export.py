@@ -13,12 +13,12 @@ import torch
 from drawn import enliven
 from torch import nn
 
-from compact_yolo_ros.detector import Detector
-from compact_yolo_ros.model_card import ModelCard
+from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.model.card import ModelCard
+from training.deployment.predictor import CANDIDATES, Predictor
 from training.detectors.heads import output_layer
 from training.detectors.registry import DETECTORS, build
 from training.export import export
-from training.predictor import CANDIDATES, Predictor
 
 CLASSES = ("cat", "dog", "bird")
 # One of each kind of head and of each kind of block; the others are slow.

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.complexity import macs, parameters
 from training.detectors.blocks import ConvNormAct, SqueezeExcite, make_divisible
+from training.detectors.complexity import macs, parameters
 from training.detectors.heads import AnchorGrid, cells, decode_boxes, flatten
 from training.detectors.registry import DETECTORS, build
 

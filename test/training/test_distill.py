@@ -13,7 +13,7 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 from toy_model import CELL, CLASSES, write_toy_model
 
-from compact_yolo_ros.detections import Detections
+from compact_yolo_ros.detection.detections import Detections
 from training import distill
 from training.data.dataset import open_split
 from training.distillation import teachers

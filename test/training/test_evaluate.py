@@ -11,12 +11,12 @@ import pytest
 import torch
 import toy_model
 
-from compact_yolo_ros.detections import Detections
+from compact_yolo_ros.detection.detections import Detections
 from training import figure_sheet
-from training.checkpoint import save_checkpoint
 from training.data.dataset import open_split
 from training.detectors.registry import build
 from training.evaluate import average_precision, main, open_model, predict, truths_of
+from training.loop.checkpoint import save_checkpoint
 
 RED, GREEN = (0, 0, 255), (0, 255, 0)  # BGR
 

@@ -14,13 +14,13 @@ import torch
 import yaml
 from torch import nn
 
-from compact_yolo_ros.detector import Detector
-from compact_yolo_ros.model_card import METADATA_KEY, ModelCard
-from training.card import card_of, read_words, stated, to_markdown, weights_digest
-from training.checkpoint import save_checkpoint
+from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
+from training.deployment.card import card_of, read_words, stated, to_markdown, weights_digest
+from training.deployment.predictor import CANDIDATES, Predictor
 from training.detectors.registry import build
 from training.export import BareNetwork, enter_in_manifest, export, export_bare, fused, main
-from training.predictor import CANDIDATES, Predictor
+from training.loop.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 CARD = ModelCard("toy", "yolo_ret_m075", ("a", "b", "c"), 320)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compact_yolo_ros.detector import Detector
+from compact_yolo_ros.detection.detector import Detector
+from training.detectors.published import PUBLISHED
 from training.export_zoo import export_untrained
-from training.published import PUBLISHED
 
 
 def test_an_untrained_detector_runs_at_its_papers_size(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from drawn import CLASSES, enliven
 from torch import nn
 
 from training.detectors.registry import DETECTORS, build
-from training.engine import Trainer
-from training.frozen import FrozenBackbone, features_from, runs_outside
-from training.optimizers import set_phase
+from training.loop.frozen_backbone import FrozenBackbone, features_from, runs_outside
+from training.loop.optimizers import set_phase
+from training.loop.recipe import Phase, Recipe
+from training.loop.trainer import Trainer
 from training.quantisation.fake import prepare
-from training.recipe import Phase, Recipe
 
 ALL = 1000  # more blocks than any backbone has
 FAMILIES = [
@@ -162,7 +162,7 @@ def test_learning_is_the_same_outside_and_inside(shapes, monkeypatch):
     outside, inside = (trainer(shapes, 0) for _ in range(2))
     go_on(outside, 2)
     assert outside._frozen is not None
-    monkeypatch.setattr("training.engine.runs_outside", lambda detector: False)
+    monkeypatch.setattr("training.loop.trainer.runs_outside", lambda detector: False)
     go_on(inside, 2)
     assert inside._frozen is None
     assert outside.sums.loss == pytest.approx(inside.sums.loss, rel=1e-3)

@@ -24,9 +24,9 @@ import pytest
 from skimage import data as skimage_data
 
 import training.darknet.weights
-from compact_yolo_ros.detector import Detector
-from compact_yolo_ros.letterbox import Placement
-from compact_yolo_ros.suppression import Selection
+from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.pixels.letterbox import Placement
 from training import import_darknet as importer
 from training.darknet.cfg import DarknetError
 

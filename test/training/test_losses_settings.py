@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from training.detectors.registry import DETECTORS
+from training.loop.recipe import Recipe
 from training.losses.settings import PUBLISHED, LossSettings
-from training.recipe import Recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "training/recipes"
 

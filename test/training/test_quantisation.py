@@ -20,9 +20,9 @@ from onnx import numpy_helper
 from small_detector import small_detector
 
 from compact_yolo_ros.backends import BackendError
-from compact_yolo_ros.detector import Detector
-from compact_yolo_ros.model_card import ModelCard
-from compact_yolo_ros.model_store import find_model
+from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.model.store import find_model
 from training import quantise as command
 from training.export import export
 from training.quantisation import calibration

@@ -14,10 +14,10 @@ from drawn import CLASSES
 from small_detector import small_detector
 from torch import nn
 
-from compact_yolo_ros.detector import Detector
-from compact_yolo_ros.model_card import ModelCard
-from training.card import card_of
+from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.model.card import ModelCard
 from training.data.batch import collate
+from training.deployment.card import card_of
 from training.detectors.registry import DETECTORS, build
 from training.export import export
 from training.quantisation.fake import OBSERVED, Rounding, is_prepared, plain, prepare

@@ -10,10 +10,10 @@ import torch
 from drawn import CLASSES
 
 from training.detectors.registry import DETECTORS
-from training.engine import Trainer
+from training.loop.recipe import Phase, Recipe
+from training.loop.schedule import rate_factor
+from training.loop.trainer import Trainer
 from training.losses.settings import PUBLISHED
-from training.recipe import Phase, Recipe
-from training.schedule import rate_factor
 
 RECIPES = Path(__file__).resolve().parents[2] / "training" / "recipes"
 # The slowest to build are left to the thorough suite.

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.complexity import kernel_values, macs
+from training.detectors.complexity import kernel_values, macs
 from training.detectors.scaled_yolov4 import Cost, Scale, cost, fit, scaled
 from training.detectors.yolov4_tiny import CspOsa, YoloV4TinyConfig
 

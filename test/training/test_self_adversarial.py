@@ -7,11 +7,11 @@ from drawn import CLASSES
 
 from training.data.batch import collate
 from training.detectors.heads import AnchorGrid
-from training.engine import Trainer
+from training.loop.recipe import Recipe
+from training.loop.self_adversarial import hide_objects
+from training.loop.trainer import Trainer
 from training.losses.criterion import criterion
 from training.losses.settings import LossSettings
-from training.recipe import Recipe
-from training.self_adversarial import hide_objects
 
 STEP = 8 / 255
 
@@ -52,7 +52,7 @@ def test_some_steps_of_a_phase_train_on_altered_images(shapes, monkeypatch):
         calls.append((step, network.training))
         return hide_objects(network, criterion, images, step)
 
-    monkeypatch.setattr("training.engine.hide_objects", counted)
+    monkeypatch.setattr("training.loop.trainer.hide_objects", counted)
     for probability, expected in ((0.0, 0), (1.0, 2)):
         calls.clear()
         run = trainer(shapes, self_adversarial=probability)

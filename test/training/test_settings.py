@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.recipe import Phase, Recipe
+from training.loop.recipe import Phase, Recipe
 
 TINY = {"phases": [{"epochs": 2, "sizes": 64}]}
 

@@ -13,15 +13,15 @@ import pytest
 import torch
 from drawn import CLASSES
 
-from compact_yolo_ros.backends.half import to_half
-from compact_yolo_ros.model_card import METADATA_KEY, ModelCard
-from training.checkpoint import save_checkpoint
+from compact_yolo_ros.backends.fp16_graph import to_half
+from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
+from training.deployment.predictor import Predictor
 from training.detectors.registry import DETECTORS, build
-from training.engine import Trainer
 from training.export import export
-from training.predictor import Predictor
-from training.recipe import Recipe
-from training.starting import start_from, summary
+from training.loop.checkpoint import save_checkpoint
+from training.loop.recipe import Recipe
+from training.loop.starting import start_from, summary
+from training.loop.trainer import Trainer
 from training.train import read_origin, start
 from training.weights.exported import measure_norms, read_exported
 

@@ -21,17 +21,17 @@ import yaml
 from drawn import CLASSES
 from rich.console import Console
 
-from training.averaging import AveragedModel
-from training.checkpoint import load_checkpoint, load_detector, save_checkpoint
 from training.data.listing import BadFile
-from training.engine import DivergedError, Trainer
-from training.logs import progress_bar
-from training.loop import best_epoch, out_of_patience, run
-from training.optimizers import parameter_groups, set_phase
+from training.loop.averaging import AveragedModel
+from training.loop.checkpoint import load_checkpoint, load_detector, save_checkpoint
+from training.loop.epochs import best_epoch, out_of_patience, run
+from training.loop.optimizers import parameter_groups, set_phase
+from training.loop.progress import progress_bar
+from training.loop.recipe import OptimizerSettings, Phase, Recipe
+from training.loop.run_folder import RunFolder
+from training.loop.schedule import rate_factor
+from training.loop.trainer import DivergedError, Trainer
 from training.quantisation.fake import is_prepared
-from training.recipe import OptimizerSettings, Phase, Recipe
-from training.run_folder import RunFolder
-from training.schedule import rate_factor
 from training.train import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -164,7 +164,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from training.checkpoint import save_checkpoint
+from training.loop.checkpoint import save_checkpoint
 
 write = torch.save
 def half(content, path):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from compact_yolo_ros.model_card import STRIDE, check_input_size
+from compact_yolo_ros.model.card import STRIDE, check_input_size
 from training.darknet.cfg import DarknetError, Section
 from training.darknet.layers import (
     ACTIVATIONS,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from compact_yolo_ros.letterbox import PADDING
+from compact_yolo_ros.pixels.letterbox import PADDING
 from training.data.sample import Sample
 
 # The largest value of every setting that is one number; 0 is the least.

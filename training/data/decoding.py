@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.files import replacing
+from compact_yolo_ros.support.files import replacing
 from training.data.description import DataError
 
 # A cached file: digest of the image file, height, width; then the pixels.

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from compact_yolo_ros.sentences import one_line
+from compact_yolo_ros.support.error_text import one_line
 
 SPLITS = ("train", "val", "test")
 KEYS = (*SPLITS, "format", "path", "names", "labelled", "sources")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from training.complexity import watch
+from training.detectors.complexity import watch
 from training.detectors.yolov4_tiny import YoloV4Tiny, YoloV4TinyConfig
 
 # Refinement steps of the search for the largest scale.

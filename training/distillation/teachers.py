@@ -12,14 +12,14 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from compact_yolo_ros.detections import Detections
-from compact_yolo_ros.detector import Detector
-from compact_yolo_ros.letterbox import PADDING
-from compact_yolo_ros.model_card import METADATA_KEY
-from compact_yolo_ros.model_store import ModelError, find_model
-from compact_yolo_ros.onnx_metadata import read_metadata
-from compact_yolo_ros.sentences import one_line
-from compact_yolo_ros.suppression import Selection, select
+from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.detection.selection import Selection, select
+from compact_yolo_ros.model.card import METADATA_KEY
+from compact_yolo_ros.model.onnx_metadata import read_metadata
+from compact_yolo_ros.model.store import ModelError, find_model
+from compact_yolo_ros.pixels.letterbox import PADDING
+from compact_yolo_ros.support.error_text import one_line
 
 YOLOX_STRIDES = (8, 16, 32)
 MOST_BOXES = 100

@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from compact_yolo_ros.letterbox import Letterbox
+from compact_yolo_ros.pixels.letterbox import Letterbox
 from training.data.sample import Sample
 from training.quantisation.graph import LARGEST, SMALLEST
 

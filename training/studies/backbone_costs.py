@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from training.complexity import macs, parameters
 from training.detectors.blocks import ConvNormAct
+from training.detectors.complexity import macs, parameters
 from training.detectors.efficientnet import EfficientNet
 from training.detectors.mobilenet_v2 import MobileNetV2
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from compact_yolo_ros.model_card import METADATA_KEY, ModelCard
+from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
 from training.detectors.blocks import ConvNormAct
 from training.detectors.registry import DETECTORS, build
 from training.export import export

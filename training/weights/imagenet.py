@@ -22,9 +22,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from training.checkpoint import read_tensors, save_checkpoint
 from training.detectors.blocks import ConvNormAct, InvertedResidual
 from training.detectors.yolo_ret import BACKBONES
+from training.loop.checkpoint import read_tensors, save_checkpoint
 
 # The normalisation of images (0..1) that the weights expect.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.checkpoint import save_checkpoint
 from training.data.decoding import decode
 from training.detectors.blocks import ConvNormAct, InvertedResidual
 from training.detectors.mobilenet_v2 import STAGES, MobileNetV2
+from training.loop.checkpoint import save_checkpoint
 from training.weights.frozen_graph import load_mobilenet_v2
 
 ROWS = 40_000

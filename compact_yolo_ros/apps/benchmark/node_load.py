@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A detector node as a process, and a camera that sends it images at any rate, over DDS."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from vision_msgs.msg import Detection2DArray
+
+from compact_yolo_ros.apps.benchmark.cases import Case
+from compact_yolo_ros.apps.benchmark.peak_rate import Peak, Run, find_peak
+from compact_yolo_ros.apps.benchmark.tables import NODE_FACTS
+from compact_yolo_ros.machine.power import PowerSummary
+from compact_yolo_ros.pixels.sample_images import reference_pictures
+from compact_yolo_ros.ros.child_process import ChildNode, child_node
+from compact_yolo_ros.ros.players.image_writers import ImageWriter, JpegWriter, RawWriter
+
+PATIENCE = 60.0
+"""Seconds for a node to start and to answer for the first time."""
+LAG = 1.0
+"""Seconds without an answer after which none is taken to come any more."""
+STAMP = struct.Struct("<iI")
+"""Seconds and nanoseconds of a message's header, behind the four bytes that every message has."""
+
+
+class NodeFailed(RuntimeError):
+    """The node ended, or does not answer."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """What the camera sends.
+
+    Attributes:
+        size: width and height in pixels.
+        transport: ``raw`` or ``compressed``.
+        seconds: length of a run.
+    """
+
+    size: tuple[int, int]
+    transport: str = "raw"
+    seconds: float = 5.0
+
+
+class Load:
+    """Sends images to a detector node and counts its answers."""
+
+    def __init__(
+        self, node: ChildNode, namespace: str, images: Images, power: Callable[[], PowerSummary]
+    ) -> None:
+        """Wait until the node answers.
+
+        Args:
+            node: its process.
+            namespace: where it is.
+            images: what is sent.
+            power: tells the power of the last seconds.
+
+        Raises:
+            NodeFailed: it does not answer.
+        """
+        self._process = node
+        self._power = power
+        self._context = Context()
+        rclpy.init(context=self._context)
+        self._node = Node("camera", namespace=namespace, context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._messages = _messages(images)
+        topic = "image/compressed" if images.transport == "compressed" else "image"
+        self._publisher = self._node.create_publisher(type(self._messages[0]), topic, 5)
+        self._sent: dict[bytes, float] = {}
+        self._seconds: list[float] = []
+        # As bytes: of an answer only the stamp is looked at.
+        self._node.create_subscription(
+            Detection2DArray,
+            "detector/detections",
+            self._on_answer,
+            QoSProfile(depth=100),
+            raw=True,
+        )
+        self._facts: dict[str, str] = {}
+        self._problem = ""
+        self._name = f"{namespace}/detector"
+        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        try:
+            self._wait_for_answers()
+        except NodeFailed:
+            self.close()
+            raise
+
+    def run(self, rate: float, seconds: float) -> Run:
+        """Publish ``rate`` images a second for some seconds, at least 20 images.
+
+        Raises:
+            NodeFailed: the node ended.
+        """
+        count = max(20, round(rate * seconds))
+        self._forget()
+        began = time.monotonic()
+        for number, message in enumerate(islice(cycle(self._messages), count)):
+            self._spin_until(began + number / rate)
+            self._publish(message)
+        taken = time.monotonic() - began
+        watts = self._power().watts
+        self._spin_while_answered(count)
+        if failure := self._process.failure():
+            raise NodeFailed(failure)
+        # The last image takes its share of the time, too.
+        achieved = min(rate, (count - 1) / taken)
+        return Run(rate, achieved, count, tuple(self._seconds), watts)
+
+    def facts(self) -> dict[str, str]:
+        """What the node says of its model and runtime."""
+        return {name: self._facts[name] for name in NODE_FACTS}
+
+    def close(self) -> None:
+        """Leave the ROS graph."""
+        self._executor.shutdown()
+        self._node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    def _wait_for_answers(self) -> None:
+        end = time.monotonic() + PATIENCE
+        while len(self._seconds) < 3 or not self._facts.keys() >= set(NODE_FACTS):
+            if failure := self._process.failure() or self._problem:
+                raise NodeFailed(failure)
+            if time.monotonic() > end:
+                raise NodeFailed(f"{self._process.name} does not answer within {PATIENCE:.0f} s")
+            if self._publisher.get_subscription_count():
+                self._publish(self._messages[0])
+            self._spin_until(time.monotonic() + 0.2)
+
+    def _forget(self) -> None:
+        self._spin_while_answered(0)
+        self._sent.clear()
+        self._seconds.clear()
+
+    def _publish(self, message: Any) -> None:
+        now = time.time_ns()
+        stamp = message.header.stamp
+        stamp.sec, stamp.nanosec = divmod(now, 10**9)
+        self._sent[STAMP.pack(stamp.sec, stamp.nanosec)] = time.monotonic()
+        self._publisher.publish(message)
+
+    def _on_answer(self, content: bytes) -> None:
+        sent = self._sent.pop(content[4 : 4 + STAMP.size], None)
+        if sent is not None:
+            self._seconds.append(time.monotonic() - sent)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name.startswith(self._name):
+                self._facts |= {pair.key: pair.value for pair in status.values}
+                if status.level == DiagnosticStatus.ERROR:
+                    self._problem = status.message
+
+    def _spin_until(self, end: float) -> None:
+        self._executor.spin_once(0)
+        while (left := end - time.monotonic()) > 0:
+            self._executor.spin_once(left)
+
+    def _spin_while_answered(self, expected: int) -> None:
+        """Wait for the answers that are still to come."""
+        last, before = time.monotonic(), len(self._seconds)
+        while len(self._seconds) < expected and time.monotonic() < last + LAG:
+            self._executor.spin_once(0.05)
+            if len(self._seconds) > before:
+                last, before = time.monotonic(), len(self._seconds)
+
+
+def measure_node(
+    case: Case,
+    images: Images,
+    power: Callable[[], PowerSummary],
+    tell: Callable[[str], object],
+) -> Peak:
+    """Start a detector node, find its peak rate and end it.
+
+    Args:
+        case: the model and how the node runs it.
+        images: what the camera sends.
+        power: tells the power of the last seconds.
+        tell: called with what is being done.
+
+    Raises:
+        NodeFailed: the node does not start, or ends.
+        NoRate: see ``find_peak``.
+    """
+    parameters = {
+        "model": str(case.model.path),
+        "backend": case.backend,
+        "precision": case.precision,
+        "input_size": case.side,
+        "cpu_threads": case.threads,
+    }
+
+    with _loaded_node(parameters, images, power) as load:
+
+        def run(rate: float) -> Run:
+            tell(f"{case}: {rate:.1f} images a second")
+            return load.run(rate, images.seconds)
+
+        peak = find_peak(str(case), run)
+        return replace(peak, facts={**load.facts(), "model": case.name})
+
+
+@contextmanager
+def _loaded_node(
+    parameters: dict[str, Any], images: Images, power: Callable[[], PowerSummary]
+) -> Iterator[Load]:
+    """A detector node that works, and the load for it; both end with the block."""
+    namespace = f"/benchmark_{os.getpid()}"  # not to hear another node in the same domain
+    given = {**parameters, "image_transport": images.transport, "autostart": True}
+    with (
+        TemporaryDirectory(prefix="compact_yolo_ros_") as folder,
+        child_node("detector_node", namespace, given, Path(folder)) as node,
+    ):
+        load = Load(node, namespace, images, power)
+        try:
+            yield load
+        finally:
+            load.close()
+
+
+def _messages(images: Images) -> list[Any]:
+    """Messages that are written once, so that no JPEG is packed while times are taken."""
+    messages = []
+    for picture in reference_pictures():
+        writer: ImageWriter = RawWriter("bgr8")
+        if images.transport == "compressed":
+            writer = JpegWriter("bgr8", 90)
+        scaled = np.asarray(cv2.resize(picture, images.size), np.uint8)
+        messages.append(writer.write(scaled))
+    return messages

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detect objects in a video through real ROS 2, and show how well it goes.
+
+A camera (``video_publisher_node``) and the detector (``detector_node``) run as processes of their
+own, as on a robot. This program watches their topics, shows a live table, and leaves a video, a
+sheet of pictures, the detections and the diagnostics in a folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from compact_yolo_ros.model.store import ModelError, find_model
+from compact_yolo_ros.ros.child_process import ChildNode, child_node, prepare_environment
+from compact_yolo_ros.support.resources import resource_directory
+
+if TYPE_CHECKING:
+    from compact_yolo_ros.apps.demo.viewer import DemoViewer
+
+PICTURE_SECONDS = 6.0
+"""The debug image is asked for at the end only, so that it does not slow what is measured."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo; return 0 if detections arrived."""
+    options = _parse(arguments)
+    try:
+        find_model(options.model)
+        profile = resource_directory("config") / "fastdds_shm.xml"
+    except (ModelError, FileNotFoundError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    prepare_environment(profile)
+
+    # Imported late: DDS reads the environment that was just prepared.
+    from compact_yolo_ros.apps.demo.viewer import DemoViewer
+
+    namespace = f"/demo_{os.getpid()}"  # not to hear another demo in the same domain
+    camera = {"source": options.video, "rate": options.rate, "loop": True}
+    detector = {"model": options.model, "autostart": True}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with ExitStack() as stack:
+        logs = Path(stack.enter_context(TemporaryDirectory(prefix="compact_yolo_ros_")))
+        viewer = stack.enter_context(DemoViewer.opened(namespace, options.out, options.model))
+        nodes = [
+            stack.enter_context(child_node(name, namespace, parameters, logs))
+            for name, parameters in (("detector_node", detector), ("video_publisher_node", camera))
+        ]
+        try:
+            failed = _watch(viewer, nodes, options.seconds)
+        except KeyboardInterrupt:
+            failed = None  # what was collected so far is still worth keeping
+        if failed is not None:
+            print(f"demo: {failed}", file=sys.stderr)
+        viewer.save()
+    if viewer.detections == 0:
+        print("demo: nothing was detected", file=sys.stderr)
+    return 0 if viewer.detections and failed is None else 1
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="demo", description="Detect objects in a video through real ROS 2."
+    )
+    parser.add_argument("--model", default="yolo_ret_m075", help="model name, or path of an .onnx")
+    parser.add_argument(
+        "--video", default="", help="video file, folder of images or camera index [a street clip]"
+    )
+    parser.add_argument("--rate", type=float, default=0.0, help="images per second [the video's]")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long to run")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of the results")
+    options = parser.parse_args(arguments)
+    if options.seconds <= 0 or options.rate < 0:
+        parser.error("--seconds must be above 0 and --rate at least 0")
+    return options
+
+
+def _watch(viewer: DemoViewer, nodes: list[ChildNode], seconds: float) -> str | None:
+    """Show what happens for some seconds; return why it ended early, if it did."""
+    end = time.monotonic() + seconds
+    with viewer.live():
+        while (left := end - time.monotonic()) > 0:
+            if left < min(PICTURE_SECONDS, seconds / 2):
+                viewer.record()
+            viewer.update()
+            for node in nodes:
+                if failure := node.failure():
+                    return failure
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

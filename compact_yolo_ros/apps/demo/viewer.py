@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the demo shows and keeps: a live table, a video, a picture sheet and two JSON files."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from numpy.typing import NDArray
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2D, Detection2DArray
+
+from compact_yolo_ros.detection.frame_statistics import STAGES
+from compact_yolo_ros.support.files import replacing
+
+SHEET = (3, 2)
+"""Columns and rows of the picture sheet."""
+MAX_PICTURES = 300
+LEVELS = ("OK", "WARN", "ERROR", "STALE")
+
+
+class DemoViewer:
+    """Listens to a detector node called ``detector`` and collects what it says."""
+
+    def __init__(self, node: Node, executor: SingleThreadedExecutor, out: Path, model: str) -> None:
+        """Subscribe; results will be written to the folder ``out``."""
+        self.detections = 0
+        self._node = node
+        self._executor = executor
+        self._out = out
+        self._model = model
+        self._answers: list[dict[str, Any]] = []
+        self._states: list[dict[str, str]] = []
+        self._pictures: list[tuple[float, NDArray[np.uint8]]] = []
+        self._classes: Counter[str] = Counter()
+        self._recording = False
+        self._live: Live | None = None
+        node.create_subscription(Detection2DArray, "detector/detections", self._on_answer, 50)
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+
+    @classmethod
+    @contextmanager
+    def opened(cls, namespace: str, out: Path, model: str) -> Iterator[DemoViewer]:
+        """A viewer of the detector in ``namespace``, inside a ROS context of its own."""
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        node, executor = Node("demo", namespace=namespace), SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            yield cls(node, executor, out, model)
+        finally:
+            executor.shutdown()
+            node.destroy_node()
+            rclpy.try_shutdown()
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """Show the table while the block runs; without a terminal, only its last state."""
+        with Live(self._table(), console=Console(), refresh_per_second=4) as self._live:
+            yield
+            self._live.update(self._table())
+
+    def update(self) -> None:
+        """Take what arrives in a quarter of a second, and refresh the table."""
+        end = time.monotonic() + 0.25
+        while (left := end - time.monotonic()) > 0:
+            self._executor.spin_once(left)
+        if self._live is not None:
+            self._live.update(self._table())
+
+    def record(self) -> None:
+        """Ask the node for its annotated images from now on."""
+        if not self._recording:
+            self._recording = True
+            qos = QoSProfile(depth=2)
+            self._node.create_subscription(Image, "detector/debug_image", self._on_picture, qos)
+
+    def save(self) -> None:
+        """Write everything collected so far."""
+        self._save_json("detections.json", self._answers)
+        self._save_json("diagnostics.json", self._states)
+        if self._pictures:
+            self._save_video()
+            self._save_sheet()
+        names = ", ".join(sorted(path.name for path in self._out.iterdir()))
+        Console().print(f"\nResults in {self._out}: {names}")
+
+    # What arrives
+
+    def _on_answer(self, message: Detection2DArray) -> None:
+        stamp = message.header.stamp
+        found = [_plain(detection) for detection in message.detections]
+        self._answers.append({"stamp": stamp.sec + stamp.nanosec * 1e-9, "detections": found})
+        self._classes.update(detection["class"] for detection in found)
+        self.detections += len(found)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if not status.name.startswith(f"{self._node.get_namespace()}/"):
+                continue
+            level = LEVELS[status.level[0]]
+            values = {pair.key: pair.value for pair in status.values}
+            self._states.append({"level": level, "message": status.message, **values})
+
+    def _on_picture(self, message: Image) -> None:
+        if len(self._pictures) < MAX_PICTURES:
+            stamp = message.header.stamp.sec + message.header.stamp.nanosec * 1e-9
+            pixels = np.frombuffer(message.data, np.uint8)
+            pixels = pixels.reshape(message.height, message.width, 3)
+            # A video has one size; of a folder of mixed pictures, those like the first are kept.
+            if not self._pictures or pixels.shape == self._pictures[0][1].shape:
+                self._pictures.append((stamp, pixels))
+
+    # What is shown and kept
+
+    def _table(self) -> Table:
+        state = self._states[-1] if self._states else {}
+        table = Table(title=f"compact_yolo_ros: {self._model}", show_header=False, width=78)
+        table.add_column(style="bold", width=22)
+        table.add_column()
+        level = state.get("level", "waiting for the node")
+        table.add_row("state", f"{level}: {state.get('message', '')}")
+        where = (state.get(key, "-") for key in ("backend", "device", "input_size", "threads"))
+        table.add_row("runs on", "{}, {}, input {}, {} threads".format(*where))
+        rates = (state.get(key, "-") for key in ("fps_in", "fps_out", "images_dropped"))
+        table.add_row("images/s in, out", "{} in, {} out, {} dropped".format(*rates))
+        table.add_row("", "[dim]p50 / p95 / p99 in ms[/dim]")
+        for stage in ("age", *STAGES):
+            table.add_row(stage, _percentiles(state, stage))
+        for name, count in self._classes.most_common():
+            share = count / max(len(self._answers), 1)
+            table.add_row(name, f"{count} detections, {share:.2f} an image")
+        return table
+
+    def _save_json(self, name: str, content: object) -> None:
+        with replacing(self._out / name) as path:
+            path.write_text(json.dumps(content, indent=1))
+
+    def _save_video(self) -> None:
+        height, width = self._pictures[0][1].shape[:2]
+        duration = self._pictures[-1][0] - self._pictures[0][0]
+        fps = (len(self._pictures) - 1) / duration if duration > 0 else 10.0
+        with replacing(self._out / "annotated.mp4") as path:
+            codec = cv2.VideoWriter.fourcc(*"mp4v")
+            writer = cv2.VideoWriter(str(path), codec, fps, (width, height))
+            for _, pixels in self._pictures:
+                writer.write(pixels)
+            writer.release()
+
+    def _save_sheet(self) -> None:
+        """The fullest picture of each of six equal parts of the recording."""
+        columns, rows = SHEET
+        counts = {answer["stamp"]: len(answer["detections"]) for answer in self._answers}
+        bounds = np.linspace(0, len(self._pictures), columns * rows + 1).astype(int)
+        parts = (
+            self._pictures[start : max(end, start + 1)]
+            for start, end in zip(bounds[:-1], bounds[1:], strict=True)
+        )
+        pictures = [max(part, key=lambda p: counts.get(p[0], 0))[1] for part in parts]
+        lines = [np.hstack(pictures[n : n + columns]) for n in range(0, len(pictures), columns)]
+        with replacing(self._out / "annotated.jpg") as path:
+            cv2.imwrite(str(path), np.vstack(lines))
+
+
+def _plain(detection: Detection2D) -> dict[str, Any]:
+    """A detection as it goes into detections.json: box x1 y1 x2 y2 in image pixels."""
+    box, result = detection.bbox, detection.results[0].hypothesis
+    x, y = box.center.position.x, box.center.position.y
+    half_width, half_height = box.size_x / 2, box.size_y / 2
+    corners = (x - half_width, y - half_height, x + half_width, y + half_height)
+    return {
+        "class": result.class_id,
+        "score": round(result.score, 4),
+        "box": [round(corner, 2) for corner in corners],
+    }
+
+
+def _percentiles(state: dict[str, str], stage: str) -> str:
+    values = [state.get(f"{stage}_ms {label}") for label in ("p50", "p95", "p99")]
+    return " / ".join("-" if value is None else f"{float(value):.2f}" for value in values)

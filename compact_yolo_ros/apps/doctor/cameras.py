@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cameras on the ROS graph: what each publishes, and whether its images arrive here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from time import monotonic
+from typing import Any
+
+from compact_yolo_ros.apps.doctor.finding import Finding, note, ok, problem
+from compact_yolo_ros.support.error_text import first_line
+
+TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+NOT_CAMERAS = ("/debug_image",)
+"""Ends of topics that are made only for those who look."""
+LISTENING = 2.0
+"""Seconds to listen to the topics that were found."""
+SETTLED = 1.0
+"""Seconds without another topic after which all are taken to be known."""
+CLOCKS_DIFFER = 10.0
+"""Seconds between an image's stamp and now that no transport takes."""
+
+
+@dataclass
+class Heard:
+    """What arrived on one topic.
+
+    Attributes:
+        first: the first message.
+        times: when each message arrived, in seconds.
+        age: seconds from the first message's stamp to its arrival.
+    """
+
+    first: Any = None
+    times: list[float] = field(default_factory=list)
+    age: float = 0.0
+
+
+def cameras(seconds: float) -> Iterator[Finding]:
+    """Look for topics that carry images, at most so many seconds, and listen to them for a while.
+
+    Findings carry ``frame``, the bytes of one image.
+    """
+    if find_spec("rclpy") is None:
+        yield note("cameras", "not looked for: rclpy is missing", "source ROS 2 to see them")
+        return
+    import rclpy
+
+    try:
+        rclpy.init()
+    except Exception as error:  # without HOME it finds no folder for its log, for instance
+        yield problem(
+            "cameras",
+            f"ROS cannot start: {first_line(error)}",
+            "no node can: mend that first (about the log's folder: set HOME or ROS_LOG_DIR)",
+        )
+        return
+    node = rclpy.create_node(f"compact_yolo_ros_doctor_{os.getpid()}")
+    try:
+        topics = _discover(node, seconds)
+        if not topics:
+            yield note(
+                "cameras",
+                f"no topic of images was found within {seconds:g} s",
+                "start the camera, with the same ROS_DOMAIN_ID and discovery range",
+            )
+            return
+        heard = _listen(node, topics)
+        for topic, kind in topics.items():
+            yield _judge(topic, kind, node.get_publishers_info_by_topic(topic), heard[topic])
+    finally:
+        node.destroy_node()
+        rclpy.shutdown()
+
+
+def _discover(node: Any, seconds: float) -> dict[str, str]:
+    """Published image topics and their types, once no more appear."""
+    import rclpy
+
+    end = monotonic() + seconds
+    found: dict[str, str] = {}
+    while monotonic() < end:
+        rclpy.spin_once(node, timeout_sec=0.1)
+        before = found
+        found = {
+            topic: kind
+            for topic, kinds in sorted(node.get_topic_names_and_types())
+            for kind in kinds
+            if kind in TYPES
+            and not topic.endswith(NOT_CAMERAS)
+            and node.count_publishers(topic) > 0
+        }
+        if found != before:
+            end = monotonic() + SETTLED
+    return found
+
+
+def _listen(node: Any, topics: dict[str, str]) -> dict[str, Heard]:
+    """Subscribe to all of them, asking each for the reliability that it offers."""
+    import rclpy
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+    from sensor_msgs.msg import CompressedImage, Image
+
+    from compact_yolo_ros.ros.detector.camera_input import offered_reliability
+
+    heard = {topic: Heard() for topic in topics}
+
+    def hear(topic: str, message: Any) -> None:
+        found = heard[topic]
+        found.times.append(monotonic())
+        if found.first is None:
+            found.first = message
+            stamp = message.header.stamp
+            now = node.get_clock().now().nanoseconds * 1e-9
+            found.age = now - (stamp.sec + stamp.nanosec * 1e-9)
+
+    for topic, kind in topics.items():
+        offered = offered_reliability(node, topic) or ReliabilityPolicy.BEST_EFFORT
+        node.create_subscription(
+            Image if kind == TYPES[0] else CompressedImage,
+            topic,
+            partial(hear, topic),
+            QoSProfile(depth=1, reliability=offered),
+        )
+    end = monotonic() + LISTENING
+    while monotonic() < end:
+        rclpy.spin_once(node, timeout_sec=0.1)
+    return heard
+
+
+def _judge(topic: str, kind: str, publishers: list[Any], heard: Heard) -> Finding:
+    """What to say about one topic."""
+    offers = ", ".join(
+        f"{publisher.node_name} ({publisher.qos_profile.reliability.name.lower()})"
+        for publisher in publishers
+    )
+    who = f"{kind.rpartition('/')[2]} by {offers or 'nobody any more'}"
+    if heard.first is None:
+        return problem(
+            topic,
+            f"{who}, but no image arrived",
+            "if the camera works, its images get lost on the way: see transports below",
+        )
+    picture, refusal = _picture(heard.first, kind)
+    if refusal:
+        return problem(topic, f"{who}: {refusal}", "change the camera driver's settings")
+    found = f"{who}, {picture}, {_rate(heard.times)}"
+    values = {"frame": len(heard.first.data), "images": len(heard.times)}
+    if abs(heard.age) > CLOCKS_DIFFER:
+        return note(
+            topic,
+            f"{found}, stamped {heard.age:.0f} s ago",
+            "check the clocks of both machines, or set use_sim_time where time is simulated",
+            **values,
+        )
+    return ok(topic, found, **values)
+
+
+def _picture(message: Any, kind: str) -> tuple[str, str]:
+    """Size and encoding, and why the node would refuse such images."""
+    from compact_yolo_ros.pixels.decoding import ImageDecoder, ImageError
+
+    decoder = ImageDecoder()
+    try:
+        raw = kind == TYPES[0]
+        pixels = (decoder.image(message) if raw else decoder.compressed(message)).pixels
+    except ImageError as error:
+        return "", str(error)
+    encoding = message.encoding if raw else message.format
+    return f"{pixels.shape[1]}x{pixels.shape[0]} {encoding}", ""
+
+
+def _rate(times: list[float]) -> str:
+    if len(times) < 2:
+        return "one image"
+    return f"{(len(times) - 1) / (times[-1] - times[0]):.1f} images/s"

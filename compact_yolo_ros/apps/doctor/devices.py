@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Devices: processor, memory, GPU, Jetson, deep learning accelerators."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterator
+
+from compact_yolo_ros.apps.doctor.finding import Finding, Surroundings, note, ok
+from compact_yolo_ros.backends.choice import GPU_DEVICES
+from compact_yolo_ros.backends.cpu import default_threads
+
+LITTLE_MEMORY = 512 * 2**20
+"""Bytes; a detector node with ONNX Runtime takes about 220 million."""
+
+
+def processor(around: Surroundings) -> Iterator[Finding]:
+    """Model, and how much of it this process may use."""
+    told = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", around.text("proc/cpuinfo") or "", re.M)
+    yield ok("processor", told[1] if told else platform.machine())
+    usable, present = len(os.sched_getaffinity(0)), os.cpu_count() or 0
+    threads = default_threads()
+    yield ok(
+        "cores",
+        f"{usable} of {present} may be used, so cpu_threads 0 means {threads}",
+        usable=usable,
+        present=present,
+        threads=threads,
+    )
+    quota, _, period = (around.text("sys/fs/cgroup/cpu.max") or "max").partition(" ")
+    if quota.isdigit() and int(quota) < threads * int(period):
+        cores = int(quota) / int(period)
+        yield note(
+            "container",
+            f"it may use {cores:g} cores' time, less than the {threads} threads of the network",
+            f"set cpu_threads to {max(1, int(cores))}: threads that are stopped make it slower",
+        )
+
+
+def memory(around: Surroundings) -> Iterator[Finding]:
+    """Main memory."""
+    kilobytes = dict(re.findall(r"^(\w+):\s*(\d+) kB", around.text("proc/meminfo") or "", re.M))
+    if "MemAvailable" not in kilobytes:
+        yield note("memory", "/proc/meminfo does not tell", "check that /proc is mounted")
+        return
+    total, available = (1024 * int(kilobytes[name]) for name in ("MemTotal", "MemAvailable"))
+    found = f"{available / 1e9:.1f} GB of {total / 1e9:.1f} GB are available"
+    values = {"total": total, "available": available}
+    if available < LITTLE_MEMORY:
+        yield note("memory", found, "end other programs: the node takes about 220 MB", **values)
+    else:
+        yield ok("memory", found, **values)
+
+
+def jetson(around: Surroundings) -> Iterator[Finding]:
+    """Model and release of a Jetson, and its deep learning accelerators."""
+    release = around.text("etc/nv_tegra_release")
+    model = around.text("proc/device-tree/model") or ""
+    if release is None and "Jetson" not in model:
+        return
+    numbers = re.search(r"R(\d+).*?REVISION: ([\d.]+)", release or "")
+    name = model or "Jetson"
+    if numbers is None:
+        yield note(
+            "Jetson",
+            f"{name}; /etc/nv_tegra_release does not tell the L4T release",
+            "in a container, bind that file from the host",
+        )
+    elif int(numbers[1]) < 35:
+        yield note(
+            "Jetson",
+            f"{name}, L4T {numbers[1]}.{numbers[2]}, whose TensorRT is older than 8.5",
+            "use the CPU backend, or a module that JetPack 5 or later supports",
+        )
+    else:
+        yield ok("Jetson", f"{name}, L4T {numbers[1]}.{numbers[2]}")
+    cores = around.names("dev/nvhost-*nvdla*")
+    yield ok("DLA", ", ".join(cores) or "no device of a deep learning accelerator is shown")
+
+
+def gpus(around: Surroundings) -> Iterator[Finding]:
+    """NVIDIA GPUs, whether or not their libraries work."""
+    names = [
+        found[1].strip()
+        for path in around.names("proc/driver/nvidia/gpus/*/information")
+        if (found := re.search(r"^Model:\s*(.+)$", around.text(path[1:]) or "", re.M))
+    ]
+    shown = gpu_devices(around)
+    if not names and not shown:
+        yield ok("GPU", "no NVIDIA GPU is shown: the network runs on the CPU")
+    elif not shown:
+        yield note(
+            "GPU",
+            f"{', '.join(names)}, but /dev shows no device of it",
+            "in a container, start it with `--gpus all` (on a Jetson `--runtime nvidia`)",
+        )
+    else:
+        yield ok("GPU", f"{', '.join(names) or 'NVIDIA'} ({', '.join(shown)})")
+
+
+def gpu_devices(around: Surroundings) -> list[str]:
+    """Device files of NVIDIA GPUs that exist."""
+    return [str(path) for path in GPU_DEVICES if (around.root / str(path)[1:]).exists()]

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running a probe in a process of its own: a library may crash, hang or end the process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from time import monotonic
+
+from compact_yolo_ros.apps.doctor.finding import Finding, Probe, problem
+
+REPORT = "report it to the maintainers, together with the output of `doctor --json`"
+
+
+def isolated(name: str, probe: Probe, seconds: float) -> Iterator[Finding]:
+    """Yield the findings of ``probe`` as they come, and a problem if it does not end well.
+
+    What it prints goes to standard error.
+
+    Args:
+        name: what is examined, for that problem.
+        probe: makes the findings.
+        seconds: after so long it is ended.
+    """
+    context = multiprocessing.get_context("fork")  # the probe need not be importable by name
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(probe, sender), daemon=True)
+    process.start()
+    sender.close()
+    end = monotonic() + seconds
+    try:
+        while receiver.poll(max(0.0, end - monotonic())):
+            yield receiver.recv()
+    except EOFError:
+        process.join()
+        if process.exitcode:
+            yield problem(name, f"the examination {_ending(process.exitcode)}", REPORT)
+    else:
+        yield problem(name, f"the examination did not end within {seconds:.0f} s", REPORT)
+    finally:
+        process.kill()
+        process.join()
+        receiver.close()
+
+
+def _send(probe: Probe, sender: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
+    os.dup2(2, 1)
+    try:
+        for finding in probe():
+            sender.send(finding)
+    except BaseException as error:  # a library may even ask the process to end
+        sender.send(problem("examination", f"it failed: {type(error).__name__}: {error}", REPORT))
+
+
+def _ending(exit_code: int) -> str:
+    if exit_code < 0:
+        return f"crashed ({signal.Signals(-exit_code).name})"
+    return f"ended by itself with code {exit_code}"

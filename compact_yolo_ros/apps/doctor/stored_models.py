@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model store: are the files there, and are they those that the manifest was written for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from compact_yolo_ros.apps.doctor.finding import Finding, Surroundings, note, ok, problem
+from compact_yolo_ros.model.store import (
+    FOLDERS_VARIABLE,
+    ModelError,
+    ModelFile,
+    find_model,
+    model_names,
+)
+
+REINSTALL = "install the package again, and source the workspace"
+
+
+def own_models(around: Surroundings) -> Iterator[Finding]:
+    """Models that come with the package, their checksums compared."""
+    try:
+        names = model_names()
+    except ModelError as error:
+        yield problem("models", str(error), REINSTALL)
+        return
+    for name in names:
+        try:
+            model = find_model(name)
+        except ModelError as error:
+            yield problem(name, str(error), REINSTALL)
+        else:
+            yield ok(name, f"{_described(model)}, checksum right: {model.path}")
+
+
+def user_models(around: Surroundings) -> Iterator[Finding]:
+    """Models in the folders that the user names."""
+    for folder in filter(None, around.environment.get(FOLDERS_VARIABLE, "").split(os.pathsep)):
+        path = Path(os.path.expanduser(folder))
+        if not path.is_dir():
+            yield problem(FOLDERS_VARIABLE, f"there is no folder {path}", "correct the variable")
+            continue
+        files = sorted(path.glob("*.onnx"))
+        if not files:
+            yield note(FOLDERS_VARIABLE, f"{path} holds no .onnx file", "correct the variable")
+        for file in files:
+            try:
+                model = find_model(str(file))
+            except ModelError as error:
+                yield problem(file.stem, str(error), "export it again, or move it elsewhere")
+            else:
+                yield ok(file.stem, f"{_described(model)}: {file}")
+
+
+def missing(name: str) -> Iterator[Finding]:
+    """Why the model that the backends are to be tried with cannot be used; nothing if it can."""
+    try:
+        find_model(name)
+    except ModelError as error:
+        yield problem("--model", f"no backend was tried: {error}", "correct the name or the path")
+
+
+def _described(model: ModelFile) -> str:
+    card = model.card
+    return f"{card.precision}, {len(card.classes)} classes, {card.default_size} pixels"

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Proving TensorRT on a machine: engines are built, compared with ONNX Runtime, and measured.
+
+Engines are built in a folder of their own, so that the build itself is proved, and go to the user's
+cache only if they answer right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from resource import getpagesize
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, track
+from rich.text import Text
+
+from compact_yolo_ros.apps.doctor.agreement import LOWEST_SCORE, TOLERANCES, Agreement, compare
+from compact_yolo_ros.apps.doctor.finding import Finding, Level, Surroundings, note, ok, problem
+from compact_yolo_ros.backends import Backend, BackendError, EngineMissing, open_backend
+from compact_yolo_ros.backends.backend import Request
+from compact_yolo_ros.backends.tensorrt.cache import EngineCache
+from compact_yolo_ros.backends.tensorrt.cuda import Gpu, gpu
+from compact_yolo_ros.backends.tensorrt.run import (
+    BuildProgress,
+    dla_cores,
+    engine_key,
+    library,
+    open_tensorrt,
+)
+from compact_yolo_ros.machine.power import PowerMonitor, find_power_source
+from compact_yolo_ros.model.store import ModelFile, find_model
+from compact_yolo_ros.pixels.letterbox import Letterbox
+from compact_yolo_ros.pixels.sample_images import reference_pictures
+
+NEEDED = (
+    "an NVIDIA GPU or Jetson with its driver, TensorRT 8.5 to 11 and pycuda in this Python, and "
+    "the package onnx for FP16"
+)
+FRAMES, WARM_UP = 1000, 100
+"""Images that are timed, and images before them."""
+GPU_GROWTH, GROWTH = 64 * 2**20, 16 * 2**20
+"""Bytes that the memory in use may grow by over ``FRAMES``: of the GPU, which other programs use
+too, and of the process."""
+SEE = "attach this report to an issue"
+CONSOLE = partial(Console, stderr=True)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What is to be proved: a file in a precision, on the GPU (-1) or on a DLA core."""
+
+    model: ModelFile
+    precision: str
+    dla_core: int = -1
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.precision if self.dla_core < 0 else f"{self.precision} on DLA {self.dla_core}"
+
+
+def proof(around: Surroundings, model_name: str) -> Iterator[Finding]:
+    """Prove every precision of a model, then say whether all of it held; raises ModelError."""
+    model = find_model(model_name)
+    try:
+        trt, device = library(), gpu()
+        cores = dla_cores(trt, device)
+    except BackendError as error:
+        yield problem("not proved", error.reason, error.remedy or "see docs/runtimes.md")
+        yield note("needed", NEEDED, "run this command again where all of that is")
+        return
+    yield ok(
+        "GPU",
+        f"{device.name}, compute capability {device.compute_capability}, TensorRT "
+        f"{trt.__version__}, pycuda of CUDA {device.cuda}, {cores} DLA cores",
+    )
+    levels = []
+    for engine in engines(model, cores):
+        for finding in _prove(engine, around, trt, device):
+            levels.append(finding.level)
+            yield finding
+    if Level.PROBLEM in levels:
+        yield problem("not proved", "not everything held, see above", SEE)
+    else:
+        yield ok("proved", f"TensorRT works on this machine: {SEE}, it helps others")
+
+
+def engines(model: ModelFile, cores: int) -> list[Engine]:
+    """What can be made of a file, and of the INT8 file beside it."""
+    held = model.card.precision
+    found = [Engine(model, name) for name in (("fp32", "fp16") if held == "fp32" else (held,))]
+    quantised = model.path.with_name(f"{model.path.stem}_int8.onnx")
+    if quantised.is_file():
+        found.append(Engine(find_model(str(quantised)), "int8"))
+    if cores and held == "fp32":
+        found.append(Engine(model, "fp16", dla_core=0))
+    return found
+
+
+def _prove(engine: Engine, around: Surroundings, trt: Any, device: Gpu) -> Iterator[Finding]:
+    """Everything about one engine; what fails is a problem, and ends it."""
+    name = engine.name
+    with TemporaryDirectory(prefix="compact_yolo_ros_proof_") as folder:
+        side = engine.model.card.default_size
+        request = Request(
+            engine.model,
+            (side, side),
+            engine.precision,
+            dla_core=engine.dla_core,
+            engine_cache=Path(folder),
+        )
+        try:
+            began = perf_counter()
+            backend = _build(request, name)
+            yield ok(f"{name} build", f"{perf_counter() - began:.0f} s at {side}x{side}")
+            yield _precision(name, backend)
+            agrees = _compared(engine, backend)
+            yield agrees
+            yield from _measured(name, backend, device, around)
+            backend.close()
+            yield _found_again(name, request)
+            if agrees.level is Level.OK:
+                yield _kept(name, request, trt, device)
+        except (BackendError, device.driver.Error) as error:
+            remedy = getattr(error, "remedy", "") or SEE
+            yield problem(name, getattr(error, "reason", str(error)), remedy)
+
+
+class _Share(ProgressColumn):
+    """How far a build is, where TensorRT tells it."""
+
+    def __init__(self, progress: BuildProgress) -> None:
+        super().__init__()
+        self._progress = progress
+
+    def render(self, task: Task) -> Text:
+        fraction = self._progress.fraction
+        share = "" if fraction is None else f"{fraction:.0%}, "
+        return Text(f"{share}{task.elapsed or 0:.0f} s")
+
+
+def _build(request: Request, name: str) -> Backend:
+    progress = BuildProgress()
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), _Share(progress))
+    with Progress(*columns, console=CONSOLE(), transient=True) as bar:
+        bar.add_task(f"building the {name} engine")
+        return open_tensorrt(request, progress=progress)
+
+
+def _precision(name: str, backend: Backend) -> Finding:
+    found = f"the engine computes in {backend.precision}"
+    if backend.warning:
+        return problem(f"{name} precision", f"{found}: {backend.warning}", SEE)
+    return ok(f"{name} precision", found)
+
+
+def _compared(engine: Engine, backend: Backend) -> Finding:
+    """Hold the engine's answers against ONNX Runtime's on the CPU."""
+    tolerance = TOLERANCES[engine.precision]
+    reference = open_backend(engine.model, backend="onnxruntime")
+    sum_ = Agreement()
+    seconds = []
+    for picture in reference_pictures():
+        Letterbox(reference.input[0], backend.card.resize)(picture, "bgr")
+        backend.input[0] = reference.input[0]
+        began = perf_counter()
+        expected = reference.run()
+        seconds.append(perf_counter() - began)
+        sum_ += compare(backend.run(), expected, tolerance)
+    found = (
+        f"{sum_.agreeing} of {sum_.compared} candidates above {LOWEST_SCORE} within "
+        f"{tolerance.pixels} pixels and {tolerance.score} of score of ONNX Runtime "
+        f"{reference.precision} (largest differences {sum_.pixels:.3f} and {sum_.score:.4f}), "
+        f"which takes {1e3 * float(np.median(seconds)):.1f} ms on {reference.threads} threads"
+    )
+    reference.close()
+    if sum_.suffices(tolerance):
+        return ok(f"{engine.name} answers", found)
+    return problem(f"{engine.name} answers", found, SEE)
+
+
+def _measured(name: str, backend: Backend, device: Gpu, around: Surroundings) -> Iterator[Finding]:
+    """Time, memory and power of many images one after the other."""
+    for _ in range(WARM_UP):
+        backend.run()
+    monitor = PowerMonitor(partial(find_power_source, around.root, on_gpu=True))
+    parts: dict[str, list[float]] = {"total": [], **{part: [] for part in backend.device_times}}
+    gpu_before, own_before = _gpu_memory(device), _resident()
+    began = perf_counter()
+    for _ in track(range(FRAMES), f"{name}: {FRAMES} images", console=CONSOLE(), transient=True):
+        started = perf_counter()
+        backend.run()
+        parts["total"].append(perf_counter() - started)
+        for part, seconds in backend.device_times.items():
+            parts[part].append(seconds)
+    rate = FRAMES / (perf_counter() - began)
+    grown, own = _gpu_memory(device) - gpu_before, _resident() - own_before
+    power = monitor.summary()
+    monitor.close()
+    yield ok(
+        f"{name} time",
+        "ms p50 / p95 / p99: "
+        + ", ".join(f"{part} {_percentiles(seconds)}" for part, seconds in parts.items()),
+        images_per_second=rate,
+    )
+    memory = (
+        f"over {FRAMES} images the GPU's in use grew by {grown / 2**20:.1f} MiB and the process's "
+        f"by {own / 2**20:.1f} MiB"
+    )
+    if grown > GPU_GROWTH or own > GROWTH:
+        yield problem(f"{name} memory", memory, f"end other programs and try again; else {SEE}")
+    else:
+        yield ok(f"{name} memory", memory)
+    if power.watts is None:
+        yield note(f"{name} power", f"unknown: {power.problem}", "see the section on power")
+    else:
+        yield ok(
+            f"{name} power",
+            f"{power.watts:.2f} W by {power.source}, {power.watts / rate:.4f} J an image, mode "
+            f"{power.mode or 'unknown'}, throttling: {power.throttling or 'none'}",
+        )
+
+
+def _found_again(name: str, request: Request) -> Finding:
+    """Open the engine a second time, which must not build it."""
+    began = perf_counter()
+    try:
+        open_tensorrt(request, build=False).close()
+    except EngineMissing as missing:
+        return problem(f"{name} cache", f"the engine is not found again: {missing.reason}", SEE)
+    return ok(f"{name} cache", f"found again, opened in {perf_counter() - began:.2f} s")
+
+
+def _kept(name: str, request: Request, trt: Any, device: Gpu) -> Finding:
+    """Give the engine to the node."""
+    key = engine_key(request, trt, device)
+    plan = EngineCache(request.engine_cache).load(key)
+    try:
+        if plan is None:
+            raise OSError("it is gone")
+        return ok(f"{name} kept", f"for the node: {EngineCache().store(key, plan)}")
+    except OSError as error:
+        return note(f"{name} kept", f"the node cannot have it: {error}", "see permissions above")
+
+
+def _percentiles(seconds: list[float]) -> str:
+    values: NDArray[np.float64] = 1e3 * np.percentile(seconds, (50, 95, 99))
+    return " / ".join(f"{ms:.2f}" for ms in values)
+
+
+def _gpu_memory(device: Gpu) -> int:
+    """Bytes in use, by whomever."""
+    with device.current():
+        free, total = device.driver.mem_get_info()
+    return int(total - free)
+
+
+def _resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize()

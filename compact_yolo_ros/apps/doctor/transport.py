@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transports: do camera images fit into what DDS carries them in, and who can hear whom."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+from compact_yolo_ros.apps.doctor.finding import Finding, Surroundings, note, ok, problem
+from compact_yolo_ros.ros.fast_dds import (
+    OLD_PROFILE_VARIABLE,
+    PROFILE_VARIABLE,
+    is_old,
+    profile_variable,
+)
+from compact_yolo_ros.support.resources import resource_directory
+
+FAST_DDS = "rmw_fastrtps"
+BUILT_IN_SEGMENT = 512 * 1024
+"""Bytes of Fast DDS's shared memory if nobody says otherwise (Fast DDS documentation, SHM)."""
+IMAGES = 2
+"""Images that a segment must hold: one is written while the other is still read."""
+DOCKER_MEMORY = 64 * 2**20
+"""Bytes of /dev/shm in a container that was started without --shm-size."""
+SAFE_DOMAINS, LAST_DOMAIN = range(102), 232
+"""Of a Linux machine: further domains use ports that other programs are given (ROS 2, Domain ID)"""
+TRANSPORTS_VARIABLE = "FASTDDS_BUILTIN_TRANSPORTS"
+RANGE_VARIABLE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
+
+
+class SharedMemory(NamedTuple):
+    """What a participant shares with others on this machine.
+
+    Attributes:
+        segment: bytes; 0 is no shared memory.
+        source: where that comes from, for people.
+    """
+
+    segment: int
+    source: str
+
+
+BUILT_IN = SharedMemory(BUILT_IN_SEGMENT, "built into Fast DDS")
+
+
+def shared_memory(around: Surroundings, frame: int, known: bool) -> Iterator[Finding]:
+    """Compare the shared memory of Fast DDS with the bytes of a camera's image.
+
+    Args:
+        around: where to look.
+        frame: bytes of one image.
+        known: whether such images really come; if not, small memory is no problem yet.
+    """
+    middleware = around.environment.get("RMW_IMPLEMENTATION", "")
+    if middleware and not middleware.startswith(FAST_DDS):
+        yield note(
+            "shared memory",
+            f"{middleware} is in use, and only Fast DDS is examined here",
+            "see its manual for images between processes, or unset RMW_IMPLEMENTATION",
+        )
+        return
+    try:
+        memory = in_force(around)
+    except ValueError as error:
+        yield problem("shared memory", str(error), _remedy(around))
+        return
+    if memory == BUILT_IN and _is_large_data(around):
+        yield ok(
+            "shared memory",
+            f"{_megabytes(memory.segment)}, and {TRANSPORTS_VARIABLE} has larger images go by TCP",
+        )
+        return
+    found = f"{_megabytes(memory.segment)} ({memory.source}) for images of {_megabytes(frame)}" + (
+        "" if known else " (assumed)"
+    )
+    values = {"segment": memory.segment, "frame": frame}
+    if memory.segment >= IMAGES * frame:
+        yield ok("shared memory", found, **values)
+    elif known:
+        yield problem("shared memory", f"{found}: most are lost", _remedy(around), **values)
+    else:
+        yield note("shared memory", f"{found}: most would be lost", _remedy(around), **values)
+
+
+def in_force(around: Surroundings) -> SharedMemory:
+    """The shared memory that a process started from this environment would have.
+
+    Raises:
+        ValueError: a profile file is named that cannot be used.
+    """
+    old = is_old(around.environment)
+    variable = profile_variable(around.environment)
+    other = PROFILE_VARIABLE if old else OLD_PROFILE_VARIABLE
+    if old and around.environment.get(other) and not around.environment.get(variable):
+        raise ValueError(
+            f"{other} is set, but {around.environment['ROS_DISTRO']} reads {variable} only"
+        )
+    path = around.environment.get(variable) or around.environment.get(other)
+    if path:
+        segment = profile_segment(Path(path))
+        if segment is not None:
+            return SharedMemory(segment, path)
+    return _built_in(around)
+
+
+def profile_segment(path: Path) -> int | None:
+    """Bytes of shared memory by the default profile of a Fast DDS file; None if it does not say.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    try:
+        tree = ElementTree.parse(path)
+    except OSError as error:
+        raise ValueError(f"the profile {path} cannot be read: {error.strerror}") from None
+    except ElementTree.ParseError as error:
+        raise ValueError(f"the profile {path} is no XML: {error}") from None
+    for element in tree.iter():
+        element.tag = element.tag.rpartition("}")[2]  # the namespace is optional
+    chosen = next(
+        (p for p in tree.iter("participant") if p.get("is_default_profile") == "true"), None
+    )
+    if chosen is None:
+        return None
+    used = {element.text for element in chosen.iterfind("rtps/userTransports/transport_id")}
+    segments = [
+        _bytes(transport, path)
+        for transport in tree.iter("transport_descriptor")
+        if transport.findtext("transport_id") in used and transport.findtext("type") == "SHM"
+    ]
+    if segments:
+        return max(segments)
+    return 0 if chosen.findtext("rtps/useBuiltinTransports") == "false" else None
+
+
+def _bytes(transport: ElementTree.Element, path: Path) -> int:
+    size = transport.findtext("segment_size", str(BUILT_IN_SEGMENT)).strip()
+    if not size.isdecimal():
+        raise ValueError(f"the profile {path} has the segment_size '{size}', which is no number")
+    return int(size)
+
+
+def _built_in(around: Surroundings) -> SharedMemory:
+    asked = around.environment.get(TRANSPORTS_VARIABLE, "DEFAULT")
+    if asked.startswith(("UDP", "TCP")):
+        return SharedMemory(0, f"{TRANSPORTS_VARIABLE}={asked}")
+    return BUILT_IN
+
+
+def _is_large_data(around: Surroundings) -> bool:
+    """Whether Fast DDS carries what is larger than its shared memory otherwise."""
+    asked = around.environment.get(TRANSPORTS_VARIABLE, "").startswith("LARGE_DATA")
+    return asked and not _is_local(around)
+
+
+def _is_local(around: Surroundings) -> bool:
+    """Whether only processes of this machine shall be found."""
+    given = around.environment
+    return given.get("ROS_LOCALHOST_ONLY") == "1" or given.get(RANGE_VARIABLE) == "LOCALHOST"
+
+
+def _remedy(around: Surroundings) -> str:
+    variable = profile_variable(around.environment)
+    try:
+        path = str(resource_directory("config") / "fastdds_shm.xml")
+    except FileNotFoundError:
+        path = "<share of compact_yolo_ros>/config/fastdds_shm.xml"
+    return f"export {variable}={path} where the camera is started"
+
+
+def memory_folder(around: Surroundings, segment: int) -> Iterator[Finding]:
+    """Whether /dev/shm has room for one more process's segment of so many bytes."""
+    try:
+        facts = os.statvfs(around.root / "dev/shm")
+    except OSError as error:
+        yield problem("/dev/shm", error.strerror or str(error), "mount a tmpfs there")
+        return
+    total, free = facts.f_blocks * facts.f_frsize, facts.f_bavail * facts.f_frsize
+    found = f"{_megabytes(free)} of {_megabytes(total)} are free"
+    larger = "start the container with --shm-size=1g, or share the host's with --ipc=host"
+    values = {"total": total, "free": free}
+    if free < segment:
+        yield problem("/dev/shm", f"{found}, one process needs {_megabytes(segment)}", larger)
+    elif total <= DOCKER_MEMORY:
+        yield note("/dev/shm", f"{found}: enough for few processes", larger, **values)
+    else:
+        yield ok("/dev/shm", found, **values)
+
+
+def discovery(around: Surroundings) -> Iterator[Finding]:
+    """Domain, range, and what else decides which processes find each other."""
+    given = around.environment.get("ROS_DOMAIN_ID", "")
+    if not given:
+        yield ok("ROS_DOMAIN_ID", "not set: 0")
+    elif not given.isdigit() or int(given) > LAST_DOMAIN:
+        yield problem("ROS_DOMAIN_ID", f"'{given}' is no domain", "set it to 0 to 101")
+    elif int(given) not in SAFE_DOMAINS:
+        yield note("ROS_DOMAIN_ID", f"{given} may meet other programs' ports", "use 0 to 101")
+    else:
+        yield ok("ROS_DOMAIN_ID", given)
+    yield from _range(around)
+    for name in (PROFILE_VARIABLE, OLD_PROFILE_VARIABLE, TRANSPORTS_VARIABLE):
+        if value := around.environment.get(name):
+            yield ok(name, value)
+    if value := around.environment.get("ROS_DISCOVERY_SERVER"):
+        yield note(
+            "ROS_DISCOVERY_SERVER",
+            f"{value}: only what is registered there is found",
+            "set it for all processes, or for none",
+        )
+
+
+def _range(around: Surroundings) -> Iterator[Finding]:
+    reach = around.environment.get(RANGE_VARIABLE, "")
+    local = around.environment.get("ROS_LOCALHOST_ONLY") == "1"
+    if reach == "OFF":
+        yield problem(RANGE_VARIABLE, "OFF: no process finds another", f"unset {RANGE_VARIABLE}")
+    elif _is_local(around):
+        found = "only processes of this machine are found"
+        if around.environment.get(TRANSPORTS_VARIABLE, "").startswith("LARGE_DATA"):
+            found += f", and {TRANSPORTS_VARIABLE}=LARGE_DATA had no effect with that"
+        yield note(
+            "ROS_LOCALHOST_ONLY" if local else RANGE_VARIABLE,
+            found,
+            "unset it if the camera is on another machine",
+        )
+    else:
+        yield ok("discovery range", reach or "not set: the whole subnet")
+
+
+def container(around: Surroundings) -> Iterator[Finding]:
+    """Containers see neither each other's shared memory nor devices unless they are told to."""
+    if any((around.root / sign).exists() for sign in (".dockerenv", "run/.containerenv")):
+        yield note(
+            "container",
+            "this is one",
+            "containers that exchange images need --ipc=host --network=host, and the same user",
+        )
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Versions: this package, Python, ROS, and the libraries, each imported to see whether it works."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from compact_yolo_ros import __version__
+from compact_yolo_ros.apps.doctor.finding import Finding, Surroundings, note, ok, problem
+from compact_yolo_ros.backends.libraries import install_line
+
+OLDEST_PYTHON = (3, 10)
+MIDDLEWARE = "middleware"
+ASK_MIDDLEWARE = (
+    "from rclpy.utilities import get_rmw_implementation_identifier as ask; print(ask())"
+)
+LOG_PREFIX = re.compile(r"^(\[[^]]*\] ?)+: ")
+"""Severity, time and logger before a line of ROS's log."""
+
+
+class Library(NamedTuple):
+    """A library that the package uses.
+
+    Attributes:
+        name: what people call it.
+        module: what is imported to see whether it works.
+        distribution: its name on PyPI.
+        purpose: what is missing without it; empty if nothing works.
+    """
+
+    name: str
+    module: str
+    distribution: str
+    purpose: str = ""
+
+
+LIBRARIES = (
+    Library("NumPy", "numpy", "numpy"),
+    Library("OpenCV", "cv2", "opencv-python-headless"),
+    Library("ONNX Runtime", "onnxruntime", "onnxruntime"),
+    Library("OpenVINO", "openvino", "openvino", "the backend openvino, faster on some x86 CPUs"),
+    Library("TensorRT", "tensorrt", "tensorrt", "NVIDIA GPUs"),
+    Library("pycuda", "pycuda.driver", "pycuda", "NVIDIA GPUs"),
+    Library("onnx", "onnx", "onnx", "FP16 engines of FP32 files"),
+    Library("nvidia-ml-py", "pynvml", "nvidia-ml-py", "the power of a graphics card"),
+)
+
+
+def system(around: Surroundings) -> Iterator[Finding]:
+    """The package itself, Python and the operating system."""
+    yield ok("compact_yolo_ros", __version__)
+    version = platform.python_version()
+    if sys.version_info < OLDEST_PYTHON:
+        yield problem("Python", f"{version} ({sys.executable})", "use Python 3.10 or later")
+    else:
+        yield ok("Python", f"{version} ({sys.executable})")
+    release = dict(
+        line.split("=", 1)
+        for line in (around.text("etc/os-release") or "").splitlines()
+        if "=" in line
+    )
+    name = release.get("PRETTY_NAME", "unknown").strip('"')
+    yield ok("system", f"{name}, Linux {platform.release()}, {platform.machine()}")
+
+
+def ros(around: Surroundings) -> Iterator[Finding]:
+    """The ROS distribution and its middleware."""
+    distribution = around.environment.get("ROS_DISTRO")
+    if find_spec("rclpy") is None:
+        installed = around.names("opt/ros/*/setup.bash")
+        yield note(
+            "ROS",
+            "this Python finds no rclpy: the nodes cannot run, everything else can",
+            f"source {installed[-1]}" if installed else "install ROS 2, and source its setup.bash",
+        )
+        return
+    yield ok("ROS", distribution or "rclpy without ROS_DISTRO (from PyPI)")
+    done = subprocess.run(  # where it cannot be loaded, rcl ends the process at once
+        [sys.executable, "-c", ASK_MIDDLEWARE],
+        env={**os.environ, **around.environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        asked = around.environment.get("RMW_IMPLEMENTATION", "the default middleware")
+        last_line = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
+        yield problem(
+            MIDDLEWARE,
+            f"{asked} cannot be loaded: {LOG_PREFIX.sub('', last_line)}",
+            "install that package, or unset RMW_IMPLEMENTATION",
+        )
+        return
+    yield ok(MIDDLEWARE, done.stdout.strip(), rmw=done.stdout.strip())
+
+
+def library(which: Library) -> Iterator[Finding]:
+    """One library: its version, if it can be imported."""
+    if find_spec(which.module.partition(".")[0]) is None:
+        if which.purpose:
+            yield ok(which.name, f"not installed; only needed for {which.purpose}")
+        else:
+            yield problem(which.name, "not installed", f"pip install {which.distribution}")
+        return
+    try:
+        module = importlib.import_module(which.module)
+    except Exception as error:  # an import may raise anything
+        first_line = (str(error).splitlines() or [""])[0]
+        found = f"installed, but it cannot be imported: {first_line}"
+        if which.module == "pycuda.driver" and "libcuda" in first_line:
+            yield note(which.name, found, "the NVIDIA driver is missing here")
+        else:
+            yield problem(which.name, found, _reinstall(which))
+        return
+    yield ok(which.name, getattr(module, "__version__", None) or _distributed(which))
+
+
+def cuda_driver(around: Surroundings) -> Iterator[Finding]:
+    """The CUDA version that the installed driver can run."""
+    try:
+        version = ctypes.c_int()
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        yield ok("CUDA driver", "none (libcuda.so.1); only needed for NVIDIA GPUs")
+        return
+    major, minor = version.value // 1000, version.value % 1000 // 10
+    module = (around.text("proc/driver/nvidia/version") or "").partition("\n")[0]
+    yield ok("CUDA driver", f"for CUDA {major}.{minor}{', ' if module else ''}{module}")
+
+
+def _reinstall(which: Library) -> str:
+    try:
+        return install_line(which.module.partition(".")[0])
+    except KeyError:
+        return f"pip install --force-reinstall {which.distribution}"
+
+
+def _distributed(which: Library) -> str:
+    try:
+        return metadata.version(which.distribution)
+    except metadata.PackageNotFoundError:
+        return "of unknown version"

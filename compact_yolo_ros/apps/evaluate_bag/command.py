@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How good and how fast a model is on a recording (rosbag2), without a running ROS.
+
+    evaluate_bag --bag drive --model yolo_ret_m075 --ground-truth labels.json --out out/drive
+    evaluate_bag --bag drive --topic /camera/image_raw --model small.onnx --realtime --out out/rt
+    evaluate_bag --bag drive --model small.onnx --reference large.onnx --out out/agreement
+
+Interrupted, it goes on when the same command is given again. docs/bags.md says what is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
+
+from compact_yolo_ros.apps.evaluate_bag.comparison import Candidate
+from compact_yolo_ros.apps.evaluate_bag.detection_run import Interrupted, Job
+from compact_yolo_ros.apps.evaluate_bag.live import take_over
+from compact_yolo_ros.apps.evaluate_bag.recording_evaluation import Settings, evaluate
+from compact_yolo_ros.apps.evaluate_bag.variants import compare
+from compact_yolo_ros.backends import BackendError
+from compact_yolo_ros.backends.backend import BACKENDS, PRECISIONS
+from compact_yolo_ros.model.store import ModelError, find_model
+from compact_yolo_ros.recordings.reader import Bag, choose_topics
+from compact_yolo_ros.recordings.storage import FOREVER, BagError
+from compact_yolo_ros.support.arguments import add_rename, finite, input_size
+from compact_yolo_ros.support.termination import terminable
+
+INTERRUPTED = 130
+"""Exit code after SIGINT, as shells have it."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluate; return the process's exit code."""
+    options = _parse(arguments)
+    console = Console(stderr=True)
+    try:
+        with terminable():
+            return _run(options, console)
+    except (Interrupted, KeyboardInterrupt):
+        print("evaluate_bag: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    except (BagError, ModelError, BackendError, ValueError, OSError) as error:
+        print(f"evaluate_bag: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    bag = Bag(options.bag)
+    settings = _settings(options, bag)
+    with _progress(bag, settings.job, console) as tell:
+        if options.compare:
+            found = compare(settings, options.compare, bag, tell)
+        else:
+            if options.recorded:
+                classes = find_model(options.model).card.classes
+                take_over(settings.job, bag, options.recorded, classes, settings.out)
+                settings = replace(settings, restart=False)  # it would forget what was taken
+            results = evaluate(settings, bag, tell)
+    if options.compare:
+        _print_comparison(found, settings.out)
+    else:
+        _print(results, settings.out)
+    return 0
+
+
+def _settings(options: argparse.Namespace, bag: Bag) -> Settings:
+    topics = choose_topics(bag, options.topic)
+    start = bag.start + round(options.start * 1e9)
+    stop = FOREVER if options.duration is None else start + round(options.duration * 1e9)
+    as_on_a_robot = options.realtime or options.latency is not None or options.recorded is not None
+    job = Job(
+        bags=tuple(options.bag),
+        topics=tuple(topics),
+        model=options.model,
+        backend=options.backend,
+        precision=options.precision,
+        input_size=options.input_size,
+        threads=options.threads,
+        start=start if options.start else 0,
+        stop=stop,
+        realtime=as_on_a_robot,
+        latency=None if options.latency is None else options.latency * 1e-3,
+    )
+    return Settings(
+        job=job,
+        out=options.out,
+        ground_truth=_by_topic(options.ground_truth, topics),
+        reference=options.reference,
+        threshold=options.score,
+        rename=dict(options.rename),
+        tolerance=None if options.tolerance is None else round(options.tolerance * 1e6),
+        workers=options.workers,
+        restart=options.restart,
+        video=options.video,
+        cluster=options.cluster,
+    )
+
+
+def _by_topic(sources: Sequence[str], topics: Sequence[str]) -> dict[str, str]:
+    """Sources of labels by their topic; a single topic need not be named."""
+    found: dict[str, str] = {}
+    for source in sources:
+        topic, equals, rest = source.partition("=")
+        if not equals or (topic not in topics and _is_source(source)):
+            if len(topics) > 1:
+                raise BagError(
+                    f"say which topic {source} labels: --ground-truth {topics[0]}={source}"
+                )
+            topic, rest = topics[0], source
+        if topic not in topics:
+            raise BagError(f"--ground-truth is for {topic}, which is not evaluated")
+        if topic in found:
+            raise BagError(f"--ground-truth is given twice for {topic}")
+        found[topic] = rest
+    return found
+
+
+def _is_source(text: str) -> bool:
+    """Whether a text with an equals sign is a path, or a recording and a topic."""
+    return Path(text).exists() or Path(text.rpartition(":")[0] or text).exists()
+
+
+class _progress:  # noqa: N801  (used like a function)
+    """Shows how far it is, and when it will be done."""
+
+    def __init__(self, bag: Bag, job: Job, console: Console) -> None:
+        whole = sum(bag.topics[topic].count for topic in job.topics)
+        start, stop = max(job.start, bag.start), min(job.stop, bag.end)
+        share = (stop - start) / max(bag.end - bag.start, 1)
+        self._total = max(1, round(whole * min(max(share, 0.0), 1.0)))
+        self._tasks: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Callable[[str, int], None]:
+        self._progress.start()
+        return self._tell
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def _tell(self, what: str, frames: int) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=self._total)
+        self._progress.update(self._tasks[what], completed=frames)
+
+
+def _print(results: Mapping[str, Any], out: Path) -> None:
+    console = Console()
+    table = Table(show_header=False)
+    for name, value in _summary(results).items():
+        table.add_row(name, value)
+    console.print(table)
+    if warning := results["model"]["warning"]:
+        console.print(f"Warning: {warning}", soft_wrap=True, markup=False)
+    for name, topic in results["topics"].items():
+        for kind, problem in topic["problems"].items():
+            console.print(f"{name}: {kind}: {problem}", soft_wrap=True, markup=False)
+    for sentence in results["recording"]["lost"]:
+        console.print(f"Lost: {sentence}", soft_wrap=True, markup=False)
+    if results["accuracy"] and results["accuracy"]["left_out"]:
+        console.print(results["accuracy"]["left_out"], soft_wrap=True, markup=False)
+    written = "report.html" if "report" not in results else "results.json"
+    console.print(f"Written: {out / written}", soft_wrap=True, markup=False)
+    if "report" in results:
+        console.print(results["report"], soft_wrap=True, markup=False)
+
+
+def _print_comparison(found: Sequence[Candidate], out: Path) -> None:
+    head = ("AP", "AP50", "ms p50", "J a frame", "frames/s", "answered")
+    table = Table(Column("", overflow="fold"), *head)
+    for candidate in found:
+        values = candidate.to_dict()
+        milliseconds = values["latency_ms"] or {"p50": None}
+        numbers = (values["AP"], values["AP50"], milliseconds["p50"], values["joules_per_frame"])
+        cells = ["-" if number is None else f"{number:.3f}" for number in numbers]
+        rest = (f"{values['frames_per_second']:.1f}", f"{values['answered']:.1%}")
+        table.add_row(candidate.name, *cells, *rest)
+    console = Console()
+    console.print(table)
+    console.print(f"Written: {out / 'comparison.html'}", soft_wrap=True, markup=False)
+
+
+def _summary(results: Mapping[str, Any]) -> dict[str, str]:
+    model, speed, power = results["model"], results["speed"], results["power"]
+    rows = {
+        "model": f"{model['name']} {model['precision']}, {model['input_size'][0]} x "
+        f"{model['input_size'][1]}, {model['backend']} on {model['device']}",
+    }
+    for name, topic in results["topics"].items():
+        frames = topic["frames"]
+        parts = [f"{frames['answered']} answered"]
+        parts += [f"{frames['dropped']} dropped"] if frames["dropped"] else []
+        parts += [f"{count} {kind}" for kind, count in frames["errors"].items()]
+        rows[name] = ", ".join(parts)
+    for name in ("total", "inference"):
+        rows[f"{name}, p50 / p95 / p99"] = _milliseconds(speed["stages_ms"][name])
+    if speed["age_ms"]:
+        rows["age, p50 / p95 / p99"] = _milliseconds(speed["age_ms"])
+    if speed["frames_per_second"] is not None:
+        rows["frames a second"] = f"{speed['frames_per_second']:.1f}"
+    if power["watts"] is not None:
+        rows["power"] = f"{power['watts']:.1f} W"
+    if accuracy := results["accuracy"]:
+        rows["compared with"] = accuracy["against"]
+        for name in ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large"):
+            value = accuracy["summary"][name]
+            rows[name] = "-" if value is None else f"{value:.3f}"
+    return rows
+
+
+def _milliseconds(values: Mapping[str, float] | None) -> str:
+    if values is None:
+        return "-"
+    return " / ".join(f"{value:.1f}" for value in values.values()) + " ms"
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "evaluate_bag", description="Evaluate a detector on a recording (rosbag2)."
+    )
+    add = parser.add_argument
+    add("--bag", type=Path, nargs="+", required=True, help="folders, or .mcap and .db3 files")
+    add("--topic", nargs="+", default=[], help="of images; not needed where there is only one")
+    add("--model", default="", help="name of a model, or path of an .onnx file")
+    add(
+        "--compare",
+        nargs="+",
+        default=[],
+        metavar="MODEL[,SIZE][,BACKEND][,PRECISION]",
+        help="several instead, side by side; also folders with results of earlier evaluations",
+    )
+    add("--out", type=Path, required=True, help="folder for the results")
+    add(
+        "--ground-truth",
+        nargs="+",
+        default=[],
+        metavar="[TOPIC=]SOURCE",
+        help="COCO .json, folder of YOLO labels, topic of Detection2DArray, or RECORDING:TOPIC",
+    )
+    add("--reference", default="", help="model whose detections stand in for the truth")
+    add_rename(parser)
+    add("--tolerance", type=finite, metavar="MS", help="between a frame and its label")
+    add("--score", type=finite, default=0.3, help="threshold, as of the node [0.3]")
+    add("--realtime", action="store_true", help="answer only what a robot would have answered")
+    add("--latency", type=finite, metavar="MS", help="fixed time of a frame, with --realtime")
+    add(
+        "--recorded",
+        type=Path,
+        metavar="RECORDING",
+        help="evaluate what a live node published, instead of running the model",
+    )
+    add("--input-size", type=input_size, metavar="SIZE", help="320 or HEIGHTxWIDTH [the model's]")
+    add("--backend", choices=BACKENDS, default="auto")
+    add("--precision", choices=PRECISIONS, default="auto")
+    add("--threads", type=int, default=0, help="of the CPU [chosen]")
+    add("--workers", type=int, default=1, help="processes, for every frame of a long recording")
+    add("--cluster", default="", metavar="ADDRESS", help="of a Dask scheduler, or local")
+    add("--start", type=finite, default=0.0, metavar="S", help="seconds to leave out")
+    add("--duration", type=finite, metavar="S", help="seconds to evaluate [to the end]")
+    add("--video", action="store_true", help="write a video with the detections, too")
+    add("--restart", action="store_true", help="forget what an interrupted run did")
+    options = parser.parse_args(arguments)
+    if bool(options.model) == bool(options.compare):
+        parser.error("give --model, or --compare")
+    if options.compare and options.recorded:
+        parser.error("--recorded is what one model found: give it without --compare")
+    if options.workers < 1 or options.threads < 0:
+        parser.error("--workers must be at least 1 and --threads at least 0")
+    if not 0 <= options.score <= 1:
+        parser.error("--score is from 0 to 1")
+    if options.start < 0 or (options.duration is not None and options.duration <= 0):
+        parser.error("--start must not be negative, and --duration must be above 0")
+    if (options.latency or 0) < 0 or (options.tolerance or 0) < 0:
+        parser.error("--latency and --tolerance must not be negative")
+    if options.ground_truth and options.reference:
+        parser.error("give --ground-truth or --reference, not both")
+    if options.workers > 1 and (options.realtime or options.latency is not None):
+        parser.error("--realtime is one clock from beginning to end: it takes one worker")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What came of every frame of a recording, kept in files that survive an interruption."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.recordings.storage import BagError
+
+ANSWERED, DROPPED = "answered", "dropped"
+END = b'{"end": '
+"""How the last line of a complete log begins."""
+
+
+class Times(NamedTuple):
+    """Seconds of the stages of an answered frame."""
+
+    decode: float = 0.0
+    preprocess: float = 0.0
+    inference: float = 0.0
+    postprocess: float = 0.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """One frame.
+
+    Attributes:
+        topic: where it came from.
+        time: when it was received by the recorder, in ns.
+        stamp: of its header, in ns; ``time`` if it has none.
+        frame_id: of its header.
+        outcome: ``ANSWERED``, ``DROPPED`` or the kind of error that kept it from being answered.
+        size: (height, width) in pixels; (0, 0) unless answered.
+        detections: boxes in pixels of the frame.
+        times: measured.
+        finished: when a robot would have had the answer, in ns on the recording's clock; 0 if
+            every frame was evaluated, however long it took.
+        problem: a sentence about the error.
+    """
+
+    topic: str
+    time: int
+    stamp: int
+    frame_id: str
+    outcome: str
+    size: tuple[int, int] = (0, 0)
+    detections: Detections = field(default_factory=Detections.empty)
+    times: Times = Times()
+    finished: int = 0
+    problem: str = ""
+
+    @property
+    def age(self) -> float:
+        """Seconds from the stamp to the answer on the recording's clock."""
+        return (self.finished - self.stamp) * 1e-9
+
+    def to_line(self) -> bytes:
+        """The record as one line of JSON; the detections, bit by bit, are within it as base64."""
+        found = self.detections
+        columns = (found.boxes, found.scores[:, None], found.labels[:, None])
+        table = np.hstack(columns).astype("<f4")
+        values = {
+            "topic": self.topic,
+            "time": self.time,
+            "stamp": self.stamp,
+            "frame_id": self.frame_id,
+            "outcome": self.outcome,
+            "size": self.size,
+            "found": base64.b64encode(table.tobytes()).decode(),
+            "times": [round(seconds, 7) for seconds in self.times],
+            "finished": self.finished,
+            "problem": self.problem,
+        }
+        return json.dumps(values).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Record:
+        """Read what ``to_line`` wrote."""
+        values = json.loads(line)
+        table = np.frombuffer(base64.b64decode(values.pop("found")), "<f4").reshape(-1, 6)
+        boxes, scores = table[:, :4].astype(np.float32), table[:, 4].astype(np.float32)
+        values["detections"] = Detections(boxes, scores, table[:, 5].astype(np.int32))
+        values["size"] = tuple(values["size"])
+        values["times"] = Times(*values["times"])
+        return cls(**values)
+
+
+class Log:
+    """Records of one part of a recording, in the order in which they came about."""
+
+    def __init__(self, path: Path) -> None:
+        """Go on with ``path``, or begin it. Half a line, left by a crash, is cut off.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._file = path.open("r+b", 0) if path.exists() else path.open("w+b", 0)
+        self._size = self.count = 0
+        self.complete = False
+        for line in self._file:
+            if not line.endswith(b"\n"):
+                break
+            self._size += len(line)
+            if line.startswith(END):
+                self.complete = True
+            else:
+                self.count += 1
+        self._file.truncate(self._size)
+        self._file.seek(self._size)
+
+    def append(self, record: Record) -> None:
+        """Write a record; it is with the operating system when this returns.
+
+        Raises:
+            BagError: the disk is full or the like; the log is as it was before.
+        """
+        self._write(record.to_line())
+        self.count += 1
+
+    def finish(self, lost: Iterable[str]) -> None:
+        """Mark the part as complete, with what could not be read of it."""
+        self._write(END + json.dumps(list(lost)).encode() + b"}\n")
+        self.complete = True
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, line: bytes) -> None:
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._file.fileno(), line[written:])
+        except OSError as error:
+            os.ftruncate(self._file.fileno(), self._size)
+            os.lseek(self._file.fileno(), self._size, os.SEEK_SET)
+            raise BagError(
+                f"cannot write {self.path}: {error.strerror}; what is done is kept, so run the "
+                "same command again when there is room"
+            ) from None
+        self._size += len(line)
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Yield the whole records of a log.
+
+    Raises:
+        BagError: it is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n") and not line.startswith(END):
+                    yield Record.from_line(line)
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError):
+        raise BagError(f"{path} is damaged: --restart begins anew") from None
+
+
+def read_lost(path: Path) -> list[str]:
+    """What could not be read of a part, from its complete log."""
+    with path.open("rb") as file:
+        for line in file:
+            if line.startswith(END):
+                values: dict[str, Any] = json.loads(line)
+                return list(values["end"])
+    return []

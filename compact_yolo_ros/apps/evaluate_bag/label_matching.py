@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the frames of a recording really show, and which frame a label belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compact_yolo_ros.evaluation import Truth
+from compact_yolo_ros.recordings.storage import BagError
+
+LARGEST_TOLERANCE = 50_000_000
+"""In ns: a label further away from a frame is not of that frame, however slow the camera."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """The objects of one frame.
+
+    Attributes:
+        boxes: (n, 4) xyxy in pixels of a picture of ``size``.
+        labels: (n,) positions in the classes.
+        size: (height, width) of the picture that was labelled; (1, 1) makes boxes parts of the
+            frame's sides; None: the frame itself was labelled.
+        ignored: (m, 4) boxes neither to be found nor wrong to find.
+        ignored_labels: (m,) their classes.
+    """
+
+    boxes: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    size: tuple[int, int] | None = None
+    ignored: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 4)))
+    ignored_labels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def truth(self, name: str, size: tuple[int, int]) -> Truth:
+        """The label in pixels of a frame of ``size`` (height, width)."""
+        height, width = self.size or size
+        scale = np.array([size[1] / width, size[0] / height] * 2)
+        return Truth(
+            self.boxes * scale, self.labels, name, size, self.ignored * scale, self.ignored_labels
+        )
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of one topic.
+
+    Attributes:
+        source: for people.
+        classes: names.
+        items: one for each labelled frame.
+        times: (n,) stamps of the frames in ns, ascending; None if frames are known by number.
+        numbers: (n,) numbers of the frames in the recording, counted from 0; None if by time.
+    """
+
+    source: str
+    classes: tuple[str, ...]
+    items: Sequence[Label]
+    times: NDArray[np.int64] | None = None
+    numbers: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Which label belongs to which frame.
+
+    Attributes:
+        label_of: (frames,) position of the label; -1 without one.
+        labels: number of labels.
+        offset: (frames,) stamp of the label - stamp of the frame in ns; 0 without one.
+        tolerance: largest offset in ns; 0 if frames are known by number.
+    """
+
+    label_of: NDArray[np.int64]
+    labels: int
+    offset: NDArray[np.int64]
+    tolerance: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as they stand in the results."""
+        matched = self.label_of >= 0
+        count = int(np.count_nonzero(matched))
+        offset = self.offset[matched] * 1e-6
+        return {
+            "labels": self.labels,
+            "frames": len(self.label_of),
+            "matched": count,
+            "labels_without_frame": self.labels - count,
+            "frames_without_label": len(self.label_of) - count,
+            "tolerance_ms": self.tolerance * 1e-6,
+            "mean_offset_ms": float(offset.mean()) if count else None,
+            "largest_offset_ms": float(np.abs(offset).max()) if count else None,
+        }
+
+
+def match(
+    labels: Labels, stamps: NDArray[np.int64], tolerance: int | None = None, first: int = 0
+) -> Matching:
+    """Find the label of each frame.
+
+    By time, a frame and a label belong together if each is the other's nearest and they are not
+    further apart than ``tolerance`` (ns; default: half the frames' median period, at most 50 ms).
+
+    Args:
+        labels: of the frames' topic.
+        stamps: (frames,) of all frames of the topic in the order of the recording.
+        tolerance: see above.
+        first: number of the first frame.
+
+    Raises:
+        BagError: not a single frame has a label; the sentence holds both ranges.
+    """
+    if not len(stamps) or not len(labels):
+        raise BagError(
+            f"no frame is labelled: {len(stamps)} frames, {len(labels)} labels of {labels.source}"
+        )
+    offset = np.zeros(len(stamps), np.int64)
+    if labels.numbers is not None:
+        label_of = np.full(len(stamps), -1)
+        numbers = labels.numbers - first
+        inside = np.flatnonzero((numbers >= 0) & (numbers < len(stamps)))
+        label_of[numbers[inside]] = inside
+        if not len(inside):
+            raise BagError(
+                f"no frame is labelled: {labels.source} has frames "
+                f"{labels.numbers.min()} to {labels.numbers.max()}, the recording {first} to "
+                f"{first + len(stamps) - 1}"
+            )
+        return Matching(label_of, len(labels), offset, 0)
+    assert labels.times is not None
+    order = np.argsort(stamps, kind="stable")
+    ordered = stamps[order]
+    if tolerance is None:
+        period = int(np.median(np.diff(ordered))) if len(ordered) > 1 else 0
+        tolerance = min(period // 2 or LARGEST_TOLERANCE, LARGEST_TOLERANCE)
+    frame_of = _nearest(ordered, labels.times)
+    label_of_ordered = _nearest(labels.times, ordered)
+    mutual = frame_of[label_of_ordered] == np.arange(len(ordered))
+    apart = labels.times[label_of_ordered] - ordered
+    matched = mutual & (np.abs(apart) <= tolerance)
+    if not matched.any():
+        raise BagError(no_overlap(labels, int(ordered[0]), int(ordered[-1]), tolerance))
+    label_of = np.full(len(stamps), -1)
+    label_of[order[matched]] = label_of_ordered[matched]
+    offset[order[matched]] = apart[matched]
+    return Matching(label_of, len(labels), offset, tolerance)
+
+
+def no_overlap(labels: Labels, first: int, last: int, tolerance: int) -> str:
+    """A sentence with both time ranges; all times in ns."""
+    assert labels.times is not None
+    theirs = f"{labels.times[0] * 1e-9:.3f} to {labels.times[-1] * 1e-9:.3f} s"
+    ours = f"{first * 1e-9:.3f} to {last * 1e-9:.3f} s"
+    return (
+        f"no frame has a label within {tolerance * 1e-6:.0f} ms: those of {labels.source} are "
+        f"from {theirs}, the stamps of the frames from {ours}"
+    )
+
+
+def _nearest(sorted_times: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Position in ``sorted_times`` of what is nearest to each of ``times``; the first of equals."""
+    after = np.clip(np.searchsorted(sorted_times, times), 0, len(sorted_times) - 1)
+    before = np.maximum(after - 1, 0)
+    nearer = np.abs(sorted_times[before] - times) <= np.abs(sorted_times[after] - times)
+    return np.searchsorted(sorted_times, sorted_times[np.where(nearer, before, after)])

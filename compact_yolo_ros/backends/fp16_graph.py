@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A detector's FP32 graph with its network in FP16.
+
+TensorRT 10 and 11 compute in the types that the graph states, so an FP16 engine needs an FP16
+graph. Everything up to the last convolution becomes FP16. What follows, decoding and ranking, stays
+FP32: FP16 has steps of a quarter of a pixel from 256 on, and would rank many scores as equal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from compact_yolo_ros.backends.backend import BackendError
+from compact_yolo_ros.backends.libraries import install_line
+
+if TYPE_CHECKING:
+    import onnx
+
+NETWORK_OPERATORS = {"Conv", "ConvTranspose", "AveragePool", "MaxPool", "Gemm", "MatMul"}
+"""What these need is the network; what only comes after them decodes its output."""
+SINGLE_INPUTS = {"Resize": {1, 2, 3}}
+"""Inputs (by position) that the ONNX standard wants in FP32 whatever the data's type."""
+
+
+def to_half(data: bytes) -> bytes:
+    """Convert an ONNX file; its inputs, outputs and metadata stay as they are.
+
+    Raises:
+        BackendError: the ``onnx`` package is missing, or the graph cannot be converted.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise BackendError(
+            "making an FP16 graph of an FP32 file needs the onnx package", install_line("onnx")
+        ) from None
+    model = onnx.load_from_string(data)
+    try:
+        _convert(model)
+        onnx.checker.check_model(model, full_check=True)
+    except (ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise BackendError(f"the graph cannot be made FP16: {error}") from None
+    return model.SerializeToString()
+
+
+def _convert(model: onnx.ModelProto) -> None:
+    from onnx import TensorProto, helper
+
+    graph = model.graph
+    network = _network(graph)
+    if not network:
+        raise ValueError("it has no convolution")
+    halves = {name for name in _floats(model) if name in network}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    halved_constants: set[str] = set()
+    nodes = []
+    for node in graph.node:
+        inside = node.output[0] in network
+        for place, name in enumerate(node.input):
+            if name in halves and not inside:
+                node.input[place] = f"{name}_single"
+            elif inside and place not in SINGLE_INPUTS.get(node.op_type, ()):
+                tensor = constants.get(name)
+                if tensor is not None and tensor.data_type == TensorProto.FLOAT:
+                    node.input[place] = f"{name}_half"
+                    halved_constants.add(name)
+        if inside and node.op_type == "Cast" and node.output[0] in halves:
+            node.attribute[0].i = TensorProto.FLOAT16
+        nodes.append(node)
+        nodes += [
+            helper.make_node("Cast", [name], [f"{name}_single"], to=TensorProto.FLOAT)
+            for name in node.output
+            if name in halves and _is_read_outside(name, graph, network)
+        ]
+    _replace(graph.node, nodes)
+    _replace(graph.initializer, _used_constants(graph, constants, halved_constants))
+    del graph.value_info[:]
+
+
+def _network(graph: onnx.GraphProto) -> set[str]:
+    """Outputs of the network's operators and of all that they depend on."""
+    producers = {name: node for node in graph.node for name in node.output}
+    found: set[str] = set()
+    waiting = [node for node in graph.node if node.op_type in NETWORK_OPERATORS]
+    while waiting:
+        node = waiting.pop()
+        if node.output[0] not in found:
+            found.update(node.output)
+            waiting += [producers[name] for name in node.input if name in producers]
+    return found
+
+
+def _floats(model: onnx.ModelProto) -> set[str]:
+    """Names of the computed FP32 tensors."""
+    from onnx import TensorProto, shape_inference
+
+    inferred = shape_inference.infer_shapes(model, strict_mode=True)
+    return {
+        info.name
+        for info in inferred.graph.value_info
+        if info.type.tensor_type.elem_type == TensorProto.FLOAT
+    }
+
+
+def _is_read_outside(name: str, graph: onnx.GraphProto, network: set[str]) -> bool:
+    single = f"{name}_single"  # readers outside were renamed already, or will be
+    return any(
+        (name in node.input or single in node.input) and node.output[0] not in network
+        for node in graph.node
+    )
+
+
+def _used_constants(
+    graph: onnx.GraphProto, constants: dict[str, onnx.TensorProto], halved: set[str]
+) -> list[onnx.TensorProto]:
+    """The constants that are still read, and the FP16 copies."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    read = {name for node in graph.node for name in node.input}
+    kept = [tensor for name, tensor in constants.items() if name in read]
+    return kept + [
+        numpy_helper.from_array(
+            numpy_helper.to_array(constants[name]).astype(np.float16), f"{name}_half"
+        )
+        for name in sorted(halved)
+    ]
+
+
+def _replace(field: object, values: list) -> None:
+    """Put other messages into a repeated protobuf field."""
+    copies = [type(value).FromString(value.SerializeToString()) for value in values]
+    del field[:]  # type: ignore[attr-defined]
+    field.extend(copies)  # type: ignore[attr-defined]

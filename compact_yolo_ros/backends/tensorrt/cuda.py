@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first CUDA device through pycuda: its primary context, and buffers on both sides.
+
+Not run on a GPU yet: tested against a double of pycuda that enforces its documented rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from compact_yolo_ros.backends.backend import BackendError
+from compact_yolo_ros.backends.libraries import imported
+
+
+class Gpu:
+    """The first CUDA device with its primary context.
+
+    The context belongs to the process, as CUDA's own libraries expect. A thread has it only inside
+    ``current()``: whatever allocates, runs or frees does so there, in whichever thread it is.
+
+    Attributes:
+        name: for example ``Orin``.
+        compute_capability: for example ``8.7``.
+        cuda: version that pycuda was built with.
+        driver: pycuda's module of that name.
+    """
+
+    def __init__(self) -> None:
+        driver = imported("pycuda.driver", "pycuda")
+        try:
+            driver.init()
+            device = driver.Device(0)
+            self._context = device.retain_primary_context()
+        except driver.Error as error:
+            raise BackendError(
+                f"CUDA finds no GPU that it can use ({error})",
+                "check the driver, and that /dev shows the GPU in this container",
+            ) from None
+        self.driver = driver
+        self.name: str = device.name()
+        self.compute_capability = ".".join(map(str, device.compute_capability()))
+        self.cuda = ".".join(map(str, driver.get_version()))
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the context current in this thread."""
+        self._context.push()
+        try:
+            yield
+        finally:
+            self.driver.Context.pop()
+
+
+@lru_cache(maxsize=1)
+def gpu() -> Gpu:
+    """The device, opened once in the process; raises BackendError."""
+    return Gpu()
+
+
+class Buffer:
+    """Memory of one tensor: ``host`` is page-locked, so that copies run beside other work."""
+
+    def __init__(self, driver: Any, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        """Allocate both sides; the context must be current."""
+        self._driver = driver
+        self.host: np.ndarray = driver.pagelocked_empty(shape, dtype)
+        self.host[...] = 0
+        self._device = driver.mem_alloc(self.host.nbytes)
+
+    @property
+    def address(self) -> int:
+        """On the device."""
+        return int(self._device)
+
+    def upload(self, rows: int, stream: Any) -> None:
+        """Queue the copy of the first ``rows`` to the device."""
+        self._driver.memcpy_htod_async(self._device, self.host[:rows], stream)
+
+    def download(self, rows: int, stream: Any) -> None:
+        """Queue the copy of the first ``rows`` from the device."""
+        self._driver.memcpy_dtoh_async(self.host[:rows], self._device, stream)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The detector: an image in, objects in that image's own pixels out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compact_yolo_ros.backends import Backend, Size, open_backend
+from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.selection import Selection, select
+from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.pixels.letterbox import Colour, Letterbox
+
+
+class StageTimes(NamedTuple):
+    """Seconds spent in the stages of one ``detect`` call."""
+
+    preprocess: float
+    inference: float
+    postprocess: float
+
+
+class Detector:
+    """A network with what goes before and after it.
+
+    It is used by one thread at a time; only ``selection`` and the backend may be replaced from
+    another thread, and the next image uses them. Boxes are in the image's pixels whatever the
+    input size.
+
+    Attributes:
+        backend: the opened network.
+        selection: thresholds and classes to keep.
+        times: stage times of the last image.
+    """
+
+    def __init__(self, backend: Backend, selection: Selection | None = None) -> None:
+        """Detect with ``backend``, keeping what ``selection`` (default: ``Selection()``) says."""
+        self.selection = selection or Selection()
+        self.times = StageTimes(0.0, 0.0, 0.0)
+        self._size: Size | None = None
+        self._use(backend)
+        self._successors: deque[Backend] = deque()  # its methods are atomic
+
+    @classmethod
+    def open(
+        cls,
+        model: str,
+        *,
+        backend: str = "auto",
+        precision: str = "auto",
+        input_size: Size | None = None,
+        more_sizes: Iterable[Size] = (),
+        threads: int = 0,
+        dla_core: int = -1,
+        engine_cache: str = "",
+        build: bool = True,
+        selection: Selection | None = None,
+    ) -> Detector:
+        """Open a model by name or path; see ``find_model`` and ``open_backend`` for the arguments.
+
+        Raises:
+            ModelError: the model cannot be found, read or trusted.
+            BackendError: it cannot be run.
+            ValueError: an argument is out of its range.
+        """
+        opened = open_backend(
+            find_model(model),
+            backend=backend,
+            precision=precision,
+            input_size=input_size,
+            more_sizes=more_sizes,
+            threads=threads,
+            dla_core=dla_core,
+            engine_cache=engine_cache,
+            build=build,
+        )
+        return cls(opened, selection)
+
+    @property
+    def card(self) -> ModelCard:
+        """The card of the model that is running."""
+        return self.backend.card
+
+    def labels_of(self, names: list[str]) -> frozenset[int] | None:
+        """Label numbers of class names, for ``Selection.labels``; an empty list keeps all.
+
+        Raises:
+            ValueError: the model has no class of that name.
+        """
+        unknown = [name for name in names if name not in self.card.classes]
+        if unknown:
+            raise ValueError(
+                f"model {self.card.name} has no class '{unknown[0]}': "
+                f"its classes are {', '.join(self.card.classes)}"
+            )
+        return frozenset(map(self.card.classes.index, names)) or None
+
+    def detect(self, image: NDArray[np.uint8], colour: Colour = "bgr") -> Detections:
+        """Find objects.
+
+        Args:
+            image: uint8, (h, w, 3), (h, w, 4) or (h, w), any size, rows may be padded.
+            colour: its channel order.
+
+        Returns:
+            Objects in pixels of ``image``, clipped to it, best first.
+
+        Raises:
+            BackendError: the runtime failed.
+        """
+        self._use_newest()
+        started = perf_counter()
+        placement = self._letterbox(image, colour)
+        ready = perf_counter()
+        boxes, scores, labels = self.backend.run()
+        answered = perf_counter()
+        found = select(boxes[0], scores[0], labels[0], self.selection)
+        result = _in_image(placement.to_source(found.boxes), found)
+        self.times = StageTimes(ready - started, answered - ready, perf_counter() - answered)
+        return result
+
+    def resize(self, size: Size) -> None:
+        """Use another input size from the next image on: one of ``backend.sizes``.
+
+        Nothing is opened or allocated for it. For the thread that detects. A backend that comes
+        later is used at this size too, if it has it.
+        """
+        self._size = size
+        self.backend.resize(size)
+        self._letterbox = self._letterboxes[size]
+
+    def replace_backend(self, backend: Backend) -> None:
+        """Use ``backend`` from the next image on, then close the one in use. For any thread."""
+        self._successors.append(backend)
+
+    def close(self) -> None:
+        """Release the network."""
+        self._use_newest()
+        del self._letterbox, self._letterboxes  # they look at the backend's memory
+        self.backend.close()
+
+    def _use(self, backend: Backend) -> None:
+        self.backend = backend
+        first = (backend.input.shape[1], backend.input.shape[2])
+        self._letterboxes = {}
+        for size in backend.sizes:
+            backend.resize(size)
+            self._letterboxes[size] = Letterbox(backend.input[0], backend.card.resize)
+        backend.resize(first)
+        self._letterbox = self._letterboxes[first]
+        if self._size in backend.sizes:
+            self.resize(self._size)
+
+    def _use_newest(self) -> None:
+        while self._successors:
+            predecessor = self.backend
+            self._use(self._successors.popleft())
+            predecessor.close()
+
+
+def _in_image(boxes: NDArray[np.float32], found: Detections) -> Detections:
+    """``found`` with its boxes clipped to the image; those that lay wholly in the padding go."""
+    visible = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    return Detections(boxes[visible], found.scores[visible], found.labels[visible])

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drawing detections into a picture, for people."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from compact_yolo_ros.detection.detections import Detections
+
+_GOLDEN_RATIO = 0.618033988749895
+
+
+def colour_of(label: int) -> tuple[int, int, int]:
+    """A bright BGR colour; neighbouring labels get hues far apart."""
+    red, green, blue = colorsys.hsv_to_rgb((0.08 + label * _GOLDEN_RATIO) % 1.0, 0.85, 1.0)
+    return round(blue * 255), round(green * 255), round(red * 255)
+
+
+def draw_detections(
+    image: NDArray[np.uint8], detections: Detections, classes: Sequence[str]
+) -> None:
+    """Draw boxes with class and score into ``image``, (h, w, 3) uint8 BGR, in place."""
+    scale = max(image.shape[:2]) / 640
+    line = max(1, round(2 * scale))
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, max(0.35, 0.5 * scale)
+    for box, score, label in zip(
+        detections.boxes, detections.scores, detections.labels, strict=True
+    ):
+        x1, y1, x2, y2 = (round(float(side)) for side in box)
+        colour = colour_of(int(label))
+        cv2.rectangle(image, (x1, y1), (x2, y2), colour, line)
+        text = f"{classes[label]} {score:.2f}"
+        (width, height), base = cv2.getTextSize(text, font, size, 1)
+        # The caption sits on the box, or inside it where the picture ends.
+        bottom = y1 if y1 > height + base else y1 + height + base
+        cv2.rectangle(image, (x1, bottom - height - base), (x1 + width, bottom), colour, cv2.FILLED)
+        cv2.putText(image, text, (x1, bottom - base // 2), font, size, (0, 0, 0), 1, cv2.LINE_AA)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Power drawn from the battery of a laptop or robot (kernel: ABI/testing/sysfs-class-power)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compact_yolo_ros.machine.power.source import (
+    MAX_WATTS,
+    PowerReading,
+    Unavailable,
+    metered,
+)
+from compact_yolo_ros.machine.power.sysfs import Tree
+
+
+class Battery:
+    """Watts of the whole machine while it discharges; nothing while it charges."""
+
+    name = "battery (whole machine)"
+
+    def __init__(self, root: Path) -> None:
+        """Find the batteries that feed the machine.
+
+        Raises:
+            Unavailable: there is none.
+        """
+        self._root = root
+        tree = Tree(root)
+        self._batteries = [
+            supply
+            for supply in tree.find("sys/class/power_supply/*")
+            if tree.text(supply / "type", optional=True) == "Battery"
+            # a mouse's battery
+            and tree.text(supply / "scope", optional=True) != "Device"
+        ]
+        if not self._batteries:
+            raise Unavailable("battery: none in /sys/class/power_supply")
+
+    def read(self) -> PowerReading:
+        tree = Tree(self._root)
+        discharging = [b for b in self._batteries if tree.text(b / "status") == "Discharging"]
+        found = [_watts(tree, battery) for battery in discharging]
+        watts = [value for value in found if value is not None]
+        if not discharging and not tree.problems:
+            tree.problems.append("battery: not discharging, so the machine's power is not known")
+        if tree.problems or len(watts) < len(discharging):
+            return PowerReading(problems=tuple(tree.problems))
+        return metered("battery", sum(watts))
+
+    def close(self) -> None:
+        pass
+
+
+def _watts(tree: Tree, battery: Path) -> float | None:
+    """Some drivers count discharging as negative; the kernel counts in uW, uV and uA."""
+    power = battery / "power_now"
+    if power.exists():
+        value = tree.number(power, -MAX_WATTS, MAX_WATTS, scale=1e-6)
+        return None if value is None else abs(value)
+    volts = tree.number(battery / "voltage_now", 0, 1000, scale=1e-6)
+    amperes = tree.number(battery / "current_now", -1000, 1000, scale=1e-6)
+    if volts is None or amperes is None:
+        return None
+    return volts * abs(amperes)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the Linux kernel tells on any machine: profile, governor, clocks, temperatures, throttling.
+
+Kernel documentation: admin-guide/pm/cpufreq, driver-api/thermal/sysfs-api,
+ABI/testing/sysfs-platform_profile; ``thermal_throttle`` exists on Intel processors.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+
+from compact_yolo_ros.machine.power.source import DEGREES, MAX_MHZ, PowerReading
+from compact_yolo_ros.machine.power.sysfs import Tree
+
+POLICIES = "sys/devices/system/cpu/cpufreq/policy*"
+ZONES = "sys/class/thermal/thermal_zone*"
+ALERTS = "sys/class/thermal/cooling_device*"
+COUNTS = "sys/devices/system/cpu/cpu*/thermal_throttle/*_throttle_count"
+
+
+class Cpu:
+    """Mode, clock, temperatures and throttling, no watts; there is something of it everywhere."""
+
+    name = "cpu"
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def read(self) -> PowerReading:
+        tree = Tree(self._root)
+        return PowerReading(
+            mode=_mode(tree),
+            clocks=_clocks(tree),
+            temperatures=_temperatures(tree),
+            events=_events(tree),
+            throttled=_alerts(tree),
+        )
+
+    def close(self) -> None:
+        pass
+
+
+def _mode(tree: Tree) -> str | None:
+    """For example ``balanced, powersave governor``."""
+    profiles = [
+        tree.text(path, optional=True) for path in tree.find("sys/firmware/acpi/platform_profile")
+    ]
+    governors = {
+        tree.text(path, optional=True) for path in tree.find(f"{POLICIES}/scaling_governor")
+    }
+    names = [*profiles, *(f"{name} governor" for name in sorted(filter(None, governors)))]
+    return ", ".join(filter(None, names)) or None
+
+
+def _clocks(tree: Tree) -> dict[str, float]:
+    """Mean over the clusters that are on; the kernel counts in kHz."""
+    found = [
+        tree.number(path, 1, MAX_MHZ, scale=1e-3, optional=True)
+        for path in tree.find(f"{POLICIES}/scaling_cur_freq")
+    ]
+    clocks = [clock for clock in found if clock is not None]
+    return {"cpu": fmean(clocks)} if clocks else {}
+
+
+def _temperatures(tree: Tree) -> dict[str, float]:
+    """Of zones with the same name the hottest; the kernel counts in 0.001 degrees.
+
+    Sensors that are off cannot be read or say -256, and the Nano's PMIC always says 100.
+    """
+    temperatures: dict[str, float] = {}
+    for zone in tree.find(ZONES):
+        name = tree.text(zone / "type", optional=True)
+        value = tree.number(zone / "temp", *DEGREES, scale=1e-3, optional=True)
+        if name and value is not None and not name.startswith("PMIC"):
+            temperatures[name] = max(value, temperatures.get(name, value))
+    return temperatures
+
+
+def _events(tree: Tree) -> dict[str, int]:
+    """Times that the hottest core and the package were too hot; each core shows the package's."""
+    events: dict[str, int] = {}
+    for path in tree.find(COUNTS):
+        count = tree.number(path, 0, 2**63, optional=True)
+        if count is not None:
+            kind = f"cpu {path.name.removesuffix('_throttle_count')} thermal"
+            events[kind] = max(int(count), events.get(kind, 0))
+    return events
+
+
+def _alerts(tree: Tree) -> tuple[str, ...] | None:
+    """Thermal throttling that Jetsons show as cooling devices, such as gpu-throttle-alert."""
+    names = {device: tree.text(device / "type", optional=True) for device in tree.find(ALERTS)}
+    alerts = {d: name for d, name in names.items() if name and name.endswith("throttle-alert")}
+    if not alerts:
+        return None
+    return tuple(
+        name
+        for device, name in alerts.items()
+        if tree.number(device / "cur_state", 1, 1000, optional=True)
+    )

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""jetson-stats (module jtop), used only where its service runs and the user has installed it.
+
+It is licensed under the AGPL and is no part of this package nor needed by it: without it the same
+meters are read directly. Tested against a double of the documented interface of version 4, not run
+on a Jetson yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from compact_yolo_ros.machine.power.source import PowerReading, Unavailable, metered
+
+
+class Jtop:
+    """Watts of the module, as jetson-stats adds its rails, and the power mode."""
+
+    name = "jetson-stats (module)"
+
+    def __init__(self, root: Path) -> None:
+        """Connect to the service.
+
+        Raises:
+            Unavailable: the service does not run, the module is not installed, or they disagree.
+        """
+        if not (root / "run/jtop.sock").exists():
+            raise Unavailable("jetson-stats: its service does not run")
+        try:
+            from jtop import jtop
+
+            self._jtop: Any = jtop(interval=1.0)
+            self._jtop.start()
+        except Exception as error:  # it raises what its connection raises
+            raise Unavailable(f"jetson-stats: {error}") from None
+
+    def read(self) -> PowerReading:
+        try:
+            if not self._jtop.ok(spin=True):
+                return PowerReading(problems=("jetson-stats: its service went away",))
+            watts = float(self._jtop.power["tot"]["power"]) * 1e-3
+            mode = self._jtop.nvpmodel
+        except Exception as error:
+            return PowerReading(problems=(f"jetson-stats: {error!r}",))
+        power = metered("jetson-stats", watts)
+        return power if mode is None else replace(power, mode=str(mode.name))
+
+    def close(self) -> None:
+        self._jtop.close()

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading the power about once a second in a thread of its own, and what came of it lately."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from threading import Event, Lock, Thread
+from time import monotonic
+
+from compact_yolo_ros.detection.frame_statistics import WINDOW
+from compact_yolo_ros.machine.power.source import PowerReading, PowerSource
+
+PERIOD = 1.0
+"""Seconds between two readings."""
+NO_READING = "no reading yet"
+"""The problem before the first one."""
+
+
+@dataclass(frozen=True)
+class PowerSummary:
+    """The readings of the last ``WINDOW`` seconds.
+
+    Attributes:
+        source: what the watts are of.
+        mode: the newest power mode; None if not known.
+        watts: mean power in W; None if it could not be read.
+        clocks: newest clock frequencies in MHz.
+        temperatures: newest temperatures in degrees Celsius.
+        throttling: what slowed the machine down, empty if nothing did; None if nothing tells that.
+        problem: what could not be read, and why; empty if all could.
+    """
+
+    source: str
+    mode: str | None
+    watts: float | None
+    clocks: Mapping[str, float]
+    temperatures: Mapping[str, float]
+    throttling: str | None
+    problem: str
+
+    def facts(self, images_per_second: float) -> dict[str, str]:
+        """Key-value pairs for /diagnostics; what is not known is left out.
+
+        Images per second and watt is the figure of "YOLO Nano" (Wong et al. 2019,
+        arXiv:1910.01271), which gives it for power budgets of 15 W and 30 W.
+        """
+        facts = {"power_source": self.source, "power_problem": self.problem or "none"}
+        if self.mode is not None:
+            facts["power_mode"] = self.mode
+        if self.watts is not None:
+            facts["power_w"] = f"{self.watts:.2f}"
+            if images_per_second > 0 and self.watts > 0:
+                facts["energy_per_image_j"] = f"{self.watts / images_per_second:.4f}"
+                facts["images_per_s_per_w"] = f"{images_per_second / self.watts:.3f}"
+        if self.throttling is not None:
+            facts["throttling"] = self.throttling or "none"
+        facts |= {f"clock_mhz {unit}": f"{mhz:.0f}" for unit, mhz in self.clocks.items()}
+        facts |= {f"temperature_c {name}": f"{t:.1f}" for name, t in self.temperatures.items()}
+        return facts
+
+
+class PowerMonitor:
+    """Opens a source and reads it until closed; nothing it does can hold up or break the node."""
+
+    def __init__(self, find: Callable[[], PowerSource], period: float = PERIOD) -> None:
+        """Start; ``find`` is called in the thread, as it may take seconds."""
+        self._find = find
+        self._period = period
+        self._lock = Lock()
+        self._readings: deque[tuple[float, PowerReading]] = deque()
+        self._source = "none"
+        self._problem = NO_READING
+        self._ended = Event()
+        self._thread = Thread(target=self._run, name="power", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop reading; a reading that hangs is left behind."""
+        self._ended.set()
+        self._thread.join(timeout=0.5)
+
+    def summary(self) -> PowerSummary:
+        """What the readings of the last seconds say."""
+        start = monotonic() - WINDOW
+        with self._lock:
+            readings = [reading for at, reading in self._readings if at >= start]
+            source, problem = self._source, self._problem
+        if not readings:
+            return PowerSummary(source, None, None, {}, {}, None, problem)
+        watts = [reading.watts for reading in readings if reading.watts is not None]
+        newest = readings[-1]
+        return PowerSummary(
+            source,
+            newest.mode,
+            fmean(watts) if watts else None,
+            newest.clocks,
+            newest.temperatures,
+            _throttling(readings),
+            _shortened(newest.problems),
+        )
+
+    def _run(self) -> None:
+        try:
+            source = self._find()
+        except Exception as error:  # whatever a driver or a library does, the node goes on
+            self._problem = f"{type(error).__name__}: {error}"
+            return
+        self._source = source.name
+        self._problem = f"no reading in the last {WINDOW:.0f} s"
+        while not self._ended.is_set():
+            self._keep(_read(source))
+            self._ended.wait(self._period)
+        source.close()
+
+    def _keep(self, reading: PowerReading) -> None:
+        now = monotonic()
+        with self._lock:
+            self._readings.append((now, reading))
+            while self._readings[0][0] < now - WINDOW:
+                self._readings.popleft()
+
+
+def _read(source: PowerSource) -> PowerReading:
+    try:
+        return source.read()
+    except Exception as error:  # see above
+        return PowerReading(problems=(f"{type(error).__name__}: {error}",))
+
+
+def _throttling(readings: list[PowerReading]) -> str | None:
+    """Events that were counted between the first and the last reading, and states in between."""
+    states = [reading.throttled for reading in readings if reading.throttled is not None]
+    first, last = readings[0].events, readings[-1].events
+    if not states and not last:
+        return None
+    more = {kind: count - first.get(kind, count) for kind, count in last.items()}
+    events = [f"{kind} ({count} times)" for kind, count in more.items() if count > 0]
+    return ", ".join([*events, *dict.fromkeys(name for state in states for name in state)])
+
+
+def _shortened(problems: tuple[str, ...]) -> str:
+    more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+    return "; ".join(problems[:3]) + more

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what a user calls a model to a verified file and its card."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.model.onnx_metadata import read_metadata
+from compact_yolo_ros.support.resources import resource_directory
+
+FOLDERS_VARIABLE = "COMPACT_YOLO_MODELS"
+"""Environment variable: folders of the user's own models, like PATH."""
+
+
+class ModelError(ValueError):
+    """The model cannot be found, read or trusted."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """An ONNX file that was found, and checked against the manifest if it is one of ours."""
+
+    path: Path
+    card: ModelCard
+
+
+def model_names(directory: Path | None = None) -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(_manifest(directory or _own_directory()))
+
+
+def find_model(name_or_path: str, directory: Path | None = None) -> ModelFile:
+    """Find a model by its name or by the path of an ONNX file.
+
+    A name is one of the package's manifest, or that of a file in a folder of ``FOLDERS_VARIABLE``.
+
+    Args:
+        name_or_path: ``yolo_ret_m075``, or a path that ends in ``.onnx``.
+        directory: folder with ``manifest.yaml``; the package's own if None.
+
+    Raises:
+        ModelError: no such model, unreadable, altered, or without a usable card.
+    """
+    if name_or_path.endswith(".onnx"):
+        path = Path(os.path.expanduser(name_or_path))  # an unknown home folder stays as it is
+        if not path.is_file():
+            raise ModelError(f"there is no model file {path}")
+    else:
+        path = _named(name_or_path, directory or _own_directory())
+    try:
+        return ModelFile(path, ModelCard.from_metadata(read_metadata(path), str(path)))
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ModelError(str(error)) from None
+
+
+def _own_directory() -> Path:
+    try:
+        return resource_directory("models")
+    except FileNotFoundError as error:
+        raise ModelError(str(error)) from None
+
+
+def _named(name: str, directory: Path) -> Path:
+    manifest = _manifest(directory)
+    if name in manifest:
+        return _verified(directory / manifest[name]["file"], manifest[name]["sha256"])
+    for folder in filter(None, os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep)):
+        path = Path(os.path.expanduser(folder)) / f"{name}.onnx"
+        if path.is_file():
+            return path
+    raise ModelError(
+        f"there is no model '{name}': give one of {', '.join(sorted(manifest))}, the path of an "
+        f".onnx file, or have {name}.onnx in a folder that {FOLDERS_VARIABLE} names"
+    )
+
+
+def _verified(path: Path, sha256: str) -> Path:
+    """``path``, if its content is the one the manifest was written for."""
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}; reinstall the package") from None
+    if digest != sha256:
+        raise ModelError(
+            f"{path} is damaged or was altered (SHA-256 differs): reinstall the package"
+        )
+    return path
+
+
+def _manifest(directory: Path) -> dict[str, dict[str, str]]:
+    path = directory / "manifest.yaml"
+    try:
+        manifest = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}; reinstall the package") from None
+    except yaml.YAMLError:
+        raise ModelError(f"{path} is not valid YAML: reinstall the package") from None
+    return manifest or {}

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures that every machine has: pieces of the models' own picture sheets, and generated ones."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from compact_yolo_ros.support.resources import resource_directory
+
+PIECE = 360
+"""Width in pixels of a piece of a picture sheet; the last one overlaps."""
+
+
+def reference_pictures() -> list[NDArray[np.uint8]]:
+    """(h, w, 3) BGR pictures, the same everywhere, with and without objects."""
+    return [*_pieces(), *_generated()]
+
+
+def _pieces() -> list[NDArray[np.uint8]]:
+    found: list[NDArray[np.uint8]] = []
+    for path in sorted(resource_directory("models").glob("*.png")):
+        sheet = cv2.imread(str(path))
+        if sheet is None:
+            continue
+        last = max(0, sheet.shape[1] - PIECE)
+        lefts = sorted({*range(0, last, PIECE), last})
+        found += [np.ascontiguousarray(sheet[:, left : left + PIECE]) for left in lefts]
+    return found
+
+
+def _generated() -> list[NDArray[np.uint8]]:
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (480, 640, 3), np.uint8)
+    ramp = np.broadcast_to(np.linspace(0, 255, 640, dtype=np.uint8)[None, :, None], (480, 640, 3))
+    blocks = cv2.resize(
+        random.integers(0, 256, (6, 8, 3), np.uint8), (640, 480), interpolation=cv2.INTER_NEAREST
+    )
+    return [noise, ramp.copy(), np.asarray(blocks, np.uint8)]

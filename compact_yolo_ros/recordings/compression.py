@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compressions of recordings. The libraries are those that rosbags brings along."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from compact_yolo_ros.recordings.storage import BagError
+
+ZSTD = b"\x28\xb5\x2f\xfd"
+"""How Zstandard data begins (RFC 8878); a CDR message begins with a zero."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def check_libraries() -> None:
+    """Raise BagError if the library that reads messages is missing."""
+    if find_spec("rosbags") is None:
+        raise BagError("recordings are read with rosbags, which is missing: `pip install rosbags`")
+
+
+def zstd() -> Any:
+    """The module for Zstandard: Python's own from 3.14 on."""
+    return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+
+
+def _lz4(data: bytes) -> bytes:
+    return import_module("lz4.frame").decompress(data)
+
+
+DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "": lambda data: data,
+    "lz4": _lz4,
+    "zstd": lambda data: zstd().decompress(data),
+}
+"""By the names MCAP has for them."""
+
+
+def plain_message(data: bytes) -> bytes:
+    """A message as it was sent, whether or not the recorder compressed it.
+
+    Raises:
+        Exception: it is damaged; each library has errors of its own.
+    """
+    return zstd().decompress(data) if data.startswith(ZSTD) else data
+
+
+@contextmanager
+def plain_file(path: Path, lost: list[str]) -> Iterator[Path]:
+    """Give the path of the file without its compression, in a temporary folder if need be.
+
+    What a damaged file holds up to the damage is there; a sentence is then added to ``lost``.
+
+    Raises:
+        BagError: there is no room for it.
+        OSError: it cannot be read.
+    """
+    if path.suffix != ".zstd":
+        yield path
+        return
+    with TemporaryDirectory(prefix="bag_") as folder:
+        plain = Path(folder, path.stem)
+        with plain.open("wb") as out:
+            try:
+                with zstd().open(path, "rb") as source:
+                    shutil.copyfileobj(source, out, 2**20)
+            except (EOFError, zstd().ZstdError):
+                lost.append(f"{path.name} ends early or is damaged: its tail is lost")
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+                raise BagError(
+                    f"cannot unpack {path} into {folder}: {error.strerror}; the environment "
+                    "variable TMPDIR names a folder with more room"
+                ) from None
+        yield plain

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading the SQLite files of rosbag2, whole or broken off."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from compact_yolo_ros.recordings.storage import FOREVER, Message, Topic
+
+
+class SqliteError(ValueError):
+    """The file is no SQLite file of rosbag2."""
+
+
+class SqliteFile:
+    """A .db3 file; see ``Storage``. Its memory is a message, and 24 bytes for each message."""
+
+    def __init__(self, path: Path) -> None:
+        """Look the file over.
+
+        Raises:
+            SqliteError: it is none, or too damaged to tell its topics.
+            OSError: it cannot be read.
+        """
+        path.open("rb").close()  # sqlite3 does not say why it cannot open a file
+        self._path = path
+        self.lost: list[str] = []
+        try:
+            with closing(self._connect()) as database:
+                rows = database.execute("SELECT id, name, type FROM topics ORDER BY id").fetchall()
+                definitions = _definitions(database)
+                self._look_over(database)
+        except sqlite3.Error as error:
+            raise SqliteError(f"{path.name} is no recording, or badly damaged: {error}") from None
+        self._topics = {number: (str(name), str(kind)) for number, name, kind in rows}
+        self.topics = [
+            Topic(name, kind, int(np.count_nonzero(self._of == n)), definitions.get(kind, ""))
+            for n, (name, kind) in self._topics.items()
+        ]
+        self.start = int(self._times[0]) if len(self._times) else FOREVER
+        self.end = int(self._times[-1]) if len(self._times) else 0
+
+    def messages(self, topics: frozenset[str], start: int, stop: int) -> Iterator[Message]:
+        """See ``Storage``; messages that cannot be read are counted in ``lost``."""
+        first, last = np.searchsorted(self._times, (start, stop))
+        wanted = [n for n, (name, _) in self._topics.items() if name in topics]
+        places = first + np.flatnonzero(np.isin(self._of[first:last], wanted))
+        damaged = 0
+        with closing(self._connect()) as database:
+            for place in places:
+                try:
+                    row = database.execute(
+                        "SELECT data FROM messages WHERE id = ?", (int(self._ids[place]),)
+                    ).fetchone()
+                except sqlite3.Error:
+                    row = None
+                if row is None or not isinstance(row[0], bytes):
+                    damaged += 1
+                    continue
+                yield Message(int(self._times[place]), *self._topics[int(self._of[place])], row[0])
+        if damaged:
+            self.lost.append(f"{self._path.name}: {damaged} messages are damaged and lost")
+
+    def _connect(self) -> sqlite3.Connection:
+        """Open the file for reading, with what a crashed recorder left beside it if possible."""
+        address = f"file:{quote(str(self._path.resolve()))}"
+        for options in ("mode=ro", "mode=ro&immutable=1"):
+            database = sqlite3.connect(f"{address}?{options}", uri=True, check_same_thread=False)
+            try:
+                # A file shorter than its header says is refused otherwise.
+                database.execute("PRAGMA writable_schema = ON")
+                database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                return database
+            except sqlite3.Error as error:
+                database.close()
+                failure = error
+        raise failure
+
+    def _look_over(self, database: sqlite3.Connection) -> None:
+        """Note identity, topic and time of all messages, sorted by time."""
+        rows: list[tuple[int, int, int]] = []
+        # In the order of the table: it needs no other part of the file, and nothing to be sorted.
+        found = database.execute("SELECT id, topic_id, timestamp FROM messages ORDER BY id")
+        try:
+            rows.extend(found)
+        except sqlite3.Error:
+            self.lost.append(
+                f"{self._path.name} breaks off: the copy is incomplete or the disk was full; "
+                f"{len(rows)} messages were found in it"
+            )
+        rows = [row for row in rows if all(isinstance(value, int) for value in row)]
+        table = np.array(rows, np.int64).reshape(-1, 3)
+        table = table[np.argsort(table[:, 2], kind="stable")]
+        self._ids, self._of, self._times = table[:, 0], table[:, 1], table[:, 2]
+
+
+def _definitions(database: sqlite3.Connection) -> dict[str, str]:
+    """Texts of the message types, which ROS 2 Iron and later put into the file."""
+    try:
+        rows = database.execute(
+            "SELECT topic_type, encoded_message_definition FROM message_definitions "
+            "WHERE encoding = 'ros2msg'"
+        )
+        return dict(rows.fetchall())
+    except sqlite3.Error:
+        return {}

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes of this package as processes of their own, for programs that try them out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DOMAINS = range(216, 233)
+"""ROS domains that nobody uses by default, with ports beyond those Linux hands out."""
+
+
+def prepare_environment(profile: Path) -> None:
+    """Keep to this machine, in a domain of its own, with shared memory that holds whole images.
+
+    Call it before ROS is imported: DDS reads the environment then.
+    """
+    os.environ.setdefault("ROS_DOMAIN_ID", str(DOMAINS[os.getpid() % len(DOMAINS)]))
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
+
+
+class ChildNode:
+    """A node's process and what it printed."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        """Take a process that was started, and the file of its output."""
+        self.name = name
+        self._process = process
+        self._log = log
+
+    def failure(self) -> str | None:
+        """Why it ended, if it did."""
+        if self._process.poll() is None:
+            return None
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return f"{self.name} ended: {lines[-1] if lines else 'it printed nothing'}"
+
+    def stop(self) -> None:
+        """Ask it to end, and kill it if it does not."""
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextmanager
+def child_node(
+    name: str, namespace: str, parameters: dict[str, Any], folder: Path
+) -> Iterator[ChildNode]:
+    """Run a node of this package; its parameters and its output are files in ``folder``."""
+    file, log = folder / f"{name}.yaml", folder / f"{name}.log"
+    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
+    module = f"compact_yolo_ros.ros.{name}"
+    ros_arguments = ["-r", f"__ns:={namespace}", "--params-file", str(file)]
+    command = [sys.executable, "-m", module, "--ros-args", *ros_arguments]
+    with log.open("wb") as output:
+        # A session of its own: Ctrl-C is for the program, which then stops its nodes in order.
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    node = ChildNode(name, process, log)
+    try:
+        yield node
+    finally:
+        node.stop()

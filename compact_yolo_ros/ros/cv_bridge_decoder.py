@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decoding by cv_bridge, for those who ask for it: its conversions, an image copy a frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compact_yolo_ros.pixels.decoding import ImageError, Picture
+from compact_yolo_ros.support.error_text import first_line
+
+
+class CvBridgeDecoder:
+    """``ImageDecoder``'s interface over cv_bridge; every picture is bgr8."""
+
+    def __init__(self) -> None:
+        """Load cv_bridge, which nothing else here needs.
+
+        Raises:
+            ModuleNotFoundError: cv_bridge cannot be imported; the sentence says what to install.
+        """
+        try:
+            from cv_bridge import CvBridge
+        except (ImportError, AttributeError) as error:  # a build for NumPy 1 fails with the latter
+            raise ModuleNotFoundError(
+                f"image_decoder 'cv_bridge' cannot be used ({error}): install"
+                " ros-$ROS_DISTRO-cv-bridge, or leave image_decoder at its default"
+            ) from error
+        self._bridge = CvBridge()
+
+    def image(self, message: Any) -> Picture:
+        """Pixels of a sensor_msgs/Image.
+
+        Raises:
+            ImageError: cv_bridge cannot convert the message.
+        """
+        try:
+            return Picture(self._bridge.imgmsg_to_cv2(message, "bgr8"), "bgr")
+        except Exception as error:  # CvBridgeError, cv2.error, and what malformed fields lead to
+            raise ImageError("encoding", _sentence(message.encoding, error)) from error
+
+    def compressed(self, message: Any) -> Picture:
+        """Pixels of a sensor_msgs/CompressedImage.
+
+        Raises:
+            ImageError: cv_bridge cannot convert the message.
+        """
+        try:
+            pixels = self._bridge.compressed_imgmsg_to_cv2(message, "bgr8")
+        except Exception as error:  # CvBridgeError, cv2.error, and what malformed fields lead to
+            raise ImageError("compressed", _sentence(message.format, error)) from error
+        if pixels is None or pixels.size == 0:
+            raise ImageError("compressed", _sentence(message.format, "the data is damaged"))
+        return Picture(pixels, "bgr")
+
+
+def _sentence(encoding: str, reason: object) -> str:
+    return (
+        f"cv_bridge cannot convert {encoding[:40]!r} to bgr8 ({first_line(reason)}): "
+        "check the publisher"
+    )

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one place that writes what the node publishes: vision_msgs 4.x and the debug image."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from vision_msgs.msg import (
+    Detection2D,
+    Detection2DArray,
+    LabelInfo,
+    ObjectHypothesisWithPose,
+    VisionClass,
+    VisionInfo,
+)
+
+from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.drawing import draw_detections
+from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.pixels.decoding import Picture, bgr_copy
+
+
+def class_ids(card: ModelCard, form: str) -> tuple[str, ...]:
+    """What ``class_id`` says for each label: its class ``name``, or its number (``id``)."""
+    return card.classes if form == "name" else tuple(map(str, range(len(card.classes))))
+
+
+class DetectionArrayWriter:
+    """Writes detections into messages that are used again for the next image.
+
+    A Detection2D is a tree of eight Python objects; making it anew costs more than filling it.
+    """
+
+    def __init__(self) -> None:
+        """Start without messages: there will be as many as the fullest image needs."""
+        self._array = Detection2DArray()
+        self._pool: list[Detection2D] = []
+
+    def write(self, header: Header, detections: Detections, ids: Sequence[str]) -> Detection2DArray:
+        """Convert one image's detections.
+
+        Args:
+            header: the image's own header; the array and every detection carry it.
+            detections: boxes in pixels of that image.
+            ids: ``class_id`` of each label, from ``class_ids``.
+
+        Returns:
+            A message that is valid until the next call.
+        """
+        count = len(detections)
+        while len(self._pool) < count:
+            self._pool.append(Detection2D(results=[ObjectHypothesisWithPose()]))
+        used = self._pool[:count]
+        for message, (x1, y1, x2, y2), score, label in zip(
+            used,
+            detections.boxes.tolist(),
+            detections.scores.tolist(),
+            detections.labels.tolist(),
+            strict=True,
+        ):
+            message.header = header
+            hypothesis = message.results[0].hypothesis
+            hypothesis.class_id = ids[label]
+            hypothesis.score = score
+            box = message.bbox
+            box.center.position.x = (x1 + x2) / 2
+            box.center.position.y = (y1 + y2) / 2
+            box.size_x = x2 - x1
+            box.size_y = y2 - y1
+        self._array.header = header
+        self._array.detections = used
+        return self._array
+
+
+def to_label_info(header: Header, card: ModelCard, threshold: float) -> LabelInfo:
+    """Which number stands for which class, and the score threshold in force."""
+    return LabelInfo(
+        header=header,
+        class_map=[
+            VisionClass(class_id=label, class_name=name) for label, name in enumerate(card.classes)
+        ],
+        threshold=threshold,
+    )
+
+
+def to_vision_info(header: Header, card: ModelCard, label_info_topic: str) -> VisionInfo:
+    """What detects here, and where its class list is published."""
+    return VisionInfo(header=header, method=card.name, database_location=label_info_topic)
+
+
+def to_debug_image(
+    header: Header, picture: Picture, detections: Detections, classes: Sequence[str]
+) -> Image:
+    """The image as bgr8 with the detections drawn into it; ``picture`` is left as it is."""
+    canvas = bgr_copy(picture)
+    draw_detections(canvas, detections, classes)
+    height, width = canvas.shape[:2]
+    message = Image(header=header, height=height, width=width, encoding="bgr8", step=3 * width)
+    data = array("B")
+    data.frombytes(canvas.data)  # assigning anything else makes rclpy check every byte
+    message.data = data
+    return message

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays recordings: messages on their topics at their pace, and the time of recording on /clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock as ClockMessage
+from sensor_msgs.msg import CompressedImage, Image
+
+from compact_yolo_ros.recordings.codec import COMPRESSED_IMAGE, IMAGE
+from compact_yolo_ros.recordings.compression import plain_message
+from compact_yolo_ros.recordings.reader import Bag, choose_topics
+from compact_yolo_ros.recordings.storage import FOREVER, Message
+from compact_yolo_ros.ros.parameters import ParameterSpec, declared_values
+
+BAG_PLAYER_PARAMETERS = (
+    ParameterSpec("bags", [""], "Recordings: folders or files; read as one.", changes="never"),
+    ParameterSpec(
+        "topics", [""], "Image topics to play; empty is the only one there is.", changes="never"
+    ),
+    ParameterSpec(
+        "rate", 1.0, "Seconds of the recording in a second.", low=0.01, high=100, changes="never"
+    ),
+    ParameterSpec("loop", False, "Begin anew at the end, instead of ending.", changes="never"),
+    ParameterSpec(
+        "start", 0.0, "Seconds of the recording to leave out.", low=0, high=1e6, changes="never"
+    ),
+    ParameterSpec(
+        "duration", 0.0, "Seconds to play; 0 is up to the end.", low=0, high=1e6, changes="never"
+    ),
+    ParameterSpec(
+        "wait_for",
+        [""],
+        "Further topics that must have a subscriber before it begins, as those of an answer.",
+        changes="never",
+    ),
+    ParameterSpec(
+        "patience",
+        20.0,
+        "Most seconds to wait for a subscriber of each topic; the clock stands still meanwhile.",
+        low=0,
+        high=3600,
+        changes="never",
+    ),
+    ParameterSpec(
+        "reliability",
+        "reliable",
+        "Quality of service of the images.",
+        choices=("reliable", "best_effort"),
+        changes="never",
+    ),
+)
+TYPES = {IMAGE: Image, COMPRESSED_IMAGE: CompressedImage}
+TICK = 0.01
+"""Seconds between two looks at what is due; the clock is told as often."""
+LINGER = 1.0
+"""Seconds that the clock goes on after the last message, for the answers to it."""
+SETTLING = 0.5
+"""Seconds from the moment that all subscribers are there: discovery is not the same for all."""
+
+
+class BagPlayerNode(Node):
+    """Publishes the images of recordings as they were recorded, byte for byte."""
+
+    def __init__(self, **options: Any) -> None:
+        """Open the recordings and start; ``options`` go to ``rclpy.node.Node``.
+
+        Raises:
+            ValueError: a parameter or a recording cannot be used; the sentence says why.
+        """
+        super().__init__("bag_player", **options)
+        values = declared_values(self, BAG_PLAYER_PARAMETERS)
+        if not any(values["bags"]):
+            raise ValueError("bags names no recording: give bags:=['path']")
+        self._bag = Bag([Path(path).expanduser() for path in values["bags"] if path])
+        self._topics = choose_topics(self._bag, [topic for topic in values["topics"] if topic])
+        self._rate, self._loop = values["rate"], values["loop"]
+        self._start = self._bag.start + round(values["start"] * 1e9)
+        self._stop = FOREVER
+        if values["duration"]:
+            self._stop = self._start + round(values["duration"] * 1e9)
+        self._published = self._damaged = 0
+        qos = QoSProfile(depth=10, reliability=ReliabilityPolicy[values["reliability"].upper()])
+        self._publishers_of: dict[str, Publisher] = {
+            topic: self.create_publisher(TYPES[self._bag.topics[topic].type], topic, qos)
+            for topic in self._topics
+        }
+        others = [self.resolve_topic_name(topic) for topic in values["wait_for"] if topic]
+        self._awaited = [*self._topics, *others]
+        self._clock_publisher = self.create_publisher(ClockMessage, "/clock", 10)
+        self._patience = time.monotonic() + values["patience"]
+        self._begin()
+        if self._due is None:
+            raise ValueError(
+                f"nothing is left to play of {(self._bag.end - self._bag.start) * 1e-9:.1f} s"
+            )
+        # A steady clock: this node is what moves simulated time.
+        self.create_timer(TICK, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.get_logger().info(f"Playing {', '.join(self._topics)} at {self._rate:g} times speed")
+
+    def close(self) -> None:
+        """Say what was done."""
+        for sentence in self._bag.lost:
+            self.get_logger().warning(sentence)
+        if self._damaged:
+            self.get_logger().warning(f"Left out {self._damaged} damaged images")
+        self.get_logger().info(f"Published {self._published} images")
+
+    def _begin(self) -> None:
+        """Go to the first message; time stands still until everybody listens."""
+        self._messages: Iterator[Message] = self._bag.messages(
+            self._topics, self._start, self._stop
+        )
+        self._due = next(self._messages, None)
+        self._first = self._now = self._due.time if self._due else self._start
+        self._began = self._ended = 0.0
+
+    def _tick(self) -> None:
+        if not self._began and not self._is_heard():
+            self._tell_time()
+            return
+        elapsed = max(0.0, time.monotonic() - self._began)
+        self._now = self._first + round(elapsed * self._rate * 1e9)
+        self._tell_time()
+        while self._due is not None and self._due.time <= self._now:
+            self._publish(self._due)
+            self._due = next(self._messages, None)
+        if self._due is None:
+            self._end()
+
+    def _publish(self, message: Message) -> None:
+        try:
+            data = plain_message(message.data)
+        except Exception:  # each compression has errors of its own
+            self._damaged += 1
+            return
+        self._publishers_of[message.topic].publish(data)
+        self._published += 1
+
+    def _is_heard(self) -> bool:
+        """Whether playing may begin; then the moment is set."""
+        alone = [topic for topic in self._awaited if not self.count_subscribers(topic)]
+        if alone and time.monotonic() < self._patience:
+            return False
+        for topic in alone:
+            self.get_logger().warning(f"Nobody listens to {topic}")
+        self._began = time.monotonic() + SETTLING
+        return True
+
+    def _end(self) -> None:
+        self._ended = self._ended or time.monotonic()
+        if time.monotonic() - self._ended < LINGER:
+            return
+        if self._loop:
+            self._begin()
+            return
+        for publisher in self._publishers_of.values():
+            publisher.wait_for_all_acked(Duration(seconds=1))
+        raise SystemExit(0)
+
+    def _tell_time(self) -> None:
+        self._clock_publisher.publish(ClockMessage(clock=Time(nanoseconds=self._now).to_msg()))

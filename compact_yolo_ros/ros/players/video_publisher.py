@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A camera for trying things out: a video, a folder of pictures or a real camera on ``image``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+from compact_yolo_ros.pixels.video_source import Pace, SourceError, open_source
+from compact_yolo_ros.ros.parameters import ParameterSpec, declared_values
+from compact_yolo_ros.ros.players.image_writers import ImageWriter, JpegWriter, RawWriter
+from compact_yolo_ros.support.error_text import first_line
+
+VIDEO_PUBLISHER_PARAMETERS = (
+    ParameterSpec(
+        "source",
+        "",
+        "Path of a video, a picture or a folder of pictures, or the index of a camera; empty is a"
+        " street clip.",
+        changes="never",
+        untyped=True,  # YAML reads source:=0 as an integer
+    ),
+    ParameterSpec(
+        "rate", 0.0, "Images a second; 0 is the source's own.", low=0, high=1000, changes="never"
+    ),
+    ParameterSpec("loop", True, "Begin anew at the end, instead of ending.", changes="never"),
+    ParameterSpec(
+        "width",
+        0,
+        "Width of the images in pixels; 0 keeps the source's, or its proportions if height is set.",
+        low=0,
+        high=8192,
+        changes="never",
+    ),
+    ParameterSpec(
+        "height",
+        0,
+        "Height of the images in pixels; 0 keeps the source's, or its proportions if width is set.",
+        low=0,
+        high=8192,
+        changes="never",
+    ),
+    ParameterSpec(
+        "encoding",
+        "bgr8",
+        "Encoding of the images.",
+        choices=("bgr8", "rgb8", "mono8"),
+        changes="never",
+    ),
+    ParameterSpec("frame_id", "camera", "Coordinate frame in the header.", changes="never"),
+    ParameterSpec(
+        "reliability",
+        "reliable",
+        "Quality of service.",
+        choices=("reliable", "best_effort"),
+        changes="never",
+    ),
+    ParameterSpec(
+        "image_transport",
+        "raw",
+        "Publish on image (raw) or image/compressed (JPEG).",
+        choices=("raw", "compressed"),
+        changes="never",
+    ),
+    ParameterSpec(
+        "jpeg_quality", 90, "Quality of compressed images.", low=1, high=100, changes="never"
+    ),
+)
+DEPTH = 5
+ACKNOWLEDGEMENT = Duration(seconds=1)
+"""Time for the last images to arrive before the process ends."""
+
+
+class VideoPublisherNode(Node):
+    """Publishes the frames of a source at their pace; frames that are late are left out."""
+
+    def __init__(self, **options: Any) -> None:
+        """Open the source and start; ``options`` go to ``rclpy.node.Node``.
+
+        Raises:
+            ValueError: a parameter or the source cannot be used; the sentence says why.
+        """
+        super().__init__("video_publisher", **options)
+        values = declared_values(self, VIDEO_PUBLISHER_PARAMETERS)
+        self._loop = values["loop"]
+        self._size = (values["width"], values["height"])
+        self._scratch: NDArray[np.uint8] | None = None
+        self._published = self._late = self._failed = 0
+        self._source = open_source(str(values["source"]))
+        rate = values["rate"] or self._source.rate
+        self._pace = Pace(rate)
+
+        topic = self.resolve_topic_name("image")
+        self._writer: ImageWriter = RawWriter(values["encoding"])
+        if values["image_transport"] == "compressed":
+            topic += "/compressed"
+            self._writer = JpegWriter(values["encoding"], values["jpeg_quality"])
+        self._writer.message.header.frame_id = values["frame_id"]
+        reliability = ReliabilityPolicy[values["reliability"].upper()]
+        self._publisher = self.create_publisher(
+            type(self._writer.message), topic, QoSProfile(depth=DEPTH, reliability=reliability)
+        )
+        # A steady clock: a camera does not stand still when simulated time does.
+        self.create_timer(1 / rate, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.get_logger().info(f"Publishing {rate:g} images a second on {topic}")
+
+    def close(self) -> None:
+        """Release the source and say what was done."""
+        self._source.close()
+        self.get_logger().info(
+            f"Published {self._published} images; {self._late} were late and left out,"
+            f" {self._failed} could not be sent"
+        )
+
+    def _tick(self) -> None:
+        try:
+            self._publish_next()
+        except SourceError as error:
+            self.get_logger().fatal(str(error))
+            raise SystemExit(1) from error
+
+    def _publish_next(self) -> None:
+        overdue = 0 if self._source.live else self._pace.overdue(time.monotonic())
+        for _ in range(overdue):
+            self._next(self._source.skip)
+        self._late += overdue
+        if self._publisher.get_subscription_count() == 0:
+            self._next(self._source.skip)
+            return
+        message = self._writer.write(self._resize(self._next(self._source.read)))
+        message.header.stamp = self.get_clock().now().to_msg()
+        try:
+            self._publisher.publish(message)
+            self._published += 1
+        except RuntimeError as error:  # rclpy's RCLError: the middleware's queues are full
+            self._failed += 1
+            if self._failed == 1:
+                self.get_logger().warning(
+                    f"An image could not be sent ({first_line(error)}): lower the rate or"
+                    " use reliability best_effort; further ones are only counted"
+                )
+
+    def _next(self, step: Callable[[], Any]) -> Any:
+        """Take a step through the source, from the start again at its end."""
+        result = step()
+        if result is None or result is False:
+            if not self._loop:
+                self._finish()
+            self._source.rewind()
+            result = step()
+            if result is None or result is False:
+                raise SourceError("the source gives no images: give another one")
+        return result
+
+    def _finish(self) -> None:
+        self._publisher.wait_for_all_acked(ACKNOWLEDGEMENT)
+        raise SystemExit(0)
+
+    def _resize(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        size = target_size((frame.shape[1], frame.shape[0]), self._size)
+        if size == (frame.shape[1], frame.shape[0]):
+            return frame
+        self._scratch = cv2.resize(frame, size, self._scratch, interpolation=cv2.INTER_AREA)
+        return self._scratch
+
+
+def target_size(source: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) to publish, where a 0 in ``wanted`` stands for what fits the source."""
+    width, height = wanted
+    if not width and not height:
+        return source
+    width = width or max(1, round(source[0] * height / source[1]))
+    height = height or max(1, round(source[1] * width / source[0]))
+    return width, height

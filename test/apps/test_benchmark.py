@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``benchmark``: what it measures, writes and refuses. Its figures are not asserted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_model import CARD, write_toy_model
+
+from compact_yolo_ros.apps.benchmark import command as benchmark
+from compact_yolo_ros.apps.benchmark.cases import Case, all_cases
+from compact_yolo_ros.apps.benchmark.command import main
+from compact_yolo_ros.apps.benchmark.latency import Timing, measure
+from compact_yolo_ros.machine.power import PowerSummary
+from compact_yolo_ros.model.store import ModelFile, find_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, gmac in (("small", 0.1), ("large", 2.0)):
+        card = replace(CARD, name=name, gmacs={"320": gmac}, parameters=1_500_000)
+        write_toy_model(tmp_path / f"{name}.onnx", card)
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    return main([*arguments, "--rounds", "2", "--threads", "1"])
+
+
+def row_of(page: str, model: str) -> list[str]:
+    (row,) = (line for line in page.splitlines() if line.startswith(f"| {model} |"))
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def test_a_folder_becomes_a_page_data_and_a_plot(
+    folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = folder / "out"
+    assert run("--zoo", str(folder), "--reference", "small", "--out", str(out)) == 0
+    page = (out / "zoo.md").read_text()
+    megabytes = f"{(folder / 'small.onnx').stat().st_size / 1e6:.2f}"
+    assert row_of(page, "small")[:8] == [
+        *("small", "320", "onnxruntime", "fp32", "1", megabytes, "1.500", "0.100"),
+    ]
+    assert row_of(page, "large")[7] == "2.000"
+    assert "*Ratio* is to `small`" in " ".join(page.split())
+    results = json.loads((out / "zoo.json").read_text())
+    by_name = {result["model"]: result for result in results["results"]}
+    assert by_name["large"]["gmac"] == 2.0 and by_name["large"]["input_size"] == 320
+    assert by_name["small"]["file_bytes"] == (folder / "small.onnx").stat().st_size
+    ms = by_name["small"]["ms"]
+    assert 0 < ms["p50"] <= ms["p95"] <= ms["p99"]
+    assert results["environment"]["ONNX Runtime"] and results["environment"]["processor"]
+    pytest.importorskip("matplotlib")
+    assert (out / "zoo.png").read_bytes().startswith(b"\x89PNG")
+    assert "(zoo.png)" in page
+    assert sorted(path.name for path in out.iterdir()) == ["zoo.json", "zoo.md", "zoo.png"]
+    assert "large" in capsys.readouterr().out
+
+
+def test_models_are_measured_by_name_or_path(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run("yolo_ret_m075", str(folder / "small.onnx")) == 0
+    printed = capsys.readouterr().out
+    assert "yolo_ret_m075" in printed and "small" in printed
+
+
+def test_every_size_and_backend_is_measured(folder: Path) -> None:
+    out, small = folder / "out", str(folder / "small.onnx")
+    sizes = ("--sizes", "320", "640")
+    assert run(small, *sizes, "--backends", "onnxruntime", "tensorrt", "--out", str(out)) == 0
+    results = json.loads((out / "benchmark.json").read_text())
+    found = {(r["input_size"], r["backend"]): r["gmac"] for r in results["results"]}
+    assert found == {(320, "onnxruntime"): 0.1, (640, "onnxruntime"): pytest.approx(0.4)}
+    # What cannot be run here is said, and does not keep the rest from being measured.
+    assert [text.partition(":")[0] for text in results["not_measured"]] == [
+        "small at 320, tensorrt, 1 thread",
+        "small at 640, tensorrt, 1 thread",
+    ]
+    assert "Not measured: small at 320, tensorrt" in (out / "benchmark.md").read_text()
+
+
+def test_two_files_of_one_model_are_two_rows(folder: Path) -> None:
+    out = folder / "out"
+    write_toy_model(folder / "small_int8.onnx", replace(CARD, name="small", precision="int8"))
+    files = str(folder / "small.onnx"), str(folder / "small_int8.onnx")
+    assert run(*files, "--out", str(out)) == 0
+    page = (out / "benchmark.md").read_text()
+    assert row_of(page, "small")[3] == "fp32"
+    assert row_of(page, "small_int8")[3] == "int8"
+
+
+def test_spinning_is_held_against_sleeping_in_one_run(folder: Path) -> None:
+    out = folder / "out"
+    small = str(folder / "small.onnx")
+    assert run(small, "--spinning", "--reference", "small", "--out", str(out)) == 0
+    page = (out / "benchmark.md").read_text()
+    assert row_of(page, "small")[1] == row_of(page, "small, spinning")[1] == "320"
+
+
+def test_published_figures_stand_beside(folder: Path) -> None:
+    out = folder / "out"
+    assert run("yolo_ret_m075", "--out", str(out)) == 0
+    published = (out / "benchmark.md").read_text().partition("## Published figures")[2]
+    assert "VOC 2007 | 72.39 @416, 68.75 @320, 60.77 @224" in published
+    assert "Jetson Nano, FP16: 19.87 @416, 33.19 @320" in published
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["yolo_what"], "there is no model 'yolo_what'"),
+        (["--zoo", "/nowhere"], "holds no .onnx files: `python -m training.export_zoo"),
+        (["--reference", "toy"], "the reference 'toy' is not among"),
+        (["yolo_ret_m075", "yolo_ret_m075"], "two models are called 'yolo_ret_m075'"),
+        (["--sizes", "300"], "input size 300 is not usable: give a multiple of 32"),
+        (
+            ["yolo_ret_m075", "--backends", "onnxruntime", "--precisions", "int8"],
+            "holds fp32 weights, not int8",
+        ),
+    ],
+)
+def test_what_it_cannot_do_is_one_sentence(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert run(*arguments) == 1
+    captured = capsys.readouterr()
+    assert sentence in captured.err and "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf"])
+def test_a_run_takes_finite_time(seconds: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run("--node", "--seconds", seconds)
+
+
+def test_sigterm_ends_what_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    def work(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(9)
+        finally:
+            ended.append(True)
+
+    monkeypatch.setattr(benchmark, "_benchmark_node", work)
+    assert run("--node") == 130
+    assert ended
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(benchmark, "measure", lambda *_: pytest.fail("it was measured"))
+    (tmp_path / "file").touch()
+    assert run("yolo_fastest", "--out", str(tmp_path / "file")) == 1
+    assert "cannot write to" in capsys.readouterr().err
+
+
+def model(**fields: object) -> ModelFile:
+    return ModelFile(Path("toy.onnx"), replace(CARD, **fields))
+
+
+def test_operations_at_other_sizes_follow_the_area() -> None:
+    assert Case("toy", model(), 320).gmac is None
+    one = model(gmacs={"320": 1.0})
+    assert Case("toy", one, 160).gmac == pytest.approx(0.25)
+    # 0.1 of them are behind a global pooling
+    two = model(gmacs={"320": 1.1, "160": 0.35})
+    assert Case("toy", two, 320).gmac == 1.1
+    assert Case("toy", two, 640).gmac == pytest.approx(4.1)
+
+
+def test_a_gpu_is_measured_with_one_number_of_threads() -> None:
+    cases = all_cases([model()], [], ["tensorrt", "onnxruntime"], ["auto"], [1, 2])
+    assert [(c.backend, c.threads) for c in cases] == [
+        *(("tensorrt", 1), ("onnxruntime", 1), ("onnxruntime", 2)),
+    ]
+
+
+def test_power_is_that_of_a_network_without_a_pause(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compact_yolo_ros.apps.benchmark.latency.STEADY", 0.1)
+    power = PowerSummary("meter", "MAXN", 8.0, {}, {}, "none", "")
+    case = Case("small", find_model(str(folder / "small.onnx")), 320, threads=1)
+    (timing,) = measure([case], "small", 1, lambda: power).timings
+    assert timing.rate and timing.fps == timing.rate
+    assert timing.images_per_joule == pytest.approx(timing.rate / 8)
+    (timing,) = measure([case], "small", 1).timings
+    assert timing.watts is None and timing.images_per_joule is None
+
+
+def test_ratio_is_the_median_of_the_rounds() -> None:
+    own, reference = np.array([2.0, 9.0, 40.0]), np.array([1.0, 3.0, 10.0])
+    timing = Timing(Case("toy", model(), 320), "onnxruntime", "CPU", "fp32", 1, own, reference)
+    assert timing.ratio == 3.0
+    assert timing.fps == pytest.approx(1e3 / 17)

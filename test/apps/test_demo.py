@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo as a newcomer runs it: what it leaves behind, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from harness import ROOT
+
+
+def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "compact_yolo_ros.apps.demo.command", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
+    )
+
+
+def folder_of_pictures(path: Path, colour: tuple[int, int, int]) -> str:
+    """Pictures of a square of one BGR colour that moves over black."""
+    path.mkdir()
+    for n in range(4):
+        picture = np.zeros((240, 320, 3), np.uint8)
+        picture[64:96, 64 + 32 * n : 96 + 32 * n] = colour
+        cv2.imwrite(str(path / f"{n}.png"), picture)
+    return str(path)
+
+
+def test_it_leaves_detections_diagnostics_and_pictures(tmp_path: Path, toy: str) -> None:
+    video, out = folder_of_pictures(tmp_path / "video", (0, 0, 255)), tmp_path / "out"
+    options = ("--model", toy, "--video", video, "--rate", "20", "--seconds", "8")
+    result = demo(*options, "--out", str(out))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "red" in result.stdout
+    answers = json.loads((out / "detections.json").read_text())
+    assert {d["class"] for answer in answers for d in answer["detections"]} == {"red"}
+    assert answers[0]["stamp"] > 0
+    boxes = {tuple(d["box"]) for answer in answers for d in answer["detections"]}
+    assert all(x2 - x1 == 16 for x1, _, x2, _ in boxes)
+    states = json.loads((out / "diagnostics.json").read_text())
+    assert any(float(state.get("fps_out", 0)) > 0 for state in states)
+    sheet = cv2.imread(str(out / "annotated.jpg"))
+    assert sheet.shape == (2 * 240, 3 * 320, 3)
+    video = cv2.VideoCapture(str(out / "annotated.mp4"))
+    assert video.read()[0]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "annotated.jpg",
+        "annotated.mp4",
+        "detections.json",
+        "diagnostics.json",
+    ]
+
+
+def test_it_fails_if_nothing_was_detected(tmp_path: Path, toy: str) -> None:
+    video = folder_of_pictures(tmp_path / "video", (0, 0, 0))
+    out = tmp_path / "out"
+    options = ("--model", toy, "--video", video, "--rate", "20", "--seconds", "4")
+    result = demo(*options, "--out", str(out))
+    assert result.returncode == 1
+    assert "nothing was detected" in result.stderr
+    assert json.loads((out / "detections.json").read_text())[0]["detections"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--model", "yolo_what"), "there is no model 'yolo_what': give one of"),
+        (("--seconds", "0"), "--seconds must be above 0"),
+        (("--video", "/nowhere.mp4", "--seconds", "20"), "video_publisher_node ended: "),
+    ],
+)
+def test_what_it_cannot_do_is_one_sentence(
+    tmp_path: Path, toy: str, options: tuple[str, ...], sentence: str
+) -> None:
+    result = demo("--model", toy, "--out", str(tmp_path / "out"), *options)
+    assert result.returncode != 0
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr + result.stdout

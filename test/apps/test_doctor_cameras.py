@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``doctor`` says of the cameras on the ROS graph."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from harness import BEST_EFFORT, ROOT, Client, image_message
+from sensor_msgs.msg import Image
+
+from compact_yolo_ros.apps.doctor.cameras import cameras
+from compact_yolo_ros.apps.doctor.finding import Level
+from compact_yolo_ros.apps.doctor.isolation import isolated
+
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
+
+VGA = np.zeros((480, 640, 3), np.uint8)
+SMALL = np.zeros((60, 80, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def report() -> Iterator[dict[str, dict[str, Any]]]:
+    """Findings by section and name, while four cameras publish and one is silent."""
+    client = Client()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("FASTDDS_DEFAULT_PROFILES_FILE", None)
+    command = [sys.executable, "-m", "compact_yolo_ros.apps.doctor.command", "--json"]
+    advertise = client.node.create_publisher
+    cameras = {
+        advertise(Image, "/good/image", BEST_EFFORT): {"pixels": SMALL},
+        advertise(Image, "/large/image", 5): {"pixels": VGA},
+        advertise(Image, "/odd/image", 5): {"pixels": SMALL, "encoding": "32FC3"},
+        advertise(Image, "/late/image", 5): {"pixels": SMALL, "late": True},
+    }
+    advertise(Image, "/silent/image", 5)
+    advertise(Image, "/detector/debug_image", 5)
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            now = client.node.get_clock().now().to_msg()
+            for camera, given in cameras.items():
+                late = given.get("late")
+                message = image_message(
+                    given["pixels"], None if late else now, given.get("encoding", "rgb8")
+                )
+                camera.publish(message)
+            client.spin(0.05)
+        assert process.stdout is not None
+        printed = process.stdout.read()
+    client.close()
+    sections = json.loads(printed)["sections"]
+    yield {title: {f["name"]: f for f in findings} for title, findings in sections.items()}
+
+
+def test_a_camera_is_described(report: dict) -> None:
+    found = report["cameras"]["/good/image"]
+    assert found["level"] == "OK"
+    assert "Image by client (best_effort), 80x60 rgb8, " in found["found"]
+    assert "images/s" in found["found"]
+    assert found["data"]["frame"] == 80 * 60 * 3
+
+
+def test_the_largest_image_seen_is_held_against_the_shared_memory(report: dict) -> None:
+    memory = report["transports"]["shared memory"]
+    assert (memory["level"], memory["data"]["frame"]) == ("problem", VGA.nbytes)
+
+
+def test_images_that_the_node_would_refuse_are_a_problem(report: dict) -> None:
+    found = report["cameras"]["/odd/image"]
+    assert (found["level"], "'32FC3' is not supported" in found["found"]) == ("problem", True)
+
+
+def test_stamps_of_another_clock_are_told(report: dict) -> None:
+    found = report["cameras"]["/late/image"]
+    assert (found["level"], "use_sim_time" in found["remedy"]) == ("note", True)
+
+
+def test_a_camera_that_is_silent_is_a_problem(report: dict) -> None:
+    found = report["cameras"]["/silent/image"]
+    assert (found["level"], "no image arrived" in found["found"]) == ("problem", True)
+
+
+def test_a_picture_that_is_drawn_on_demand_is_no_camera(report: dict) -> None:
+    assert set(report["cameras"]) == {
+        f"/{name}/image" for name in ("good", "large", "odd", "late", "silent")
+    }
+
+
+def test_a_ros_that_cannot_start_is_one_problem_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("HOME", "ROS_HOME", "ROS_LOG_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    (found,) = isolated("cameras", partial(cameras, 0), 60)
+    assert found.level is Level.PROBLEM
+    assert found.found.startswith("ROS cannot start: failed to initialize logging")
+    assert "ROS_LOG_DIR" in found.remedy

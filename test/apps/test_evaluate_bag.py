@@ -1,0 +1,491 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recording is evaluated as the node would see it, goes on where it was interrupted, and every
+number of processes gives the same result."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from bag_writer import (
+    CODEC,
+    PERIOD,
+    SIZE,
+    START,
+    TOPIC,
+    Recorded,
+    Scene,
+    draw_scene,
+    header_of,
+    image,
+    labelled,
+    write_bag,
+)
+from rosbags.rosbag2 import Reader
+from toy_model import CLASSES
+
+from compact_yolo_ros.apps.evaluate_bag.command import main
+from compact_yolo_ros.apps.evaluate_bag.detection_run import (
+    Interrupted,
+    Job,
+    records_of,
+    run,
+    run_part,
+)
+from compact_yolo_ros.apps.evaluate_bag.frame_results import (
+    ANSWERED,
+    DROPPED,
+    Log,
+    Record,
+    read_records,
+)
+from compact_yolo_ros.apps.evaluate_bag.playback import ahead
+from compact_yolo_ros.apps.evaluate_bag.topic_statistics import Flicker
+from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.recordings.codec import IMAGE
+from compact_yolo_ros.recordings.reader import Bag
+from compact_yolo_ros.recordings.storage import BagError
+
+ROOT = Path(__file__).resolve().parents[2]
+FRAMES = 24
+SCENES = [draw_scene(number) for number in range(FRAMES)]
+MS = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images whose labels are not all right, and one that is too short."""
+    messages = []
+    for number, scene in enumerate(SCENES):
+        shown = scene if number % 5 else draw_scene(number + 100)
+        messages += [image(scene, number), labelled(shown, number, late=3 * MS)]
+    header = header_of(START + FRAMES * PERIOD)
+    broken = CODEC.store.types[IMAGE](header, 480, 640, "rgb8", 0, 1920, np.zeros(9, np.uint8))
+    data = bytes(CODEC.store.serialize_cdr(broken, IMAGE))
+    messages.append(Recorded(TOPIC, IMAGE, START + FRAMES * PERIOD, data))
+    return write_bag(tmp_path_factory.mktemp("bag") / "drive", messages)
+
+
+def job_of(path: Path, model: str, **options: object) -> Job:
+    return Job((path,), (TOPIC,), model, **options)  # type: ignore[arg-type]
+
+
+def essence(record: Record) -> tuple[object, ...]:
+    """All of a record but what was measured."""
+    found = record.detections
+    arrays = (found.boxes, found.scores, found.labels)
+    return (
+        *(record.topic, record.time, record.stamp, record.frame_id, record.outcome, record.size),
+        *(array.tobytes() for array in arrays),
+    )
+
+
+def all_of(folder: Path) -> list[tuple[object, ...]]:
+    return [essence(record) for record in records_of(folder)]
+
+
+@pytest.fixture(scope="module")
+def done(path: Path, model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The records of one process in one go."""
+    folder = tmp_path_factory.mktemp("done")
+    run(job_of(path, model), Bag([path]), folder)
+    return folder
+
+
+def test_every_frame_is_what_the_detector_finds_in_it(done: Path, model: str) -> None:
+    records = list(records_of(done))
+    assert [r.outcome for r in records] == [ANSWERED] * FRAMES + ["image truncated"]
+    with contextlib.closing(Detector.open(model)) as detector:
+        for record, scene in zip(records, SCENES, strict=False):
+            expected = detector.detect(scene.pixels, "rgb")
+            shown = record.detections.scores >= 0.3
+            assert np.array_equal(record.detections.boxes[shown], expected.boxes)
+            assert np.array_equal(record.detections.scores[shown], expected.scores)
+    assert [r.stamp for r in records[:FRAMES]] == [START + n * PERIOD for n in range(FRAMES)]
+
+
+def test_two_processes_give_what_one_does(
+    path: Path, model: str, done: Path, tmp_path: Path
+) -> None:
+    told: list[int] = []
+    run(job_of(path, model), Bag([path]), tmp_path, workers=2, tell=told.append)
+    assert all_of(tmp_path) == all_of(done)
+    assert told[-1] == FRAMES + 1
+
+
+def test_parts_that_were_run_one_by_one_are_the_same(
+    path: Path, model: str, done: Path, tmp_path: Path
+) -> None:
+    job = job_of(path, model)
+    for part in (0, 7):
+        run_part(job, tmp_path, part)
+    run(job, Bag([path]), tmp_path)
+    assert all_of(tmp_path) == all_of(done)
+
+
+@pytest.mark.parametrize("realtime", [False, True])
+def test_an_interrupted_run_goes_on(path: Path, model: str, tmp_path: Path, realtime: bool) -> None:
+    job = job_of(path, model, realtime=realtime, latency=0.25 if realtime else None)
+    bag, reference = Bag([path]), tmp_path / "reference"
+    run(job, bag, reference)
+
+    def interrupt(frames: int) -> None:
+        if frames >= 9:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(job, bag, tmp_path / "cut", tell=interrupt)
+    (last,) = [p for p in (tmp_path / "cut" / "log").iterdir() if _is_begun(p)][-1:]
+    with last.open("ab") as file:
+        file.write(b'{"topic": "/cam')  # as if the power had failed
+    assert 9 <= len(all_of(tmp_path / "cut")) < len(all_of(reference))
+    told: list[int] = []
+    run(job, bag, tmp_path / "cut", tell=told.append)
+    assert all_of(tmp_path / "cut") == all_of(reference)
+    assert told[0] == 9
+
+
+def _is_begun(path: Path) -> bool:
+    return path.stat().st_size > 0 and b'"end"' not in path.read_bytes()
+
+
+def test_another_job_is_refused_in_the_same_folder(path: Path, model: str, tmp_path: Path) -> None:
+    job, bag = job_of(path, model), Bag([path])
+    run(job, bag, tmp_path)
+    other = job_of(path, model, input_size=(416, 416))
+    with pytest.raises(BagError, match="another input size.*--restart"):
+        run(other, bag, tmp_path)
+    run(other, bag, tmp_path, restart=True)
+    os.utime(bag.files[0])
+    with pytest.raises(BagError, match="another content of the recording"):
+        run(other, Bag([path]), tmp_path)
+
+
+def simulate(
+    path: Path, model: str, folder: Path, topics: tuple[str, ...], latency: float
+) -> list[Record]:
+    job = Job((path,), topics, model, realtime=True, latency=latency)
+    run(job, Bag([path]), folder)
+    return list(records_of(folder))
+
+
+def test_in_realtime_the_newest_frame_is_answered(path: Path, model: str, tmp_path: Path) -> None:
+    """By hand: images every 100 ms arrive 5 ms after their stamps, and each takes 250 ms."""
+    records = simulate(path, model, tmp_path, (TOPIC,), 0.25)
+    by_hand = [0, 2, 5, 7, 10, 12, 15, 17, 20, 22]
+    answered = [(r.stamp - START) // PERIOD for r in records if r.outcome == ANSWERED]
+    assert answered == by_hand
+    ages = [round(r.age, 3) for r in records if r.outcome == ANSWERED]
+    assert ages[:4] == [0.255, 0.305, 0.255, 0.305]
+    numbers = [(r.time - 5 * MS - START) // PERIOD for r in records[:-1]]
+    assert numbers == list(range(len(numbers)))
+    assert {r.outcome for r in records} == {ANSWERED, DROPPED, "image truncated"}
+
+
+def test_a_fast_robot_drops_nothing(path: Path, model: str, tmp_path: Path) -> None:
+    records = simulate(path, model, tmp_path, (TOPIC,), 0.09)
+    assert [r.outcome for r in records[:-1]] == [ANSWERED] * FRAMES
+    assert {round(r.age, 4) for r in records[:-1]} == {0.095}
+
+
+def test_cameras_take_turns(model: str, tmp_path: Path) -> None:
+    names = ("/left", "/right")
+    messages = [
+        image(scene, number, name, 5 * MS + place)
+        for number, scene in enumerate(SCENES[:12])
+        for place, name in enumerate(names)
+    ]
+    bag = write_bag(tmp_path / "two", messages)
+    records = simulate(bag, model, tmp_path / "out", names, 0.15)
+    order = [r.topic for r in records if r.outcome == ANSWERED]
+    assert order[:6] == ["/left", "/right"] * 3
+
+
+def test_realtime_without_a_latency_measures_it(path: Path, model: str, tmp_path: Path) -> None:
+    run(job_of(path, model, realtime=True), Bag([path]), tmp_path)
+    answered = [r for r in records_of(tmp_path) if r.outcome == ANSWERED]
+    for record in answered:
+        assert record.finished - record.time >= round(sum(record.times) * 1e9) > 0
+
+
+def test_a_full_disk_leaves_whole_records(tmp_path: Path) -> None:
+    record = Record(TOPIC, START, START, "camera", ANSWERED, (SIZE, SIZE))
+    path, line = tmp_path / "log.jsonl", len(record.to_line())
+    script = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from compact_yolo_ros.apps.evaluate_bag.frame_results import ANSWERED, Log, Record\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "size = int(sys.argv[2])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))\n"
+        f"record = Record({TOPIC!r}, {START}, {START}, 'camera', ANSWERED, ({SIZE}, {SIZE}))\n"
+        "log = Log(Path(sys.argv[1]))\n"
+        "[log.append(record) for _ in range(9)]\n"
+    )
+    limit = 3 * line + line // 2
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(path), str(limit)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert "BagError: cannot write" in ended.stderr and "what is done is kept" in ended.stderr
+    assert path.stat().st_size == 3 * line
+    with contextlib.closing(Log(path)) as log:
+        assert log.count == 3
+    assert len(list(read_records(path))) == 3
+
+
+def test_a_full_disk_leaves_no_half_of_a_result(
+    path: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], no_report: None
+) -> None:
+    arguments = ["--bag", str(path), "--model", model, "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+        assert main(arguments) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    said = capsys.readouterr().err
+    assert "cannot write" in said and said.strip().count("\n") == 0
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_sigterm_leaves_a_run_that_goes_on(
+    path: Path, model: str, tmp_path: Path, no_report: None
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "compact_yolo_ros.apps.evaluate_bag.command",
+        "--bag",
+        str(path),
+    ]
+    command += ["--model", model, "--out", str(tmp_path), "--realtime", "--latency", "1"]
+    slow = "import sys,time; from compact_yolo_ros.detection.detector import Detector as D; d = D.detect\n"
+    slow += "D.detect = lambda *a: (time.sleep(.5), d(*a))[1]\n"
+    slow += (
+        "from compact_yolo_ros.apps.evaluate_bag.command import main; sys.exit(main(sys.argv[1:]))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", slow, *command[3:]], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        log = tmp_path / "log" / "part_00.jsonl"
+        _wait_for(lambda: log.exists() and log.stat().st_size > 0)
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert process.wait() == 130
+    assert "the same command goes on from here" in said
+    assert b'"end"' not in log.read_bytes()
+    assert main(command[3:]) == 0
+    assert b'"end"' in log.read_bytes()
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.05)
+
+
+def pycocotools(truth: dict, found: list[dict]) -> float:
+    """AP by the reference program."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        labelled_ = COCO()
+        labelled_.dataset = truth
+        labelled_.createIndex()
+        judge = COCOeval(labelled_, labelled_.loadRes(found), "bbox")
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    return float(judge.stats[0])
+
+
+def test_the_command_writes_figures_that_are_those_of_pycocotools(
+    path: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--ground-truth", "/truth", "--video", "--score", "0.4"]
+    assert main(["--bag", str(path), "--model", model, "--out", str(tmp_path), *options]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    content = json.loads((tmp_path / "detections.json").read_text())
+    image_of = {entry["timestamp_ns"]: entry["id"] for entry in content["images"]}
+    annotations = []
+    for number, scene in enumerate(SCENES):
+        shown = scene if number % 5 else draw_scene(number + 100)
+        for (x1, y1, x2, y2), label in zip(shown.boxes.tolist(), shown.labels, strict=True):
+            box = [x1, y1, x2 - x1, y2 - y1]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_of[START + number * PERIOD],
+                    "category_id": int(label) + 1,
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                }
+            )
+    truth = {**content, "annotations": annotations}
+    expected = pycocotools(truth, content["annotations"])
+    assert 0.3 < expected < 0.95
+    assert results["accuracy"]["summary"]["AP"] == pytest.approx(expected, abs=1e-9)
+
+    matching = results["accuracy"]["matching"][TOPIC]
+    assert (matching["matched"], matching["mean_offset_ms"]) == (FRAMES, 3.0)
+    frames = results["topics"][TOPIC]["frames"]
+    assert frames == {
+        "all": FRAMES + 1,
+        "answered": FRAMES,
+        "dropped": 0,
+        "errors": {"image truncated": 1},
+    }
+    assert results["accuracy"]["worst_images"]
+    page = (tmp_path / "report.html").read_text()
+    assert "Worst images" in page and "data:image/jpeg;base64" in page and "http-equiv" not in page
+    assert "AP50" in capsys.readouterr().out
+
+    video = cv2.VideoCapture(str(tmp_path / "camera_image_raw.mp4"))
+    assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == FRAMES
+    assert round(video.get(cv2.CAP_PROP_FPS)) == 10
+
+    with Reader(tmp_path / "detections") as reader:
+        (connection,) = reader.connections
+        written = [
+            CODEC.store.deserialize_cdr(data, connection.msgtype) for *_, data in reader.messages()
+        ]
+    assert connection.topic == f"{TOPIC}/detections"
+    assert len(written) == FRAMES
+    scene = SCENES[2]
+    assert written[2].header.stamp.nanosec == 200 * MS
+    names = sorted(d.results[0].hypothesis.class_id for d in written[2].detections)
+    bright = [scene.pixels[int(y1), int(x1)].max() >= 0.4 * 255 for x1, y1, *_ in scene.boxes]
+    assert names == sorted(CLASSES[n] for n, b in zip(scene.labels, bright, strict=True) if b)
+
+
+def test_a_model_agrees_with_itself(
+    path: Path, model: str, tmp_path: Path, no_report: None
+) -> None:
+    arguments = ["--bag", str(path), "--model", model, "--reference", model]
+    assert main([*arguments, "--out", str(tmp_path), "--realtime", "--latency", "250"]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["accuracy"]["summary"]["AP"] == 1.0
+    assert "agreement with" in results["accuracy"]["against"]
+    assert results["accuracy"]["unanswered"] > 0
+    assert results["report"] == "a report needs matplotlib"
+    assert results["speed"]["age_ms"]["p50"] == pytest.approx(280, abs=30)
+
+
+def test_topics_with_labels_of_their_own_are_evaluated_together(
+    model: str, tmp_path: Path, no_report: None
+) -> None:
+    """What is not labelled for one camera does not count there, though another has it."""
+    messages = []
+    for number, scene in enumerate(SCENES[:8]):
+        reds = Scene(scene.pixels, scene.boxes[scene.labels == 0], scene.labels[scene.labels == 0])
+        messages += [image(scene, number, "/left"), image(scene, number, "/right")]
+        messages += [labelled(scene, number, "/all"), labelled(reds, number, "/reds")]
+    bag = write_bag(tmp_path / "bag", messages)
+    arguments = ["--bag", str(bag), "--model", model, "--topic", "/left", "/right"]
+    out = tmp_path / "out"
+    labels = ["--ground-truth", "/left=/all", "/right=/reds"]
+    assert main([*arguments, "--out", str(out), *labels]) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert results["accuracy"]["images"] == 16
+    assert results["accuracy"]["summary"]["AP50"] == 1.0
+    assert results["accuracy"]["confusion"]["counts"][-1] == [0, 0, 0, 0]
+    assert main([*arguments, "--out", str(tmp_path / "none"), "--ground-truth", "/all"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "sentence"),
+    [
+        (["--topic", "/nowhere"], 1, "its image topics are /camera/image_raw (25 images)"),
+        (["--ground-truth", "/nowhere"], 1, "its topics of detections are /truth"),
+        (["--model", "none"], 1, "there is no model 'none'"),
+        (["--rename", "rde=red", "--ground-truth", "/truth"], 1, "did you mean 'red'"),
+        (["--start", "99"], 1, "nothing is left of the recording"),
+        (["--input-size", "300"], 1, "input size 300 is not usable"),
+        (["--input-size", "many"], 2, "HEIGHTxWIDTH"),
+        (["--workers", "2", "--realtime"], 2, "it takes one worker"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_run(
+    path: Path,
+    model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    code: int,
+    sentence: str,
+) -> None:
+    arguments = ["--bag", str(path), "--out", str(tmp_path), "--model", model, *options]
+    if code == 2:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+    else:
+        assert main(arguments) == 1
+    assert sentence in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+def test_labels_of_another_time_are_told_before_anything_is_run(
+    path: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = [labelled(SCENES[0], 5000)]
+    other = write_bag(tmp_path / "late", late)
+    arguments = ["--bag", str(path), "--model", model, "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--ground-truth", f"{other}:/truth"]) == 1
+    assert "no frame has a label" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def boxes(*corners: float) -> Detections:
+    table = np.array([(x, 0, x + 10, 10) for x in corners], np.float32).reshape(-1, 4)
+    count = len(table)
+    return Detections(table, np.ones(count, np.float32), np.zeros(count, np.int32))
+
+
+@pytest.mark.parametrize(
+    ("frames", "flashes", "gaps"),
+    [
+        ([boxes(0)] * 5, 0, 0),
+        ([boxes(n) for n in range(5)], 0, 0),
+        ([boxes(0), boxes(), boxes(0), boxes(0)], 0, 1),
+        ([boxes(0), boxes(0, 50), boxes(0)], 1, 0),
+        ([boxes()] * 4, 0, 0),
+    ],
+)
+def test_flicker(frames: list[Detections], flashes: int, gaps: int) -> None:
+    flicker = Flicker()
+    for found in frames:
+        flicker.add(found)
+    assert (flicker.flashes, flicker.gaps) == (flashes, gaps)
+
+
+def test_what_fails_ahead_fails_where_it_is_needed() -> None:
+    def numbers():
+        yield 1
+        raise ValueError("two")
+
+    taken = ahead(numbers(), 4)
+    assert next(taken) == 1
+    with pytest.raises(ValueError, match="two"):
+        next(taken)

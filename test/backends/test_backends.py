@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CPU backends that are installed here, side by side, and what is said about missing ones.
+
+Tolerance between backends in FP32: 0.05 pixels and 0.001 of score, for the candidates that any
+threshold in use would keep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+from toy_model import CARD, write_toy_model
+
+from compact_yolo_ros.backends import Backend, BackendError, choice, open_backend
+from compact_yolo_ros.backends import libraries as installing
+from compact_yolo_ros.backends.fp16_graph import to_half
+from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.model.store import find_model
+
+ROOT = Path(__file__).parents[2]
+REAL_MODEL = "yolo_ret_m075"
+PIXELS, SCORE = 0.05, 1e-3
+LOWEST_SCORE = 0.05
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_toy_model(tmp_path_factory.mktemp("models") / "toy.onnx"))
+
+
+def open_cpu(name: str, model: str, **arguments: object) -> Backend:
+    if name == "openvino":
+        pytest.importorskip("openvino", reason="OpenVINO is optional and not installed here")
+    return open_backend(find_model(model), backend=name, threads=1, **arguments)
+
+
+@pytest.mark.parametrize("size", [(224, 224), (320, 320), (416, 416), (256, 320)])
+def test_openvino_finds_what_onnx_runtime_finds(size: tuple[int, int]) -> None:
+    found_by = open_cpu("openvino", REAL_MODEL, input_size=size)
+    expected_by = open_cpu("onnxruntime", REAL_MODEL, input_size=size)
+    for picture in (data.astronaut(), data.coffee()):
+        image = cv2.resize(picture, size[::-1])
+        found_by.input[0] = expected_by.input[0] = image
+        boxes, scores, labels = (part[0] for part in found_by.run())
+        wanted_boxes, wanted_scores, wanted_labels = (part[0] for part in expected_by.run())
+        kept = wanted_scores > LOWEST_SCORE
+        assert kept.any()
+        np.testing.assert_allclose(scores[kept], wanted_scores[kept], atol=SCORE)
+        np.testing.assert_allclose(boxes[kept], wanted_boxes[kept], atol=PIXELS)
+        np.testing.assert_array_equal(labels[kept], wanted_labels[kept])
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_the_contract_of_a_backend(name: str, toy: str) -> None:
+    backend = open_cpu(name, toy)
+    assert (backend.name, backend.device, backend.precision) == (name, "CPU", "fp32")
+    assert (backend.threads, backend.choice, backend.warning) == (1, "asked for", "")
+    assert backend.card == CARD
+    assert backend.input.shape == (1, 320, 320, 3)
+    backend.input[0, 32:48, 64:80] = (0, 255, 0)
+    boxes, scores, labels = backend.run()
+    assert (boxes.dtype, scores.dtype, labels.dtype) == (np.float32, np.float32, np.int32)
+    assert (boxes.shape, scores.shape, labels.shape) == ((1, 300, 4), (1, 300), (1, 300))
+    np.testing.assert_allclose(boxes[0, 0], [64, 32, 80, 48])
+    assert scores[0, 0] == pytest.approx(1)
+    assert CARD.classes[labels[0, 0]] == "green"
+    backend.close()
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_batch_runs_with_any_number_of_images_up_to_its_size(name: str, toy: str) -> None:
+    backend = open_cpu(name, toy, batch=3)
+    backend.input[:] = np.array([64, 128, 255], np.uint8)[:, None, None, None]
+    for images in (3, 1, 2):
+        scores = backend.run(images)[1]
+        expected = np.array([64, 128, 255])[:images] / 255
+        np.testing.assert_allclose(scores[:, 0], expected, atol=1e-3)
+
+
+SIZES = ((320, 320), (224, 224), (256, 416))
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_several_sizes_are_open_at_once_and_find_what_each_would_alone(name: str) -> None:
+    backend = open_cpu(name, REAL_MODEL, input_size=SIZES[0], more_sizes=SIZES)
+    assert backend.input.shape == (1, *SIZES[0], 3)
+    assert set(backend.sizes) == set(SIZES)
+    assert all(seconds > 0 for seconds in backend.sizes.values())
+    places = set()
+    for size in SIZES * 2:
+        alone = open_cpu(name, REAL_MODEL, input_size=size)
+        assert alone.sizes == {size: 0}
+        backend.resize(size)
+        places.add(backend.input.ctypes.data)
+        backend.input[0] = alone.input[0] = cv2.resize(data.astronaut(), size[::-1])
+        for found, expected in zip(backend.run(), alone.run(), strict=True):
+            best = alone.run()[1][0] > LOWEST_SCORE
+            np.testing.assert_allclose(found[0][best], expected[0][best], atol=1e-3)
+    assert len(places) == len(SIZES)  # taken once
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "tensorrt"])
+def test_a_missing_library_comes_with_the_line_that_installs_it(
+    name: str, toy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)  # importing it fails
+    monkeypatch.setattr(installing, "JETSON_RELEASE", tmp_path / "none")
+    with pytest.raises(BackendError, match=f": pip install {name}"):
+        open_backend(find_model(toy), backend=name)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "tensorrt"])
+def test_a_broken_library_is_as_good_as_a_missing_one(
+    name: str, toy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / f"{name}.py").write_text("raise OSError('libx.so.1: wrong ELF class\\nand more')")
+    with pytest.raises(BackendError, match=r"cannot be imported \(libx.so.1: wrong ELF class\): "):
+        open_backend(find_model(toy), backend=name)
+
+
+def test_on_a_jetson_tensorrt_comes_from_apt(
+    toy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(installing, "JETSON_RELEASE", tmp_path)
+    with pytest.raises(BackendError, match="sudo apt install python3-libnvinfer"):
+        open_backend(find_model(toy), backend="tensorrt")
+
+
+def test_auto_without_tensorrt_is_quiet_unless_there_is_a_gpu(
+    toy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(choice, "GPU_DEVICES", (tmp_path / "none",))
+    backend = open_backend(find_model(toy))
+    assert backend.name == "onnxruntime"
+    assert backend.choice.startswith("no TensorRT: TensorRT cannot be imported")
+    assert backend.warning == ""
+    for asked in ({"precision": "fp16"}, {"dla_core": 0}):
+        warning = open_backend(find_model(toy), **asked).warning
+        assert warning.startswith("running fp32 on the CPU, which was not asked for: TensorRT")
+    monkeypatch.setattr(choice, "GPU_DEVICES", (tmp_path,))
+    assert "the GPU is not used: " in open_backend(find_model(toy)).warning
+
+
+def test_auto_warns_of_an_int8_file_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(choice, "GPU_DEVICES", (tmp_path / "none",))
+    path = write_toy_model(tmp_path / "toy_int8.onnx", dataclasses.replace(CARD, precision="int8"))
+    backend = open_backend(find_model(str(path)))
+    assert (backend.name, backend.precision) == ("onnxruntime", "int8")
+    assert "slower than its fp32 file" in backend.warning
+    assert open_cpu("onnxruntime", str(path)).warning == ""  # asked for
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_memory_stays_as_it_is_after_the_first_images(name: str) -> None:
+    backend = open_cpu(name, REAL_MODEL, input_size=(160, 160), more_sizes=[(192, 192)])
+    sizes = itertools.cycle([(160, 160)] * 9 + [(192, 192)])
+
+    def resident_pages() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1])
+
+    for _ in range(300):  # the allocator takes a while to have all it needs
+        backend.resize(next(sizes))
+        backend.run()
+    before = resident_pages()
+    for _ in range(1500):
+        backend.resize(next(sizes))
+        backend.run()
+    # A leak of one set of answers an image would be 11 MB; other tests' garbage moves 2 MB.
+    assert (resident_pages() - before) * resource.getpagesize() < 5e6
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_run_that_fails_is_one_sentence(name: str, toy: str) -> None:
+    backend: Any = open_cpu(name, toy)
+    if name == "openvino":
+        backend._tensors = [type(backend._tensors[0])(np.zeros((1, 64, 64, 3), np.uint8))]
+    else:
+        backend.input = np.zeros((1, 64, 64, 3), np.uint8)  # the toy needs more cells
+    with pytest.raises(BackendError, match="^the run failed: [^\n]*$") as failed:
+        backend.run()
+    assert "src/" not in str(failed.value)
+
+
+def test_openvino_says_what_is_wrong_and_not_where_it_was_found(toy: str) -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(BackendError, match=r"toy.onnx: .*300.*axis dim"):
+        open_backend(find_model(toy), backend="openvino", input_size=(224, 224))
+
+
+SIGNALLED = """
+import os, signal, sys
+from compact_yolo_ros.backends import open_backend
+from compact_yolo_ros.model.store import find_model
+
+signal.signal(signal.SIGTERM, lambda number, frame: print("heard"))
+first, second = (open_backend(find_model(sys.argv[1]), backend=sys.argv[2]) for _ in range(2))
+first.close()
+second.close()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_signals_are_heard_after_the_first_of_two_backends_went_first(name: str, toy: str) -> None:
+    open_cpu(name, toy)
+    command = [sys.executable, "-c", SIGNALLED, toy, name]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "heard\n"), ended.stderr
+
+
+AFFINITIES = """
+import os, sys
+from compact_yolo_ros.backends import open_backend
+from compact_yolo_ros.model.store import find_model
+
+backend = open_backend(find_model(sys.argv[1]), backend=sys.argv[2], threads=2)
+backend.run()
+allowed = os.sched_getaffinity(0)
+print(all(os.sched_getaffinity(int(task)) == allowed for task in os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core only")
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_two_processes_need_not_share_a_core(name: str, toy: str) -> None:
+    open_cpu(name, toy)
+    command = [sys.executable, "-c", AFFINITIES, toy, name]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.stdout == "True\n", ended.stderr
+
+
+def test_a_cpu_backend_takes_the_file_as_it_is(toy: str) -> None:
+    with pytest.raises(BackendError, match="holds fp32 weights, not fp16: set precision to auto"):
+        open_cpu("onnxruntime", toy, precision="fp16")
+
+
+def test_a_detector_changes_its_backend_between_two_images(toy: str) -> None:
+    first, second = (
+        open_cpu("onnxruntime", toy),
+        open_cpu("onnxruntime", toy, input_size=(352, 352)),
+    )
+    detector = Detector(first)
+    image = np.zeros((352, 352, 3), np.uint8)
+    image[32:48, 64:80] = 255
+    detector.detect(image)
+    detector.replace_backend(second)
+    assert detector.backend is first  # until the next image
+    found = detector.detect(image)
+    assert detector.backend is second
+    np.testing.assert_allclose(found.boxes[0], [64, 32, 80, 48])
+    with pytest.raises(AttributeError):
+        first.run()  # it was closed
+    detector.replace_backend(open_cpu("onnxruntime", toy))
+    detector.close()
+    with pytest.raises(AttributeError):
+        second.run()
+
+
+def test_an_fp16_graph_keeps_its_decoding_in_fp32(tmp_path: Path) -> None:
+    model = find_model(REAL_MODEL)
+    path = tmp_path / "half.onnx"
+    path.write_bytes(to_half(model.path.read_bytes()))
+    assert path.stat().st_size < 0.6 * model.path.stat().st_size
+    assert find_model(str(path)).card == model.card  # metadata survives
+    half = dataclasses.replace(model, path=path)
+    found_by = open_backend(half, backend="onnxruntime", threads=1)
+    expected_by = open_cpu("onnxruntime", REAL_MODEL)
+    found_by.input[0] = expected_by.input[0] = cv2.resize(data.astronaut(), (320, 320))
+    found, expected = found_by.run(), expected_by.run()
+    kept = expected[1][0] > 0.2
+    np.testing.assert_allclose(found[0][0, kept], expected[0][0, kept], atol=0.5)
+    np.testing.assert_allclose(found[1][0, kept], expected[1][0, kept], atol=0.01)
+
+
+def test_making_fp16_without_the_onnx_package_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(BackendError, match="needs the onnx package: pip install onnx"):
+        to_half(b"")

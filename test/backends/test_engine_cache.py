@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine cache: what it takes for the same engine, whom it trusts, and how much it keeps.
+
+What it does with damaged files is in test_tensorrt.py.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from compact_yolo_ros.backends import BackendError
+from compact_yolo_ros.backends.tensorrt.cache import EngineCache, EngineKey
+
+KEY = EngineKey("m", "0" * 64, "10.3.0", "12.6", "GPU", "8.7", "fp16", (1, 320, 320, 3), -1)
+PLAN = bytes(10_000)
+
+
+def test_engines_used_longest_ago_go_first(tmp_path: Path) -> None:
+    cache = EngineCache(tmp_path, limit=3 * 11_000)
+    keys = [replace(KEY, precision=name) for name in ("a", "b", "c", "d")]
+    for age, key in zip((300, 200, 100), keys, strict=False):
+        path = cache.store(key, PLAN)
+        os.utime(path, (path.stat().st_atime - age, path.stat().st_mtime - age))
+    assert cache.load(keys[0]) == PLAN  # now it was used last
+    cache.store(keys[3], PLAN)
+    assert [cache.load(key) is not None for key in keys] == [True, False, True, True]
+
+
+def test_an_engine_larger_than_the_limit_is_kept_alone(tmp_path: Path) -> None:
+    cache = EngineCache(tmp_path, limit=5_000)
+    cache.store(KEY, PLAN)
+    other = replace(KEY, gpu="another")
+    cache.store(other, PLAN)
+    assert (cache.load(KEY), cache.load(other)) == (None, PLAN)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(EngineKey)])
+def test_every_part_of_the_key_makes_another_engine(name: str, tmp_path: Path) -> None:
+    cache = EngineCache(tmp_path)
+    cache.store(KEY, PLAN)
+    value = getattr(KEY, name)
+    others = {str: "other", int: 0, tuple: (2, *KEY.profile[1:])}
+    other = replace(KEY, **{name: others[type(value)]})
+    assert (cache.load(KEY), cache.load(other)) == (PLAN, None)
+    (file,) = tmp_path.glob("*.engine")
+    file.rename(tmp_path / other.file_name)  # under its name, it is still another one
+    assert cache.load(other) is None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_a_file_of_another_user_is_not_trusted(tmp_path: Path) -> None:
+    cache = EngineCache(tmp_path)
+    path = cache.store(KEY, PLAN)
+    assert cache.load(KEY) == PLAN
+    os.chown(path, 4242, 4242)
+    assert cache.load(KEY) is None
+
+
+def test_a_write_that_fails_leaves_the_engine_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = EngineCache(tmp_path)
+    cache.store(KEY, PLAN)
+
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        cache.store(KEY, b"another plan")
+    monkeypatch.undo()
+    assert cache.load(KEY) == PLAN
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_engine_in_a_folder_that_is_only_readable_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = EngineCache(tmp_path)
+    cache.store(KEY, PLAN)
+
+    def refuse(path: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert cache.load(KEY) == PLAN
+
+
+def test_a_home_folder_is_found_or_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert EngineCache(Path("~/engines")).directory == tmp_path / "engines"
+    with pytest.raises(BackendError, match="home folder is not known: set engine_cache"):
+        EngineCache(Path("~nobody_of_that_name/engines"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "~nobody_of_that_name")
+    with pytest.raises(BackendError, match="home folder is not known: set engine_cache"):
+        EngineCache()

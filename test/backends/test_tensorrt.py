@@ -1,0 +1,620 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The TensorRT backend against a double of TensorRT and pycuda (test/doubles): no GPU is involved.
+
+Every test runs as TensorRT 8.6, 10 and 11. The computed numbers come from ONNX Runtime; what is
+tested is that the calls are right, and what the package makes of the answers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from skimage import data
+from toy_model import CARD, write_toy_model
+
+from compact_yolo_ros.apps import build_engine as build_engine_module
+from compact_yolo_ros.apps.build_engine import main as build_engine
+from compact_yolo_ros.backends import (
+    Backend,
+    BackendError,
+    BackendLost,
+    EngineMissing,
+    choice,
+    open_backend,
+)
+from compact_yolo_ros.backends.backend import Request
+from compact_yolo_ros.backends.tensorrt.cache import EngineCache
+from compact_yolo_ros.backends.tensorrt.run import BuildProgress, open_tensorrt, precision_shares
+from compact_yolo_ros.backends.tensorrt import cuda as cuda_module
+from compact_yolo_ros.backends.tensorrt import run as backend_module
+from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.ros.diagnostics.report import backend_facts
+
+REAL_MODEL = "yolo_ret_m075"
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_toy_model(tmp_path_factory.mktemp("models") / "toy.onnx"))
+
+
+Open = Callable[..., Backend]
+
+
+@pytest.fixture
+def opened(trt: Any, toy: str) -> Iterator[Open]:
+    """Open the toy detector with TensorRT; closed in the end."""
+    backends = []
+
+    def begin(model: str = toy, **arguments: Any) -> Backend:
+        arguments.setdefault("backend", "tensorrt")
+        backends.append(open_backend(find_model(model), **arguments))
+        return backends[-1]
+
+    yield begin
+    for backend in backends:
+        backend.close()
+
+
+def scene(side: int = 320) -> np.ndarray:
+    return cv2.resize(data.astronaut(), (side, side))
+
+
+def engines(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "cache" / "compact_yolo_ros" / "engines").glob("*.engine"))
+
+
+def test_it_returns_what_onnx_runtime_returns(opened: Open) -> None:
+    gpu, cpu = opened(REAL_MODEL), opened(REAL_MODEL, backend="onnxruntime", threads=1)
+    for image in (scene(), np.full((320, 320, 3), 90, np.uint8), scene()[::-1]):
+        gpu.input[0] = cpu.input[0] = image
+        for found, expected in zip(gpu.run(), cpu.run(), strict=True):
+            assert found.dtype == expected.dtype
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_the_input_is_page_locked_memory_allocated_once(opened: Open) -> None:
+    backend = opened()
+    before = backend.input.ctypes.data
+    answers = [backend.run()[0].ctypes.data for _ in range(3)]
+    assert backend.input.ctypes.data == before
+    assert len(set(answers)) == 1
+
+
+def test_nothing_is_allocated_after_opening(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [(288, 288), (320, 320), (416, 416)]
+    backend = opened(input_size=sizes[0], more_sizes=sizes[1:], batch=2)
+    driver = importlib.import_module("pycuda.driver")
+    assert len(driver.streams) == 1
+    with monkeypatch.context() as closed:
+        for name in ("pagelocked_empty", "mem_alloc", "Stream", "Event"):
+            closed.delattr(driver, name)
+        for size in sizes:
+            backend.resize(size)
+            for images in (1, 2):
+                backend.run(images)
+
+
+def test_a_detector_finds_the_same_squares_with_it(trt: Any, toy: str) -> None:
+    detector = Detector.open(toy, backend="tensorrt", selection=Selection(score_threshold=0.9))
+    image = np.zeros((480, 640, 3), np.uint8)
+    image[80:112, 160:192] = (255, 0, 0)
+    np.testing.assert_allclose(
+        detector.detect(image, "rgb").boxes, [[160, 80, 192, 112]], atol=1e-3
+    )
+    detector.close()
+
+
+def test_it_is_opened_in_one_thread_and_run_and_closed_in_others(trt: Any, toy: str) -> None:
+    backend = open_backend(find_model(toy), backend="tensorrt")
+    backend.input[0] = 255
+    scores = []
+    for work in (lambda: scores.append(backend.run()[1][0, 0]), backend.close):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert scores == [pytest.approx(1.0, abs=1e-3)]
+
+
+def test_no_context_stays_behind_on_the_calling_thread(trt: Any, opened: Open) -> None:
+    opened().run()
+    driver = importlib.import_module("pycuda.driver")
+    with pytest.raises(driver.LogicError):
+        driver.mem_alloc(1)
+
+
+def test_the_parts_of_a_run_are_timed(opened: Open) -> None:
+    backend = opened()
+    backend.run()
+    assert set(backend.device_times) == {"copy_in", "compute", "copy_out"}
+    assert all(seconds > 0 for seconds in backend.device_times.values())
+
+
+@pytest.mark.parametrize("size", [(320, 320), (416, 416), (288, 384)])
+def test_each_size_has_an_engine_of_its_own(
+    opened: Open, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    assert opened(input_size=size).input.shape == (1, *size, 3)
+    opened(input_size=(352, 352))
+    assert len(engines(tmp_path)) == 2
+
+
+def test_several_sizes_are_open_at_once_with_an_engine_each(
+    opened: Open, tmp_path: Path, trt: Any
+) -> None:
+    sizes = [(320, 320), (288, 288), (416, 416)]
+    opened(input_size=(320, 320))
+    with pytest.raises(EngineMissing, match="no engine yet for toy.onnx on .* at 288x288"):
+        opened(more_sizes=sizes, build=False)
+    backend = opened(more_sizes=sizes)
+    assert set(backend.sizes) == set(sizes)
+    assert len(engines(tmp_path)) == 3
+    for side, _ in sizes * 2:
+        backend.resize((side, side))
+        assert backend.input.shape == (1, side, side, 3)
+        backend.input[0] = 0
+        backend.input[0, side - 16 :, side - 16 :] = 255
+        boxes, scores, _ = backend.run()
+        np.testing.assert_allclose(boxes[0, 0], [side - 16, side - 16, side, side])
+        assert scores[0, 0] == pytest.approx(1, abs=1e-3)
+
+
+def test_a_batch_runs_with_any_number_of_images_up_to_its_size(opened: Open) -> None:
+    backend = opened(batch=3)
+    backend.input[:] = np.array([64, 128, 255], np.uint8)[:, None, None, None]
+    for images in (3, 1, 2):
+        boxes, scores, labels = backend.run(images)
+        assert len(boxes) == len(scores) == len(labels) == images
+        expected = np.array([64, 128, 255])[:images] / 255
+        np.testing.assert_allclose(scores[:, 0], expected, atol=1e-3)
+    with pytest.raises(BackendError, match="does not take 0 images"):
+        backend.run(0)
+
+
+@pytest.mark.parametrize("model", ["toy", REAL_MODEL])
+def test_fp16_is_made_from_an_fp32_file_and_found_in_the_engine(
+    opened: Open, toy: str, model: str
+) -> None:
+    path = toy if model == "toy" else model
+    half, single = opened(path, precision="fp16"), opened(path)
+    assert (half.precision, half.warning) == ("fp16", "")
+    assert (single.precision, single.warning) == ("fp32", "")
+    half.input[0] = single.input[0] = scene()
+    best = single.run()[1][0] > 0.2
+    for found, expected in zip(half.run(), single.run(), strict=True):
+        np.testing.assert_allclose(found[0, best], expected[0, best], atol=0.5, rtol=0.02)
+
+
+def test_fp32_is_not_tf32(opened: Open, tmp_path: Path) -> None:
+    opened()
+    (engine,) = engines(tmp_path)
+    assert b'"flags": []' in engine.read_bytes()  # the builder flags, in the double's plan
+
+
+def write_quantized(path: Path) -> Path:
+    """The toy detector with Q/DQ nodes on its large tensors."""
+    model = onnx.load(write_toy_model(path, dataclasses.replace(CARD, precision="int8")))
+    nodes = []
+    for node in model.graph.node:
+        nodes.append(node)
+        for name in set(node.output) & {"floats", "planes", "means"}:
+            for reader in model.graph.node:
+                for place, read in enumerate(reader.input):
+                    if read == name:
+                        reader.input[place] = f"{name}_dq"
+            for kind, source, target in (
+                ("QuantizeLinear", name, f"{name}_q"),
+                ("DequantizeLinear", f"{name}_q", f"{name}_dq"),
+            ):
+                nodes.append(onnx.helper.make_node(kind, [source, "scale", "zero"], [target]))
+    constants = {"scale": np.float32(2.0), "zero": np.int8(0)}
+    tensors = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
+    model.graph.initializer.extend(tensors)
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+    return path
+
+
+def test_an_int8_file_gives_an_int8_engine(opened: Open, tmp_path: Path) -> None:
+    backend = opened(str(write_quantized(tmp_path / "toy_int8.onnx")))
+    assert (backend.precision, backend.warning) == ("int8", "")
+
+
+def test_a_precision_that_was_not_reached_is_told(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENSORRT_DOUBLE_ENGINE_PRECISION", "fp32")
+    backend = opened(precision="fp16")
+    assert backend.precision == "fp32"
+    assert backend.warning == "asked for fp16, but 100% of the engine's values are fp32"
+
+
+def test_precision_is_weighed_by_values_and_understood_in_either_wording() -> None:
+    def layer(*outputs: tuple[str, list[int]]) -> str:
+        tensors = [
+            f'{{"Dimensions": {size}, "Format/Datatype": "{said}"}}' for said, size in outputs
+        ]
+        return f'{{"Name": "x", "Outputs": [{", ".join(tensors)}]}}'
+
+    layers = [
+        layer(("Channel major FP16 format where channel % 8 == 0", [1, 60, 10, 10])),
+        layer(("Half", [1, 30, 10, 10]), ("UInt8", [1, 999, 10, 10]), ("Int32", [7])),
+        layer(("Row major linear FP32", [1, 5, 10, 10]), ("Float", [1, 5, 10, 10])),
+        '"a layer without detail"',
+    ]
+    shares = precision_shares(f'{{"Layers": [{", ".join(layers)}], "Bindings": []}}')
+    assert shares == {"fp16": 0.9, "fp32": 0.1}
+    assert precision_shares('{"Layers": [{"Name": "x", "Weights": nan') == {}
+    assert precision_shares('{"Layers": ["a\nb", {"Outputs": [{"Format/Datatype": "Half"}]}]}') == {
+        "fp16": 1
+    }
+
+
+def test_an_inspector_that_fails_with_the_shapes_is_asked_without_them(
+    opened: Open, trt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = trt.EngineInspector.get_engine_information
+
+    def told(inspector: Any, format: Any) -> str | None:
+        if inspector.execution_context is not None:
+            return None
+        inspector.execution_context = object()
+        return asked(inspector, format)
+
+    monkeypatch.setattr(trt.EngineInspector, "get_engine_information", told)
+    backend = opened(precision="fp16")
+    assert (backend.precision, backend.warning) == ("fp16", "")
+
+
+def test_a_file_of_another_precision_is_refused(opened: Open) -> None:
+    with pytest.raises(BackendError, match="holds fp32 weights, not int8: set precision to auto"):
+        opened(precision="int8")
+
+
+def test_the_second_start_finds_the_engine(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(EngineMissing, match="no engine yet for toy.onnx on DOUBLE of a GPU"):
+        opened(build=False)
+    opened()
+    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_FAILS", "1")
+    opened(build=False)
+    (engine,) = engines(tmp_path)
+    assert engine.stat().st_mode & 0o077 == 0
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-10] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        damage,
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"something else entirely"),
+        lambda path: path.chmod(0o666),
+    ],
+    ids=["damaged", "cut off", "empty", "foreign", "writable by others"],
+)
+def test_an_engine_file_that_cannot_be_trusted_is_built_anew(
+    opened: Open, tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
+    opened()
+    (engine,) = engines(tmp_path)
+    whole = engine.read_bytes()
+    spoil(engine)
+    with pytest.raises(EngineMissing):
+        opened(build=False)
+    opened()
+    assert engine.read_bytes() == whole
+    opened(build=False)
+
+
+def test_an_engine_that_tensorrt_refuses_is_built_anew(opened: Open, trt: Any, toy: str) -> None:
+    request = Request(find_model(toy), (320, 320), "fp32")
+    key = backend_module.engine_key(request, trt, cuda_module.gpu())
+    EngineCache().store(key, b"undamaged, but no plan")
+    with pytest.raises(EngineMissing):
+        opened(build=False)
+    opened()
+    opened(build=False)
+
+
+def test_another_gpu_needs_another_engine(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    opened()
+    monkeypatch.setenv("CUDA_DOUBLE_NAME", "another GPU")
+    cuda_module.gpu.cache_clear()
+    with pytest.raises(EngineMissing):
+        opened(build=False)
+    assert opened().device == "another GPU"
+    assert len(engines(tmp_path)) == 2
+
+
+def test_a_changed_model_needs_another_engine(opened: Open, toy: str, tmp_path: Path) -> None:
+    path = tmp_path / "toy.onnx"
+    path.write_bytes(Path(toy).read_bytes())
+    opened(str(path))
+    card = dataclasses.replace(CARD, notes="trained a day longer")
+    write_toy_model(path, card)
+    with pytest.raises(EngineMissing):
+        opened(str(path), build=False)
+
+
+def test_an_engine_that_cannot_be_kept_still_runs(opened: Open, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    backend = opened()
+    assert "cannot be kept" in backend.warning
+    backend.run()
+
+
+def test_what_tensorrt_learnt_is_kept_for_the_next_build(opened: Open, tmp_path: Path) -> None:
+    opened()
+    (timing,) = (tmp_path / "cache").rglob("timing-*.cache")
+    learnt = timing.read_bytes()
+    opened(input_size=(352, 352))
+    assert timing.read_bytes().startswith(learnt)
+    assert len(timing.read_bytes()) > len(learnt)
+    timing.write_bytes(b"not a timing cache")  # it is only ignored
+    opened(input_size=(416, 416))
+
+
+def test_progress_is_told_where_tensorrt_tells_it(
+    trt: Any, toy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float | None] = []
+
+    class Progress(BuildProgress):
+        def __setattr__(self, name: str, value: float | None) -> None:
+            seen.append(value)
+            super().__setattr__(name, value)
+
+    request = Request(find_model(toy), (320, 320), "fp32")
+    open_tensorrt(request, progress=Progress()).close()
+    if trt.MAJOR < 10:
+        assert seen == [None]
+    else:
+        assert seen[1:] == sorted(seen[1:])
+        assert seen[-1] == 1.0
+        assert len(set(seen)) > 8
+
+
+def test_phases_of_one_name_do_not_end_the_build(trt: Any) -> None:
+    if trt.MAJOR < 10:
+        pytest.skip("TensorRT 8 tells no progress")
+    progress = BuildProgress()
+    monitor = backend_module._monitor(trt, progress)
+    monitor.phase_start("all", None, 2)
+    for _ in range(2):
+        monitor.phase_start("timing", "all", 4)
+    for _ in range(2):
+        monitor.phase_finish("timing")
+    assert monitor.step_complete("timing", 3)
+    assert progress.fraction is not None and progress.fraction < 1
+    monitor.phase_finish("all")
+    assert progress.fraction == 1
+
+
+def test_a_failed_build_is_one_sentence(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_FAILS", "1")
+    with pytest.raises(BackendError, match="TensorRT cannot build an engine of toy.onnx"):
+        opened()
+
+
+def test_a_graph_that_tensorrt_cannot_read_is_named(opened: Open, tmp_path: Path) -> None:
+    path = write_toy_model(tmp_path / "cut.onnx")
+    path.write_bytes(path.read_bytes().replace(b"AveragePool", b"AveragePoof"))
+    with pytest.raises(BackendError, match="TensorRT cannot read cut.onnx: .*AveragePoof"):
+        opened(str(path))
+
+
+def test_a_full_gpu_is_one_sentence(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_DOUBLE_NO_MEMORY", "1")
+    with pytest.raises(BackendError, match="the GPU failed: .*out of memory"):
+        opened()
+
+
+@pytest.mark.parametrize("name", ["Builder", "Runtime"])
+def test_a_tensorrt_that_does_not_find_cuda_is_one_sentence_and_the_cpu_works(
+    opened: Open, trt: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    opened()  # both need the library, the second one the engine
+
+    def fail(logger: Any) -> Any:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(trt, name, fail)
+    with pytest.raises(BackendError, match=r"TensorRT does not work .*nullptr\): .*the driver"):
+        opened(input_size=(352, 352) if name == "Builder" else None)
+    backend = opened(backend="auto", input_size=(352, 352) if name == "Builder" else None)
+    assert backend.name == "onnxruntime"
+    assert "no TensorRT: TensorRT does not work" in backend.choice
+
+
+def test_what_failed_to_open_is_freed_in_its_context(
+    opened: Open, trt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = importlib.import_module("pycuda.driver")
+    before = len(driver.memory)
+    monkeypatch.setattr(trt.IExecutionContext, "execute_async_v3", lambda *arguments: False)
+    failures = []
+
+    def fail() -> None:
+        try:
+            opened()
+        except BackendError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    assert len(driver.memory) == before  # although the exception is still held
+    assert "could not run the engine" in str(failures)
+
+
+def test_a_closed_backend_can_still_be_told_of(trt: Any, toy: str) -> None:
+    backend = open_backend(find_model(toy), backend="tensorrt")
+    backend.close()
+    assert backend_facts(backend)["input_size"] == "320x320"
+
+
+def test_a_gpu_that_fails_in_a_run_is_one_sentence(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = opened()
+    with monkeypatch.context() as failing:
+        failing.setenv("CUDA_DOUBLE_LOST", "1")
+        with pytest.raises(BackendLost, match="the GPU failed: .*unspecified launch failure"):
+            backend.run()
+    backend.run()
+
+
+def test_a_dla_is_used_as_asked(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BackendError, match="no DLA core 0: TensorRT .* sees 0 here: set dla_core"):
+        opened(precision="fp16", dla_core=0)
+    monkeypatch.setenv("TENSORRT_DOUBLE_DLA_CORES", "2")
+    with pytest.raises(BackendError, match="DLA does not compute in fp32: set precision to fp16"):
+        opened(dla_core=1)
+    backend = opened(precision="fp16", dla_core=1, batch=2)
+    assert backend.device == "DOUBLE of a GPU, DLA 1"
+    opened(precision="fp16", dla_core=1, batch=2, build=False)
+    with pytest.raises(BackendError, match="onnxruntime has no DLA"):
+        opened(backend="onnxruntime", dla_core=0)
+
+
+def test_auto_takes_it_and_says_why(opened: Open) -> None:
+    backend = opened(backend="auto")
+    assert (backend.name, backend.warning) == ("tensorrt", "")
+    assert backend.choice == "the fastest, and it works here"
+    assert opened().choice == "asked for"
+
+
+def test_auto_without_a_working_gpu_falls_back_and_warns_if_one_is_there(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CUDA_DOUBLE_NO_DEVICE", "1")
+    monkeypatch.setattr(choice, "GPU_DEVICES", (tmp_path,))
+    backend = opened(backend="auto", precision="fp16")
+    assert (backend.name, backend.precision) == ("onnxruntime", "fp32")
+    assert "no TensorRT: CUDA finds no GPU" in backend.choice
+    assert "the GPU is not used: CUDA finds no GPU" in backend.warning
+    with pytest.raises(BackendError, match="CUDA finds no GPU .*: check the driver"):
+        opened(backend="tensorrt")
+
+
+def test_a_version_that_is_too_old_is_named(
+    opened: Open, trt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trt, "__version__", "8.2.1.8")
+    with pytest.raises(BackendError, match="TensorRT 8.2.1.8 is too old: 8.5 or later"):
+        opened()
+
+
+def test_build_engine_leaves_engines_that_the_node_finds(
+    opened: Open, trt: Any, toy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build_engine(["--model", toy, "--precision", "fp16", "--input-size", "320", "352"]) == 0
+    said = capsys.readouterr().out
+    assert "toy 320x320 is ready in fp16 on DOUBLE of a GPU" in said
+    assert "toy 352x352 is ready in fp16" in said
+    assert len(engines(tmp_path)) == 2
+    opened(precision="fp16", input_size=(352, 352), build=False)
+
+
+def test_build_engine_means_the_same_folder_as_the_node(
+    opened: Open, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert build_engine(["--model", toy, "--engine-cache", "~/engines"]) == 0
+    opened(engine_cache="~/engines", build=False)
+
+
+def test_build_engine_tells_how_far_it_is(
+    trt: Any, toy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(build_engine_module, "PERIOD", 0.05)
+    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_SECONDS", "0.5")
+    assert build_engine(["--model", toy]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("building")]
+    assert len(lines) > 2
+    assert ("%" in lines[-1]) == (trt.MAJOR >= 10)
+
+
+def test_nothing_is_built_that_cannot_be_kept(
+    opened: Open,
+    toy: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(backend_module, "build_plan", None)
+    assert build_engine(["--model", toy, "--engine-cache", str(tmp_path / "file")]) == 1
+    sentence = f"engines cannot be kept in {tmp_path / 'file'} (File exists): set engine_cache to"
+    assert sentence in capsys.readouterr().err
+
+
+def test_an_engine_that_was_not_kept_is_none(
+    opened: Open, toy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(cache: EngineCache, key: object, plan: bytes) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(EngineCache, "store", full)
+    assert build_engine(["--model", toy]) == 1
+    assert "cannot be kept for next time: [Errno 28] No space left" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_build_engine_at_once(
+    trt: Any, toy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_SECONDS", "900")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(trt.__file__).parent), *sys.path]))
+    command = [sys.executable, "-m", "compact_yolo_ros.apps.build_engine", "--model", toy]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as build:
+        assert build.stdout is not None
+        build.stdout.readline()  # it is building
+        build.send_signal(signal.SIGINT)
+        _, said = build.communicate(timeout=30)
+    assert build.returncode == -signal.SIGINT
+    assert b"Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--input-size", "330"], "input size 330 is not usable"),
+        (["--batch", "0"], "a batch of 0 images"),
+        (["--precision", "int8"], "holds fp32 weights, not int8"),
+        (["--model", "nowhere.onnx"], "there is no model file"),
+    ],
+)
+def test_build_engine_explains_what_is_wrong(
+    trt: Any, toy: str, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    assert build_engine(["--model", toy, *arguments]) == 1
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("build_engine: ")]
+    assert sentence in line

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detector with a real ONNX Runtime session: boxes come back in the image's own pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy_model import CARD, CELL, write_store, write_toy_model
+
+from compact_yolo_ros.backends import Backend, BackendError, open_backend
+from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.model.store import find_model
+
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_toy_model(tmp_path_factory.mktemp("models") / "toy.onnx"))
+
+
+@pytest.fixture(scope="module")
+def detector(toy: str) -> Detector:
+    return Detector.open(toy, threads=1, selection=Selection(score_threshold=0.9))
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    return np.zeros((height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize("name", COLOURS)
+def test_a_square_is_found_where_it_was_painted_in_a_larger_image(
+    detector: Detector, name: str
+) -> None:
+    image = picture(480, 640)  # half size in the input, with 40 rows of padding above
+    image[80 : 80 + 32, 160 : 160 + 32] = COLOURS[name]
+    # The square fills one cell of the input exactly: 80 / 2 + 40 = 80 = 5 cells, 160 / 2 = 5 cells.
+    found = detector.detect(image, "rgb")
+    assert len(found) == 1
+    assert CARD.classes[found.labels[0]] == name
+    np.testing.assert_allclose(found.boxes[0], [160, 80, 192, 112], atol=1e-3)
+    assert found.scores[0] == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("colour", ["bgr", "bgra", "rgba"])
+def test_every_channel_order_is_understood(detector: Detector, colour: str) -> None:
+    image = np.zeros((320, 320, len(colour)), np.uint8)
+    image[32:48, 64:80, colour.index("r")] = 255
+    found = detector.detect(image, colour)
+    assert [CARD.classes[label] for label in found.labels] == ["red"]
+    np.testing.assert_allclose(found.boxes[0], [64, 32, 80, 48], atol=1e-3)
+
+
+def test_a_grey_image_is_accepted(detector: Detector) -> None:
+    image = np.zeros((320, 320), np.uint8)
+    image[32:48, 64:80] = 255
+    np.testing.assert_allclose(detector.detect(image, "grey").boxes, [[64, 32, 80, 48]], atol=1e-3)
+
+
+def test_padded_rows_change_nothing(detector: Detector) -> None:
+    wide = np.full((480, 700, 3), 255, np.uint8)
+    view = wide[:, :640]
+    view[...] = 0
+    view[80:112, 160:192] = (0, 0, 255)
+    np.testing.assert_array_equal(detector.detect(view).boxes, detector.detect(view.copy()).boxes)
+
+
+def test_images_of_changing_size_do_not_leave_traces_of_each_other(detector: Detector) -> None:
+    white = np.full((320, 320, 3), 255, np.uint8)
+    assert len(detector.detect(white)) > 0
+    assert len(detector.detect(picture(100, 320))) == 0
+    assert len(detector.detect(picture(320, 100))) == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(1, 900),
+    width=st.integers(1, 900),
+    colour=st.sampled_from(["bgr", "rgb", "rgba", "bgra", "grey"]),
+)
+def test_boxes_are_inside_any_image(
+    detector: Detector, height: int, width: int, colour: str
+) -> None:
+    shape = (height, width) if colour == "grey" else (height, width, len(colour))
+    found = detector.detect(np.full(shape, 255, np.uint8), colour)
+    assert (found.boxes >= 0).all()
+    assert (found.boxes[:, 2:] <= [width, height]).all()
+    assert (np.diff(found.scores) <= 0).all()
+
+
+def test_a_rectangular_input_is_used_as_asked(toy: str) -> None:
+    detector = Detector.open(toy, input_size=(256, 320), threads=1)
+    image = picture(256, 320)
+    image[CELL : 2 * CELL, :CELL] = 255
+    assert detector.backend.input.shape == (1, 256, 320, 3)
+    np.testing.assert_allclose(detector.detect(image).boxes, [[0, 16, 16, 32]], atol=1e-3)
+
+
+def test_boxes_are_in_image_pixels_whatever_the_input_size(toy: str) -> None:
+    sizes = [(320, 320), (640, 640), (960, 960)]
+    detector = Detector.open(toy, more_sizes=sizes, threads=1)
+    image = picture(480, 640)
+    image[80:144, 192:256] = 255  # a block of whole cells at every size
+    for size in sizes * 2:
+        detector.resize(size)
+        found = detector.detect(image)
+        assert detector.backend.input.shape == (1, *size, 3)
+        best = found.boxes[found.scores > 0.9]
+        assert len(best) == (size[0] // 160) ** 2
+        np.testing.assert_allclose(best[:, :2].min(0), [192, 80], atol=1e-3)
+        np.testing.assert_allclose(best[:, 2:].max(0), [256, 144], atol=1e-3)
+
+
+def test_a_new_backend_is_used_at_the_size_in_use_if_it_has_it(toy: str) -> None:
+    def opened(first: int, *more: int) -> Backend:
+        others = [(side, side) for side in more]
+        model = find_model(toy)
+        return open_backend(model, input_size=(first, first), more_sizes=others, threads=1)
+
+    detector = Detector(opened(320, 288))
+    detector.resize((288, 288))
+    for backend, expected in ((opened(320), 320), (opened(416, 320, 288), 288)):
+        detector.replace_backend(backend)
+        detector.detect(picture(100, 100))
+        assert detector.backend.input.shape[1] == expected
+
+
+def test_selection_can_change_between_images(toy: str) -> None:
+    detector = Detector.open(toy, threads=1)
+    image = picture(320, 320)
+    image[:16, :16] = (255, 0, 0)
+    image[:16, 32:48] = (0, 255, 0)
+    assert len(detector.detect(image, "rgb")) == 2
+    detector.selection = detector.selection.change(labels=detector.labels_of(["green"]))
+    assert [CARD.classes[label] for label in detector.detect(image, "rgb").labels] == ["green"]
+    detector.selection = detector.selection.change(labels=None, max_detections=1)
+    assert len(detector.detect(image, "rgb")) == 1
+
+
+def test_what_lies_wholly_in_the_padding_is_no_detection(toy: str) -> None:
+    detector = Detector.open(toy, threads=1, selection=Selection(score_threshold=0.4))
+    assert detector.backend.card.resize == "letterbox"
+    # The padding's grey is above the threshold, so the network itself does report cells there.
+    assert len(detector.detect(picture(100, 320))) == 0
+    assert (detector.backend.run()[1][0] >= 0.4).sum() > 0
+
+
+def test_stage_times_are_measured(detector: Detector) -> None:
+    detector.detect(picture(480, 640))
+    assert all(seconds > 0 for seconds in detector.times)
+
+
+def test_an_unknown_class_is_named_with_the_known_ones(detector: Detector) -> None:
+    with pytest.raises(ValueError, match="no class 'pink'.*red, green, blue"):
+        detector.labels_of(["red", "pink"])
+    assert detector.labels_of([]) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"backend": "abacus"}, "no backend 'abacus': give one of auto"),
+        ({"precision": "fp8"}, "no precision 'fp8'"),
+        ({"input_size": (320, 330)}, "input size 330 is not usable: give a multiple of 32"),
+        ({"input_size": (128, 320)}, "input size 128 is not usable"),
+        ({"more_sizes": [(224, 230)]}, "input size 230 is not usable"),
+    ],
+)
+def test_wrong_arguments_are_explained(toy: str, arguments: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Detector.open(toy, **arguments)
+
+
+def test_a_graph_that_does_not_fit_the_contract_is_refused(tmp_path: Path) -> None:
+    path = write_toy_model(tmp_path / "cut.onnx")
+    # Same metadata, damaged graph: the card can be read, the network cannot be opened.
+    data = path.read_bytes().replace(b"AveragePool", b"AveragePoof")
+    path.write_bytes(data)
+    with pytest.raises(BackendError, match="ONNX Runtime cannot run .*cut.onnx"):
+        open_backend(find_model(str(path)))
+
+
+def test_a_model_is_found_by_name_in_a_store(tmp_path: Path) -> None:
+    assert find_model("toy", write_store(tmp_path)).card == CARD

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Selection of detections against a slow, obvious reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.selection import Selection, select
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return shared / (areas - shared)
+
+
+def greedy(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, wanted: Selection) -> list:
+    kept: list[int] = []
+    for i in range(len(scores)):
+        if scores[i] < wanted.score_threshold:
+            continue
+        if wanted.labels is not None and labels[i] not in wanted.labels:
+            continue
+        rivals = [k for k in kept if labels[k] == labels[i]]
+        if all(iou(boxes[k], boxes[i]) <= wanted.iou_threshold for k in rivals):
+            kept.append(i)
+    return kept[: wanted.max_detections]
+
+
+@st.composite
+def candidates(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    count = draw(st.integers(0, 30))
+    # Whole pixels and distinct scores: ties and rounding are no part of the definition.
+    corner = st.tuples(*[st.integers(-20, 60)] * 2, *[st.integers(1, 40)] * 2)
+    raw = np.array(draw(st.lists(corner, min_size=count, max_size=count)), float).reshape(-1, 4)
+    raw[:, 2:] += raw[:, :2]
+    levels = draw(st.lists(st.integers(1, 999), min_size=count, max_size=count, unique=True))
+    scores = np.array(sorted(levels, reverse=True), np.float32) / 1000
+    labels = draw(st.lists(st.integers(0, 2), min_size=count, max_size=count))
+    return raw.astype(np.float32), scores, np.array(labels, np.int32)
+
+
+@given(
+    candidates(),
+    st.sampled_from([0.0, 0.25, 0.5]),
+    st.sampled_from([0.3501, 0.4501, 0.6001]),
+    st.integers(1, 40),
+    st.sampled_from([None, frozenset({1}), frozenset({0, 2})]),
+)
+def test_equals_the_definition(found, score, overlap, most, labels) -> None:
+    wanted = Selection(score, overlap, most, labels)
+    expected = greedy(*found, wanted)
+    result = select(*found, wanted)
+    np.testing.assert_array_equal(result.boxes, found[0][expected])
+    np.testing.assert_array_equal(result.scores, found[1][expected])
+    np.testing.assert_array_equal(result.labels, found[2][expected])
+
+
+def test_nothing_in_nothing_out() -> None:
+    nothing = Detections.empty()
+    assert len(select(nothing.boxes, nothing.scores, nothing.labels, Selection())) == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"score_threshold": -0.1}, "score_threshold is -0.1: give a value from 0 to 1"),
+        ({"iou_threshold": 1.5}, "iou_threshold is 1.5"),
+        ({"iou_threshold": float("nan")}, "iou_threshold is nan"),
+        ({"max_detections": 0}, "max_detections is 0: give at least 1"),
+    ],
+)
+def test_values_out_of_range_are_refused(values: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Selection().change(**values)
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (3, 3), (12,)])
+def test_detections_that_do_not_fit_together_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="boxes have shape"):
+        Detections(np.zeros(shape, np.float32), np.zeros(3, np.float32), np.zeros(3, np.int32))

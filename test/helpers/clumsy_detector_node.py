@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The detector node with a mistake that nobody foresaw, the first time it is activated."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from compact_yolo_ros.ros.detector_node import main
+
+if __name__ == "__main__":
+    import compact_yolo_ros.ros.detector.node as module
+
+    Worker = module.FrameWorker
+
+    def fail(*arguments: Any) -> Any:
+        module.FrameWorker = Worker  # type: ignore[misc]
+        raise RuntimeError("can't start new thread")
+
+    module.FrameWorker = fail  # type: ignore[assignment, misc]
+    sys.exit(main())

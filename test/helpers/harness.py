@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running nodes as processes of their own, and talking to them over real DDS."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = (ROOT, ROOT / "test" / "helpers")
+DETECTOR = "compact_yolo_ros.ros.detector_node"
+Start = Callable[..., SimpleNamespace]
+"""What the fixture ``start`` is."""
+PATIENCE = 60.0
+"""Seconds after which something that should happen on a busy machine is taken not to."""
+
+
+class NodeProcess:
+    """A node started with ``python -m module``, its output collected in a file."""
+
+    def __init__(self, module: str, log: Path, parameters: dict[str, Any], *ros_args: str) -> None:
+        arguments = [f"{name}:={_yaml(value)}" for name, value in parameters.items()]
+        flags = [part for argument in arguments for part in ("-p", argument)]
+        self.log = log
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, "--ros-args", *flags, *ros_args],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(map(str, SOURCES)),
+                    "PYTHONUNBUFFERED": "1",
+                },
+            )
+
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Send a signal and return the exit code."""
+        if self.is_running():
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"the node ignored signal {number}:\n{self.output()}") from None
+
+
+@contextmanager
+def running(
+    module: str, log: Path, parameters: dict[str, Any], *ros_args: str
+) -> Iterator[NodeProcess]:
+    """A node process that is stopped in the end, whatever the test did."""
+    process = NodeProcess(module, log, parameters, *ros_args)
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+class Client:
+    """A node in the test's own process that waits for things to happen."""
+
+    def __init__(self) -> None:
+        self.context = Context()
+        rclpy.init(context=self.context)
+        self.node = Node("client", context=self.context)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+    def collect(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> list[Any]:
+        """Subscribe; messages appear in the returned list while waiting."""
+        received: list[Any] = []
+        self.node.create_subscription(kind, topic, received.append, qos)
+        return received
+
+    def wait_for(self, happened: Callable[[], Any], patience: float = PATIENCE) -> Any:
+        """Spin until ``happened`` returns something true, and return that."""
+        end = time.monotonic() + patience
+        while not (result := happened()):
+            if time.monotonic() > end:
+                raise AssertionError(f"nothing happened within {patience} s")
+            self._executor.spin_once(0.02)
+        return result
+
+    def spin(self, seconds: float) -> None:
+        """Let things happen for a while."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._executor.spin_once(0.02)
+
+    def call(self, kind: type, service: str, **fields: Any) -> Any:
+        """Call a service and return its response."""
+        client = self.node.create_client(kind, service)
+        self.wait_for(client.service_is_ready)
+        future = client.call_async(kind.Request(**fields))
+        self.wait_for(future.done)
+        self.node.destroy_client(client)
+        return future.result()
+
+
+def image_message(
+    pixels: np.ndarray, stamp: Any = None, encoding: str = "rgb8", frame_id: str = "eye"
+) -> Image:
+    """An Image message of (h, w, 3) uint8 pixels."""
+    message = Image(height=pixels.shape[0], width=pixels.shape[1], encoding=encoding)
+    message.step = pixels.strides[0]
+    message.data = array("B", pixels.tobytes())
+    message.header.frame_id = frame_id
+    if stamp is not None:
+        message.header.stamp = stamp
+    return message
+
+
+def values_of(message: DiagnosticArray, status: int = 0) -> dict[str, str]:
+    """Key-value pairs of one status of a message, of the first if not said otherwise."""
+    return {pair.key: pair.value for pair in message.status[status].values}
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)

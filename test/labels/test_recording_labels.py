@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels of a recording are read from wherever people keep them, and found by time or number."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bag_writer import PERIOD, SIZE, START, TOPIC, draw_scene, image, labelled, write_bag
+from hypothesis import given
+from hypothesis import strategies as st
+from toy_model import CLASSES
+
+from compact_yolo_ros.apps.evaluate_bag.accuracy import shared_classes
+from compact_yolo_ros.apps.evaluate_bag.ground_truth import key_of, read_labels
+from compact_yolo_ros.apps.evaluate_bag.label_matching import Label, Labels, match
+from compact_yolo_ros.recordings.reader import Bag
+from compact_yolo_ros.recordings.storage import BagError
+
+SCENES = [draw_scene(number) for number in range(3)]
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Bag:
+    messages = [m for n, s in enumerate(SCENES) for m in (image(s, n), labelled(s, n))]
+    return Bag([write_bag(tmp_path_factory.mktemp("labels") / "bag", messages)])
+
+
+def coco(names: list[str], size: int = SIZE) -> dict:
+    """The scenes as COCO's JSON; with another ``size``, as if larger pictures were labelled."""
+    scale = size / SIZE
+    annotations = [
+        {
+            "id": 100 * number + place,
+            "image_id": number,
+            "category_id": 7 + int(label),
+            "bbox": [scale * x1, scale * y1, scale * (x2 - x1), scale * (y2 - y1)],
+        }
+        for number, scene in enumerate(SCENES)
+        for place, ((x1, y1, x2, y2), label) in enumerate(
+            zip(scene.boxes.tolist(), scene.labels, strict=True)
+        )
+    ]
+    return {
+        "images": [
+            {"id": n, "file_name": name, "height": size, "width": size}
+            for n, name in enumerate(names)
+        ],
+        "categories": [{"id": 7 + n, "name": name} for n, name in enumerate(CLASSES)],
+        "annotations": annotations,
+    }
+
+
+def assert_scenes(labels: Labels) -> None:
+    for label, scene in zip(labels.items, SCENES, strict=True):
+        truth = label.truth("frame", (SIZE, SIZE))
+        assert np.allclose(truth.boxes, scene.boxes)
+        names = [labels.classes[number] for number in truth.labels]
+        assert names == [CLASSES[number] for number in scene.labels]
+
+
+@pytest.mark.parametrize("size", [SIZE, 2 * SIZE])
+@pytest.mark.parametrize("form", ["{s}.{n:09}.jpg", "left/cam_{ns}.png", "frame_{k:06}.jpg"])
+def test_coco_labels(tmp_path: Path, bag: Bag, size: int, form: str) -> None:
+    stamps = [START + number * PERIOD for number in range(len(SCENES))]
+    names = [form.format(s=ns // 10**9, n=ns % 10**9, ns=ns, k=k) for k, ns in enumerate(stamps)]
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(coco(names, size)))
+    labels = read_labels(str(path), bag, CLASSES)
+    assert_scenes(labels)
+    if "{k" in form:
+        assert labels.numbers is not None and labels.numbers.tolist() == [0, 1, 2]
+    else:
+        assert labels.times is not None and labels.times.tolist() == stamps
+
+
+def test_coco_crowds_are_ignored_and_a_timestamp_goes_before_the_name(
+    tmp_path: Path, bag: Bag
+) -> None:
+    content = coco(["a.jpg", "b.jpg", "c.jpg"])
+    for number, entry in enumerate(content["images"]):
+        entry["timestamp_ns"] = START + number * PERIOD
+    content["annotations"][0]["iscrowd"] = 1
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(content))
+    labels = read_labels(str(path), bag, CLASSES)
+    assert len(labels.items[0].boxes) == len(SCENES[0].boxes) - 1
+    assert np.allclose(labels.items[0].ignored, SCENES[0].boxes[:1])
+
+
+def write_yolo(folder: Path, names: list[str]) -> Path:
+    (folder / "labels").mkdir(parents=True)
+    (folder / "data.yaml").write_text(f"names: {list(CLASSES)}\n")
+    for scene, name in zip(SCENES, names, strict=True):
+        rows = [
+            f"{label} {(x1 + x2) / 2 / SIZE} {(y1 + y2) / 2 / SIZE} "
+            f"{(x2 - x1) / SIZE} {(y2 - y1) / SIZE}\n"
+            for (x1, y1, x2, y2), label in zip(scene.boxes.tolist(), scene.labels, strict=True)
+        ]
+        (folder / "labels" / f"{name}.txt").write_text("".join(rows))
+    return folder / "labels"
+
+
+def test_yolo_labels(tmp_path: Path, bag: Bag) -> None:
+    folder = write_yolo(tmp_path, ["0", "1", "2"])
+    labels = read_labels(str(folder), bag, CLASSES)
+    assert_scenes(labels)
+    (folder / "2.txt").write_text("7 .5 .5 .1 .1\n")
+    with pytest.raises(BagError, match="lines of class"):
+        read_labels(str(folder), bag, CLASSES)
+
+
+def test_topics_of_this_and_of_another_recording(tmp_path: Path, bag: Bag) -> None:
+    assert_scenes(read_labels("/truth", bag, CLASSES))
+    other = [labelled(scene, number, "/others") for number, scene in enumerate(SCENES)]
+    path = write_bag(tmp_path / "other", other, "sqlite3")
+    assert_scenes(read_labels(f"{path}:/others", bag, CLASSES))
+    with pytest.raises(BagError, match="labels are vision_msgs/msg/Detection2DArray"):
+        read_labels(TOPIC, bag, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("{", "not labelled as COCO"),
+        ("[]", "not labelled as COCO"),
+        ('{"images": [], "annotations": [], "categories": []}', "labels no frame"),
+        (json.dumps(coco(["a", "b", "c"])), "does not tell its frame"),
+        (json.dumps(coco(["1.jpg", "1.jpg", "2.jpg"])), "labels the frame 1 twice"),
+        (json.dumps(coco(["1.jpg", "2.jpg", "1700000000.000000000.jpg"])), "choose one"),
+    ],
+)
+def test_bad_labels_are_said_in_one_sentence(
+    tmp_path: Path, bag: Bag, content: str, sentence: str
+) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(content)
+    with pytest.raises(BagError, match=sentence):
+        read_labels(str(path), bag, CLASSES)
+
+
+def test_a_source_that_is_not_there_lists_what_is(bag: Bag) -> None:
+    with pytest.raises(BagError, match="its topics of detections are /truth"):
+        read_labels("/nowhere", bag, CLASSES)
+
+
+def labels_at(times: list[int]) -> Labels:
+    none = Label(np.empty((0, 4)), np.empty(0, np.int64))
+    return Labels("labels", CLASSES, [none] * len(times), times=np.array(sorted(times), np.int64))
+
+
+@given(
+    frames=st.lists(st.integers(0, 1000), min_size=1, max_size=12, unique=True),
+    labels=st.lists(st.integers(0, 1000), min_size=1, max_size=12, unique=True),
+    tolerance=st.integers(0, 100),
+)
+def test_matching_by_time_is_mutual_near_and_one_to_one(
+    frames: list[int], labels: list[int], tolerance: int
+) -> None:
+    stamps, known = np.array(frames, np.int64), labels_at(labels)
+    assert known.times is not None
+    try:
+        matching = match(known, stamps, tolerance)
+    except BagError:
+        assert min(abs(f - t) for f in frames for t in labels) > tolerance
+        return
+    used = matching.label_of[matching.label_of >= 0]
+    assert len(set(used.tolist())) == len(used)
+    for frame, label in zip(frames, matching.label_of, strict=True):
+        if label < 0:
+            continue
+        distance = abs(int(known.times[label]) - frame)
+        assert distance <= tolerance
+        assert distance == min(abs(time - frame) for time in labels)
+        assert distance == min(abs(int(known.times[label]) - other) for other in frames)
+
+
+def test_the_tolerance_is_half_a_period_but_at_most_50_ms() -> None:
+    fast, slow = np.arange(10) * 20_000_000, np.arange(10) * 10**9
+    assert match(labels_at([9_000_000]), fast).tolerance == 10_000_000
+    assert match(labels_at([9_000_000]), slow).tolerance == 50_000_000
+    found = match(labels_at([30_000_000, 10**9 + 60_000_000]), slow).to_dict()
+    assert (found["matched"], found["labels_without_frame"]) == (1, 1)
+    assert found["mean_offset_ms"] == pytest.approx(30.0)
+
+
+def test_without_overlap_both_ranges_are_told() -> None:
+    with pytest.raises(BagError, match=r"500\.000 to 500\.000 s.*0\.000 to 9\.000 s"):
+        match(labels_at([500 * 10**9]), np.arange(10) * 10**9)
+    numbered = Labels("labels", CLASSES, labels_at([1]).items, numbers=np.array([12]))
+    with pytest.raises(BagError, match="frames 12 to 12, the recording 0 to 9"):
+        match(numbered, np.arange(10) * 10**9)
+
+
+def test_unknown_classes_are_suggested() -> None:
+    labels = [labels_at([0])]
+    with pytest.raises(BagError, match="share no class.*--rename"):
+        shared_classes(["dog", "cat"], labels, {})
+    with pytest.raises(BagError, match="did you mean 'green'"):
+        shared_classes(["dog", "cat"], labels, {"dog": "gren"})
+    assert shared_classes(["dog", "cat"], labels, {"dog": "green"}).classes == ("green",)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("1700000000.000000005.jpg", ("time", 1_700_000_000_000_000_005)),
+        ("a/b_1700000000_000000005.png", ("time", 1_700_000_000_000_000_005)),
+        ("1700000000000000005", ("time", 1_700_000_000_000_000_005)),
+        ("cam2_000012.txt", ("number", 12)),
+    ],
+)
+def test_names_tell_frames(name: str, key: tuple[str, int]) -> None:
+    assert key_of(name) == key

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading power in the background, and what /diagnostics says of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from threading import Event
+
+import pytest
+
+from compact_yolo_ros.machine.power import PowerMonitor, PowerReading, PowerSummary, monitor
+
+
+class Script:
+    """A source that gives prepared readings, then waits; an exception is raised."""
+
+    name = "script"
+
+    def __init__(self, *steps: PowerReading | Exception) -> None:
+        self._steps = iter(steps)
+        self.done = Event()
+        self.end = Event()
+        self.closed = Event()
+
+    def read(self) -> PowerReading:
+        step = next(self._steps, None)
+        if step is None:
+            self.done.set()
+            self.end.wait(30)
+            return PowerReading()
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+@pytest.fixture
+def summary_of() -> Iterator[Callable[..., PowerSummary]]:
+    """Let a monitor take prepared readings, and return its summary."""
+    opened: list[tuple[Script, PowerMonitor]] = []
+
+    def play(*steps: PowerReading | Exception) -> PowerSummary:
+        script = Script(*steps)
+        watching = PowerMonitor(lambda: script, period=0)
+        opened.append((script, watching))
+        assert script.done.wait(10)
+        return watching.summary()
+
+    yield play
+    for script, watching in opened:
+        script.end.set()
+        watching.close()
+
+
+def readings(watts: Iterable[float | None]) -> list[PowerReading]:
+    return [PowerReading(watts=value) for value in watts]
+
+
+def test_watts_are_the_mean_of_those_that_could_be_read(summary_of: Callable) -> None:
+    seen = summary_of(*readings([4.0, None, 6.0]))
+    assert (seen.source, seen.watts) == ("script", 5.0)
+    facts = seen.facts(images_per_second=20)
+    assert facts["power_w"] == "5.00"
+    assert facts["energy_per_image_j"] == "0.2500"
+    assert facts["images_per_s_per_w"] == "4.000"
+
+
+def test_energy_is_left_out_without_watts_or_without_images(summary_of: Callable) -> None:
+    without_watts = summary_of(*readings([None, None])).facts(20)
+    assert not {"power_w", "energy_per_image_j", "images_per_s_per_w"} & set(without_watts)
+    without_images = summary_of(*readings([5.0])).facts(0)
+    assert "power_w" in without_images
+    assert not {"energy_per_image_j", "images_per_s_per_w"} & set(without_images)
+
+
+def test_the_newest_mode_clocks_and_temperatures_are_told(summary_of: Callable) -> None:
+    facts = summary_of(
+        PowerReading(mode="15W", clocks={"gpu": 600.4}, temperatures={"tj": 50.0}),
+        PowerReading(mode="MAXN", clocks={"gpu": 1020.0}, temperatures={"tj": 51.04}),
+    ).facts(0)
+    assert facts["power_mode"] == "MAXN"
+    assert facts["clock_mhz gpu"] == "1020"
+    assert facts["temperature_c tj"] == "51.0"
+
+
+def test_only_events_while_watching_are_throttling(summary_of: Callable) -> None:
+    before = PowerReading(events={"over-current oc3": 27390, "over-current oc1": 2})
+    after = PowerReading(events={"over-current oc3": 27397, "over-current oc1": 2})
+    assert summary_of(before).throttling == ""
+    assert summary_of(before, after).throttling == "over-current oc3 (7 times)"
+    assert summary_of(after, before).throttling == ""  # the counter started again
+
+
+def test_throttling_in_between_is_told_once(summary_of: Callable) -> None:
+    alert = PowerReading(throttled=("gpu-throttle-alert",))
+    seen = summary_of(PowerReading(throttled=()), alert, alert, PowerReading(throttled=()))
+    assert seen.throttling == "gpu-throttle-alert"
+
+
+def test_throttling_that_nothing_tells_is_left_out(summary_of: Callable) -> None:
+    assert "throttling" not in summary_of(PowerReading()).facts(10)
+    assert summary_of(PowerReading(throttled=())).facts(10)["throttling"] == "none"
+
+
+def test_a_source_that_raises_is_a_problem_and_is_read_again(summary_of: Callable) -> None:
+    broken = summary_of(*readings([5.0]), RuntimeError("bus error"))
+    assert broken.problem == "RuntimeError: bus error"
+    assert broken.watts == 5.0
+    mended = summary_of(RuntimeError("bus error"), *readings([5.0]))
+    assert (mended.problem, mended.watts) == ("", 5.0)
+
+
+def test_problems_are_one_line(summary_of: Callable) -> None:
+    facts = summary_of(PowerReading(problems=tuple("abcde"))).facts(0)
+    assert facts["power_problem"] == "a; b; c and 2 more"
+    assert summary_of(PowerReading()).facts(0)["power_problem"] == "none"
+
+
+def test_a_source_that_hangs_gives_no_old_values(
+    summary_of: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert summary_of(*readings([5.0])).watts == 5.0
+    now = time.monotonic()
+    script = Script(*readings([5.0]))
+    watching = PowerMonitor(lambda: script, period=0)
+    assert script.done.wait(10)
+    monkeypatch.setattr(monitor, "monotonic", lambda: now + 60)
+    seen = watching.summary()
+    assert (seen.watts, seen.problem) == (None, "no reading in the last 5 s")
+    watching.close()  # returns although the source hangs
+    script.end.set()
+    assert script.closed.wait(10)
+
+
+def test_a_search_that_fails_or_hangs_is_told() -> None:
+    released = Event()
+
+    def hang() -> Script:
+        released.wait(30)
+        raise OSError("no bus")
+
+    watching = PowerMonitor(hang)
+    assert watching.summary().problem == "no reading yet"
+    watching.close()
+    released.set()
+    watching._thread.join(10)
+    assert watching.summary().problem == "OSError: no bus"

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model cards, the metadata reader and the model store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import helper
+from toy_model import CARD, write_store, write_toy_model
+
+from compact_yolo_ros.model.card import METADATA_KEY, ModelCard, ModelCardError
+from compact_yolo_ros.model.onnx_metadata import read_metadata
+from compact_yolo_ros.model.store import ModelError, find_model, model_names
+
+FULL_CARD = ModelCard(
+    name="full",
+    detector="yolo",
+    classes=("person", "voiture électrique"),
+    default_size=416,
+    resize="stretch",
+    anchors=(((10.0, 13.0), (16.0, 30.0)), ((33.0, 23.0), (30.0, 61.0))),
+    strides=(32, 16),
+    ap={"320": {"AP50": 0.5}},
+)
+
+
+@pytest.mark.parametrize("card", [CARD, FULL_CARD])
+def test_a_card_survives_json(card: ModelCard) -> None:
+    assert ModelCard.from_json(card.to_json()) == card
+
+
+def test_a_card_of_a_later_version_is_read() -> None:
+    values = {**json.loads(CARD.to_json()), "colour_of_the_shed": "red"}
+    assert ModelCard.from_json(json.dumps(values)) == CARD
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"classes": []}, "names no classes"),
+        ({"classes": ["a", "a"]}, "names a class twice"),
+        ({"default_size": 321}, "default_size is wrong: input size 321"),
+        ({"default_size": "320"}, "default_size is wrong"),
+        ({"resize": "crop"}, "unknown resize 'crop'"),
+    ],
+)
+def test_a_wrong_card_is_refused(change: dict, sentence: str) -> None:
+    with pytest.raises(ModelCardError, match=sentence):
+        ModelCard.from_json(json.dumps({**json.loads(CARD.to_json()), **change}))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"name": "x"}'])
+def test_text_that_is_no_card_is_refused(text: str) -> None:
+    with pytest.raises(ModelCardError):
+        ModelCard.from_json(text)
+
+
+@given(st.dictionaries(st.text(max_size=40), st.text(max_size=300), max_size=6))
+def test_metadata_is_read_as_the_onnx_package_wrote_it(
+    tmp_path_factory: pytest.TempPathFactory, properties: dict[str, str]
+) -> None:
+    path = tmp_path_factory.mktemp("meta") / "m.onnx"
+    model = onnx.load(write_toy_model(path, None))
+    helper.set_model_props(model, properties)
+    onnx.save(model, path)
+    assert read_metadata(path) == properties
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_metadata_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.onnx"
+    path.write_bytes(data)
+    try:
+        assert isinstance(read_metadata(path), dict)
+    except ValueError as error:
+        assert "is not an ONNX file" in str(error)
+
+
+def test_a_cut_off_file_is_refused(tmp_path: Path) -> None:
+    path = write_toy_model(tmp_path / "toy.onnx")
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ModelError, match="not an ONNX file, or it is cut off"):
+        find_model(str(path))
+
+
+def test_a_file_without_card_says_how_to_get_one(tmp_path: Path) -> None:
+    path = write_toy_model(tmp_path / "plain.onnx", None)
+    with pytest.raises(ModelError, match="carries no model card; export it with"):
+        find_model(str(path))
+
+
+def test_a_file_with_a_broken_card_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "broken.onnx"
+    model = onnx.load(write_toy_model(path, None))
+    helper.set_model_props(model, {METADATA_KEY: "{}"})
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match="broken.onnx: the model card is incomplete"):
+        find_model(str(path))
+
+
+def test_a_missing_file_and_an_unknown_name_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no model file"):
+        find_model(str(tmp_path / "nowhere.onnx"))
+    with pytest.raises(ModelError, match="no model 'yolo_x': give one of toy, the path"):
+        find_model("yolo_x", write_store(tmp_path))
+    with pytest.raises(ModelError, match="there is no model file ~nobody_of_that_name/x.onnx"):
+        find_model("~nobody_of_that_name/x.onnx")
+
+
+def test_models_of_ones_own_are_found_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "own").mkdir()
+    store = write_store(tmp_path / "store")
+    path = write_toy_model(tmp_path / "own" / "mine.onnx")
+    with pytest.raises(ModelError, match="mine.onnx in a folder that COMPACT_YOLO_MODELS names"):
+        find_model("mine", store)
+    monkeypatch.setenv("COMPACT_YOLO_MODELS", f"/nowhere:{path.parent}")
+    assert find_model("mine", store).path == path
+    # The package's own models cannot be shadowed.
+    write_toy_model(tmp_path / "own" / "toy.onnx")
+    assert find_model("toy", store).path.parent == store
+
+
+def test_an_altered_model_is_refused(tmp_path: Path) -> None:
+    store = write_store(tmp_path)
+    with (store / "toy.onnx").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ModelError, match="was altered .*reinstall"):
+        find_model("toy", store)
+
+
+def test_every_model_of_the_package_is_what_its_manifest_says() -> None:
+    for name in model_names():
+        assert find_model(name).card.name == name

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Letterbox geometry: what goes in comes back, and pixels lie where the geometry says."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compact_yolo_ros.pixels.letterbox import PADDING, Letterbox, Placement
+
+SIDES = st.integers(1, 4000)
+TARGETS = st.sampled_from([(320, 320), (224, 224), (416, 416), (256, 320), (160, 1280)])
+
+
+@st.composite
+def placements(draw: st.DrawFn) -> Placement:
+    resize = draw(st.sampled_from(["letterbox", "stretch"]))
+    return Placement.fit((draw(SIDES), draw(SIDES)), draw(TARGETS), resize)
+
+
+@given(placements(), st.data())
+def test_a_box_survives_the_way_into_the_input_and_back(
+    placement: Placement, data: st.DataObject
+) -> None:
+    height, width = placement.source
+    xs = sorted(data.draw(st.tuples(*[st.floats(0, width)] * 2)))
+    ys = sorted(data.draw(st.tuples(*[st.floats(0, height)] * 2)))
+    box = np.array([[xs[0], ys[0], xs[1], ys[1]]], np.float32)
+    back = placement.to_source(placement.to_input(box))
+    np.testing.assert_allclose(back, box, atol=2e-3 * max(1, max(height, width) / 320))
+
+
+@given(placements())
+def test_the_whole_image_fills_its_window_and_the_window_fits(placement: Placement) -> None:
+    height, width = placement.source
+    corners = placement.to_input(np.array([[0, 0, width, height]], np.float32))[0]
+    expected = [
+        placement.left,
+        placement.top,
+        placement.left + placement.width,
+        placement.top + placement.height,
+    ]
+    np.testing.assert_allclose(corners, expected, atol=1e-2)
+    assert 0 <= placement.top <= placement.top + placement.height <= placement.target[0]
+    assert 0 <= placement.left <= placement.left + placement.width <= placement.target[1]
+
+
+@given(SIDES, SIDES, TARGETS)
+def test_a_letterbox_touches_two_opposite_sides_and_is_centred(
+    height: int, width: int, target: tuple[int, int]
+) -> None:
+    placed = Placement.fit((height, width), target)
+    assert placed.width == target[1] or placed.height == target[0]
+    assert abs(target[1] - placed.width - 2 * placed.left) <= 1
+    assert abs(target[0] - placed.height - 2 * placed.top) <= 1
+
+
+def test_boxes_are_clipped_to_the_image() -> None:
+    placement = Placement.fit((480, 640), (320, 320))
+    box = np.array([[-50, -50, 400, 400]], np.float32)
+    np.testing.assert_array_equal(placement.to_source(box), [[0, 0, 640, 480]])
+
+
+@pytest.mark.parametrize("source", [(0, 10), (10, 0), (-1, 5)])
+def test_an_image_without_pixels_is_refused(source: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="a side is not positive"):
+        Placement.fit(source, (320, 320))
+
+
+@pytest.mark.parametrize(
+    ("colour", "pixel"),
+    [
+        ("rgb", (10, 20, 30)),
+        ("bgr", (30, 20, 10)),
+        ("rgba", (10, 20, 30, 99)),
+        ("bgra", (30, 20, 10, 99)),
+    ],
+)
+def test_every_colour_order_becomes_rgb_on_grey_padding(
+    colour: str, pixel: tuple[int, ...]
+) -> None:
+    out = np.zeros((320, 320, 3), np.uint8)
+    Letterbox(out)(np.full((480, 640, len(pixel)), pixel, np.uint8), colour)
+    assert (out[40:280] == (10, 20, 30)).all()
+    assert (out[:40] == PADDING).all()
+    assert (out[280:] == PADDING).all()
+
+
+def test_the_same_buffer_equals_a_fresh_one_after_the_image_size_changed() -> None:
+    rng = np.random.default_rng(0)
+    reused = np.zeros((320, 320, 3), np.uint8)
+    letterbox = Letterbox(reused)
+    for shape in [(480, 640), (640, 480), (100, 100), (480, 640), (31, 977)]:
+        image = rng.integers(0, 256, (*shape, 3), np.uint8)
+        fresh = np.zeros((320, 320, 3), np.uint8)
+        Letterbox(fresh)(image, "bgr")
+        letterbox(image, "bgr")
+        np.testing.assert_array_equal(reused, fresh)
+
+
+def test_a_stretch_is_a_plain_resize() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (100, 300, 3), np.uint8)
+    out = np.zeros((224, 224, 3), np.uint8)
+    Letterbox(out, "stretch")(image, "rgb")
+    np.testing.assert_array_equal(out, cv2.resize(image, (224, 224)))

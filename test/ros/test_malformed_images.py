@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever arrives as an image: the worker lives on, and each message is counted once."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sensor_msgs.msg import Image
+from toy_model import write_toy_model
+
+from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.detection.frame_statistics import FrameStatistics, FrameTimes
+from compact_yolo_ros.pixels.decoding import ImageDecoder
+from compact_yolo_ros.ros.detector.worker import FrameWorker
+
+ENCODINGS = [
+    *("bgr8", "rgb8", "bgra8", "rgba8", "mono8", "mono16", "8UC3", "32FC1", "", "bayer_rggb8"),
+    *("bayer_gbrg8", "yuv422", "yuv422_yuy2", "uyvy", "yuyv", "nv12", "nv21", "h264"),
+]
+SIDES = st.one_of(st.integers(0, 40), st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 2, 65535]))
+
+
+@st.composite
+def images(draw: st.DrawFn) -> Image:
+    """Images from the nearly right to the absurd."""
+    return Image(
+        width=draw(SIDES),
+        height=draw(SIDES),
+        step=draw(SIDES),
+        encoding=draw(st.one_of(st.sampled_from(ENCODINGS), st.text(max_size=12))),
+        is_bigendian=draw(st.integers(0, 255)),
+        data=array("B", draw(st.binary(max_size=5000))),
+    )
+
+
+class Listener:
+    """A camera that counts what the worker reports."""
+
+    def __init__(self, model: Path) -> None:
+        self.statistics = FrameStatistics()
+        self.decode = ImageDecoder().image
+        self.answers = 0
+        detector = Detector.open(str(model), threads=1)
+        self.worker = FrameWorker(detector, [self], age=lambda _: 0.0, max_age=lambda: 0.0)
+        self.sent = 0
+
+    def publish(self, *_: object) -> None:
+        self.answers += 1
+
+    def answered(self, _header: object, _detections: object, times: FrameTimes) -> None:
+        self.statistics.image_answered(times)
+
+    def failed(self, kind: str, sentence: str) -> None:
+        self.statistics.error(kind, sentence)
+
+    def send_and_wait(self, message: Image) -> None:
+        self.sent += 1
+        self.worker.submit(0, message)
+        end = time.monotonic() + 20
+        while self.counted() < self.sent:
+            assert time.monotonic() < end, "the worker no longer answers"
+            time.sleep(0.0001)
+
+    def counted(self) -> int:
+        seen = self.statistics.snapshot()
+        return seen.processed + sum(seen.errors.values())
+
+
+@pytest.fixture(scope="module")
+def listener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listener]:
+    opened = Listener(write_toy_model(tmp_path_factory.mktemp("models") / "toy.onnx"))
+    yield opened
+    opened.worker.stop()
+
+
+@settings(
+    max_examples=2000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(message=images())
+def test_every_message_is_answered_or_counted_as_an_error(
+    listener: Listener, message: Image
+) -> None:
+    listener.send_and_wait(message)
+    seen = listener.statistics.snapshot()
+    assert seen.received == listener.sent
+    assert seen.processed == listener.answers
+    assert "internal" not in seen.errors, seen.last_error

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""~/performance: the figures of every answered image, for whoever listens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from harness import Client, image_message, values_of
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2DArray
+
+from compact_yolo_ros.detection.frame_statistics import FrameTimes
+from compact_yolo_ros.ros.detector.node import DetectorNode
+from compact_yolo_ros.ros.diagnostics.performance import PerformanceWriter
+
+pytestmark = pytest.mark.ros
+
+
+class CountingWriter(PerformanceWriter):
+    """Tells how many messages were made, read or not."""
+
+    made = 0
+
+    def write(self, *args: Any, **figures: Any) -> DiagnosticArray:
+        self.made += 1
+        return super().write(*args, **figures)
+
+
+@pytest.fixture
+def node(client: Client, toy: str) -> Iterator[DetectorNode]:
+    """A node in the test's own process, whose inside can be watched."""
+    given = {"model": toy, "autostart": True, "cpu_threads": 1, "cameras": ["front"]}
+    overrides = [Parameter(name, value=value) for name, value in given.items()]
+    node = DetectorNode(context=client.context, parameter_overrides=overrides)
+    node._performance_writer = CountingWriter()
+    client._executor.add_node(node)
+    node.start()
+    yield node
+    node.close()
+    client._executor.remove_node(node)
+    node.destroy_node()
+
+
+def test_it_matches_the_answers_and_is_made_for_listeners_only(
+    client: Client, node: DetectorNode
+) -> None:
+    camera = client.node.create_publisher(Image, "/front/image", 5)
+    answers = client.collect(Detection2DArray, "/detector/front/detections")
+    pixels = np.zeros((240, 320, 3), np.uint8)
+    pixels[64:96, 64:96, 1] = 255
+
+    def send_until(happened: Callable[[], Any]) -> None:
+        sent = 0.0
+
+        def check() -> Any:
+            nonlocal sent
+            if time.monotonic() - sent > 0.05:
+                sent = time.monotonic()
+                now = client.node.get_clock().now().to_msg()
+                camera.publish(image_message(pixels, now, frame_id="eye"))
+            return happened()
+
+        client.wait_for(check)
+
+    send_until(lambda: len(answers) >= 3)
+    assert node._performance_writer.made == 0
+
+    told = client.collect(DiagnosticArray, "/detector/performance")
+    send_until(lambda: len(told) >= 5)
+    client.wait_for(lambda: len(told) == node._performance_writer.made)
+    client.wait_for(lambda: answers[-1].header == told[-1].header)
+    by_stamp = {(a.header.stamp.sec, a.header.stamp.nanosec): a for a in answers}
+    for message in told:
+        answer = by_stamp[message.header.stamp.sec, message.header.stamp.nanosec]
+        assert message.header == answer.header
+        assert message.status[0].name == "front"
+        assert values_of(message)["detections"] == str(len(answer.detections))
+    # One for each answer from the first on: what plots show has no gaps.
+    stamps = [message.header.stamp for message in told]
+    assert stamps == [a.header.stamp for a in answers][-len(told) :]
+
+    values = values_of(told[-1])
+    for name in FrameTimes._fields:
+        assert float(values[f"{name}_ms"]) > 0
+    assert (values["input_width"], values["input_height"]) == ("320", "320")
+    assert values["images_dropped"].isdigit()
+    assert (values["backend"], values["precision"]) == ("onnxruntime", "fp32")

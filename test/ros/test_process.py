@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``run_node`` promises to the node it runs and to who started the process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from typing import Any
+
+import pytest
+from harness import PATIENCE, ROOT
+
+pytestmark = pytest.mark.ros
+
+PROGRAM = """
+import sys, time
+from compact_yolo_ros.ros.process import run_node
+
+def factory():
+    from rclpy.node import Node
+
+    class Subject(Node):
+        def __init__(self):
+            super().__init__("subject")
+            self.create_timer(0.05, self.work)
+{body}
+    return Subject()
+
+sys.exit(run_node(factory))
+"""
+
+
+class Program:
+    """A process that runs a node with the given methods."""
+
+    def __init__(self, body: str, *arguments: str) -> None:
+        code = PROGRAM.format(body=textwrap.indent(textwrap.dedent(body), " " * 8))
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", "-c", code, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+    def wait_for_line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def end(self, number: int | None = None) -> tuple[int, str, str]:
+        """Exit code, standard output and errors, after a signal if one is given."""
+        if number is not None:
+            self.process.send_signal(number)
+        try:
+            output, errors = self.process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        return self.process.returncode, output, errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_close_comes_while_ros_is_still_there(number: int) -> None:
+    program = Program("""
+        def work(self):
+            print("working", flush=True)
+        def close(self):
+            print("closing", self.context.ok(), self.get_clock().now().nanoseconds > 0)
+    """)
+    assert program.wait_for_line() == "working"
+    code, output, errors = program.end(number)
+    assert (code, errors) == (0, "")
+    assert output.splitlines()[-1] == "closing True True"
+
+
+def test_an_idle_node_is_woken() -> None:
+    program = Program("""
+        def __init__(self):
+            Node.__init__(self, "subject")
+            print("ready")
+        def close(self):
+            print("closed")
+    """)
+    assert program.wait_for_line() == "ready"
+    time.sleep(0.5)  # most likely it waits for work then; if not yet, the end is the same
+    assert program.end(signal.SIGTERM) == (0, "closed\n", "")
+
+
+@pytest.mark.parametrize("place", ["__init__", "work", "close"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_node_that_hangs_is_ended(place: str, number: int) -> None:
+    program = Program(f"""
+        def work(self):
+            print("working", flush=True)
+        def {place}(self):
+            print("hanging", flush=True)
+            time.sleep(600)
+    """)
+    assert program.wait_for_line() == ("working" if place == "close" else "hanging")
+    code, _, errors = program.end(number)
+    assert (code, errors) == (0, "")
+
+
+def test_a_node_ends_the_process_with_its_own_code() -> None:
+    program = Program("""
+        def work(self):
+            raise SystemExit(3)
+        def close(self):
+            print("closed")
+    """)
+    assert program.end() == (3, "closed\n", "")
+
+
+def test_shutting_ros_down_ends_the_process() -> None:
+    program = Program("""
+        def work(self):
+            import rclpy
+            rclpy.shutdown()
+    """)
+    code, _, errors = program.end()
+    assert (code, errors) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "the model is missing: give another"),
+        (["--ros-args", "-p", "size:=big"], "size"),
+        (["--ros-args", "--params-file", "/missing.yaml"], "/missing.yaml"),
+        (["--ros-args", "--unheard-of"], "--unheard-of"),
+    ],
+)
+def test_what_the_user_can_mend_is_said_in_one_line(arguments: list[str], said: str) -> None:
+    program = Program(
+        """
+        def __init__(self):
+            super().__init__("subject")
+            self.declare_parameter("size", 1)
+            raise ValueError("the model is missing: give another")
+        """,
+        *arguments,
+    )
+    code, output, errors = program.end()
+    assert (code, output) == (1, "")
+    lines = [line for line in errors.splitlines() if "compact_yolo_ros" in line]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert "Traceback" not in errors
+
+
+def test_a_bug_is_not_hidden() -> None:
+    program = Program("""
+        def work(self):
+            raise ValueError("a bug")
+        def close(self):
+            print("closed")
+    """)
+    code, output, errors = program.end()
+    assert (code, output) == (1, "closed\n")
+    assert "Traceback" in errors
+    assert "a bug" in errors
+
+
+def test_nothing_slow_is_loaded_before_signals_are_heeded() -> None:
+    code = "import sys, compact_yolo_ros.ros.{}; print(*sys.modules)"
+    for name in ("process", "video_publisher_node", "detector_node"):
+        loaded: Any = subprocess.run(
+            [sys.executable, "-c", code.format(name)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        assert not {"rclpy", "numpy", "cv2", "onnxruntime"} & set(loaded)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node told to stop ends cleanly while it loads ROS, starts, runs, and ends."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import PATIENCE, NodeProcess
+from toy_model import write_toy_model
+
+pytestmark = pytest.mark.ros
+MODULES = ("compact_yolo_ros.ros.video_publisher_node", "compact_yolo_ros.ros.detector_node")
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+Start = Callable[[str], NodeProcess]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Any:
+    """Start one of the nodes; it is gone when the test ends."""
+    parameters: dict[str, dict[str, Any]] = {
+        MODULES[0]: {"loop": True},
+        MODULES[1]: {"model": write_toy_model(tmp_path / "toy.onnx"), "autostart": True},
+    }
+    processes: list[NodeProcess] = []
+
+    def start_one(module: str) -> NodeProcess:
+        process = NodeProcess(module, tmp_path / f"{len(processes)}.log", parameters[module])
+        processes.append(process)
+        return process
+
+    yield start_one
+    for process in processes:
+        process.process.kill()
+        process.process.wait()
+
+
+def wait_until_listening(process: NodeProcess) -> None:
+    """Wait until SIGTERM has a handler: before the interpreter is there, it ends any process."""
+    status = Path(f"/proc/{process.process.pid}/status")
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end and process.is_running():
+        caught = next(line for line in status.read_text().splitlines() if "SigCgt" in line)
+        if int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.001)
+    raise AssertionError(f"the node does not listen to signals:\n{process.output()}")
+
+
+def assert_clean_end(process: NodeProcess, *numbers: int) -> None:
+    for number in numbers:
+        process.process.send_signal(number)
+    code = process.process.wait(PATIENCE)
+    output = process.output()
+    assert code == 0, output
+    assert "Traceback" not in output
+    assert "ERROR" not in output
+    assert "WARN" not in output
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("moment", [0.0, 0.2, 1.0])
+def test_the_process_ends_with_code_0(
+    start: Start, module: str, number: int, moment: float
+) -> None:
+    process = start(module)
+    wait_until_listening(process)
+    time.sleep(moment)
+    assert_clean_end(process, number)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_more_signals_while_it_ends_change_nothing(start: Start, module: str) -> None:
+    process = start(module)
+    wait_until_listening(process)
+    time.sleep(1.0)
+    assert_clean_end(process, signal.SIGINT, signal.SIGINT, signal.SIGTERM)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("module", MODULES)
+def test_sixty_random_moments(start: Start, module: str) -> None:
+    moments = random.Random(0)
+    for _ in range(60):
+        process = start(module)
+        wait_until_listening(process)
+        time.sleep(moments.choice([0.5, 3.0]) * moments.random())
+        assert_clean_end(process, moments.choice(SIGNALS))

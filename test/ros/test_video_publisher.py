@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The video publisher as a camera: what arrives on its topic, and how it ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from harness import BEST_EFFORT, PATIENCE, ROOT, Client, NodeProcess, running
+from rcl_interfaces.srv import DescribeParameters
+from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
+from rclpy.qos import ReliabilityPolicy
+from rclpy.time import Time
+from sensor_msgs.msg import CompressedImage, Image
+
+from compact_yolo_ros.pixels.decoding import ImageDecoder
+from compact_yolo_ros.ros.players.video_publisher import (
+    VIDEO_PUBLISHER_PARAMETERS,
+    VideoPublisherNode,
+    target_size,
+)
+
+pytestmark = pytest.mark.ros
+MODULE = "compact_yolo_ros.ros.video_publisher_node"
+COUNT = 20
+
+
+def picture(index: int, width: int = 64, height: int = 48) -> np.ndarray:
+    """A BGR picture with the colour of its number."""
+    return np.full((height, width, 3), (index, 100, 200 - index), np.uint8)
+
+
+def write_pictures(folder: Path, width: int = 64, height: int = 48) -> str:
+    folder.mkdir()
+    for index in range(COUNT):
+        cv2.imwrite(str(folder / f"{index:02}.bmp"), picture(index, width, height))
+    return str(folder)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> str:
+    return write_pictures(tmp_path / "pictures")
+
+
+@pytest.mark.parametrize("encoding", ["bgr8", "rgb8", "mono8"])
+def test_images_are_the_sources(
+    tmp_path: Path, pictures: str, client: Client, encoding: str
+) -> None:
+    parameters = {"source": pictures, "rate": 20, "encoding": encoding, "frame_id": "front"}
+    images = client.collect(Image, "image")
+    with running(MODULE, tmp_path / "log", parameters):
+        client.wait_for(lambda: len(images) >= 5)
+    stamps = [Time.from_msg(image.header.stamp).nanoseconds for image in images]
+    assert stamps == sorted(set(stamps))
+    assert 0 <= client.node.get_clock().now().nanoseconds - stamps[-1] < PATIENCE * 1e9
+    shown = {picture(i)[0, 0].tobytes(): i for i in range(COUNT)}
+    for image in images:
+        assert (image.encoding, image.header.frame_id) == (encoding, "front")
+        assert (image.width, image.height) == (64, 48)
+        pixels, colour = ImageDecoder().image(image)
+        if colour == "grey":
+            grey = [cv2.cvtColor(picture(i), cv2.COLOR_BGR2GRAY)[0, 0] for i in range(COUNT)]
+            assert pixels[0, 0] in grey
+        else:
+            assert colour == encoding[:3]
+            assert pixels[0, 0, :: 1 if colour == "bgr" else -1].tobytes() in shown
+        assert (pixels == pixels[0, 0]).all()
+
+
+def test_compressed_images_are_beside_the_remapped_topic(
+    tmp_path: Path, pictures: str, client: Client
+) -> None:
+    parameters = {"source": pictures, "image_transport": "compressed", "jpeg_quality": 100}
+    images = client.collect(CompressedImage, "/front/image_raw/compressed")
+    with running(MODULE, tmp_path / "log", parameters, "-r", "image:=/front/image_raw"):
+        client.wait_for(lambda: images)
+    assert images[0].format == "bgr8; jpeg compressed bgr8"
+    pixels, colour = ImageDecoder().compressed(images[0])
+    assert colour == "bgr"
+    assert pixels.shape == (48, 64, 3)
+    assert abs(int(pixels[0, 0, 1]) - 100) <= 3
+
+
+def test_the_size_and_quality_of_service_are_as_asked(
+    tmp_path: Path, pictures: str, client: Client
+) -> None:
+    parameters = {"source": pictures, "width": 32, "reliability": "best_effort"}
+    images = client.collect(Image, "image", BEST_EFFORT)
+    with running(MODULE, tmp_path / "log", parameters):
+        client.wait_for(lambda: images)
+        offered = client.node.get_publishers_info_by_topic("image")
+    assert (images[0].width, images[0].height, images[0].step) == (32, 24, 96)
+    assert [info.qos_profile.reliability for info in offered] == [ReliabilityPolicy.BEST_EFFORT]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "size"),
+    [
+        ((0, 0), (640, 480)),
+        ((320, 0), (320, 240)),
+        ((0, 120), (160, 120)),
+        ((10, 90), (10, 90)),
+        ((1, 0), (1, 1)),
+    ],
+)
+def test_a_size_of_0_fits_the_source(wanted: tuple[int, int], size: tuple[int, int]) -> None:
+    assert target_size((640, 480), wanted) == size
+
+
+def test_without_loop_it_ends_after_the_last_image(
+    tmp_path: Path, pictures: str, client: Client
+) -> None:
+    parameters = {"source": pictures, "rate": 4, "loop": False}
+    images = client.collect(Image, "image")
+    process = NodeProcess(MODULE, tmp_path / "log", parameters)
+    client.wait_for(lambda: not process.is_running())
+    assert process.stop() == 0
+    assert "Traceback" not in process.output()
+    client.wait_for(lambda: images and images[-1].data[0] == COUNT - 1)
+    numbers = [image.data[0] for image in images]
+    assert numbers == sorted(set(numbers))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"source": "/missing.mp4"}, "the source '/missing.mp4' does not exist"),
+        ({"source": 4711}, "camera 4711 cannot be opened"),
+        ({"encoding": "yuv"}, "encoding 'yuv' is not known: give one of bgr8, rgb8, mono8"),
+        ({"rate": "fast"}, "rate is fast: give a number from 0 to 1000"),
+        ({"rate": -1}, "rate is -1: give a number from 0"),
+        ({"jpeg_quality": 0}, "jpeg_quality out of range"),
+    ],
+)
+def test_a_mistake_is_said_in_one_line(
+    tmp_path: Path, parameters: dict[str, Any], said: str
+) -> None:
+    process = NodeProcess(MODULE, tmp_path / "log", parameters)
+    assert process.process.wait(PATIENCE) == 1
+    fatal = [line for line in process.output().splitlines() if "FATAL" in line]
+    assert len(fatal) == 1
+    assert said in fatal[0]
+    assert "Traceback" not in process.output()
+
+
+def test_a_damaged_picture_ends_it_with_a_sentence(
+    tmp_path: Path, pictures: str, client: Client
+) -> None:
+    Path(pictures, "99.jpg").write_bytes(b"no picture")
+    client.collect(Image, "image")
+    process = NodeProcess(MODULE, tmp_path / "log", {"source": pictures, "rate": 100})
+    client.wait_for(lambda: not process.is_running())
+    assert process.process.returncode == 1
+    assert "99.jpg' cannot be read as a picture" in process.output()
+    assert "Traceback" not in process.output()
+
+
+def test_parameters_are_described(tmp_path: Path, pictures: str, client: Client) -> None:
+    names = [spec.name for spec in VIDEO_PUBLISHER_PARAMETERS]
+    with running(MODULE, tmp_path / "log", {"source": pictures}):
+        answer = client.call(
+            DescribeParameters, "/video_publisher/describe_parameters", names=names
+        )
+    assert [descriptor.name for descriptor in answer.descriptors] == names
+    for descriptor in answer.descriptors:
+        assert descriptor.description.endswith(".")
+        assert descriptor.read_only
+
+
+def test_images_that_cannot_be_sent_are_counted_and_said_once(
+    pictures: str,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    attempts = []
+    publish = Publisher.publish
+
+    def full(publisher: Publisher, message: Any) -> None:
+        """What rclpy does when a reliable topic is flooded; a double, as flooding takes long."""
+        if isinstance(message, Image):
+            attempts.append(message)
+            raise RuntimeError("Failed to publish: cannot publish data")
+        publish(publisher, message)
+
+    monkeypatch.setattr(Publisher, "publish", full)
+    client.collect(Image, "image")
+    node = VideoPublisherNode(
+        context=client.context,
+        parameter_overrides=[
+            Parameter("source", value=pictures),
+            Parameter("rate", value=100.0),
+        ],
+    )
+    client._executor.add_node(node)
+    client.wait_for(lambda: len(attempts) >= 5)
+    client._executor.remove_node(node)
+    node.close()
+    node.destroy_node()
+    said = capfd.readouterr().err
+    assert said.count("could not be sent (Failed to publish") == 1
+    assert f"{len(attempts)} could not be sent" in said
+
+
+RECEIVER = """
+import rclpy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+rclpy.init()
+node = rclpy.create_node("receiver")
+numbers = []
+qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+node.create_subscription(Image, "image", lambda image: numbers.append(image.data[0]), qos)
+while len(numbers) < 60:
+    rclpy.spin_once(node)
+print(*numbers)
+"""
+
+
+def test_the_shared_memory_profile_carries_large_images_best_effort(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With DDS's own settings hardly any of these images arrives."""
+    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config/fastdds_shm.xml"))
+    source = write_pictures(tmp_path / "large", 640, 480)
+    parameters = {"source": source, "rate": 30, "reliability": "best_effort"}
+    with (
+        running(MODULE, tmp_path / "log", parameters) as publisher,
+        subprocess.Popen(
+            [sys.executable, "-c", RECEIVER], stdout=subprocess.PIPE, text=True
+        ) as receiver,
+    ):
+        try:
+            received = receiver.communicate(timeout=60)[0].split()
+        except subprocess.TimeoutExpired:
+            receiver.kill()
+            pytest.fail(f"nothing arrives: {receiver.communicate()[0]}{publisher.output()}")
+    publisher.stop()
+    numbers = [int(number) for number in received]
+    missing = sum((b - a - 1) % COUNT for a, b in zip(numbers, numbers[1:], strict=False))
+    late = int(publisher.output().split(" were late")[0].split()[-1])
+    assert missing <= late  # the publisher of a busy machine leaves images out itself

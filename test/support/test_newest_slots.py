@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The newest-frame slots between threads."""
+
+from __future__ import annotations
+
+from threading import Thread
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compact_yolo_ros.support.newest_slots import NewestSlots
+
+
+def test_a_newer_item_replaces_one_nobody_took() -> None:
+    slots: NewestSlots[int] = NewestSlots()
+    assert [slots.put(n) for n in (1, 2, 3)] == [False, True, True]
+    assert slots.take() == 3
+    assert slots.put(4) is False
+
+
+def test_closing_wakes_the_waiting_thread_and_forgets_the_item() -> None:
+    slots: NewestSlots[int] = NewestSlots()
+    taken: list[int | None] = []
+    thread = Thread(target=lambda: taken.append(slots.take()))
+    thread.start()
+    slots.close()
+    thread.join(5)
+    assert taken == [None]
+    slots.put(1)
+    assert slots.take() is None
+
+
+def test_every_item_is_taken_or_counted_as_replaced_and_order_is_kept() -> None:
+    slots: NewestSlots[tuple[int, int]] = NewestSlots(2)
+    taken: dict[int, list[int]] = {0: [], 1: []}
+    replaced = [0, 0]
+
+    def consume() -> None:
+        while (item := slots.take()) is not None:
+            taken[item[0]].append(item[1])
+            if all(numbers[-1:] == [10_000] for numbers in taken.values()):
+                return
+
+    def produce(sender: int) -> None:
+        replaced[sender] = sum(slots.put((sender, n), sender) for n in range(1, 10_001))
+
+    threads = [Thread(target=consume), *(Thread(target=produce, args=(n,)) for n in (0, 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    for sender, numbers in taken.items():
+        assert numbers == sorted(numbers)
+        assert numbers[-1] == 10_000
+        assert len(numbers) + replaced[sender] == 10_000
+
+
+@given(st.integers(1, 5), st.data())
+def test_no_sender_waits_for_more_than_one_round(senders: int, data: st.DataObject) -> None:
+    slots: NewestSlots[int] = NewestSlots(senders)
+    served_while_waiting: dict[int, list[int]] = {}
+    for step in data.draw(st.lists(st.integers(-senders, senders - 1), max_size=60)):
+        if step >= 0:
+            assert slots.put(step, step) is (step in served_while_waiting)
+            served_while_waiting.setdefault(step, [])
+        elif served_while_waiting:
+            taken = slots.take()
+            assert taken in served_while_waiting
+            others = served_while_waiting.pop(taken)
+            assert len(others) == len(set(others))  # each other one at most once before it
+            for waiting in served_while_waiting.values():
+                waiting.append(taken)

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model card of a trained detector: what was measured, and the words a person wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from compact_yolo_ros.model.card import ModelCard
+from training.detectors.complexity import macs, parameters
+from training.quantisation.fake import is_prepared, plain
+
+SIZES = (224, 320, 416)
+DEFAULT_SIZE = 320
+WORDS = {"data", "licence", "recipe", "ap_data", "notes"}
+
+
+def sizes(default_size: int) -> list[int]:
+    """Return the sides that a card tells figures of: those of every model, and its own."""
+    return sorted({*SIZES, default_size})
+
+
+def card_of(
+    name: str,
+    detector: nn.Module,
+    checkpoint: Mapping[str, Any],
+    words: Mapping[str, str],
+    ap: Mapping[str, Mapping[str, float]],
+    default_size: int = DEFAULT_SIZE,
+) -> ModelCard:
+    """Build the card of ``detector``, loaded from ``checkpoint``; ``words``: fields of WORDS.
+
+    Its precision is int8 if the detector rounds, as one that was trained for it does.
+
+    Raises ModelCardError, among others for a ``default_size`` (pixels) that cannot be used.
+    """
+    precision = "int8" if is_prepared(detector) else "fp32"
+    detector = plain(detector) if is_prepared(detector) else detector
+    return ModelCard(
+        name=name,
+        precision=precision,
+        detector=checkpoint["detector"],
+        classes=tuple(checkpoint["classes"]),
+        default_size=default_size,
+        anchors=detector.grid.anchors,
+        strides=detector.grid.strides,
+        parameters=parameters(detector),
+        gmacs={
+            str(size): round(macs(detector, size, size) / 1e9, 3) for size in sizes(default_size)
+        },
+        commit=checkpoint.get("commit", ""),
+        weights_sha256=weights_digest(checkpoint["average"]),
+        ap=ap,
+        **words,
+    )
+
+
+def stated(scores: Mapping[str, float]) -> dict[str, float]:
+    """Return figures as cards state them: rounded, without those of classes that were nowhere."""
+    return {name: round(score, 3) for name, score in scores.items() if not math.isnan(score)}
+
+
+def read_words(path: Path) -> dict[str, str]:
+    """Read the written part of a card (YAML); ValueError names a field that is not one of WORDS."""
+    try:
+        words = yaml.safe_load(path.read_text())
+    except (UnicodeDecodeError, yaml.YAMLError):
+        raise ValueError(f"{path} is not YAML") from None
+    if not isinstance(words, dict) or not set(words) <= WORDS:
+        raise ValueError(f"{path} may hold {', '.join(sorted(WORDS))}, and nothing else")
+    return {key: " ".join(str(text).split()) for key, text in words.items()}
+
+
+def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 over names and values of a state dict, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def to_markdown(card: ModelCard, file_size: int) -> str:
+    """Return the card as a page for people; ``file_size`` in bytes."""
+    sides = sorted(card.gmacs, key=int)
+    size = f"{card.default_size} x {card.default_size}"
+    weight = f"{card.parameters:,} parameters, {card.precision}, {file_size / 1e6:.2f} MB"
+    lines = [
+        f"# {card.name}",
+        "",
+        "*Written with the ONNX file; the same facts are in its metadata.*",
+        "",
+        f"- Classes: {', '.join(card.classes)}",
+        f"- Detector: `{card.detector}`, {weight}",
+        f"- Input: RGB, {card.resize}; sides are multiples of 32, {size} by default",
+        f"- Anchors (width x height in input pixels): {_anchors(card)}",
+        f"- Commit that trained it: {card.commit}",
+        f"- SHA-256 of the trained weights: {card.weights_sha256}",
+        "",
+        f"| input | GMAC |{''.join(f' {key} |' for key in _metrics(card))}",
+        f"|---|---|{'---|' * len(_metrics(card))}",
+        *(
+            f"| {size} | {card.gmacs[size]:.3f} |"
+            + "".join(f" {_figure(card, size, key)} |" for key in _metrics(card))
+            for size in sides
+        ),
+    ]
+    for title in ("ap_data", "data", "licence", "recipe", "notes"):
+        if text := getattr(card, title):
+            heading = {"ap_data": "Measured on"}.get(title, title.capitalize())
+            lines += ["", f"## {heading}", "", text]
+    return "\n".join(lines) + "\n"
+
+
+def _metrics(card: ModelCard) -> list[str]:
+    return ["AP", "AP50", *(f"AP50 {name}" for name in card.classes)] if card.ap else []
+
+
+def _figure(card: ModelCard, size: str, key: str) -> str:
+    return f"{card.ap[size][key]:.3f}" if key in card.ap[size] else "-"
+
+
+def _anchors(card: ModelCard) -> str:
+    levels = zip(card.strides, card.anchors, strict=True)
+    return "; ".join(
+        f"stride {stride}: {', '.join(f'{w:g}x{h:g}' for w, h in anchors)}"
+        for stride, anchors in levels
+    )

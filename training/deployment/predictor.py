@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The detector as it is deployed, and exported: pixels in, ranked boxes out."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from compact_yolo_ros.model.card import MIN_INPUT_SIZE
+from training.detectors.heads import AnchorGrid, cells, decode_boxes, flatten
+
+CANDIDATES = 300
+
+
+class Predictor(nn.Module):
+    """Images (N, H, W, 3) uint8 RGB to boxes (N, 300, 4), scores (N, 300), labels (N, 300).
+
+    Boxes are xyxy in input pixels, float32; scores, descending, are objectness times the best
+    class; labels are int32. Height and width are multiples of 32, at least 160. A detector of few
+    anchors has fewer candidates in a small input: the rest of its 300 have score 0.
+    """
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        maps = self.detector(images.permute(0, 3, 1, 2).float() * (1 / 255))
+        grid = self.detector.grid
+        rows = flatten(maps, grid.per_cell)
+        if grid.softmax:
+            best, labels = rows[..., 5:].softmax(-1).max(-1)
+        else:
+            best, labels = rows[..., 5:].max(-1)
+            best = best.sigmoid()
+        scores = rows[..., 4].sigmoid() * best
+        missing = CANDIDATES - fewest_rows(grid)
+        if missing > 0:
+            scores, chosen = pad(scores, (0, missing)).topk(CANDIDATES, 1)
+            chosen = chosen.clamp(max=rows.shape[1] - 1)
+        else:
+            scores, chosen = scores.topk(CANDIDATES, 1)
+        rows = rows.gather(1, chosen[..., None].expand(-1, -1, rows.shape[2]))
+        # Only the winners are decoded; index_select of a (R, k) table needs no batched gather.
+        corners, strides, sizes = (table[chosen] for table in cells(maps, grid))
+        boxes = decode_boxes(rows, corners, strides, sizes)
+        return boxes, scores, labels.gather(1, chosen).int()
+
+
+def fewest_rows(grid: AnchorGrid) -> int:
+    """Count the rows of the smallest input."""
+    return sum((MIN_INPUT_SIZE // stride) ** 2 for stride in grid.strides) * grid.per_cell

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints: everything a run needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from compact_yolo_ros.support.error_text import first_line
+from compact_yolo_ros.support.files import replacing
+from training.detectors.registry import build
+from training.quantisation.fake import prepare
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint; a reader sees the old file or the new one, never a part.
+
+    Raises OSError if it cannot be written.
+    """
+    try:
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
+    except RuntimeError as error:  # PyTorch's word for a full disk
+        raise OSError(f"{path} cannot be written: {first_line(error)}") from error
+
+
+def read_tensors(path: Path) -> Any:
+    """Read a file of torch.save; no code in it is run. ValueError if it is missing, damaged or
+    foreign.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except Exception:  # any: the reader takes the bytes of a foreign file for instructions
+        raise ValueError(f"{path} is damaged, or no file of PyTorch") from None
+
+
+def fill(module: nn.Module, state: Mapping[str, Any], path: Path) -> None:
+    """Load a state dict that was read from ``path``. ValueError if it is of another module."""
+    try:
+        module.load_state_dict(state)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"the weights in {path} are of another network") from None
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; no code in it is run. ValueError if it is not one of this trainer."""
+    content = read_tensors(path)
+    if not isinstance(content, dict) or not {"detector", "classes", "average"} <= set(content):
+        raise ValueError(f"{path} is not a checkpoint of training.train")
+    return content
+
+
+def load_detector(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the averaged detector of a checkpoint, in evaluation mode, and the checkpoint.
+
+    One that was trained for INT8 rounds, as it did in training.
+    """
+    content = load_checkpoint(path)
+    model = build(content["detector"], num_classes=len(content["classes"]))
+    if content.get("recipe", {}).get("quantisation_aware"):
+        prepare(model)
+    fill(model, content["average"], path)
+    return model.eval(), content

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole run: epochs, checkpoints, evaluation, best weights, early stop, logs."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from torch import nn
+
+from training.loop.progress import Curves, describe, progress_bar
+from training.loop.run_folder import RunFolder
+from training.loop.trainer import DEPLOYED, DivergedError, Trainer
+from training.losses.criterion import Loss
+
+Evaluate = Callable[[nn.Module], Mapping[str, float]]
+
+
+def run(trainer: Trainer, folder: RunFolder, evaluate: Evaluate, console: Console) -> None:
+    """Train to the end of the recipe, an early stop, or SIGINT or SIGTERM.
+
+    A checkpoint is written after every epoch before it is evaluated, once more with the results,
+    and when a signal comes. ``evaluate`` gets the averaged detector, in the first process only.
+    """
+    first = trainer.fabric.is_global_zero
+    curves = Curves(folder.tensorboard, trainer.step) if first else None
+    with _signals() as received, progress_bar(console, first) as progress:
+        task = progress.add_task(
+            "", total=trainer.total_steps, completed=trainer.step, epoch=trainer.epoch, text=""
+        )
+
+        def after_step(loss: Loss) -> bool:
+            epoch = (trainer.step - 1) // trainer.steps_per_epoch + 1
+            progress.update(task, completed=trainer.step, epoch=epoch, text=describe(trainer))
+            if curves:
+                curves.step(trainer, loss)
+            return bool(received)
+
+        while True:
+            if trainer.epoch > closed_epochs(trainer):
+                close_epoch(trainer, evaluate)
+                if first:
+                    _write_results(trainer, folder, curves, console)
+            if trainer.step >= trainer.total_steps or out_of_patience(trainer):
+                best, metric = best_epoch(trainer), trainer.recipe.evaluation.metric
+                if first and best:
+                    text = (
+                        f"The run has ended; {folder.best} is epoch {best}, the best in {metric}."
+                    )
+                    console.print(text, soft_wrap=True, markup=False)
+                break
+            try:
+                finished = trainer.train_epoch(after_step)
+            except RuntimeError as error:
+                if not received or isinstance(error, DivergedError):
+                    raise
+                finished = False  # the signal reached a loader process before it could ignore it
+            if first:
+                folder.save_last(trainer.state())
+            if not finished or trainer.agreed(bool(received)):
+                text = f"Stopped at step {trainer.step}; the same command goes on from there."
+                console.print(text if first else "", end="\n" if first else "")
+                break
+    if curves:
+        curves.close()
+
+
+def closed_epochs(trainer: Trainer) -> int:
+    """Return how many epochs have their row of metrics."""
+    return trainer.history[-1]["epoch"] if trainer.history else 0
+
+
+def close_epoch(trainer: Trainer, evaluate: Evaluate) -> None:
+    """Add the row of metrics of the epoch that has just been trained."""
+    recipe, sums = trainer.recipe, trainer.sums
+    box, objectness, classes = (value / max(1, sums.steps) for value in sums.loss)
+    row: dict[str, Any] = {
+        "epoch": trainer.epoch,
+        "step": trainer.step,
+        "seconds": round(sums.seconds, 1),
+        "images_per_second": round(
+            sums.steps * trainer.images_per_step / max(sums.seconds, 1e-9), 2
+        ),
+        "learning_rate": trainer.learning_rate,
+        "loss": box + objectness + classes,
+        "box": box,
+        "objectness": objectness,
+        "classes": classes,
+    }
+    last = trainer.step >= trainer.total_steps
+    if last or trainer.epoch % recipe.evaluation.every == 0:
+        # The others wait for the scores of the first.
+        scores = dict(evaluate(trainer.average.model)) if trainer.fabric.is_global_zero else {}
+        row |= trainer.fabric.broadcast(scores)
+    trainer.history.append(row)
+
+
+def best_epoch(trainer: Trainer) -> int:
+    """Return the epoch with the best value of the recipe's metric, the first of equals; 0: none."""
+    metric = trainer.recipe.evaluation.metric
+    # A metric that is not a number (no object of the class) is never the best.
+    measured = [r for r in trainer.history if r.get(metric) is not None and r[metric] == r[metric]]
+    return max(measured, key=lambda row: row[metric])["epoch"] if measured else 0
+
+
+def out_of_patience(trainer: Trainer) -> bool:
+    """Tell whether the run is to stop early."""
+    patience, best = trainer.recipe.evaluation.patience, best_epoch(trainer)
+    return patience is not None and best > 0 and closed_epochs(trainer) - best >= patience
+
+
+def _write_results(
+    trainer: Trainer, folder: RunFolder, curves: Curves | None, console: Console
+) -> None:
+    row, state = trainer.history[-1], trainer.state()
+    if best_epoch(trainer) == row["epoch"]:
+        folder.save_best(state, DEPLOYED)
+    folder.write_metrics(trainer.history)
+    folder.save_last(state)
+    if curves:
+        curves.epoch(row)
+    shown = {key: row[key] for key in ("epoch", "loss", "AP", "AP50") if key in row}
+    text = "  ".join(f"{key} {value:.4g}" for key, value in shown.items())
+    console.print(text, soft_wrap=True)
+    if out_of_patience(trainer):
+        console.print("Stopped early.")
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list in place of their effect."""
+    received: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    old = [signal.signal(n, lambda number, _: received.append(number)) for n in numbers]
+    try:
+        yield received
+    finally:
+        for number, handler in zip(numbers, old, strict=True):
+            signal.signal(number, handler)

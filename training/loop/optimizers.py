@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The optimizers of the papers, over groups of parameters; and what a phase freezes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from training.loop.recipe import FixedNorm, OptimizerSettings, Phase
+
+
+def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
+    """Return SGD with momentum, Adam (decay as L2) or AdamW (decoupled decay)."""
+    groups = parameter_groups(model, settings)
+    # Three times as fast as one operation after the other. On a GPU, Fabric cannot clip the
+    # gradients of a fused optimizer in float16.
+    fused = all(parameter.device.type == "cpu" for parameter in model.parameters())
+    if settings.name == "sgd":
+        # The same as darknet's update, whose gradient is the sum over the batch and whose rate is
+        # divided by its size.
+        return torch.optim.SGD(groups, lr=settings.rate, momentum=settings.momentum, fused=fused)
+    kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
+    return kind(groups, lr=settings.rate, betas=(settings.momentum, 0.999), fused=fused)
+
+
+def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
+    """Return optimizer groups: backbone or not, kernels (decayed) or not; ``peak`` is the rate."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        key = (name.startswith("backbone."), parameter.ndim > 1)
+        groups.setdefault(key, []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": settings.weight_decay * is_kernel,
+            "peak": settings.rate * (settings.backbone_rate if in_backbone else 1.0),
+        }
+        for (in_backbone, is_kernel), parameters in groups.items()
+    ]
+
+
+def set_rate(optimizer: Optimizer, factor: float) -> None:
+    """Set every group to its share of its peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+
+
+def set_phase(model: nn.Module, phase: Phase, fixed_norm: FixedNorm) -> None:
+    """Choose what is trained, and which batch norms keep their statistics."""
+    model.train().requires_grad_(True)
+    fixed = {"none": None, "backbone": model.backbone, "all": model}[fixed_norm]
+    if fixed is not None:
+        for module in fixed.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+    for part in frozen_parts(model.backbone, phase.frozen_blocks):
+        part.eval().requires_grad_(False)
+
+
+def frozen_parts(backbone: nn.Module, blocks: int) -> list[nn.Module]:
+    """Return the first ``blocks`` blocks and what lies before them; all for the last block."""
+    if blocks >= len(backbone.blocks):
+        return [backbone]
+    if blocks == 0:
+        return []
+    children = list(backbone.children())
+    return [*children[: children.index(backbone.blocks)], *backbone.blocks[:blocks]]

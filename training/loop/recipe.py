@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training run does, as a frozen value read from a YAML file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from training.data.augmentation import Augmentation
+from training.detectors.registry import DETECTORS
+from training.loop.settings import from_plain, override, read_plain, to_plain
+from training.losses.settings import LossSettings
+
+FixedNorm = Literal["none", "backbone", "all"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs.
+
+    Attributes:
+        epochs: passes over the training images.
+        sizes: sides of the square input in pixels, multiples of 32; one is drawn for every step.
+        frozen_blocks: the backbone's first layers and this many blocks get no gradient; 0 trains
+            all, the number of blocks or more freezes the whole backbone.
+        mosaic: probability of a mosaic.
+        self_adversarial: probability that a step trains on images altered against the detector.
+        rate: factor on the learning rate.
+    """
+
+    epochs: int
+    sizes: tuple[int, ...]
+    frozen_blocks: int = 0
+    mosaic: float = 0.0
+    self_adversarial: float = 0.0
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require("epochs", self.epochs, self.epochs >= 1, "at least 1")
+        fitting = self.sizes and all(s >= 32 and s % 32 == 0 for s in self.sizes)
+        _require("sizes", list(self.sizes), fitting, "multiples of 32")
+        _require("frozen_blocks", self.frozen_blocks, self.frozen_blocks >= 0, "0 or more")
+        _require("mosaic", self.mosaic, 0 <= self.mosaic <= 1, "from 0 to 1")
+        chance = self.self_adversarial
+        _require("self_adversarial", chance, 0 <= chance <= 1, "from 0 to 1")
+        _require("rate", self.rate, self.rate > 0, "above 0")
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """How a gradient becomes a step.
+
+    Attributes:
+        name: SGD with momentum, Adam (decay as L2) or AdamW (decoupled decay).
+        rate: learning rate at its peak.
+        backbone_rate: factor on it for the backbone.
+        momentum: of SGD; Adam's beta1.
+        weight_decay: on kernels; not on norms, biases and scalars.
+        clip: largest norm of the gradient of all parameters together; null: any.
+    """
+
+    name: Literal["sgd", "adam", "adamw"] = "adamw"
+    rate: float = 1e-3
+    backbone_rate: float = 1.0
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        _require("rate", self.rate, self.rate > 0, "above 0")
+        _require("backbone_rate", self.backbone_rate, self.backbone_rate >= 0, "0 or more")
+        _require("momentum", self.momentum, 0 <= self.momentum < 1, "from 0 to below 1")
+        _require("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
+        _require("clip", self.clip, self.clip is None or self.clip > 0, "above 0, or null")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate changes.
+
+    Attributes:
+        name: "cosine" falls from 1 to ``final``; "steps" multiplies by each of ``scales`` once the
+            share of the run in ``steps`` is done; "constant" stays.
+        warmup_steps: optimizer steps of warm-up at the beginning of the run.
+        warmup_power: 1 is a linear warm-up, 4 darknet's burn-in.
+        final: share of the rate that a cosine ends at.
+        steps: ascending shares of the run, 0 to 1.
+        scales: factors, one for each of ``steps``.
+        restart: every phase has a schedule of its own.
+    """
+
+    name: Literal["cosine", "steps", "constant"] = "cosine"
+    warmup_steps: int = 0
+    warmup_power: float = 1.0
+    final: float = 0.0
+    steps: tuple[float, ...] = ()
+    scales: tuple[float, ...] = ()
+    restart: bool = False
+
+    def __post_init__(self) -> None:
+        _require("warmup_steps", self.warmup_steps, self.warmup_steps >= 0, "0 or more")
+        _require("warmup_power", self.warmup_power, self.warmup_power > 0, "above 0")
+        _require("final", self.final, 0 <= self.final <= 1, "from 0 to 1")
+        ascending = sorted(self.steps) == list(self.steps) and all(0 <= s < 1 for s in self.steps)
+        _require("steps", list(self.steps), ascending, "ascending, from 0 to below 1")
+        paired = len(self.steps) == len(self.scales) and (self.name == "steps") == bool(self.steps)
+        _require("scales", list(self.scales), paired, "one for each of steps, with name steps only")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How the run is judged on the split ``val``, by the averaged weights.
+
+    Attributes:
+        every: epochs between evaluations; the last epoch is always evaluated.
+        size: side of the evaluated input in pixels.
+        metric: what best.pt is best in: AP, AP50, AP75, or "AP50 <class>".
+        patience: epochs without a better value after which the run stops; null: never.
+    """
+
+    every: int = 1
+    size: int = 320
+    metric: str = "AP"
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        _require("every", self.every, self.every >= 1, "at least 1")
+        fitting = self.size >= 160 and self.size % 32 == 0
+        _require("size", self.size, fitting, "a multiple of 32, at least 160")
+        patient = self.patience is None or self.patience >= 1
+        _require("patience", self.patience, patient, "at least 1, or null")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one run.
+
+    Attributes:
+        detector: a name of the registry.
+        phases: run one after the other.
+        batch_size: images in an optimizer step, of all processes together.
+        accumulate: parts that a step is computed in, one after the other, to save memory (darknet's
+            subdivisions).
+        optimizer, schedule, evaluation: see there.
+        loss: see ``LossSettings``.
+        augmentation: see ``Augmentation``.
+        adversarial_step: how far self-adversarial training moves a pixel, as a share of 255.
+        ema_decay: of the averaged weights, which are evaluated and exported; 0: no average.
+        fixed_norm: batch norms that keep the statistics they start with: of the backbone, or all.
+        precision: of the network's forward and backward pass (Lightning Fabric's names).
+        quantisation_aware: train with the rounding of 8-bit inference.
+        seed: of first weights, shuffling, augmentation and dropout.
+    """
+
+    phases: tuple[Phase, ...]
+    detector: str = "yolo_ret_m075"
+    batch_size: int = 16
+    accumulate: int = 1
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    schedule: Schedule = field(default_factory=Schedule)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    loss: LossSettings = field(default_factory=LossSettings)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    adversarial_step: float = 0.03
+    ema_decay: float = 0.998
+    fixed_norm: FixedNorm = "none"
+    precision: Precision = "32-true"
+    quantisation_aware: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        known = ", ".join(sorted(DETECTORS))
+        _require("detector", self.detector, self.detector in DETECTORS, f"one of {known}")
+        _require("phases", [], bool(self.phases), "at least one phase")
+        _require("accumulate", self.accumulate, self.accumulate >= 1, "at least 1")
+        fitting = self.batch_size >= 1 and self.batch_size % self.accumulate == 0
+        _require("batch_size", self.batch_size, fitting, "a positive multiple of accumulate")
+        step = self.adversarial_step
+        _require("adversarial_step", step, 0 < step <= 1, "above 0, up to 1")
+        _require("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "from 0 to below 1")
+        _require("seed", self.seed, 0 <= self.seed < 2**63, "from 0 to 2^63 - 1")
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all phases together."""
+        return sum(phase.epochs for phase in self.phases)
+
+    def phase_index(self, epoch: int) -> tuple[int, int]:
+        """Return the number of the phase that an epoch (from 0) belongs to, and its first epoch."""
+        first = 0
+        for index, phase in enumerate(self.phases):
+            if epoch < first + phase.epochs:
+                return index, first
+            first += phase.epochs
+        raise IndexError("the recipe has ended")
+
+    def phase(self, epoch: int) -> Phase:
+        """Return the phase that an epoch (from 0) belongs to."""
+        return self.phases[self.phase_index(epoch)[0]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as ``from_dict`` takes them."""
+        return to_plain(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Recipe:
+        """Build a recipe; ValueError names a key that does not exist, is missing or wrong."""
+        return from_plain(cls, values)
+
+    @classmethod
+    def read(cls, path: Path, assignments: Sequence[str] = ()) -> Recipe:
+        """Read a recipe from a YAML file, changed by texts like ``optimizer.rate=1e-3``.
+
+        Raises ValueError; its one sentence begins with the file.
+        """
+        values = read_plain(path)
+        try:
+            override(values, assignments)
+            return cls.from_dict(values)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
+def _require(name: str, value: Any, holds: object, wanted: str) -> None:
+    if not holds or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"{name} must be {wanted}, not {value!r}")

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a run: recipe, environment, checkpoints and metrics. Files are written whole."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from compact_yolo_ros.support.files import replacing
+from training.data.listing import BadFile
+from training.loop.checkpoint import load_checkpoint, save_checkpoint
+from training.loop.provenance import environment
+from training.loop.recipe import Recipe
+
+
+class RunFolder:
+    """Reads and writes the files of one run.
+
+    Attributes:
+        last: checkpoint to go on from.
+        best: checkpoint of the best epoch, for evaluation and export only.
+        tensorboard: folder of event files.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.last, self.best = path / "last.pt", path / "best.pt"
+        self.tensorboard = path / "tensorboard"
+
+    def read_last(self) -> dict[str, Any] | None:
+        """Return the checkpoint to go on from, if there is one."""
+        return load_checkpoint(self.last) if self.last.exists() else None
+
+    def begin(self, recipe: Recipe, step: int, bad_files: Sequence[BadFile] = ()) -> None:
+        """Write recipe.yaml and bad_files.txt, the files that the data go without, and add this
+        start at ``step`` to the list in environment.json.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        for leftover in self.path.glob(".*.*.pt"):  # of a process that was killed while it wrote
+            leftover.unlink()
+        starts = self.path / "environment.json"
+        entries = json.loads(starts.read_text()) if step and starts.exists() else []
+        with replacing(starts) as temporary:
+            temporary.write_text(json.dumps([*entries, {"step": step, **environment()}], indent=1))
+        with replacing(self.path / "recipe.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False))
+        with replacing(self.path / "bad_files.txt") as temporary:
+            temporary.write_text("".join(f"{path}: {reason}\n" for path, reason in bad_files))
+
+    def save_last(self, state: dict[str, Any]) -> None:
+        """Write the checkpoint to go on from."""
+        save_checkpoint(self.last, state)
+
+    def save_best(self, state: dict[str, Any], parts: Sequence[str]) -> None:
+        """Write ``parts`` of a checkpoint as the best one."""
+        save_checkpoint(self.best, {name: state[name] for name in parts})
+
+    def write_metrics(self, history: Sequence[dict[str, Any]]) -> None:
+        """Write metrics.csv: a row an epoch; empty where an epoch was not evaluated."""
+        columns = list(dict.fromkeys(name for row in history for name in row))
+        with (
+            replacing(self.path / "metrics.csv") as temporary,
+            temporary.open("w", newline="") as file,
+        ):
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(history)

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings as frozen dataclasses: built from plain values, and turned back into them.
+
+Every error is a ValueError of one sentence that names the key by its path, as
+``phases.0.epochs must be a whole number, not 'ten'``.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from compact_yolo_ros.support.error_text import one_line
+
+T = TypeVar("T")
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+# The key of a file that another one starts from.
+BASE = "base"
+
+
+def from_plain(kind: type[T], values: Any, where: str = "") -> T:
+    """Build the dataclass ``kind`` of a mapping; ``where`` is the path of the mapping's own key."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where or kind.__name__} must be a mapping, not {values!r}")
+    types_ = typing.get_type_hints(kind)
+    own = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in own:
+            raise ValueError(f"unknown setting {_join(where, name)}: known are {', '.join(own)}")
+    for name, field in own.items():
+        if field.default is MISSING and field.default_factory is MISSING and name not in values:
+            raise ValueError(f"{_join(where, name)} is missing")
+    built = {
+        name: _value(types_[name], value, _join(where, name)) for name, value in values.items()
+    }
+    try:
+        return kind(**built)
+    except ValueError as error:
+        # Ours begin with the name of the setting; other parts have sentences of their own.
+        begin = where and (f"{where}." if str(error).split(" ")[0] in own else f"{where}: ")
+        raise ValueError(f"{begin}{error}") from None
+
+
+def to_plain(value: Any) -> Any:
+    """Return dataclasses as mappings and tuples as lists, all the way down."""
+    if is_dataclass(value):
+        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple | list):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def read_plain(path: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a YAML mapping; a file named by its key ``base`` gives what it leaves out.
+
+    Mappings are merged; a list replaces the base's list. ``heirs`` are the files that led here.
+    """
+    if path.resolve() in heirs:
+        raise ValueError(f"{path} is its own base")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} cannot be read: {one_line(error)}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is not a mapping of settings")
+    base = values.pop(BASE, None)
+    if base is None:
+        return values
+    return _merged(read_plain(path.parent / str(base), (*heirs, path.resolve())), values)
+
+
+def override(values: dict[str, Any], assignments: Sequence[str]) -> None:
+    """Change plain settings in place by texts like ``optimizer.rate=1e-3``, phases.0.epochs=5``.
+
+    The right side is YAML. Keys are checked by ``from_plain``, list positions here.
+    """
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path:
+            raise ValueError(f"{assignment!r} is not of the form key=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ValueError(f"{assignment!r}: the value cannot be read") from None
+        _assign(values, path.split("."), value, path)
+
+
+def _assign(place: Any, keys: list[str], value: Any, path: str) -> None:
+    for key in keys[:-1]:
+        place = _enter(place, key, path)
+    if isinstance(place, list):
+        place[_position(place, keys[-1], path)] = value
+    elif isinstance(place, dict):
+        place[keys[-1]] = value
+    else:
+        raise ValueError(f"unknown setting {path}: what it lies in is one value")
+
+
+def _enter(place: Any, key: str, path: str) -> Any:
+    if isinstance(place, list):
+        return place[_position(place, key, path)]
+    return place.setdefault(key, {}) if isinstance(place, dict) else None
+
+
+def _position(place: list[Any], key: str, path: str) -> int:
+    if not key.isdecimal() or int(key) >= len(place):
+        raise ValueError(f"{path}: {key} is not a position from 0 to {len(place) - 1}")
+    return int(key)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in changes.items():
+        inner = result.get(key)
+        both = isinstance(inner, dict) and isinstance(value, dict)
+        result[key] = _merged(inner, value) if both else value
+    return result
+
+
+def _join(where: str, name: object) -> str:
+    return f"{where}.{name}" if where else str(name)
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(kind)
+    if is_dataclass(kind):
+        return from_plain(kind, value, where)  # type: ignore[arg-type]
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in typing.get_args(kind):
+            return None
+        (kind,) = (k for k in typing.get_args(kind) if k is not type(None))
+        return _value(kind, value, where)
+    if origin is Literal:
+        if value not in typing.get_args(kind):
+            raise ValueError(f"{where} must be one of {_listed(kind)}, not {value!r}")
+        return value
+    if origin is tuple:
+        return _tuple(typing.get_args(kind), value, where)
+    return _scalar(kind, value, where)
+
+
+def _tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(items)
+    elif len(items) != len(kinds):
+        raise ValueError(f"{where} must be {len(kinds)} values, not {value!r}")
+    pairs = enumerate(zip(kinds, items, strict=True))
+    return tuple(_value(kind, item, _join(where, i)) for i, (kind, item) in pairs)
+
+
+def _scalar(kind: Any, value: Any, where: str) -> Any:
+    if kind is float and isinstance(value, str):
+        # YAML 1.1 reads 1e-3, without a point, as a text.
+        try:
+            value = float(value)
+        except ValueError:
+            raise ValueError(f"{where} must be a number, not {value!r}") from None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{where} must be {WORDS.get(kind, kind)}, not {value!r}")
+    return value
+
+
+def _listed(kind: Any) -> str:
+    return ", ".join(str(choice) for choice in typing.get_args(kind))

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training engine on Lightning Fabric: one process or many, any precision, exact resume."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from training.data.batch import Batch
+from training.data.loading import epoch_batches, steps_per_epoch
+from training.data.sample import Sample
+from training.detectors.registry import build
+from training.loop.averaging import AveragedModel
+from training.loop.frozen_backbone import FrozenBackbone, features_from, runs_outside
+from training.loop.optimizers import make_optimizer, set_phase, set_rate
+from training.loop.provenance import source_commit
+from training.loop.recipe import Phase, Recipe
+from training.loop.schedule import rate_factor
+from training.loop.self_adversarial import Undisturbed, hide_objects
+from training.losses.criterion import Loss, criterion
+from training.quantisation.fake import prepare
+
+# What evaluation and export need of a checkpoint: best.pt holds no more.
+DEPLOYED = ("detector", "classes", "recipe", "commit", "step", "average", "history")
+
+
+class DivergedError(RuntimeError):
+    """The loss is no longer a number."""
+
+
+@dataclass
+class EpochSums:
+    """What has happened in the current epoch, over all processes.
+
+    Attributes:
+        loss: sums over steps of box, objectness and classes.
+        steps: done.
+        seconds: of training.
+    """
+
+    loss: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    steps: int = 0
+    seconds: float = 0.0
+
+
+def make_detector(recipe: Recipe, num_classes: int) -> nn.Module:
+    """Build what a recipe trains, with fresh weights, before the optimizer is made."""
+    model = build(recipe.detector, num_classes=num_classes)
+    if recipe.quantisation_aware:
+        prepare(model)
+    return model
+
+
+class Trainer:
+    """A detector with its optimizer, its average and its place in the recipe.
+
+    With several processes, each has its share of every batch, and gradients are averaged: as a
+    loss is a sum over images divided by their number, the step is that of one process, but for
+    batch norms that follow their batches. On GPUs these are synchronised.
+
+    Attributes:
+        model: the detector, not wrapped.
+        step: optimizer steps done, of ``total_steps``.
+        sums: of the epoch under way.
+        history: a row of metrics for every epoch that was closed.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        classes: Sequence[str],
+        samples: Sequence[Sample],
+        fabric: Fabric | None = None,
+        workers: int = 1,
+    ) -> None:
+        self.recipe, self.classes, self.samples = recipe, tuple(classes), samples
+        self.fabric = fabric or Fabric(accelerator="cpu", devices=1, precision=recipe.precision)
+        self.workers = workers
+        torch.manual_seed(recipe.seed)
+        self.model = make_detector(recipe, len(classes)).to(memory_format=torch.channels_last)
+        self.average = AveragedModel(self.model, recipe.ema_decay)
+        if self.fabric.world_size > 1 and self.fabric.device.type == "cuda":
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+        self.fabric.to_device(self.model)
+        self.fabric.to_device(self.average.model)
+        self.optimizer = self.fabric.setup_optimizers(make_optimizer(self.model, recipe.optimizer))
+        self.criterion = criterion(recipe.loss, self.model.grid)
+        self.steps_per_epoch = steps_per_epoch(len(samples), recipe.batch_size)
+        self.total_steps = self.steps_per_epoch * recipe.epochs
+        self.step = 0
+        self.sums = EpochSums()
+        self.history: list[dict[str, Any]] = []
+        self.commit = source_commit()
+        self._frozen: FrozenBackbone | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def images_per_step(self) -> int:
+        """Images of all processes in a step: the batch, or as many as there are."""
+        part, images = self.recipe.batch_size // self.recipe.accumulate, len(self.samples)
+        return min(part, images) * min(self.recipe.accumulate, steps_per_epoch(images, part))
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the head, in the last step."""
+        return max(group["lr"] for group in self.optimizer.param_groups)
+
+    def begin_average(self) -> None:
+        """Let the average begin at the model's weights, after these were given from outside."""
+        self.average.model.load_state_dict(self.model.state_dict())
+
+    def train_epoch(self, after_step: Callable[[Loss], bool]) -> bool:
+        """Train to the end of the current epoch; ``after_step`` returns True to stop before it.
+
+        It gets the mean loss of all processes; they stop together if one wants to. Returns whether
+        the end was reached. Raises DivergedError if the loss is not finite: the weights are lost.
+        """
+        epoch, done = divmod(self.step, self.steps_per_epoch)
+        if done == 0:
+            self.sums = EpochSums()
+        phase = self.recipe.phase(epoch)
+        set_phase(self.model, phase, self.recipe.fixed_norm)
+        # Wrapped anew: several processes average the gradients of what was trainable at this point.
+        network = self.fabric.setup_module(self.model)
+        self._open_frozen()
+        started = time.monotonic()
+        for parts in self._steps(epoch, done, phase):
+            with features_from(self._frozen, self.model):
+                loss = self._reduced(self._train_step(network, parts, phase))
+            started, passed = time.monotonic(), time.monotonic() - started
+            self._count(loss, passed)
+            if not torch.isfinite(loss.total):
+                raise DivergedError(
+                    f"the loss became {float(loss.total)} in step {self.step} of epoch {epoch + 1}:"
+                    " lower optimizer.rate, or set optimizer.clip"
+                )
+            if self.agreed(after_step(loss)):
+                return self.step % self.steps_per_epoch == 0
+        return True
+
+    def _open_frozen(self) -> None:
+        """Run a frozen backbone outside of PyTorch, from its first epoch to its last."""
+        if not runs_outside(self.model):
+            self._frozen = None
+        elif self._frozen is None:
+            self._frozen = FrozenBackbone(self.model.backbone, torch.get_num_threads())
+
+    def _steps(self, epoch: int, done: int, phase: Phase) -> Iterator[list[Batch]]:
+        """Yield the batches of every step that is left of the epoch, in its parts."""
+        parts = self.recipe.accumulate
+        batches = epoch_batches(
+            self.samples,
+            phase.sizes,
+            self.recipe.batch_size // parts,
+            self.recipe.augmentation,
+            phase.mosaic,
+            (self.recipe.seed, epoch),
+            done * parts,
+            self.workers,
+            (self.fabric.global_rank, self.fabric.world_size),
+        )
+        for _ in range(done, self.steps_per_epoch):
+            yield list(islice(batches, parts))
+
+    def _train_step(self, network: nn.Module, parts: list[Batch], phase: Phase) -> Loss:
+        rng = np.random.default_rng((self.recipe.seed, self.step))
+        attacked = rng.random() < phase.self_adversarial
+        # For dropout: the same in every step, however the run is cut up.
+        torch.manual_seed(int(rng.integers(2**62)) + self.fabric.global_rank)
+        set_rate(self.optimizer, rate_factor(self.step, self.steps_per_epoch, self.recipe))
+        losses = []
+        for number, batch in enumerate(parts, 1):
+            images = batch.images.to(self.fabric.device, non_blocking=True)
+            targets = batch.targets.to(self.fabric.device)
+            if attacked:
+                images = self._attacked(images)
+            with self.fabric.no_backward_sync(network, enabled=number < len(parts)):
+                maps = network(images if self._frozen else images.permute(0, 3, 1, 2).float() / 255)
+                loss = self.criterion(maps, targets, self.step * self.recipe.batch_size)
+                self.fabric.backward(loss.total / len(parts))
+            losses.append(torch.stack([part.detach() for part in loss]))
+        if self.recipe.optimizer.clip:
+            self.fabric.clip_gradients(
+                network,
+                self.optimizer,
+                max_norm=self.recipe.optimizer.clip,
+                error_if_nonfinite=False,
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        self.average.update(self.model, self.step)
+        return Loss(*torch.stack(losses).mean(0))
+
+    def _attacked(self, images: Tensor) -> Tensor:
+        with Undisturbed(self.model), self.fabric.autocast():
+            return hide_objects(self.model, self.criterion, images, self.recipe.adversarial_step)
+
+    def _reduced(self, loss: Loss) -> Loss:
+        mean = self.fabric.all_reduce(torch.stack(list(loss)), reduce_op="mean")
+        return Loss(*mean.cpu())
+
+    def agreed(self, stop: bool) -> bool:
+        """Tell whether any of the processes wants to stop."""
+        if self.fabric.world_size == 1:
+            return stop
+        votes = torch.tensor(float(stop), device=self.fabric.device)
+        return bool(self.fabric.all_reduce(votes, reduce_op="sum") > 0)
+
+    def _count(self, loss: Loss, seconds: float) -> None:
+        self.sums.loss = [a + float(b) for a, b in zip(self.sums.loss, loss, strict=True)]
+        self.sums.steps += 1
+        self.sums.seconds += seconds
+
+    def state(self) -> dict[str, Any]:
+        """Return all that ``restore`` needs, and what evaluation and export read."""
+        return {
+            "detector": self.recipe.detector,
+            "classes": list(self.classes),
+            "recipe": self.recipe.to_dict(),
+            "commit": self.commit,
+            "images": len(self.samples),
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "sums": asdict(self.sums),
+            "history": self.history,
+        }
+
+    def restore(self, state: dict[str, Any], replan: bool = False) -> None:
+        """Go on where a saved state was.
+
+        With ``replan`` recipe and number of images may differ from the saved ones (fewer epochs,
+        say); the step count stays, and an optimizer of another name begins anew. Raises ValueError
+        for a difference without it, another detector, other classes, or other rounding.
+        """
+        if (state["detector"], tuple(state["classes"])) != (self.recipe.detector, self.classes):
+            raise ValueError(
+                "the checkpoint is of another detector or other classes: give a new --out"
+            )
+        old = state["recipe"]
+        if old.get("quantisation_aware", False) != self.recipe.quantisation_aware:
+            raise ValueError(
+                "quantisation_aware cannot change within a run: give a new --out, and this run's"
+                " best.pt as --start"
+            )
+        if old != self.recipe.to_dict() and not replan:
+            raise ValueError(
+                "the checkpoint was made with another recipe: give --replan or a new --out"
+            )
+        if state.get("images", images := len(self.samples)) != images and not replan:
+            raise ValueError(
+                f"the checkpoint was made with {state['images']} training images, not {images}: "
+                "give --replan or a new --out"
+            )
+        self.model.load_state_dict(state["model"])
+        self.average.model.load_state_dict(state["average"])
+        if old["optimizer"]["name"] == self.recipe.optimizer.name:
+            self.optimizer.load_state_dict(state["optimizer"])
+        if replan:
+            self._take_rates()
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.step, self.history = state["step"], list(state["history"])
+        self.sums = EpochSums(**state["sums"])
+        self._frozen = None
+
+    def _take_rates(self) -> None:
+        """Give the optimizer the new recipe's settings: a restored state brings the old ones."""
+        fresh = make_optimizer(self.model, self.recipe.optimizer)
+        for group, new in zip(self.optimizer.param_groups, fresh.param_groups, strict=True):
+            group.update({key: value for key, value in new.items() if key != "params"})

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs for the command line."""
+"""The commands, a folder or a file each."""

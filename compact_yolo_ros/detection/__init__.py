@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Detections, and the detector that makes them of an image."""

@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""What a labelled picture shows, and one reader for each format of labels."""

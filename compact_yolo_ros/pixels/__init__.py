@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Images before and after the network: decoding, letterbox, video files."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ROS 2 nodes: they subscribe, call, convert and publish."""
+"""All that imports rclpy or a message package."""

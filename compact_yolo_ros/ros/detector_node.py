@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The executable ``detector_node``; the node itself is in ``compact_yolo_ros.ros.detector.node``."""
+"""The executable ``detector_node``."""
 
 from __future__ import annotations
 

@@ -36,10 +36,10 @@ from compact_yolo_ros.backends import (
     open_backend,
 )
 from compact_yolo_ros.backends.backend import Request
-from compact_yolo_ros.backends.tensorrt.cache import EngineCache
-from compact_yolo_ros.backends.tensorrt.run import BuildProgress, open_tensorrt, precision_shares
 from compact_yolo_ros.backends.tensorrt import cuda as cuda_module
 from compact_yolo_ros.backends.tensorrt import run as backend_module
+from compact_yolo_ros.backends.tensorrt.cache import EngineCache
+from compact_yolo_ros.backends.tensorrt.run import BuildProgress, open_tensorrt, precision_shares
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.model.store import find_model

@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""From a trained detector to the graph that is exported."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measuring models and the node on this machine; the command is ``tools/benchmark.py``."""
+"""The command ``benchmark``: speed and power of models and of the node on this machine."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node knows about its own work, and how it tells /diagnostics."""
+"""What the nodes publish about themselves."""

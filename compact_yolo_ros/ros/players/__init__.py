@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Nodes that play videos and recordings, and one that records."""

@@ -33,7 +33,7 @@ from compact_yolo_ros.detection.selection import EVERYTHING, select
 from compact_yolo_ros.evaluation import ClassMapping, Evaluation, ImageErrors, Truth, evaluate
 from compact_yolo_ros.evaluation.example_images import Picture
 from compact_yolo_ros.evaluation.report import ReportError, Result, check_libraries, write_report
-from compact_yolo_ros.model.card import check_input_size
+from compact_yolo_ros.model.sizes import check_side
 from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.pixels.letterbox import Letterbox
 from compact_yolo_ros.support.arguments import add_rename
@@ -162,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=True)
     try:
         for size in options.size:
-            check_input_size(size)
+            check_side(size)
         if not 0 <= options.score <= 1:
             raise ValueError(f"--score {options.score}: give a value from 0 to 1")
         if options.report:

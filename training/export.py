@@ -23,7 +23,8 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from compact_yolo_ros.model.card import METADATA_KEY, ModelCard, check_input_size
+from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
+from compact_yolo_ros.model.sizes import check_side
 from compact_yolo_ros.support.files import replacing
 from training.data.dataset import open_split, read_classes
 from training.deployment.card import DEFAULT_SIZE, card_of, read_words, sizes, stated, to_markdown
@@ -169,7 +170,7 @@ def check_ending(out: Path) -> None:
 
 def _export(arguments: argparse.Namespace) -> None:
     check_ending(arguments.out)
-    check_input_size(arguments.default_size)
+    check_side(arguments.default_size)
     detector, checkpoint = load_detector(arguments.weights)
     if arguments.bare:
         export_bare(detector, arguments.out)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.evaluation import ClassMapping, Evaluation, evaluate
 from compact_yolo_ros.evaluation.figures import by_size, legend, precision_recall, score_curve
-from compact_yolo_ros.model.card import check_input_size
+from compact_yolo_ros.model.sizes import check_side
 from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.support.arguments import add_rename
 from compact_yolo_ros.support.files import replacing
@@ -68,7 +68,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="PNG file to write")
     options = parser.parse_args()
     try:
-        check_input_size(options.size)
+        check_side(options.size)
         model = open_model(options.weights)
         samples = open_split(options.data, options.split, cache="none")
         mapping = ClassMapping.match(model.classes, samples.classes, dict(options.rename))

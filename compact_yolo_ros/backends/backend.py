@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.model.card import ModelCard, check_input_size
+from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.model.sizes import check_side
 from compact_yolo_ros.model.store import ModelFile
 
 BACKENDS = ("auto", "tensorrt", "onnxruntime", "openvino")
@@ -74,7 +75,7 @@ class Request:
     def __post_init__(self) -> None:
         for size in self.sizes:
             for side in size:
-                check_input_size(side)
+                check_side(side)
         if self.batch < 1:
             raise ValueError(f"a batch of {self.batch} images is not usable: give 1 or more")
 

@@ -8,25 +8,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from compact_yolo_ros.model.sizes import check_side
+
 METADATA_KEY = "compact_yolo_ros.card"
-STRIDE = 32
-"""Height and width of every network input are multiples of this many pixels."""
-MIN_INPUT_SIZE, MAX_INPUT_SIZE = 160, 1280
-"""Sides of a network input in pixels; below 160 a two-scale detector has under 300 candidates."""
 
 
 class ModelCardError(ValueError):
     """The file has no card, or the card is not one this version can use."""
-
-
-def check_input_size(side: int) -> int:
-    """Return ``side`` (pixels) if a network can be run at it, else raise ValueError saying why."""
-    if side % STRIDE or not MIN_INPUT_SIZE <= side <= MAX_INPUT_SIZE:
-        raise ValueError(
-            f"input size {side} is not usable: give a multiple of {STRIDE} "
-            f"from {MIN_INPUT_SIZE} to {MAX_INPUT_SIZE}"
-        )
-    return side
 
 
 @dataclass(frozen=True)
@@ -84,7 +72,7 @@ class ModelCard:
         if self.resize not in ("letterbox", "stretch"):
             raise ModelCardError(f"the model card asks for an unknown resize '{self.resize}'")
         try:
-            check_input_size(self.default_size)
+            check_side(self.default_size)
         except (TypeError, ValueError) as error:
             raise ModelCardError(f"the model card's default_size is wrong: {error}") from None
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from compact_yolo_ros.model.card import STRIDE, check_input_size
+from compact_yolo_ros.model.sizes import STRIDE, check_side
 from training.darknet.cfg import DarknetError, Section
 from training.darknet.layers import (
     ACTIVATIONS,
@@ -140,7 +140,7 @@ def _input_shape(net: Section) -> Shape:
     height, width = net.whole("height"), net.whole("width")
     for side in (height, width):
         try:
-            check_input_size(side)
+            check_side(side)
         except ValueError as error:
             raise DarknetError(f"{net}: {error}") from None
     return Shape(3, height, width)

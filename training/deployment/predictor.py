@@ -6,7 +6,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from compact_yolo_ros.model.card import MIN_INPUT_SIZE
+from compact_yolo_ros.model.sizes import MIN_SIDE
 from training.detectors.heads import AnchorGrid, cells, decode_boxes, flatten
 
 CANDIDATES = 300
@@ -49,4 +49,4 @@ class Predictor(nn.Module):
 
 def fewest_rows(grid: AnchorGrid) -> int:
     """Count the rows of the smallest input."""
-    return sum((MIN_INPUT_SIZE // stride) ** 2 for stride in grid.strides) * grid.per_cell
+    return sum((MIN_SIDE // stride) ** 2 for stride in grid.strides) * grid.per_cell

@@ -46,7 +46,7 @@ from compact_yolo_ros.backends.backend import BACKENDS, PRECISIONS
 from compact_yolo_ros.backends.choice import GPU_DEVICES
 from compact_yolo_ros.machine.description import environment, middleware
 from compact_yolo_ros.machine.power import NO_READING, PowerMonitor, find_power_source
-from compact_yolo_ros.model.card import check_input_size
+from compact_yolo_ros.model.sizes import check_side
 from compact_yolo_ros.model.store import ModelError, ModelFile, find_model, model_names
 from compact_yolo_ros.support.arguments import finite
 from compact_yolo_ros.support.files import replacing, require_writable
@@ -251,7 +251,7 @@ def _find_models(options: argparse.Namespace) -> list[ModelFile]:
 
 def _cases(options: argparse.Namespace, models: list[ModelFile]) -> list[Case]:
     try:
-        sides = [check_input_size(side) for side in options.sizes]
+        sides = [check_side(side) for side in options.sizes]
     except ValueError as error:
         raise UsageError(str(error)) from None
     cases = all_cases(models, sides, options.backends, options.precisions, options.threads)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from compact_yolo_ros.backends import BACKENDS, PRECISIONS
-from compact_yolo_ros.model.card import MAX_INPUT_SIZE, STRIDE
+from compact_yolo_ros.model.sizes import MAX_SIDE, STRIDE
 from compact_yolo_ros.ros.parameters import ParameterSpec
 
 DETECTOR_PARAMETERS = (
@@ -35,7 +35,7 @@ DETECTOR_PARAMETERS = (
         0,
         "Side of the square network input in pixels, at least 160; 0 takes the model's own.",
         low=0,
-        high=MAX_INPUT_SIZE,
+        high=MAX_SIDE,
         step=STRIDE,
         changes="unconfigured",
     ),

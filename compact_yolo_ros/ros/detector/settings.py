@@ -12,7 +12,7 @@ from compact_yolo_ros.backends import Size
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.governor import Targets
 from compact_yolo_ros.detection.selection import Selection
-from compact_yolo_ros.model.card import check_input_size
+from compact_yolo_ros.model.sizes import check_side
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.ros.detector.camera_names import check_camera_names
 from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS
@@ -55,10 +55,10 @@ class DetectorSettings:
         if refusal := spec.refusal(value):
             raise ValueError(refusal)
         if name == "input_size" and value:
-            check_input_size(value)
+            check_side(value)
         if name == "governor_sizes":
             for side in value:
-                check_input_size(side)
+                check_side(side)
         if name == "cameras":
             check_camera_names(value)
         if loaded and spec.changes == "unconfigured":

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from compact_yolo_ros.model.card import check_input_size
+from compact_yolo_ros.model.sizes import check_side
 from compact_yolo_ros.ros.detector.camera_names import check_camera_names
 from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS
 from compact_yolo_ros.ros.fast_dds import OLD_PROFILE_VARIABLE, PROFILE_VARIABLE, profile_variable
@@ -116,7 +116,7 @@ def given_parameters(texts: Mapping[str, str]) -> dict[str, Value]:
         if refusal := PARAMETERS[name].refusal(value):
             raise ValueError(refusal)
     if size := values.get("input_size"):
-        check_input_size(size)
+        check_side(size)
     check_camera_names(values.get("cameras", []))
     return values
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compact_yolo_ros.model.card import check_input_size
+from compact_yolo_ros.model.sizes import check_side
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.recordings.codec import COMPRESSED_IMAGE
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
@@ -88,7 +88,7 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
     numbers = {name: _number(name, texts[name]) for name in ("rate", "start", "duration")}
     side = int(_number("input_size", texts["input_size"]))
     if side:
-        check_input_size(side)
+        check_side(side)
     out = Path(texts["out"]).expanduser()
     recorded = out / "node"
     if recorded.exists():

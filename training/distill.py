@@ -35,7 +35,7 @@ from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.support.arguments import renaming
 from compact_yolo_ros.support.files import replacing
 from training.data.dataset import open_split
-from training.data.decoding import decode
+from training.data.image_cache import decode
 from training.data.joining import read_classes, split_names
 from training.data.listing import Annotation
 from training.data.yolo_txt import SUFFIXES

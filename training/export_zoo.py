@@ -15,10 +15,10 @@ from rich.progress import track
 from torch import nn
 
 from compact_yolo_ros.model.card import ModelCard
+from training.deployment.onnx_export import export
 from training.detectors.complexity import macs, parameters
 from training.detectors.published import PUBLISHED
 from training.detectors.registry import DETECTORS, build
-from training.export import export
 
 SEED = 0
 

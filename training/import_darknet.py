@@ -26,9 +26,9 @@ from training.darknet.cfg import DarknetError, parse_cfg
 from training.darknet.network import DarknetNetwork
 from training.darknet.transfer import decodes_by_default, transferred
 from training.darknet.weights import ConvolutionWeights, parse_weights
-from training.deployment.card import SIZES
+from training.deployment.model_card import SIZES
+from training.deployment.onnx_export import export
 from training.detectors.complexity import macs
-from training.export import export
 from training.loop.checkpoint import save_checkpoint
 
 NOT_STATED = "Not stated by the person who imported the file."

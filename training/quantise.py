@@ -28,11 +28,12 @@ from compact_yolo_ros.model.store import ModelError, find_model
 from training.data.dataset import DataError, DataSet, open_split
 from training.data.joining import read_classes
 from training.data.sample import Sample
-from training.deployment.card import stated
+from training.deployment.model_card import stated
+from training.deployment.onnx_export import save
+from training.deployment.publishing import check_ending, publish
 from training.evaluate import average_precision, open_model
-from training.export import check_ending, publish, save
 from training.quantisation.calibration import METHODS, letterboxed, observe
-from training.quantisation.graph import find_places, quantise
+from training.quantisation.qdq_graph import find_places, quantise
 from training.quantisation.sensitivity import sensitivities
 
 # So many of the most sensitive convolutions stay float, in turn, while the loss is too large.

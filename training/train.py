@@ -30,12 +30,12 @@ from training.data.dataset import Cache, DataSet, open_split, read_classes
 from training.data.loading import epoch_batches
 from training.evaluate import average_precision, predict
 from training.loop.checkpoint import fill, load_checkpoint, read_tensors
-from training.loop.epochs import run
 from training.loop.recipe import Precision, Recipe
+from training.loop.run import run
 from training.loop.run_folder import RunFolder
-from training.loop.starting import start_from, summary
 from training.loop.trainer import DivergedError, Trainer
-from training.weights.exported import measure_norms, read_exported
+from training.weights.from_onnx import measure_norms, read_exported
+from training.weights.other_classes import start_from, summary
 
 # Images that the norms of an exported detector are measured on.
 MEASURED = 64

@@ -31,8 +31,8 @@ from compact_yolo_ros.detection.selection import Selection  # noqa: E402
 from compact_yolo_ros.model.card import ModelCard  # noqa: E402
 from compact_yolo_ros.model.store import find_model  # noqa: E402
 from compact_yolo_ros.pixels.letterbox import Letterbox  # noqa: E402
+from training.deployment.onnx_export import export, export_bare  # noqa: E402
 from training.detectors.registry import build  # noqa: E402
-from training.export import export, export_bare  # noqa: E402
 
 CANDIDATES = 10
 

@@ -24,9 +24,9 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from training.data.batch import Targets  # noqa: E402
+from training.detectors.loss_settings import PUBLISHED, LossSettings  # noqa: E402
 from training.detectors.registry import build  # noqa: E402
 from training.losses.criterion import Criterion, criterion  # noqa: E402
-from training.losses.settings import PUBLISHED, LossSettings  # noqa: E402
 
 KINDS = {
     "GIoU": LossSettings(),

@@ -26,7 +26,7 @@ open_backend(find_model("yolo_fastest"), backend=sys.argv[2]).run()
     [
         ("compact_yolo_ros.detection.detector", "onnxruntime"),
         ("compact_yolo_ros.detection.detector", "openvino"),
-        ("training.loop.frozen_backbone", "onnxruntime"),
+        ("training.loop.onnxruntime_backbone", "onnxruntime"),
     ],
 )
 def test_a_run_leaves_no_trace_in_the_home_folder(

@@ -8,9 +8,9 @@ import math
 import torch
 
 from training.data.batch import Targets
-from training.detectors.heads import AnchorGrid
+from training.detectors.anchor_grid import AnchorGrid
+from training.detectors.loss_settings import LossSettings
 from training.losses.assignment import assign
-from training.losses.settings import LossSettings
 
 SIZE = (96, 160)
 CLASSES = 3

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.detectors.anchor_grid import AnchorGrid, output_layer
 from training.detectors.blocks import ConvNormAct, InvertedResidual, upsample2
-from training.detectors.heads import AnchorGrid, output_layer
 
 GRID = AnchorGrid((((12, 12), (24, 24), (48, 48)),), (8,))
 

@@ -15,10 +15,10 @@ from torch import nn
 
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.card import ModelCard
+from training.deployment.onnx_export import export
 from training.deployment.predictor import CANDIDATES, Predictor
-from training.detectors.heads import output_layer
+from training.detectors.anchor_grid import output_layer
 from training.detectors.registry import DETECTORS, build
-from training.export import export
 
 CLASSES = ("cat", "dog", "bird")
 # One of each kind of head and of each kind of block; the others are slow.

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 import torch
 
+from training.detectors.anchor_grid import flatten
 from training.detectors.blocks import ConvNormAct, SpatialPyramidPooling, steady_pool2
-from training.detectors.heads import flatten
 from training.detectors.micro_yolo import MicroYolo, MicroYoloConfig
 from training.detectors.registry import DETECTORS, build
 from training.detectors.yolo_ret import BACKBONES

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from training.detectors.anchor_grid import AnchorGrid, cells, decode_boxes, flatten
 from training.detectors.blocks import ConvNormAct, SqueezeExcite, make_divisible
 from training.detectors.complexity import macs, parameters
-from training.detectors.heads import AnchorGrid, cells, decode_boxes, flatten
 from training.detectors.registry import DETECTORS, build
 
 # Counted by hand from the layer tables, and equal to the published M and G to all their digits.

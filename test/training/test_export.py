@@ -16,10 +16,12 @@ from torch import nn
 
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
-from training.deployment.card import card_of, read_words, stated, to_markdown, weights_digest
+from training.deployment.model_card import card_of, read_words, stated, to_markdown, weights_digest
+from training.deployment.onnx_export import BareNetwork, export, export_bare, fused
 from training.deployment.predictor import CANDIDATES, Predictor
+from training.deployment.publishing import enter_in_manifest
 from training.detectors.registry import build
-from training.export import BareNetwork, enter_in_manifest, export, export_bare, fused, main
+from training.export import main
 from training.loop.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.data.batch import Targets
-from training.detectors.heads import AnchorGrid, cells, decode_boxes, flatten
+from training.detectors.anchor_grid import AnchorGrid, cells, decode_boxes, flatten
+from training.detectors.loss_settings import LossSettings
 from training.losses.assignment import assign
 from training.losses.criterion import criterion
 from training.losses.overlap import generalized_iou, iou, size_iou
-from training.losses.settings import LossSettings
 
 GRID = AnchorGrid()
 SIZE = (96, 160)

@@ -13,9 +13,9 @@ import torch
 from loss_cases import CLASSES, KINDS, SIZE, maps, objects, shapes
 from test_losses_overlap import hull, overlap
 
-from training.detectors.heads import AnchorGrid, flatten
+from training.detectors.anchor_grid import AnchorGrid, flatten
+from training.detectors.loss_settings import LossSettings
 from training.losses.criterion import criterion
-from training.losses.settings import LossSettings
 
 
 def sigmoid(x: float) -> float:

@@ -9,14 +9,14 @@ from loss_cases import CLASSES, KINDS, YOLO, maps, objects
 from test_losses_overlap import overlap
 
 from training.data.batch import Targets
-from training.detectors.heads import flatten
+from training.detectors.anchor_grid import flatten
+from training.detectors.loss_settings import LossSettings
 from training.losses import ignoring
 from training.losses.assignment import match
 from training.losses.criterion import criterion
 from training.losses.ignoring import ignored_rows
 from training.losses.overlap import share_inside
-from training.losses.rows import read_rows
-from training.losses.settings import LossSettings
+from training.losses.predictions import read_predictions
 
 NOTHING = Targets.of(torch.zeros(0, 6))
 CROWD = torch.tensor([[1.0, 20, 10, 120, 80]])
@@ -35,7 +35,7 @@ def same(a: torch.Tensor, b: torch.Tensor) -> None:
 
 def rows_of(kind: str, images: int = 2, seed: int = 3):
     grid = KINDS[kind][1]
-    return read_rows(maps(grid, images, seed), grid)
+    return read_predictions(maps(grid, images, seed), grid)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -127,7 +127,7 @@ def test_an_object_of_confidence_c_costs_what_it_would_on_average(kind):
     assert drawn.classes.item() == pytest.approx(0.3 * sure.classes.item())
     if kind in ("region", "task_aligned"):  # squared, and no target of 1
         return
-    rows = read_rows(inputs, grid)
+    rows = read_predictions(inputs, grid)
     pairs = match(rows, targets, settings, grid)
     chosen = rows.logits[pairs.image, pairs.row, 4]
     # the target c in place of 1 adds (1 - c) times the logit to the cross-entropy
@@ -140,7 +140,7 @@ def test_the_surer_of_two_objects_sets_the_objectness():
     inputs = [m.requires_grad_() for m in maps(YOLO, 1, seed=0)]
     targets = Targets.of(pair)._replace(confidence=torch.tensor([0.9, 0.4]))
     criterion(LossSettings(), YOLO)(inputs, targets).objectness.backward()
-    pairs = match(read_rows(inputs, YOLO), targets, LossSettings(), YOLO)
+    pairs = match(read_predictions(inputs, YOLO), targets, LossSettings(), YOLO)
     assert pairs.row[0] == pairs.row[1]
     logits = flatten(inputs, 3)[0, pairs.row[0]]
     gradient = flatten([m.grad for m in inputs], 3)[0, pairs.row[0], 4]
@@ -150,7 +150,7 @@ def test_the_surer_of_two_objects_sets_the_objectness():
 def test_ignored_rows_are_the_slow_definition(monkeypatch):
     settings = LossSettings(ignore_iou=0.4, ignore_score=0.6)
     targets = objects(3, 9, seed=9)._replace(ignored=CROWD, unlabelled=torch.tensor([[2, 0]]))
-    rows = read_rows(maps(YOLO, 3, seed=10), YOLO)
+    rows = read_predictions(maps(YOLO, 3, seed=10), YOLO)
     expected = []
     for image in range(3):
         mine = targets.objects[targets.objects[:, 0] == image, 2:].tolist()

@@ -12,10 +12,10 @@ from loss_cases import KINDS
 from torch import nn
 
 from training.data.batch import collate
-from training.detectors.heads import AnchorGrid, output_layer
+from training.detectors.anchor_grid import AnchorGrid, output_layer
 from training.losses.criterion import criterion
 from training.losses.overlap import iou
-from training.losses.rows import read_rows
+from training.losses.predictions import read_predictions
 
 ANCHORS = ((24, 24), (32, 32), (40, 40))
 STEPS = 120
@@ -55,7 +55,7 @@ def test_every_kind_of_loss_finds_drawn_objects(kind):
         loss(model(images), batch.targets, 2 * step).total.backward()
         optimizer.step()
 
-    rows = read_rows([m.detach() for m in model(images)], grid)
+    rows = read_predictions([m.detach() for m in model(images)], grid)
     classes = rows.logits[..., 5:]
     scores = classes.softmax(-1) if grid.softmax else classes.sigmoid()
     scores = scores * rows.logits[..., 4:5].sigmoid()

@@ -8,12 +8,12 @@ from loss_cases import SIZE, V2, YOLO, maps, objects, shapes
 from test_losses_overlap import overlap
 
 from training.data.batch import Targets
-from training.detectors.heads import AnchorGrid
+from training.detectors.anchor_grid import AnchorGrid
+from training.detectors.loss_settings import LossSettings
 from training.losses import task_aligned
 from training.losses.assignment import match
 from training.losses.criterion import criterion
-from training.losses.rows import read_rows
-from training.losses.settings import LossSettings
+from training.losses.predictions import read_predictions
 from training.losses.task_aligned import align
 
 
@@ -64,7 +64,7 @@ def align_slowly(rows, objects, settings: LossSettings, grid: AnchorGrid):
 def test_alignment_is_the_slow_definition(grid, table, count, monkeypatch):
     monkeypatch.setattr(task_aligned, "TABLE", table)
     settings = LossSettings(assignment="task_aligned", top_k=5, alpha=0.5, beta=2)
-    rows = read_rows([m * 0.7 for m in maps(grid, 2, seed=count)], grid)
+    rows = read_predictions([m * 0.7 for m in maps(grid, 2, seed=count)], grid)
     targets = objects(2, count, seed=count).objects
     number, row, quality = align(rows, targets, settings, grid.softmax)
     found = dict(zip(zip(number.tolist(), row.tolist(), strict=True), quality, strict=True))
@@ -76,7 +76,7 @@ def test_alignment_is_the_slow_definition(grid, table, count, monkeypatch):
 
 
 def test_an_object_smaller_than_a_cell_is_answered_for():
-    rows = read_rows(maps(YOLO, 1, seed=0), YOLO)
+    rows = read_predictions(maps(YOLO, 1, seed=0), YOLO)
     tiny = torch.tensor([[0.0, 1, 17, 17, 19, 19]])
     number, _, quality = align(rows, tiny, LossSettings(assignment="task_aligned"), False)
     assert len(number) > 0
@@ -87,7 +87,7 @@ def test_the_better_row_shall_be_surer_and_weighs_more():
     settings = LossSettings(assignment="task_aligned")
     logits = [torch.zeros(1, 24, h, w) for h, w in shapes(YOLO)]
     target = torch.tensor([[0.0, 1, 9, 33.5, 71, 78.5]])  # 62 x 45 as an anchor of stride 16
-    pairs = match(read_rows(logits, YOLO), Targets.of(target), settings, YOLO)
+    pairs = match(read_predictions(logits, YOLO), Targets.of(target), settings, YOLO)
     best = pairs.sure.argmax()
     first = 3 * shapes(YOLO)[0][0] * shapes(YOLO)[0][1]
     assert pairs.row[best] == first + 3 * (3 * (SIZE[1] // 16) + 2) + 1

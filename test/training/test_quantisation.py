@@ -24,10 +24,10 @@ from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.store import find_model
 from training import quantise as command
-from training.export import export
+from training.deployment.onnx_export import export
 from training.quantisation import calibration
 from training.quantisation.calibration import Histogram, letterboxed, observe
-from training.quantisation.graph import find_places, quantise, raw_maps
+from training.quantisation.qdq_graph import find_places, quantise, raw_maps
 from training.quantisation.sensitivity import sensitivities
 
 CARD = ModelCard("small", "small", CLASSES, 160, gmacs={"160": 0.1}, recipe="Not trained.")

@@ -17,10 +17,10 @@ from torch import nn
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.card import ModelCard
 from training.data.batch import collate
-from training.deployment.card import card_of
+from training.deployment.model_card import card_of
+from training.deployment.onnx_export import export
 from training.detectors.registry import DETECTORS, build
-from training.export import export
-from training.quantisation.fake import OBSERVED, Rounding, is_prepared, plain, prepare
+from training.quantisation.quantisation_aware import OBSERVED, Rounding, is_prepared, plain, prepare
 
 CARD = ModelCard("small", "small", CLASSES, 160, precision="int8")
 

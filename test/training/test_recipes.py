@@ -9,11 +9,11 @@ import pytest
 import torch
 from drawn import CLASSES
 
+from training.detectors.loss_settings import PUBLISHED
 from training.detectors.registry import DETECTORS
 from training.loop.recipe import Phase, Recipe
 from training.loop.schedule import rate_factor
 from training.loop.trainer import Trainer
-from training.losses.settings import PUBLISHED
 
 RECIPES = Path(__file__).resolve().parents[2] / "training" / "recipes"
 # The slowest to build are left to the thorough suite.

@@ -6,12 +6,12 @@ import torch
 from drawn import CLASSES
 
 from training.data.batch import collate
-from training.detectors.heads import AnchorGrid
+from training.detectors.anchor_grid import AnchorGrid
+from training.detectors.loss_settings import LossSettings
 from training.loop.recipe import Recipe
 from training.loop.self_adversarial import hide_objects
 from training.loop.trainer import Trainer
 from training.losses.criterion import criterion
-from training.losses.settings import LossSettings
 
 STEP = 8 / 255
 

@@ -24,14 +24,15 @@ from rich.console import Console
 from training.data.listing import BadFile
 from training.loop.averaging import AveragedModel
 from training.loop.checkpoint import load_checkpoint, load_detector, save_checkpoint
-from training.loop.epochs import best_epoch, out_of_patience, run
-from training.loop.optimizers import parameter_groups, set_phase
+from training.loop.freezing import set_phase
+from training.loop.optimizers import parameter_groups
 from training.loop.progress import progress_bar
 from training.loop.recipe import OptimizerSettings, Phase, Recipe
+from training.loop.run import best_epoch, out_of_patience, run
 from training.loop.run_folder import RunFolder
 from training.loop.schedule import rate_factor
 from training.loop.trainer import DivergedError, Trainer
-from training.quantisation.fake import is_prepared
+from training.quantisation.quantisation_aware import is_prepared
 from training.train import main
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from training.detectors.mobilenet_v2 import MobileNetV2
-from training.weights.frozen_graph import load_mobilenet_v2, read_constants
-from training.weights.narrow import main, narrow
+from training.weights.from_tensorflow import load_mobilenet_v2, read_constants
+from training.weights.narrow_mobilenet import main, narrow
 
 
 def varint(value: int) -> bytes:
@@ -129,7 +129,7 @@ def test_what_cannot_be_narrowed_is_told_in_a_sentence(
     options = {"source": tmp_path / source, "images": tmp_path, "out": tmp_path / "b.pt"}
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
     monkeypatch.setattr("sys.argv", ["narrow", *words, "--samples", "1"])
-    with pytest.raises(SystemExit, match=f"training.weights.narrow: .*{message}"):
+    with pytest.raises(SystemExit, match=f"training.weights.narrow_mobilenet: .*{message}"):
         main()
     assert not (tmp_path / "b.pt").exists()
 

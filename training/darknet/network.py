@@ -21,7 +21,7 @@ from training.darknet.layers import (
     Shortcut,
 )
 from training.darknet.weights import ConvolutionWeights
-from training.detectors.heads import AnchorGrid
+from training.detectors.anchor_grid import AnchorGrid
 
 # Options that would change the result, and the value at which they do not (None: there is none).
 # All others that are not read below concern training only.

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from training.darknet.cfg import DarknetError
 from training.darknet.network import DarknetNetwork
 from training.darknet.weights import ConvolutionWeights
+from training.detectors.anchor_grid import AnchorGrid
 from training.detectors.blocks import ConvNormAct
-from training.detectors.heads import AnchorGrid
 from training.detectors.registry import DETECTORS, build
 
 

@@ -16,14 +16,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from training.data.decoding import (
+from training.data.description import DataError
+from training.data.image_cache import (
     Decoded,
     DiskCache,
     default_cache,
     keep_in_memory,
     keep_nothing,
 )
-from training.data.description import DataError
 from training.data.joining import list_split, read_classes
 from training.data.listing import Annotation, BadFile, Picture
 from training.data.sample import Sample

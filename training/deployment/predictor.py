@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from compact_yolo_ros.model.sizes import MIN_SIDE
-from training.detectors.heads import AnchorGrid, cells, decode_boxes, flatten
+from training.detectors.anchor_grid import AnchorGrid, cells, decode_boxes, flatten
 
 CANDIDATES = 300
 

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from training.detectors.anchor_grid import AnchorGrid, output_layer
 from training.detectors.blocks import (
     ConvNormAct,
     DepthwiseSeparable,
@@ -21,7 +22,6 @@ from training.detectors.blocks import (
     steady_pool2,
     upsample2,
 )
-from training.detectors.heads import AnchorGrid, output_layer
 from training.detectors.tiny_yolo import V3_GRID
 
 SQUEEZE = 16

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from training.darknet.layers import Reorg
+from training.detectors.anchor_grid import AnchorGrid, output_layer
 from training.detectors.blocks import ConvNormAct, activation, upsample2
-from training.detectors.heads import AnchorGrid, output_layer
 from training.detectors.tiny_yolo import V3_ANCHORS, TinyTrunk
 
 conv = partial(ConvNormAct, act="leaky")

@@ -12,8 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from training.detectors.anchor_grid import AnchorGrid, output_layer
 from training.detectors.blocks import ConvNormAct, downsample2, steady_pool2, upsample2
-from training.detectors.heads import AnchorGrid, output_layer
 
 conv = partial(ConvNormAct, act="leaky")
 

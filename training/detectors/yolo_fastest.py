@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from training.detectors.anchor_grid import AnchorGrid, output_layer
 from training.detectors.blocks import (
     ConvNormAct,
     DepthwiseSeparable,
@@ -20,7 +21,6 @@ from training.detectors.blocks import (
     SpatialPyramidPooling,
     upsample2,
 )
-from training.detectors.heads import AnchorGrid, output_layer
 
 conv = partial(ConvNormAct, act="leaky")
 separable = partial(DepthwiseSeparable, kernel=5, act="leaky", last="linear")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from training.detectors.anchor_grid import AnchorGrid, output_layer
 from training.detectors.blocks import (
     ConvNormAct,
     InvertedResidual,
@@ -24,7 +25,6 @@ from training.detectors.blocks import (
     tapped,
     upsample2,
 )
-from training.detectors.heads import AnchorGrid, output_layer
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from training.detectors.anchor_grid import RARE_OBJECT_LOGIT, AnchorGrid
 from training.detectors.efficientnet import SCALES, EfficientNet
-from training.detectors.heads import RARE_OBJECT_LOGIT, AnchorGrid
 from training.detectors.mobilenet_v2 import MobileNetV2
 from training.detectors.necks import build_neck
 from training.detectors.rfcr import REDISTRIBUTED, RawFeatureCollection

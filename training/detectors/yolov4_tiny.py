@@ -15,8 +15,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from training.detectors.anchor_grid import AnchorGrid, output_layer
 from training.detectors.blocks import ConvNormAct, downsample2, make_divisible, upsample2
-from training.detectors.heads import AnchorGrid, output_layer
 from training.detectors.rfcr import REDISTRIBUTED, RawFeatureCollection
 from training.detectors.tiny_yolo import V3_ANCHORS
 

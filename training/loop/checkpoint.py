@@ -13,7 +13,7 @@ from torch import nn
 from compact_yolo_ros.support.error_text import first_line
 from compact_yolo_ros.support.files import replacing
 from training.detectors.registry import build
-from training.quantisation.fake import prepare
+from training.quantisation.quantisation_aware import prepare
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The optimizers of the papers, over groups of parameters; and what a phase freezes."""
+"""The optimizers of the papers, over groups of parameters."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from training.loop.recipe import FixedNorm, OptimizerSettings, Phase
+from training.loop.recipe import OptimizerSettings
 
 
 def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
@@ -47,25 +46,3 @@ def set_rate(optimizer: Optimizer, factor: float) -> None:
     """Set every group to its share of its peak."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
-
-
-def set_phase(model: nn.Module, phase: Phase, fixed_norm: FixedNorm) -> None:
-    """Choose what is trained, and which batch norms keep their statistics."""
-    model.train().requires_grad_(True)
-    fixed = {"none": None, "backbone": model.backbone, "all": model}[fixed_norm]
-    if fixed is not None:
-        for module in fixed.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()
-    for part in frozen_parts(model.backbone, phase.frozen_blocks):
-        part.eval().requires_grad_(False)
-
-
-def frozen_parts(backbone: nn.Module, blocks: int) -> list[nn.Module]:
-    """Return the first ``blocks`` blocks and what lies before them; all for the last block."""
-    if blocks >= len(backbone.blocks):
-        return [backbone]
-    if blocks == 0:
-        return []
-    children = list(backbone.children())
-    return [*children[: children.index(backbone.blocks)], *backbone.blocks[:blocks]]

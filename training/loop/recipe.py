@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from training.data.augmentation import Augmentation
+from training.detectors.loss_settings import LossSettings
 from training.detectors.registry import DETECTORS
-from training.loop.settings import from_plain, override, read_plain, to_plain
-from training.losses.settings import LossSettings
+from training.loop.yaml_settings import from_plain, override, read_plain, to_plain
 
 FixedNorm = Literal["none", "backbone", "all"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]

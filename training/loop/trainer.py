@@ -19,14 +19,15 @@ from training.data.loading import epoch_batches, steps_per_epoch
 from training.data.sample import Sample
 from training.detectors.registry import build
 from training.loop.averaging import AveragedModel
-from training.loop.frozen_backbone import FrozenBackbone, features_from, runs_outside
-from training.loop.optimizers import make_optimizer, set_phase, set_rate
+from training.loop.freezing import set_phase
+from training.loop.onnxruntime_backbone import FrozenBackbone, features_from, runs_outside
+from training.loop.optimizers import make_optimizer, set_rate
 from training.loop.provenance import source_commit
 from training.loop.recipe import Phase, Recipe
 from training.loop.schedule import rate_factor
 from training.loop.self_adversarial import Undisturbed, hide_objects
 from training.losses.criterion import Loss, criterion
-from training.quantisation.fake import prepare
+from training.quantisation.quantisation_aware import prepare
 
 # What evaluation and export need of a checkpoint: best.pt holds no more.
 DEPLOYED = ("detector", "classes", "recipe", "commit", "step", "average", "history")

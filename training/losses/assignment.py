@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from training.data.batch import Targets
-from training.detectors.heads import AnchorGrid
+from training.detectors.anchor_grid import AnchorGrid
+from training.detectors.loss_settings import LossSettings
 from training.losses.overlap import iou, size_iou
-from training.losses.rows import Rows
-from training.losses.settings import LossSettings
+from training.losses.predictions import Predictions
 from training.losses.task_aligned import align
 
 
@@ -34,7 +34,7 @@ class Pairs(NamedTuple):
     sure: Tensor
 
 
-def match(rows: Rows, targets: Targets, settings: LossSettings, grid: AnchorGrid) -> Pairs:
+def match(rows: Predictions, targets: Targets, settings: LossSettings, grid: AnchorGrid) -> Pairs:
     """Assign rows as the settings say.
 
     An object that a teacher drew with confidence c weighs c, and so is the objectness to reach: on

@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from training.data.batch import Targets
-from training.detectors.heads import AnchorGrid
+from training.detectors.anchor_grid import AnchorGrid
+from training.detectors.loss_settings import LossSettings
 from training.losses.assignment import Pairs, match
-from training.losses.boxes import box_errors, pull_to_anchors
-from training.losses.classes import class_errors
+from training.losses.box_loss import box_errors, pull_to_anchors
+from training.losses.class_loss import class_errors
 from training.losses.ignoring import ignored_rows, open_classes
-from training.losses.rows import Rows, read_rows
-from training.losses.settings import LossSettings
+from training.losses.predictions import Predictions, read_predictions
 
 
 class Loss(NamedTuple):
@@ -65,7 +65,7 @@ def detection_loss(
         settings: of the loss.
         grid: the detector's anchors and strides.
     """
-    rows = read_rows(maps, grid)
+    rows = read_predictions(maps, grid)
     pairs = match(rows, targets, settings, grid)
     positive = torch.zeros(rows.boxes.shape[:2], dtype=torch.bool, device=rows.boxes.device)
     positive[pairs.image, pairs.row] = True
@@ -91,7 +91,7 @@ def detection_loss(
 
 
 def _objectness(
-    rows: Rows, pairs: Pairs, positive: Tensor, counted: Tensor, settings: LossSettings
+    rows: Predictions, pairs: Pairs, positive: Tensor, counted: Tensor, settings: LossSettings
 ) -> Tensor:
     """Return the sum over the counted rows; where two objects want a row, the surer one counts."""
     place = pairs.image * positive.shape[1] + pairs.row

@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 
 from training.data.batch import Targets
+from training.detectors.loss_settings import LossSettings
 from training.losses.overlap import iou, share_inside
-from training.losses.rows import Rows
-from training.losses.settings import LossSettings
+from training.losses.predictions import Predictions
 
 # Entries of a table of objects and rows: some megabytes, whatever the batch.
 TABLE = 2**18
 
 
-def ignored_rows(rows: Rows, targets: Targets, settings: LossSettings, softmax: bool) -> Tensor:
+def ignored_rows(
+    rows: Predictions, targets: Targets, settings: LossSettings, softmax: bool
+) -> Tensor:
     """Return the mask (N, R) of rows that are no background for sure.
 
     These overlap an object by ``ignore_iou`` or more (and are sure of some class, if the settings

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from training.detectors.loss_settings import LossSettings
 from training.losses.overlap import TINY, iou
-from training.losses.rows import Rows
-from training.losses.settings import LossSettings
+from training.losses.predictions import Predictions
 
 # Entries of a table of objects and rows: some megabytes, whatever the batch.
 TABLE = 2**18
@@ -22,7 +22,7 @@ TABLE = 2**18
 
 @torch.no_grad()
 def align(
-    rows: Rows, objects: Tensor, settings: LossSettings, softmax: bool
+    rows: Predictions, objects: Tensor, settings: LossSettings, softmax: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the pairs (object number (P,), row (P,)) that shall match, and how well (P,).
 
@@ -49,7 +49,7 @@ def align(
 
 
 def _candidates(
-    rows: Rows, objects: Tensor, settings: LossSettings, softmax: bool
+    rows: Predictions, objects: Tensor, settings: LossSettings, softmax: bool
 ) -> tuple[Tensor, ...]:
     """Return number, row, logarithm of the alignment and IoU of each object's best rows."""
     middle_x, middle_y = (rows.begin + rows.width / 2).unbind(1)

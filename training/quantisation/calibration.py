@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.pixels.letterbox import Letterbox
 from training.data.sample import Sample
-from training.quantisation.graph import LARGEST, SMALLEST
+from training.quantisation.qdq_graph import LARGEST, SMALLEST
 
 BINS = 2048
 # Of large maps only so many values enter the histogram; the maximum is always exact.

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from training.quantisation.calibration import open_session
-from training.quantisation.graph import Places, quantise, raw_maps
+from training.quantisation.qdq_graph import Places, quantise, raw_maps
 
 
 def sensitivities(

@@ -15,7 +15,7 @@ from torch import nn
 
 from compact_yolo_ros.model.card import ModelCard
 from training.detectors.complexity import macs, parameters
-from training.quantisation.fake import is_prepared, plain
+from training.quantisation.quantisation_aware import is_prepared, plain
 
 SIZES = (224, 320, 416)
 DEFAULT_SIZE = 320

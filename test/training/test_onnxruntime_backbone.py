@@ -8,11 +8,11 @@ from drawn import CLASSES, enliven
 from torch import nn
 
 from training.detectors.registry import DETECTORS, build
-from training.loop.frozen_backbone import FrozenBackbone, features_from, runs_outside
-from training.loop.optimizers import set_phase
+from training.loop.freezing import set_phase
+from training.loop.onnxruntime_backbone import FrozenBackbone, features_from, runs_outside
 from training.loop.recipe import Phase, Recipe
 from training.loop.trainer import Trainer
-from training.quantisation.fake import prepare
+from training.quantisation.quantisation_aware import prepare
 
 ALL = 1000  # more blocks than any backbone has
 FAMILIES = [

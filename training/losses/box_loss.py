@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from training.detectors.heads import MAX_LOG_SIZE, decode_boxes
+from training.detectors.anchor_grid import MAX_LOG_SIZE, decode_boxes
+from training.detectors.loss_settings import LossSettings
 from training.losses.assignment import Pairs
 from training.losses.overlap import (
     aspect_gap,
@@ -17,15 +18,14 @@ from training.losses.overlap import (
     generalized_iou,
     iou,
 )
-from training.losses.rows import Rows
-from training.losses.settings import LossSettings
+from training.losses.predictions import Predictions
 
 # darknet's weight of the pull towards the anchors.
 PULL = 0.01
 
 
 def box_errors(
-    logits: Tensor, truths: Tensor, pairs: Pairs, rows: Rows, settings: LossSettings
+    logits: Tensor, truths: Tensor, pairs: Pairs, rows: Predictions, settings: LossSettings
 ) -> Tensor:
     """Return the error (P,) of logits (P, 4) about boxes that shall be truths (P, 4).
 

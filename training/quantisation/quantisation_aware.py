@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.detectors.blocks import ConvNormAct
-from training.quantisation.graph import LARGEST, SMALLEST, Places, quantise
+from training.quantisation.qdq_graph import LARGEST, SMALLEST, Places, quantise
 
 PROBE = (1, 3, 160, 160)
 # Batches that set the ranges of maps before these are learnt.

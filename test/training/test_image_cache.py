@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from drawn_sets import draw_image, write_yolo
 
-from training.data import decoding
+from training.data import image_cache
 from training.data.augmentation import Augmentation
 from training.data.dataset import DataError, open_split
 from training.data.loading import epoch_batches
@@ -23,13 +23,13 @@ def data(tmp_path):
 @pytest.fixture
 def decoded(monkeypatch):
     """The names of the images that are decoded, as it happens."""
-    names, decode = [], decoding.decode
+    names, decode = [], image_cache.decode
 
     def recording(path):
         names.append(path.name)
         return decode(path)
 
-    monkeypatch.setattr(decoding, "decode", recording)
+    monkeypatch.setattr(image_cache, "decode", recording)
     return names
 
 
@@ -62,7 +62,7 @@ def test_memory_and_disk_decode_an_image_once(data, tmp_path, decoded):
 
 def test_an_interrupted_cache_is_filled_up(data, tmp_path, decoded, monkeypatch):
     expected = images(open_split(data, "train"))
-    real, written = decoding._HEADER, []
+    real, written = image_cache._HEADER, []
 
     class Interrupted:
         size = real.size
@@ -77,7 +77,7 @@ def test_an_interrupted_cache_is_filled_up(data, tmp_path, decoded, monkeypatch)
 
     folder = tmp_path / "cache"
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "_HEADER", Interrupted)
+        patch.setattr(image_cache, "_HEADER", Interrupted)
         with pytest.raises(KeyboardInterrupt):
             open_split(data, "train", "disk", folder)
     assert len(list(folder.iterdir())) == 3, "whole files only, and no temporary ones"

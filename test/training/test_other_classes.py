@@ -15,15 +15,15 @@ from drawn import CLASSES
 
 from compact_yolo_ros.backends.fp16_graph import to_half
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
+from training.deployment.onnx_export import export
 from training.deployment.predictor import Predictor
 from training.detectors.registry import DETECTORS, build
-from training.export import export
 from training.loop.checkpoint import save_checkpoint
 from training.loop.recipe import Recipe
-from training.loop.starting import start_from, summary
 from training.loop.trainer import Trainer
 from training.train import read_origin, start
-from training.weights.exported import measure_norms, read_exported
+from training.weights.from_onnx import measure_norms, read_exported
+from training.weights.other_classes import start_from, summary
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models" / "yolo_ret_m075.onnx"
 OLD = ("ball", "disc", "square")

@@ -21,9 +21,9 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
+from training.deployment.onnx_export import export
 from training.detectors.blocks import ConvNormAct
 from training.detectors.registry import DETECTORS, build
-from training.export import export
 
 # Above all numbers that a graph holds besides its weights: anchors, strides, limits.
 FIRST_NUMBER = 4096

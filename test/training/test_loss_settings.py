@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from training.detectors.loss_settings import PUBLISHED, LossSettings
 from training.detectors.registry import DETECTORS
 from training.loop.recipe import Recipe
-from training.losses.settings import PUBLISHED, LossSettings
 
 RECIPES = Path(__file__).resolve().parents[2] / "training/recipes"
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from training.detectors.complexity import kernel_values, macs
-from training.detectors.scaled_yolov4 import Cost, Scale, cost, fit, scaled
 from training.detectors.yolov4_tiny import CspOsa, YoloV4TinyConfig
+from training.studies.scaling import Cost, Scale, cost, fit, scaled
 
 TINY = YoloV4TinyConfig()
 

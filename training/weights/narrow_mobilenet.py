@@ -8,7 +8,7 @@ convolutions are solved so that the narrow network's maps come as close as they 
 one's; errors of earlier blocks are corrected by later ones, and running statistics are those of the
 samples.
 
-    python -m training.weights.narrow --source frozen_inference_graph.pb --images DIR \
+    python -m training.weights.narrow_mobilenet --source frozen_inference_graph.pb --images DIR \
         --out backbone.pt
 """
 
@@ -24,11 +24,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.data.decoding import decode
+from training.data.image_cache import decode
 from training.detectors.blocks import ConvNormAct, InvertedResidual
 from training.detectors.mobilenet_v2 import STAGES, MobileNetV2
 from training.loop.checkpoint import save_checkpoint
-from training.weights.frozen_graph import load_mobilenet_v2
+from training.weights.from_tensorflow import load_mobilenet_v2
 
 ROWS = 40_000
 RIDGE = 1e-4
@@ -163,7 +163,7 @@ def main() -> None:
             print(f"block {index:2d}: {share:6.1%} of the variance kept")
         save_checkpoint(arguments.out, slim.state_dict())
     except (ValueError, OSError) as error:
-        sys.exit(f"training.weights.narrow: {error}")
+        sys.exit(f"training.weights.narrow_mobilenet: {error}")
 
 
 if __name__ == "__main__":

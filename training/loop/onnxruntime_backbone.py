@@ -12,8 +12,8 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from training.export import OPSET, fused
-from training.quantisation.fake import is_prepared
+from training.deployment.onnx_export import OPSET, fused
+from training.quantisation.quantisation_aware import is_prepared
 
 SAMPLE = (1, 64, 96, 3)
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from training.detectors.heads import AnchorGrid, cells, decode_boxes, flatten
+from training.detectors.anchor_grid import AnchorGrid, cells, decode_boxes, flatten
 
 
-class Rows(NamedTuple):
+class Predictions(NamedTuple):
     """Predictions of all levels, ordered level, y, x, anchor; lengths in input pixels.
 
     Attributes:
@@ -35,7 +35,7 @@ class Rows(NamedTuple):
     size: tuple[int, int]
 
 
-def read_rows(maps: list[Tensor], grid: AnchorGrid) -> Rows:
+def read_predictions(maps: list[Tensor], grid: AnchorGrid) -> Predictions:
     """Join raw maps (N, A*(5+C), H, W) of any floating type."""
     joined = flatten(maps, grid.per_cell)
     logits = joined.to(torch.promote_types(joined.dtype, torch.float32))
@@ -44,4 +44,4 @@ def read_rows(maps: list[Tensor], grid: AnchorGrid) -> Rows:
     boxes = boxes.permute(2, 0, 1).contiguous().permute(1, 2, 0)
     shapes = [(m.shape[2], m.shape[3]) for m in maps]
     size = (shapes[0][1] * grid.strides[0], shapes[0][0] * grid.strides[0])
-    return Rows(logits, boxes, *where, shapes, size)
+    return Predictions(logits, boxes, *where, shapes, size)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A detector as an ONNX graph: all but letterbox and suppression, or the bare network."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import warnings
+from pathlib import Path
+
+import onnx
+import onnxslim
+import torch
+from torch import Tensor, nn
+
+from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
+from compact_yolo_ros.support.files import replacing
+from training.deployment.channel_alignment import align_channels
+from training.deployment.predictor import CANDIDATES, Predictor
+from training.detectors.anchor_grid import flatten
+from training.detectors.blocks import ConvNormAct
+from training.quantisation.quantisation_aware import is_prepared, plain, to_int8
+
+# The newest that TensorRT 8.6 reads.
+OPSET = 17
+SAMPLE = (1, 224, 320, 3)
+
+
+class BareNetwork(nn.Module):
+    """Images (N, 3, H, W) float32 in 0..1 to rows (N, R, 5 + C): the network and no more."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> Tensor:
+        return flatten(self.detector(images), self.detector.grid.per_cell)
+
+
+def fused(model: nn.Module) -> nn.Module:
+    """Return a copy whose batch norms are part of their convolutions."""
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ConvNormAct):
+            model.set_submodule(name, module.deployed())
+    return model.requires_grad_(False)
+
+
+def export(detector: nn.Module, path: Path, card: ModelCard) -> None:
+    """Write ``detector`` (float input 0..1) as the deployed graph with its card.
+
+    Input ``images`` uint8 (N, H, W, 3) RGB; outputs as of ``Predictor``. A detector that was
+    prepared for INT8 gives a Q/DQ graph with the scales that it has learnt.
+    """
+    rounds = is_prepared(detector)
+    axes = {"images": {0: "batch", 1: "height", 2: "width"}}
+    axes |= {name: {0: "batch"} for name in ("boxes", "scores", "labels")}
+    images = torch.zeros(SAMPLE, dtype=torch.uint8)
+    model = _trace(Predictor(fused(plain(detector) if rounds else detector)), images, axes)
+    if rounds:
+        model = to_int8(detector, model)
+    for output in model.graph.output:
+        output.type.tensor_type.shape.dim[1].dim_value = CANDIDATES
+    onnx.checker.check_model(model, full_check=True)
+    save(model, card, path)
+
+
+def save(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
+    """Write ``model`` with ``card`` in its metadata."""
+    onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
+    _write(model, path)
+
+
+def export_bare(detector: nn.Module, path: Path) -> None:
+    """Write the network alone (``BareNetwork``), the yardstick for what the deployed graph adds."""
+    axes = {"images": {0: "batch", 2: "height", 3: "width"}, "rows": {0: "batch", 1: "rows"}}
+    images = torch.zeros(SAMPLE).permute(0, 3, 1, 2).contiguous()
+    _write(_trace(BareNetwork(fused(detector)), images, axes), path)
+
+
+def _trace(module: nn.Module, images: Tensor, axes: dict[str, dict[int, str]]) -> onnx.ModelProto:
+    names = list(axes)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # The tracing exporter is the one that needs no further package; it warns of its successor,
+        # and of shapes read as numbers, which it nevertheless records as graph operations.
+        warnings.simplefilter("ignore")
+        path = Path(folder) / "traced.onnx"
+        torch.onnx.export(
+            module.eval(),
+            (images,),
+            path,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=names[:1],
+            output_names=names[1:],
+            dynamic_axes=axes,
+        )
+        model = onnx.load(path)
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            node.name = node.input[1].removesuffix(".weight")  # the path of its module
+    return align_channels(onnxslim.slim(model))
+
+
+def _write(model: onnx.ModelProto, path: Path) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(model.SerializeToString())

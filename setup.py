@@ -15,15 +15,15 @@ from distutils.command.install_data import install_data  # isort: skip
 PACKAGE = "compact_yolo_ros"
 
 EXECUTABLES = {
-    "bag_player_node": "compact_yolo_ros.ros.bag_player_node",
-    "bag_recorder_node": "compact_yolo_ros.ros.bag_recorder_node",
-    "benchmark": "compact_yolo_ros.apps.benchmark.command",
-    "build_engine": "compact_yolo_ros.apps.build_engine",
-    "demo": "compact_yolo_ros.apps.demo.command",
-    "detector_node": "compact_yolo_ros.ros.detector_node",
-    "doctor": "compact_yolo_ros.apps.doctor.command",
-    "evaluate_bag": "compact_yolo_ros.apps.evaluate_bag.command",
-    "video_publisher_node": "compact_yolo_ros.ros.video_publisher_node",
+    "bag_player_node": "compact_yolo_ros.ros.run:bag_player_node",
+    "bag_recorder_node": "compact_yolo_ros.ros.run:bag_recorder_node",
+    "benchmark": "compact_yolo_ros.apps.benchmark.command:main",
+    "build_engine": "compact_yolo_ros.apps.build_engine:main",
+    "demo": "compact_yolo_ros.apps.demo.command:main",
+    "detector_node": "compact_yolo_ros.ros.run:detector_node",
+    "doctor": "compact_yolo_ros.apps.doctor.command:main",
+    "evaluate_bag": "compact_yolo_ros.apps.evaluate_bag.command:main",
+    "video_publisher_node": "compact_yolo_ros.ros.run:video_publisher_node",
 }
 
 VERSION = re.search(r"<version>(.+)</version>", Path("package.xml").read_text()).group(1)
@@ -73,7 +73,7 @@ setup(
     ],
     install_requires=["numpy", "onnxruntime", "opencv-python-headless", "PyYAML", "rich"],
     entry_points={
-        "console_scripts": [f"{name} = {module}:main" for name, module in EXECUTABLES.items()]
+        "console_scripts": [f"{name} = {function}" for name, function in EXECUTABLES.items()]
     },
     cmdclass={"install_data": InstallData},
     zip_safe=False,

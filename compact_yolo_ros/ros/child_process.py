@@ -61,9 +61,8 @@ def child_node(
     """Run a node of this package; its parameters and its output are files in ``folder``."""
     file, log = folder / f"{name}.yaml", folder / f"{name}.log"
     file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
-    module = f"compact_yolo_ros.ros.{name}"
-    ros_arguments = ["-r", f"__ns:={namespace}", "--params-file", str(file)]
-    command = [sys.executable, "-m", module, "--ros-args", *ros_arguments]
+    command = [sys.executable, "-m", "compact_yolo_ros.ros.run", name]
+    command += ["--ros-args", "-r", f"__ns:={namespace}", "--params-file", str(file)]
     with log.open("wb") as output:
         # A session of its own: Ctrl-C is for the program, which then stops its nodes in order.
         process = subprocess.Popen(

@@ -33,8 +33,8 @@ from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from harness import Client, running, values_of  # noqa: E402
 from vision_msgs.msg import Detection2DArray  # noqa: E402
 
-DETECTOR = "compact_yolo_ros.ros.detector_node"
-CAMERA = "compact_yolo_ros.ros.video_publisher_node"
+DETECTOR = "compact_yolo_ros.ros.run detector_node"
+CAMERA = "compact_yolo_ros.ros.run video_publisher_node"
 SLOW_DETECTOR = "slow_detector_node"
 WARM_UP = 6.0
 """Seconds before figures count: a little more than the window of /diagnostics."""

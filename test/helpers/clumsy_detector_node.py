@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from compact_yolo_ros.ros.detector_node import main
+from compact_yolo_ros.ros.run import detector_node
 
 if __name__ == "__main__":
     import compact_yolo_ros.ros.detector.node as module
@@ -18,4 +18,4 @@ if __name__ == "__main__":
         raise RuntimeError("can't start new thread")
 
     module.FrameWorker = fail  # type: ignore[assignment, misc]
-    sys.exit(main())
+    sys.exit(detector_node())

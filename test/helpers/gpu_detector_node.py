@@ -11,7 +11,7 @@ DOUBLES = str(Path(__file__).resolve().parents[1] / "doubles")
 sys.path.insert(0, DOUBLES)
 os.environ["PYTHONPATH"] = os.pathsep.join([DOUBLES, os.environ["PYTHONPATH"]])  # for the build
 
-from compact_yolo_ros.ros.detector_node import main  # noqa: E402
+from compact_yolo_ros.ros.run import detector_node  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(detector_node())

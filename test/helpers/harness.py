@@ -28,7 +28,7 @@ LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (ROOT, ROOT / "test" / "helpers")
-DETECTOR = "compact_yolo_ros.ros.detector_node"
+DETECTOR = "compact_yolo_ros.ros.run detector_node"
 Start = Callable[..., SimpleNamespace]
 """What the fixture ``start`` is."""
 PATIENCE = 60.0
@@ -36,7 +36,10 @@ PATIENCE = 60.0
 
 
 class NodeProcess:
-    """A node started with ``python -m module``, its output collected in a file."""
+    """A node started with ``python -m module``, its output collected in a file.
+
+    ``module`` may be followed by an argument: ``compact_yolo_ros.ros.run detector_node``.
+    """
 
     def __init__(self, module: str, log: Path, parameters: dict[str, Any], *ros_args: str) -> None:
         arguments = [f"{name}:={_yaml(value)}" for name, value in parameters.items()]
@@ -44,7 +47,7 @@ class NodeProcess:
         self.log = log
         with log.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, "--ros-args", *flags, *ros_args],
+                [sys.executable, "-m", *module.split(), "--ros-args", *flags, *ros_args],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={

@@ -15,7 +15,7 @@ import compact_yolo_ros.backends.onnxruntime as runtime
 from compact_yolo_ros.detection import governor
 from compact_yolo_ros.machine.power import PowerReading, monitor
 from compact_yolo_ros.ros.detector import node as detector
-from compact_yolo_ros.ros.detector_node import main
+from compact_yolo_ros.ros.run import detector_node
 
 PIXELS = 416**2
 SECONDS, WATTS = 0.4, 20.0
@@ -50,4 +50,4 @@ if __name__ == "__main__":
     runtime.OnnxRuntimeBackend = PixelBoundBackend  # type: ignore[misc]
     detector.find_power_source = Meter  # type: ignore[assignment]
     monitor.WINDOW, governor.SETTLE = 1.5, 2.0
-    sys.exit(main())
+    sys.exit(detector_node())

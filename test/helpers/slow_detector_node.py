@@ -11,7 +11,7 @@ import time
 
 from compact_yolo_ros.backends.backend import Candidates
 from compact_yolo_ros.backends.onnxruntime import OnnxRuntimeBackend
-from compact_yolo_ros.ros.detector_node import main
+from compact_yolo_ros.ros.run import detector_node
 
 SECONDS = 0.1
 
@@ -33,4 +33,4 @@ if __name__ == "__main__":
     import compact_yolo_ros.backends.onnxruntime as module
 
     module.OnnxRuntimeBackend = SlowBackend  # type: ignore[misc]
-    sys.exit(main())
+    sys.exit(detector_node())

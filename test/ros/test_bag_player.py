@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import PATIENCE, Client, NodeProcess, running
+from harness import DETECTOR, PATIENCE, Client, NodeProcess, running
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
@@ -29,8 +29,8 @@ from compact_yolo_ros.apps.evaluate_bag.command import main as evaluate_bag
 from compact_yolo_ros.recordings.compression import ZSTD
 from compact_yolo_ros.ros.launching.evaluation import EVALUATION_ARGUMENTS, read_evaluation
 
-PLAYER = "compact_yolo_ros.ros.bag_player_node"
-RECORDER = "compact_yolo_ros.ros.bag_recorder_node"
+PLAYER = "compact_yolo_ros.ros.run bag_player_node"
+RECORDER = "compact_yolo_ros.ros.run bag_recorder_node"
 COUNT = 8
 
 
@@ -125,7 +125,7 @@ def test_a_live_node_is_evaluated(client: Client, bag: Path, toy: str, tmp_path:
     )
     detector = {**run.detector, "cpu_threads": 1}
     remap = ("-r", f"image:={run.topic}")
-    with running("compact_yolo_ros.ros.detector_node", tmp_path / "detector.log", detector, *remap):
+    with running(DETECTOR, tmp_path / "detector.log", detector, *remap):
         recorder = NodeProcess(RECORDER, tmp_path / "recorder.log", run.recorder)
         with running(PLAYER, tmp_path / "player.log", parameters_of(run.bag_player)) as player:
             client.wait_for(lambda: not player.is_running(), 3 * PATIENCE)

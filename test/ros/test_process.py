@@ -9,10 +9,13 @@ import subprocess
 import sys
 import textwrap
 import time
-from typing import Any
+from importlib import import_module
 
 import pytest
 from harness import PATIENCE, ROOT
+
+from compact_yolo_ros.ros import run
+from compact_yolo_ros.ros.run import NODES
 
 pytestmark = pytest.mark.ros
 
@@ -165,14 +168,30 @@ def test_a_bug_is_not_hidden() -> None:
     assert "a bug" in errors
 
 
-def test_nothing_slow_is_loaded_before_signals_are_heeded() -> None:
-    code = "import sys, compact_yolo_ros.ros.{}; print(*sys.modules)"
-    for name in ("process", "video_publisher_node", "detector_node"):
-        loaded: Any = subprocess.run(
-            [sys.executable, "-c", code.format(name)],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.split()
-        assert not {"rclpy", "numpy", "cv2", "onnxruntime"} & set(loaded)
+def test_nothing_slow_is_loaded_before_signals_are_handled() -> None:
+    code = "import sys, compact_yolo_ros.ros.run; print(*sys.modules)"
+    loaded = python("-c", code).stdout.split()
+    assert not {"rclpy", "numpy", "cv2", "onnxruntime"} & set(loaded)
+
+
+def test_an_unknown_node_is_one_sentence() -> None:
+    result = python("-m", "compact_yolo_ros.ros.run", "camera_node")
+    assert result.returncode == 2
+    assert result.stderr.startswith("there is no node 'camera_node': give one of bag_player_node, ")
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_every_node_has_an_executable_of_its_name(name: str) -> None:
+    module, factory = NODES[name].split(":")
+    assert callable(getattr(import_module(module), factory))
+    assert getattr(run, name).args == (name,)
+    assert f'"{name}": "compact_yolo_ros.ros.run:{name}"' in (ROOT / "setup.py").read_text()
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import PATIENCE, NodeProcess
+from harness import DETECTOR, PATIENCE, NodeProcess
 from toy_model import write_toy_model
 
 pytestmark = pytest.mark.ros
-MODULES = ("compact_yolo_ros.ros.video_publisher_node", "compact_yolo_ros.ros.detector_node")
+MODULES = ("compact_yolo_ros.ros.run video_publisher_node", DETECTOR)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Start = Callable[[str], NodeProcess]

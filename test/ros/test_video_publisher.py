@@ -27,7 +27,7 @@ from compact_yolo_ros.ros.players.video_publisher import (
 )
 
 pytestmark = pytest.mark.ros
-MODULE = "compact_yolo_ros.ros.video_publisher_node"
+MODULE = "compact_yolo_ros.ros.run video_publisher_node"
 COUNT = 20
 
 

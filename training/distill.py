@@ -19,6 +19,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -31,13 +32,13 @@ from rich.progress import track
 
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.cpu import default_threads
+from compact_yolo_ros.labels.ground_truth import GroundTruth
 from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.support.arguments import renaming
 from compact_yolo_ros.support.files import replacing
 from training.data.dataset import open_split
 from training.data.image_cache import decode
 from training.data.joining import read_classes, split_names
-from training.data.listing import Annotation
 from training.data.yolo_txt import SUFFIXES
 from training.distillation.teachers import Teacher, find_teacher, open_teacher, overlaps
 
@@ -55,7 +56,7 @@ class Work(NamedTuple):
 
     path: Path
     name: str
-    drawn: Annotation
+    drawn: GroundTruth
 
 
 class Labeller:
@@ -72,15 +73,15 @@ class Labeller:
         self.teacher, self.table = teacher, table
         self.overlap, self.only_unlabelled = overlap, only_unlabelled
 
-    def lines(self, image: NDArray[np.uint8], drawn: Annotation) -> list[str]:
+    def lines(self, image: NDArray[np.uint8], drawn: GroundTruth) -> list[str]:
         """Return the label lines of an RGB image (H, W, 3)."""
         size = np.array((image.shape[1], image.shape[0]) * 2)
-        certain = ~drawn.ignored
-        people = zip(drawn.labels[certain], drawn.boxes[certain] / size, strict=True)
+        people = zip(drawn.labels, drawn.boxes / size, strict=True)
         found = self.teacher.detect(image)
         labels = self.table[found.labels]
         kept = labels >= 0
-        kept &= (overlaps(found.boxes, drawn.boxes) < self.overlap).all(1)
+        boxes = np.concatenate((drawn.boxes, drawn.ignored))
+        kept &= (overlaps(found.boxes, boxes) < self.overlap).all(1)
         if self.only_unlabelled:
             kept &= np.isin(labels, sorted(drawn.unlabelled))
         rows = zip(labels[kept], found.boxes[kept] / size, found.scores[kept], strict=True)
@@ -154,7 +155,7 @@ def class_table(
 def works_of(data: Path) -> list[Work]:
     """List the good training pictures of a data set, in any format."""
     entries = open_split(data, "train", cache="none").entries
-    return _named([(entry.path, entry.annotation) for entry in entries])
+    return _named([(entry.path, entry.truth) for entry in entries])
 
 
 def works_in(folder: Path, classes: int, out: Path) -> list[Work]:
@@ -167,9 +168,7 @@ def works_in(folder: Path, classes: int, out: Path) -> list[Work]:
     paths = sorted(path for path in images if not (path.is_symlink() and _is_below(path, out)))
     if not paths:
         raise ValueError(f"{folder} holds no images")
-    nothing = Annotation(
-        np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool), frozenset(range(classes))
-    )
+    nothing = replace(GroundTruth.empty(), unlabelled=frozenset(range(classes)))
     return _named([(path, nothing) for path in paths])
 
 
@@ -298,7 +297,7 @@ def _is_below(path: Path, folder: Path) -> bool:
     return folder.resolve() in (path.parent.resolve() / path.name).parents
 
 
-def _named(pictures: Sequence[tuple[Path, Annotation]]) -> list[Work]:
+def _named(pictures: Sequence[tuple[Path, GroundTruth]]) -> list[Work]:
     """Give every picture a name of its own."""
     seen: Counter[str] = Counter()
     works = []

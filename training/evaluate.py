@@ -15,7 +15,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,9 +30,10 @@ from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import EVERYTHING, select
-from compact_yolo_ros.evaluation import ClassMapping, Evaluation, ImageErrors, Truth, evaluate
+from compact_yolo_ros.evaluation import ClassMapping, Evaluation, ImageErrors, evaluate
 from compact_yolo_ros.evaluation.example_images import Picture
 from compact_yolo_ros.evaluation.report import ReportError, Result, check_libraries, write_report
+from compact_yolo_ros.labels.ground_truth import GroundTruth
 from compact_yolo_ros.model.sizes import check_side
 from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.pixels.letterbox import Letterbox
@@ -77,24 +78,9 @@ def predictions(
             yield Detections(boxes[seen], found.scores[seen], found.labels[seen])
 
 
-def truths_of(samples: DataSet) -> list[Truth]:
+def truths_of(samples: DataSet) -> list[GroundTruth]:
     """Return what a data set shows; its images are not loaded for it."""
-    truths = []
-    for entry in samples.entries:
-        shown = entry.annotation
-        boxes, ignored = shown.boxes.astype(np.float32), shown.ignored
-        truths.append(
-            Truth(
-                boxes[~ignored],
-                shown.labels[~ignored],
-                entry.path.stem,
-                (entry.image.height, entry.image.width),
-                boxes[ignored],
-                shown.labels[ignored],
-                shown.unlabelled,
-            )
-        )
-    return truths
+    return [replace(entry.truth, name=entry.path.stem) for entry in samples.entries]
 
 
 def average_precision(
@@ -204,7 +190,7 @@ def _result(
     size: int,
     evaluation: Evaluation,
     samples: Sequence[Sample],
-    truths: Sequence[Truth],
+    truths: Sequence[GroundTruth],
     found: Sequence[Detections],
 ) -> Result:
     """Take the images to show along; only their pixels are kept."""

@@ -150,7 +150,7 @@ def _check_metric(metric: str, classes: Sequence[str]) -> None:
 def _with_objects(data: Path, split: str, cache: Cache) -> DataSet:
     """Open a split. ValueError if it shows no object: its labels will not be where they should."""
     opened = open_split(data, split, cache)
-    if all(entry.annotation.ignored.all() for entry in opened.entries):
+    if not any(len(entry.truth) for entry in opened.entries):
         raise ValueError(
             f"{data}: no image of '{split}' shows an object: are its labels where"
             " training/data/README.md says?"

@@ -10,6 +10,5 @@ from __future__ import annotations
 from compact_yolo_ros.evaluation.class_mapping import ClassMapping
 from compact_yolo_ros.evaluation.evaluator import Evaluator, evaluate
 from compact_yolo_ros.evaluation.result import Evaluation, ImageErrors
-from compact_yolo_ros.labels.truth import Truth
 
-__all__ = ["ClassMapping", "Evaluation", "Evaluator", "ImageErrors", "Truth", "evaluate"]
+__all__ = ["ClassMapping", "Evaluation", "Evaluator", "ImageErrors", "evaluate"]

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compact_yolo_ros.detection.detections import Detections
-from compact_yolo_ros.labels.truth import Truth
+from compact_yolo_ros.labels.ground_truth import GroundTruth
 
 _NONE = -1
 _ALIKE = (
@@ -111,22 +111,6 @@ class ClassMapping:
         kept = labels != _NONE
         return Detections(found.boxes[kept], found.scores[kept], labels[kept])
 
-    def truth(self, truth: Truth) -> Truth:
-        """A truth with the new labels, objects of other classes left out."""
-        labels = self._of_data[truth.labels]
-        kept = labels != _NONE
-        ignored, ignored_labels = truth.ignored, truth.ignored_labels
-        if ignored_labels is not None:
-            anywhere = ignored_labels < 0
-            ignored_labels = np.where(anywhere, ignored_labels, self._of_data[ignored_labels])
-            known = anywhere | (ignored_labels != _NONE)
-            ignored, ignored_labels = ignored[known], ignored_labels[known]
-        unlabelled = self._of_data[list(truth.unlabelled)]
-        return replace(
-            truth,
-            boxes=truth.boxes[kept],
-            labels=labels[kept],
-            ignored=ignored,
-            ignored_labels=ignored_labels,
-            unlabelled=frozenset(unlabelled[unlabelled != _NONE].tolist()),
-        )
+    def truth(self, truth: GroundTruth) -> GroundTruth:
+        """The same image with the new labels, objects of other classes left out."""
+        return truth.renumbered(self._of_data)

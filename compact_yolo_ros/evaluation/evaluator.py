@@ -24,11 +24,11 @@ from compact_yolo_ros.evaluation.result import (
     ImageErrors,
 )
 from compact_yolo_ros.evaluation.verdicts import Verdicts, judge
-from compact_yolo_ros.labels.truth import Truth
+from compact_yolo_ros.labels.ground_truth import GroundTruth
 
 
 def evaluate(
-    truths: Sequence[Truth],
+    truths: Sequence[GroundTruth],
     detections: Sequence[Detections],
     classes: Sequence[str],
     *,
@@ -102,7 +102,7 @@ class Evaluator:
         """Number of images taken."""
         return len(self._images)
 
-    def add(self, truth: Truth, found: Detections) -> ImageErrors:
+    def add(self, truth: GroundTruth, found: Detections) -> ImageErrors:
         """Take one image and return what is wrong in it.
 
         Raises:
@@ -176,7 +176,7 @@ class Evaluator:
             images=tuple(self._images),
         )
 
-    def _check(self, truth: Truth, found: Detections) -> None:
+    def _check(self, truth: GroundTruth, found: Detections) -> None:
         count = len(self.classes)
         for what, labels in (("an object", truth.labels), ("a detection", found.labels)):
             wrong = labels[(labels < 0) | (labels >= count)]

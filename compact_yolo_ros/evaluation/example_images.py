@@ -14,7 +14,7 @@ from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.evaluation.matching import NOBODY, Lanes
 from compact_yolo_ros.evaluation.result import AREAS
 from compact_yolo_ros.evaluation.verdicts import judge
-from compact_yolo_ros.labels.truth import Truth
+from compact_yolo_ros.labels.ground_truth import GroundTruth
 
 FOUND, MISSED, FALSE, CONFUSED, IGNORED = "found", "missed", "false", "confused", "ignored"
 COLOURS = {
@@ -41,7 +41,7 @@ class Picture:
     """
 
     image: NDArray[np.uint8]
-    truth: Truth
+    truth: GroundTruth
     detections: Detections
     caption: str = ""
 

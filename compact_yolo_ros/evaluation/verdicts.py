@@ -22,7 +22,7 @@ from compact_yolo_ros.evaluation.matching import (
     overlaps,
     pair_up,
 )
-from compact_yolo_ros.labels.truth import ANY_CLASS, Truth
+from compact_yolo_ros.labels.ground_truth import ANY_CLASS, GroundTruth
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Judged:
     pairs: NDArray[np.int64]
 
 
-def judge(truth: Truth, found: Detections, lanes: Lanes, score_threshold: float) -> Judged:
+def judge(truth: GroundTruth, found: Detections, lanes: Lanes, score_threshold: float) -> Judged:
     """Judge the detections of one image; the last lane has the user's IoU threshold."""
     excluded = list(truth.unlabelled)
     wanted = np.flatnonzero(~np.isin(truth.labels, excluded))

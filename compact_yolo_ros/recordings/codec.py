@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
+from compact_yolo_ros.detection.detection_array import TYPE as DETECTIONS
+from compact_yolo_ros.detection.detection_array import DetectionArrayWriter
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.recordings.compression import check_libraries, plain_message
 from compact_yolo_ros.recordings.storage import BagError, Message, Topic
@@ -15,7 +17,6 @@ from compact_yolo_ros.recordings.storage import BagError, Message, Topic
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
-DETECTIONS = "vision_msgs/msg/Detection2DArray"
 
 VISION_MSGS = {
     "Point2D": "float64 x\nfloat64 y",
@@ -46,6 +47,7 @@ class Codec:
         from rosbags.typesys import Stores, get_typestore
 
         self._store = get_typestore(Stores.ROS2_HUMBLE)
+        self._writer: DetectionArrayWriter | None = None
         self._definitions = {topic.type: topic.definition for topic in topics if topic.definition}
 
     @property
@@ -91,21 +93,13 @@ class Codec:
             found: boxes in pixels of the image.
             classes: names of the labels.
         """
+        if self._writer is None:
+            self._writer = _detection_writer(self.store)
         make = self.store.types.__getitem__
         header = make("std_msgs/msg/Header")(
             make("builtin_interfaces/msg/Time")(*divmod(stamp, 10**9)), frame_id
         )
-        vision = _vision_types(self._store)
-        detections = []
-        for (x1, y1, x2, y2), score, label in zip(
-            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
-        ):
-            hypothesis = vision.ObjectHypothesis(classes[label], score)
-            centre = vision.Pose2D(vision.Point2D((x1 + x2) / 2, (y1 + y2) / 2), 0.0)
-            box = vision.BoundingBox2D(centre, x2 - x1, y2 - y1)
-            results = [vision.ObjectHypothesisWithPose(hypothesis, _no_pose(make))]
-            detections.append(vision.Detection2D(header, results, box, ""))
-        message = vision.Detection2DArray(header, detections)
+        message = self._writer.write(header, found, classes)
         return bytes(self._store.serialize_cdr(message, DETECTIONS))
 
 
@@ -115,17 +109,25 @@ def stamp_of(message: Any, received: int) -> int:
     return stamp.sec * 10**9 + stamp.nanosec or received
 
 
-def _vision_types(store: Any) -> Any:
-    return SimpleNamespace(**{name: store.types[f"vision_msgs/msg/{name}"] for name in VISION_MSGS})
+def _detection_writer(store: Any) -> DetectionArrayWriter:
+    """A writer of messages that ``store`` can serialise."""
 
+    def make(name: str, *values: Any) -> Any:
+        return store.types[name](*values)
 
-@cache
-def _no_pose(make: Any) -> Any:
-    """A pose that says nothing."""
-    import numpy as np
+    def new_detection() -> Any:
+        pose = make(
+            "geometry_msgs/msg/Pose",
+            make("geometry_msgs/msg/Point", 0.0, 0.0, 0.0),
+            make("geometry_msgs/msg/Quaternion", 0.0, 0.0, 0.0, 1.0),
+        )
+        result = make(
+            "vision_msgs/msg/ObjectHypothesisWithPose",
+            make("vision_msgs/msg/ObjectHypothesis", "", 0.0),
+            make("geometry_msgs/msg/PoseWithCovariance", pose, np.zeros(36)),
+        )
+        centre = make("vision_msgs/msg/Pose2D", make("vision_msgs/msg/Point2D", 0.0, 0.0), 0.0)
+        box = make("vision_msgs/msg/BoundingBox2D", centre, 0.0, 0.0)
+        return make("vision_msgs/msg/Detection2D", None, [result], box, "")
 
-    pose = make("geometry_msgs/msg/Pose")(
-        make("geometry_msgs/msg/Point")(0.0, 0.0, 0.0),
-        make("geometry_msgs/msg/Quaternion")(0.0, 0.0, 0.0, 1.0),
-    )
-    return make("geometry_msgs/msg/PoseWithCovariance")(pose, np.zeros(36))
+    return DetectionArrayWriter(lambda: make(DETECTIONS, None, []), new_detection)

@@ -17,6 +17,7 @@ from vision_msgs.msg import (
     VisionInfo,
 )
 
+from compact_yolo_ros.detection.detection_array import DetectionArrayWriter
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.drawing import draw_detections
 from compact_yolo_ros.model.card import ModelCard
@@ -28,51 +29,11 @@ def class_ids(card: ModelCard, form: str) -> tuple[str, ...]:
     return card.classes if form == "name" else tuple(map(str, range(len(card.classes))))
 
 
-class DetectionArrayWriter:
-    """Writes detections into messages that are used again for the next image.
-
-    A Detection2D is a tree of eight Python objects; making it anew costs more than filling it.
-    """
-
-    def __init__(self) -> None:
-        """Start without messages: there will be as many as the fullest image needs."""
-        self._array = Detection2DArray()
-        self._pool: list[Detection2D] = []
-
-    def write(self, header: Header, detections: Detections, ids: Sequence[str]) -> Detection2DArray:
-        """Convert one image's detections.
-
-        Args:
-            header: the image's own header; the array and every detection carry it.
-            detections: boxes in pixels of that image.
-            ids: ``class_id`` of each label, from ``class_ids``.
-
-        Returns:
-            A message that is valid until the next call.
-        """
-        count = len(detections)
-        while len(self._pool) < count:
-            self._pool.append(Detection2D(results=[ObjectHypothesisWithPose()]))
-        used = self._pool[:count]
-        for message, (x1, y1, x2, y2), score, label in zip(
-            used,
-            detections.boxes.tolist(),
-            detections.scores.tolist(),
-            detections.labels.tolist(),
-            strict=True,
-        ):
-            message.header = header
-            hypothesis = message.results[0].hypothesis
-            hypothesis.class_id = ids[label]
-            hypothesis.score = score
-            box = message.bbox
-            box.center.position.x = (x1 + x2) / 2
-            box.center.position.y = (y1 + y2) / 2
-            box.size_x = x2 - x1
-            box.size_y = y2 - y1
-        self._array.header = header
-        self._array.detections = used
-        return self._array
+def new_detection_writer() -> DetectionArrayWriter:
+    """A writer of the messages that are published; it uses them again for the next image."""
+    return DetectionArrayWriter(
+        Detection2DArray, lambda: Detection2D(results=[ObjectHypothesisWithPose()])
+    )
 
 
 def to_label_info(header: Header, card: ModelCard, threshold: float) -> LabelInfo:

@@ -38,7 +38,7 @@ from compact_yolo_ros.apps.evaluate_bag import recording_evaluation as evaluate_
 from compact_yolo_ros.apps.evaluate_bag import variants as ways
 from compact_yolo_ros.apps.evaluate_bag.command import main
 from compact_yolo_ros.apps.evaluate_bag.detection_run import Job, parts
-from compact_yolo_ros.apps.evaluate_bag.ground_truth import from_topic, read_labels
+from compact_yolo_ros.apps.evaluate_bag.frame_labels import labels_of_topic, read_frame_labels
 from compact_yolo_ros.apps.evaluate_bag.outputs import video_names
 from compact_yolo_ros.evaluation import ClassMapping
 from compact_yolo_ros.recordings import compression, reader
@@ -165,7 +165,8 @@ def test_labels_with_a_low_score_are_left_out(path: Path, tmp_path: Path) -> Non
     bag = Bag([path])
     labels = str(coco(tmp_path / "labels.json", {}, {"score": 0.2}))
     counts = [
-        len(read_labels(labels, bag, CLASSES, TOPIC, least).items[0].boxes) for least in (0.1, 0.3)
+        len(read_frame_labels(labels, bag, CLASSES, TOPIC, least).truths[0].boxes)
+        for least in (0.1, 0.3)
     ]
     assert counts == [1, 0]
 
@@ -173,10 +174,15 @@ def test_labels_with_a_low_score_are_left_out(path: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("image_values", "annotation", "sentence"),
     [
-        ({"height": 0}, {}, "an image of 320 x 0 pixels"),
-        ({"timestamp_ns": 10**25}, {}, "a time that is none"),
-        ({}, {"bbox": [0, 0, float("nan"), 1]}, "is no box"),
-        ({}, {"bbox": [9, 9, -5, 5]}, "is no box"),
+        ({"height": 0}, {}, "stated to have 320x0 pixels"),
+        ({"timestamp_ns": 10**25}, {}, "out of range"),
+        ({}, {"bbox": [0, 0, float("nan"), 1]}, "is not four numbers"),
+        ({}, {"bbox": [9, 9, -5, 5]}, "is empty or outside the image"),
+        ({}, {"bbox": [9, 9, 0, 5]}, "is empty or outside the image"),
+        ({}, {"bbox": [SIZE, 9, 5, 5]}, "is empty or outside the image"),
+        ({}, {"category_id": 7}, "annotation 1 has the unknown category 7"),
+        ({}, {"image_id": 7}, "annotations of image 7, which is not listed"),
+        ({}, {"score": "high"}, "the 'score' of annotation 1 is not a number"),
     ],
 )
 def test_bad_coco_labels_are_refused(
@@ -184,24 +190,31 @@ def test_bad_coco_labels_are_refused(
 ) -> None:
     labels = coco(tmp_path / "labels.json", image_values, annotation)
     with pytest.raises(BagError, match=sentence):
-        read_labels(str(labels), Bag([path]), CLASSES)
+        read_frame_labels(str(labels), Bag([path]), CLASSES, threshold=0.1)
 
 
 @pytest.mark.parametrize(
-    "line",
-    ["0 .1 .1 .2 .1 .2 .2 .1 .2", "0 100 100 50 50", "0.7 .5 .5 .1 .1", "0 .5 .5 -.3 .1"],
-    ids=["outline", "pixels", "class", "negative"],
+    ("line", "sentence"),
+    [
+        ("0 .1 .1 .2 .1 .2 .2 .1 .2", "line 1 is not five numbers"),
+        ("0 100 100 50 50", "a centre x of 100, which is outside the image"),
+        ("0.7 .5 .5 .1 .1", "class 0.7"),
+        ("0 .5 .5 -.3 .1", "a width of -0.3"),
+        ("0 .5 .5 0 .1", "is empty or outside the image"),
+        ("0 .5 .5 .1 .1 2", "confidence 2, which is not in"),
+    ],
+    ids=["outline", "pixels", "class", "negative", "empty", "confidence"],
 )
-def test_bad_yolo_labels_are_refused(path: Path, tmp_path: Path, line: str) -> None:
+def test_bad_yolo_labels_are_refused(path: Path, tmp_path: Path, line: str, sentence: str) -> None:
     labels = write_yolo(tmp_path / "labels", {"0": line})
-    with pytest.raises(BagError, match="parts of the picture's sides"):
-        read_labels(str(labels), Bag([path]), CLASSES)
+    with pytest.raises(BagError, match=sentence):
+        read_frame_labels(str(labels), Bag([path]), CLASSES)
 
 
 def test_a_mark_before_the_first_class_is_not_of_its_name(path: Path, tmp_path: Path) -> None:
     names = "\ufeff" + "\r\n".join(CLASSES)
     labels = write_yolo(tmp_path / "labels", {"0": "0 .5 .5 .1 .1 .9"}, names)
-    assert read_labels(str(labels), Bag([path]), CLASSES).classes == CLASSES
+    assert read_frame_labels(str(labels), Bag([path]), CLASSES).classes == CLASSES
 
 
 def test_the_best_guess_of_a_label_counts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +228,7 @@ def test_the_best_guess_of_a_label_counts(path: Path, monkeypatch: pytest.Monkey
         return array
 
     monkeypatch.setattr(CODEC.__class__, "read", doubtful)
-    assert set(from_topic(Bag([path]), "/truth", CLASSES).classes) <= set(CLASSES)
+    assert set(labels_of_topic(Bag([path]), "/truth", CLASSES).classes) <= set(CLASSES)
 
 
 def test_an_equals_sign_may_be_in_a_path(path: Path, model: str, tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compact_yolo_ros.detection.detections import Detections
-from compact_yolo_ros.evaluation import Evaluator, Truth, evaluate
+from compact_yolo_ros.evaluation import Evaluator, evaluate
 from compact_yolo_ros.evaluation.matching import areas_of
-from compact_yolo_ros.labels.truth import ANY_CLASS
+from compact_yolo_ros.labels.ground_truth import ANY_CLASS, GroundTruth
 
 CLASSES = ("a", "b", "c")
 SIZE = (300, 300)
@@ -38,7 +38,7 @@ def scene_of(seed, images=6, whole=False, ignored=True, most=12):
         boxes, labels = boxes_of(rng, count, whole), rng.integers(0, 2, count)
         places = np.concatenate((boxes, boxes_of(rng, crowds, whole)))
         crowd_labels = rng.integers(0, 2, crowds)
-        truth = Truth(boxes, labels, str(number), SIZE, places[count:], crowd_labels)
+        truth = GroundTruth(boxes, labels, str(number), SIZE, places[count:], crowd_labels)
         truths.append(truth)
         near = places[rng.random(len(places)) < 0.8]
         shift = 8 * rng.integers(-1, 2, near.shape) if whole else rng.normal(0, 4, near.shape)
@@ -124,12 +124,12 @@ def test_only_the_best_hundred_of_a_class_count():
 def test_ignored_boxes_without_class_are_ignored_for_every_class():
     truths, found = scene_of(11)
     anywhere = [
-        Truth(t.boxes, t.labels, t.name, SIZE, t.ignored, np.full(len(t.ignored), ANY_CLASS))
+        GroundTruth(t.boxes, t.labels, t.name, SIZE, t.ignored, np.full(len(t.ignored), ANY_CLASS))
         for t in truths
     ]
     assert sum(len(truth.ignored) for truth in anywhere) > 2
     assert_equal_to_pycocotools(anywhere, found)
-    unsaid = [Truth(t.boxes, t.labels, t.name, SIZE, t.ignored) for t in truths]
+    unsaid = [GroundTruth(t.boxes, t.labels, t.name, SIZE, t.ignored) for t in truths]
     assert evaluate(unsaid, found, CLASSES).summary() == pytest.approx(
         evaluate(anywhere, found, CLASSES).summary(), nan_ok=True
     )
@@ -193,7 +193,7 @@ def test_voc_figures_are_those_of_the_devkit(seed, whole, ignored):
 
 def test_a_recall_of_three_tenths_reaches_the_point_three_tenths():
     boxes = np.array([[20 * i, 0, 20 * i + 10, 10] for i in range(10)], np.float32)
-    truth = Truth(boxes, np.zeros(10, int), "ten", SIZE)
+    truth = GroundTruth(boxes, np.zeros(10, int), "ten", SIZE)
     found = Detections(boxes[:3], np.ones(3, np.float32), np.zeros(3, np.int32))
     assert evaluate([truth], [found], ["a"]).voc07[0] == pytest.approx(4 / 11)
 
@@ -208,7 +208,7 @@ def test_nothing_found_scores_zero_and_nothing_there_is_unknown():
 
 
 def unlabelled(truth, labels):
-    return Truth(truth.boxes, truth.labels, truth.name, SIZE, unlabelled=frozenset(labels))
+    return GroundTruth(truth.boxes, truth.labels, truth.name, SIZE, unlabelled=frozenset(labels))
 
 
 def test_unlabelled_classes_count_neither_way():
@@ -231,7 +231,7 @@ STREET = ("person", "car")
 @pytest.fixture
 def street():
     """A person found, a car taken for a person, a car missed, a crowd, and two inventions."""
-    truth = Truth(
+    truth = GroundTruth(
         np.array([[0, 0, 40, 40], [100, 0, 140, 40], [200, 0, 240, 40]], np.float32),
         np.array([0, 1, 1]),
         "street",
@@ -263,7 +263,7 @@ def test_worst_and_best_images():
     box = np.array([[0, 0, 40, 40], [100, 0, 140, 40]], np.float32)
     right = Detections(box, np.ones(2, np.float32), np.zeros(2, np.int32))
     half = Detections(box[:1], np.ones(1, np.float32), np.zeros(1, np.int32))
-    truths = [Truth(box, np.zeros(2, int), name, SIZE) for name in ("none", "half", "both")]
+    truths = [GroundTruth(box, np.zeros(2, int), name, SIZE) for name in ("none", "half", "both")]
     result = evaluate(truths, [Detections.empty(), half, right], ["a"])
     assert [image.name for image in result.worst(9)] == ["none", "half"]
     assert [image.name for image in result.best(9)] == ["both"]
@@ -297,7 +297,7 @@ def test_curves_say_what_a_score_threshold_does(seed, place):
 
 def test_the_best_threshold_divides_hits_from_inventions():
     box = np.array([[0, 0, 40, 40], [100, 100, 140, 140]], np.float32)
-    truth = Truth(box[:1], np.zeros(1, int), "one", SIZE)
+    truth = GroundTruth(box[:1], np.zeros(1, int), "one", SIZE)
     found = Detections(box, np.array([0.8, 0.4], np.float32), np.zeros(2, np.int32))
     result = evaluate([truth], [found], ["a", "absent"])
     assert 0.55 < result.best_threshold < 0.65, "half way between them"
@@ -343,7 +343,7 @@ def test_wrong_truth_is_refused(street, change, message):
     truth, found = street
     fields = {"boxes": truth.boxes, "labels": truth.labels} | change
     with pytest.raises(ValueError, match=message):
-        evaluate([Truth(**fields, name="street", size=SIZE)], [found], STREET)
+        evaluate([GroundTruth(**fields, name="street", size=SIZE)], [found], STREET)
 
 
 def test_wrong_calls_are_refused(street):
@@ -351,7 +351,7 @@ def test_wrong_calls_are_refused(street):
     with pytest.raises(ValueError, match="1 truths, but detections of 2"):
         evaluate([truth], [found, found], STREET)
     with pytest.raises(ValueError, match="a detection has label 1"):
-        nothing = Truth(np.zeros((0, 4)), np.zeros(0, int), "empty", SIZE)
+        nothing = GroundTruth(np.zeros((0, 4)), np.zeros(0, int), "empty", SIZE)
         evaluate([nothing], [found], STREET[:1])
     with pytest.raises(ValueError, match="score threshold 30"):
         evaluate([truth], [found], STREET, score_threshold=30)

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from compact_yolo_ros.detection.detections import Detections
-from compact_yolo_ros.evaluation import ClassMapping, Truth, evaluate, report
+from compact_yolo_ros.evaluation import ClassMapping, evaluate, report
 from compact_yolo_ros.evaluation.example_images import COLOURS, Picture, draw
 from compact_yolo_ros.evaluation.figures import new_figure, to_svg
 from compact_yolo_ros.evaluation.report import Figure, Result, Section, Table, write_report
+from compact_yolo_ros.labels.ground_truth import GroundTruth
 
 CLASSES = ("person", "<b>car</b>")
 VOID = {"meta", "br", "img", "link", "input"}
@@ -67,7 +68,7 @@ def picture():
     """One hit, one mix-up, one object missed, one invention, one crowd."""
     boxes = np.array([[10, 30, 60, 80], [80, 30, 130, 80], [150, 30, 200, 80]], np.float32)
     crowd = np.array([[10, 120, 60, 170]], np.float32)
-    truth = Truth(boxes, np.array([0, 1, 1]), "street_1", (200, 280), crowd)
+    truth = GroundTruth(boxes, np.array([0, 1, 1]), "street_1", (200, 280), crowd)
     invented = (210, 120, 260, 170)
     found = rows((boxes[0], 0.9, 0), (boxes[1], 0.8, 0), (invented, 0.6, 1), (crowd[0], 0.5, 0))
     return Picture(np.full((200, 280, 3), 90, np.uint8), truth, found, "street_1: 3 wrong")
@@ -197,7 +198,7 @@ def test_large_pictures_are_shown_small(picture, result, tmp_path):
 def test_mapping_classes_leaves_out_what_is_not_shared(picture):
     mapping = ClassMapping.match(("dog", "car"), ("person", "car", "cat"), {"dog": "cat"})
     assert mapping.classes == ("car", "cat")
-    truth = Truth(
+    truth = GroundTruth(
         picture.truth.boxes,
         np.array([2, 1, 0]),
         "a",

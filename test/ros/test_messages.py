@@ -12,7 +12,7 @@ from toy_model import CARD
 
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.pixels.decoding import Picture
-from compact_yolo_ros.ros.messages import DetectionArrayWriter, class_ids, to_debug_image
+from compact_yolo_ros.ros.messages import class_ids, new_detection_writer, to_debug_image
 
 FLOATS = st.floats(0, 4000, width=32)
 
@@ -27,12 +27,12 @@ def detections(rows: list[tuple[float, float, float, float]]) -> Detections:
 
 @given(st.lists(st.lists(st.tuples(FLOATS, FLOATS, FLOATS, FLOATS), max_size=6), max_size=5))
 def test_a_reused_writer_leaves_no_trace_of_earlier_images(images: list) -> None:
-    writer = DetectionArrayWriter()
+    writer = new_detection_writer()
     for number, rows in enumerate(images):
         header = Header(frame_id=f"eye{number}")
         found = detections(rows)
         message = writer.write(header, found, CARD.classes)
-        assert message == DetectionArrayWriter().write(header, found, CARD.classes)
+        assert message == new_detection_writer().write(header, found, CARD.classes)
         assert len(message.detections) == len(rows)
         for written, (x1, y1, x2, y2), score, label in zip(
             message.detections, found.boxes, found.scores, found.labels, strict=True

@@ -12,10 +12,11 @@ from drawn_sets import describe, draw_image, voc_object, write_coco, write_voc, 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compact_yolo_ros.labels.voc import VOC_CLASSES
+from compact_yolo_ros.labels.yolo import parse_labels
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.letterbox import Placement
 from training.data.dataset import DataError, open_split, read_classes
-from training.data.description import VOC_CLASSES
-from training.data.yolo_txt import parse_labels
 
 
 def test_yolo_labels_are_read_as_pixels(tmp_path):
@@ -46,7 +47,8 @@ def test_class_names_may_be_a_map(tmp_path):
 )
 def test_labels_come_back_through_the_letterbox(shape, rows):
     lines = [f"0 {(a + c) / 2} {(b + d) / 2} {abs(a - c)} {abs(b - d)}" for a, b, c, d in rows]
-    boxes = parse_labels(lines, *shape, classes=1)[:, 1:5]
+    height, width = shape
+    boxes = parse_labels(lines, classes=1).in_pixels_of(Size(width, height)).boxes
     place = Placement.fit(shape, (320, 320))
     np.testing.assert_allclose(place.to_source(place.to_input(boxes)), boxes, atol=0.01)
 
@@ -153,7 +155,10 @@ def test_coco_classes_may_be_put_in_another_order(tmp_path):
         ({"names": ["a"], "sources": [{"data": "x"}], "train": "y"}, "own data.yaml"),
         ({"format": "voc", "train": "VOC2007/trainval"}, "trainval.txt cannot be read"),
         ({"format": "coco", "train": "train.json"}, "annotations:"),
-        ({"format": "coco", "train": {"images": "a", "annotations": "b"}}, "b cannot be read"),
+        (
+            {"format": "coco", "train": {"images": "a", "annotations": "b"}},
+            "b: cannot be read: No",
+        ),
     ],
 )
 def test_a_wrong_description_is_one_clear_sentence(tmp_path, content, says):

@@ -12,6 +12,7 @@ import torch
 import toy_model
 
 from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.model.sizes import Size
 from training import figure_sheet
 from training.data.dataset import open_split
 from training.detectors.registry import build
@@ -86,7 +87,7 @@ def test_average_precision_of_a_data_set(data):
     assert list(scores.values()) == pytest.approx([0.5, 0.5, 0.5, 1, np.nan, 0], nan_ok=True)
 
 
-def test_a_data_set_tells_the_classes_of_ignored_boxes(tmp_path):
+def test_ignored_boxes_of_a_data_set_have_their_classes(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((50, 60, 3), np.uint8))
     rows = [
         {"bbox": [0, 0, 10, 20], "category_id": 1, "iscrowd": 0},
@@ -105,7 +106,7 @@ def test_a_data_set_tells_the_classes_of_ignored_boxes(tmp_path):
     (truth,) = truths_of(open_split(tmp_path / "data.yaml", "val"))
     assert truth.labels.tolist() == [0] and truth.ignored_labels.tolist() == [1]
     assert truth.ignored.tolist() == [[20, 0, 50, 40]]
-    assert (truth.name, truth.size) == ("a", (50, 60))
+    assert (truth.name, truth.size) == ("a", Size(60, 50))
 
 
 def test_a_checkpoint_is_evaluated(data, tmp_path):

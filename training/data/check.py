@@ -28,11 +28,11 @@ def box_sizes(data: DataSet) -> list[np.ndarray]:
     """Return each class's boxes' sizes (n,): sqrt(area) as a share of the image's long side."""
     sizes: list[list[np.ndarray]] = [[np.zeros(0)] for _ in data.classes]
     for entry in data.entries:
-        shown = entry.annotation
+        shown = entry.truth
         sides = shown.boxes[:, 2:] - shown.boxes[:, :2]
         relative = np.sqrt(sides.prod(1)) / max(entry.image.height, entry.image.width)
         for label in np.unique(shown.labels):
-            sizes[label].append(relative[(shown.labels == label) & ~shown.ignored])
+            sizes[label].append(relative[shown.labels == label])
     return [np.concatenate(parts) for parts in sizes]
 
 
@@ -54,10 +54,10 @@ def overview(splits: dict[str, DataSet]) -> Table:
     for heading in ("images", "without boxes", "boxes", "ignored boxes", "bad files"):
         table.add_column(heading, justify="right")
     for name, data in splits.items():
-        shown = [entry.annotation for entry in data.entries]
-        ignored = sum(int(a.ignored.sum()) for a in shown)
-        empty = sum(a.ignored.all() for a in shown)
-        boxes = sum(len(a.labels) for a in shown) - ignored
+        shown = [entry.truth for entry in data.entries]
+        ignored = sum(len(truth.ignored) for truth in shown)
+        empty = sum(not len(truth) for truth in shown)
+        boxes = sum(map(len, shown))
         counts = (len(data), empty, boxes, ignored, len(data.bad_files))
         table.add_row(name, *(str(count) for count in counts))
     return table
@@ -68,10 +68,10 @@ def class_table(name: str, data: DataSet, side: int) -> Table:
     table = Table("class", title=f"Boxes of {name}; size: √area in pixels at {side}")
     for heading in ("boxes", "images", "unlabelled in", *(f"{p} %" for p in PERCENTILES)):
         table.add_column(heading, justify="right")
-    shown = [entry.annotation for entry in data.entries]
+    shown = [entry.truth for entry in data.entries]
     for label, sizes in enumerate(box_sizes(data)):
-        images = sum(bool((a.labels[~a.ignored] == label).any()) for a in shown)
-        absent = sum(label in a.unlabelled for a in shown)
+        images = sum(bool((truth.labels == label).any()) for truth in shown)
+        absent = sum(label in truth.unlabelled for truth in shown)
         percentiles = np.percentile(sizes, PERCENTILES) * side if len(sizes) else ()
         table.add_row(
             data.classes[label],

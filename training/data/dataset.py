@@ -16,6 +16,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from compact_yolo_ros.labels.ground_truth import GroundTruth
+from compact_yolo_ros.model.sizes import Size
 from training.data.description import DataError
 from training.data.image_cache import (
     Decoded,
@@ -25,7 +27,7 @@ from training.data.image_cache import (
     keep_nothing,
 )
 from training.data.joining import list_split, read_classes
-from training.data.listing import Annotation, BadFile, Picture
+from training.data.listing import BadFile, ListedImage
 from training.data.sample import Sample
 
 __all__ = ["BadFile", "DataError", "DataSet", "open_split", "read_classes"]
@@ -35,23 +37,22 @@ Cache = Literal["memory", "disk", "none"]
 
 @dataclass(frozen=True)
 class Entry:
-    """A good image with its annotation."""
+    """A good image with what it shows."""
 
     path: Path
     image: Decoded
-    annotation: Annotation
+    truth: GroundTruth
 
     def sample(self) -> Sample:
         """Return it with its pixels."""
-        shown = self.annotation
-        boxes = shown.boxes.astype(np.float32)
+        shown = self.truth
         return Sample(
             self.image.load(),
-            boxes[~shown.ignored],
-            shown.labels[~shown.ignored],
+            shown.boxes.astype(np.float32),
+            shown.labels.astype(np.int64),
             self.path.stem,
-            boxes[shown.ignored],
-            None if shown.confidence is None else shown.confidence[~shown.ignored],
+            shown.ignored.astype(np.float32),
+            shown.confidence,
             shown.unlabelled,
         )
 
@@ -107,9 +108,9 @@ def open_split(
     first_of: dict[bytes, Path] = {}
     with ThreadPoolExecutor() as pool:
         results = track(
-            pool.map(partial(_examine, keep[cache]), listing.pictures),
+            pool.map(partial(_examine, keep[cache]), listing.images),
             f"reading {split}",
-            len(listing.pictures),
+            len(listing.images),
             console=Console(stderr=True),
             transient=True,
             disable=not sys.stderr.isatty(),
@@ -136,17 +137,18 @@ def open_split(
     return DataSet(listing.classes, entries, bad_files)
 
 
-def _examine(keep: Callable[[Path], Decoded], picture: Picture) -> Entry | BadFile:
+def _examine(keep: Callable[[Path], Decoded], listed: ListedImage) -> Entry | BadFile:
     try:
-        image = keep(picture.path)
+        image = keep(listed.path)
     except DataError:
         raise
     except (OSError, ValueError) as error:
-        return _bad(picture.path, error)
+        return _bad(listed.path, error)
     try:
-        return Entry(picture.path, image, picture.annotate(image.height, image.width))
+        truth = listed.truth(Size(image.width, image.height))
+        return Entry(listed.path, image, truth)
     except (OSError, ValueError) as error:
-        return _bad(picture.labels, error)
+        return _bad(listed.label_file, error)
 
 
 def _bad(path: Path, error: Exception) -> BadFile:

@@ -10,17 +10,13 @@ from typing import Any
 
 import yaml
 
+from compact_yolo_ros.labels.ground_truth import LabelError
+from compact_yolo_ros.labels.voc import VOC_CLASSES
+from compact_yolo_ros.labels.yolo import class_names
 from compact_yolo_ros.support.error_text import one_line
 
 SPLITS = ("train", "val", "test")
 KEYS = (*SPLITS, "format", "path", "names", "labelled", "sources")
-
-# In the order of the development kit, VOC2007/VOCcode/VOCinit.m.
-VOC_CLASSES = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
-    *("train", "tvmonitor"),
-)
 
 
 class DataError(ValueError):
@@ -129,20 +125,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _names(data: Path, content: dict[str, Any]) -> tuple[str, ...] | None:
-    names = content.get("names")
-    if names is None:
-        return None
-    if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
-        names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise DataError(f"{data}: 'names' must list the classes, or map 0..n-1 to them")
-    for name in names:
-        if name is None or isinstance(name, bool):
-            raise DataError(f"{data}: YAML reads one of 'names' as {name}: put it in quotes")
-    result = tuple(str(name) for name in names)
-    if len(set(result)) < len(result):
-        raise DataError(f"{data}: 'names' has the same class twice")
-    return result
+    try:
+        return class_names(content)
+    except LabelError as error:
+        raise DataError(f"{data}: {error}") from None
 
 
 def _strings(data: Path, content: dict[str, Any], key: str) -> tuple[str, ...] | None:

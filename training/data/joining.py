@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from compact_yolo_ros.labels.ground_truth import GroundTruth
 from training.data import coco, voc, yolo_txt
 from training.data.description import SPLITS, DataError, Description, Source, read_description
-from training.data.listing import Annotation, Listing, Picture
+from training.data.listing import ListedImage, Listing
 
 _READERS = {"yolo": yolo_txt.read, "voc": voc.read, "coco": coco.read}
 
@@ -49,8 +50,8 @@ def list_split(data: Path, split: str) -> Listing:
         number for number, name in enumerate(listing.classes) if name not in description.labelled
     )
     same = np.arange(len(listing.classes))
-    pictures = [_renumbered(picture, same, absent) for picture in listing.pictures]
-    return Listing(listing.classes, pictures, listing.bad_files)
+    images = [_renumbered(image, same, absent) for image in listing.images]
+    return Listing(listing.classes, images, listing.bad_files)
 
 
 def _gives(source: Source, split: str) -> bool:
@@ -74,7 +75,7 @@ def _join(description: Description, split: str) -> Listing:
         else:
             labelled = {_number(description, name) for name in source.labelled}
         absent = frozenset(range(len(names))) - labelled
-        joined.pictures.extend(_renumbered(picture, table, absent) for picture in listing.pictures)
+        joined.images.extend(_renumbered(image, table, absent) for image in listing.images)
         joined.bad_files.extend(listing.bad_files)
     return joined
 
@@ -104,19 +105,12 @@ def _number(description: Description, name: str) -> int:
     return names.index(name)
 
 
-def _renumbered(picture: Picture, table: NDArray[np.int64], absent: frozenset[int]) -> Picture:
-    annotate = partial(_annotate, picture, table, absent)
-    return Picture(picture.path, picture.labels, annotate)
+def _renumbered(
+    image: ListedImage, numbers: NDArray[np.int64], absent: frozenset[int]
+) -> ListedImage:
+    """An image labelled with the numbers of another list of classes, without those ``absent``."""
+    return ListedImage(image.path, image.label_file, partial(_truth, image, numbers, absent))
 
 
-def _annotate(
-    picture: Picture, table: NDArray[np.int64], absent: frozenset[int], height: int, width: int
-) -> Annotation:
-    theirs = picture.annotate(height, width)
-    labels = table[theirs.labels]
-    keep = labels >= 0
-    unlabelled = absent | {int(table[label]) for label in theirs.unlabelled if table[label] >= 0}
-    confidence = None if theirs.confidence is None else theirs.confidence[keep]
-    return Annotation(
-        theirs.boxes[keep], labels[keep], theirs.ignored[keep], unlabelled, confidence
-    )
+def _truth(image: ListedImage, numbers: NDArray[np.int64], absent: frozenset[int]) -> GroundTruth:
+    return image.read().renumbered(numbers, absent)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the readers of all formats return: pictures, and what is known of each before decoding."""
+"""What the listings of all formats return: images, and where the labels of each are."""
 
 from __future__ import annotations
 
@@ -8,78 +8,50 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-# Editors of Windows write a mark before the first line.
-ENCODING = "utf-8-sig"
+from compact_yolo_ros.labels.ground_truth import RELATIVE, GroundTruth, LabelError
+from compact_yolo_ros.model.sizes import Size
 
 
 class BadFile(NamedTuple):
-    """A file that a data set goes without, and why (half a sentence)."""
+    """A file that a data set leaves out, and why (half a sentence)."""
 
     path: Path
     reason: str
 
 
 @dataclass(frozen=True)
-class Annotation:
-    """What is drawn on one image.
-
-    Attributes:
-        boxes: (n, 4) float64, xyxy in pixels; the image begins at 0, the edge of its first pixel.
-        labels: (n,) int64, class numbers.
-        ignored: (n,) bool, boxes neither to be found nor wrong to find.
-        unlabelled: classes that may be there without a box.
-        confidence: (n,) float32 in (0, 1], below 1 for boxes that a teacher drew; None: all 1.
-    """
-
-    boxes: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    ignored: NDArray[np.bool_]
-    unlabelled: frozenset[int] = frozenset()
-    confidence: NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image file, not looked at yet.
+class ListedImage:
+    """An image file that nobody has opened yet.
 
     Attributes:
         path: of the image.
-        labels: the file to blame if ``annotate`` fails.
-        annotate: (height, width) -> what is drawn on it; ValueError or OSError says why it cannot.
+        label_file: the file to name if ``read`` fails.
+        read: reads what the image shows; LabelError or OSError says why it cannot.
     """
 
     path: Path
-    labels: Path
-    annotate: Callable[[int, int], Annotation]
+    label_file: Path
+    read: Callable[[], GroundTruth]
+
+    def truth(self, size: Size) -> GroundTruth:
+        """What the image of ``size`` shows, boxes in its pixels.
+
+        Raises:
+            LabelError: the labels cannot be used, or are for an image of another size.
+            OSError: they cannot be read.
+        """
+        found = self.read()
+        if found.size not in (None, RELATIVE, size):
+            raise LabelError(
+                f"the labels are for an image of {found.size} pixels, this one has {size}"
+            )
+        return found.in_pixels_of(size).clipped()
 
 
 @dataclass(frozen=True)
 class Listing:
-    """One split of a data set: its class names, pictures, and files known to be bad already."""
+    """One split of a data set: its class names, images, and files known to be bad already."""
 
     classes: tuple[str, ...]
-    pictures: list[Picture]
+    images: list[ListedImage]
     bad_files: list[BadFile] = field(default_factory=list)
-
-
-def clip(boxes: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-    """Clip boxes (n, 4) xyxy to the image; ValueError if nothing of one is left."""
-    clipped = boxes.clip(0, (width, height, width, height))
-    gone = ~(clipped[:, 2:] > clipped[:, :2]).all(1)
-    if gone.any():
-        row = gone.argmax()
-        corners = ", ".join(f"{value:g}" for value in boxes[row])
-        raise ValueError(f"box {row + 1} ({corners}) is empty or outside the image")
-    return clipped
-
-
-def check_size(height: int, width: int, stated_height: int, stated_width: int) -> None:
-    """Raise ValueError if an image has not the size that its annotation states."""
-    if (height, width) != (stated_height, stated_width):
-        raise ValueError(
-            f"the annotation is for {stated_width}x{stated_height} pixels, the image has"
-            f" {width}x{height}"
-        )

@@ -4,22 +4,18 @@
 A split is an entry ``VOC2007/trainval``, or a list of them: the images of
 ``VOC2007/ImageSets/Main/trainval.txt``, with ``VOC2007/JPEGImages/<id>.jpg`` and
 ``VOC2007/Annotations/<id>.xml``. So the usual VOC07+12 is ``train: [VOC2007/trainval,
-VOC2012/trainval]`` and ``val: VOC2007/test``.
-
-Coordinates count pixels from 1 and include the last one (VOC2007 development kit, section 3.2 and
-VOCcode/PASreadrecord.m): pixels 1..1 are the box 0..1 here.
+VOC2012/trainval]`` and ``val: VOC2007/test``. ``labels.voc`` reads the XML.
 """
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from xml.etree import ElementTree
 
-import numpy as np
-
+from compact_yolo_ros.labels.voc import read_voc
+from compact_yolo_ros.labels.yolo import ENCODING
 from training.data.description import DataError, Description
-from training.data.listing import ENCODING, Annotation, Listing, Picture, check_size, clip
+from training.data.listing import ListedImage, Listing
 
 
 def read(description: Description, split: str) -> Listing:
@@ -27,14 +23,14 @@ def read(description: Description, split: str) -> Listing:
     names = description.names or ()
     numbers = {name: number for number, name in enumerate(names)}
     entry = description.split(split)
-    pictures = []
+    images = []
     for part in entry if isinstance(entry, list) else [entry]:
         folder, image_set = (description.root / str(part)).parent, Path(str(part)).name
         for image in _image_set(folder / "ImageSets" / "Main" / f"{image_set}.txt"):
             xml = folder / "Annotations" / f"{image}.xml"
             path = folder / "JPEGImages" / f"{image}.jpg"
-            pictures.append(Picture(path, xml, partial(_annotate, xml, numbers)))
-    return Listing(names, pictures)
+            images.append(ListedImage(path, xml, partial(read_voc, xml, numbers)))
+    return Listing(names, images)
 
 
 def _image_set(file: Path) -> list[str]:
@@ -47,36 +43,3 @@ def _image_set(file: Path) -> list[str]:
     if not images:
         raise DataError(f"{file} names no images")
     return images
-
-
-def _annotate(xml: Path, numbers: dict[str, int], height: int, width: int) -> Annotation:
-    try:
-        root = ElementTree.fromstring(xml.read_bytes())
-    except ElementTree.ParseError as error:
-        raise ValueError(f"is not XML: {error}") from None
-    if (size := root.find("size")) is not None:
-        check_size(height, width, int(_number(size, "height")), int(_number(size, "width")))
-    boxes, labels, difficult = [], [], []
-    for item in root.iterfind("object"):
-        name = item.findtext("name", "").strip()
-        if name not in numbers:
-            raise ValueError(f"class '{name}' is none of the names in data.yaml")
-        box = item.find("bndbox")
-        if box is None:
-            raise ValueError(f"an object ({name}) has no bndbox")
-        left, top, right, bottom = (_number(box, k) for k in ("xmin", "ymin", "xmax", "ymax"))
-        boxes.append((left - 1, top - 1, right, bottom))
-        labels.append(numbers[name])
-        difficult.append(item.findtext("difficult", "0").strip() == "1")
-    table = clip(np.array(boxes, np.float64).reshape(-1, 4), height, width)
-    return Annotation(table, np.array(labels, np.int64), np.array(difficult, bool))
-
-
-def _number(element: ElementTree.Element, tag: str) -> float:
-    try:
-        value = float(element.findtext(tag, ""))
-    except ValueError:
-        value = np.nan
-    if not np.isfinite(value):
-        raise ValueError(f"{element.tag} has no number in {tag}")
-    return value

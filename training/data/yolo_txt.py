@@ -2,23 +2,20 @@
 """Data sets in YOLO text format.
 
 A split is a folder of images (and of folders of them), a ``.txt`` list of image files (relative to
-``path``), or a list of such. The labels of ``images/train/a.jpg`` are in ``labels/train/a.txt``:
-one ``class cx cy w h`` a line, relative to the image; a sixth number is the confidence of a box
-that a teacher drew. A missing or empty file is an image without objects.
+``path``), or a list of such. The labels of ``images/train/a.jpg`` are in ``labels/train/a.txt``;
+without that file the image shows no objects. ``labels.yolo`` reads the files.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from compact_yolo_ros.labels.ground_truth import GroundTruth
+from compact_yolo_ros.labels.yolo import CLASSES_FILE, ENCODING, read_labels
 from training.data.description import DataError, Description
-from training.data.listing import ENCODING, Annotation, BadFile, Listing, Picture, clip
+from training.data.listing import BadFile, ListedImage, Listing
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
@@ -26,7 +23,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 def read(description: Description, split: str) -> Listing:
     """List a split, sorted by path within each folder."""
     entry = description.split(split)
-    pictures: list[Picture] = []
+    listed: list[ListedImage] = []
     bad_files: list[BadFile] = []
     for part in entry if isinstance(entry, list) else [entry]:
         place = description.root / str(part)
@@ -40,15 +37,15 @@ def read(description: Description, split: str) -> Listing:
             if readers[text] > 1 and text.exists():
                 bad_files.append(BadFile(image, f"is not the only image with the labels {text}"))
             else:
-                pictures.append(Picture(image, text, partial(_annotate, text, classes)))
+                listed.append(ListedImage(image, text, partial(_truth, text, classes)))
         if place.suffix != ".txt":
             orphans = set(labels_of(place / "any").parent.rglob("*.txt")) - {*labels}
             bad_files += [
                 BadFile(path, "labels without an image")
                 for path in sorted(orphans)
-                if path.name != "classes.txt"  # labelling tools write the class names there
+                if path.name != CLASSES_FILE
             ]
-    return Listing(description.names or (), pictures, bad_files)
+    return Listing(description.names or (), listed, bad_files)
 
 
 def labels_of(image: Path) -> Path:
@@ -59,33 +56,6 @@ def labels_of(image: Path) -> Path:
     # The last folder called "images" is the one that has a twin called "labels".
     parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
     return Path(*parts)
-
-
-def parse_labels(
-    lines: Sequence[str], height: int, width: int, classes: int
-) -> NDArray[np.float64]:
-    """Parse label lines to rows (n, 6): class, x1, y1, x2, y2 in pixels, confidence (1: certain).
-
-    Raises ValueError for a malformed line.
-    """
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = [float(value) for value in line.split()]
-        except ValueError:
-            row = [np.nan]
-        row = [*row, 1.0] if len(row) == 5 else row
-        if row and (len(row) != 6 or not np.isfinite(row).all()):
-            raise ValueError(f"line {number} is not five numbers: class cx cy w h")
-        if row and (row[0] not in range(classes)):
-            raise ValueError(f"line {number} has class {row[0]:g}, outside 0..{classes - 1}")
-        if row and not 0 < row[5] <= 1:
-            raise ValueError(f"line {number} has confidence {row[5]:g}, which is not in (0, 1]")
-        rows += [row] if row else []
-    table = np.array(rows, np.float64).reshape(-1, 6)
-    label, centre, size, confidence = np.split(table, (1, 3, 5), 1)
-    corners = np.concatenate((centre - size / 2, centre + size / 2), 1)
-    return np.concatenate((label, corners * (width, height, width, height), confidence), 1)
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -100,13 +70,5 @@ def _listed(file: Path, root: Path) -> list[Path]:
     return [root / line.strip() for line in lines if line.strip()]
 
 
-def _annotate(labels: Path, classes: int, height: int, width: int) -> Annotation:
-    lines = labels.read_text(ENCODING).splitlines() if labels.exists() else []
-    rows = parse_labels(lines, height, width, classes)
-    boxes, confidence = clip(rows[:, 1:5], height, width), rows[:, 5].astype(np.float32)
-    return Annotation(
-        boxes,
-        rows[:, 0].astype(np.int64),
-        np.zeros(len(rows), bool),
-        confidence=None if (confidence == 1).all() else confidence,
-    )
+def _truth(labels: Path, classes: int) -> GroundTruth:
+    return read_labels(labels, classes) if labels.exists() else GroundTruth.empty()

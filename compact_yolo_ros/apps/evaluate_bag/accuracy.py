@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from compact_yolo_ros.apps.evaluate_bag.frame_labels import FrameLabels
 from compact_yolo_ros.apps.evaluate_bag.frame_results import ANSWERED, Record
-from compact_yolo_ros.apps.evaluate_bag.label_matching import Labels, Matching
+from compact_yolo_ros.apps.evaluate_bag.label_matching import Matching
 from compact_yolo_ros.detection.detections import Detections
-from compact_yolo_ros.evaluation import ClassMapping, Evaluation, Evaluator, Truth
+from compact_yolo_ros.evaluation import ClassMapping, Evaluation, Evaluator
+from compact_yolo_ros.labels.ground_truth import GroundTruth
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.storage import BagError
 
 
@@ -23,7 +25,7 @@ class Shown:
 
     topic: str
     time: int
-    truth: Truth
+    truth: GroundTruth
     detections: Detections
     caption: str
 
@@ -44,7 +46,7 @@ class Accuracy:
 
 
 def shared_classes(
-    model: Sequence[str], labels: Iterable[Labels], rename: Mapping[str, str]
+    model: Sequence[str], labels: Iterable[FrameLabels], rename: Mapping[str, str]
 ) -> ClassMapping:
     """Match the model's classes with those of all labels.
 
@@ -62,7 +64,7 @@ def shared_classes(
 
 def judge(
     records: Iterable[Record],
-    labels: Mapping[str, Labels],
+    labels: Mapping[str, FrameLabels],
     matchings: Mapping[str, Matching],
     mapping: ClassMapping,
     threshold: float,
@@ -101,26 +103,17 @@ def judge(
         if record.outcome != ANSWERED:
             unanswered += 1
             continue
-        plain = labels[record.topic].items[number].truth(_name(record), record.size)
-        truth = _renumbered(plain, place[record.topic], unlabelled[record.topic])
+        height, width = record.size
+        shown = labels[record.topic].truths[number].in_pixels_of(Size(width, height))
+        truth = shown.renumbered(place[record.topic], unlabelled[record.topic])
+        truth = replace(truth, name=_name(record))
         mapped, found = mapping.truth(truth), mapping.detections(record.detections)
         errors = evaluator.add(mapped, found)
         if errors.errors:
-            shown = Shown(record.topic, record.time, mapped, found, str(errors))
-            worst.append((-errors.errors, errors.index, shown))
+            frame = Shown(record.topic, record.time, mapped, found, str(errors))
+            worst.append((-errors.errors, errors.index, frame))
             worst = sorted(worst, key=lambda entry: entry[:2])[:show]
-    return Accuracy(evaluator.result(), [shown for *_, shown in worst], unanswered)
-
-
-def _renumbered(truth: Truth, place: NDArray[np.int64], unlabelled: frozenset[int]) -> Truth:
-    """A truth with its classes at their place among those of all topics."""
-    assert truth.ignored_labels is not None  # labels of recordings always have them
-    return replace(
-        truth,
-        labels=place[truth.labels],
-        ignored_labels=place[truth.ignored_labels],
-        unlabelled=unlabelled,
-    )
+    return Accuracy(evaluator.result(), [frame for *_, frame in worst], unanswered)
 
 
 def _name(record: Record) -> str:

@@ -1,70 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the frames of a recording really show, and which frame a label belongs to."""
+"""Which frame of a recording a label belongs to."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.evaluation import Truth
+from compact_yolo_ros.apps.evaluate_bag.frame_labels import FrameLabels
 from compact_yolo_ros.recordings.storage import BagError
 
 LARGEST_TOLERANCE = 50_000_000
 """In ns: a label further away from a frame is not of that frame, however slow the camera."""
-
-
-@dataclass(frozen=True)
-class Label:
-    """The objects of one frame.
-
-    Attributes:
-        boxes: (n, 4) xyxy in pixels of a picture of ``size``.
-        labels: (n,) positions in the classes.
-        size: (height, width) of the picture that was labelled; (1, 1) makes boxes parts of the
-            frame's sides; None: the frame itself was labelled.
-        ignored: (m, 4) boxes neither to be found nor wrong to find.
-        ignored_labels: (m,) their classes.
-    """
-
-    boxes: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    size: tuple[int, int] | None = None
-    ignored: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 4)))
-    ignored_labels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-
-    def truth(self, name: str, size: tuple[int, int]) -> Truth:
-        """The label in pixels of a frame of ``size`` (height, width)."""
-        height, width = self.size or size
-        scale = np.array([size[1] / width, size[0] / height] * 2)
-        return Truth(
-            self.boxes * scale, self.labels, name, size, self.ignored * scale, self.ignored_labels
-        )
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The labels of one topic.
-
-    Attributes:
-        source: for people.
-        classes: names.
-        items: one for each labelled frame.
-        times: (n,) stamps of the frames in ns, ascending; None if frames are known by number.
-        numbers: (n,) numbers of the frames in the recording, counted from 0; None if by time.
-    """
-
-    source: str
-    classes: tuple[str, ...]
-    items: Sequence[Label]
-    times: NDArray[np.int64] | None = None
-    numbers: NDArray[np.int64] | None = None
-
-    def __len__(self) -> int:
-        return len(self.items)
 
 
 @dataclass(frozen=True)
@@ -101,7 +50,7 @@ class Matching:
 
 
 def match(
-    labels: Labels, stamps: NDArray[np.int64], tolerance: int | None = None, first: int = 0
+    labels: FrameLabels, stamps: NDArray[np.int64], tolerance: int | None = None, first: int = 0
 ) -> Matching:
     """Find the label of each frame.
 
@@ -153,7 +102,7 @@ def match(
     return Matching(label_of, len(labels), offset, tolerance)
 
 
-def no_overlap(labels: Labels, first: int, last: int, tolerance: int) -> str:
+def no_overlap(labels: FrameLabels, first: int, last: int, tolerance: int) -> str:
     """A sentence with both time ranges; all times in ns."""
     assert labels.times is not None
     theirs = f"{labels.times[0] * 1e-9:.3f} to {labels.times[-1] * 1e-9:.3f} s"

@@ -20,6 +20,7 @@ from compact_yolo_ros.apps.evaluate_bag.detection_run import SESSIONS, Job, clai
 from compact_yolo_ros.apps.evaluate_bag.frame_results import ANSWERED, DROPPED, Log, Record, Times
 from compact_yolo_ros.apps.evaluate_bag.outputs import explained
 from compact_yolo_ros.apps.evaluate_bag.playback import read_frame
+from compact_yolo_ros.detection.detection_array import class_name, read_detection_array
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.pixels.decoding import ImageDecoder
 from compact_yolo_ros.recordings.codec import DETECTIONS, Codec, stamp_of
@@ -104,31 +105,22 @@ def _watts(recorded: Bag) -> list[float]:
     return [float(pair.value) for pair in pairs if pair.key == "power_w"]
 
 
-def _detections(content: Any, classes: tuple[str, ...]) -> Detections:
-    boxes, scores, labels = [], [], []
-    for detection in content.detections:
-        hypothesis = detection.results[0].hypothesis
-        box = detection.bbox
-        x, y = box.center.position.x, box.center.position.y
-        boxes.append(
-            (x - box.size_x / 2, y - box.size_y / 2, x + box.size_x / 2, y + box.size_y / 2)
-        )
-        scores.append(hypothesis.score)
-        labels.append(_label(hypothesis.class_id, classes))
+def _detections(message: Any, classes: tuple[str, ...]) -> Detections:
+    boxes, scores, class_ids = read_detection_array(message)
     return Detections(
-        np.array(boxes, np.float32).reshape(-1, 4),
-        np.array(scores, np.float32),
-        np.array(labels, np.int32),
+        boxes.astype(np.float32),
+        scores.astype(np.float32),
+        np.array([_label(text, classes) for text in class_ids], np.int32),
     )
 
 
-def _label(text: str, classes: tuple[str, ...]) -> int:
-    """The label that a node calls by its name or by its number."""
-    if text in classes:
-        return classes.index(text)
-    if text.isdecimal() and int(text) < len(classes):
-        return int(text)
-    raise BagError(f"the node found '{text}', which the model does not know: give its --model")
+def _label(class_id: str, classes: tuple[str, ...]) -> int:
+    name = class_name(class_id, classes)
+    if name not in classes:
+        raise BagError(
+            f"the node found '{class_id}', which the model does not know: give its --model"
+        )
+    return classes.index(name)
 
 
 def _records(

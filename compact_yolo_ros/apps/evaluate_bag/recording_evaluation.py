@@ -29,11 +29,14 @@ from compact_yolo_ros.apps.evaluate_bag.detection_run import (
     run,
     shared,
 )
+from compact_yolo_ros.apps.evaluate_bag.frame_labels import (
+    FrameLabels,
+    labels_of_records,
+    read_frame_labels,
+)
 from compact_yolo_ros.apps.evaluate_bag.frame_results import Record
-from compact_yolo_ros.apps.evaluate_bag.ground_truth import from_records, read_labels
 from compact_yolo_ros.apps.evaluate_bag.label_matching import (
     LARGEST_TOLERANCE,
-    Labels,
     match,
     no_overlap,
 )
@@ -71,7 +74,7 @@ class Settings:
     Attributes:
         job: model, recording, topics.
         out: folder for the results.
-        ground_truth: where the labels of a topic are; see ``read_labels``.
+        ground_truth: where the labels of a topic are; see ``read_frame_labels``.
         reference: model whose detections are the labels instead; empty for none.
         threshold: of the score, for all that is not average precision.
         rename: classes of the model that have another name in the labels.
@@ -111,7 +114,7 @@ def evaluate(
     _check_images(job, bag)
     card, model = find_model(job.model).card, _model(settings)
     labels = {
-        topic: read_labels(source, bag, card.classes, topic, settings.threshold)
+        topic: read_frame_labels(source, bag, card.classes, topic, settings.threshold)
         for topic, source in settings.ground_truth.items()
     }
     _check_overlap(bag, labels, settings.tolerance)
@@ -139,7 +142,7 @@ def _check_images(job: Job, bag: Bag) -> None:
         raise BagError(f"no image of {', '.join(job.topics)} is in that part of the recording{why}")
 
 
-def _check_overlap(bag: Bag, labels: Mapping[str, Labels], tolerance: int | None) -> None:
+def _check_overlap(bag: Bag, labels: Mapping[str, FrameLabels], tolerance: int | None) -> None:
     """Raise BagError if labels and frames are of other times; cheaply, so a little too kindly."""
     codec = Codec(bag.topics.values())
     for topic, part in labels.items():
@@ -156,7 +159,7 @@ def _check_overlap(bag: Bag, labels: Mapping[str, Labels], tolerance: int | None
             raise BagError(no_overlap(part, stamp, last, tolerance or LARGEST_TOLERANCE))
 
 
-def _reference(settings: Settings, bag: Bag, tell: Tell) -> dict[str, Labels]:
+def _reference(settings: Settings, bag: Bag, tell: Tell) -> dict[str, FrameLabels]:
     """What the reference model finds in every frame, as labels of each topic."""
     job = replace(
         settings.job,
@@ -170,7 +173,7 @@ def _reference(settings: Settings, bag: Bag, tell: Tell) -> dict[str, Labels]:
     card = find_model(job.model).card
     _run(job, bag, folder, settings, partial(tell, "reference"), "CPU")
     return {
-        topic: from_records(
+        topic: labels_of_records(
             f"detections of {card.name}",
             (record for record in records_of(folder) if record.topic == topic),
             card.classes,
@@ -253,7 +256,7 @@ def _statistics(settings: Settings, card: ModelCard) -> dict[str, TopicStatistic
 def _accuracy(
     settings: Settings,
     bag: Bag,
-    labels: Mapping[str, Labels],
+    labels: Mapping[str, FrameLabels],
     statistics: Mapping[str, TopicStatistics],
     mapping: ClassMapping,
 ) -> tuple[Accuracy, dict[str, Any]]:
@@ -296,7 +299,7 @@ def _results(
     settings: Settings,
     bag: Bag,
     model: Mapping[str, Any],
-    labels: Mapping[str, Labels],
+    labels: Mapping[str, FrameLabels],
     statistics: Mapping[str, TopicStatistics],
     session: Mapping[str, Any],
     accuracy: dict[str, Any] | None,
@@ -387,7 +390,7 @@ def _model(settings: Settings) -> dict[str, Any]:
 def _lost(
     bag: Bag,
     job: Job,
-    labels: Mapping[str, Labels],
+    labels: Mapping[str, FrameLabels],
     statistics: Mapping[str, TopicStatistics],
     folder: Path,
 ) -> list[str]:

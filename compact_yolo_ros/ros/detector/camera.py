@@ -17,7 +17,7 @@ from compact_yolo_ros.detection.frame_statistics import FrameStatistics, FrameTi
 from compact_yolo_ros.pixels.decoding import Picture
 from compact_yolo_ros.ros.detector.camera_input import CameraInput
 from compact_yolo_ros.ros.diagnostics.health import CameraSituation
-from compact_yolo_ros.ros.messages import DetectionArrayWriter, to_debug_image
+from compact_yolo_ros.ros.messages import new_detection_writer, to_debug_image
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Camera:
         self.decode = handlers.decode
         self._node = node
         self._handlers = handlers
-        self._writer = DetectionArrayWriter()
+        self._writer = new_detection_writer()
         self._answers = node.create_lifecycle_publisher(
             Detection2DArray, f"~/{prefix}detections", 10
         )

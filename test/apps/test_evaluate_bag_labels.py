@@ -14,8 +14,14 @@ from hypothesis import strategies as st
 from toy_model import CLASSES
 
 from compact_yolo_ros.apps.evaluate_bag.accuracy import shared_classes
-from compact_yolo_ros.apps.evaluate_bag.ground_truth import key_of, read_labels
-from compact_yolo_ros.apps.evaluate_bag.label_matching import Label, Labels, match
+from compact_yolo_ros.apps.evaluate_bag.frame_labels import (
+    FrameLabels,
+    frame_of_name,
+    read_frame_labels,
+)
+from compact_yolo_ros.apps.evaluate_bag.label_matching import match
+from compact_yolo_ros.labels.ground_truth import GroundTruth
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
 
@@ -38,7 +44,7 @@ def coco(names: list[str], size: int = SIZE) -> dict:
             "category_id": 7 + int(label),
             "bbox": [scale * x1, scale * y1, scale * (x2 - x1), scale * (y2 - y1)],
         }
-        for number, scene in enumerate(SCENES)
+        for number, scene in enumerate(SCENES[: len(names)])
         for place, ((x1, y1, x2, y2), label) in enumerate(
             zip(scene.boxes.tolist(), scene.labels, strict=True)
         )
@@ -53,9 +59,9 @@ def coco(names: list[str], size: int = SIZE) -> dict:
     }
 
 
-def assert_scenes(labels: Labels) -> None:
-    for label, scene in zip(labels.items, SCENES, strict=True):
-        truth = label.truth("frame", (SIZE, SIZE))
+def assert_scenes(labels: FrameLabels) -> None:
+    for label, scene in zip(labels.truths, SCENES, strict=True):
+        truth = label.in_pixels_of(Size.square(SIZE))
         assert np.allclose(truth.boxes, scene.boxes)
         names = [labels.classes[number] for number in truth.labels]
         assert names == [CLASSES[number] for number in scene.labels]
@@ -68,7 +74,7 @@ def test_coco_labels(tmp_path: Path, bag: Bag, size: int, form: str) -> None:
     names = [form.format(s=ns // 10**9, n=ns % 10**9, ns=ns, k=k) for k, ns in enumerate(stamps)]
     path = tmp_path / "labels.json"
     path.write_text(json.dumps(coco(names, size)))
-    labels = read_labels(str(path), bag, CLASSES)
+    labels = read_frame_labels(str(path), bag, CLASSES)
     assert_scenes(labels)
     if "{k" in form:
         assert labels.numbers is not None and labels.numbers.tolist() == [0, 1, 2]
@@ -85,9 +91,9 @@ def test_coco_crowds_are_ignored_and_a_timestamp_goes_before_the_name(
     content["annotations"][0]["iscrowd"] = 1
     path = tmp_path / "labels.json"
     path.write_text(json.dumps(content))
-    labels = read_labels(str(path), bag, CLASSES)
-    assert len(labels.items[0].boxes) == len(SCENES[0].boxes) - 1
-    assert np.allclose(labels.items[0].ignored, SCENES[0].boxes[:1])
+    labels = read_frame_labels(str(path), bag, CLASSES)
+    assert len(labels.truths[0].boxes) == len(SCENES[0].boxes) - 1
+    assert np.allclose(labels.truths[0].ignored, SCENES[0].boxes[:1])
 
 
 def write_yolo(folder: Path, names: list[str]) -> Path:
@@ -105,30 +111,31 @@ def write_yolo(folder: Path, names: list[str]) -> Path:
 
 def test_yolo_labels(tmp_path: Path, bag: Bag) -> None:
     folder = write_yolo(tmp_path, ["0", "1", "2"])
-    labels = read_labels(str(folder), bag, CLASSES)
+    labels = read_frame_labels(str(folder), bag, CLASSES)
     assert_scenes(labels)
     (folder / "2.txt").write_text("7 .5 .5 .1 .1\n")
-    with pytest.raises(BagError, match="lines of class"):
-        read_labels(str(folder), bag, CLASSES)
+    with pytest.raises(BagError, match=r"2\.txt: line 1 has class 7, outside 0\.\.2"):
+        read_frame_labels(str(folder), bag, CLASSES)
 
 
 def test_topics_of_this_and_of_another_recording(tmp_path: Path, bag: Bag) -> None:
-    assert_scenes(read_labels("/truth", bag, CLASSES))
+    assert_scenes(read_frame_labels("/truth", bag, CLASSES))
     other = [labelled(scene, number, "/others") for number, scene in enumerate(SCENES)]
     path = write_bag(tmp_path / "other", other, "sqlite3")
-    assert_scenes(read_labels(f"{path}:/others", bag, CLASSES))
+    assert_scenes(read_frame_labels(f"{path}:/others", bag, CLASSES))
     with pytest.raises(BagError, match="labels are vision_msgs/msg/Detection2DArray"):
-        read_labels(TOPIC, bag, CLASSES)
+        read_frame_labels(TOPIC, bag, CLASSES)
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("{", "not labelled as COCO"),
-        ("[]", "not labelled as COCO"),
-        ('{"images": [], "annotations": [], "categories": []}', "labels no frame"),
-        (json.dumps(coco(["a", "b", "c"])), "does not tell its frame"),
-        (json.dumps(coco(["1.jpg", "1.jpg", "2.jpg"])), "labels the frame 1 twice"),
+        ("{", "cannot be read"),
+        ("[]", "has no list 'images'"),
+        ('{"images": [], "annotations": [], "categories": []}', "categories are missing"),
+        (json.dumps(coco([])), "labels no frame"),
+        (json.dumps(coco(["a", "b", "c"])), "does not say which frame it is"),
+        (json.dumps(coco(["1.jpg", "1.jpg", "2.jpg"])), "the frame 1 is labelled twice"),
         (json.dumps(coco(["1.jpg", "2.jpg", "1700000000.000000000.jpg"])), "choose one"),
     ],
 )
@@ -138,17 +145,17 @@ def test_bad_labels_are_said_in_one_sentence(
     path = tmp_path / "labels.json"
     path.write_text(content)
     with pytest.raises(BagError, match=sentence):
-        read_labels(str(path), bag, CLASSES)
+        read_frame_labels(str(path), bag, CLASSES)
 
 
 def test_a_source_that_is_not_there_lists_what_is(bag: Bag) -> None:
     with pytest.raises(BagError, match="its topics of detections are /truth"):
-        read_labels("/nowhere", bag, CLASSES)
+        read_frame_labels("/nowhere", bag, CLASSES)
 
 
-def labels_at(times: list[int]) -> Labels:
-    none = Label(np.empty((0, 4)), np.empty(0, np.int64))
-    return Labels("labels", CLASSES, [none] * len(times), times=np.array(sorted(times), np.int64))
+def labels_at(times: list[int]) -> FrameLabels:
+    truths, keys = [GroundTruth.empty()] * len(times), np.array(sorted(times), np.int64)
+    return FrameLabels("labels", CLASSES, truths, times=keys)
 
 
 @given(
@@ -186,10 +193,10 @@ def test_the_tolerance_is_half_a_period_but_at_most_50_ms() -> None:
     assert found["mean_offset_ms"] == pytest.approx(30.0)
 
 
-def test_without_overlap_both_ranges_are_told() -> None:
+def test_without_overlap_the_error_gives_both_ranges() -> None:
     with pytest.raises(BagError, match=r"500\.000 to 500\.000 s.*0\.000 to 9\.000 s"):
         match(labels_at([500 * 10**9]), np.arange(10) * 10**9)
-    numbered = Labels("labels", CLASSES, labels_at([1]).items, numbers=np.array([12]))
+    numbered = FrameLabels("labels", CLASSES, labels_at([1]).truths, numbers=np.array([12]))
     with pytest.raises(BagError, match="frames 12 to 12, the recording 0 to 9"):
         match(numbered, np.arange(10) * 10**9)
 
@@ -212,5 +219,5 @@ def test_unknown_classes_are_suggested() -> None:
         ("cam2_000012.txt", ("number", 12)),
     ],
 )
-def test_names_tell_frames(name: str, key: tuple[str, int]) -> None:
-    assert key_of(name) == key
+def test_the_name_of_a_file_is_that_of_a_frame(name: str, key: tuple[str, int]) -> None:
+    assert frame_of_name(name) == key

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The labels of a recording's frames: from a file, a folder, a topic or another model's results."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compact_yolo_ros.apps.evaluate_bag.frame_results import ANSWERED, Record
+from compact_yolo_ros.labels.coco import CocoImage, read_coco
+from compact_yolo_ros.labels.detections_topic import read_detections_topic
+from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
+from compact_yolo_ros.labels.yolo import CLASSES_FILE, find_class_names
+from compact_yolo_ros.labels.yolo import read_labels as read_yolo
+from compact_yolo_ros.recordings.codec import DETECTIONS, Codec, stamp_of
+from compact_yolo_ros.recordings.reader import Bag
+from compact_yolo_ros.recordings.storage import FOREVER, BagError
+
+STAMP = re.compile(r"(\d{1,10})[._](\d{9})$")
+NANOSECONDS = re.compile(r"(\d{16,19})$")
+NUMBER = re.compile(r"(\d{1,9})$")
+
+
+@dataclass(frozen=True)
+class FrameLabels:
+    """The labels of one topic.
+
+    Attributes:
+        source: names them to a person.
+        classes: names.
+        truths: one for each labelled frame.
+        times: (n,) stamps of the frames in ns, ascending; None if frames are known by number.
+        numbers: (n,) numbers of the frames in the recording, counted from 0; None if by time.
+    """
+
+    source: str
+    classes: tuple[str, ...]
+    truths: Sequence[GroundTruth]
+    times: NDArray[np.int64] | None = None
+    numbers: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.truths)
+
+
+class FrameKey(NamedTuple):
+    """Which frame a label is of: its stamp in ns, or its number counted from 0."""
+
+    kind: str
+    value: int
+
+
+_TIME, _NUMBER = "time", "number"
+
+
+def frame_of_name(name: str) -> FrameKey:
+    """Which frame the name of an image or of a label file means, from the name's end.
+
+    ``1700000000.123456789.jpg`` and ``cam_1700000000123456789.png`` hold a stamp,
+    ``frame_000042.jpg`` the number of the frame, counted from 0.
+
+    Raises:
+        LabelError: the name holds neither.
+    """
+    stem = re.sub(r"\.[A-Za-z]\w*$", "", name.replace("\\", "/").rsplit("/", 1)[-1])
+    if found := STAMP.search(stem):
+        return FrameKey(_TIME, int(found[1]) * 10**9 + int(found[2]))
+    if found := NANOSECONDS.search(stem):
+        return FrameKey(_TIME, int(found[1]))
+    if found := NUMBER.search(stem):
+        return FrameKey(_NUMBER, int(found[1]))
+    raise LabelError(
+        f"the name '{name}' does not say which frame it is: name images <sec>.<nanosec>.jpg, by "
+        "nanoseconds, or by the number of the frame"
+    )
+
+
+def read_frame_labels(
+    source: str,
+    bag: Bag,
+    model_classes: Sequence[str],
+    topic: str = "",
+    threshold: float = 0.0,
+) -> FrameLabels:
+    """Read labels from wherever ``source`` says.
+
+    Args:
+        source: a COCO JSON file; a folder of YOLO labels; a topic of ``bag`` with
+            Detection2DArray messages; or ``<other recording>:<topic>``.
+        bag: the recording to be evaluated.
+        model_classes: for topics whose ``class_id`` is a number.
+        topic: of the images; images in COCO's JSON that name another one are left out.
+        threshold: annotations in COCO's JSON with a lower ``score`` are left out.
+
+    Raises:
+        BagError: the labels cannot be found or used, or there is none.
+    """
+    path = Path(source)
+    other, _, other_topic = source.rpartition(":")
+    if source in bag.topics:
+        labels = labels_of_topic(bag, source, model_classes)
+    elif other and other_topic.startswith("/"):
+        labels = labels_of_topic(Bag([Path(other)]), other_topic, model_classes)
+    elif path.is_dir():
+        labels = _of_yolo_folder(path)
+    elif path.is_file():
+        labels = _of_coco_file(path, topic, threshold)
+    else:
+        topics = [name for name, found in bag.topics.items() if found.type == DETECTIONS]
+        there = f"its topics of detections are {', '.join(topics)}" if topics else "it has none"
+        raise BagError(
+            f"{source} is neither a file nor a folder nor a topic of the recording: {there}"
+        )
+    if not len(labels):
+        why = "".join(f"; {sentence}" for sentence in bag.lost)
+        raise BagError(f"{source} labels no frame{f' of {topic}' * bool(topic)}{why}")
+    return labels
+
+
+def _of_coco_file(path: Path, topic: str, threshold: float) -> FrameLabels:
+    try:
+        content = read_coco(path)
+        if content.problems:
+            raise LabelError(content.problems[0])
+        keyed = [
+            (_coco_key(image), _coco_truth(image, threshold))
+            for image in content.images
+            if not topic or image.topic in ("", topic)
+        ]
+        return _frame_labels(path.name, content.classes, keyed)
+    except LabelError as error:
+        raise BagError(f"{path}: {error}") from None
+
+
+def _coco_key(image: CocoImage) -> FrameKey:
+    if image.timestamp is None:
+        return frame_of_name(image.file_name)
+    try:
+        return FrameKey(_TIME, int(image.timestamp))
+    except (TypeError, ValueError):
+        raise LabelError(f"the timestamp_ns '{image.timestamp}' is not a number") from None
+
+
+def _coco_truth(image: CocoImage, threshold: float) -> GroundTruth:
+    name = image.file_name or f"the image of {image.timestamp} ns"
+    try:
+        truth = image.truth(threshold)
+        if truth.size is None:
+            raise LabelError("its height and width are missing")
+        return truth.clipped()
+    except LabelError as error:
+        raise LabelError(f"{name}: {error}") from None
+
+
+def _of_yolo_folder(folder: Path) -> FrameLabels:
+    """A folder of text files, one a frame; class names are in it or in a folder above."""
+    files = sorted(path for path in folder.rglob("*.txt") if path.name != CLASSES_FILE)
+    if not files:
+        raise BagError(f"{folder} holds no .txt files: give the folder of YOLO labels")
+    try:
+        classes = find_class_names(folder)
+        keyed = [(frame_of_name(path.name), _yolo_truth(path, len(classes))) for path in files]
+        return _frame_labels(folder.name, classes, keyed)
+    except LabelError as error:
+        raise BagError(f"{folder}: {error}") from None
+
+
+def _yolo_truth(path: Path, classes: int) -> GroundTruth:
+    try:
+        return read_yolo(path, classes).clipped()
+    except (OSError, ValueError) as error:
+        raise BagError(f"{path}: {error}") from None
+
+
+def labels_of_topic(bag: Bag, topic: str, model_classes: Sequence[str]) -> FrameLabels:
+    """Read a topic of Detection2DArray messages; see ``read_frame_labels``."""
+    if topic not in bag.topics:
+        raise BagError(f"the recording {bag.paths[0]} has no topic {topic}")
+    if bag.topics[topic].type != DETECTIONS:
+        raise BagError(f"{topic} is {bag.topics[topic].type}: labels are {DETECTIONS}")
+    try:
+        classes, stamped = read_detections_topic(_readable(bag, topic), model_classes)
+        keyed = [(FrameKey(_TIME, stamp), truth.clipped()) for stamp, truth in stamped]
+        return _frame_labels(topic, classes, keyed)
+    except LabelError as error:
+        raise BagError(f"{topic}: {error}") from None
+
+
+def _readable(bag: Bag, topic: str) -> Iterator[tuple[int, Any]]:
+    """Stamp and content of each message; a damaged one is a labelled frame less."""
+    codec = Codec(bag.topics.values())
+    for message in bag.messages([topic]):
+        try:
+            content = codec.read(message)
+        except BagError:
+            continue
+        yield stamp_of(content, message.time), content
+
+
+def labels_of_records(
+    source: str, records: Iterable[Record], classes: tuple[str, ...], threshold: float
+) -> FrameLabels:
+    """Take what another model found, with a score of at least ``threshold``, as labels."""
+    keyed: dict[FrameKey, GroundTruth] = {}  # a camera may give two frames one stamp
+    for record in records:
+        if record.outcome == ANSWERED:
+            kept = record.detections.scores >= threshold
+            boxes = record.detections.boxes[kept].astype(np.float64)
+            truth = GroundTruth(boxes, record.detections.labels[kept].astype(np.int64))
+            keyed.setdefault(FrameKey(_TIME, record.stamp), truth)
+    return _frame_labels(source, classes, list(keyed.items()))
+
+
+def _frame_labels(
+    source: str, classes: tuple[str, ...], keyed: Sequence[tuple[FrameKey, GroundTruth]]
+) -> FrameLabels:
+    """Labels in the order of their frames.
+
+    Raises:
+        LabelError: a frame is labelled twice, or the keys are not all alike or out of range.
+    """
+    kinds = {key.kind for key, _ in keyed}
+    if len(kinds) > 1:
+        raise LabelError("some frames are named by time and some by number: choose one")
+    keyed = sorted(keyed, key=lambda pair: pair[0].value)
+    if any(not 0 <= key.value < FOREVER for key, _ in keyed):
+        raise LabelError("the time of a frame is out of range: give ns since 1970, below 2^63")
+    keys: NDArray[np.int64] = np.array([key.value for key, _ in keyed], np.int64)
+    twice = np.flatnonzero(keys[1:] == keys[:-1])
+    if len(twice):
+        raise LabelError(f"the frame {keys[twice[0]]} is labelled twice")
+    truths = [truth for _, truth in keyed]
+    if kinds == {_NUMBER}:
+        return FrameLabels(source, classes, truths, numbers=keys)
+    return FrameLabels(source, classes, truths, times=keys)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detections to and from vision_msgs/Detection2DArray.
+
+The messages of rclpy and those that rosbags reads have the same fields, so that one reader and one
+writer serve both; no message package is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compact_yolo_ros.detection.detections import Detections
+
+TYPE = "vision_msgs/msg/Detection2DArray"
+
+
+class DetectionRows(NamedTuple):
+    """The content of a message, an object a row.
+
+    Attributes:
+        boxes: (n, 4) x1 y1 x2 y2 in pixels of the image.
+        scores: (n,).
+        class_ids: n texts.
+    """
+
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    class_ids: tuple[str, ...]
+
+
+def read_detection_array(message: Any) -> DetectionRows:
+    """Read a message; a detection counts with its best hypothesis, and not at all without one."""
+    boxes, scores, class_ids = [], [], []
+    for detection in message.detections:
+        if not detection.results:
+            continue
+        score, class_id = max(map(_hypothesis, detection.results), key=lambda found: found[0])
+        # Before vision_msgs 4 (ROS 2 Foxy), the centre was a Pose2D without a position of its own.
+        centre = getattr(detection.bbox.center, "position", detection.bbox.center)
+        x, y = detection.bbox.size_x / 2, detection.bbox.size_y / 2
+        boxes.append((centre.x - x, centre.y - y, centre.x + x, centre.y + y))
+        scores.append(score)
+        class_ids.append(class_id)
+    return DetectionRows(
+        np.array(boxes, np.float64).reshape(-1, 4), np.array(scores, np.float64), tuple(class_ids)
+    )
+
+
+def _hypothesis(result: Any) -> tuple[float, str]:
+    """Score and class of an object hypothesis."""
+    # Before vision_msgs 4 (ROS 2 Foxy), they had no part of their own.
+    found = getattr(result, "hypothesis", result)
+    return found.score, str(found.class_id if hasattr(found, "class_id") else found.id)
+
+
+def class_name(class_id: str, classes: Sequence[str]) -> str:
+    """The class that a ``class_id`` means: its name, or its number in ``classes``."""
+    is_number = class_id not in classes and class_id.isdecimal() and int(class_id) < len(classes)
+    return classes[int(class_id)] if is_number else class_id
+
+
+class DetectionArrayWriter:
+    """Writes detections into messages that are used again for the next image.
+
+    A Detection2D is a tree of eight Python objects; making it costs more than filling it.
+    """
+
+    def __init__(self, new_array: Callable[[], Any], new_detection: Callable[[], Any]) -> None:
+        """Start without messages: there will be as many as the fullest image needs.
+
+        Args:
+            new_array: makes a Detection2DArray.
+            new_detection: makes a Detection2D with one hypothesis.
+        """
+        self._array = new_array()
+        self._new_detection = new_detection
+        self._pool: list[Any] = []
+
+    def write(self, header: Any, detections: Detections, class_ids: Sequence[str]) -> Any:
+        """Convert the detections of one image.
+
+        Args:
+            header: that of the image; the array and every detection carry it.
+            detections: boxes in pixels of that image.
+            class_ids: ``class_id`` of each label.
+
+        Returns:
+            A Detection2DArray that is valid until the next call.
+        """
+        count = len(detections)
+        while len(self._pool) < count:
+            self._pool.append(self._new_detection())
+        used = self._pool[:count]
+        for message, (x1, y1, x2, y2), score, label in zip(
+            used,
+            detections.boxes.tolist(),
+            detections.scores.tolist(),
+            detections.labels.tolist(),
+            strict=True,
+        ):
+            message.header = header
+            hypothesis = message.results[0].hypothesis
+            hypothesis.class_id = class_ids[label]
+            hypothesis.score = score
+            box = message.bbox
+            box.center.position.x = (x1 + x2) / 2
+            box.center.position.y = (y1 + y2) / 2
+            box.size_x = x2 - x1
+            box.size_y = y2 - y1
+        self._array.header = header
+        self._array.detections = used
+        return self._array

@@ -16,7 +16,7 @@ from toy_model import write_toy_model
 
 from compact_yolo_ros.backends import BackendError, BackendLost
 from compact_yolo_ros.detection.detector import Detector
-from compact_yolo_ros.detection.frame_statistics import FrameTimes
+from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.detection.governor import Targets
 from compact_yolo_ros.machine.power import NO_READING, PowerSummary
 from compact_yolo_ros.ros.detector import governing as governing_module

@@ -11,7 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from harness import DETECTOR, ROOT, Client, image_message, running, values_of
 from sensor_msgs.msg import Image
 
-from compact_yolo_ros.detection.frame_statistics import STAGES
+from compact_yolo_ros.detection.frame_times import STAGES
 
 # Every node has these.
 COMMON_TOPICS = {"/parameter_events", "/rosout", "/detector/transition_event"}

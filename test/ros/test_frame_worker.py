@@ -13,9 +13,10 @@ import numpy as np
 from std_msgs.msg import Header
 
 from compact_yolo_ros.detection.detector import StageTimes
-from compact_yolo_ros.detection.frame_statistics import FrameStatistics, FrameTimes
+from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.pixels.decoding import ImageError, Picture
 from compact_yolo_ros.ros.detector.worker import FrameWorker, WorkerHooks
+from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
 
 
 class PacedDetector:
@@ -38,7 +39,7 @@ class Camera:
 
     def __init__(self, name: str, answers: list[str], done: Semaphore) -> None:
         self.name, self.answers, self.done = name, answers, done
-        self.statistics = FrameStatistics()
+        self.statistics = FrameCounters()
 
     def decode(self, message: Any) -> Picture:
         return Picture(np.zeros((2, 2, 3), np.uint8), "bgr")
@@ -47,7 +48,7 @@ class Camera:
         self.answers.append(header.frame_id)
 
     def answered(self, _header: Header, _detections: Any, times: FrameTimes) -> None:
-        self.statistics.image_answered(times)
+        self.statistics.image_processed(times)
         self.done.release()
 
     def failed(self, kind: str, sentence: str) -> None:

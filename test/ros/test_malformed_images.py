@@ -15,9 +15,10 @@ from sensor_msgs.msg import Image
 from toy_model import write_toy_model
 
 from compact_yolo_ros.detection.detector import Detector
-from compact_yolo_ros.detection.frame_statistics import FrameStatistics, FrameTimes
+from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.pixels.decoding import ImageDecoder
 from compact_yolo_ros.ros.detector.worker import FrameWorker
+from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
 
 ENCODINGS = [
     *("bgr8", "rgb8", "bgra8", "rgba8", "mono8", "mono16", "8UC3", "32FC1", "", "bayer_rggb8"),
@@ -43,7 +44,7 @@ class Listener:
     """A camera that counts what the worker reports."""
 
     def __init__(self, model: Path) -> None:
-        self.statistics = FrameStatistics()
+        self.statistics = FrameCounters()
         self.decode = ImageDecoder().image
         self.answers = 0
         detector = Detector.open(str(model), threads=1)
@@ -54,7 +55,7 @@ class Listener:
         self.answers += 1
 
     def answered(self, _header: object, _detections: object, times: FrameTimes) -> None:
-        self.statistics.image_answered(times)
+        self.statistics.image_processed(times)
 
     def failed(self, kind: str, sentence: str) -> None:
         self.statistics.error(kind, sentence)

@@ -15,7 +15,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
-from compact_yolo_ros.detection.frame_statistics import FrameTimes
+from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.ros.detector.node import DetectorNode
 from compact_yolo_ros.ros.diagnostics.performance import PerformanceWriter
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.apps.benchmark.cases import Case
 from compact_yolo_ros.backends import Backend, BackendError
-from compact_yolo_ros.detection.frame_statistics import WINDOW, Percentiles
 from compact_yolo_ros.machine.power import PowerSummary
+from compact_yolo_ros.machine.power.monitor import WINDOW
+from compact_yolo_ros.support.percentiles import Percentiles
 
 WARM_UP = 2
 """Rounds that do not count."""

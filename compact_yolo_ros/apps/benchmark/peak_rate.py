@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from compact_yolo_ros.detection.frame_statistics import Percentiles
+from compact_yolo_ros.support.percentiles import Percentiles
 
 LOSS = 0.05
 """Largest share of images without an answer at a rate that passes."""

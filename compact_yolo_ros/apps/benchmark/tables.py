@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from compact_yolo_ros.apps.benchmark.latency import Measurement, Timing
 from compact_yolo_ros.apps.benchmark.peak_rate import LOSS, PUNCTUAL, Peak, Run
-from compact_yolo_ros.detection.frame_statistics import Percentiles
 from compact_yolo_ros.model.published import PUBLISHED
+from compact_yolo_ros.support.percentiles import Percentiles
 
 Rows = list[list[str]]
 """Cells; the first row holds the titles."""

@@ -26,7 +26,7 @@ from rich.table import Table
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2D, Detection2DArray
 
-from compact_yolo_ros.detection.frame_statistics import STAGES
+from compact_yolo_ros.detection.frame_times import STAGES
 from compact_yolo_ros.support.files import replacing
 
 SHEET = (3, 2)

@@ -7,8 +7,8 @@ import time
 from statistics import fmean
 from typing import Any
 
-from compact_yolo_ros.detection.frame_statistics import WINDOW
 from compact_yolo_ros.machine.power import PowerMonitor, PowerSummary, find_power_source
+from compact_yolo_ros.machine.power.monitor import WINDOW
 
 
 class PowerLog:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.apps.evaluate_bag.frame_results import ANSWERED, DROPPED, Record, Times
 from compact_yolo_ros.detection.detections import Detections
-from compact_yolo_ros.detection.frame_statistics import Percentiles
+from compact_yolo_ros.support.percentiles import Percentiles
 
 SAME = 0.5
 """Least IoU of two boxes of one object in successive frames."""

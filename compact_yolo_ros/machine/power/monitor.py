@@ -10,11 +10,12 @@ from statistics import fmean
 from threading import Event, Lock, Thread
 from time import monotonic
 
-from compact_yolo_ros.detection.frame_statistics import WINDOW
 from compact_yolo_ros.machine.power.source import PowerReading, PowerSource
 
 PERIOD = 1.0
 """Seconds between two readings."""
+WINDOW = 5.0
+"""Seconds over which power is averaged."""
 NO_READING = "no reading yet"
 """The problem before the first one."""
 

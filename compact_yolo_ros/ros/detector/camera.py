@@ -13,9 +13,10 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from compact_yolo_ros.detection.detections import Detections
-from compact_yolo_ros.detection.frame_statistics import FrameStatistics, FrameTimes
+from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.pixels.decoding import Picture
 from compact_yolo_ros.ros.detector.camera_input import CameraInput
+from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
 from compact_yolo_ros.ros.diagnostics.health import CameraSituation
 from compact_yolo_ros.ros.messages import new_detection_writer, to_debug_image
 
@@ -63,7 +64,7 @@ class Camera:
         prefix = f"{name}/" if name else ""
         self.name = name
         self.input = CameraInput(node, f"{prefix}image", transport, reliability)
-        self.statistics = FrameStatistics()
+        self.statistics = FrameCounters()
         self.decode = handlers.decode
         self._node = node
         self._handlers = handlers
@@ -97,7 +98,7 @@ class Camera:
 
     def answered(self, header: Header, detections: Detections, times: FrameTimes) -> None:
         """Count a published answer, and tell it."""
-        dropped = self.statistics.image_answered(times)
+        dropped = self.statistics.image_processed(times)
         self._handlers.answered(self.name, header, len(detections), times, dropped)
 
     def failed(self, kind: str, sentence: str) -> None:

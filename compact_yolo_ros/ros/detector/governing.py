@@ -9,7 +9,7 @@ from time import monotonic
 
 from compact_yolo_ros.backends import Backend
 from compact_yolo_ros.detection.detector import Detector
-from compact_yolo_ros.detection.frame_statistics import FrameTimes
+from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.detection.governor import Cost, Governor, Targets
 from compact_yolo_ros.machine.power import NO_READING, PowerSummary
 

@@ -21,7 +21,7 @@ from vision_msgs.msg import LabelInfo, VisionInfo
 
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.detection.detector import Detector
-from compact_yolo_ros.detection.frame_statistics import FrameTimes
+from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.detection.governor import Targets
 from compact_yolo_ros.machine.power import PowerMonitor, PowerSummary, find_power_source
 from compact_yolo_ros.pixels.decoding import ImageDecoder, Picture

@@ -14,8 +14,9 @@ from std_msgs.msg import Header
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import Detector
-from compact_yolo_ros.detection.frame_statistics import FrameStatistics, FrameTimes
+from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.pixels.decoding import ImageError, Picture
+from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
 from compact_yolo_ros.support.newest_slots import NewestSlots
 
 
@@ -23,7 +24,7 @@ class AnsweredCamera(Protocol):
     """A camera as the worker meets it; all but ``statistics`` is called from its thread only."""
 
     @property
-    def statistics(self) -> FrameStatistics:
+    def statistics(self) -> FrameCounters:
         """Where its images are counted."""
 
     def decode(self, message: Any) -> Picture:

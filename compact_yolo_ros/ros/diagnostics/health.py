@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from compact_yolo_ros.detection.frame_statistics import WINDOW, Snapshot
+from compact_yolo_ros.ros.diagnostics.frame_counters import WINDOW, Snapshot
 
 SILENCE = 2.0
 """Seconds without an image after which the answer is stale."""

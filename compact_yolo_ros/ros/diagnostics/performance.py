@@ -7,7 +7,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
 from compact_yolo_ros.backends import Backend
-from compact_yolo_ros.detection.frame_statistics import FrameTimes
+from compact_yolo_ros.detection.frame_times import FrameTimes
 
 
 class PerformanceWriter:

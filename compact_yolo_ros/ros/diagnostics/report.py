@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from compact_yolo_ros.backends import Backend
-from compact_yolo_ros.detection.frame_statistics import Snapshot, combined
+from compact_yolo_ros.ros.diagnostics.frame_counters import Snapshot, combined
 from compact_yolo_ros.ros.diagnostics.health import CameraSituation, CameraState, Health, Verdict
 
 

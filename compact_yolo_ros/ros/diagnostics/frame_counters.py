@@ -1,61 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counting frames and timing them, over the whole run and over the last few seconds."""
+"""Counts and times of one camera's images, since activation and over the last few seconds."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from time import monotonic
-from typing import NamedTuple
 
-import numpy as np
-
-WINDOW = 5.0
-"""Seconds over which rates and percentiles are taken."""
-
-
-class FrameTimes(NamedTuple):
-    """One answered frame, in seconds.
-
-    Attributes:
-        age: from the image's stamp to the published answer, on the node's clock.
-        waiting: from the subscription callback to the worker thread.
-        decode: message bytes to pixels.
-        preprocess: pixels to network input.
-        inference: the network.
-        postprocess: suppression and mapping back.
-        publish: message conversion and publishing.
-        overhead: all of the above but ``age`` and ``inference``.
-        total: from the subscription callback to the published answer.
-    """
-
-    age: float
-    waiting: float
-    decode: float
-    preprocess: float
-    inference: float
-    postprocess: float
-    publish: float
-    overhead: float
-    total: float
-
-
-STAGES = FrameTimes._fields[1:]
-
-
-class Percentiles(NamedTuple):
-    """Median, 95th and 99th percentile."""
-
-    p50: float
-    p95: float
-    p99: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Percentiles:
-        """Percentiles of at least one value, linearly interpolated."""
-        return cls(*(float(value) for value in np.percentile(list(values), (50, 95, 99))))
+from compact_yolo_ros.detection.frame_times import FrameTimes
+from compact_yolo_ros.machine.power.monitor import WINDOW
+from compact_yolo_ros.support.percentiles import Percentiles
 
 
 @dataclass(frozen=True)
@@ -96,7 +52,7 @@ class Snapshot:
 
 
 @dataclass
-class FrameStatistics:
+class FrameCounters:
     """Counters that the executor thread and the worker thread fill and diagnostics reads."""
 
     _lock: Lock = field(default_factory=Lock, repr=False)
@@ -137,7 +93,7 @@ class FrameStatistics:
             self._skipped += 1
             _append(self._skips, monotonic())
 
-    def image_answered(self, times: FrameTimes) -> int:
+    def image_processed(self, times: FrameTimes) -> int:
         """Count an answered image; return how many were dropped since the last answer."""
         with self._lock:
             self._processed += 1

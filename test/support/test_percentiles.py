@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Percentiles against numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compact_yolo_ros.support.percentiles import Percentiles
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=50))
+def test_percentiles_are_numpys(values: list[float]) -> None:
+    np.testing.assert_allclose(Percentiles.of(values), np.percentile(values, (50, 95, 99)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the bytes of an image message to 8-bit pixels, with no copy the encoding does not force."""
+"""Decode image messages to 8-bit pixels, without a copy where the encoding allows."""
 
 from __future__ import annotations
 
@@ -19,16 +19,25 @@ ErrorKind = Literal["encoding", "size", "truncated", "compressed", "malformed"]
 
 
 class ImageError(ValueError):
-    """A message that holds no usable image; ``kind`` is stable, for counting and logging once."""
+    """A message that holds no usable image.
+
+    Attributes:
+        kind: stable name of the failure, for counters and for logging each kind once.
+    """
 
     def __init__(self, kind: ErrorKind, message: str) -> None:
-        """Say in ``message``, one sentence, what is wrong and what to do."""
+        """Take the kind and one sentence: what is wrong and what to do."""
         super().__init__(message)
         self.kind = kind
 
 
-class Picture(NamedTuple):
-    """Pixels and the order of their channels (see ``letterbox.Colour``)."""
+class DecodedImage(NamedTuple):
+    """The pixels of a camera's image.
+
+    Attributes:
+        pixels: (H, W, 3), (H, W, 4) or (H, W) uint8.
+        colour: order of the channels, see ``letterbox.Colour``.
+    """
 
     pixels: NDArray[np.uint8]
     colour: Colour
@@ -42,22 +51,28 @@ _TO_BGR: dict[str, int] = {
 }
 
 
-def bgr_copy(picture: Picture) -> NDArray[np.uint8]:
-    """Pixels (H, W, 3) BGR of their own, to draw in."""
-    pixels, colour = picture
+def bgr_copy(image: DecodedImage) -> NDArray[np.uint8]:
+    """Return a copy (H, W, 3) uint8 BGR to draw in."""
+    pixels, colour = image
     copy = pixels.copy() if colour == "bgr" else cv2.cvtColor(pixels, _TO_BGR[colour])
     return np.ascontiguousarray(copy, np.uint8)
 
 
 class Layout(NamedTuple):
-    """How an encoding lays its pixels out, and how they become a ``Picture``."""
+    """How an encoding stores its pixels, and how they become a ``DecodedImage``.
+
+    Attributes:
+        colour: channel order of the decoded image.
+        pixel_bytes: bytes of one pixel in a row of the message.
+        conversion: OpenCV's colour conversion; None if the bytes are the pixels.
+        block: columns and rows that share one chroma sample; width and height are multiples.
+        smallest: shortest side in pixels that can be decoded.
+    """
 
     colour: Colour
     pixel_bytes: int
     conversion: int | None = None
-    """OpenCV's colour conversion; None where the bytes are pixels already."""
     block: tuple[int, int] = (1, 1)
-    """Columns and rows that share one chroma sample: sides are multiples of these."""
     smallest: int = 1
 
     @property
@@ -74,10 +89,10 @@ BAYER: dict[str, int] = {
     "bayer_grbg8": cv2.COLOR_BayerGB2RGB,
 }
 SMALLEST_MOSAIC = 3
-"""OpenCV leaves mosaics with a shorter side black."""
+"""Shortest side in pixels of a Bayer image: OpenCV leaves smaller ones black."""
 
 # yuv422 and yuv422_yuy2 are the older names of uyvy and yuyv. 16UC1 is missing on purpose: it is
-# the encoding of depth images in millimetres (REP 118), which are no pictures.
+# the encoding of depth images in millimetres (REP 118), which do not show colours.
 LAYOUTS: dict[str, Layout] = {
     "bgr8": Layout("bgr", 3),
     "rgb8": Layout("rgb", 3),
@@ -105,44 +120,45 @@ LAYOUTS: dict[str, Layout] = {
 class ImageDecoder:
     """Decodes the images of one camera.
 
-    Pixels are a view of the message where its encoding allows. Converted ones (Bayer, YUV, 16 bit)
-    are in a buffer of the decoder, valid until its next call. For one thread at a time.
+    Pixels are a view of the message where its encoding allows. Converted pixels (Bayer, YUV,
+    16 bit) are in a buffer of the decoder, valid until its next call. Use it in one thread at a
+    time.
     """
 
     def __init__(self) -> None:
-        """Start without a buffer: it takes the size of the first image that needs one."""
+        """Start without a buffer: the first image that needs one decides its size."""
         self._scratch: NDArray[np.uint8] | None = None
 
-    def image(self, message: Any) -> Picture:
-        """Pixels of a sensor_msgs/Image.
+    def image(self, message: Any) -> DecodedImage:
+        """Decode a sensor_msgs/Image.
 
         The rows of nv12 and nv21 are ``step`` bytes apart in both planes; ``height`` counts luma
         rows. YUV is BT.601 with limited range, as cameras send it.
 
         Raises:
-            ImageError: the encoding is not known or the fields do not describe an image.
+            ImageError: the encoding is unknown, or the fields do not describe an image.
         """
         try:
             return self._image(message)
         except ImageError:
             raise
-        except Exception as error:  # a message may hold anything, and the node must live on
+        except Exception as error:  # a message may hold anything, and the node must keep running
             raise _malformed("Image", error) from error
 
-    def compressed(self, message: Any) -> Picture:
-        """Pixels of a sensor_msgs/CompressedImage that holds a JPEG or PNG file.
+    def compressed(self, message: Any) -> DecodedImage:
+        """Decode a sensor_msgs/CompressedImage that holds a JPEG or PNG file.
 
         Raises:
-            ImageError: the data is of another format, damaged, incomplete or absurdly large.
+            ImageError: the data has another format, is damaged, is incomplete or is too large.
         """
         try:
             return self._compressed(message)
         except ImageError:
             raise
-        except Exception as error:  # a message may hold anything, and the node must live on
+        except Exception as error:  # a message may hold anything, and the node must keep running
             raise _malformed("CompressedImage", error) from error
 
-    def _image(self, message: Any) -> Picture:
+    def _image(self, message: Any) -> DecodedImage:
         layout = LAYOUTS.get(message.encoding)
         if layout is None:
             raise ImageError(
@@ -157,11 +173,13 @@ class ImageDecoder:
         elif layout.conversion is not None:
             self._scratch = cv2.cvtColor(view, layout.conversion, self._scratch)
         else:
-            return Picture(view, layout.colour)
-        return Picture(self._scratch, layout.colour)
+            return DecodedImage(view, layout.colour)
+        return DecodedImage(self._scratch, layout.colour)
 
-    def _compressed(self, message: Any) -> Picture:
-        data = memoryview(message.data).tobytes()  # small beside decoding; bytes can be searched
+    def _compressed(self, message: Any) -> DecodedImage:
+        data = memoryview(
+            message.data
+        ).tobytes()  # cheap compared with decoding; bytes can be searched
         _check_file(data, message.format)
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if pixels is None:
@@ -171,17 +189,17 @@ class ImageDecoder:
         if pixels.dtype == np.uint16:
             pixels = (pixels >> 8).astype(np.uint8)
         if pixels.ndim == 3:
-            return Picture(pixels, "bgra" if pixels.shape[2] == 4 else "bgr")
+            return DecodedImage(pixels, "bgra" if pixels.shape[2] == 4 else "bgr")
         mosaic = message.format.split(";")[0]
         if data.startswith(PNG) and mosaic in BAYER:
             # image_transport's PNG of a Bayer image holds the bare mosaic, its JPEG a grey image.
             _check_size(pixels.shape[1], pixels.shape[0], LAYOUTS[mosaic])
-            return Picture(cv2.cvtColor(pixels, BAYER[mosaic]), "rgb")
-        return Picture(pixels, "grey")
+            return DecodedImage(cv2.cvtColor(pixels, BAYER[mosaic]), "rgb")
+        return DecodedImage(pixels, "grey")
 
 
 def _view(message: Any, layout: Layout) -> NDArray[np.uint8]:
-    """View the message's data as rows of pixels, padding skipped."""
+    """View the message's data as rows of pixels, without the padding of each row."""
     width, height, step = message.width, message.height, message.step
     _check_size(width, height, layout)
     if step < width * layout.pixel_bytes:
@@ -207,7 +225,7 @@ def _view(message: Any, layout: Layout) -> NDArray[np.uint8]:
 def _check_size(width: int, height: int, layout: Layout = LAYOUTS["mono8"]) -> None:
     columns, rows = layout.block
     if min(width, height) < layout.smallest:
-        problem = f"a side shorter than {layout.smallest} holds no picture"
+        problem = f"each side needs at least {layout.smallest} pixels"
     elif width * height > MAX_PIXELS:
         problem = f"at most {MAX_PIXELS} pixels are accepted"
     elif width % columns or height % rows:
@@ -222,10 +240,11 @@ JPEG = b"\xff\xd8\xff"
 
 
 def _check_file(data: bytes, format_: str) -> None:
-    """Refuse what is no complete JPEG or PNG file of a sane size, before any of it is decoded."""
+    """Raise ImageError, before decoding, unless this is a complete JPEG or PNG of a usable size."""
     if "compressedDepth" in format_:
         raise ImageError(
-            "compressed", "compressedDepth holds distances, no picture: subscribe to a colour image"
+            "compressed",
+            "compressedDepth holds distances, not colours: subscribe to a colour image",
         )
     if data.startswith(PNG):
         width, height = _png_size(data)
@@ -241,7 +260,7 @@ def _check_file(data: bytes, format_: str) -> None:
 
 
 def _png_size(data: bytes) -> tuple[int, int]:
-    """Width and height in the header of a PNG file whose chunks are all there (ISO 15948)."""
+    """Width and height from the header of a PNG file, if no chunk is missing (ISO 15948)."""
     position = len(PNG)
     # The decoder allocates the length a chunk claims, so no chunk may claim more than there is.
     while position + 12 <= len(data):
@@ -254,7 +273,7 @@ def _png_size(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Width and height in the frame header of a JPEG file (ITU-T T.81, annex B)."""
+    """Width and height from the frame header of a JPEG file (ITU-T T.81, annex B)."""
     position = data.find(b"\xff", 2)
     while 0 <= position <= len(data) - 9:
         marker = data[position + 1]
@@ -262,7 +281,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
             position += 1
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            # An end-of-image marker cannot occur within coded data. Without it the decoder would
+            # An end-of-image marker cannot occur inside coded data. Without it the decoder would
             # paint the missing part grey.
             if data.rfind(b"\xff\xd9", position) < 0:
                 break

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bringing an image of any size into a network input, and boxes back."""
+"""Resize an image of any size into a network input, and map boxes back."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 PADDING = 114
-"""Grey value around a letterboxed image, as in training."""
+"""Grey value around a letterboxed image, the same as in training."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where an image of ``source`` size lies in a network input of ``target`` size.
+    """Where an image lies in a network input.
 
-    Sizes are (height, width) in pixels. An image point (x, y) is at
-    (x * scale_x + left, y * scale_y + top) of the input, both with the origin at the top left
-    corner of the top left pixel.
+    An image point (x, y) is at (x * scale_x + left, y * scale_y + top) of the input. Both frames
+    have their origin at the top left corner of the top left pixel.
+
+    Attributes:
+        source: (width, height) of the image in pixels.
+        target: (width, height) of the input in pixels.
+        left: columns of padding left of the image, in input pixels.
+        top: rows of padding above it.
+        width: columns of the input that the image fills.
+        height: rows of the input that it fills.
     """
 
     source: tuple[int, int]
@@ -38,7 +45,12 @@ class Placement:
         target: tuple[int, int],
         resize: Literal["letterbox", "stretch"] = "letterbox",
     ) -> Placement:
-        """Place ``source`` into ``target``: centred with its aspect ratio kept, or stretched.
+        """Place an image in an input: centred with its aspect ratio kept, or stretched to fill it.
+
+        Args:
+            source: (width, height) of the image in pixels.
+            target: (width, height) of the input in pixels.
+            resize: ``letterbox`` keeps the aspect ratio, ``stretch`` does not.
 
         Raises:
             ValueError: a side is not positive.
@@ -48,35 +60,35 @@ class Placement:
                 f"cannot fit an image of {source} into {target}: a side is not positive"
             )
         if resize == "stretch":
-            return cls(source, target, 0, 0, target[1], target[0])
+            return cls(source, target, 0, 0, *target)
         scale = min(target[0] / source[0], target[1] / source[1])
-        height = max(1, min(target[0], round(source[0] * scale)))
-        width = max(1, min(target[1], round(source[1] * scale)))
-        left, top = (target[1] - width) // 2, (target[0] - height) // 2
+        width = max(1, min(target[0], round(source[0] * scale)))
+        height = max(1, min(target[1], round(source[1] * scale)))
+        left, top = (target[0] - width) // 2, (target[1] - height) // 2
         return cls(source, target, left, top, width, height)
 
     @property
     def scale_x(self) -> float:
         """Input pixels per image pixel, horizontally (rounding makes it differ from scale_y)."""
-        return self.width / self.source[1]
+        return self.width / self.source[0]
 
     @property
     def scale_y(self) -> float:
         """Input pixels per image pixel, vertically."""
-        return self.height / self.source[0]
+        return self.height / self.source[1]
 
     def to_input(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Boxes (n, 4) xyxy in image pixels, as boxes in input pixels."""
+        """Map boxes (n, 4) xyxy from image pixels to input pixels."""
         return (boxes * self._scales + self._offsets).astype(np.float32)
 
     def to_source(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Boxes (n, 4) xyxy in input pixels, as boxes in image pixels, clipped to the image."""
+        """Map boxes (n, 4) xyxy from input pixels to image pixels, clipped to the image."""
         out = ((boxes - self._offsets) / self._scales).astype(np.float32, copy=False)
         np.maximum(out, 0, out=out)
         np.minimum(out, self._limits, out=out)
         return out
 
-    # Kept, because a camera's images are all placed alike.
+    # Cached: all images of a camera are placed alike.
 
     @cached_property
     def _scales(self) -> NDArray[np.float32]:
@@ -88,7 +100,7 @@ class Placement:
 
     @cached_property
     def _limits(self) -> NDArray[np.float32]:
-        return np.array([self.source[1], self.source[0]] * 2, np.float32)
+        return np.array(self.source * 2, np.float32)
 
 
 Colour = Literal["bgr", "rgb", "bgra", "rgba", "grey"]
@@ -106,21 +118,21 @@ class Letterbox:
     """Resizes 8-bit images into one network input buffer.
 
     The border is painted and the scratch buffer allocated only when the size of the images
-    changes, so a camera stream costs one resize and one conversion of the small image a frame.
+    changes, so each frame of a camera costs one resize and one conversion of the small image.
     """
 
     def __init__(
         self, out: NDArray[np.uint8], resize: Literal["letterbox", "stretch"] = "letterbox"
     ) -> None:
-        """Write into ``out``, (H, W, 3) uint8, RGB; nobody else may write to it."""
+        """Write into ``out``, (H, W, 3) uint8 RGB, which nothing else may write to."""
         self._out = out
         self._resize = resize
         self._placement: Placement | None = None
         self._scratch: NDArray[np.uint8] | None = None
 
     def __call__(self, image: NDArray[np.uint8], colour: Colour) -> Placement:
-        """Fill the buffer from ``image`` (see ``Colour``) and return where the image lies in it."""
-        placement = self._place(image.shape[0], image.shape[1])
+        """Fill the buffer from ``image`` (see ``Colour``); return where the image lies in it."""
+        placement = self._place((image.shape[1], image.shape[0]))
         top, left = placement.top, placement.left
         window = self._out[top : top + placement.height, left : left + placement.width]
         size = (placement.width, placement.height)
@@ -131,11 +143,11 @@ class Letterbox:
         cv2.cvtColor(self._scratch, TO_RGB[colour], dst=window)
         return placement
 
-    def _place(self, height: int, width: int) -> Placement:
+    def _place(self, source: tuple[int, int]) -> Placement:
         placement = self._placement
-        if placement is None or placement.source != (height, width):
-            target = (self._out.shape[0], self._out.shape[1])
-            placement = Placement.fit((height, width), target, self._resize)
+        if placement is None or placement.source != source:
+            target = (self._out.shape[1], self._out.shape[0])
+            placement = Placement.fit(source, target, self._resize)
             self._placement = placement
             self._out[...] = PADDING
         return placement

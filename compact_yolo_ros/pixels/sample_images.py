@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures that every machine has: pieces of the models' own picture sheets, and generated ones."""
+"""Images that every machine has: pieces of the models' sheets, and generated ones."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from compact_yolo_ros.support.resources import resource_directory
 
 PIECE = 360
-"""Width in pixels of a piece of a picture sheet; the last one overlaps."""
+"""Width in pixels of a piece of a sheet; the last piece overlaps the one before."""
 
 
-def reference_pictures() -> list[NDArray[np.uint8]]:
-    """(h, w, 3) BGR pictures, the same everywhere, with and without objects."""
-    return [*_pieces(), *_generated()]
+def sample_images() -> list[NDArray[np.uint8]]:
+    """Images (H, W, 3) uint8 BGR, the same on every machine, with and without objects."""
+    return [*_pieces_of_sheets(), *_generated()]
 
 
-def _pieces() -> list[NDArray[np.uint8]]:
+def _pieces_of_sheets() -> list[NDArray[np.uint8]]:
     found: list[NDArray[np.uint8]] = []
     for path in sorted(resource_directory("models").glob("*.png")):
         sheet = cv2.imread(str(path))

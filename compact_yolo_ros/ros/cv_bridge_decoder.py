@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compact_yolo_ros.pixels.decoding import ImageError, Picture
+from compact_yolo_ros.pixels.decoding import DecodedImage, ImageError
 from compact_yolo_ros.support.error_text import first_line
 
 
@@ -27,18 +27,18 @@ class CvBridgeDecoder:
             ) from error
         self._bridge = CvBridge()
 
-    def image(self, message: Any) -> Picture:
+    def image(self, message: Any) -> DecodedImage:
         """Pixels of a sensor_msgs/Image.
 
         Raises:
             ImageError: cv_bridge cannot convert the message.
         """
         try:
-            return Picture(self._bridge.imgmsg_to_cv2(message, "bgr8"), "bgr")
+            return DecodedImage(self._bridge.imgmsg_to_cv2(message, "bgr8"), "bgr")
         except Exception as error:  # CvBridgeError, cv2.error, and what malformed fields lead to
             raise ImageError("encoding", _sentence(message.encoding, error)) from error
 
-    def compressed(self, message: Any) -> Picture:
+    def compressed(self, message: Any) -> DecodedImage:
         """Pixels of a sensor_msgs/CompressedImage.
 
         Raises:
@@ -50,7 +50,7 @@ class CvBridgeDecoder:
             raise ImageError("compressed", _sentence(message.format, error)) from error
         if pixels is None or pixels.size == 0:
             raise ImageError("compressed", _sentence(message.format, "the data is damaged"))
-        return Picture(pixels, "bgr")
+        return DecodedImage(pixels, "bgr")
 
 
 def _sentence(encoding: str, reason: object) -> str:

@@ -21,7 +21,7 @@ from compact_yolo_ros.detection.detection_array import DetectionArrayWriter
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.drawing import draw_detections
 from compact_yolo_ros.model.card import ModelCard
-from compact_yolo_ros.pixels.decoding import Picture, bgr_copy
+from compact_yolo_ros.pixels.decoding import DecodedImage, bgr_copy
 
 
 def class_ids(card: ModelCard, form: str) -> tuple[str, ...]:
@@ -53,7 +53,7 @@ def to_vision_info(header: Header, card: ModelCard, label_info_topic: str) -> Vi
 
 
 def to_debug_image(
-    header: Header, picture: Picture, detections: Detections, classes: Sequence[str]
+    header: Header, picture: DecodedImage, detections: Detections, classes: Sequence[str]
 ) -> Image:
     """The image as bgr8 with the detections drawn into it; ``picture`` is left as it is."""
     canvas = bgr_copy(picture)

@@ -20,10 +20,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnx
 import pytest
 from skimage import data
-from toy_model import CARD, write_toy_model
+from toy_model import CARD, write_quantized, write_toy_model
 
 from compact_yolo_ros.apps import build_engine as build_engine_module
 from compact_yolo_ros.apps.build_engine import main as build_engine
@@ -204,33 +203,6 @@ def test_fp32_is_not_tf32(opened: Open, tmp_path: Path) -> None:
     opened()
     (engine,) = engines(tmp_path)
     assert b'"flags": []' in engine.read_bytes()  # the builder flags, in the double's plan
-
-
-def write_quantized(path: Path) -> Path:
-    """The toy detector with Q/DQ nodes on its large tensors."""
-    model = onnx.load(write_toy_model(path, dataclasses.replace(CARD, precision="int8")))
-    nodes = []
-    for node in model.graph.node:
-        nodes.append(node)
-        for name in set(node.output) & {"floats", "planes", "means"}:
-            for reader in model.graph.node:
-                for place, read in enumerate(reader.input):
-                    if read == name:
-                        reader.input[place] = f"{name}_dq"
-            for kind, source, target in (
-                ("QuantizeLinear", name, f"{name}_q"),
-                ("DequantizeLinear", f"{name}_q", f"{name}_dq"),
-            ):
-                nodes.append(onnx.helper.make_node(kind, [source, "scale", "zero"], [target]))
-    constants = {"scale": np.float32(2.0), "zero": np.int8(0)}
-    tensors = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
-    model.graph.initializer.extend(tensors)
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(copies)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, path)
-    return path
 
 
 def test_an_int8_file_gives_an_int8_engine(opened: Open, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ coloured square on black and knows what must be found.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,33 @@ def write_toy_model(path: Path, card: ModelCard | None = CARD) -> Path:
     model = helper.make_model(_graph(), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     if card is not None:
         helper.set_model_props(model, {METADATA_KEY: card.to_json()})
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+    return path
+
+
+def write_quantized(path: Path) -> Path:
+    """The toy detector with Q/DQ nodes on its large tensors."""
+    model = onnx.load(write_toy_model(path, replace(CARD, precision="int8")))
+    nodes = []
+    for node in model.graph.node:
+        nodes.append(node)
+        for name in set(node.output) & {"floats", "planes", "means"}:
+            for reader in model.graph.node:
+                for place, read in enumerate(reader.input):
+                    if read == name:
+                        reader.input[place] = f"{name}_dq"
+            for kind, source, target in (
+                ("QuantizeLinear", name, f"{name}_q"),
+                ("DequantizeLinear", f"{name}_q", f"{name}_dq"),
+            ):
+                nodes.append(helper.make_node(kind, [source, "scale", "zero"], [target]))
+    constants = {"scale": np.float32(2.0), "zero": np.int8(0)}
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    model.graph.initializer.extend(tensors)
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
     return path

@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from compact_yolo_ros.pixels.decoding import LAYOUTS, MAX_PIXELS, ImageDecoder, ImageError, Picture
+from compact_yolo_ros.pixels.decoding import (
+    LAYOUTS,
+    MAX_PIXELS,
+    DecodedImage,
+    ImageDecoder,
+    ImageError,
+)
 from compact_yolo_ros.pixels.letterbox import Letterbox
 from compact_yolo_ros.ros.cv_bridge_decoder import CvBridgeDecoder
 
@@ -234,7 +240,7 @@ class TestRefusal:
             ({"step": 25}, "truncated", "150"),
             ({"data": b""}, "truncated", "0 bytes"),
             ({"data": bytes(143)}, "truncated", "143 bytes"),
-            ({"encoding": "bayer_rggb8", "height": 2}, "size", "shorter than 3"),
+            ({"encoding": "bayer_rggb8", "height": 2}, "size", "at least 3 pixels"),
             ({"encoding": "uyvy", "width": 7}, "size", "even width"),
             ({"encoding": "nv12", "width": 7}, "size", "even width and height"),
             ({"encoding": "nv21", "height": 5}, "size", "even width and height"),
@@ -460,4 +466,4 @@ def test_the_decoders_share_one_interface() -> None:
         return {name for name in vars(kind) if not name.startswith("_")}
 
     assert public(ImageDecoder) == public(CvBridgeDecoder) == {"image", "compressed"}
-    assert Picture._fields == ("pixels", "colour")
+    assert DecodedImage._fields == ("pixels", "colour")

@@ -34,7 +34,7 @@ def write_pictures(folder: Path, count: int = 5) -> Path:
     folder.mkdir()
     for i in range(count):
         cv2.imwrite(str(folder / f"{i:02}.png"), np.full((48, 64, 3), 40 * i, np.uint8))
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("not an image")
     return folder
 
 
@@ -80,7 +80,7 @@ def test_one_picture_is_a_source(tmp_path: Path) -> None:
 
 def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "pictures", 1)
-    (folder / "damaged.jpg").write_bytes(b"no picture")
+    (folder / "damaged.jpg").write_bytes(b"not an image")
     source = open_source(str(folder))
     assert source.skip()
     with pytest.raises(SourceError, match=r"damaged\.jpg"):
@@ -92,7 +92,7 @@ def test_what_cannot_be_opened_is_said_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     for name, said in [
         ("missing.mp4", "does not exist"),
-        ("empty", "no pictures"),
+        ("empty", "no image files"),
         ("text.mp4", "cannot be read as a video"),
     ]:
         with pytest.raises(SourceError, match=said) as caught:

@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 
 from compact_yolo_ros.detection.detector import StageTimes
 from compact_yolo_ros.detection.frame_times import FrameTimes
-from compact_yolo_ros.pixels.decoding import ImageError, Picture
+from compact_yolo_ros.pixels.decoding import DecodedImage, ImageError
 from compact_yolo_ros.ros.detector.worker import FrameWorker, WorkerHooks
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
 
@@ -41,8 +41,8 @@ class Camera:
         self.name, self.answers, self.done = name, answers, done
         self.statistics = FrameCounters()
 
-    def decode(self, message: Any) -> Picture:
-        return Picture(np.zeros((2, 2, 3), np.uint8), "bgr")
+    def decode(self, message: Any) -> DecodedImage:
+        return DecodedImage(np.zeros((2, 2, 3), np.uint8), "bgr")
 
     def publish(self, header: Header, *_: Any) -> None:
         self.answers.append(header.frame_id)
@@ -58,7 +58,7 @@ class Camera:
 class MixedCamera(Camera):
     """Its images are bad if their name says so."""
 
-    def decode(self, message: Any) -> Picture:
+    def decode(self, message: Any) -> DecodedImage:
         if "bad" in message.header.frame_id:
             raise ImageError("size", "cut off")
         return super().decode(message)

@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 from toy_model import CARD
 
 from compact_yolo_ros.detection.detections import Detections
-from compact_yolo_ros.pixels.decoding import Picture
+from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.ros.messages import class_ids, new_detection_writer, to_debug_image
 
 FLOATS = st.floats(0, 4000, width=32)
@@ -70,7 +70,7 @@ def test_the_debug_image_is_bgr8_and_leaves_the_source_alone(colour: str, pixel:
     pixels = np.full(shape, pixel, np.uint8)
     before = pixels.copy()
     found = detections([(20, 20, 40, 40)])
-    message = to_debug_image(Header(), Picture(pixels, colour), found, CARD.classes)
+    message = to_debug_image(Header(), DecodedImage(pixels, colour), found, CARD.classes)
     drawn = np.frombuffer(message.data, np.uint8).reshape(60, 80, 3)
     assert (message.encoding, message.step) == ("bgr8", 240)
     expected = (2, 2, 2) if colour == "grey" else (1, 2, 3)

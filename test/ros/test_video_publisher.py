@@ -157,7 +157,7 @@ def test_a_damaged_picture_ends_it_with_a_sentence(
     process = NodeProcess(MODULE, tmp_path / "log", {"source": pictures, "rate": 100})
     client.wait_for(lambda: not process.is_running())
     assert process.process.returncode == 1
-    assert "99.jpg' cannot be read as a picture" in process.output()
+    assert "99.jpg' cannot be read as an image" in process.output()
     assert "Traceback" not in process.output()
 
 

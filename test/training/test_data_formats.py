@@ -49,7 +49,7 @@ def test_labels_come_back_through_the_letterbox(shape, rows):
     lines = [f"0 {(a + c) / 2} {(b + d) / 2} {abs(a - c)} {abs(b - d)}" for a, b, c, d in rows]
     height, width = shape
     boxes = parse_labels(lines, classes=1).in_pixels_of(Size(width, height)).boxes
-    place = Placement.fit(shape, (320, 320))
+    place = Placement.fit((width, height), (320, 320))
     np.testing.assert_allclose(place.to_source(place.to_input(boxes)), boxes, atol=0.01)
 
 

@@ -330,7 +330,7 @@ def our_candidates(cfg: Path, weights: Path, images: dict, folder: Path, size: i
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"))
     found = {}
     for name, image in images.items():
-        place = Placement.fit(image.shape[:2], (size, size), "stretch")
+        place = Placement.fit(image.shape[1::-1], (size, size), "stretch")
         boxes, scores, labels = session.run(None, {"images": cv2.resize(image, (size, size))[None]})
         scale = (place.scale_x, place.scale_y) * 2
         found[name] = np.column_stack((boxes[0] / scale, scores[0], labels[0]))

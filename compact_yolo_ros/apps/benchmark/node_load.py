@@ -28,7 +28,7 @@ from compact_yolo_ros.apps.benchmark.cases import Case
 from compact_yolo_ros.apps.benchmark.peak_rate import Peak, Run, find_peak
 from compact_yolo_ros.apps.benchmark.tables import NODE_FACTS
 from compact_yolo_ros.machine.power import PowerSummary
-from compact_yolo_ros.pixels.sample_images import reference_pictures
+from compact_yolo_ros.pixels.sample_images import sample_images
 from compact_yolo_ros.ros.child_process import ChildNode, child_node
 from compact_yolo_ros.ros.players.image_writers import ImageWriter, JpegWriter, RawWriter
 
@@ -243,10 +243,10 @@ def _loaded_node(
 def _messages(images: Images) -> list[Any]:
     """Messages that are written once, so that no JPEG is packed while times are taken."""
     messages = []
-    for picture in reference_pictures():
+    for image in sample_images():
         writer: ImageWriter = RawWriter("bgr8")
         if images.transport == "compressed":
             writer = JpegWriter("bgr8", 90)
-        scaled = np.asarray(cv2.resize(picture, images.size), np.uint8)
+        scaled = np.asarray(cv2.resize(image, images.size), np.uint8)
         messages.append(writer.write(scaled))
     return messages

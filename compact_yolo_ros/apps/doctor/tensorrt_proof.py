@@ -38,7 +38,7 @@ from compact_yolo_ros.backends.tensorrt.run import (
 from compact_yolo_ros.machine.power import PowerMonitor, find_power_source
 from compact_yolo_ros.model.store import ModelFile, find_model
 from compact_yolo_ros.pixels.letterbox import Letterbox
-from compact_yolo_ros.pixels.sample_images import reference_pictures
+from compact_yolo_ros.pixels.sample_images import sample_images
 
 NEEDED = (
     "an NVIDIA GPU or Jetson with its driver, TensorRT 8.5 to 11 and pycuda in this Python, and "
@@ -168,8 +168,8 @@ def _compared(engine: Engine, backend: Backend) -> Finding:
     reference = open_backend(engine.model, backend="onnxruntime")
     sum_ = Agreement()
     seconds = []
-    for picture in reference_pictures():
-        Letterbox(reference.input[0], backend.card.resize)(picture, "bgr")
+    for image in sample_images():
+        Letterbox(reference.input[0], backend.card.resize)(image, "bgr")
         backend.input[0] = reference.input[0]
         began = perf_counter()
         expected = reference.run()

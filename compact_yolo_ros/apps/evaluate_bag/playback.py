@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from compact_yolo_ros.apps.evaluate_bag.frame_results import ANSWERED, DROPPED, Record, Times
 from compact_yolo_ros.detection.detector import Detector
-from compact_yolo_ros.pixels.decoding import ImageDecoder, ImageError, Picture
+from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder, ImageError
 from compact_yolo_ros.recordings.codec import IMAGE, Codec, stamp_of
 from compact_yolo_ros.recordings.storage import BagError, Message
 from compact_yolo_ros.support.newest_slots import NewestSlots
@@ -40,7 +40,7 @@ class Frame:
     time: int
     stamp: int
     frame_id: str
-    picture: Picture | None
+    picture: DecodedImage | None
     error: str
     decode: float
     problem: str = ""

@@ -14,7 +14,7 @@ from vision_msgs.msg import Detection2DArray
 
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.frame_times import FrameTimes
-from compact_yolo_ros.pixels.decoding import Picture
+from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.ros.detector.camera_input import CameraInput
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
 from compact_yolo_ros.ros.diagnostics.health import CameraSituation
@@ -34,7 +34,7 @@ class CameraHandlers:
             images of this camera dropped since its last answer.
     """
 
-    decode: Callable[[Any], Picture]
+    decode: Callable[[Any], DecodedImage]
     ids: Callable[[], Sequence[str]]
     classes: Sequence[str]
     draws: Callable[[], bool]
@@ -89,7 +89,7 @@ class Camera:
         self._node.destroy_publisher(self._answers)
         self._node.destroy_publisher(self._pictures)
 
-    def publish(self, header: Header, detections: Detections, picture: Picture) -> None:
+    def publish(self, header: Header, detections: Detections, picture: DecodedImage) -> None:
         """Publish one answer."""
         handlers = self._handlers
         self._answers.publish(self._writer.write(header, detections, handlers.ids()))

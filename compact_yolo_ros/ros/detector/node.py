@@ -24,7 +24,7 @@ from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.detection.governor import Targets
 from compact_yolo_ros.machine.power import PowerMonitor, PowerSummary, find_power_source
-from compact_yolo_ros.pixels.decoding import ImageDecoder, Picture
+from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
 from compact_yolo_ros.ros.cv_bridge_decoder import CvBridgeDecoder
 from compact_yolo_ros.ros.detector.backend_manager import BackendKeeper
 from compact_yolo_ros.ros.detector.camera import Camera, CameraHandlers
@@ -229,7 +229,7 @@ class DetectorNode(LifecycleNode):
             lambda text: log.warning(text),
         )
 
-    def _make_decoder(self) -> Callable[[Any], Picture]:
+    def _make_decoder(self) -> Callable[[Any], DecodedImage]:
         wanted = self._value("image_decoder")
         decoder = CvBridgeDecoder() if wanted == "cv_bridge" else ImageDecoder()
         compressed = self._value("image_transport") == "compressed"

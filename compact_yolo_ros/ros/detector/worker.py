@@ -15,7 +15,7 @@ from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.frame_times import FrameTimes
-from compact_yolo_ros.pixels.decoding import ImageError, Picture
+from compact_yolo_ros.pixels.decoding import DecodedImage, ImageError
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
 from compact_yolo_ros.support.newest_slots import NewestSlots
 
@@ -27,10 +27,10 @@ class AnsweredCamera(Protocol):
     def statistics(self) -> FrameCounters:
         """Where its images are counted."""
 
-    def decode(self, message: Any) -> Picture:
+    def decode(self, message: Any) -> DecodedImage:
         """Pixels of an image message; raises ImageError."""
 
-    def publish(self, header: Header, detections: Detections, picture: Picture) -> None:
+    def publish(self, header: Header, detections: Detections, picture: DecodedImage) -> None:
         """Send the answer for one image."""
 
     def answered(self, header: Header, detections: Detections, times: FrameTimes) -> None:

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The images that doctor and benchmark give to a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compact_yolo_ros.pixels.sample_images import sample_images
+
+
+def test_the_images_are_the_same_each_time_and_hold_objects() -> None:
+    first, second = sample_images(), sample_images()
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert len(first) > 5
+
+
+def test_without_sheets_the_generated_images_remain(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(
+        "compact_yolo_ros.pixels.sample_images.resource_directory", lambda name: tmp_path
+    )
+    assert [image.shape for image in sample_images()] == [(480, 640, 3)] * 3

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draw docs/architecture.svg: the rooms of the repository and what each imports (``make docs``).
+
+Rooms, subjects and arrows are read from the code: subjects from the docstrings of the packages,
+arrows from their imports. An arrow that follows from others is left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from collections.abc import Iterator, Mapping
+from html import escape
+from pathlib import Path
+
+import grimp
+
+from compact_yolo_ros.support.files import replacing
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURE = ROOT / "docs" / "architecture.svg"
+PACKAGE = "compact_yolo_ros"
+
+PLACES = {
+    "apps": (0.5, 0),
+    "training": (2, 1),
+    "ros": (0, 1),
+    "recordings": (0, 2),
+    "machine": (1, 3),
+    "evaluation": (2, 2),
+    "labels": (2, 3),
+    "detection": (1, 4),
+    "backends": (0.5, 5),
+    "pixels": (1.5, 6),
+    "model": (0.5, 6),
+    "support": (1, 7),
+}
+"""Column and row of each room; every arrow leads to a lower row."""
+
+WIDTH, HEIGHT = 236, 74
+COLUMN, ROW = 262, 112
+MARGIN = 14
+LETTERS = 38
+STYLE = """
+text { font-family: system-ui, 'DejaVu Sans', sans-serif; fill: #1c2733; }
+.name { font-weight: 600; font-size: 15px; }
+.subject { font-size: 11.5px; }
+.room rect { stroke: #5b7490; fill: #e4edf7; }
+.ros rect { fill: #dff1e3; stroke: #55855f; }
+.torch rect { fill: #fbe8d5; stroke: #a8743d; }
+path.arrow { stroke: #8391a2; stroke-width: 1.6; fill: none; }
+path.head { fill: #8391a2; }
+"""
+
+Imports = dict[str, set[str]]
+
+
+def main() -> None:
+    """Write the picture."""
+    with replacing(PICTURE) as temporary:
+        temporary.write_text(picture())
+
+
+def picture() -> str:
+    """Return the SVG, the same for the same code."""
+    imports = room_imports()
+    if missing := sorted(imports.keys() - PLACES.keys()):
+        raise ValueError(f"{', '.join(missing)} has no place in PLACES of docs/architecture.py")
+    columns, rows = (max(place[axis] for place in PLACES.values()) for axis in (0, 1))
+    width = round(columns * COLUMN + WIDTH + 2 * MARGIN)
+    height = rows * ROW + HEIGHT + 2 * MARGIN
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}">',
+        f"<style>{STYLE}</style>",
+        *arrows(without_detours(imports)),
+        *(box(room, subject(room)) for room in sorted(imports)),
+        "</svg>\n",
+    ]
+    return "\n".join(parts)
+
+
+def room_imports() -> Imports:
+    """Return the rooms that each room imports, late imports included."""
+    graph = grimp.build_graph(PACKAGE, "training", cache_dir=None)
+    rooms = sorted(graph.find_children(PACKAGE)) + ["training"]
+    inside = {room: {room} | graph.find_descendants(room) for room in rooms}
+    return {
+        short(room): {
+            short(other)
+            for other in rooms
+            if other != room
+            and any(graph.find_modules_directly_imported_by(m) & inside[other] for m in modules)
+        }
+        for room, modules in inside.items()
+    }
+
+
+def without_detours(imports: Mapping[str, set[str]]) -> Imports:
+    """Return the transitive reduction: no arrow where a longer way of arrows leads."""
+
+    def reached(room: str) -> set[str]:
+        return {far for near in imports[room] for far in {near} | reached(near)}
+
+    return {
+        room: near - {far for other in near for far in reached(other)}
+        for room, near in imports.items()
+    }
+
+
+def arrows(imports: Mapping[str, set[str]]) -> Iterator[str]:
+    """Curves from the lower edge of the importing room to the upper edge of the imported one."""
+    pairs = [(room, other) for room in imports for other in imports[room]]
+    for room, other in sorted(pairs):
+        targets = sorted(imports[room], key=lambda name: PLACES[name])
+        sources = sorted((r for r, o in pairs if o == other), key=lambda name: PLACES[name])
+        x1, y1 = _port(room, targets.index(other), len(targets))
+        x2, y2 = _port(other, sources.index(room), len(sources))
+        y1 += HEIGHT
+        bend = (y2 - y1) * 0.5
+        yield (
+            f'<path class="arrow" d="M{x1:.0f} {y1:.0f} C{x1:.0f} {y1 + bend:.0f} '
+            f'{x2:.0f} {y2 - bend:.0f} {x2:.0f} {y2 - 7:.0f}"/>'
+            f'<path class="head" d="M{x2 - 5:.0f} {y2 - 9:.0f} h10 l-5 9 z"/>'
+        )
+
+
+def _port(room: str, index: int, count: int) -> tuple[float, float]:
+    """A point on the upper edge of a room, the ports of several arrows apart from each other."""
+    x, y = _corner(room)
+    return x + WIDTH * (index + 1) / (count + 1), y
+
+
+def box(room: str, text: str) -> str:
+    """Return a room with its name and its subject."""
+    x, y = _corner(room)
+    kind = {"ros": " ros", "training": " torch"}.get(room, "")
+    lines = textwrap.wrap(text, LETTERS)
+    subject_lines = "".join(
+        f'<text class="subject" x="{x + 10:.0f}" y="{y + 38 + 14 * number:.0f}">{escape(line)}</text>'
+        for number, line in enumerate(lines)
+    )
+    return (
+        f'<g class="room{kind}"><rect x="{x:.0f}" y="{y:.0f}" width="{WIDTH}" height="{HEIGHT}" '
+        f'rx="6"/><text class="name" x="{x + 10:.0f}" y="{y + 20:.0f}">{room}/</text>'
+        f"{subject_lines}</g>"
+    )
+
+
+def _corner(room: str) -> tuple[float, float]:
+    column, row = PLACES[room]
+    return MARGIN + column * COLUMN, MARGIN + row * ROW
+
+
+def subject(room: str) -> str:
+    """Return the first sentence of a room's docstring."""
+    folder = ROOT / ("training" if room == "training" else f"{PACKAGE}/{room}")
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def short(module: str) -> str:
+    """Return a room's folder name."""
+    return module.removeprefix(f"{PACKAGE}.")
+
+
+if __name__ == "__main__":
+    main()

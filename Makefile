@@ -1,10 +1,10 @@
-# The two commands of a fresh machine are `make demo` and `make test`. On a robot none of this is needed:
-# there ROS 2 is installed already, and colcon builds the package.
+# On a fresh machine, start with `make demo` or `make test`. A robot does not need this file: it has ROS 2
+# from apt, and colcon builds the package.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint coverage docs setup lock clean
 
-# the interpreter that .venv is made with; once there, the one it was made with
+# the interpreter that makes .venv; later the one that made it
 PYTHON ?= $(shell cat .build/python 2>/dev/null || echo python3)
 MODEL ?= yolo_ret_m075
 VIDEO ?=
@@ -12,21 +12,21 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 
 VENV := .venv/bin
-# A test process that dies ends the run: pytest-xdist may wait for ever once it has replaced one.
+# A test process that crashes ends the run: pytest-xdist may hang after it has replaced one.
 PYTEST = $(VENV)/pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
 BOOTSTRAP = @command -v $(PYTHON) >/dev/null || { \
-	echo "There is no $(PYTHON): install Python 3.10 to 3.13, or name one, as in \`make PYTHON=python3.12 ...\`." >&2; \
+	echo "$(PYTHON) is not installed: install Python 3.10 to 3.13, or choose one, as in \`make PYTHON=python3.12 ...\`." >&2; \
 	exit 1; }; $(PYTHON) environment/bootstrap.py
 
 # A sourced ROS installation would mix its packages with those of .venv.
 ifdef ROS_DISTRO
 unexport PYTHONPATH LD_LIBRARY_PATH RMW_IMPLEMENTATION
 endif
-# set by the Python of another environment of ROS wheels, if make was started from there
+# set by another environment of ROS wheels, if make was started from there
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 export AMENT_PREFIX_PATH := $(CURDIR)/.venv
 
-help: ## This list
+help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 	@echo "Variables: PYTHON=$(PYTHON) MODEL=$(MODEL) VIDEO=(file, folder or camera index) WORKERS=$(WORKERS) PYTEST_ARGS="
 
@@ -34,25 +34,29 @@ demo: ## Detect people and vehicles in a street video through ROS 2; results in 
 	$(BOOTSTRAP) demo
 	@$(VENV)/demo --model "$(MODEL)" $(if $(VIDEO),--video "$(VIDEO)") --out out/demo
 
-test: setup lint ## Everything: linters, types and all tests
+test: setup lint ## Linters, type checks and all tests
 	$(PYTEST) $(PYTEST_ARGS)
 
-lint: setup ## Style, format and types
+lint: setup ## Style, format, types and the rules of imports
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
+	$(VENV)/lint-imports --no-logo
 
-coverage: setup ## The tests once more, with the lines that they reach
-	$(PYTEST) --cov=compact_yolo_ros --cov=training --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+coverage: setup ## All tests with line coverage; fails below the floor
+	$(PYTEST) --cov=compact_yolo_ros --cov=training --cov-report=term-missing:skip-covered \
+		--cov-fail-under=90 $(PYTEST_ARGS)
 
-docs: setup ## The tables of README.md, and config/detector.yaml, from the code
+docs: setup ## Regenerate the tables of README.md, config/detector.yaml and docs/architecture.svg
 	$(VENV)/python docs/generate.py
+	$(VENV)/python docs/architecture.py
 
-setup: ## The environment of the tests and the training in .venv
+setup: ## Install what tests and training need into .venv
 	$(BOOTSTRAP) test
 
-lock: ## Newest versions into environment/requirements/*.txt
+lock: ## Update environment/requirements/*.txt to the newest versions
 	$(BOOTSTRAP) lock
 
 clean: ## Remove the environments, caches and build results; out/ and runs/ stay
-	rm -rf .venv .build build install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .build build install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		.grimp_cache .import_linter_cache

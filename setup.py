@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Installs the package for colcon (ament_python) and for pip alike."""
+"""Build and install the package, with colcon (ament_python) or pip."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# after setuptools, which brings distutils along where Python no longer has it
+# after setuptools, which provides distutils where Python no longer does
 from distutils.command.install_data import install_data  # isort: skip
 
 PACKAGE = "compact_yolo_ros"
@@ -34,9 +34,9 @@ exec "$(dirname "$(readlink -f "$0")")/../../bin/{name}" "$@"
 
 
 class InstallData(install_data):
-    """Installs the data files and, in a wheel, lib/<package>/<executable>, where ROS 2 looks.
+    """Install the data files and, in a wheel, lib/<package>/<executable>, where `ros2 run` looks.
 
-    colcon puts the console scripts there itself; pip puts them into bin/ and nowhere else.
+    colcon puts the console scripts there itself; pip puts them only into bin/.
     """
 
     def run(self) -> None:
@@ -65,7 +65,7 @@ setup(
     maintainer_email="maintainers@compact-yolo-ros.invalid",
     python_requires=">=3.10",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={f"{PACKAGE}.evaluation": ["*.j2"]},
+    package_data={PACKAGE: ["py.typed"], f"{PACKAGE}.evaluation": ["*.j2"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),

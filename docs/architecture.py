@@ -65,7 +65,9 @@ def picture() -> str:
     """Return the SVG, the same for the same code."""
     imports = room_imports()
     if missing := sorted(imports.keys() - PLACES.keys()):
-        raise ValueError(f"{', '.join(missing)} has no place in PLACES of docs/architecture.py")
+        raise ValueError(f"{', '.join(missing)}: give it a place in PLACES of docs/architecture.py")
+    if up := [f"{room} -> {other}" for room, other in pairs(imports) if not _below(other, room)]:
+        raise ValueError(f"these imports do not point down, see `make lint`: {', '.join(up)}")
     columns, rows = (max(place[axis] for place in PLACES.values()) for axis in (0, 1))
     width = round(columns * COLUMN + WIDTH + 2 * MARGIN)
     height = rows * ROW + HEIGHT + 2 * MARGIN
@@ -95,6 +97,15 @@ def room_imports() -> Imports:
     }
 
 
+def pairs(imports: Mapping[str, set[str]]) -> list[tuple[str, str]]:
+    """Return each room with each of the rooms it imports."""
+    return sorted((room, other) for room in imports for other in imports[room])
+
+
+def _below(room: str, other: str) -> bool:
+    return PLACES[room][1] > PLACES[other][1]
+
+
 def without_detours(imports: Mapping[str, set[str]]) -> Imports:
     """Return the transitive reduction: no arrow where a longer way of arrows leads."""
 
@@ -109,10 +120,9 @@ def without_detours(imports: Mapping[str, set[str]]) -> Imports:
 
 def arrows(imports: Mapping[str, set[str]]) -> Iterator[str]:
     """Curves from the lower edge of the importing room to the upper edge of the imported one."""
-    pairs = [(room, other) for room in imports for other in imports[room]]
-    for room, other in sorted(pairs):
+    for room, other in pairs(imports):
         targets = sorted(imports[room], key=lambda name: PLACES[name])
-        sources = sorted((r for r, o in pairs if o == other), key=lambda name: PLACES[name])
+        sources = sorted((r for r in imports if other in imports[r]), key=lambda name: PLACES[name])
         x1, y1 = _port(room, targets.index(other), len(targets))
         x2, y2 = _port(other, sources.index(room), len(sources))
         y1 += HEIGHT

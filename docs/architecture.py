@@ -58,10 +58,10 @@ Imports = dict[str, set[str]]
 def main() -> None:
     """Write the picture."""
     with replacing(PICTURE) as temporary:
-        temporary.write_text(picture())
+        temporary.write_text(drawing())
 
 
-def picture() -> str:
+def drawing() -> str:
     """Return the SVG, the same for the same code."""
     imports = room_imports()
     if missing := sorted(imports.keys() - PLACES.keys()):
@@ -146,8 +146,8 @@ def box(room: str, text: str) -> str:
     kind = {"ros": " ros", "training": " torch"}.get(room, "")
     lines = textwrap.wrap(text, LETTERS)
     subject_lines = "".join(
-        f'<text class="subject" x="{x + 10:.0f}" y="{y + 38 + 14 * number:.0f}">{escape(line)}</text>'
-        for number, line in enumerate(lines)
+        f'<text class="subject" x="{x + 10:.0f}" y="{y + 38 + 14 * row:.0f}">{escape(line)}</text>'
+        for row, line in enumerate(lines)
     )
     return (
         f'<g class="room{kind}"><rect x="{x:.0f}" y="{y:.0f}" width="{WIDTH}" height="{HEIGHT}" '

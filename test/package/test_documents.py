@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""README.md and config/detector.yaml say what the code says; `make docs` makes it so."""
+"""What the documents say exists and agrees with the code; `make docs` regenerates the tables."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 GENERATE = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "generate.py")))
+DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/*.md", "training/**/*.md")
+    for path in ROOT.glob(pattern)
+)
 
 
 def test_the_tables_are_those_of_the_code() -> None:
@@ -32,28 +37,35 @@ def test_the_parameter_file_is_that_of_the_code() -> None:
     assert values == {**defaults, "autostart": True}  # a copy of it must start, too
 
 
-def test_links_lead_somewhere() -> None:
-    targets = re.findall(r"\]\(([^)]+)\)", README)
-    headings = {
-        "#" + re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
-        for title in re.findall(r"^#+ (.+)$", README, re.MULTILINE)
-    }
-    assert targets
-    for target in targets:
-        if target.startswith("#"):
-            assert target in headings
-        else:
-            assert (ROOT / target).is_file(), target
+def anchors(path: Path) -> set[str]:
+    """The headings of a document, as GitHub names them in links."""
+    titles = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9_ -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_commands_exist() -> None:
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    for link in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+        name, _, anchor = link.partition("#")
+        if name.startswith("https:"):
+            continue
+        target = path.parent / name if name else path
+        assert target.is_file(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_exist(document: str) -> None:
+    text = (ROOT / document).read_text()
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"\bmake ([a-z]+)", README):
+    for target in re.findall(r"(?:`|^ +|\bor )make ([a-z]+)", text, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-    for script in re.findall(r"python (\S+\.py)", README):
+    for script in re.findall(r"python (\S+\.py)", text):
         assert (ROOT / script).is_file(), script
-    for module in re.findall(r"python -m (\S+)", README):
-        assert (ROOT / f"{module.rstrip('`').replace('.', '/')}.py").is_file(), module
+    for module in re.findall(r"-m (training[\w.]*|compact_yolo_ros[\w.]*)", text):
+        path = ROOT / module.rstrip(".").replace(".", "/")
+        assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
 
 
 def test_the_python_example_finds_the_astronaut(

@@ -47,9 +47,10 @@ coverage: setup ## All tests with line coverage; fails below the floor
 	$(PYTEST) --cov=compact_yolo_ros --cov=training --cov-report=term-missing:skip-covered \
 		--cov-fail-under=90 $(PYTEST_ARGS)
 
-docs: setup ## Regenerate the tables of README.md, config/detector.yaml and docs/architecture.svg
+docs: setup ## Regenerate README.md's tables, config/detector.yaml and the generated files of docs/
 	$(VENV)/python docs/generate.py
 	$(VENV)/python docs/architecture.py
+	$(VENV)/python -m training.describe --write
 
 setup: ## Install what tests and training need into .venv
 	$(BOOTSTRAP) test

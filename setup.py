@@ -65,7 +65,11 @@ setup(
     maintainer_email="maintainers@compact-yolo-ros.invalid",
     python_requires=">=3.10",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["py.typed"], f"{PACKAGE}.evaluation": ["*.j2"]},
+    package_data={
+        PACKAGE: ["py.typed"],
+        f"{PACKAGE}.evaluation": ["*.j2"],
+        f"{PACKAGE}.model": ["*.json"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),

@@ -1,23 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Print what detectors cost, beside what was published of them.
+"""Print what detectors cost, next to what was published of them.
 
-python -m training.describe
-python -m training.describe yolo_nano
-python -m training.describe --markdown docs/detectors.md
+    python -m training.describe
+    python -m training.describe yolo_nano
+    python -m training.describe --write
+
+The last one writes what follows from the rows of the detectors: docs/detectors.md, and the
+published figures for the benchmark, which runs where there is no training code.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from compact_yolo_ros.model.published import FILE, Published
+from compact_yolo_ros.support.files import replacing
 from training.detectors.complexity import (
     deployed_values,
     kernel_values,
@@ -25,24 +32,27 @@ from training.detectors.complexity import (
     parameters,
     stored_values,
 )
-from training.detectors.published import PUBLISHED, READINGS, Published
-from training.detectors.registry import DETECTORS, build
+from training.detectors.publications import SIZE_UNITS
+from training.detectors.registry import DETECTORS, find_detector
+from training.detectors.spec import DetectorSpec
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "detectors.md"
 SIZES = (224, 320, 416)
 # Published figures are printed with two or three digits.
 TOLERANCE = 0.02
 
 INTRODUCTION = """# Detectors
 
-*Written by `python -m training.describe --markdown docs/detectors.md`.*
+*Written by `make docs` from the rows in `training/detectors/`.*
 
-Every detector is what `training.detectors.registry` builds by default. *Values* are parameters and
-batch-norm statistics (what a darknet file stores). GMAC are 10^9 multiply-accumulates of the
-convolutions; papers that print operations mean twice that. Megabytes are 10^6 bytes: of all
-parameters in 32 bits, of kernels and biases with folded norms in 16 bits, of kernels in 8 bits.
+*Classes* are those that a detector is built for by default. *Values* are parameters and batch-norm
+statistics (what a darknet file stores). GMAC are 10^9 multiply-accumulates of the convolutions;
+papers that print operations mean twice that. Megabytes are 10^6 bytes: of all parameters in 32
+bits, of kernels and biases with folded norms in 16 bits, of kernels in 8 bits. *As published* is
+the file in `training/recipes` that `training.train --recipe paper` takes.
 """
 COMPARISON = f"""
-## Beside the published figures
+## Published figures
 
 Size and cost in the unit of the publication, published / here; **bold** where they differ by more
 than {TOLERANCE:.0%}. NetScore is 20 log10(a^2 / sqrt(p m)) with a the published AP50 in percent
@@ -53,17 +63,19 @@ at the input size of the cost, p the parameters in millions and m the GMAC, both
 
 @dataclass(frozen=True)
 class Description:
-    """Exact costs of a registered detector with its default configuration.
+    """Exact costs of a detector with the configuration of its row.
 
     Attributes:
+        spec: the row.
+        parameters: trainable values.
+        stored: parameters and batch-norm statistics.
         gmacs: 10^9 multiply-accumulates by side of the input in pixels.
         megabytes: 10^6 bytes of weights in 32, 16 and 8 bits.
         size: in the unit of the published size; None where none is published.
         parts: parameters of its parts.
     """
 
-    name: str
-    classes: int
+    spec: DetectorSpec[Any]
     parameters: int
     stored: int
     gmacs: dict[int, float]
@@ -72,49 +84,70 @@ class Description:
     parts: dict[str, int]
 
     @property
-    def published(self) -> Published:
-        """What is known of it from elsewhere."""
-        return PUBLISHED[self.name]
+    def name(self) -> str:
+        """As recipes and model cards say it."""
+        return self.spec.name
 
     @property
-    def net_score(self) -> float:
-        """NetScore at the published input size, from the published AP50 there."""
-        side = self.published.input
+    def published(self) -> Published | None:
+        """What the publication says of it; None: nothing."""
+        return self.spec.published
+
+    @property
+    def net_score(self) -> float | None:
+        """NetScore from the published AP50 at the input size of the cost; None: none published."""
+        if self.published is None or self.published.side not in self.published.ap50:
+            return None
+        side = self.published.side
         return net_score(self.published.ap50[side], self.parameters / 1e6, self.gmacs[side])
 
 
 def net_score(accuracy: float, millions: float, gmac: float) -> float:
-    """Return NetScore of an accuracy in percent, parameters in millions and 10^9 MACs."""
+    """Return NetScore (Wong, 2018): 20 log10(a^2 / sqrt(p m)).
+
+    Args:
+        accuracy: a, in percent.
+        millions: p, parameters in millions.
+        gmac: m, 10^9 multiply-accumulates for an image.
+    """
     return 20 * math.log10(accuracy**2 / math.sqrt(millions * gmac))
 
 
 def describe(name: str) -> Description:
-    """Build a detector without its weights and count. ValueError for an unknown name."""
+    """Build a detector without memory for its weights, and count.
+
+    Raises:
+        ValueError: there is no detector ``name``.
+    """
+    spec = find_detector(name)
     with torch.device("meta"):
-        detector = build(name)
-    published = PUBLISHED[name]
-    counts = macs_by_size(detector, sorted({*SIZES, published.input}))
-    values = (4 * parameters(detector), 2 * deployed_values(detector), kernel_values(detector))
+        detector = spec.make()
+    published = spec.published
+    counts = macs_by_size(detector, sorted({*SIZES, *([published.side] if published else [])}))
+    kernels = kernel_values(detector)
     return Description(
-        name=name,
-        classes=detector.num_classes,
+        spec=spec,
         parameters=parameters(detector),
         stored=stored_values(detector),
         gmacs={side: count / 1e9 for side, count in counts.items()},
-        megabytes=tuple(bytes_ / 1e6 for bytes_ in values),
-        size=READINGS[published.reading](detector) if published.size else None,
+        megabytes=(
+            4 * parameters(detector) / 1e6,
+            2 * deployed_values(detector) / 1e6,
+            kernels / 1e6,
+        ),
+        size=SIZE_UNITS[published.size_unit](detector) if published and published.size else None,
         parts={part: parameters(module) for part, module in detector.named_children()},
     )
 
 
 def differs(published: float, counted: float) -> bool:
-    """Tell whether two figures differ by more than printing explains."""
+    """Return whether two figures differ by more than printing explains."""
     return abs(counted / published - 1) > TOLERANCE
 
 
 COST_HEADER = (
     "detector", "classes", "parameters", "values", *(f"GMAC @{size}" for size in SIZES),
-    "FP32 MB", "FP16 MB", "INT8 MB",
+    "FP32 MB", "FP16 MB", "INT8 MB", "as published",
 )  # fmt: skip
 COMPARISON_HEADER = (
     "detector", "AP50 % (published)", "size", "unit", "GMAC", "NetScore", "source", "why different"
@@ -125,22 +158,27 @@ def cost_row(d: Description) -> tuple[str, ...]:
     """Return the cells of COST_HEADER."""
     costs = (f"{d.gmacs[size]:.3f}" for size in SIZES)
     sizes = (f"{m:.2f}" for m in d.megabytes)
-    return (d.name, str(d.classes), f"{d.parameters:,}", f"{d.stored:,}", *costs, *sizes)
+    counts = (str(d.spec.config.num_classes), f"{d.parameters:,}", f"{d.stored:,}")
+    return (d.name, *counts, *costs, *sizes, d.spec.recipe or "-")
 
 
-def comparison_row(d: Description) -> tuple[str, ...]:
-    """Return the cells of COMPARISON_HEADER; figures that differ between double asterisks."""
-    p = d.published
+def comparison_rows(descriptions: Sequence[Description]) -> list[tuple[str, ...]]:
+    """Return the cells of COMPARISON_HEADER for each detector that something is published of.
+
+    Figures that differ stand between double asterisks.
+    """
+    return [_comparison(d, d.published) for d in descriptions if d.published]
+
+
+def _comparison(d: Description, p: Published) -> tuple[str, ...]:
     accuracy = ", ".join(f"{ap} @{side}" for side, ap in p.ap50.items())
-    size = _pair(p.size, d.size, 2)
-    cost = _pair(p.gmac, d.gmacs[p.input], 3)
     return (
         d.name,
-        f"{p.data}: {accuracy}",
-        size,
-        p.reading if p.size else "",
-        f"{cost} @{p.input}",
-        f"{d.net_score:.1f}",
+        f"{p.data}: {accuracy}" if accuracy else "-",
+        _pair(p.size, d.size, 2),
+        p.size_unit if p.size else "",
+        f"{_pair(p.gmac, d.gmacs[p.side], 3)} @{p.side}",
+        "-" if d.net_score is None else f"{d.net_score:.1f}",
         p.source,
         p.remark,
     )
@@ -158,8 +196,25 @@ def _pair(published: float | None, counted: float | None, digits: int) -> str:
 def to_markdown(descriptions: Sequence[Description]) -> str:
     """Return the page of all detectors."""
     costs = _markdown_table(COST_HEADER, [cost_row(d) for d in descriptions])
-    comparison = _markdown_table(COMPARISON_HEADER, [comparison_row(d) for d in descriptions])
+    comparison = _markdown_table(COMPARISON_HEADER, comparison_rows(descriptions))
     return "\n".join((INTRODUCTION, costs, COMPARISON, comparison, ""))
+
+
+def figures_for_benchmark() -> str:
+    """Return the published figures of all detectors as the text of published.json."""
+    figures = {name: spec.published.to_dict() for name, spec in DETECTORS.items() if spec.published}
+    return json.dumps(figures, indent=1) + "\n"
+
+
+def write(page: Path = PAGE, figures: Path = FILE) -> None:
+    """Write the page of all detectors, and the published figures for the benchmark."""
+    texts = {
+        page: to_markdown([describe(name) for name in DETECTORS]),
+        figures: figures_for_benchmark(),
+    }
+    for path, text in texts.items():
+        with replacing(path) as temporary:
+            temporary.write_text(text)
 
 
 def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -178,22 +233,24 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Print what detectors cost.")
     parser.add_argument("name", nargs="?", choices=sorted(DETECTORS), help="one detector only")
-    parser.add_argument("--markdown", type=Path, help="write all detectors to this page instead")
+    parser.add_argument(
+        "--write", action="store_true", help="write docs/detectors.md and published.json instead"
+    )
     arguments = parser.parse_args()
-    chosen = [arguments.name] if arguments.name and not arguments.markdown else list(DETECTORS)
-    descriptions = [describe(name) for name in chosen]
-    if arguments.markdown:
-        arguments.markdown.write_text(to_markdown(descriptions))
+    if arguments.write:
+        write()
         return
+    chosen = [arguments.name] if arguments.name else list(DETECTORS)
+    descriptions = [describe(name) for name in chosen]
     console = Console()
     console.print(_rich_table("Costs", COST_HEADER, [cost_row(d) for d in descriptions]))
     title = "Published / here (yellow: they differ)"
-    rows = [comparison_row(d) for d in descriptions]
-    console.print(_rich_table(title, COMPARISON_HEADER, rows))
+    if rows := comparison_rows(descriptions):
+        console.print(_rich_table(title, COMPARISON_HEADER, rows))
     if arguments.name:
         parts = [(part, f"{count:,}") for part, count in descriptions[0].parts.items()]
         console.print(_rich_table("Parameters by part", ("part", "parameters"), parts))
-        console.print(DETECTORS[arguments.name][1])
+        console.print(DETECTORS[arguments.name].config)
 
 
 if __name__ == "__main__":

@@ -15,23 +15,24 @@ from rich.progress import track
 from torch import nn
 
 from compact_yolo_ros.model.card import ModelCard
+from training.deployment.model_card import DEFAULT_SIZE
 from training.deployment.onnx_export import export
 from training.detectors.complexity import macs, parameters
-from training.detectors.published import PUBLISHED
-from training.detectors.registry import DETECTORS, build
+from training.detectors.registry import DETECTORS, build, find_detector
 
 SEED = 0
 
 
 def export_untrained(name: str, path: Path) -> None:
-    """Write the registered detector ``name`` with random weights, for its paper's input size."""
+    """Write the detector ``name`` with random weights, for the input size of its publication."""
     torch.manual_seed(SEED)
     detector = build(name).eval()
     for module in detector.modules():
         if isinstance(module, nn.Conv2d):
             # Signals that die out would reach denormal numbers, which are slow.
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    size = PUBLISHED[name].input
+    published = find_detector(name).published
+    size = published.side if published else DEFAULT_SIZE
     with torch.device("meta"):
         counted = build(name)
         gmac = macs(counted, size, size) / 1e9

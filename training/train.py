@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train a detector.
 
-    python -m training.train --data street/data.yaml --recipe training/recipes/street.yaml \
-        --out runs/street
+    python -m training.train --data street/data.yaml --recipe street --out runs/street
+    python -m training.train --data my_set/data.yaml --detector yolo_nano
 
 The same command goes on with an interrupted run: SIGINT and SIGTERM save a checkpoint first.
 Several GPUs or nodes: --devices and --nodes, or torchrun.
@@ -30,7 +30,7 @@ from training.data.dataset import Cache, DataSet, open_split, read_classes
 from training.data.loading import epoch_batches
 from training.evaluate import average_precision, predict
 from training.loop.checkpoint import fill, load_checkpoint, read_tensors
-from training.loop.recipe import Precision, Recipe
+from training.loop.recipe import DEFAULT_RECIPE, PAPER, Precision, Recipe, find_recipe
 from training.loop.run import run
 from training.loop.run_folder import RunFolder
 from training.loop.trainer import DivergedError, Trainer
@@ -68,7 +68,7 @@ def read_origin(weights: str, detector: str) -> Origin:
         name, origin = card.detector, Origin(card.classes, model.state_dict(), True)
     if name != detector:
         raise ValueError(
-            f"{weights} is a {name}, the recipe trains {detector}: --set detector={name}"
+            f"{weights} is a {name}, the recipe trains {detector}: give --detector {name}"
         )
     return origin
 
@@ -96,12 +96,14 @@ def _measure_norms(trainer: Trainer) -> None:
 
 def train(arguments: argparse.Namespace, console: Console) -> None:
     """Run as the command line says. Raises ValueError, one sentence, for what cannot be used."""
-    recipe = Recipe.read(arguments.recipe, arguments.set)
+    path = find_recipe(arguments.recipe, arguments.detector)
+    recipe = Recipe.read(path, arguments.set, arguments.detector)
     if arguments.precision:
         recipe = replace(recipe, precision=arguments.precision)
     # All that is quickly read comes before the pictures, so that a slip is told at once.
     _check_metric(recipe.evaluation.metric, read_classes(arguments.data))
-    folder = RunFolder(arguments.out or Path("runs") / arguments.recipe.stem)
+    name = "_".join(filter(None, (arguments.detector, Path(arguments.recipe).stem)))
+    folder = RunFolder(arguments.out or Path("runs") / name)
     state = folder.read_last()
     fresh = state is None
     backbone = read_tensors(arguments.backbone) if fresh and arguments.backbone else None
@@ -181,14 +183,24 @@ def _count(text: str, least: int = 0) -> int:
 def arguments_of(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("--data", type=Path, required=True, help="description of the data set")
-    parser.add_argument("--recipe", type=Path, required=True, help="recipe (YAML)")
-    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE)")
+    parser.add_argument(
+        "--detector", default="", help="name of a detector, in place of the recipe's"
+    )
+    parser.add_argument(
+        "--recipe",
+        default=DEFAULT_RECIPE,
+        help=f"YAML file, name of one in training/recipes, or {PAPER}: the detector's training as "
+        f"published (default: {DEFAULT_RECIPE})",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder of the run (default: runs/DETECTOR_RECIPE)"
+    )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change the recipe: optimizer.rate=1e-3, phases.0.epochs=5, detector=yolo_nano, ...",
+        help="change the recipe: optimizer.rate=1e-3, phases.0.epochs=5, ...",
     )
     parser.add_argument(
         "--start",

@@ -24,17 +24,17 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from training.data.batch import Targets  # noqa: E402
-from training.detectors.loss_settings import PUBLISHED, LossSettings  # noqa: E402
-from training.detectors.registry import build  # noqa: E402
+from training.detectors.loss_settings import LossSettings  # noqa: E402
+from training.detectors.registry import DETECTORS, build  # noqa: E402
 from training.losses.criterion import Criterion, criterion  # noqa: E402
 
 KINDS = {
     "GIoU": LossSettings(),
     "GIoU, anchors above 0.4": LossSettings(also_above=0.4),
     "CIoU": LossSettings(box="ciou"),
-    "CIoU as darknet": PUBLISHED["yolo_fastest"],
-    "squared error (YOLOv3)": PUBLISHED["tiny_yolov3"],
-    "region (YOLOv2)": PUBLISHED["tiny_yolov2"],
+    "CIoU as darknet": DETECTORS["yolo_fastest"].loss,
+    "squared error (YOLOv3)": DETECTORS["tiny_yolov3"].loss,
+    "region (YOLOv2)": DETECTORS["tiny_yolov2"].loss,
     "GIoU, task-aligned": LossSettings(assignment="task_aligned"),
 }
 

@@ -37,11 +37,10 @@ from training.data.loading import epoch_batches  # noqa: E402
 from training.data.sample import Sample  # noqa: E402
 from training.detectors.registry import DETECTORS, build  # noqa: E402
 from training.loop.averaging import AveragedModel  # noqa: E402
-from training.loop.recipe import Phase, Recipe  # noqa: E402
+from training.loop.recipe import DEFAULT_RECIPE, Phase, Recipe, find_recipe  # noqa: E402
 from training.loop.trainer import Trainer  # noqa: E402
 from training.losses.criterion import criterion  # noqa: E402
 
-RECIPES = ROOT / "training/recipes"
 CLASSES = tuple("abcde")
 SIZES = (224, 320, 416)
 PLAIN = "plain: float32, (N, C, H, W), all trained"
@@ -144,7 +143,7 @@ def with_phase(recipe: Recipe, size: int, batch: int, frozen_blocks: int | None 
 def measures(options: argparse.Namespace, console: Console) -> list[dict[str, object]]:
     """Measure the steps from a plain loop to a frozen backbone outside of PyTorch."""
     torch.manual_seed(0)
-    street = replace(Recipe.read(RECIPES / "street.yaml"), detector=options.detector)
+    street = replace(Recipe.read(find_recipe("street")), detector=options.detector)
     recipe = with_phase(street, options.size, options.batch)
     batch, loading = draw_batch(recipe, options.size)
 
@@ -193,7 +192,7 @@ def zoo(options: argparse.Namespace, console: Console) -> list[dict[str, object]
     console.print(" " * 22 + "".join(f"{size:>16}" for size in SIZES))
     rows: list[dict[str, object]] = []
     for name in DETECTORS:
-        cpu_recipe = Recipe.read(RECIPES / f"{name}_cpu.yaml")
+        cpu_recipe = Recipe.read(find_recipe(DEFAULT_RECIPE), detector=name)
         line = f"{name:22}"
         for size in SIZES:
             recipe = with_phase(cpu_recipe, size, options.batch)

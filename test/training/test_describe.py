@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
 
+from compact_yolo_ros.model.published import FILE, Published, published_figures
 from training import describe as describing
-from training.describe import COST_HEADER, describe, differs, net_score, to_markdown
+from training.describe import (
+    COST_HEADER,
+    comparison_rows,
+    cost_row,
+    describe,
+    differs,
+    figures_for_benchmark,
+    net_score,
+)
 from training.detectors.complexity import macs, macs_by_size
-from training.detectors.published import PUBLISHED, READINGS
+from training.detectors.publications import SIZE_UNITS
 from training.detectors.registry import DETECTORS, build
-
-PAGE = Path(__file__).parents[2] / "docs" / "detectors.md"
 
 
 @pytest.fixture(scope="module")
@@ -22,23 +30,49 @@ def descriptions():
     return [describe(name) for name in DETECTORS]
 
 
-def test_page_is_up_to_date(descriptions):
-    assert PAGE.read_text() == to_markdown(descriptions), (
-        "run python -m training.describe --markdown docs/detectors.md"
-    )
+def test_page_and_figures_are_up_to_date(tmp_path):
+    page, figures = tmp_path / "detectors.md", tmp_path / "published.json"
+    describing.write(page, figures)
+    for written, shipped in ((page, describing.PAGE), (figures, FILE)):
+        assert written.read_text() == shipped.read_text(), "run make docs"
 
 
-def test_what_was_published_is_known_for_every_detector():
-    assert set(PUBLISHED) == set(DETECTORS)
-    for published in PUBLISHED.values():
-        assert published.reading in READINGS and published.input in published.ap50
+def test_the_benchmark_reads_the_published_figures_of_the_rows():
+    rows = {name: spec.published for name, spec in DETECTORS.items() if spec.published}
+    assert published_figures() == rows
+
+
+def test_published_figures_can_be_compared():
+    for published in published_figures().values():
+        assert published.size_unit in SIZE_UNITS and published.side in published.ap50
 
 
 def test_every_difference_has_its_reason(descriptions):
     for d in descriptions:
-        pairs = [(d.published.size, d.size), (d.published.gmac, d.gmacs[d.published.input])]
-        if any(published and differs(published, counted) for published, counted in pairs):
-            assert d.published.remark, d.name
+        if p := d.published:
+            pairs = [(p.size, d.size), (p.gmac, d.gmacs[p.side])]
+            if any(published and differs(published, counted) for published, counted in pairs):
+                assert p.remark, d.name
+
+
+def test_a_detector_without_a_publication_has_costs_only(monkeypatch, capsys):
+    nothing = replace(DETECTORS["yolo_fastest"], name="own", recipe="", published=None)
+    monkeypatch.setitem(DETECTORS, "own", nothing)
+    description = describe("own")
+    assert description.net_score is None and description.size is None
+    assert comparison_rows([description]) == []
+    assert cost_row(description)[-1] == "-"
+    assert "own" not in json.loads(figures_for_benchmark())
+    monkeypatch.setattr(sys, "argv", ["describe", "own"])
+    describing.main()
+    assert "Published" not in capsys.readouterr().out
+
+
+def test_a_publication_may_say_little(monkeypatch):
+    little = replace(DETECTORS["yolo_fastest"], published=Published("a paper", "COCO 2017", 96))
+    monkeypatch.setitem(DETECTORS, "yolo_fastest", little)
+    row = comparison_rows([describe("yolo_fastest")])[0]
+    assert row[:4] == ("yolo_fastest", "-", "", "") and row[5] == "-"
 
 
 def test_sizes_by_precision_shrink(descriptions):

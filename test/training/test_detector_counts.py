@@ -69,8 +69,8 @@ def test_counts(name, changes, trained, stored, gmacs):
         assert macs(detector, size, size) / 1e9 == pytest.approx(expected, abs=5e-4)
 
 
-def test_every_detector_is_counted():
-    assert {row[0] for row in ROWS} == set(DETECTORS)
+def test_every_published_detector_is_counted():
+    assert {row[0] for row in ROWS} == {n for n, spec in DETECTORS.items() if spec.published}
 
 
 # What the papers print, with 2 operations for a multiply-accumulate: billions @ size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,8 @@ from torch import nn
 from training.detectors.anchor_grid import AnchorGrid, cells, decode_boxes, flatten
 from training.detectors.blocks import ConvNormAct, SqueezeExcite, make_divisible
 from training.detectors.complexity import macs, parameters
-from training.detectors.registry import DETECTORS, build
+from training.detectors.registry import DETECTORS, build, collect
+from training.loop.yaml_settings import to_plain
 
 # Counted by hand from the layer tables, and equal to the published M and G to all their digits.
 COUNTS = {20: 1_857_075, 80: 2_659_515, 5: 1_686_840}
@@ -55,6 +58,18 @@ def test_an_unknown_detector_is_refused_by_name():
     with pytest.raises(ValueError, match="yolo_ret_m75.*yolo_ret_m075"):
         build("yolo_ret_m75")
     assert set(DETECTORS) >= {"yolo_ret_m075"}
+
+
+def test_two_detectors_of_one_name_are_refused(monkeypatch):
+    with pytest.raises(ValueError, match="yolo_nano: there is a detector 'yolo_nano' already"):
+        collect(["yolo_nano", "yolo_nano"])
+
+
+def test_every_row_has_a_configuration_of_plain_values():
+    for name, spec in DETECTORS.items():
+        assert spec.name == name
+        json.dumps(to_plain(spec.config))
+        hash(spec.config)  # frozen, all the way down
 
 
 @pytest.mark.parametrize("channels, rounded", [(12, 16), (18, 24), (24, 24), (72, 72), (33.6, 32)])

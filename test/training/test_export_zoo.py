@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from compact_yolo_ros.detection.detector import Detector
-from training.detectors.published import PUBLISHED
+from compact_yolo_ros.model.store import find_model
+from training.detectors.registry import DETECTORS
 from training.export_zoo import export_untrained
 
 
@@ -17,8 +19,14 @@ def test_an_untrained_detector_runs_at_its_papers_size(tmp_path: Path) -> None:
     path = tmp_path / "yolo_fastest.onnx"
     export_untrained("yolo_fastest", path)
     detector = Detector.open(str(path), threads=1)
-    side = PUBLISHED["yolo_fastest"].input
+    side = DETECTORS["yolo_fastest"].published.side
     assert detector.backend.input.shape == (1, side, side, 3)
     assert detector.card.gmacs[str(side)] == pytest.approx(0.1256, abs=0.001)
     assert "detects nothing" in detector.card.notes
     detector.detect(np.zeros((480, 640, 3), np.uint8))
+
+
+def test_a_detector_without_a_publication_has_the_size_of_every_model(tmp_path, monkeypatch):
+    monkeypatch.setitem(DETECTORS, "own", replace(DETECTORS["yolo_fastest"], published=None))
+    export_untrained("own", tmp_path / "own.onnx")
+    assert find_model(str(tmp_path / "own.onnx")).card.default_size == 320

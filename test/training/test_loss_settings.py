@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 
-from training.detectors.loss_settings import PUBLISHED, LossSettings
+from training.detectors.loss_settings import LossSettings
 from training.detectors.registry import DETECTORS
-from training.loop.recipe import Recipe
-
-RECIPES = Path(__file__).resolve().parents[2] / "training/recipes"
 
 
-def test_every_detector_has_a_published_loss():
-    assert set(PUBLISHED) == set(DETECTORS)
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_the_recipe_of_the_paper_takes_the_published_loss(name):
-    recipe = Recipe.read(RECIPES / f"{name}_paper.yaml")
-    assert recipe.detector == name
-    assert recipe.loss == PUBLISHED[name]
-
-
-def test_softmax_detectors_were_published_with_the_region_loss():
-    for name, (_, config) in DETECTORS.items():
-        assert (PUBLISHED[name].kind == "region") == config.grid.softmax, name
+def test_detectors_with_the_region_loss_have_classes_that_exclude_each_other():
+    for name, spec in DETECTORS.items():
+        assert (spec.loss.kind == "region") == spec.config.grid.softmax, name
 
 
 def test_settings_survive_plain_values():
-    for settings in PUBLISHED.values():
-        assert LossSettings(**asdict(settings)) == settings
+    for spec in DETECTORS.values():
+        assert LossSettings(**asdict(spec.loss)) == spec.loss
 
 
 @pytest.mark.parametrize(

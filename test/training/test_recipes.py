@@ -9,23 +9,62 @@ import pytest
 import torch
 from drawn import CLASSES
 
-from training.detectors.loss_settings import PUBLISHED
+from training.detectors.loss_settings import LossSettings
 from training.detectors.registry import DETECTORS
-from training.loop.recipe import Phase, Recipe
+from training.loop.recipe import DEFAULT_RECIPE, PAPER, RECIPES, Phase, Recipe, find_recipe
 from training.loop.schedule import rate_factor
 from training.loop.trainer import Trainer
 
-RECIPES = Path(__file__).resolve().parents[2] / "training" / "recipes"
 # The slowest to build are left to the thorough suite.
 QUICK = {"yolo_ret_m075", "yolo_fastest", "micro_yolo"}
 
 
-def test_every_detector_has_a_published_and_a_small_recipe():
-    for name in DETECTORS:
-        published = Recipe.read(RECIPES / f"{name}_paper.yaml")
-        assert published.detector == name
-        assert published.loss == PUBLISHED[name]
-        assert Recipe.read(RECIPES / f"{name}_cpu.yaml").detector == name
+def read(kind: str, detector: str) -> Recipe:
+    return Recipe.read(find_recipe(kind, detector), detector=detector)
+
+
+@pytest.mark.parametrize("name", [n for n, spec in DETECTORS.items() if spec.recipe])
+def test_the_recipe_of_the_paper_has_the_loss_of_the_row(name):
+    recipe = read(PAPER, name)
+    assert recipe.detector == name
+    assert recipe.loss == DETECTORS[name].loss
+
+
+def test_a_recipe_is_a_file_or_a_name(tmp_path):
+    assert find_recipe("street") == RECIPES / "street.yaml"
+    assert find_recipe("my/own.yaml") == Path("my/own.yaml")
+    assert find_recipe(PAPER, "yolo_nano") == RECIPES / "tiny_yolov3_paper.yaml"
+    with pytest.raises(
+        ValueError, match="no recipe 'stret': give a file, paper, or one of .*street"
+    ):
+        find_recipe("stret")
+    with pytest.raises(ValueError, match="name it with --detector"):
+        find_recipe(PAPER)
+
+
+def test_a_detector_without_a_publication_trains_by_the_default_recipe(shapes, monkeypatch):
+    loss = LossSettings(also_above=0.3)
+    own = replace(DETECTORS["yolo_fastest"], name="own", loss=loss, recipe="", published=None)
+    monkeypatch.setitem(DETECTORS, "own", own)
+    assert read(DEFAULT_RECIPE, "own").detector == "own"
+    with pytest.raises(
+        ValueError, match="no training of own was published: give --recipe cpu_small"
+    ):
+        find_recipe(PAPER, "own")
+
+
+def test_a_recipe_that_says_nothing_of_the_loss_takes_the_detectors(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("phases: [{epochs: 1, sizes: 64}]")
+    region = DETECTORS["tiny_yolov2"].loss
+    assert Recipe.read(path, detector="tiny_yolov2").loss == region
+    changed = Recipe.read(path, ["detector=tiny_yolov2", "loss.rescore=false"]).loss
+    assert changed == replace(region, rescore=False)
+    assert Recipe.read(path).loss == LossSettings()
+    with pytest.raises(ValueError, match="loss must be a mapping"):
+        Recipe.read(path, ["loss=3"])
+    with pytest.raises(ValueError, match="detector must be one of"):
+        Recipe.read(path, detector="yolo")
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
@@ -41,9 +80,11 @@ def test_a_shipped_recipe_survives_being_written(path):
     "name",
     [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in DETECTORS],
 )
-@pytest.mark.parametrize("kind", ["paper", "cpu"])
+@pytest.mark.parametrize("kind", [PAPER, DEFAULT_RECIPE])
 def test_a_shipped_recipe_trains_its_detector(shapes, name, kind):
-    recipe = Recipe.read(RECIPES / f"{name}_{kind}.yaml")
+    if kind == PAPER and not DETECTORS[name].recipe:
+        pytest.skip("no training of it was published")
+    recipe = read(kind, name)
     tiny = [replace(phase, epochs=1, sizes=(64,)) for phase in recipe.phases[:1]]
     trainer = Trainer(
         replace(recipe, phases=tuple(tiny), batch_size=2, accumulate=1),
@@ -59,7 +100,7 @@ def test_a_shipped_recipe_trains_its_detector(shapes, name, kind):
 
 
 def factors(name: str, steps_per_epoch: int, *steps: int) -> list[float]:
-    recipe = Recipe.read(RECIPES / f"{name}_paper.yaml")
+    recipe = read(PAPER, name)
     return [rate_factor(step, steps_per_epoch, recipe) for step in steps]
 
 
@@ -80,7 +121,7 @@ def test_published_schedules_change_where_the_papers_say():
 
 def test_the_frozen_phase_freezes_the_whole_backbone():
     for name in ("yolo_ret_m075", "yolo_ret_m14", "yolo_ret_eb3"):
-        recipe = Recipe.read(RECIPES / f"{name}_paper.yaml")
+        recipe = read(PAPER, name)
         first, second = recipe.phases
         blocks = {"yolo_ret_eb3": 24}.get(name, 16)
         assert first == Phase(100, (320,), frozen_blocks=blocks)

@@ -96,24 +96,6 @@ class Shortcut(nn.Module):
         return self.activation(sum(maps[1:], maps[0]))
 
 
-class Reorg(nn.Module):
-    """Squares of ``stride`` pixels to channels, in the order of darknet.
-
-    Darknet reads the memory of the (C, H, W) input as if it were (C/s^2, H*s, W*s), moves every
-    s x s square of that to channels, and calls the result (C*s^2, H/s, W/s).
-    """
-
-    def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        s = self.stride
-        count, channels, height, width = x.shape
-        squares = x.reshape(count, channels // s**2 * height, s, width, s).permute(0, 2, 4, 1, 3)
-        return squares.reshape(count, channels * s**2, height // s, width // s)
-
-
 class Head(nn.Identity):
     """A [yolo] or [region] layer; all of them are decoded at once, see ``AnchorGrid``."""
 

@@ -16,12 +16,12 @@ from training.darknet.layers import (
     Convolution,
     Head,
     MaxPool,
-    Reorg,
     Route,
     Shortcut,
 )
 from training.darknet.weights import ConvolutionWeights
 from training.detectors.anchor_grid import AnchorGrid
+from training.detectors.blocks import Reorg
 
 # Options that would change the result, and the value at which they do not (None: there is none).
 # All others that are not read below concern training only.

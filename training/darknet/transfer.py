@@ -30,7 +30,7 @@ def transferred(
     # Detectors of the registry begin with the finest level.
     order = sorted(range(len(network.grid.strides)), key=network.grid.strides.__getitem__)
     grid = _reordered(network.grid, order)
-    own = DETECTORS[name][1].grid
+    own = DETECTORS[name].config.grid
     if (own.strides, own.per_cell, own.softmax) != (grid.strides, grid.per_cell, grid.softmax):
         raise DarknetError(f"{name} is another network than the cfg: its outputs are different")
     detector = build(name, num_classes=network.num_classes, grid=grid).eval()
@@ -46,7 +46,7 @@ def transferred(
 
 def decodes_by_default(name: str, grid: AnchorGrid) -> bool:
     """Whether ``name`` has the anchors and scales of ``grid`` unless it is built with others."""
-    own = DETECTORS[name][1].grid
+    own = DETECTORS[name].config.grid
     scales = own.xy_scales or (1.0,) * len(own.strides)
     return (own.anchors, scales) == (grid.anchors, grid.xy_scales)
 

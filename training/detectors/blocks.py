@@ -176,6 +176,24 @@ class SpatialPyramidPooling(nn.Module):
         return torch.cat((*pools, x), 1)
 
 
+class Reorg(nn.Module):
+    """Squares of ``stride`` pixels to channels, in the order of darknet.
+
+    Darknet reads the memory of the (C, H, W) input as if it were (C/s^2, H*s, W*s), moves every
+    s x s square of that to channels, and calls the result (C*s^2, H/s, W/s).
+    """
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        s = self.stride
+        count, channels, height, width = x.shape
+        squares = x.reshape(count, channels // s**2 * height, s, width, s).permute(0, 2, 4, 1, 3)
+        return squares.reshape(count, channels * s**2, height // s, width // s)
+
+
 def upsample2(x: Tensor) -> Tensor:
     """Double height and width, nearest neighbour."""
     return functional.interpolate(x, scale_factor=2.0, mode="nearest")

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from compact_yolo_ros.model.published import Published
 from training.detectors.anchor_grid import AnchorGrid, output_layer
 from training.detectors.blocks import (
     ConvNormAct,
@@ -22,7 +23,9 @@ from training.detectors.blocks import (
     steady_pool2,
     upsample2,
 )
-from training.detectors.tiny_yolo import V3_GRID
+from training.detectors.publications import PARAMETERS
+from training.detectors.spec import DetectorSpec
+from training.detectors.tiny_yolo import V3_GRID, V3_LOSS
 
 SQUEEZE = 16
 
@@ -136,3 +139,54 @@ class MicroYolo(nn.Module):
         x = self.deep(x)
         s16 = self.s16(torch.cat((upsample2(self.up(x)), at_16), 1))
         return [self.head16(s16), self.head32(self.s32(x))]
+
+
+# Progressive pruning as in the paper: 2/16 of most layers, 6/16 of layer 13, none of layer 15.
+PRUNED = MicroYoloConfig(
+    trunk=(
+        Layer("conv", 14),
+        Layer("mbconv", 28),
+        Layer("mbconv", 56, 5),
+        Layer("mbconv", 112),
+        Layer("mbconv", 224, 5),
+        Layer("mbconv", 448),
+    ),
+    deep=(Layer("dsconv", 640), Layer("conv", 224, 1)),
+    up=Layer("conv", 112, 1),
+    s16=Layer("mbconv", 224),
+)
+SOURCE = "Micro-YOLO, Hu et al. 2021"
+DEVICE = "a GPU that is not named"
+
+# The paper gives neither schedule nor augmentation of the final training; anchors, decoding and
+# loss follow Tiny-YOLOv3, and so does the rest here. Its searches train each candidate for 20
+# epochs, from the weights before pruning; here the pruned shape is trained from the beginning,
+# which is not what was published.
+DETECTORS = (
+    DetectorSpec(
+        "micro_yolo",
+        MicroYolo,
+        MicroYoloConfig(),
+        V3_LOSS,
+        "tiny_yolov3_paper",
+        Published(
+            SOURCE, "COCO 2017", 416, {416: 32.4}, 2.56, PARAMETERS, 1.10,
+            "expansion and attention width are not published; with norms and activations counted "
+            "as multiply-accumulates it is 1.09",
+            fps={DEVICE: {416: 328}},
+        ),
+    ),
+    DetectorSpec(
+        "micro_yolo_pruned",
+        MicroYolo,
+        PRUNED,
+        V3_LOSS,
+        "tiny_yolov3_paper",
+        Published(
+            SOURCE, "COCO 2017", 416, {416: 29.3}, 1.92, PARAMETERS, 0.87,
+            "the widths after pruning are published for two layers only, and as \"most\" for the "
+            "rest",
+            fps={DEVICE: {416: 357}},
+        ),
+    ),
+)  # fmt: skip

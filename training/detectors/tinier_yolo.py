@@ -12,10 +12,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from training.darknet.layers import Reorg
+from compact_yolo_ros.model.published import Published
 from training.detectors.anchor_grid import AnchorGrid, output_layer
-from training.detectors.blocks import ConvNormAct, activation, upsample2
-from training.detectors.tiny_yolo import V3_ANCHORS, TinyTrunk
+from training.detectors.blocks import ConvNormAct, Reorg, activation, upsample2
+from training.detectors.publications import AGX, NANO, NX, WITH_STATISTICS
+from training.detectors.spec import DetectorSpec
+from training.detectors.tiny_yolo import V3_ANCHORS, V3_LOSS, TinyTrunk
 
 conv = partial(ConvNormAct, act="leaky")
 
@@ -78,3 +80,20 @@ class TinierYolo(nn.Module):
         y = torch.cat((y, self.fire7(y)), 1)
         y = torch.cat((y, self.fire8(y)), 1)
         return [self.head16(y), self.head32(torch.cat((x, six), 1))]
+
+
+# Its training is not taken from the authors' files: everything is as for Tiny-YOLOv3, which it was
+# derived from and compared with.
+DETECTORS = (
+    DetectorSpec(
+        "tinier_yolo",
+        TinierYolo,
+        TinierYoloConfig(),
+        V3_LOSS,
+        "tiny_yolov3_paper",
+        Published(
+            "Tinier-YOLO, Fang et al. 2020", "VOC 2007", 416, {416: 65.7}, 8.9, WITH_STATISTICS,
+            fps={NANO: {416: 30.14}, NX: {416: 68.73}, AGX: {416: 92.09}},
+        ),
+    ),
+)  # fmt: skip

@@ -12,8 +12,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from compact_yolo_ros.model.published import Published
 from training.detectors.anchor_grid import AnchorGrid, output_layer
 from training.detectors.blocks import ConvNormAct, downsample2, steady_pool2, upsample2
+from training.detectors.loss_settings import LossSettings
+from training.detectors.publications import AGX, FLOAT32, NANO, NX, WITH_STATISTICS
+from training.detectors.spec import DetectorSpec
 
 conv = partial(ConvNormAct, act="leaky")
 
@@ -25,6 +29,12 @@ V2_GRID = AnchorGrid(
 V3_ANCHORS = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319))
 # A cfg with masks 1,2,3 at stride 16 circulates too.
 V3_GRID = AnchorGrid(anchors=(V3_ANCHORS[:3], V3_ANCHORS[3:]), strides=(16, 32))
+
+# Of the cfg files; truth_thresh is 1 there, which switches it off.
+V2_LOSS = LossSettings(
+    kind="region", objectness_weight=5.0, ignore_iou=0.6, rescore=True, anchor_pull=12800
+)
+V3_LOSS = LossSettings(kind="sse", ignore_iou=0.7)
 
 
 @dataclass(frozen=True)
@@ -90,3 +100,31 @@ class TinyYoloV3(nn.Module):
         x = self.squeeze(self.conv7(steady_pool2(self.conv6(x))))
         s16 = self.s16(torch.cat((upsample2(self.up(x)), at_16), 1))
         return [self.head16(s16), self.head32(self.s32(x))]
+
+
+DETECTORS = (
+    DetectorSpec(
+        "tiny_yolov2",
+        TinyYoloV2,
+        TinyYoloConfig(grid=V2_GRID),
+        V2_LOSS,
+        "tiny_yolov2_paper",
+        Published(
+            "YOLO9000, Redmon and Farhadi 2016", "VOC 2007", 416, {416: 57.1}, 60.5, FLOAT32,
+            6.97 / 2,
+        ),
+    ),
+    DetectorSpec(
+        "tiny_yolov3",
+        TinyYoloV3,
+        TinyYoloConfig(),
+        V3_LOSS,
+        "tiny_yolov3_paper",
+        Published(
+            "YOLOv3, Redmon and Farhadi 2018", "VOC 2007", 416, {416: 58.4}, 34.9, WITH_STATISTICS,
+            5.52 / 2,
+            "another paper has AP50 61.30; the 5.52 lie between 20 classes (5.47) and 80 (5.57)",
+            fps={NANO: {416: 27.36}, NX: {416: 66.55}, AGX: {416: 91.71}},
+        ),
+    ),
+)  # fmt: skip

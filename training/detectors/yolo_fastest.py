@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from compact_yolo_ros.model.published import Published
 from training.detectors.anchor_grid import AnchorGrid, output_layer
 from training.detectors.blocks import (
     ConvNormAct,
@@ -21,6 +22,9 @@ from training.detectors.blocks import (
     SpatialPyramidPooling,
     upsample2,
 )
+from training.detectors.loss_settings import LossSettings
+from training.detectors.publications import VALUES, WITH_STATISTICS, YOLO_FASTEST
+from training.detectors.spec import DetectorSpec
 
 conv = partial(ConvNormAct, act="leaky")
 separable = partial(DepthwiseSeparable, kernel=5, act="leaky", last="linear")
@@ -132,3 +136,47 @@ class YoloFastest(nn.Module):
         x = self.neck(self.pool(x))
         s16 = self.s16(torch.cat((upsample2(x), expanded if self.first else at_16), 1))
         return [self.head16(s16), self.head32(self.s32(x))]
+
+
+# As in the authors' cfg files; truth_thresh is 1 there, which switches it off.
+LOSS = LossSettings(
+    box="ciou", gradient="darknet", box_weight=0.07, ignore_score=0.25, also_above=0.213
+)
+DETECTORS = (
+    DetectorSpec(
+        "yolo_fastest",
+        YoloFastest,
+        YoloFastestConfig(),
+        LOSS,
+        "yolo_fastest_paper",
+        Published(YOLO_FASTEST, "COCO 2017", 320, {320: 24.40}, 0.35, VALUES, 0.252 / 2),
+    ),
+    # Its cfg differs from the small one's in the network only, in both versions.
+    DetectorSpec(
+        "yolo_fastest_xl",
+        YoloFastest,
+        YoloFastestConfig(width=2, dropout=0.2),
+        LOSS,
+        "yolo_fastest_paper",
+        Published(YOLO_FASTEST, "COCO 2017", 320, {320: 34.33}, 0.925, VALUES, 0.725 / 2),
+    ),
+    DetectorSpec(
+        "yolo_fastest_v1_0",
+        YoloFastest,
+        YoloFastestConfig(20, version="1.0", grid=VOC_GRID),
+        LOSS,
+        "yolo_fastest_v1_0_paper",
+        Published(
+            YOLO_FASTEST, "VOC 2007", 320, {320: 61.02}, 1.3, WITH_STATISTICS, 0.23 / 2,
+            "published with two digits, the operations cut off",
+        ),
+    ),
+    DetectorSpec(
+        "yolo_fastest_xl_v1_0",
+        YoloFastest,
+        YoloFastestConfig(20, version="1.0", width=2, dropout=0.2, grid=VOC_GRID),
+        LOSS,
+        "yolo_fastest_v1_0_paper",
+        Published(YOLO_FASTEST, "VOC 2007", 320, {320: 69.43}, 3.5, WITH_STATISTICS, 0.70 / 2),
+    ),
+)  # fmt: skip

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from compact_yolo_ros.model.published import Published
 from training.detectors.anchor_grid import AnchorGrid, output_layer
 from training.detectors.blocks import (
     ConvNormAct,
@@ -25,6 +26,9 @@ from training.detectors.blocks import (
     tapped,
     upsample2,
 )
+from training.detectors.publications import KERNELS_8_BIT
+from training.detectors.spec import DetectorSpec
+from training.detectors.tiny_yolo import V3_LOSS
 
 
 @dataclass(frozen=True)
@@ -209,3 +213,25 @@ class YoloNano(nn.Module):
         s8 = self.neck8(torch.cat((upsample2(self.up8(d)), a), 1))
         maps = (s8, self.head16(d), self.head32(c))
         return [output(m) for output, m in zip(self.outputs, maps, strict=True)]
+
+
+# Loss, schedule and augmentation are unpublished. Its anchors are YOLOv3's, and so is the loss
+# chosen here; all else is as for Tiny-YOLOv3. The figures are of PASCAL VOC.
+DETECTORS = (
+    DetectorSpec(
+        "yolo_nano",
+        YoloNano,
+        YoloNanoConfig(),
+        V3_LOSS,
+        "tiny_yolov3_paper",
+        Published(
+            "YOLO Nano, Wong et al. 2019", "VOC 2007", 416, {416: 69.1}, 4.0, KERNELS_8_BIT,
+            4.57 / 2,
+            "expansions are not published; 8-bit size, its baselines' are float32",
+            fps={
+                "AGX Xavier at 15 W, 1.97 images/s/W": {416: 26.9},
+                "AGX Xavier at 30 W, 1.61 images/s/W": {416: 48.2},
+            },
+        ),
+    ),
+)  # fmt: skip

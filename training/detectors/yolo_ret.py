@@ -13,11 +13,14 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from compact_yolo_ros.model.published import Published
 from training.detectors.anchor_grid import RARE_OBJECT_LOGIT, AnchorGrid
 from training.detectors.efficientnet import SCALES, EfficientNet
 from training.detectors.mobilenet_v2 import MobileNetV2
 from training.detectors.necks import build_neck
+from training.detectors.publications import AGX, NANO, NX, YOLO_RET
 from training.detectors.rfcr import REDISTRIBUTED, RawFeatureCollection
+from training.detectors.spec import DetectorSpec
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     f"mobilenet_v2_{round(100 * width):03}": partial(MobileNetV2, width)
@@ -81,3 +84,47 @@ class YoloRet(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = self.neck(self.collection(self.backbone(images)[self.first_tap :]))
         return [head(m) for head, m in zip(self.heads, maps, strict=True)]
+
+
+REMARK = (
+    "the authors' code, followed here, is larger than their table; without the neck's bottom-up "
+    'path (`neck="fpn"`) it is {} MiB with statistics'
+)
+
+# The loss of paper and code is that of LossSettings' defaults.
+DETECTORS = (
+    DetectorSpec(
+        "yolo_ret_m075",
+        YoloRet,
+        YoloRetConfig(),
+        recipe="yolo_ret_m075_paper",
+        published=Published(
+            YOLO_RET, "VOC 2007", 320, {416: 72.39, 320: 68.75, 224: 60.77}, 5.2,
+            remark=REMARK.format("5.23"),
+            fps={NANO: {416: 19.87, 320: 33.19, 224: 55.16}, NX: {320: 71.64}, AGX: {320: 95.97}},
+        ),
+    ),
+    # Its backbone has as many blocks as its smaller sister's, which the recipe counts.
+    DetectorSpec(
+        "yolo_ret_m14",
+        YoloRet,
+        YoloRetConfig(backbone="mobilenet_v2_140"),
+        recipe="yolo_ret_m075_paper",
+        published=Published(
+            YOLO_RET, "VOC 2007", 320, {416: 73.32, 320: 70.35, 224: 62.91}, 12.3,
+            remark=REMARK.format("12.51"),
+            fps={NANO: {416: 13.17, 320: 23.01, 224: 43.16}, NX: {320: 65.37}, AGX: {320: 93.49}},
+        ),
+    ),
+    DetectorSpec(
+        "yolo_ret_eb3",
+        YoloRet,
+        YoloRetConfig(backbone="efficientnet_b3"),
+        recipe="yolo_ret_eb3_paper",
+        published=Published(
+            YOLO_RET, "VOC 2007", 320, {416: 76.49, 320: 72.96, 224: 65.52}, 28.3,
+            remark=REMARK.format("28.79"),
+            fps={NANO: {416: 6.35, 320: 10.96, 224: 18.57}, NX: {320: 44.59}, AGX: {320: 75.61}},
+        ),
+    ),
+)  # fmt: skip

@@ -15,9 +15,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from compact_yolo_ros.model.published import Published
 from training.detectors.anchor_grid import AnchorGrid, output_layer
 from training.detectors.blocks import ConvNormAct, downsample2, make_divisible, upsample2
+from training.detectors.loss_settings import LossSettings
+from training.detectors.publications import FLOAT32, NANO, YOLO_RET
 from training.detectors.rfcr import REDISTRIBUTED, RawFeatureCollection
+from training.detectors.spec import DetectorSpec
 from training.detectors.tiny_yolo import V3_ANCHORS
 
 conv = partial(ConvNormAct, act="leaky")
@@ -149,3 +153,55 @@ class YoloV4Tiny(nn.Module):
             s8 = self.s8(torch.cat((upsample2(self.up8(s16)), at_8), 1))
             maps.insert(0, self.head8(s8))
         return maps
+
+
+# As in the authors' cfg files; truth_thresh is 1 there, which switches it off.
+LOSS = LossSettings(
+    box="ciou", gradient="darknet", box_weight=0.07, ignore_iou=0.7, ignore_score=0.25
+)
+RFCR_REMARK = "where RFCR taps this detector is not published"
+
+# Those with RFCR are compared in YOLO-ReT's paper, which does not say how they were trained: as
+# those without here.
+DETECTORS = (
+    DetectorSpec(
+        "yolov4_tiny",
+        YoloV4Tiny,
+        YoloV4TinyConfig(),
+        LOSS,
+        "yolov4_tiny_paper",
+        Published(
+            "Scaled-YOLOv4, Wang et al. 2021; AP as repeated in YOLO-ReT", "COCO 2017", 416,
+            {416: 40.2}, 23.1, FLOAT32, 6.9 / 2,
+            fps={NANO: {416: 29.55}, "RTX 2080 Ti": {416: 443}},
+        ),
+    ),
+    DetectorSpec(
+        "yolov4_tiny_3l",
+        YoloV4Tiny,
+        YoloV4TinyConfig(grid=GRID_3L),
+        LOSS,
+        "yolov4_tiny_3l_paper",
+        Published(YOLO_RET, "COCO 2017", 608, {608: 47.2}, fps={NANO: {608: 24.87}}),
+    ),
+    DetectorSpec(
+        "yolov4_tiny_rfcr",
+        YoloV4Tiny,
+        YoloV4TinyConfig(rfcr=True),
+        LOSS,
+        "yolov4_tiny_paper",
+        Published(
+            YOLO_RET, "COCO 2017", 416, {416: 41.5}, remark=RFCR_REMARK, fps={NANO: {416: 27.81}}
+        ),
+    ),
+    DetectorSpec(
+        "yolov4_tiny_3l_rfcr",
+        YoloV4Tiny,
+        YoloV4TinyConfig(rfcr=True, grid=GRID_3L),
+        LOSS,
+        "yolov4_tiny_3l_paper",
+        Published(
+            YOLO_RET, "COCO 2017", 608, {608: 48.1}, remark=RFCR_REMARK, fps={NANO: {608: 21.40}}
+        ),
+    ),
+)  # fmt: skip

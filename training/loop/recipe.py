@@ -11,11 +11,18 @@ from typing import Any, Literal
 
 from training.data.augmentation import Augmentation
 from training.detectors.loss_settings import LossSettings
-from training.detectors.registry import DETECTORS
+from training.detectors.registry import DETECTORS, find_detector
 from training.loop.yaml_settings import from_plain, override, read_plain, to_plain
 
 FixedNorm = Literal["none", "backbone", "all"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+DEFAULT_RECIPE = "cpu_small"
+"""Suits every detector: few pictures and no GPU."""
+PAPER = "paper"
+"""In place of a recipe's name: the detector's training as published."""
+DEFAULT_DETECTOR = "yolo_ret_m075"
 
 
 @dataclass(frozen=True)
@@ -157,7 +164,7 @@ class Recipe:
     """
 
     phases: tuple[Phase, ...]
-    detector: str = "yolo_ret_m075"
+    detector: str = DEFAULT_DETECTOR
     batch_size: int = 16
     accumulate: int = 1
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
@@ -212,17 +219,62 @@ class Recipe:
         return from_plain(cls, values)
 
     @classmethod
-    def read(cls, path: Path, assignments: Sequence[str] = ()) -> Recipe:
-        """Read a recipe from a YAML file, changed by texts like ``optimizer.rate=1e-3``.
+    def read(cls, path: Path, assignments: Sequence[str] = (), detector: str = "") -> Recipe:
+        """Read a recipe from a YAML file. If it says nothing of the loss, the detector's own holds.
 
-        Raises ValueError; its one sentence begins with the file.
+        Args:
+            path: the file.
+            assignments: changes, as ``optimizer.rate=1e-3``.
+            detector: a name of the registry in place of the file's; empty: the file's.
+
+        Raises:
+            ValueError: the recipe cannot be used; the sentence begins with the file.
         """
         values = read_plain(path)
+        if detector:
+            values["detector"] = detector
+        own_loss = "loss" not in values
         try:
             override(values, assignments)
+            if own_loss and isinstance(changes := values.get("loss", {}), dict):
+                values["loss"] = _loss_of(values.get("detector")) | changes
             return cls.from_dict(values)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
+
+
+def find_recipe(name: str, detector: str = "") -> Path:
+    """Return the file of a recipe.
+
+    Args:
+        name: a file, the name of one in ``training/recipes``, or ``paper``: the training of
+            ``detector`` as published.
+        detector: a name of the registry.
+
+    Raises:
+        ValueError: there is no such recipe.
+    """
+    if name == PAPER:
+        if not detector:
+            raise ValueError("the recipe 'paper' is that of a detector: name it with --detector")
+        name = find_detector(detector).recipe
+        if not name:
+            raise ValueError(
+                f"no training of {detector} was published: give --recipe {DEFAULT_RECIPE} or a file"
+            )
+    if Path(name).suffix:
+        return Path(name)
+    path = RECIPES / f"{name}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+        raise ValueError(f"there is no recipe {name!r}: give a file, paper, or one of {known}")
+    return path
+
+
+def _loss_of(detector: object) -> dict[str, Any]:
+    """Return the loss of a detector's row as plain values; empty if there is no such detector."""
+    spec = DETECTORS.get(str(detector or DEFAULT_DETECTOR))
+    return to_plain(spec.loss) if spec else {}
 
 
 def _require(name: str, value: Any, holds: object, wanted: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from compact_yolo_ros.apps.benchmark.latency import Measurement, Timing
 from compact_yolo_ros.apps.benchmark.peak_rate import LOSS, PUNCTUAL, Peak, Run
-from compact_yolo_ros.model.published import PUBLISHED
+from compact_yolo_ros.model.published import published_figures
 from compact_yolo_ros.support.percentiles import Percentiles
 
 Rows = list[list[str]]
@@ -67,7 +67,7 @@ def published_rows(measurement: Measurement) -> Rows:
     """What was published of the models; without rows if nothing was."""
     rows = [PUBLISHED_TITLES]
     for card in {t.case.name: t.case.model.card for t in in_order(measurement.timings)}.values():
-        known = PUBLISHED.get(card.detector)
+        known = published_figures().get(card.detector)
         if known is None:
             continue
         own = {size: 100 * values["AP50"] for size, values in card.ap.items() if "AP50" in values}
@@ -76,8 +76,8 @@ def published_rows(measurement: Measurement) -> Rows:
                 card.name,
                 known.data,
                 _by_size(known.ap50),
-                f"{known.size:g} {known.reading}" if known.size else "-",
-                f"{known.gmac:.3g} @{known.input}" if known.gmac else "-",
+                f"{known.size:g} {known.size_unit}" if known.size else "-",
+                f"{known.gmac:.3g} @{known.side}" if known.gmac else "-",
                 "; ".join(f"{device}: {_by_size(fps)}" for device, fps in known.fps.items()) or "-",
                 f"{_by_size(own)} ({_short(card.ap_data)})" if own else "-",
                 known.source,

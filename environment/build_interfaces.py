@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles environment/vision_msgs against the ROS 2 wheels and packs the result as a wheel.
+"""Compile environment/vision_msgs against the ROS 2 wheels and pack the result as a wheel.
 
-rclpy needs compiled type support for every message type, and PyPI has no vision_msgs. The
-generators are there, though, so the package is built like on any ROS 2 machine (CMake, rosidl), in
-a virtual environment of its own. The wheel is kept, in a folder named after a hash of its origins.
+rclpy needs compiled type support for every message type, and PyPI has no vision_msgs. It has the
+generators, so the package is built as on any ROS 2 machine (CMake, rosidl), in its own virtual
+environment. The wheel is kept in a folder named after a hash of its sources.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"
 
 
 def wheel_path() -> Path:
-    """Return where the wheel for this Python and these sources lies, or will lie."""
+    """Return the path of the wheel for this Python and these sources, built or not."""
     digest = hashlib.sha256(TAG.encode())
     for path in [LOCK, Path(__file__), *sorted(SOURCE.rglob("*"))]:
         if path.is_file():
@@ -40,15 +40,15 @@ def wheel_path() -> Path:
 
 
 def check_compiler() -> None:
-    """Look for what the build needs of the machine.
+    """Check that the machine has a compiler and Python's header files.
 
     Raises:
-        SetupError: the compiler or Python's header files are missing.
+        SetupError: one of them is missing.
     """
     compiler = os.environ.get("CXX", "g++").split()[0]
     if shutil.which(compiler) is None:
         raise SetupError(
-            f"There is no C++ compiler ({compiler}) to build the message package vision_msgs: "
+            f"Building the message package vision_msgs needs a C++ compiler ({compiler}): "
             "install it (Debian, Ubuntu: `sudo apt install g++`) and run make again."
         )
     headers = Path(sysconfig.get_path("include"))
@@ -77,7 +77,7 @@ def build_wheel() -> Path:
     python = prefix / "bin" / "python"
     run("Creating the build environment", sys.executable, "-m", "venv", prefix)
     run(
-        "Installing the interface generators, 240 MB for the time of the build",
+        "Installing the interface generators, 240 MB during the build",
         *(python, "-m", "pip", "install", "--require-hashes", "-r", LOCK),
     )
     _point_at_this_machine(prefix, python)
@@ -88,7 +88,7 @@ def build_wheel() -> Path:
 
 
 def _point_at_this_machine(prefix: Path, python: Path) -> None:
-    """The wheels' CMake files name include folders of the machine that built them: name ours."""
+    """Replace the include folders in the wheels' CMake files, which are of the build machine."""
     query = (
         "import numpy, sysconfig; print(sysconfig.get_path('include')); print(numpy.get_include())"
     )
@@ -135,7 +135,7 @@ def _compile(work: Path, prefix: Path, python: Path) -> None:
 def _pack(install: Path, wheel: Path) -> None:
     """Pack an install tree: Python modules at the wheel's root, libraries and share/ as its data.
 
-    Headers, C sources and CMake files are left out; nothing is compiled against this package.
+    Headers, C sources and CMake files are left out: nothing compiles against this package.
     """
     site_packages = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages/"
     entries: dict[str, bytes] = {}

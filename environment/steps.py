@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Running the commands of the bootstrap: progress on one line, a log, one sentence on failure."""
+"""Run the commands of the bootstrap: progress on one line, a log, one message on failure."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _TAIL_LINES = 15
 
 
 class SetupError(Exception):
-    """Something is wrong with the machine; the message says what, and what to do."""
+    """Something is wrong with the machine; the message says what is wrong and what to do."""
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """Return the environment for a child that runs in another virtual environment.
+    """Return the environment for a child process in another virtual environment.
 
-    The ROS wheels start Python anew with LD_LIBRARY_PATH set, and mark that in the environment. A
-    child of another virtual environment would inherit the mark and look for its libraries in the
-    wrong place. A PYTHONPATH, as a sourced ROS sets it, would mix two versions of ROS.
+    The ROS wheels restart Python with LD_LIBRARY_PATH set and mark this with a variable. A child
+    that inherits both would look for its libraries in the wrong place. A PYTHONPATH, as a sourced
+    ROS sets it, would mix two versions of ROS.
     """
     environment = dict(os.environ)
     environment.pop("PYTHONPATH", None)
@@ -37,10 +37,10 @@ def clean_environment(**extra: str) -> dict[str, str]:
 
 
 def run(title: str, *command: str | Path, **environment: str) -> None:
-    """Run a command; its output goes to a log, its last line to the terminal while it runs.
+    """Run a command with its output in a log and its last line on the terminal.
 
     Raises:
-        SetupError: the command failed; the message holds the end of its output and the log's path.
+        SetupError: the command failed; the message has the end of its output and the log's path.
     """
     name = title.split(",")[0]
     log = BUILD / "logs" / f"{name.replace(' ', '-').lower()}.log"
@@ -69,12 +69,12 @@ def run(title: str, *command: str | Path, **environment: str) -> None:
     _show("")
     if process.returncode:
         end = "\n".join(tail)
-        raise SetupError(f"{end}\n\n{name}: failed. The whole output is in {log}.")
+        raise SetupError(f"{end}\n\n{name}: failed, see the whole output in {log}.")
     print(f"   done in {time.monotonic() - started:.0f} s", flush=True)
 
 
 def _show(line: str) -> None:
-    """Overwrite the terminal's current line; nothing where the output is not a terminal."""
+    """Overwrite the terminal's current line; do nothing without a terminal."""
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns - 4
         text = f"   {line.strip()[:width]}" if line else ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bootstrap repeats nothing, recovers, and says in one sentence what a machine lacks."""
+"""The bootstrap repeats no step, recovers, and says in one sentence what a machine lacks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_this_machine_fits() -> None:
 
 
 @pytest.mark.parametrize("version", [(3, 9, 2), (3, 14, 0)])
-def test_another_python_is_named_with_the_way_out(
+def test_an_unsupported_python_is_reported_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int]
 ) -> None:
     monkeypatch.setattr(sys, "version_info", version)
@@ -46,7 +46,7 @@ def test_another_python_is_named_with_the_way_out(
     assert "make PYTHON=python3.1" in text
 
 
-def test_another_architecture_is_sent_to_colcon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_architecture_is_referred_to_colcon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     text = one_sentence(bootstrap.check_python())
     assert "aarch64" in text
@@ -54,7 +54,7 @@ def test_another_architecture_is_sent_to_colcon(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("libc", [("", ""), ("glibc", "2.17")])
-def test_an_old_or_other_c_library_is_named(
+def test_an_old_or_other_c_library_is_reported(
     monkeypatch: pytest.MonkeyPatch, libc: tuple[str, str]
 ) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: libc)
@@ -74,7 +74,7 @@ def test_missing_compiler_ends_the_bootstrap_before_any_download(tmp_path: Path)
     assert not (tmp_path / ".venv").exists()
 
 
-def test_missing_headers_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_headers_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", sys.executable)  # any program that exists
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
     with pytest.raises(steps.SetupError) as caught:
@@ -83,7 +83,7 @@ def test_missing_headers_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert f"apt install python3.{minor}-dev" in one_sentence(caught.value)
 
 
-def test_missing_venv_module_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_venv_module_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(provision, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(provision, "STEPS", tmp_path / "steps.json")
     monkeypatch.setattr(provision.importlib.util, "find_spec", lambda name: None)
@@ -112,8 +112,8 @@ def test_a_step_runs_once_for_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert runs == ["a", "b"]
 
 
-def test_an_interrupted_step_is_noted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The next run takes the environment for broken then, and makes it anew."""
+def test_an_interrupted_step_is_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The next run then creates the environment again."""
     monkeypatch.setattr(provision, "STEPS", tmp_path / "steps.json")
 
     def interrupted() -> None:
@@ -124,9 +124,7 @@ def test_an_interrupted_step_is_noted(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert json.loads(provision.STEPS.read_text()) == {provision.INTERRUPTED: "runtime"}
 
 
-def test_the_interfaces_are_built_anew_for_other_messages(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_changed_messages_are_built_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     copy = tmp_path / "vision_msgs"
     shutil.copytree(build_interfaces.SOURCE, copy)
     before = build_interfaces.wheel_path()
@@ -148,7 +146,7 @@ def test_only_segments_without_an_owner_are_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["runtime", "sample", "test", "build"])
-def test_locks_hold_exact_versions_with_hashes_from_no_particular_place(name: str) -> None:
+def test_locks_hold_exact_versions_with_hashes_and_no_index(name: str) -> None:
     text = (ROOT / "environment" / "requirements" / f"{name}.txt").read_text()
     requirements = text.replace("\\\n", " ").splitlines()
     pinned = [line for line in requirements if line and not line.lstrip().startswith("#")]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`colcon build` makes the package that `ros2 run` and `ros2 launch` find on a robot."""
+"""`colcon build` installs the package where `ros2 run` and `ros2 launch` find it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_is_the_only_package_of_the_repository(workspace: Path) -> None:
-    """A robot's own vision_msgs must not be overlaid by ours."""
+    """Our vision_msgs must not overlay a robot's own."""
     built = [path.name for path in (workspace / "install").iterdir() if path.is_dir()]
     assert built == ["compact_yolo_ros"]
 

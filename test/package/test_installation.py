@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `pip install .` puts into an environment is complete, current and found by ROS 2."""
+"""`pip install .` installs every file, up to date, where ROS 2 finds it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ try:
 except importlib.metadata.PackageNotFoundError:
     pytest.skip("the package is not installed here: run `make test`", allow_module_level=True)
 
-# as a shell without an activated environment has it
+# the variables of a shell without an activated environment
 BARE = {
     **{
         name: value

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The vision_msgs in use speak the wire format of vision_msgs 4.1.1."""
+"""The installed vision_msgs have the wire format of vision_msgs 4.1.1."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.ros
 
-# as the original vision_msgs 4.1.1 announces itself; nodes with another hash are not heard
+# type hash of the original vision_msgs 4.1.1; a node with another one does not match
 DETECTION_2D_ARRAY = "RIHS01_214274120007f4a683866481336b70310268cfa107aebe9d594a6acf75bda968"
 
 FIELDS = {

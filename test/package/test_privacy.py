@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing is kept or sent about what a user does."""
+"""The runtimes' telemetry is off: nothing about a user is stored or sent."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_run_leaves_no_trace_in_the_home_folder(
         pytest.importorskip("torch")
     if find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed here")
-    # They would not report from a machine of continuous integration anyway.
+    # the telemetry turns itself off in continuous integration
     environment = {
         name: value
         for name, value in os.environ.items()

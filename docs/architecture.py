@@ -23,24 +23,24 @@ PACKAGE = "compact_yolo_ros"
 
 PLACES = {
     "apps": (0.5, 0),
-    "training": (2, 1),
+    "training": (1.6, 0),
     "ros": (0, 1),
+    "evaluation": (2.1, 1),
     "recordings": (0, 2),
-    "machine": (1, 3),
-    "evaluation": (2, 2),
-    "labels": (2, 3),
-    "detection": (1, 4),
-    "backends": (0.5, 5),
-    "pixels": (1.5, 6),
-    "model": (0.5, 6),
-    "support": (1, 7),
+    "machine": (1, 2),
+    "labels": (2.1, 2),
+    "detection": (1.5, 3),
+    "backends": (0.5, 4),
+    "pixels": (1.5, 4),
+    "model": (0.5, 5),
+    "support": (1, 6),
 }
 """Column and row of each room; every arrow leads to a lower row."""
 
 WIDTH, HEIGHT = 236, 74
 COLUMN, ROW = 262, 112
 MARGIN = 14
-LETTERS = 38
+LETTERS = 35
 STYLE = """
 text { font-family: system-ui, 'DejaVu Sans', sans-serif; fill: #1c2733; }
 .name { font-weight: 600; font-size: 15px; }

@@ -31,14 +31,20 @@ from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import EVERYTHING, select
 from compact_yolo_ros.evaluation import ClassMapping, Evaluation, ImageErrors, evaluate
-from compact_yolo_ros.evaluation.example_images import Picture
-from compact_yolo_ros.evaluation.report import ReportError, Result, check_libraries, write_report
+from compact_yolo_ros.evaluation.example_images import ExampleImage
+from compact_yolo_ros.evaluation.report import (
+    ReportError,
+    ShownEvaluation,
+    check_libraries,
+    write_report,
+)
 from compact_yolo_ros.labels.ground_truth import GroundTruth
 from compact_yolo_ros.model.sizes import check_side
 from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.pixels.letterbox import Letterbox
 from compact_yolo_ros.support.arguments import add_rename
 from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.plain_values import to_plain
 from training.data.dataset import DataSet, open_split
 from training.data.sample import Sample
 from training.deployment.predictor import Predictor
@@ -93,7 +99,7 @@ def average_precision(
 def figures_of(evaluation: Evaluation) -> dict[str, float]:
     """Return the figures of ``average_precision``."""
     summary = evaluation.summary()
-    return {name: summary[name] for name in ("AP", "AP50", "AP75")} | {
+    return {"AP": summary.ap, "AP50": summary.ap50, "AP75": summary.ap75} | {
         f"AP50 {name}": evaluation.average_precision(label, 0.5)
         for label, name in enumerate(evaluation.classes)
     }
@@ -192,14 +198,14 @@ def _result(
     samples: Sequence[Sample],
     truths: Sequence[GroundTruth],
     found: Sequence[Detections],
-) -> Result:
+) -> ShownEvaluation:
     """Take the images to show along; only their pixels are kept."""
 
-    def show(image: ImageErrors) -> Picture:
+    def show(image: ImageErrors) -> ExampleImage:
         pixels = np.ascontiguousarray(samples[image.index].image[..., ::-1])
-        return Picture(pixels, truths[image.index], found[image.index], str(image))
+        return ExampleImage(pixels, truths[image.index], found[image.index], str(image))
 
-    return Result(
+    return ShownEvaluation(
         f"{size} x {size}",
         evaluation,
         [show(image) for image in evaluation.worst(WORST)],
@@ -207,7 +213,7 @@ def _result(
     )
 
 
-def _print(results: Sequence[Result]) -> None:
+def _print(results: Sequence[ShownEvaluation]) -> None:
     columns = [
         figures_of(result.evaluation) | {"best threshold": result.evaluation.best_threshold}
         for result in results
@@ -239,11 +245,9 @@ def _facts(
     return {name: value for name, value in facts.items() if value}
 
 
-def _write_json(path: Path, facts: Mapping[str, str], results: Sequence[Result]) -> None:
-    content = {
-        "facts": facts,
-        "results": {result.name: result.evaluation.to_dict() for result in results},
-    }
+def _write_json(path: Path, facts: Mapping[str, str], results: Sequence[ShownEvaluation]) -> None:
+    figures = {result.name: result.evaluation.figures() for result in results}
+    content = to_plain({"facts": facts, "results": figures})
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 

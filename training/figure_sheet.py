@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.evaluation import ClassMapping, Evaluation, evaluate
-from compact_yolo_ros.evaluation.figures import by_size, legend, precision_recall, score_curve
+from compact_yolo_ros.evaluation.plots import by_size, legend, precision_recall, score_curve
 from compact_yolo_ros.model.sizes import check_side
 from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.support.arguments import add_rename

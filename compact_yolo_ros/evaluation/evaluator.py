@@ -11,11 +11,12 @@ from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.evaluation.average_precision import (
     RECALLS,
     ScoreCurve,
-    coco_precision,
     highest_recall,
+    precision_at_recalls,
     voc_average_precision,
 )
-from compact_yolo_ros.evaluation.matching import Lanes
+from compact_yolo_ros.evaluation.image_matching import Outcomes, match_image
+from compact_yolo_ros.evaluation.matching import Criteria
 from compact_yolo_ros.evaluation.result import (
     AREAS,
     IOUS,
@@ -23,7 +24,6 @@ from compact_yolo_ros.evaluation.result import (
     Evaluation,
     ImageErrors,
 )
-from compact_yolo_ros.evaluation.verdicts import Verdicts, judge
 from compact_yolo_ros.labels.ground_truth import GroundTruth
 
 
@@ -35,7 +35,7 @@ def evaluate(
     score_threshold: float = 0.3,
     iou_threshold: float = 0.5,
 ) -> Evaluation:
-    """Compare the detections of every image with its truth; see ``Evaluator`` for the arguments.
+    """Compare the detections of every image with its ground truth, see ``Evaluator``.
 
     Raises:
         ValueError: the two sequences differ in length, or see ``Evaluator``.
@@ -51,7 +51,7 @@ def evaluate(
 class Evaluator:
     """Takes images with their detections, one at a time.
 
-    It keeps about 7 kB an image of 40 detections, and no picture. It can be pickled, so that
+    It keeps about 7 kB for an image of 40 detections, and no pixels. It can be pickled, so that
     processes may each take a part of the images.
     """
 
@@ -79,22 +79,14 @@ class Evaluator:
         self.score_threshold = score_threshold
         self.iou_threshold = iou_threshold
         areas = list(AREAS.values())
-        # All of COCO's settings, areas outermost, and in the last lane the user's own.
-        self._lanes = Lanes(
+        # All of COCO's criteria, areas outermost, and as the last one the user's own.
+        self._criteria = Criteria(
             np.array([*np.tile(IOUS, len(areas)), iou_threshold]),
             np.array([*np.repeat(areas, len(IOUS), 0), AREAS["all"]], np.float64),
         )
-        lanes, none = len(self._lanes.iou), np.empty(0, np.int64)
-        self._verdicts = [
-            Verdicts(
-                none,
-                np.empty(0),
-                none,
-                np.empty((0, lanes), np.uint8),
-                np.empty(0, np.uint8),
-            )
-        ]
-        self._objects = np.zeros((len(classes), lanes), np.int64)
+        criteria = len(self._criteria.iou)
+        self._outcomes = [Outcomes.empty(criteria)]
+        self._objects = np.zeros((len(classes), criteria), np.int64)
         self._confusion = np.zeros((len(classes) + 1, len(classes) + 1), np.int64)
         self._images: list[ImageErrors] = []
 
@@ -109,12 +101,12 @@ class Evaluator:
             ValueError: a label is not one of the classes, or a box or score is not finite.
         """
         self._check(truth, found)
-        judged = judge(truth, found, self._lanes, self.score_threshold)
-        self._verdicts.append(judged.verdicts)
-        np.add.at(self._objects, judged.labels, judged.counts.T)
-        # The entry behind the last is that of NOBODY: the background.
-        there = np.append(truth.labels, len(self.classes))[judged.pairs[:, 0]]
-        seen = np.append(found.labels, len(self.classes))[judged.pairs[:, 1]]
+        match = match_image(truth, found, self._criteria, self.score_threshold)
+        self._outcomes.append(match.outcomes)
+        np.add.at(self._objects, match.labels, match.counts.T)
+        # UNMATCHED is -1, so that the last entry is its class: the background.
+        there = np.append(truth.labels, len(self.classes))[match.pairs[:, 0]]
+        seen = np.append(found.labels, len(self.classes))[match.pairs[:, 1]]
         np.add.at(self._confusion, (there, seen), 1)
         missed, false = seen == len(self.classes), there == len(self.classes)
         errors = ImageErrors(
@@ -138,15 +130,15 @@ class Evaluator:
             if getattr(self, name) != getattr(later, name):
                 raise ValueError(f"cannot merge evaluations that differ in their {name}")
         first = len(self)
-        self._verdicts += later._verdicts
+        self._outcomes += later._outcomes
         self._objects += later._objects
         self._confusion += later._confusion
         self._images += [image.shifted(first) for image in later._images]
 
     def result(self) -> Evaluation:
         """Evaluate all images taken so far."""
-        self._verdicts = [Verdicts.join(self._verdicts)]
-        rows, classes = self._verdicts[0], len(self.classes)
+        self._outcomes = [Outcomes.concatenate(self._outcomes)]
+        rows, classes = self._outcomes[0], len(self.classes)
         shape = (len(AREAS), len(IOUS))
         precision = np.empty((classes, *shape, len(RECALLS)))
         recall = np.empty((len(MOST_DETECTIONS), classes, *shape))
@@ -154,21 +146,21 @@ class Evaluator:
         for label, objects in enumerate(self._objects):
             own = np.flatnonzero(rows.labels == label)
             own = own[np.argsort(-rows.scores[own], kind="stable")]
-            scores, ranks, verdicts = rows.scores[own], rows.ranks[own], rows.coco[own]
+            scores, ranks, outcomes = rows.scores[own], rows.ranks[own], rows.coco[own]
             for place, most in enumerate(MOST_DETECTIONS):
-                kept = verdicts[ranks < most, :-1]
+                kept = outcomes[ranks < most, :-1]
                 recall[place, label] = highest_recall(kept, objects[:-1]).reshape(shape)
-            precision[label] = coco_precision(kept, objects[:-1]).reshape(*shape, -1)
+            precision[label] = precision_at_recalls(kept, objects[:-1]).reshape(*shape, -1)
             total = int(objects[-1])
             voc07[label], voc[label] = voc_average_precision(rows.voc[own], total)
-            curves.append(ScoreCurve.of(scores, verdicts[:, -1], total))
+            curves.append(ScoreCurve.of(scores, outcomes[:, -1], total))
         return Evaluation(
             classes=self.classes,
             score_threshold=self.score_threshold,
             iou_threshold=self.iou_threshold,
             objects=self._objects[:, :-1].reshape(classes, *shape)[:, :, 0],
-            precision=precision,
-            recall=recall,
+            precision_at=precision,
+            recall_at=recall,
             voc07=voc07,
             voc=voc,
             curves=tuple(curves),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images with what was found, missed and invented drawn in."""
+"""Images of a report, with what was found, missed and invented drawn in."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compact_yolo_ros.detection.detections import Detections
-from compact_yolo_ros.evaluation.matching import NOBODY, Lanes
+from compact_yolo_ros.evaluation.image_matching import match_image
+from compact_yolo_ros.evaluation.matching import UNMATCHED, Criteria
 from compact_yolo_ros.evaluation.result import AREAS
-from compact_yolo_ros.evaluation.verdicts import judge
 from compact_yolo_ros.labels.ground_truth import GroundTruth
 
 FOUND, MISSED, FALSE, CONFUSED, IGNORED = "found", "missed", "false", "confused", "ignored"
@@ -24,60 +24,68 @@ COLOURS = {
     CONFUSED: "#ff8bf0",
     IGNORED: "#9aa4ae",
 }
-"""As in the legend of the page."""
+"""Also in the legend of the report."""
 _FEW = 6
-"""With more boxes than this, those that are right go without words."""
+"""With more boxes than this, those that are right have no caption."""
 
 
 @dataclass(frozen=True)
-class Picture:
+class ExampleImage:
     """An image to show.
 
     Attributes:
-        image: (H, W, 3) uint8 BGR.
-        truth: its labels.
+        pixels: (H, W, 3) uint8 BGR.
+        truth: what it shows.
         detections: what was found in it.
         caption: shown below it; the image's name if empty.
     """
 
-    image: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
     truth: GroundTruth
     detections: Detections
     caption: str = ""
 
 
 def draw(
-    picture: Picture,
+    example: ExampleImage,
     classes: Sequence[str],
     score_threshold: float,
     iou_threshold: float = 0.5,
     width: int = 560,
 ) -> NDArray[np.uint8]:
-    """Return the image, at most ``width`` wide, BGR, as a user of those thresholds sees it.
+    """Draw an image as a user of those thresholds sees it.
 
-    Objects nothing was found at are dashed; a mix-up shows the class found and the true one.
+    Missed objects are dashed; a mix-up shows the class found and the true one.
+
+    Args:
+        example: the image, its objects and detections.
+        classes: names.
+        score_threshold: least score of a detection that is drawn.
+        iou_threshold: least overlap of a hit.
+        width: most pixels that the drawing is wide.
+
+    Returns:
+        (h, w, 3) uint8 BGR.
     """
-    truth, found = picture.truth, picture.detections
-    scale = min(1.0, width / picture.image.shape[1])
-    size = (
-        round(picture.image.shape[1] * scale),
-        max(1, round(picture.image.shape[0] * scale)),
-    )
-    canvas = np.ascontiguousarray(cv2.resize(picture.image, size, interpolation=cv2.INTER_AREA))
-    lanes = Lanes(np.array([iou_threshold]), np.array([AREAS["all"]]))
+    truth, found = example.truth, example.detections
+    height, full_width = example.pixels.shape[:2]
+    scale = min(1.0, width / full_width)
+    size = (round(full_width * scale), max(1, round(height * scale)))
+    canvas = np.ascontiguousarray(cv2.resize(example.pixels, size, interpolation=cv2.INTER_AREA))
+    criteria = Criteria(np.array([iou_threshold]), np.array([AREAS["all"]]))
     for box in truth.ignored:
         _dashed(canvas, box * scale, COLOURS[IGNORED])
-    pairs = judge(truth, found, lanes, score_threshold).pairs
+    pairs = match_image(truth, found, criteria, score_threshold).pairs
     captions = []
-    # Hits come first: what is wrong is drawn over them, and all words over all boxes.
+    # Hits come first: what is wrong is drawn over them, and all captions over all boxes.
     for thing, detection in pairs:
-        if detection == NOBODY:
+        if detection == UNMATCHED:
             box, outcome, text = truth.boxes[thing], MISSED, classes[truth.labels[thing]]
             _dashed(canvas, box * scale, COLOURS[MISSED])
         else:
             box, label = found.boxes[detection], found.labels[detection]
             text = f"{classes[label]} {found.scores[detection]:.2f}"
-            if thing == NOBODY:
+            if thing == UNMATCHED:
                 outcome = FALSE
             elif truth.labels[thing] == label:
                 outcome = FOUND
@@ -126,7 +134,7 @@ def _caption(canvas: NDArray[np.uint8], box: NDArray[np.floating], text: str, co
     font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.4
     (width, height), base = cv2.getTextSize(text, font, size, 1)
     x1 = max(0, min(x1, canvas.shape[1] - width))
-    # The caption sits on the box, or inside it where the picture ends.
+    # The caption sits on the box, or inside it where the image ends.
     bottom = y1 if y1 > height + base else y1 + height + base
     cv2.rectangle(
         canvas, (x1, bottom - height - base), (x1 + width, bottom), _bgr(colour), cv2.FILLED

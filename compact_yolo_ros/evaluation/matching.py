@@ -2,7 +2,7 @@
 """Which detection found which object: COCO's rule, VOC's rule, and mix-ups between classes.
 
 Every function looks at one image; where it says "one class", the caller has picked the rows.
-Detections are best first everywhere.
+Detections are best first everywhere. Boxes are x1 y1 x2 y2 in pixels of the image.
 """
 
 from __future__ import annotations
@@ -12,25 +12,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-FALSE, TRUE, IGNORED = 0, 1, 2
-"""What a detection turned out to be."""
-NOBODY = -1
+FALSE_POSITIVE, TRUE_POSITIVE, IGNORED = 0, 1, 2
+"""Outcome of a detection; an ignored one counts neither way."""
+UNMATCHED = -1
+"""Stands for the partner of an object, or of a detection, that has none."""
 
 
 @dataclass(frozen=True)
-class Lanes:
-    """Settings under which the same detections are matched, side by side.
+class Criteria:
+    """L criteria under which the same detections are matched, side by side.
 
     Attributes:
         iou: (L,) least overlap of a match.
-        area: (L, 2) smallest and largest area in pixels of the image; objects outside do not count.
+        area: (L, 2) smallest and largest area in square pixels; objects outside do not count.
     """
 
     iou: NDArray[np.float64]
     area: NDArray[np.float64]
 
     def contain(self, areas: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which of (n,) areas count in which lane: (L, n)."""
+        """Which of (n,) areas count under which criterion: (L, n)."""
         return (areas >= self.area[:, :1]) & (areas <= self.area[:, 1:])
 
 
@@ -48,7 +49,7 @@ def intersections(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.
 def overlaps(
     found: NDArray[np.float64], objects: NDArray[np.float64], crowd: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Overlap (d, g): IoU; with a crowd, the part of the detection that lies inside it."""
+    """Overlap (d, g): IoU; with a crowd (g,), the part of the detection that lies inside it."""
     common = intersections(found, objects)
     own = areas_of(found)[:, None]
     whole = np.where(crowd, own, own + areas_of(objects) - common)
@@ -59,63 +60,65 @@ def match_coco(
     overlap: NDArray[np.float64],
     counts: NDArray[np.bool_],
     crowd: NDArray[np.bool_],
-    lanes: Lanes,
+    criteria: Criteria,
 ) -> NDArray[np.intp]:
-    """COCO's greedy matching of one class.
+    """COCO's greedy matching of one class (pycocotools, COCOeval.evaluateImg).
 
     Each detection takes, of the objects still free, the one it overlaps most; an object that does
-    not count in the lane only if no other is left; a crowd any number of times.
+    not count only if no other is left; a crowd any number of times.
 
     Args:
         overlap: (d, g).
-        counts: (L, g), objects to be found in each lane.
+        counts: (L, g), objects to be found under each criterion.
         crowd: (g,).
-        lanes: L settings.
+        criteria: L of them.
 
     Returns:
-        (d, L): the object each detection took in each lane, or ``NOBODY``.
+        (d, L): the object that each detection took under each criterion, or ``UNMATCHED``.
     """
-    taken = np.full((len(overlap), len(lanes.iou)), NOBODY)
+    taken = np.full((len(overlap), len(criteria.iou)), UNMATCHED)
     if not overlap.size:
         return taken
     # Of equally good objects COCO takes the last, argmax the first: look at them backwards.
     backwards, counts, crowd = overlap[:, ::-1], counts[:, ::-1], crowd[::-1]
-    least = np.minimum(lanes.iou, 1 - 1e-10)[:, None]
+    least = np.minimum(criteria.iou, 1 - 1e-10)[:, None]
     free = np.ones(counts.shape, bool)
-    every_lane = np.arange(len(lanes.iou))
+    each = np.arange(len(criteria.iou))
     for number in np.flatnonzero(overlap.max(1) >= least.min()):
         possible = free & (backwards[number] >= least)
-        wanted = possible & counts
-        possible = np.where(wanted.any(1, keepdims=True), wanted, possible)
+        preferred = possible & counts
+        possible = np.where(preferred.any(1, keepdims=True), preferred, possible)
         best = np.where(possible, backwards[number], -1.0).argmax(1)
-        matched = possible[every_lane, best]
+        matched = possible[each, best]
         taken[number, matched] = overlap.shape[1] - 1 - best[matched]
-        free[every_lane[matched], best[matched]] = crowd[best[matched]]
+        free[each[matched], best[matched]] = crowd[best[matched]]
     return taken
 
 
-def judge_coco(
+def coco_outcomes(
     taken: NDArray[np.intp], counts: NDArray[np.bool_], in_range: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
-    """Verdicts (d, L) on a matching (d, L).
+    """Outcomes (d, L) of a matching.
 
     Args:
-        taken: from ``match_coco``.
+        taken: (d, L) from ``match_coco``.
         counts: (L, g), objects to be found.
-        in_range: (L, d), detections whose own area counts; one without partner is else ignored.
+        in_range: (L, d), detections whose own area counts; of the others, an unmatched one is
+            ignored.
     """
-    verdict = np.where(in_range.T, FALSE, IGNORED).astype(np.uint8)
-    number, lane = np.nonzero(taken != NOBODY)
-    verdict[number, lane] = np.where(counts[lane, taken[number, lane]], TRUE, IGNORED)
-    return verdict
+    outcome = np.where(in_range.T, FALSE_POSITIVE, IGNORED).astype(np.uint8)
+    number, place = np.nonzero(taken != UNMATCHED)
+    found = counts[place, taken[number, place]]
+    outcome[number, place] = np.where(found, TRUE_POSITIVE, IGNORED)
+    return outcome
 
 
-def judge_voc(
+def voc_outcomes(
     iou: NDArray[np.float64], difficult: NDArray[np.bool_], threshold: float = 0.5
 ) -> NDArray[np.uint8]:
-    """Verdicts (d,) of VOC's rule for one class (VOCdevkit, VOCevaldet.m).
+    """Outcomes (d,) by VOC's rule for one class (VOCdevkit, VOCevaldet.m).
 
-    A detection is held against the one object it overlaps most, taken or not: a second one there
+    A detection belongs to the one object that it overlaps most, taken or not: a second one there
     is false. One that overlaps a difficult object most is ignored, however many there are.
 
     Args:
@@ -123,21 +126,23 @@ def judge_voc(
         difficult: (g,).
         threshold: least overlap.
     """
-    verdict = np.full(len(iou), FALSE, np.uint8)
+    outcome = np.full(len(iou), FALSE_POSITIVE, np.uint8)
     if not iou.size:
-        return verdict
+        return outcome
     best = iou.argmax(1)
     close = iou.max(1) >= threshold
-    verdict[close & difficult[best]] = IGNORED
+    outcome[close & difficult[best]] = IGNORED
     candidates = np.flatnonzero(close & ~difficult[best])
     _, first = np.unique(best[candidates], return_index=True)
-    verdict[candidates[first]] = TRUE
-    return verdict
+    outcome[candidates[first]] = TRUE_POSITIVE
+    return outcome
 
 
-def pair_up(iou: NDArray[np.float64], threshold: float) -> NDArray[np.intp]:
-    """Pairs (m, 2) of row and column of a table, closest first; nobody twice, none below
-    the threshold.
+def pair_greedily(iou: NDArray[np.float64], threshold: float) -> NDArray[np.intp]:
+    """Pair the rows and the columns of a table (n, m), closest first, each at most once.
+
+    Returns:
+        (p, 2) row and column of each pair; none has an overlap below ``threshold``.
     """
     rows, columns = np.nonzero(iou >= threshold)
     closest = np.argsort(-iou[rows, columns], kind="stable")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One HTML file that shows an evaluation to people: nothing to load, light and dark, for phones."""
+"""A report: one HTML file without links to others, light and dark, also for phones."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.evaluation.example_images import COLOURS, Picture, draw
-from compact_yolo_ros.evaluation.result import Evaluation
+from compact_yolo_ros.evaluation.example_images import COLOURS, ExampleImage, draw
+from compact_yolo_ros.evaluation.result import ClassFigures, Evaluation, Summary
 from compact_yolo_ros.support.files import replacing
 
 _LARGEST_MATRIX = 20
@@ -30,15 +30,15 @@ class ReportError(RuntimeError):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text or numbers under a heading each; the first column names the row."""
+    """Rows of text or numbers; the first column names the row."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[Any]]
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A plot: an ``<svg>`` element (``figures.to_svg``) and what it shows."""
+class Plot:
+    """A plot: an ``<svg>`` element (``plots.to_svg``) and what it shows."""
 
     svg: str
     caption: str
@@ -46,25 +46,25 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page of one's own.
+    """A further part of the page.
 
     Attributes:
         title: heading.
         text: a paragraph, plain text.
         tables: below it.
-        figures: below them, side by side where there is room.
+        plots: below them, side by side where there is room.
         html: below them, put in as it is.
     """
 
     title: str
     text: str = ""
     tables: Sequence[Table] = ()
-    figures: Sequence[Figure] = ()
+    plots: Sequence[Plot] = ()
     html: str = ""
 
 
 @dataclass(frozen=True)
-class Result:
+class ShownEvaluation:
     """One evaluation to show, for example of one model at one input size.
 
     Attributes:
@@ -76,8 +76,8 @@ class Result:
 
     name: str
     evaluation: Evaluation
-    worst: Sequence[Picture] = ()
-    best: Sequence[Picture] = ()
+    worst: Sequence[ExampleImage] = ()
+    best: Sequence[ExampleImage] = ()
 
 
 def check_libraries() -> None:
@@ -94,7 +94,7 @@ def check_libraries() -> None:
 def write_report(
     path: Path,
     title: str,
-    results: Sequence[Result] = (),
+    evaluations: Sequence[ShownEvaluation] = (),
     facts: Mapping[str, Any] | None = None,
     sections: Sequence[Section] = (),
 ) -> None:
@@ -103,9 +103,9 @@ def write_report(
     Args:
         path: HTML file.
         title: heading.
-        results: evaluations, side by side in the summary; the first is open below it.
+        evaluations: side by side in the summary; the first one is open below it.
         facts: about model, data and environment, shown as they are.
-        sections: further parts, below the results.
+        sections: further parts, below the evaluations.
 
     Raises:
         ReportError: a library is missing.
@@ -117,12 +117,12 @@ def write_report(
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters["figure"] = _number
+    environment.filters["number"] = _number
     source = files("compact_yolo_ros.evaluation").joinpath("report.html.j2").read_text("utf-8")
     page = environment.from_string(source).render(
         title=title,
-        summary=_summary(results),
-        results=[_view(result) for result in results],
+        summary=_summary(evaluations),
+        results=[_view(shown) for shown in evaluations],
         facts=facts or {},
         sections=sections,
         legend=COLOURS,
@@ -131,67 +131,64 @@ def write_report(
         temporary.write_text(page, "utf-8")
 
 
-def _summary(results: Sequence[Result]) -> Table | None:
-    """Results below each other; a single one is in the tiles."""
-    if len(results) < 2:
+def _summary(evaluations: Sequence[ShownEvaluation]) -> Table | None:
+    """A row for each evaluation; a single one is in the tiles."""
+    if len(evaluations) < 2:
         return None
-    rows = [[result.name, *result.evaluation.summary().values()] for result in results]
-    return Table(["", *results[0].evaluation.summary()], rows)
+    rows = [[shown.name, *shown.evaluation.summary().named().values()] for shown in evaluations]
+    return Table(["", *Summary.names()], rows)
 
 
-def _view(result: Result) -> dict[str, Any]:
+def _view(shown: ShownEvaluation) -> dict[str, Any]:
     """What the template shows of one result."""
-    from compact_yolo_ros.evaluation import figures
+    from compact_yolo_ros.evaluation import plots
 
-    evaluation = result.evaluation
-    plots = {
+    evaluation = shown.evaluation
+    drawn = {
         "Precision over recall; the area under a line is AP50. Dotted: mean at an IoU of 0.75.": (
-            figures.precision_recall
+            plots.precision_recall
         ),
-        "AP by the size of objects. Bars: mean.": figures.by_size,
-        "AP by the overlap a hit needs: how exact the boxes are.": figures.by_overlap,
+        "AP by the size of objects. Bars: mean.": plots.by_size,
+        "AP by the overlap a hit needs: how exact the boxes are.": plots.by_overlap,
         "F1, the balance of precision and recall, by score threshold.": (
-            lambda e: figures.score_curve(e, "f1")
+            lambda e: plots.score_curve(e, "f1")
         ),
         "Precision by score threshold: the part of what was seen that is there.": (
-            lambda e: figures.score_curve(e, "precision")
+            lambda e: plots.score_curve(e, "precision")
         ),
         "Recall by score threshold: the part of what is there that was seen.": (
-            lambda e: figures.score_curve(e, "recall")
+            lambda e: plots.score_curve(e, "recall")
         ),
     }
     return {
-        "name": result.name,
+        "name": shown.name,
         "evaluation": evaluation,
         "objects": int(evaluation.objects[:, 0].sum()),
-        "summary": evaluation.summary(),
+        "summary": evaluation.summary().named(),
         "classes": _class_tables(evaluation),
-        "legend": figures.legend(evaluation),
-        "figures": [
-            Figure(figures.to_svg(plot(evaluation)), caption) for caption, plot in plots.items()
-        ],
+        "legend": plots.legend(evaluation),
+        "plots": [Plot(plots.to_svg(plot(evaluation)), caption) for caption, plot in drawn.items()],
         "confusion": _confusion(evaluation) if _is_small(evaluation) else None,
         "mixups": None if _is_small(evaluation) else _mixups(evaluation),
-        "pictures": [
-            (heading, [_picture(picture, evaluation) for picture in pictures])
-            for heading, pictures in (("Worst images", result.worst), ("Best images", result.best))
-            if pictures
+        "examples": [
+            (heading, [_example(example, evaluation) for example in examples])
+            for heading, examples in (("Worst images", shown.worst), ("Best images", shown.best))
+            if examples
         ],
     }
 
 
 def _class_tables(evaluation: Evaluation) -> list[Table]:
     """Average precision, and what is reached at each class's best threshold."""
-    figures = [evaluation.of_class(label) for label in range(len(evaluation.classes))]
-    names = list(figures[0])
+    named = {
+        name: evaluation.of_class(label).named() for label, name in enumerate(evaluation.classes)
+    }
+    names = ClassFigures.names()
     split = names.index("best threshold")
     return [
         Table(
             ["class", *part],
-            [
-                [name, *(row[column] for column in part)]
-                for name, row in zip(evaluation.classes, figures, strict=True)
-            ],
+            [[name, *(figures[column] for column in part)] for name, figures in named.items()],
         )
         for part in (names[:split], ["objects", *names[split:]])
     ]
@@ -225,9 +222,9 @@ def _mixups(evaluation: Evaluation, most: int = 20) -> Table:
     return Table(["what is there", "what was seen", "times"], rows)
 
 
-def _picture(picture: Picture, evaluation: Evaluation) -> dict[str, str]:
-    drawn = draw(picture, evaluation.classes, evaluation.score_threshold, evaluation.iou_threshold)
-    return {"caption": picture.caption or picture.truth.name, "data": _jpeg(drawn)}
+def _example(example: ExampleImage, evaluation: Evaluation) -> dict[str, str]:
+    drawn = draw(example, evaluation.classes, evaluation.score_threshold, evaluation.iou_threshold)
+    return {"caption": example.caption or example.truth.name, "data": _jpeg(drawn)}
 
 
 def _jpeg(image: NDArray[np.uint8]) -> str:

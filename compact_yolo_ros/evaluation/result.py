@@ -6,12 +6,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compact_yolo_ros.evaluation.average_precision import SCORES, ScoreCurve, best_threshold
+from compact_yolo_ros.support.plain_values import JsonKey, json_keys
 
 IOUS = np.linspace(0.5, 0.95, 10)
 """COCO's IoU thresholds."""
@@ -22,9 +23,70 @@ MOST_DETECTIONS = (1, 10, 100)
 """COCO's limits: at most so many detections of a class in an image count, best first."""
 
 
+class _Figures:
+    """Figures with the names that people know them by, which they also have in JSON."""
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The names, in their usual order."""
+        return list(json_keys(cls).values())
+
+    def named(self) -> dict[str, float]:
+        """The figures by their names."""
+        return {key: getattr(self, name) for name, key in json_keys(type(self)).items()}
+
+
+@dataclass(frozen=True)
+class Summary(_Figures):
+    """The figures that are usually quoted, means over classes; nan where there are no objects.
+
+    AP and AR are COCO's, at most 100 detections of a class in an image where the name does not say
+    otherwise; VOC07 and VOC are PASCAL VOC's AP of 2007 and of 2010 and later.
+    """
+
+    ap: Annotated[float, JsonKey("AP")]
+    ap50: Annotated[float, JsonKey("AP50")]
+    ap75: Annotated[float, JsonKey("AP75")]
+    ap_small: Annotated[float, JsonKey("AP small")]
+    ap_medium: Annotated[float, JsonKey("AP medium")]
+    ap_large: Annotated[float, JsonKey("AP large")]
+    ar1: Annotated[float, JsonKey("AR1")]
+    ar10: Annotated[float, JsonKey("AR10")]
+    ar100: Annotated[float, JsonKey("AR100")]
+    ar_small: Annotated[float, JsonKey("AR small")]
+    ar_medium: Annotated[float, JsonKey("AR medium")]
+    ar_large: Annotated[float, JsonKey("AR large")]
+    voc07: Annotated[float, JsonKey("VOC07")]
+    voc: Annotated[float, JsonKey("VOC")]
+
+
+@dataclass(frozen=True)
+class ClassFigures(_Figures):
+    """The figures of one class, see ``Summary``; nan where there are no objects.
+
+    ``precision_at_best``, ``recall_at_best`` and ``f1_at_best`` are those at the class's own
+    ``best_threshold`` of the score.
+    """
+
+    objects: int
+    ap: Annotated[float, JsonKey("AP")]
+    ap50: Annotated[float, JsonKey("AP50")]
+    ap75: Annotated[float, JsonKey("AP75")]
+    ap_small: Annotated[float, JsonKey("AP small")]
+    ap_medium: Annotated[float, JsonKey("AP medium")]
+    ap_large: Annotated[float, JsonKey("AP large")]
+    ar100: Annotated[float, JsonKey("AR100")]
+    voc07: Annotated[float, JsonKey("VOC07")]
+    voc: Annotated[float, JsonKey("VOC")]
+    best_threshold: Annotated[float, JsonKey("best threshold")]
+    precision_at_best: Annotated[float, JsonKey("precision")]
+    recall_at_best: Annotated[float, JsonKey("recall")]
+    f1_at_best: Annotated[float, JsonKey("F1")]
+
+
 @dataclass(frozen=True)
 class ImageErrors:
-    """What a user would get wrong in one image.
+    """What a user would get wrong in one image, at the two thresholds of an evaluation.
 
     Attributes:
         index: position of the image.
@@ -58,6 +120,46 @@ class ImageErrors:
 
 
 @dataclass(frozen=True)
+class Confusion:
+    """A confusion matrix.
+
+    Attributes:
+        classes: names; the last one is the background.
+        counts: rows are what is there, columns what was seen; the diagonal holds the hits.
+    """
+
+    classes: Annotated[tuple[str, ...], JsonKey("rows are truth, columns found")]
+    counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class EvaluationFigures:
+    """What an evaluation says in numbers, as programs keep it in JSON.
+
+    Attributes:
+        images: number of images.
+        objects: number of objects to be found.
+        score_threshold: see ``Evaluation``, also for the next one.
+        iou_threshold: see there.
+        best_threshold: the score threshold with the best mean F1; nan if nothing was found.
+        summary: means over the classes.
+        classes: by name.
+        confusion: at the two thresholds.
+        worst_images: those with most errors, worst first.
+    """
+
+    images: int
+    objects: int
+    score_threshold: float
+    iou_threshold: float
+    best_threshold: float
+    summary: Summary
+    classes: dict[str, ClassFigures]
+    confusion: Confusion
+    worst_images: tuple[ImageErrors, ...]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """How good the detections of a set of images are. Values without any object are nan.
 
@@ -66,8 +168,9 @@ class Evaluation:
         score_threshold: for ``confusion`` and ``images``.
         iou_threshold: for ``confusion``, ``images`` and ``curves``.
         objects: (K, 4) number of objects to be found, by class and ``AREAS``.
-        precision: (K, 4, 10, 101) by class, ``AREAS``, ``IOUS`` and recall, 100 detections.
-        recall: (3, K, 4, 10) by ``MOST_DETECTIONS``, class, ``AREAS`` and ``IOUS``.
+        precision_at: (K, 4, 10, 101) by class, ``AREAS``, ``IOUS`` and ``RECALLS``, of at most 100
+            detections of a class in an image.
+        recall_at: (3, K, 4, 10) by ``MOST_DETECTIONS``, class, ``AREAS`` and ``IOUS``.
         voc07: (K,) VOC's 11-point AP of 2007 at IoU 0.5.
         voc: (K,) VOC's AP of 2010 and later, the whole area, at IoU 0.5.
         curves: K, precision, recall and F1 over the score threshold.
@@ -80,8 +183,8 @@ class Evaluation:
     score_threshold: float
     iou_threshold: float
     objects: NDArray[np.int64]
-    precision: NDArray[np.float64]
-    recall: NDArray[np.float64]
+    precision_at: NDArray[np.float64]
+    recall_at: NDArray[np.float64]
     voc07: NDArray[np.float64]
     voc: NDArray[np.float64]
     curves: tuple[ScoreCurve, ...]
@@ -92,26 +195,26 @@ class Evaluation:
         self, label: int | None = None, iou: float | None = None, area: str = "all"
     ) -> float:
         """COCO's AP of one class or the mean of all, at one of ``IOUS`` or the mean of them."""
-        table = self.precision[:, list(AREAS).index(area)]
-        return _mean(_pick(_pick(table, 1, _lane(iou)), 0, label))
+        table = self.precision_at[:, list(AREAS).index(area)]
+        return _mean(_pick(_pick(table, 1, _place(iou)), 0, label))
 
     def average_recall(
         self, label: int | None = None, area: str = "all", detections: int = 100
     ) -> float:
         """COCO's AR: the recall with at most so many detections, mean over ``IOUS``."""
-        table = self.recall[MOST_DETECTIONS.index(detections), :, list(AREAS).index(area)]
+        table = self.recall_at[MOST_DETECTIONS.index(detections), :, list(AREAS).index(area)]
         return _mean(_pick(table, 0, label))
 
     @cached_property
-    def f1(self) -> NDArray[np.float64]:
+    def mean_f1_at(self) -> NDArray[np.float64]:
         """(1001,) F1 over ``SCORES``, mean of the classes."""
-        known = [curve.f1 for curve in self.curves if not np.isnan(curve.f1).all()]
+        known = [curve.f1_at for curve in self.curves if not np.isnan(curve.f1_at).all()]
         return np.mean(known, 0) if known else np.full(len(SCORES), np.nan)
 
     @property
     def best_threshold(self) -> float:
         """The score threshold with the best mean F1: a good ``score_threshold`` for a node."""
-        return best_threshold(self.f1)
+        return best_threshold(self.mean_f1_at)
 
     def worst(self, count: int) -> list[ImageErrors]:
         """The images with most errors, worst first, of equals the one with least found."""
@@ -123,79 +226,65 @@ class Evaluation:
         right = [image for image in self.images if image.found and not image.errors]
         return sorted(right, key=lambda image: -image.found)[:count]
 
-    def summary(self) -> dict[str, float]:
-        """The figures people quote, means over classes, by their usual names."""
-        return {
-            "AP": self.average_precision(),
-            "AP50": self.average_precision(iou=0.5),
-            "AP75": self.average_precision(iou=0.75),
-            "AP small": self.average_precision(area="small"),
-            "AP medium": self.average_precision(area="medium"),
-            "AP large": self.average_precision(area="large"),
-            "AR1": self.average_recall(detections=1),
-            "AR10": self.average_recall(detections=10),
-            "AR100": self.average_recall(),
-            "AR small": self.average_recall(area="small"),
-            "AR medium": self.average_recall(area="medium"),
-            "AR large": self.average_recall(area="large"),
-            "VOC07": _mean(self.voc07),
-            "VOC": _mean(self.voc),
-        }
+    def summary(self) -> Summary:
+        """The figures that are usually quoted."""
+        return Summary(
+            ap=self.average_precision(),
+            ap50=self.average_precision(iou=0.5),
+            ap75=self.average_precision(iou=0.75),
+            ap_small=self.average_precision(area="small"),
+            ap_medium=self.average_precision(area="medium"),
+            ap_large=self.average_precision(area="large"),
+            ar1=self.average_recall(detections=1),
+            ar10=self.average_recall(detections=10),
+            ar100=self.average_recall(),
+            ar_small=self.average_recall(area="small"),
+            ar_medium=self.average_recall(area="medium"),
+            ar_large=self.average_recall(area="large"),
+            voc07=_mean(self.voc07),
+            voc=_mean(self.voc),
+        )
 
-    def of_class(self, label: int) -> dict[str, float]:
-        """The figures of one class; precision, recall and F1 are at its own best threshold."""
+    def of_class(self, label: int) -> ClassFigures:
+        """The figures of one class."""
         curve = self.curves[label]
-        threshold = best_threshold(curve.f1)
-        known = not math.isnan(threshold)
-        place = int(np.argmin(np.abs(SCORES - threshold))) if known else 0
-        return {
-            "objects": int(self.objects[label, 0]),
-            "AP": self.average_precision(label),
-            "AP50": self.average_precision(label, 0.5),
-            "AP75": self.average_precision(label, 0.75),
-            "AP small": self.average_precision(label, area="small"),
-            "AP medium": self.average_precision(label, area="medium"),
-            "AP large": self.average_precision(label, area="large"),
-            "AR100": self.average_recall(label),
-            "VOC07": float(self.voc07[label]),
-            "VOC": float(self.voc[label]),
-            "best threshold": threshold,
-            "precision": float(curve.precision[place]) if known else math.nan,
-            "recall": float(curve.recall[place]) if known else math.nan,
-            "F1": float(curve.f1[place]) if known else math.nan,
-        }
+        threshold = best_threshold(curve.f1_at)
+        place = None if math.isnan(threshold) else int(np.argmin(np.abs(SCORES - threshold)))
+        return ClassFigures(
+            objects=int(self.objects[label, 0]),
+            ap=self.average_precision(label),
+            ap50=self.average_precision(label, 0.5),
+            ap75=self.average_precision(label, 0.75),
+            ap_small=self.average_precision(label, area="small"),
+            ap_medium=self.average_precision(label, area="medium"),
+            ap_large=self.average_precision(label, area="large"),
+            ar100=self.average_recall(label),
+            voc07=float(self.voc07[label]),
+            voc=float(self.voc[label]),
+            best_threshold=threshold,
+            precision_at_best=math.nan if place is None else float(curve.precision_at[place]),
+            recall_at_best=math.nan if place is None else float(curve.recall_at[place]),
+            f1_at_best=math.nan if place is None else float(curve.f1_at[place]),
+        )
 
-    def to_dict(self, worst: int = 20) -> dict[str, Any]:
-        """Plain values for JSON, nan as None; of the images only the ``worst`` ones."""
-        return {
-            "images": len(self.images),
-            "objects": int(self.objects[:, 0].sum()),
-            "score_threshold": self.score_threshold,
-            "iou_threshold": self.iou_threshold,
-            "best_threshold": _plain(self.best_threshold),
-            "summary": _plain(self.summary()),
-            "classes": {
-                name: _plain(self.of_class(label)) for label, name in enumerate(self.classes)
-            },
-            "confusion": {
-                "rows are truth, columns found": [*self.classes, "background"],
-                "counts": self.confusion.tolist(),
-            },
-            "worst_images": [
-                {
-                    "index": image.index,
-                    "name": image.name,
-                    "found": image.found,
-                    "missed": image.missed,
-                    "false": image.false,
-                    "confused": image.confused,
-                }
-                for image in self.worst(worst)
-            ],
-        }
+    def figures(self, worst: int = 20) -> EvaluationFigures:
+        """All that is kept in JSON; of the images only the ``worst`` ones."""
+        return EvaluationFigures(
+            images=len(self.images),
+            objects=int(self.objects[:, 0].sum()),
+            score_threshold=self.score_threshold,
+            iou_threshold=self.iou_threshold,
+            best_threshold=self.best_threshold,
+            summary=self.summary(),
+            classes={name: self.of_class(label) for label, name in enumerate(self.classes)},
+            confusion=Confusion(
+                (*self.classes, "background"), tuple(map(tuple, self.confusion.tolist()))
+            ),
+            worst_images=tuple(self.worst(worst)),
+        )
 
 
-def _lane(iou: float | None) -> int | None:
+def _place(iou: float | None) -> int | None:
     if iou is None:
         return None
     place = int(np.argmin(np.abs(IOUS - iou)))
@@ -212,9 +301,3 @@ def _mean(values: NDArray[np.float64]) -> float:
     """Mean of what is known; nan if nothing is."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else math.nan
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value

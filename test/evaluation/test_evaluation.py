@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.evaluation import Evaluator, evaluate
 from compact_yolo_ros.evaluation.matching import areas_of
+from compact_yolo_ros.evaluation.result import EvaluationFigures
 from compact_yolo_ros.labels.ground_truth import ANY_CLASS, GroundTruth
+from compact_yolo_ros.support.plain_values import from_plain, to_plain
 
 CLASSES = ("a", "b", "c")
 SIZE = (300, 300)
@@ -98,13 +100,13 @@ NAMES += ["AR1", "AR10", "AR100", "AR small", "AR medium", "AR large"]
 def assert_equal_to_pycocotools(truths, found):
     ours, theirs = evaluate(truths, found, CLASSES), pycocotools(truths, found)
     expected = np.where(theirs.stats < 0, np.nan, theirs.stats)
-    summary = ours.summary()
+    summary = ours.summary().named()
     assert [summary[name] for name in NAMES] == pytest.approx(expected, abs=1e-6, nan_ok=True)
     # (IoU, recall, class, area), and every recall (IoU, class, area, detections)
     precision = theirs.eval["precision"][..., -1].transpose(2, 3, 0, 1)
-    assert np.nan_to_num(ours.precision, nan=-1) == pytest.approx(precision, abs=1e-6)
+    assert np.nan_to_num(ours.precision_at, nan=-1) == pytest.approx(precision, abs=1e-6)
     recall = theirs.eval["recall"].transpose(3, 1, 2, 0)
-    assert np.nan_to_num(ours.recall, nan=-1) == pytest.approx(recall, abs=1e-6)
+    assert np.nan_to_num(ours.recall_at, nan=-1) == pytest.approx(recall, abs=1e-6)
 
 
 @settings(max_examples=25, deadline=None)
@@ -130,8 +132,8 @@ def test_ignored_boxes_without_class_are_ignored_for_every_class():
     assert sum(len(truth.ignored) for truth in anywhere) > 2
     assert_equal_to_pycocotools(anywhere, found)
     unsaid = [GroundTruth(t.boxes, t.labels, t.name, SIZE, t.ignored) for t in truths]
-    assert evaluate(unsaid, found, CLASSES).summary() == pytest.approx(
-        evaluate(anywhere, found, CLASSES).summary(), nan_ok=True
+    assert evaluate(unsaid, found, CLASSES).summary().named() == pytest.approx(
+        evaluate(anywhere, found, CLASSES).summary().named(), nan_ok=True
     )
 
 
@@ -286,7 +288,7 @@ def test_curves_say_what_a_score_threshold_does(seed, place):
     matrix = evaluate(truths, kept, CLASSES, score_threshold=0).confusion
     hits, there = matrix[0, 0], sum((truth.labels == 0).sum() for truth in truths)
     seen = matrix[:, 0].sum()
-    values = [curve.precision[place], curve.recall[place], curve.f1[place]]
+    values = [curve.precision_at[place], curve.recall_at[place], curve.f1_at[place]]
     expected = [
         hits / seen if seen else np.nan,
         hits / there if there else np.nan,
@@ -301,8 +303,8 @@ def test_the_best_threshold_divides_hits_from_inventions():
     found = Detections(box, np.array([0.8, 0.4], np.float32), np.zeros(2, np.int32))
     result = evaluate([truth], [found], ["a", "absent"])
     assert 0.55 < result.best_threshold < 0.65, "half way between them"
-    assert result.of_class(0)["F1"] == 1
-    assert np.isnan(result.of_class(1)["best threshold"])
+    assert result.of_class(0).f1_at_best == 1
+    assert np.isnan(result.of_class(1).best_threshold)
 
 
 @settings(max_examples=20, deadline=None)
@@ -315,14 +317,15 @@ def test_parts_evaluated_apart_merge_to_the_whole(seed, cut):
     first, second = pickle.loads(pickle.dumps(parts))
     first.merge(second)
     merged, whole = first.result(), evaluate(truths, found, CLASSES)
-    assert merged.to_dict() == whole.to_dict()
+    assert to_plain(merged.figures()) == to_plain(whole.figures())
     assert merged.images == whole.images
 
 
 def test_the_result_is_plain_json(street):
-    content = evaluate(*([part] for part in street), (*STREET, "absent")).to_dict()
-    read = json.loads(json.dumps(content, allow_nan=False))
-    assert read["summary"]["AP50"] == content["summary"]["AP50"]
+    figures = evaluate(*([part] for part in street), (*STREET, "absent")).figures()
+    read = json.loads(json.dumps(to_plain(figures), allow_nan=False))
+    assert read["summary"]["AP50"] == figures.summary.ap50
+    assert to_plain(from_plain(EvaluationFigures, read)) == read
     assert read["classes"]["absent"]["AP"] is None
     assert read["confusion"]["counts"][1][0] == 1
 

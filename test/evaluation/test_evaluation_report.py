@@ -13,9 +13,9 @@ import pytest
 
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.evaluation import ClassMapping, evaluate, report
-from compact_yolo_ros.evaluation.example_images import COLOURS, Picture, draw
-from compact_yolo_ros.evaluation.figures import new_figure, to_svg
-from compact_yolo_ros.evaluation.report import Figure, Result, Section, Table, write_report
+from compact_yolo_ros.evaluation.example_images import COLOURS, ExampleImage, draw
+from compact_yolo_ros.evaluation.plots import new_figure, to_svg
+from compact_yolo_ros.evaluation.report import Plot, Section, ShownEvaluation, Table, write_report
 from compact_yolo_ros.labels.ground_truth import GroundTruth
 
 CLASSES = ("person", "<b>car</b>")
@@ -71,12 +71,13 @@ def picture():
     truth = GroundTruth(boxes, np.array([0, 1, 1]), "street_1", (200, 280), crowd)
     invented = (210, 120, 260, 170)
     found = rows((boxes[0], 0.9, 0), (boxes[1], 0.8, 0), (invented, 0.6, 1), (crowd[0], 0.5, 0))
-    return Picture(np.full((200, 280, 3), 90, np.uint8), truth, found, "street_1: 3 wrong")
+    return ExampleImage(np.full((200, 280, 3), 90, np.uint8), truth, found, "street_1: 3 wrong")
 
 
 @pytest.fixture
 def result(picture):
-    return Result("320", evaluate([picture.truth], [picture.detections], CLASSES), [picture])
+    evaluation = evaluate([picture.truth], [picture.detections], CLASSES)
+    return ShownEvaluation("320", evaluation, [picture])
 
 
 def test_the_page_stands_alone_and_says_what_was_measured(result, tmp_path):
@@ -85,7 +86,7 @@ def test_the_page_stands_alone_and_says_what_was_measured(result, tmp_path):
         "Latency",
         "Measured <here>.",
         [Table(["stage", "ms"], [["network", 15.25], ["letterbox", float("nan")]])],
-        [Figure(to_svg(new_figure()[0]), "nothing yet")],
+        [Plot(to_svg(new_figure()[0]), "nothing yet")],
         "<p id=own>as it is</p>",
     )
     write_report(path, "toy & street", [result], {"Model": "toy"}, [section])
@@ -96,7 +97,7 @@ def test_the_page_stands_alone_and_says_what_was_measured(result, tmp_path):
     assert page.tags.count("svg") == 7 and page.tags.count("img") == 1
     for words in (*CLASSES, "toy & street", "Measured <here>.", "as it is", "15.2", "–"):
         assert any(words in text for text in page.words), words
-    summary = result.evaluation.summary()
+    summary = result.evaluation.summary().named()
     assert f"{summary['AP50']:.3f}" in page.words
     assert "street_1: 3 wrong" in page.words
     assert "width=device-width" in page.source and "prefers-color-scheme: dark" in page.source
@@ -115,7 +116,7 @@ def test_plots_have_the_colours_of_the_page(result, tmp_path):
 
 
 def test_several_results_are_compared(result, tmp_path):
-    write_report(tmp_path / "a.html", "a", [result, Result("<416>", result.evaluation)])
+    write_report(tmp_path / "a.html", "a", [result, ShownEvaluation("<416>", result.evaluation)])
     page = Page(tmp_path / "a.html")
     assert page.tags.count("details") == 2 and page.words.count("<416>") == 2
 
@@ -127,16 +128,15 @@ def test_a_page_needs_no_evaluation(tmp_path):
 
 def test_nothing_found_and_nothing_there_can_be_shown(picture, tmp_path):
     nothing = evaluate([picture.truth], [Detections.empty()], ("a", "b", "absent"))
-    write_report(
-        tmp_path / "a.html", "a", [Result("x", nothing), Result("y", evaluate([], [], "a"))]
-    )
+    shown = [ShownEvaluation("x", nothing), ShownEvaluation("y", evaluate([], [], "a"))]
+    write_report(tmp_path / "a.html", "a", shown)
     assert "–" in Page(tmp_path / "a.html").words
 
 
 def test_many_classes_are_told_by_their_mix_ups(picture, tmp_path):
     names = [f"class {number}" for number in range(30)]
     evaluation = evaluate([picture.truth], [picture.detections], names)
-    write_report(tmp_path / "a.html", "a", [Result("x", evaluation)])
+    write_report(tmp_path / "a.html", "a", [ShownEvaluation("x", evaluation)])
     words = Page(tmp_path / "a.html").words
     place = words.index("times")
     assert ["class 1", "class 0", "1"] in [words[i : i + 3] for i in range(place, place + 12)]
@@ -175,21 +175,21 @@ def shown(image, box):
 
 def test_a_picture_shows_what_was_found_missed_and_invented(picture):
     image = draw(picture, CLASSES, 0.3)
-    assert image.shape == picture.image.shape
+    assert image.shape == picture.pixels.shape
     assert bgr("found") in shown(image, (10, 30, 60, 80))
     assert bgr("confused") in shown(image, (80, 30, 130, 80))
     assert bgr("missed") in shown(image, (150, 30, 200, 80))
     assert bgr("false") in shown(image, (210, 120, 260, 170))
     assert bgr("ignored") in shown(image, (10, 120, 60, 170))
-    assert not np.any([picture.image != 90]), "the image itself stays"
+    assert not np.any([picture.pixels != 90]), "the image itself stays"
     above = draw(picture, CLASSES, 0.85)
     assert bgr("missed") in shown(above, (80, 30, 130, 80))
     assert bgr("false") not in shown(above, (210, 120, 260, 170))
 
 
 def test_large_pictures_are_shown_small(picture, result, tmp_path):
-    wide = Picture(np.zeros((800, 1120, 3), np.uint8), picture.truth, picture.detections)
-    write_report(tmp_path / "a.html", "a", [Result("x", result.evaluation, [wide])])
+    wide = ExampleImage(np.zeros((800, 1120, 3), np.uint8), picture.truth, picture.detections)
+    write_report(tmp_path / "a.html", "a", [ShownEvaluation("x", result.evaluation, [wide])])
     (link,) = [link for link in Page(tmp_path / "a.html").links if link.startswith("data:")]
     content = base64.b64decode(link.removeprefix("data:image/jpeg;base64,"))
     assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR).shape == (400, 560, 3)

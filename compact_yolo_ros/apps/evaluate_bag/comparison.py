@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from compact_yolo_ros.evaluation.figures import COLOURS, new_figure, to_svg
-from compact_yolo_ros.evaluation.report import Figure, Section, Table, write_report
+from compact_yolo_ros.evaluation.plots import COLOURS, new_figure, to_svg
+from compact_yolo_ros.evaluation.report import Plot, Section, Table, write_report
 from compact_yolo_ros.recordings.storage import BagError
 from compact_yolo_ros.support.files import replacing
 
@@ -179,7 +179,7 @@ def section(found: Sequence[Candidate]) -> Section:
         way = [size, values["backend"], values["precision"], values["threads"]]
         rows.append([candidate.name, *way, *cells, ", ".join(on) or "–"])
     figures = [
-        Figure(to_svg(_plot(found, kept, cost)), f"Accuracy over {cost}; the line is the front.")
+        Plot(to_svg(_plot(found, kept, cost)), f"Accuracy over {cost}; the line is the front.")
         for cost, kept in fronts.items()
         if kept
     ]

@@ -50,8 +50,13 @@ from compact_yolo_ros.apps.evaluate_bag.topic_statistics import (
     stages_ms,
 )
 from compact_yolo_ros.evaluation import ClassMapping
-from compact_yolo_ros.evaluation.example_images import Picture
-from compact_yolo_ros.evaluation.report import ReportError, Result, check_libraries, write_report
+from compact_yolo_ros.evaluation.example_images import ExampleImage
+from compact_yolo_ros.evaluation.report import (
+    ReportError,
+    ShownEvaluation,
+    check_libraries,
+    write_report,
+)
 from compact_yolo_ros.machine.description import environment
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.store import find_model
@@ -59,6 +64,7 @@ from compact_yolo_ros.recordings.codec import Codec, stamp_of
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
 from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.plain_values import to_plain
 
 WORST = 9
 """Frames shown in a report."""
@@ -286,7 +292,7 @@ def _accuracy(
         },
         "unanswered": accuracy.unanswered,
         "left_out": mapping.left_out,
-        **accuracy.evaluation.to_dict(),
+        **to_plain(accuracy.evaluation.figures()),
     }
 
 
@@ -454,12 +460,10 @@ def _write_page(
     accuracy: Accuracy | None,
 ) -> None:
     model, machine = results["model"], results["environment"]
-    shown = [] if accuracy is None else [_picture(bag, frame) for frame in accuracy.worst]
-    evaluated = (
-        []
-        if accuracy is None
-        else [Result(model["name"], accuracy.evaluation, [picture for picture in shown if picture])]
-    )
+    evaluated = []
+    if accuracy is not None:
+        examples = filter(None, (_picture(bag, frame) for frame in accuracy.worst))
+        evaluated = [ShownEvaluation(model["name"], accuracy.evaluation, list(examples))]
     size = " x ".join(map(str, model["input_size"]))
     facts = {
         "Recording": ", ".join(results["recording"]["paths"]),
@@ -490,11 +494,11 @@ def _mode(results: Mapping[str, Any]) -> str:
     return f"as on a robot: the newest frame only, where a frame takes {how}"
 
 
-def _picture(bag: Bag, frame: Shown) -> Picture | None:
+def _picture(bag: Bag, frame: Shown) -> ExampleImage | None:
     pixels = outputs.read_picture(bag, Codec(bag.topics.values()), frame.topic, frame.time)
     if pixels is None:
         return None
-    return Picture(pixels, frame.truth, frame.detections, frame.caption)
+    return ExampleImage(pixels, frame.truth, frame.detections, frame.caption)
 
 
 __all__ = ["Interrupted", "Settings", "evaluate"]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.evaluation.figures import COLOURS, new_figure, to_svg
-from compact_yolo_ros.evaluation.report import Figure, Section, Table
+from compact_yolo_ros.evaluation.plots import COLOURS, new_figure, to_svg
+from compact_yolo_ros.evaluation.report import Plot, Section, Table
 
 WIDE = 7.0
 """Width of a plot over time in inches."""
@@ -74,10 +74,10 @@ def _speed(
     figures = []
     if len(ages):
         caption = "Age of the answers: from the stamp of the image to its detections."
-        figures.append(Figure(_histogram(1e3 * ages, "age in ms"), caption))
+        figures.append(Plot(_histogram(1e3 * ages, "age in ms"), caption))
     if len(seconds):
         caption = "What a frame takes, from the bytes of the message to the detections."
-        figures.append(Figure(_histogram(1e3 * seconds, "time of a frame in ms"), caption))
+        figures.append(Plot(_histogram(1e3 * seconds, "time of a frame in ms"), caption))
     power = results["power"]
     rate = speed["frames_per_second"]
     text = "" if rate is None else f"{rate:.1f} frames a second. "
@@ -107,7 +107,7 @@ def _course(results: Mapping[str, Any]) -> Section:
         axes.set_ylim(bottom=0)
         if len(results["topics"]) > 1:
             axes.legend(frameon=False)
-        figures.append(Figure(to_svg(figure), f"{label.capitalize()}, over the recording."))
+        figures.append(Plot(to_svg(figure), f"{label.capitalize()}, over the recording."))
     return Section("Over time", "" if figures else "Nothing was found.", (), figures)
 
 

@@ -71,23 +71,28 @@ def legend(evaluation: Evaluation) -> dict[str, str]:
 def precision_recall(evaluation: Evaluation) -> Any:
     """Precision over recall of every class at IoU 0.5, and the mean at 0.5 and 0.75."""
     figure, axes = new_figure()
-    table = evaluation.precision[:, 0]
+    table = evaluation.precision_at[:, 0]
     _class_lines(axes, evaluation, RECALLS, table[:, 0])
     known = ~np.isnan(table[:, 0, 0])
     if known.any():
-        for lane, style in ((0, "-"), (5, ":")):
-            mean = table[known, lane].mean(0)
+        for place, style in ((0, "-"), (5, ":")):
+            mean = table[known, place].mean(0)
             axes.plot(RECALLS, mean, style, color=_INK, linewidth=2.2)
     _unit_axes(axes, "recall", "precision")
     return figure
 
 
 def score_curve(evaluation: Evaluation, what: str) -> Any:
-    """Over the score threshold: "precision", "recall" or "f1" of every class, and their mean."""
+    """Over the score threshold: precision, recall or F1 of every class, and their mean.
+
+    Args:
+        evaluation: what to plot.
+        what: "precision", "recall" or "f1".
+    """
     figure, axes = new_figure()
-    table = np.array([getattr(curve, what) for curve in evaluation.curves])
+    table = np.array([getattr(curve, f"{what}_at") for curve in evaluation.curves])
     _class_lines(axes, evaluation, SCORES, table)
-    known = np.array([not np.isnan(curve.f1).all() for curve in evaluation.curves])
+    known = np.array([not np.isnan(curve.f1_at).all() for curve in evaluation.curves])
     if known.any():
         # Where a class has no detection left, its precision is unknown and the mean goes on.
         values = table[known]
@@ -110,7 +115,7 @@ def score_curve(evaluation: Evaluation, what: str) -> Any:
 def by_overlap(evaluation: Evaluation) -> Any:
     """AP of every class over the IoU that a hit needs, and the mean."""
     figure, axes = new_figure()
-    table = evaluation.precision[:, 0].mean(2)
+    table = evaluation.precision_at[:, 0].mean(2)
     _class_lines(axes, evaluation, IOUS, table)
     known = ~np.isnan(table[:, 0])
     if known.any():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One image: a verdict on each of its detections, and what a user would have got wrong."""
+"""One image: the outcome of each of its detections, and what a user would have got wrong."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.evaluation.matching import (
-    FALSE,
-    NOBODY,
-    TRUE,
-    Lanes,
+    FALSE_POSITIVE,
+    TRUE_POSITIVE,
+    UNMATCHED,
+    Criteria,
     areas_of,
-    judge_coco,
-    judge_voc,
+    coco_outcomes,
     match_coco,
     overlaps,
-    pair_up,
+    pair_greedily,
+    voc_outcomes,
 )
 from compact_yolo_ros.labels.ground_truth import ANY_CLASS, GroundTruth
 
 
 @dataclass(frozen=True)
-class Verdicts:
-    """Judged detections as columns of d rows: images in order, best first within an image.
+class Outcomes:
+    """Detections and their outcomes: images in order, best first within an image.
 
     Attributes:
         labels: (d,).
         scores: (d,).
         ranks: (d,) place among the detections of its class in its image, from 0.
-        coco: (d, L) verdict in each lane.
-        voc: (d,) verdict of VOC's rule at IoU 0.5.
+        coco: (d, L) outcome under each criterion.
+        voc: (d,) outcome by VOC's rule at IoU 0.5.
     """
 
     labels: NDArray[np.int64]
@@ -44,42 +44,51 @@ class Verdicts:
     voc: NDArray[np.uint8]
 
     @classmethod
-    def join(cls, parts: Sequence[Verdicts]) -> Verdicts:
-        """Put the rows of several below each other."""
+    def empty(cls, criteria: int) -> Outcomes:
+        """No detections, under so many criteria."""
+        none = np.empty(0, np.int64)
+        coco = np.empty((0, criteria), np.uint8)
+        return cls(none, np.empty(0), none, coco, np.empty(0, np.uint8))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Outcomes]) -> Outcomes:
+        """The rows of several, in their order."""
         names = ("labels", "scores", "ranks", "coco", "voc")
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One image.
+class ImageMatch:
+    """The detections of one image, matched with its objects.
 
     Attributes:
-        verdicts: on its detections.
+        outcomes: of the detections.
         labels: (n,) classes of the objects.
-        counts: (L, n) whether each object is to be found in a lane.
-        pairs: (m, 2) what a user sees (last lane, from the score threshold on): position of an
-            object in the truth and of the detection that hit it, of the same class or not;
-            ``NOBODY`` where one has no partner. Ignored detections are left out.
+        counts: (L, n) whether each object is to be found under a criterion.
+        pairs: (m, 2) what a user sees (last criterion, from the score threshold on): position of
+            an object in the ground truth and of the detection that hit it, of the same class or
+            not; ``UNMATCHED`` where one has no partner. Ignored detections are left out.
     """
 
-    verdicts: Verdicts
+    outcomes: Outcomes
     labels: NDArray[np.int64]
     counts: NDArray[np.bool_]
     pairs: NDArray[np.int64]
 
 
-def judge(truth: GroundTruth, found: Detections, lanes: Lanes, score_threshold: float) -> Judged:
-    """Judge the detections of one image; the last lane has the user's IoU threshold."""
+def match_image(
+    truth: GroundTruth, found: Detections, criteria: Criteria, score_threshold: float
+) -> ImageMatch:
+    """Match the detections of one image; the last criterion has the user's IoU threshold."""
     excluded = list(truth.unlabelled)
-    wanted = np.flatnonzero(~np.isin(truth.labels, excluded))
+    counted = np.flatnonzero(~np.isin(truth.labels, excluded))
     kept = np.flatnonzero(~np.isin(found.labels, excluded))
     order = kept[np.argsort(-found.scores[kept], kind="stable")]
     found_labels, scores = found.labels[order].astype(np.int64), found.scores[order]
     found_boxes = found.boxes[order].astype(np.float64)
 
-    labels = truth.labels[wanted].astype(np.int64)
-    places = np.concatenate((truth.boxes[wanted], truth.ignored)).astype(np.float64)
+    labels = truth.labels[counted].astype(np.int64)
+    places = np.concatenate((truth.boxes[counted], truth.ignored)).astype(np.float64)
     crowd = np.arange(len(places)) >= len(labels)
     crowd_labels = truth.ignored_labels
     if crowd_labels is None:
@@ -89,31 +98,31 @@ def judge(truth: GroundTruth, found: Detections, lanes: Lanes, score_threshold: 
 
     iou = overlaps(found_boxes, places, np.zeros_like(crowd))
     inside = overlaps(found_boxes, places, crowd)
-    counts = lanes.contain(areas_of(places)) & ~crowd
-    partners = match_coco(np.where(alike, inside, 0), counts, crowd, lanes)
-    coco = judge_coco(partners, counts, lanes.contain(areas_of(found_boxes)))
+    counts = criteria.contain(areas_of(places)) & ~crowd
+    partners = match_coco(np.where(alike, inside, 0), counts, crowd, criteria)
+    coco = coco_outcomes(partners, counts, criteria.contain(areas_of(found_boxes)))
 
     seen = scores >= score_threshold
-    right = np.flatnonzero(seen & (coco[:, -1] == TRUE))
-    wrong = np.flatnonzero(seen & (coco[:, -1] == FALSE))
+    right = np.flatnonzero(seen & (coco[:, -1] == TRUE_POSITIVE))
+    wrong = np.flatnonzero(seen & (coco[:, -1] == FALSE_POSITIVE))
     hit = partners[right, -1]
     missed = np.setdiff1d(np.arange(len(labels)), hit)
     # Within a class nothing is left to pair: these are mix-ups between classes.
-    mixed = pair_up(iou[np.ix_(wrong, missed)], float(lanes.iou[-1]))
-    return Judged(
-        Verdicts(
+    mixed = pair_greedily(iou[np.ix_(wrong, missed)], float(criteria.iou[-1]))
+    return ImageMatch(
+        Outcomes(
             found_labels,
             scores.astype(np.float64),
             _ranks(found_labels),
             coco,
-            judge_voc(np.where(alike, iou, 0), crowd),
+            voc_outcomes(np.where(alike, iou, 0), crowd),
         ),
         labels,
         counts[:, : len(labels)],
         np.concatenate(
             (
-                np.column_stack((wanted[hit], order[right])),
-                _with_lonely(wanted[missed], order[wrong], mixed),
+                np.column_stack((counted[hit], order[right])),
+                _with_unmatched(counted[missed], order[wrong], mixed),
             )
         ),
     )
@@ -128,18 +137,22 @@ def _ranks(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return ranks
 
 
-def _with_lonely(
+def _with_unmatched(
     missed: NDArray[np.intp], wrong: NDArray[np.intp], mixed: NDArray[np.intp]
 ) -> NDArray[np.intp]:
-    """Pairs (m, 2) of objects and detections: ``mixed`` (positions wrong, missed), then the rest
-    with ``NOBODY``.
+    """Pairs (m, 2) of objects and detections: the mix-ups, then the rest with ``UNMATCHED``.
+
+    Args:
+        missed: objects without a detection of their class.
+        wrong: detections without an object of their class.
+        mixed: (p, 2) positions in ``wrong`` and ``missed`` of those that belong together.
     """
     columns, rows = mixed.T
     unseen, invented = np.delete(missed, rows), np.delete(wrong, columns)
     return np.concatenate(
         (
             np.column_stack((missed[rows], wrong[columns])),
-            np.column_stack((unseen, np.full(len(unseen), NOBODY))),
-            np.column_stack((np.full(len(invented), NOBODY), invented)),
+            np.column_stack((unseen, np.full(len(unseen), UNMATCHED))),
+            np.column_stack((np.full(len(invented), UNMATCHED), invented)),
         )
     )

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frozen dataclasses to and from the plain values of JSON, typed in both directions.
+
+A dataclass or a NamedTuple is an object, with the names of its fields as keys, or those that
+``Annotated[type, JsonKey("another name")]`` gives; a tuple is a list; nan is null.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+_EXPECTED = {int: "a whole number", str: "a text", bool: "true or false"}
+
+
+@dataclass(frozen=True)
+class JsonKey:
+    """Annotates a field with the name that it has in JSON."""
+
+    name: str
+
+
+def json_keys(kind: Any) -> dict[str, str]:
+    """The JSON key of each field of a dataclass or NamedTuple, in their order."""
+    return {
+        name: next((m.name for m in get_args(hint)[1:] if isinstance(m, JsonKey)), name)
+        if get_origin(hint) is Annotated
+        else name
+        for name, hint in get_type_hints(kind, include_extras=True).items()
+    }
+
+
+def to_plain(value: Any) -> Any:
+    """Convert a value for JSON."""
+    if hasattr(value, "_asdict") or (is_dataclass(value) and not isinstance(value, type)):
+        keys = json_keys(type(value))
+        return {key: to_plain(getattr(value, name)) for name, key in keys.items()}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_plain(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def from_plain(kind: type[T], value: Any) -> T:
+    """Read what ``to_plain`` wrote; keys that are not known are left out.
+
+    Args:
+        kind: the dataclass.
+        value: from JSON.
+
+    Raises:
+        ValueError: the value is something else; the sentence names the place.
+    """
+    result: T = _read(kind, value, "the content")
+    return result
+
+
+def _read(kind: Any, value: Any, place: str) -> Any:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (Union, UnionType):
+        (inner,) = (argument for argument in arguments if argument is not NoneType)
+        return None if value is None else _read(inner, value, place)
+    if kind is float:
+        value = math.nan if value is None else value
+        return float(_checked((int, float), value, place, "a number"))
+    if kind in _EXPECTED:
+        return _checked(kind, value, place, _EXPECTED[kind])
+    if origin in (tuple, list):
+        items = _checked(list, value, place, "a list")
+        return origin(_read(arguments[0], item, f"{place}[{n}]") for n, item in enumerate(items))
+    content = _checked(dict, value, place, "an object")
+    if origin in (dict, Mapping):
+        return {key: _read(arguments[1], item, f"{place}.{key}") for key, item in content.items()}
+    return kind(**_arguments(kind, content, place))
+
+
+def _arguments(kind: Any, content: Mapping[str, Any], place: str) -> dict[str, Any]:
+    types, optional, found = get_type_hints(kind), _optional(kind), {}
+    for name, key in json_keys(kind).items():
+        if key in content:
+            found[name] = _read(types[name], content[key], f"{place}.{key}")
+        elif name not in optional:
+            raise ValueError(f"{place} has no '{key}'")
+    return found
+
+
+def _optional(kind: Any) -> set[str]:
+    """Names of the fields with a default."""
+    if not is_dataclass(kind):
+        return set(kind._field_defaults)
+    return {
+        field.name
+        for field in fields(kind)
+        if field.default is not MISSING or field.default_factory is not MISSING
+    }
+
+
+def _checked(kinds: Any, value: Any, place: str, expected: str) -> Any:
+    if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+        raise ValueError(f"{place} is not {expected}")
+    return value

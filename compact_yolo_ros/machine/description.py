@@ -5,32 +5,38 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 
 from compact_yolo_ros import __version__
-from compact_yolo_ros.apps.doctor.versions import LIBRARIES
+from compact_yolo_ros.machine.libraries import LIBRARIES, installed_version
 from compact_yolo_ros.machine.power import PowerSummary
 
 
-def environment(power: PowerSummary) -> dict[str, str]:
-    """Facts about this machine at this moment, for people; what is not known is left out."""
+def describe_machine(power: PowerSummary) -> dict[str, str]:
+    """Describe this machine at this moment, for people; what is unknown is left out.
+
+    Args:
+        power: what a ``PowerMonitor`` has read.
+    """
     cores = os.cpu_count() or 0
     usable = len(os.sched_getaffinity(0))
     facts = {
         "time": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "processor": processor(),
+        "processor": processor_name(),
         "cores": f"{cores}" if usable == cores else f"{usable} of {cores}",
         "memory": f"{_memory() / 2**30:.1f} GiB",
         "system": f"Linux {platform.release()}, {platform.machine()}",
-        "load before": f"{os.getloadavg()[0]:.1f} processes that ran or waited in the last minute",
-        "power mode": power.mode or "not known",
+        "load before": f"{os.getloadavg()[0]:.1f} processes running or waiting in the last minute",
+        "power mode": power.mode or "unknown",
         "power": power.source if power.watts is not None else f"not readable: {power.problem}",
         "compact_yolo_ros": __version__,
         "Python": platform.python_version(),
-        **_versions(),
+        **{
+            library.name: version
+            for library in LIBRARIES
+            if (version := installed_version(library)) is not None
+        },
     }
     if clocks := ", ".join(f"{unit} {mhz:.0f} MHz" for unit, mhz in power.clocks.items()):
         facts["clocks"] = clocks
@@ -39,15 +45,8 @@ def environment(power: PowerSummary) -> dict[str, str]:
     return facts
 
 
-def middleware() -> str:
-    """The ROS middleware in use. ImportError without ROS."""
-    from rclpy.utilities import get_rmw_implementation_identifier
-
-    return str(get_rmw_implementation_identifier())
-
-
-def processor() -> str:
-    """The processor's name."""
+def processor_name() -> str:
+    """Return the name of the processor's model."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -58,17 +57,3 @@ def processor() -> str:
 
 def _memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _versions() -> dict[str, str]:
-    """Versions of the libraries that are installed; nothing is imported for it."""
-    found = {}
-    for library in LIBRARIES:
-        # What a distribution's package manager installed is not among Python's own packages.
-        loaded = sys.modules.get(library.module.partition(".")[0])
-        try:
-            found[library.name] = metadata.version(library.distribution)
-        except metadata.PackageNotFoundError:
-            if version := getattr(loaded, "__version__", None):
-                found[library.name] = str(version)
-    return found

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kinds of command-line arguments that several tools take; for ``type=`` of argparse."""
+"""Kinds of command-line arguments that several commands have, for ``type=`` of argparse."""
 
 from __future__ import annotations
 
 import math
+import re
 from argparse import ArgumentParser, ArgumentTypeError
 
 from compact_yolo_ros.backends import Size
 
 LARGEST = 1e9
+"""Largest number that ``finite`` accepts."""
 
 
 def input_size(text: str) -> Size:
@@ -29,7 +31,7 @@ def renaming(text: str) -> tuple[str, str]:
     """Read ``MODEL_CLASS=LABEL_CLASS``.
 
     Raises:
-        ArgumentTypeError: it is of another form.
+        ArgumentTypeError: the text has another form.
     """
     old, equals, new = text.partition("=")
     if not (old and equals and new):
@@ -49,16 +51,28 @@ def add_rename(parser: ArgumentParser) -> None:
     )
 
 
-def finite(text: str) -> float:
-    """Read a number of a size that a time may have.
+def width_x_height(text: str) -> tuple[int, int]:
+    """Read the size of an image, ``1920x1080``: width and height in pixels.
 
     Raises:
-        ArgumentTypeError: it is none.
+        ArgumentTypeError: the text has another form.
+    """
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if not found:
+        raise ArgumentTypeError(f"'{text}' is not like 1920x1080")
+    return int(found[1]), int(found[2])
+
+
+def finite(text: str) -> float:
+    """Read a number of seconds or the like: neither infinite nor beyond ``LARGEST``.
+
+    Raises:
+        ArgumentTypeError: the text is not such a number.
     """
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not abs(value) <= LARGEST:
-        raise ArgumentTypeError(f"'{text}' is no number up to {LARGEST:g}")
+        raise ArgumentTypeError(f"'{text}' is not a number up to {LARGEST:g}")
     return value

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the files are that come with the package."""
+"""Finds the files that come with the package."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ PACKAGE = "compact_yolo_ros"
 def resource_directory(name: str) -> Path:
     """Return the package's folder ``models``, ``config`` or ``launch``.
 
-    In a source tree it is the tree's own, otherwise the one installed under share/.
+    In a source tree it is the folder of the tree, otherwise the one installed under share/.
 
     Raises:
         FileNotFoundError: the package is not installed where ROS looks for it.
     """
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if (root / "package.xml").is_file():
         return root / name
     try:

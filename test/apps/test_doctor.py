@@ -18,14 +18,22 @@ import pytest
 from power_trees import JETSONS, LAPTOP, write
 from toy_model import write_store, write_toy_model
 
+from compact_yolo_ros.apps.doctor import (
+    all_probes,
+    dds_transport,
+    devices,
+    permissions,
+    usable_backends,
+    versions,
+)
 from compact_yolo_ros.apps.doctor import command as doctor
-from compact_yolo_ros.apps.doctor import devices, permissions, runtimes, transport, versions
 from compact_yolo_ros.apps.doctor import power_sources as power
 from compact_yolo_ros.apps.doctor import stored_models as models
-from compact_yolo_ros.apps.doctor.finding import Finding, Level, Surroundings, ok, problem
 from compact_yolo_ros.apps.doctor.isolation import isolated
+from compact_yolo_ros.apps.doctor.probe import Finding, Level, Surroundings, ok, problem
 from compact_yolo_ros.backends import choice as backend_choice
 from compact_yolo_ros.backends import libraries as installing
+from compact_yolo_ros.machine.libraries import Library
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = str(ROOT / "config" / "fastdds_shm.xml")
@@ -115,9 +123,9 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     """A made-up library that is there with this source."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    def make(source: str, purpose: str = "") -> versions.Library:
+    def make(source: str, purpose: str = "") -> Library:
         (tmp_path / "madeup.py").write_text(source)
-        return versions.Library("Made-up", "madeup", "made-up", purpose)
+        return Library("Made-up", "madeup", "made-up", purpose)
 
     yield make
     sys.modules.pop("madeup", None)
@@ -129,7 +137,7 @@ def test_a_library_tells_its_version(library: Callable) -> None:
 
 
 def test_a_library_without_a_version_is_asked_of_its_distribution() -> None:
-    (found,) = versions.library(versions.Library("YAML", "yaml.tokens", "PyYAML"))
+    (found,) = versions.library(Library("YAML", "yaml.tokens", "PyYAML"))
     assert found.found == metadata.version("PyYAML")
 
 
@@ -148,7 +156,7 @@ def test_a_library_that_crashes_is_a_problem(library: Callable) -> None:
 
 
 def test_a_missing_library_matters_only_if_it_is_needed() -> None:
-    missing = versions.Library("Nowhere", "no_such_module", "no-such-module")
+    missing = Library("Nowhere", "no_such_module", "no-such-module")
     (found,) = versions.library(missing)
     assert (found.level, found.remedy) == (Level.PROBLEM, "pip install no-such-module")
     (found,) = versions.library(missing._replace(purpose="sports"))
@@ -274,7 +282,7 @@ def test_a_container_with_less_time_than_cores_is_told(
 
 
 def memory(around: Surroundings, frame: int = FULL_HD, known: bool = True) -> Finding:
-    (found,) = transport.shared_memory(around, frame, known)
+    (found,) = dds_transport.shared_memory(around, frame, known)
     return found
 
 
@@ -343,10 +351,10 @@ def test_a_profile_that_cannot_be_used_is_a_problem(around: Around, tmp_path: Pa
     assert (found.level, "cannot be read: No such file" in found.found) == (Level.PROBLEM, True)
     path.write_text("<dds>")
     found = memory(around(FASTDDS_DEFAULT_PROFILES_FILE=str(path)))
-    assert (found.level, "is no XML" in found.found) == (Level.PROBLEM, True)
+    assert (found.level, "is not XML" in found.found) == (Level.PROBLEM, True)
     path.write_text(profile().replace("20000000", "20 MB"))
     found = memory(around(FASTDDS_DEFAULT_PROFILES_FILE=str(path)))
-    assert (found.level, "segment_size '20 MB', which is no" in found.found) == (
+    assert (found.level, "segment_size '20 MB', which is not" in found.found) == (
         Level.PROBLEM,
         True,
     )
@@ -385,7 +393,7 @@ def test_dockers_shared_memory_is_found_small(
 ) -> None:
     facts = SimpleNamespace(f_blocks=total, f_bavail=free, f_frsize=MIB)
     monkeypatch.setattr(os, "statvfs", lambda path: facts)
-    (found,) = transport.memory_folder(around(), 32 * MIB)
+    (found,) = dds_transport.memory_folder(around(), 32 * MIB)
     assert (found.level, remedy in found.remedy) == (level, True)
 
 
@@ -396,7 +404,7 @@ def test_dockers_shared_memory_is_found_small(
 def test_a_domain_that_cannot_be_used_is_a_problem(
     around: Around, domain: str, level: Level
 ) -> None:
-    found = one(transport.discovery(around(ROS_DOMAIN_ID=domain)), "ROS_DOMAIN_ID")
+    found = one(dds_transport.discovery(around(ROS_DOMAIN_ID=domain)), "ROS_DOMAIN_ID")
     assert found.level is (level or Level.PROBLEM)
 
 
@@ -404,8 +412,8 @@ def test_a_domain_that_cannot_be_used_is_a_problem(
     ("variables", "level", "sentence"),
     [
         ({}, Level.OK, "subnet"),
-        ({"ROS_LOCALHOST_ONLY": "1"}, Level.NOTE, "only processes of this machine"),
-        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, Level.NOTE, "only processes of"),
+        ({"ROS_LOCALHOST_ONLY": "1"}, Level.NOTE, "only processes on this machine"),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, Level.NOTE, "only processes on"),
         ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF"}, Level.PROBLEM, "no process finds another"),
         (
             {
@@ -413,20 +421,20 @@ def test_a_domain_that_cannot_be_used_is_a_problem(
                 "FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA",
             },
             Level.NOTE,
-            "LARGE_DATA had no effect",
+            "LARGE_DATA has no effect",
         ),
     ],
 )
 def test_the_range_of_discovery_is_told(
     around: Around, variables: dict[str, str], level: Level, sentence: str
 ) -> None:
-    _, found, *_ = transport.discovery(around(**variables))
+    _, found, *_ = dds_transport.discovery(around(**variables))
     assert (found.level, sentence in found.found) == (level, True)
 
 
 def test_a_container_is_told_what_it_must_share(around: Around) -> None:
-    assert list(transport.container(around())) == []
-    (found,) = transport.container(around({".dockerenv": ""}))
+    assert list(dds_transport.container(around())) == []
+    (found,) = dds_transport.container(around({".dockerenv": ""}))
     assert (found.level, "--ipc=host" in found.remedy) == (Level.NOTE, True)
 
 
@@ -566,7 +574,7 @@ def test_the_backend_that_auto_takes_is_named_with_the_reason(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(backend_choice, "GPU_DEVICES", (tmp_path / "none",))
-    (found,) = runtimes.choice(around(), toy)
+    (found,) = usable_backends.choice(around(), toy)
     assert found.level is Level.OK
     assert found.found.startswith("onnxruntime on CPU: no TensorRT: TensorRT cannot be imported")
 
@@ -576,19 +584,19 @@ def test_tensorrt_is_missed_only_where_there_is_a_gpu(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(installing, "JETSON_RELEASE", tmp_path / "none")
-    (found,) = runtimes.runtime(around(), "tensorrt", toy)
+    (found,) = usable_backends.usable(around(), "tensorrt", toy)
     assert found.level is Level.OK
-    (found,) = runtimes.runtime(around({"dev/nvidia0": ""}), "tensorrt", toy)
+    (found,) = usable_backends.usable(around({"dev/nvidia0": ""}), "tensorrt", toy)
     assert (found.level, found.remedy) == (Level.PROBLEM, "pip install tensorrt")
 
 
 def test_onnx_runtime_is_always_needed(
     around: Around, toy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (found,) = runtimes.runtime(around(), "onnxruntime", toy)
+    (found,) = usable_backends.usable(around(), "onnxruntime", toy)
     assert (found.level, "runs toy in fp32 on CPU" in found.found) == (Level.OK, True)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    (found,) = runtimes.runtime(around(), "onnxruntime", toy)
+    (found,) = usable_backends.usable(around(), "onnxruntime", toy)
     assert (found.level, found.remedy) == (Level.PROBLEM, "pip install onnxruntime")
 
 
@@ -600,7 +608,7 @@ def examined(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine without ROS, on which only one thing is broken or nothing."""
     monkeypatch.setattr("compact_yolo_ros.apps.doctor.versions.find_spec", absent)
     monkeypatch.setattr("compact_yolo_ros.apps.doctor.cameras.find_spec", absent)
-    monkeypatch.setattr(versions, "LIBRARIES", versions.LIBRARIES[:1])
+    monkeypatch.setattr(all_probes, "LIBRARIES", all_probes.LIBRARIES[:1])
     monkeypatch.setattr(power, "SETTLE", 0)
     monkeypatch.delenv("RMW_IMPLEMENTATION", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -667,7 +675,9 @@ def test_a_problem_is_the_exit_code_and_comes_with_a_remedy(
     monkeypatch.setenv("ROS_DOMAIN_ID", "999")
     assert doctor.main(["--model", toy]) == 1
     printed = capsys.readouterr().out
-    assert "  problem ROS_DOMAIN_ID: '999' is no domain\n          -> set it to 0 to 101" in printed
+    assert (
+        "  problem ROS_DOMAIN_ID: '999' is not a domain\n          -> set it to 0 to 101" in printed
+    )
 
 
 def test_a_model_that_is_not_there_is_one_problem(
@@ -687,7 +697,7 @@ def test_whoever_listens_long_is_not_cut_short(
         yield ok("/image", "640x480 bgr8")
 
     monkeypatch.setattr("compact_yolo_ros.apps.doctor.cameras.cameras", slow)
-    monkeypatch.setattr("compact_yolo_ros.apps.doctor.examination.PATIENCE", 0.5)
+    monkeypatch.setattr("compact_yolo_ros.apps.doctor.all_probes.PATIENCE", 0.5)
     doctor.main(["--listen", "20", "--model", "nowhere.onnx"])
     assert "OK      /image: 640x480 bgr8" in capsys.readouterr().out
 

@@ -17,8 +17,8 @@ from harness import BEST_EFFORT, ROOT, Client, image_message
 from sensor_msgs.msg import Image
 
 from compact_yolo_ros.apps.doctor.cameras import cameras
-from compact_yolo_ros.apps.doctor.finding import Level
 from compact_yolo_ros.apps.doctor.isolation import isolated
+from compact_yolo_ros.apps.doctor.probe import Level
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 

@@ -22,8 +22,8 @@ from toy_model import CARD, write_quantized, write_toy_model
 
 from compact_yolo_ros.apps.doctor import command as doctor
 from compact_yolo_ros.apps.doctor import tensorrt_proof as proof_module
-from compact_yolo_ros.apps.doctor.agreement import TOLERANCES, Agreement, compare
-from compact_yolo_ros.apps.doctor.finding import Finding, Level, Surroundings
+from compact_yolo_ros.apps.doctor.output_agreement import TOLERANCES, Agreement, compare
+from compact_yolo_ros.apps.doctor.probe import Finding, Level, Surroundings
 from compact_yolo_ros.apps.doctor.tensorrt_proof import proof
 from compact_yolo_ros.backends import libraries as installing
 from compact_yolo_ros.backends.tensorrt.run import TensorRTBackend
@@ -185,7 +185,7 @@ def test_the_command_adds_the_proof_to_its_report(
     monkeypatch.setattr(proof_module, "FRAMES", 2)
     monkeypatch.setattr(proof_module, "WARM_UP", 0)
     monkeypatch.setattr(
-        "compact_yolo_ros.apps.doctor.examination._section", lambda *_, **__: iter(())
+        "compact_yolo_ros.apps.doctor.all_probes._section", lambda *_, **__: iter(())
     )
     assert doctor.main(["--gpu", "--json", "--model", str(toy)]) == 0
     (section,) = json.loads(capsys.readouterr().out)["sections"].values()

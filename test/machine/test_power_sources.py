@@ -17,17 +17,17 @@ from stepped_clock import SteppedClock
 
 from compact_yolo_ros.machine.power import PowerReading, find_power_source, rapl
 from compact_yolo_ros.machine.power.battery import Battery
-from compact_yolo_ros.machine.power.command import output_of
-from compact_yolo_ros.machine.power.cpu import Cpu
 from compact_yolo_ros.machine.power.ina3221 import Ina3221
 from compact_yolo_ros.machine.power.jetson import Jetson
 from compact_yolo_ros.machine.power.jtop import Jtop
+from compact_yolo_ros.machine.power.kernel import Kernel
 from compact_yolo_ros.machine.power.nvml import Nvml
 from compact_yolo_ros.machine.power.nvpmodel import PowerMode
 from compact_yolo_ros.machine.power.rapl import Rapl
 from compact_yolo_ros.machine.power.source import MAX_WATTS, Unavailable
 from compact_yolo_ros.machine.power.sysfs import Tree
 from compact_yolo_ros.machine.power.tegrastats import Tegrastats
+from compact_yolo_ros.machine.power.tool_output import output_of
 
 ENERGY = "sys/class/powercap/intel-rapl:0/energy_uj"
 RANGE = 262_143_328_850
@@ -253,7 +253,7 @@ def test_without_permission_for_rapl_the_battery_is_taken_and_the_reason_told(
 
 
 def test_profile_governor_clock_and_throttle_counts_of_a_notebook(tmp_path: Path) -> None:
-    seen = Cpu(write(tmp_path, LAPTOP)).read()
+    seen = Kernel(write(tmp_path, LAPTOP)).read()
     assert seen.mode == "balanced, powersave governor"
     assert seen.clocks == {"cpu": 2000}
     assert seen.temperatures == {"acpitz": 47, "x86_pkg_temp": 63}

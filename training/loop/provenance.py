@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from compact_yolo_ros.machine.description import processor
+from compact_yolo_ros.machine.description import processor_name
 
 PACKAGES = ("torch", "lightning-fabric", "numpy", "opencv-python-headless", "onnx", "onnxruntime")
 
@@ -35,7 +35,7 @@ def environment() -> dict[str, Any]:
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "machine": platform.node(),
         "system": platform.platform(),
-        "processor": processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
     }

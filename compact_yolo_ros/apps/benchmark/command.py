@@ -44,7 +44,7 @@ from compact_yolo_ros.apps.benchmark.tables import (
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.backends.backend import BACKENDS, PRECISIONS
 from compact_yolo_ros.backends.choice import GPU_DEVICES
-from compact_yolo_ros.machine.description import environment, middleware
+from compact_yolo_ros.machine.description import describe_machine
 from compact_yolo_ros.machine.power import NO_READING, PowerMonitor, find_power_source
 from compact_yolo_ros.model.sizes import check_side
 from compact_yolo_ros.model.store import ModelError, ModelFile, find_model, model_names
@@ -154,7 +154,7 @@ def _benchmark_models(options: argparse.Namespace, monitor: PowerMonitor) -> Non
     if reference not in {case.name for case in cases}:
         raise UsageError(f"the reference '{reference}' is not among {', '.join(named(models))}")
     power = monitor.summary()
-    facts = environment(power)
+    facts = describe_machine(power)
     watts = monitor.summary if power.watts is not None else None
     measurement = measure(cases, reference, options.rounds, watts, _track)
     rows, published = latency_rows(measurement), published_rows(measurement)
@@ -197,9 +197,14 @@ def _benchmark_node(options: argparse.Namespace, monitor: PowerMonitor) -> None:
     cases = _cases(options, _find_models(options))
     # Before ROS is imported: DDS reads the environment that is prepared here.
     prepare_environment(resource_directory("config") / "fastdds_shm.xml")
-    from compact_yolo_ros.apps.benchmark.node_load import Images, NodeFailed, measure_node
+    from compact_yolo_ros.apps.benchmark.node_load import (
+        Images,
+        NodeFailed,
+        measure_node,
+        middleware,
+    )
 
-    facts = environment(monitor.summary())
+    facts = describe_machine(monitor.summary())
     peaks: list[Peak] = []
     for case in cases:
         images = Images(options.image_size, options.image_transport, options.seconds)

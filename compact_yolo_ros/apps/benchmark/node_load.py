@@ -22,6 +22,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.utilities import get_rmw_implementation_identifier
 from vision_msgs.msg import Detection2DArray
 
 from compact_yolo_ros.apps.benchmark.cases import Case
@@ -184,6 +185,11 @@ class Load:
             self._executor.spin_once(0.05)
             if len(self._seconds) > before:
                 last, before = time.monotonic(), len(self._seconds)
+
+
+def middleware() -> str:
+    """Return the name of the ROS middleware in use."""
+    return str(get_rmw_implementation_identifier())
 
 
 def measure_node(

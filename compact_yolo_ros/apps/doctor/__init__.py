@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the command ``doctor`` looks at, one file a subject.
+"""The command ``doctor``: one file for each subject that it examines.
 
-A probe is a function that yields findings. It needs neither ROS nor a GPU, and runs in a process of
-its own (``isolation``), so that whatever it meets, the others still report.
+A probe is a function that yields findings. It needs neither ROS nor a GPU, and runs in its own
+process (``isolation``), so that the others still report whatever happens in it.
 """

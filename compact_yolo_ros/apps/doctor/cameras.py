@@ -11,23 +11,23 @@ from importlib.util import find_spec
 from time import monotonic
 from typing import Any
 
-from compact_yolo_ros.apps.doctor.finding import Finding, note, ok, problem
+from compact_yolo_ros.apps.doctor.probe import Finding, note, ok, problem
 from compact_yolo_ros.support.error_text import first_line
 
 TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 NOT_CAMERAS = ("/debug_image",)
-"""Ends of topics that are made only for those who look."""
+"""Endings of topics that are published only while somebody subscribes."""
 LISTENING = 2.0
-"""Seconds to listen to the topics that were found."""
+"""Seconds to listen to the topics found."""
 SETTLED = 1.0
-"""Seconds without another topic after which all are taken to be known."""
+"""Seconds without a new topic after which the discovery is taken to be complete."""
 CLOCKS_DIFFER = 10.0
-"""Seconds between an image's stamp and now that no transport takes."""
+"""Seconds between an image's stamp and its arrival that no transport can explain."""
 
 
 @dataclass
 class Heard:
-    """What arrived on one topic.
+    """The images that arrived on one topic.
 
     Attributes:
         first: the first message.
@@ -41,22 +41,25 @@ class Heard:
 
 
 def cameras(seconds: float) -> Iterator[Finding]:
-    """Look for topics that carry images, at most so many seconds, and listen to them for a while.
+    """Look for image topics, listen to them, and report each.
 
-    Findings carry ``frame``, the bytes of one image.
+    The data of a finding has ``frame``, the bytes of one image.
+
+    Args:
+        seconds: longest time to look for topics.
     """
     if find_spec("rclpy") is None:
-        yield note("cameras", "not looked for: rclpy is missing", "source ROS 2 to see them")
+        yield note("cameras", "not examined: rclpy is missing", "source ROS 2 to see them")
         return
     import rclpy
 
     try:
         rclpy.init()
-    except Exception as error:  # without HOME it finds no folder for its log, for instance
+    except Exception as error:  # for instance without HOME: it has no folder for its log
         yield problem(
             "cameras",
             f"ROS cannot start: {first_line(error)}",
-            "no node can: mend that first (about the log's folder: set HOME or ROS_LOG_DIR)",
+            "no node can start either: fix that first (for the log, set HOME or ROS_LOG_DIR)",
         )
         return
     node = rclpy.create_node(f"compact_yolo_ros_doctor_{os.getpid()}")
@@ -65,7 +68,7 @@ def cameras(seconds: float) -> Iterator[Finding]:
         if not topics:
             yield note(
                 "cameras",
-                f"no topic of images was found within {seconds:g} s",
+                f"no image topic was found within {seconds:g} s",
                 "start the camera, with the same ROS_DOMAIN_ID and discovery range",
             )
             return
@@ -78,7 +81,7 @@ def cameras(seconds: float) -> Iterator[Finding]:
 
 
 def _discover(node: Any, seconds: float) -> dict[str, str]:
-    """Published image topics and their types, once no more appear."""
+    """Wait until no more image topics appear; return their names and types."""
     import rclpy
 
     end = monotonic() + seconds
@@ -100,7 +103,7 @@ def _discover(node: Any, seconds: float) -> dict[str, str]:
 
 
 def _listen(node: Any, topics: dict[str, str]) -> dict[str, Heard]:
-    """Subscribe to all of them, asking each for the reliability that it offers."""
+    """Subscribe to all topics, each with the reliability that it offers."""
     import rclpy
     from rclpy.qos import QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import CompressedImage, Image
@@ -133,22 +136,22 @@ def _listen(node: Any, topics: dict[str, str]) -> dict[str, Heard]:
 
 
 def _judge(topic: str, kind: str, publishers: list[Any], heard: Heard) -> Finding:
-    """What to say about one topic."""
+    """The finding about one topic."""
     offers = ", ".join(
         f"{publisher.node_name} ({publisher.qos_profile.reliability.name.lower()})"
         for publisher in publishers
     )
-    who = f"{kind.rpartition('/')[2]} by {offers or 'nobody any more'}"
+    who = f"{kind.rpartition('/')[2]} by {offers or 'a publisher that has left'}"
     if heard.first is None:
         return problem(
             topic,
             f"{who}, but no image arrived",
             "if the camera works, its images get lost on the way: see transports below",
         )
-    picture, refusal = _picture(heard.first, kind)
+    image, refusal = _decoded(heard.first, kind)
     if refusal:
         return problem(topic, f"{who}: {refusal}", "change the camera driver's settings")
-    found = f"{who}, {picture}, {_rate(heard.times)}"
+    found = f"{who}, {image}, {_rate(heard.times)}"
     values = {"frame": len(heard.first.data), "images": len(heard.times)}
     if abs(heard.age) > CLOCKS_DIFFER:
         return note(
@@ -160,8 +163,8 @@ def _judge(topic: str, kind: str, publishers: list[Any], heard: Heard) -> Findin
     return ok(topic, found, **values)
 
 
-def _picture(message: Any, kind: str) -> tuple[str, str]:
-    """Size and encoding, and why the node would refuse such images."""
+def _decoded(message: Any, kind: str) -> tuple[str, str]:
+    """Size and encoding of an image, and why the node would refuse it; one of them is empty."""
     from compact_yolo_ros.pixels.decoding import ImageDecoder, ImageError
 
     decoder = ImageDecoder()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look at this machine and say what to fix before a detector node runs well on it.
+"""Examine this machine and say what to fix before a detector node runs well on it.
 
-It prints versions, devices, cameras, transports, permissions, power sources, models and backends,
-each line OK, a note or a problem, with what to do. The exit code is 1 if there is a problem.
+It prints versions, devices, cameras, transports, permissions, power sources, models and backends:
+each line is OK, a note or a problem, with what to do. The exit code is 1 if there is a problem.
 With --gpu it also proves TensorRT on this machine, which takes minutes: it builds engines, compares
-their answers with ONNX Runtime's on the CPU, and measures time, memory and power.
+their outputs with ONNX Runtime's on the CPU, and measures time, memory and power.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import sys
 import textwrap
 from collections import Counter
@@ -20,9 +19,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from compact_yolo_ros.apps.doctor.examination import Order, examine, exit_code
-from compact_yolo_ros.apps.doctor.finding import Finding, Level, Surroundings
+from compact_yolo_ros.apps.doctor.all_probes import DoctorOptions, examine, exit_code
+from compact_yolo_ros.apps.doctor.probe import Finding, Level, Surroundings
+from compact_yolo_ros.support.arguments import width_x_height
 
 WIDTH = 100
 """Columns of the report."""
@@ -31,34 +32,35 @@ Report = Iterable[tuple[str, Finding]]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Examine, print, and return the exit code."""
-    options = _parse(arguments)
-    order = Order(
-        Surroundings(Path("/"), dict(os.environ)),
-        options.model,
-        options.image_size,
-        options.listen,
-        options.gpu,
+    """Examine the machine, print the report and return the exit code."""
+    given = _parse(arguments)
+    report = examine(
+        DoctorOptions(
+            Surroundings(Path("/"), dict(os.environ)),
+            given.model,
+            given.image_size,
+            given.listen,
+            given.gpu,
+        )
     )
-    report = examine(order)
     try:
-        return exit_code(_as_json(report) if options.json else _as_text(report))
+        return exit_code(_as_json(report) if given.json else _as_text(report))
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever read this has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("doctor", description=__doc__.partition("\n")[0])
-    parser.add_argument("--gpu", action="store_true", help="prove TensorRT on this machine, too")
+    parser.add_argument("--gpu", action="store_true", help="also prove TensorRT on this machine")
     parser.add_argument("--json", action="store_true", help="write the findings as JSON")
     parser.add_argument(
         "--image-size",
-        type=_size,
-        metavar="WxH",
-        help="pixels of the camera's images, for example 1920x1080 [those of the cameras seen]",
+        type=width_x_height,
+        metavar="WIDTHxHEIGHT",
+        help="of the camera's images in pixels, for example 1920x1080 [of the cameras found]",
     )
     parser.add_argument("--model", default="yolo_ret_m075", help="name, or path of an .onnx file")
     parser.add_argument(
@@ -66,16 +68,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         type=_seconds,
         default=4.0,  # Fast DDS repeats an announcement that was missed after three seconds
         metavar="SECONDS",
-        help="most time to look for cameras [4]",
+        help="longest time to look for cameras [4]",
     )
     return parser.parse_args(arguments)
-
-
-def _size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"'{text}' is not like 1920x1080")
-    return int(found[1]), int(found[2])
 
 
 def _seconds(text: str) -> float:
@@ -86,7 +81,7 @@ def _seconds(text: str) -> float:
 
 
 def _as_text(report: Report) -> list[Finding]:
-    """Print each finding as it comes, then the sum."""
+    """Print each finding as it comes, then the counts."""
     findings: list[Finding] = []
     last = ""
     for title, finding in report:
@@ -108,7 +103,7 @@ def _lines(finding: Finding) -> Iterator[str]:
 
 
 def _wrapped(head: str, text: str) -> list[str]:
-    """Lines of limited width; paths and commands stay whole, so that they can be copied."""
+    """Wrap to lines of limited width; paths and commands stay whole, so that they can be copied."""
     return textwrap.wrap(
         head + text,
         WIDTH,
@@ -119,7 +114,7 @@ def _wrapped(head: str, text: str) -> list[str]:
 
 
 def _as_json(report: Report) -> list[Finding]:
-    sections: dict[str, list[dict]] = {}
+    sections: dict[str, list[dict[str, Any]]] = {}
     findings: list[Finding] = []
     for title, finding in report:
         sections.setdefault(title, []).append(asdict(finding))

@@ -8,18 +8,18 @@ import platform
 import re
 from collections.abc import Iterator
 
-from compact_yolo_ros.apps.doctor.finding import Finding, Surroundings, note, ok
+from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok
 from compact_yolo_ros.backends.choice import GPU_DEVICES
 from compact_yolo_ros.backends.cpu import default_threads
 
 LITTLE_MEMORY = 512 * 2**20
-"""Bytes; a detector node with ONNX Runtime takes about 220 million."""
+"""Bytes of free memory; a detector node with ONNX Runtime takes about 220 million."""
 
 
 def processor(around: Surroundings) -> Iterator[Finding]:
-    """Model, and how much of it this process may use."""
-    told = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", around.text("proc/cpuinfo") or "", re.M)
-    yield ok("processor", told[1] if told else platform.machine())
+    """Report the processor and how much of it this process may use."""
+    named = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", around.text("proc/cpuinfo") or "", re.M)
+    yield ok("processor", named[1] if named else platform.machine())
     usable, present = len(os.sched_getaffinity(0)), os.cpu_count() or 0
     threads = default_threads()
     yield ok(
@@ -34,28 +34,28 @@ def processor(around: Surroundings) -> Iterator[Finding]:
         cores = int(quota) / int(period)
         yield note(
             "container",
-            f"it may use {cores:g} cores' time, less than the {threads} threads of the network",
+            f"it may use the time of {cores:g} cores, less than the network's {threads} threads",
             f"set cpu_threads to {max(1, int(cores))}: threads that are stopped make it slower",
         )
 
 
 def memory(around: Surroundings) -> Iterator[Finding]:
-    """Main memory."""
+    """Report the main memory."""
     kilobytes = dict(re.findall(r"^(\w+):\s*(\d+) kB", around.text("proc/meminfo") or "", re.M))
     if "MemAvailable" not in kilobytes:
-        yield note("memory", "/proc/meminfo does not tell", "check that /proc is mounted")
+        yield note("memory", "/proc/meminfo does not show it", "check that /proc is mounted")
         return
     total, available = (1024 * int(kilobytes[name]) for name in ("MemTotal", "MemAvailable"))
     found = f"{available / 1e9:.1f} GB of {total / 1e9:.1f} GB are available"
     values = {"total": total, "available": available}
     if available < LITTLE_MEMORY:
-        yield note("memory", found, "end other programs: the node takes about 220 MB", **values)
+        yield note("memory", found, "close other programs: the node takes about 220 MB", **values)
     else:
         yield ok("memory", found, **values)
 
 
 def jetson(around: Surroundings) -> Iterator[Finding]:
-    """Model and release of a Jetson, and its deep learning accelerators."""
+    """Report model and release of a Jetson, and its deep learning accelerators."""
     release = around.text("etc/nv_tegra_release")
     model = around.text("proc/device-tree/model") or ""
     if release is None and "Jetson" not in model:
@@ -65,7 +65,7 @@ def jetson(around: Surroundings) -> Iterator[Finding]:
     if numbers is None:
         yield note(
             "Jetson",
-            f"{name}; /etc/nv_tegra_release does not tell the L4T release",
+            f"{name}; /etc/nv_tegra_release does not name the L4T release",
             "in a container, bind that file from the host",
         )
     elif int(numbers[1]) < 35:
@@ -77,11 +77,11 @@ def jetson(around: Surroundings) -> Iterator[Finding]:
     else:
         yield ok("Jetson", f"{name}, L4T {numbers[1]}.{numbers[2]}")
     cores = around.names("dev/nvhost-*nvdla*")
-    yield ok("DLA", ", ".join(cores) or "no device of a deep learning accelerator is shown")
+    yield ok("DLA", ", ".join(cores) or "there is no device file of a deep learning accelerator")
 
 
 def gpus(around: Surroundings) -> Iterator[Finding]:
-    """NVIDIA GPUs, whether or not their libraries work."""
+    """Report NVIDIA GPUs, whether or not their libraries work."""
     names = [
         found[1].strip()
         for path in around.names("proc/driver/nvidia/gpus/*/information")
@@ -89,11 +89,11 @@ def gpus(around: Surroundings) -> Iterator[Finding]:
     ]
     shown = gpu_devices(around)
     if not names and not shown:
-        yield ok("GPU", "no NVIDIA GPU is shown: the network runs on the CPU")
+        yield ok("GPU", "there is no NVIDIA GPU: the network runs on the CPU")
     elif not shown:
         yield note(
             "GPU",
-            f"{', '.join(names)}, but /dev shows no device of it",
+            f"{', '.join(names)}, but /dev has no device file of it",
             "in a container, start it with `--gpus all` (on a Jetson `--runtime nvidia`)",
         )
     else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Running a probe in a process of its own: a library may crash, hang or end the process."""
+"""Run a probe in its own process: a library may crash, hang or end the process."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from time import monotonic
 
-from compact_yolo_ros.apps.doctor.finding import Finding, Probe, problem
+from compact_yolo_ros.apps.doctor.probe import Finding, Probe, problem
 
 REPORT = "report it to the maintainers, together with the output of `doctor --json`"
 
 
 def isolated(name: str, probe: Probe, seconds: float) -> Iterator[Finding]:
-    """Yield the findings of ``probe`` as they come, and a problem if it does not end well.
+    """Run a probe, yield its findings as they come, and a problem if it fails.
 
     What it prints goes to standard error.
 
     Args:
-        name: what is examined, for that problem.
-        probe: makes the findings.
-        seconds: after so long it is ended.
+        name: what is examined; the name of that problem.
+        probe: yields the findings.
+        seconds: time limit, after which it is killed.
     """
     context = multiprocessing.get_context("fork")  # the probe need not be importable by name
     receiver, sender = context.Pipe(duplex=False)
@@ -47,12 +47,12 @@ def isolated(name: str, probe: Probe, seconds: float) -> Iterator[Finding]:
 
 
 def _send(probe: Probe, sender: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and kills this process
     os.dup2(2, 1)
     try:
         for finding in probe():
             sender.send(finding)
-    except BaseException as error:  # a library may even ask the process to end
+    except BaseException as error:  # a library may even call sys.exit
         sender.send(problem("examination", f"it failed: {type(error).__name__}: {error}", REPORT))
 
 

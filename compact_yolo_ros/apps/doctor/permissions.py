@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Permissions: what this user may open of what is there."""
+"""Permissions: which of the devices, meters and folders of this machine the user may open."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from compact_yolo_ros.apps.doctor.finding import Finding, Surroundings, note, ok, problem
+from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok, problem
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.backends.tensorrt.cache import default_directory
+from compact_yolo_ros.machine.power import POWER_SOURCES
+from compact_yolo_ros.machine.power.jetson import is_jetson
+from compact_yolo_ros.machine.power.source import Part
 
 DEVICES = ("dev/nvhost-*", "dev/nvmap", "dev/nvgpu/*/*", "dev/nvidia*", "dev/dxg", "dev/video*")
-"""Of GPUs, DLAs and cameras. Folders (such as /dev/nvidia-caps) are left out."""
-ENERGY = "sys/class/powercap/intel-rapl:*/energy_uj"
+"""Device files of GPUs, DLAs and cameras. Folders (such as /dev/nvidia-caps) are left out."""
 
 
 def devices(around: Surroundings) -> Iterator[Finding]:
-    """Device files that CUDA, TensorRT and cameras need to read and write."""
+    """Report which device files, which CUDA, TensorRT and cameras read and write, are closed."""
     paths = [
         path
         for pattern in DEVICES
@@ -28,7 +30,7 @@ def devices(around: Surroundings) -> Iterator[Finding]:
     ]
     closed = [path for path in paths if not os.access(_here(around, path), os.R_OK | os.W_OK)]
     if not paths:
-        yield ok("devices", "no device of a GPU or camera is shown")
+        yield ok("devices", "there is no device file of a GPU or camera")
     elif not closed:
         yield ok("devices", f"all {len(paths)} of GPUs and cameras may be used")
     for group in sorted({_group(_here(around, path)) for path in closed}):
@@ -42,32 +44,27 @@ def devices(around: Surroundings) -> Iterator[Finding]:
 
 
 def meters(around: Surroundings) -> Iterator[Finding]:
-    """Files and commands that the power is read from."""
-    counters = around.names(ENERGY)
-    closed = [path for path in counters if not os.access(_here(around, Path(path)), os.R_OK)]
-    if closed:
-        yield note(
-            "RAPL",
-            f"{closed[0]} may not be read, so there are no watts of the processor",
-            "docs/power.md has a rule for udev that opens it for a group",
-        )
-    elif counters:
-        yield ok("RAPL", f"{counters[0]} may be read")
-    if around.text("etc/nv_tegra_release") is None:
-        return
-    socket = around.root / "run/jtop.sock"
-    if socket.exists() and not os.access(socket, os.R_OK | os.W_OK):
-        yield note(
-            "jetson-stats",
-            "its service runs, but this user may not ask it: the meters are read directly",
-            "sudo usermod -aG jtop $USER, then log in again",
-        )
-    path = shutil.which("tegrastats", path=around.environment.get("PATH"))
-    yield ok("tegrastats", path or "not in PATH; needed only where no meter shows itself as a file")
+    """Report the files and tools of the power sources that are on this machine."""
+    for info in POWER_SOURCES:
+        paths = [Path(path) for pattern in info.files for path in around.names(pattern)]
+        closed = [path for path in paths if not _may_open(_here(around, path))]
+        if closed:
+            found = f"{closed[0]} may not be opened, so it is not used"
+            yield note(info.name, found, info.permission)
+        elif paths:
+            yield ok(info.name, f"{paths[0]} may be opened")
+        if info.tool and (info.part is not Part.MODULE or is_jetson(around.root)):
+            path = shutil.which(info.tool, path=around.environment.get("PATH"))
+            yield ok(info.name, path or f"{info.tool} is not in PATH, so it is not used")
+
+
+def _may_open(path: Path) -> bool:
+    """Whether this user may read the file, and write to it if it is a socket."""
+    return os.access(path, os.R_OK | os.W_OK if path.is_socket() else os.R_OK)
 
 
 def cache(around: Surroundings) -> Iterator[Finding]:
-    """The folder of TensorRT engines."""
+    """Report whether the folder of TensorRT engines can be written."""
     try:
         folder = default_directory()
     except BackendError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model store: are the files there, and are they those that the manifest was written for."""
+"""The model store: whether its files are there and have the checksums of the manifest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from compact_yolo_ros.apps.doctor.finding import Finding, Surroundings, note, ok, problem
+from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok, problem
 from compact_yolo_ros.model.store import (
     FOLDERS_VARIABLE,
     ModelError,
@@ -20,7 +20,7 @@ REINSTALL = "install the package again, and source the workspace"
 
 
 def own_models(around: Surroundings) -> Iterator[Finding]:
-    """Models that come with the package, their checksums compared."""
+    """Report the models that come with the package, and compare their checksums."""
     try:
         names = model_names()
     except ModelError as error:
@@ -36,7 +36,7 @@ def own_models(around: Surroundings) -> Iterator[Finding]:
 
 
 def user_models(around: Surroundings) -> Iterator[Finding]:
-    """Models in the folders that the user names."""
+    """Report the models in the folders that the user has named."""
     for folder in filter(None, around.environment.get(FOLDERS_VARIABLE, "").split(os.pathsep)):
         path = Path(os.path.expanduser(folder))
         if not path.is_dir():
@@ -55,7 +55,7 @@ def user_models(around: Surroundings) -> Iterator[Finding]:
 
 
 def missing(name: str) -> Iterator[Finding]:
-    """Why the model that the backends are to be tried with cannot be used; nothing if it can."""
+    """Report why the model for the backends cannot be used; nothing if it can."""
     try:
         find_model(name)
     except ModelError as error:

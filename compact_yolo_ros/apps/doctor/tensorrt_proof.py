@@ -22,8 +22,13 @@ from rich.console import Console
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, track
 from rich.text import Text
 
-from compact_yolo_ros.apps.doctor.agreement import LOWEST_SCORE, TOLERANCES, Agreement, compare
-from compact_yolo_ros.apps.doctor.finding import Finding, Level, Surroundings, note, ok, problem
+from compact_yolo_ros.apps.doctor.output_agreement import (
+    LOWEST_SCORE,
+    TOLERANCES,
+    Agreement,
+    compare,
+)
+from compact_yolo_ros.apps.doctor.probe import Finding, Level, Surroundings, note, ok, problem
 from compact_yolo_ros.backends import Backend, BackendError, EngineMissing, open_backend
 from compact_yolo_ros.backends.backend import Request
 from compact_yolo_ros.backends.tensorrt.cache import EngineCache

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Versions: this package, Python, ROS, and the libraries, each imported to see whether it works."""
+"""Versions: this package, Python, ROS and the libraries, each imported to find out if it works."""
 
 from __future__ import annotations
 
@@ -11,53 +11,24 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import metadata
 from importlib.util import find_spec
-from typing import NamedTuple
 
 from compact_yolo_ros import __version__
-from compact_yolo_ros.apps.doctor.finding import Finding, Surroundings, note, ok, problem
+from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok, problem
 from compact_yolo_ros.backends.libraries import install_line
+from compact_yolo_ros.machine.libraries import Library, installed_version
 
 OLDEST_PYTHON = (3, 10)
 MIDDLEWARE = "middleware"
-ASK_MIDDLEWARE = (
-    "from rclpy.utilities import get_rmw_implementation_identifier as ask; print(ask())"
+PRINT_MIDDLEWARE = (
+    "from rclpy.utilities import get_rmw_implementation_identifier as name; print(name())"
 )
 LOG_PREFIX = re.compile(r"^(\[[^]]*\] ?)+: ")
-"""Severity, time and logger before a line of ROS's log."""
-
-
-class Library(NamedTuple):
-    """A library that the package uses.
-
-    Attributes:
-        name: what people call it.
-        module: what is imported to see whether it works.
-        distribution: its name on PyPI.
-        purpose: what is missing without it; empty if nothing works.
-    """
-
-    name: str
-    module: str
-    distribution: str
-    purpose: str = ""
-
-
-LIBRARIES = (
-    Library("NumPy", "numpy", "numpy"),
-    Library("OpenCV", "cv2", "opencv-python-headless"),
-    Library("ONNX Runtime", "onnxruntime", "onnxruntime"),
-    Library("OpenVINO", "openvino", "openvino", "the backend openvino, faster on some x86 CPUs"),
-    Library("TensorRT", "tensorrt", "tensorrt", "NVIDIA GPUs"),
-    Library("pycuda", "pycuda.driver", "pycuda", "NVIDIA GPUs"),
-    Library("onnx", "onnx", "onnx", "FP16 engines of FP32 files"),
-    Library("nvidia-ml-py", "pynvml", "nvidia-ml-py", "the power of a graphics card"),
-)
+"""Severity, time and logger at the start of a line of ROS's log."""
 
 
 def system(around: Surroundings) -> Iterator[Finding]:
-    """The package itself, Python and the operating system."""
+    """Report the package itself, Python and the operating system."""
     yield ok("compact_yolo_ros", __version__)
     version = platform.python_version()
     if sys.version_info < OLDEST_PYTHON:
@@ -74,7 +45,7 @@ def system(around: Surroundings) -> Iterator[Finding]:
 
 
 def ros(around: Surroundings) -> Iterator[Finding]:
-    """The ROS distribution and its middleware."""
+    """Report the ROS distribution and its middleware."""
     distribution = around.environment.get("ROS_DISTRO")
     if find_spec("rclpy") is None:
         installed = around.names("opt/ros/*/setup.bash")
@@ -85,19 +56,19 @@ def ros(around: Surroundings) -> Iterator[Finding]:
         )
         return
     yield ok("ROS", distribution or "rclpy without ROS_DISTRO (from PyPI)")
-    done = subprocess.run(  # where it cannot be loaded, rcl ends the process at once
-        [sys.executable, "-c", ASK_MIDDLEWARE],
+    done = subprocess.run(  # rcl ends the process if it cannot load the middleware
+        [sys.executable, "-c", PRINT_MIDDLEWARE],
         env={**os.environ, **around.environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
     )
     if done.returncode != 0:
-        asked = around.environment.get("RMW_IMPLEMENTATION", "the default middleware")
-        last_line = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
+        chosen = around.environment.get("RMW_IMPLEMENTATION", "the default middleware")
+        last_line = (done.stderr.strip().splitlines() or ["it gives no reason"])[-1]
         yield problem(
             MIDDLEWARE,
-            f"{asked} cannot be loaded: {LOG_PREFIX.sub('', last_line)}",
+            f"{chosen} cannot be loaded: {LOG_PREFIX.sub('', last_line)}",
             "install that package, or unset RMW_IMPLEMENTATION",
         )
         return
@@ -105,7 +76,7 @@ def ros(around: Surroundings) -> Iterator[Finding]:
 
 
 def library(which: Library) -> Iterator[Finding]:
-    """One library: its version, if it can be imported."""
+    """Report the version of a library, or why it cannot be imported."""
     if find_spec(which.module.partition(".")[0]) is None:
         if which.purpose:
             yield ok(which.name, f"not installed; only needed for {which.purpose}")
@@ -122,11 +93,14 @@ def library(which: Library) -> Iterator[Finding]:
         else:
             yield problem(which.name, found, _reinstall(which))
         return
-    yield ok(which.name, getattr(module, "__version__", None) or _distributed(which))
+    yield ok(
+        which.name,
+        getattr(module, "__version__", None) or installed_version(which) or "of unknown version",
+    )
 
 
 def cuda_driver(around: Surroundings) -> Iterator[Finding]:
-    """The CUDA version that the installed driver can run."""
+    """Report the CUDA version that the installed driver can run."""
     try:
         version = ctypes.c_int()
         ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
@@ -143,10 +117,3 @@ def _reinstall(which: Library) -> str:
         return install_line(which.module.partition(".")[0])
     except KeyError:
         return f"pip install --force-reinstall {which.distribution}"
-
-
-def _distributed(which: Library) -> str:
-    try:
-        return metadata.version(which.distribution)
-    except metadata.PackageNotFoundError:
-        return "of unknown version"

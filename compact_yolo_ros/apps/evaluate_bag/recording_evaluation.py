@@ -57,7 +57,7 @@ from compact_yolo_ros.evaluation.report import (
     check_libraries,
     write_report,
 )
-from compact_yolo_ros.machine.description import environment
+from compact_yolo_ros.machine.description import describe_machine
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.recordings.codec import Codec, stamp_of
@@ -226,7 +226,7 @@ def _run(
             session["power"] |= {"watts": None, "problem": "other machines did the work"}
         if session["frames"]:
             _append(path, session)
-    return _sum_of_sessions(path, session) | {"environment": environment(power.summary)}
+    return _sum_of_sessions(path, session) | {"environment": describe_machine(power.summary)}
 
 
 def _append(path: Path, session: dict[str, Any]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Power drawn from the battery of a laptop or robot (kernel: ABI/testing/sysfs-class-power)."""
+"""Power drawn from the battery of a notebook or robot (kernel: ABI/testing/sysfs-class-power)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 from compact_yolo_ros.machine.power.source import (
     MAX_WATTS,
+    Part,
     PowerReading,
+    PowerSourceInfo,
     Unavailable,
     metered,
 )
@@ -15,12 +17,12 @@ from compact_yolo_ros.machine.power.sysfs import Tree
 
 
 class Battery:
-    """Watts of the whole machine while it discharges; nothing while it charges."""
+    """Watts of the whole machine while its battery discharges; no watts while it charges."""
 
     name = "battery (whole machine)"
 
     def __init__(self, root: Path) -> None:
-        """Find the batteries that feed the machine.
+        """Find the batteries that power the machine.
 
         Raises:
             Unavailable: there is none.
@@ -31,11 +33,11 @@ class Battery:
             supply
             for supply in tree.find("sys/class/power_supply/*")
             if tree.text(supply / "type", optional=True) == "Battery"
-            # a mouse's battery
+            # not the battery of a mouse
             and tree.text(supply / "scope", optional=True) != "Device"
         ]
         if not self._batteries:
-            raise Unavailable("battery: none in /sys/class/power_supply")
+            raise Unavailable("none in /sys/class/power_supply")
 
     def read(self) -> PowerReading:
         tree = Tree(self._root)
@@ -43,7 +45,7 @@ class Battery:
         found = [_watts(tree, battery) for battery in discharging]
         watts = [value for value in found if value is not None]
         if not discharging and not tree.problems:
-            tree.problems.append("battery: not discharging, so the machine's power is not known")
+            tree.problems.append("battery: not discharging, so the machine's power is unknown")
         if tree.problems or len(watts) < len(discharging):
             return PowerReading(problems=tuple(tree.problems))
         return metered("battery", sum(watts))
@@ -53,7 +55,7 @@ class Battery:
 
 
 def _watts(tree: Tree, battery: Path) -> float | None:
-    """Some drivers count discharging as negative; the kernel counts in uW, uV and uA."""
+    """Watts of one battery: the kernel's units are uW, uV and uA, and some drivers count down."""
     power = battery / "power_now"
     if power.exists():
         value = tree.number(power, -MAX_WATTS, MAX_WATTS, scale=1e-6)
@@ -63,3 +65,11 @@ def _watts(tree: Tree, battery: Path) -> float | None:
     if volts is None or amperes is None:
         return None
     return volts * abs(amperes)
+
+
+INFO = PowerSourceInfo(
+    name="battery",
+    part=Part.MACHINE,
+    open=Battery,
+    reads="`/sys/class/power_supply`, while the battery of a notebook or robot discharges",
+)

@@ -1,43 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choosing what to read on this machine."""
+"""The choice of the power sources to read on this machine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
-from compact_yolo_ros.machine.power.battery import Battery
-from compact_yolo_ros.machine.power.cpu import Cpu
-from compact_yolo_ros.machine.power.ina3221 import Ina3221
-from compact_yolo_ros.machine.power.jetson import Jetson
-from compact_yolo_ros.machine.power.jtop import Jtop
-from compact_yolo_ros.machine.power.nvml import Nvml
-from compact_yolo_ros.machine.power.rapl import Rapl
-from compact_yolo_ros.machine.power.source import PowerReading, PowerSource, Unavailable
-from compact_yolo_ros.machine.power.tegrastats import Tegrastats
+from compact_yolo_ros.machine.power.jetson import is_jetson
+from compact_yolo_ros.machine.power.source import (
+    Part,
+    PowerReading,
+    PowerSource,
+    PowerSourceInfo,
+    Unavailable,
+)
+from compact_yolo_ros.machine.power.table import POWER_SOURCES
 
 
-class Machine:
-    """Several sources as one.
+class CombinedSource:
+    """Several power sources as one.
 
-    Watts are the sum over the meters, and unknown if one of them fails: they measure different
-    parts of the machine. Everything else is put together.
+    The watts are the sum over the meters, each of which measures another part of the machine, and
+    unknown if one of them fails. Everything else is merged.
     """
 
     def __init__(
-        self, meters: Sequence[PowerSource], others: Sequence[PowerSource], reasons: Sequence[str]
+        self, meters: Sequence[PowerSource], states: Sequence[PowerSource], reasons: Sequence[str]
     ) -> None:
-        """Take sources that measure watts, others, and why a better choice was not to be had."""
+        """Combine the sources.
+
+        Args:
+            meters: those that measure watts.
+            states: those that show modes, clocks, temperatures and throttling.
+            reasons: why better meters could not be used; part of the problems of each reading.
+        """
         self.name = " + ".join(meter.name for meter in meters) or "none"
         self._meters = meters
-        self._others = others
+        self._states = states
         self._reasons = tuple(reasons)
 
     def read(self) -> PowerReading:
         metered = [meter.read() for meter in self._meters]
-        readings = [*(other.read() for other in self._others), *metered]
+        readings = [*(state.read() for state in self._states), *metered]
         watts = [reading.watts for reading in metered if reading.watts is not None]
         modes = dict.fromkeys(reading.mode for reading in readings if reading.mode)
         throttled = [reading.throttled for reading in readings if reading.throttled is not None]
@@ -52,39 +58,49 @@ class Machine:
         )
 
     def close(self) -> None:
-        for source in (*self._meters, *self._others):
+        for source in (*self._meters, *self._states):
             source.close()
 
 
 def find_power_source(root: Path = Path("/"), *, on_gpu: bool = False) -> PowerSource:
-    """Open what measures most of this machine.
+    """Open the sources that measure most of what runs the network. It can take some seconds.
 
-    A Jetson's own meters; else a graphics card together with the processor, or the processor alone
-    if the network runs there; else the battery, which feeds the whole machine. Mode, clocks,
-    temperatures and throttling are read whatever measures the watts. It can take some seconds.
+    On a Jetson that is a meter of the module; elsewhere the graphics card together with the
+    processor, or the processor alone if the network runs there; else the battery, which powers the
+    whole machine. Modes, clocks, temperatures and throttling are read in every case.
 
     Args:
-        root: where sysfs and the like are found.
-        on_gpu: the network runs on a graphics card, so the processor's watts alone would mislead.
+        root: folder that holds /sys, /run and the like.
+        on_gpu: whether the network runs on a graphics card, which the processor's watts miss.
     """
     reasons: list[str] = []
 
-    def first(*candidates: Callable[[], PowerSource]) -> list[PowerSource]:
-        for candidate in candidates:
+    def first(*parts: Part) -> list[PowerSource]:
+        for info in _rows(*parts):
             try:
-                return [candidate()]
+                return [info.open(root)]
             except Unavailable as why:
-                reasons.append(str(why))
+                reasons.append(f"{info.name}: {why}")
         return []
 
-    cpu = Cpu(root)
-    battery, rapl = partial(Battery, root), partial(Rapl, root)
-    if jetson := first(partial(Jetson, root)):
-        meters = first(partial(Jtop, root), partial(Ina3221, root), Tegrastats)
-        return Machine(meters, [*jetson, cpu], () if meters else reasons)
-    reasons.clear()
+    states = list(_opened(_rows(Part.NONE), root))
+    if is_jetson(root):
+        meters = first(Part.MODULE)
+        return CombinedSource(meters, states, () if meters else reasons)
     if not on_gpu:
-        return Machine(first(rapl, battery), [cpu], reasons)
-    if card := first(Nvml):
-        return Machine([*card, *first(rapl)], [cpu], reasons)
-    return Machine(first(battery), [cpu], reasons)
+        return CombinedSource(first(Part.PROCESSOR, Part.MACHINE), states, reasons)
+    if card := first(Part.GRAPHICS_CARD):
+        return CombinedSource([*card, *first(Part.PROCESSOR)], states, reasons)
+    return CombinedSource(first(Part.MACHINE), states, reasons)
+
+
+def _rows(*parts: Part) -> list[PowerSourceInfo]:
+    """The rows of these parts, in the order of the parts, then of the table."""
+    return [info for part in parts for info in POWER_SOURCES if info.part is part]
+
+
+def _opened(rows: Iterable[PowerSourceInfo], root: Path) -> Iterator[PowerSource]:
+    """The sources that can be used here."""
+    for info in rows:
+        with suppress(Unavailable):
+            yield info.open(root)

@@ -3,17 +3,19 @@
 
 NVIDIA's driver (L4T r32) shows ``rail_name_0`` and ``in_power0_input`` (mW) in iio:device folders,
 the kernel's (r35, r36; kernel: hwmon/ina3221) ``in1_label``, ``in1_input`` (mV) and
-``curr1_input`` (mA) in hwmon folders. Everybody may read them. Not run on a Jetson yet.
+``curr1_input`` (mA) in hwmon folders. Every user may read them. Not run on a Jetson yet.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from compact_yolo_ros.machine.power.rails import module_rails
+from compact_yolo_ros.machine.power.jetson_rails import module_rails
 from compact_yolo_ros.machine.power.source import (
     MAX_WATTS,
+    Part,
     PowerReading,
+    PowerSourceInfo,
     Unavailable,
     metered,
 )
@@ -24,7 +26,7 @@ SUM_OF_SHUNTS = "sum of shunt voltages"
 
 
 class Ina3221:
-    """Watts of the module; see ``rails`` for what that is."""
+    """Watts of the module: the sum of the rails that ``jetson_rails`` chooses."""
 
     def __init__(self, root: Path) -> None:
         """Find the rails.
@@ -36,7 +38,7 @@ class Ina3221:
         channels = _channels(Tree(root))
         rails = module_rails(channels)
         if not rails:
-            raise Unavailable("INA3221: not on this board")
+            raise Unavailable("not on this board")
         self._files = [channels[rail] for rail in rails]
         self.name = f"INA3221 ({' + '.join(rails)})"
 
@@ -53,7 +55,7 @@ class Ina3221:
 
 
 def _channels(tree: Tree) -> dict[str, tuple[Path, ...]]:
-    """Files of each rail: power, or voltage and current."""
+    """Files of each rail by its name: power, or voltage and current."""
     channels: dict[str, tuple[Path, ...]] = {}
     for label in tree.find(f"{DEVICES}/iio*device*/rail_name_*"):
         number = label.name.rpartition("_")[2]
@@ -75,3 +77,15 @@ def _watts(tree: Tree, files: tuple[Path, ...]) -> float | None:
         return tree.number(files[0], 0, MAX_WATTS, scale=1e-3)
     volts, amperes = (tree.number(path, 0, 1000, scale=1e-3) for path in files)
     return None if volts is None or amperes is None else volts * amperes
+
+
+INFO = PowerSourceInfo(
+    name="INA3221",
+    part=Part.MODULE,
+    open=Ina3221,
+    reads=(
+        "`VDD_IN` (Xavier NX, Orin NX, Orin Nano), `POM_5V_IN` (Nano), or the sum of the rails "
+        "(AGX Xavier, AGX Orin) in `/sys/bus/i2c/drivers/ina3221x/*/iio:device*` (L4T r32) or "
+        "`/sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*` (r35, r36)"
+    ),
+)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a Jetson tells beside its watts: power mode, GPU clock, over-current events.
+"""What a Jetson shows in addition to its watts: power mode, GPU clock, over-current events.
 
 Over-current counters exist from L4T r35 on (soctherm-oc-event: ``oc1_event_cnt`` to
-``oc3_event_cnt``; on Orin under-voltage, average and instantaneous over-current). Before, they are
-in the kernel's log only. NVIDIA Jetson Linux Developer Guide, Platform Power and Performance. Not
+``oc3_event_cnt``; on Orin under-voltage, average and instantaneous over-current). Before, only the
+kernel's log has them. NVIDIA Jetson Linux Developer Guide, Platform Power and Performance. Not
 run on a Jetson yet.
 """
 
@@ -13,13 +13,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 from compact_yolo_ros.machine.power.nvpmodel import PowerMode
-from compact_yolo_ros.machine.power.source import MAX_MHZ, PowerReading, Unavailable
+from compact_yolo_ros.machine.power.source import (
+    MAX_MHZ,
+    Part,
+    PowerReading,
+    PowerSourceInfo,
+    Unavailable,
+)
 from compact_yolo_ros.machine.power.sysfs import Tree
 
 SIGNS = ("etc/nv_tegra_release", "sys/bus/i2c/drivers/ina3221*/*-00*")
-"""The first may be missing in a container."""
+"""Files that only Jetsons have; the first may be missing in a container."""
 GPU_NAMES = ("gpu", "ga10b", "gv11b", "gp10b")
-"""Ends of the GPU's name in /sys/class/devfreq: it changed with chip and release."""
+"""Endings of the GPU's name in /sys/class/devfreq, which differs between chips and releases."""
+
+
+def is_jetson(root: Path) -> bool:
+    """Whether the machine with these files is an NVIDIA Jetson."""
+    return any(True for sign in SIGNS for _ in root.glob(sign))
 
 
 class Jetson:
@@ -28,12 +39,12 @@ class Jetson:
     name = "Jetson"
 
     def __init__(self, root: Path, mode: Callable[[Tree], str | None] | None = None) -> None:
-        """Look whether this is a Jetson.
+        """Find out whether this is a Jetson.
 
         Raises:
             Unavailable: it is not.
         """
-        if not any(True for sign in SIGNS for _ in root.glob(sign)):
+        if not is_jetson(root):
             raise Unavailable("not a Jetson")
         self._root = root
         self._mode = mode or PowerMode(root)
@@ -65,3 +76,11 @@ def _over_currents(tree: Tree) -> dict[str, int]:
         for path in tree.find("sys/class/hwmon/hwmon*/oc*_event_cnt")
     }
     return {f"over-current {name}": int(n) for name, n in counts.items() if n is not None}
+
+
+INFO = PowerSourceInfo(
+    name="Jetson",
+    part=Part.NONE,
+    open=Jetson,
+    reads="nvpmodel's mode, the GPU's clock and the over-current counters",
+)

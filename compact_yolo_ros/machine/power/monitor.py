@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading the power about once a second in a thread of its own, and what came of it lately."""
+"""Reads the power about once a second in its own thread, and summarises the last seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PERIOD = 1.0
 WINDOW = 5.0
 """Seconds over which power is averaged."""
 NO_READING = "no reading yet"
-"""The problem before the first one."""
+"""The problem reported before the first reading."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class PowerSummary:
     """The readings of the last ``WINDOW`` seconds.
 
     Attributes:
-        source: what the watts are of.
-        mode: the newest power mode; None if not known.
+        source: what the watts measure.
+        mode: the newest power mode; None if it is unknown.
         watts: mean power in W; None if it could not be read.
         clocks: newest clock frequencies in MHz.
         temperatures: newest temperatures in degrees Celsius.
-        throttling: what slowed the machine down, empty if nothing did; None if nothing tells that.
-        problem: what could not be read, and why; empty if all could.
+        throttling: what slowed the machine down, empty if nothing did; None if no source shows it.
+        problem: what could not be read, and why; empty if everything could.
     """
 
     source: str
@@ -43,7 +43,7 @@ class PowerSummary:
     problem: str
 
     def facts(self, images_per_second: float) -> dict[str, str]:
-        """Key-value pairs for /diagnostics; what is not known is left out.
+        """Key-value pairs for /diagnostics; what is unknown is left out.
 
         Images per second and watt is the figure of "YOLO Nano" (Wong et al. 2019,
         arXiv:1910.01271), which gives it for power budgets of 15 W and 30 W.
@@ -64,10 +64,10 @@ class PowerSummary:
 
 
 class PowerMonitor:
-    """Opens a source and reads it until closed; nothing it does can hold up or break the node."""
+    """Opens a source and reads it until closed; it can neither delay nor break the node."""
 
     def __init__(self, find: Callable[[], PowerSource], period: float = PERIOD) -> None:
-        """Start; ``find`` is called in the thread, as it may take seconds."""
+        """Start the thread, which first calls ``find``: that may take seconds."""
         self._find = find
         self._period = period
         self._lock = Lock()
@@ -79,12 +79,12 @@ class PowerMonitor:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop reading; a reading that hangs is left behind."""
+        """Stop reading; a reading that hangs is abandoned."""
         self._ended.set()
         self._thread.join(timeout=0.5)
 
     def summary(self) -> PowerSummary:
-        """What the readings of the last seconds say."""
+        """Summarise the readings of the last ``WINDOW`` seconds."""
         start = monotonic() - WINDOW
         with self._lock:
             readings = [reading for at, reading in self._readings if at >= start]
@@ -106,7 +106,7 @@ class PowerMonitor:
     def _run(self) -> None:
         try:
             source = self._find()
-        except Exception as error:  # whatever a driver or a library does, the node goes on
+        except Exception as error:  # whatever a driver or a library raises, the node keeps running
             self._problem = f"{type(error).__name__}: {error}"
             return
         self._source = source.name
@@ -127,12 +127,12 @@ class PowerMonitor:
 def _read(source: PowerSource) -> PowerReading:
     try:
         return source.read()
-    except Exception as error:  # see above
+    except Exception as error:  # as in _run
         return PowerReading(problems=(f"{type(error).__name__}: {error}",))
 
 
 def _throttling(readings: list[PowerReading]) -> str | None:
-    """Events that were counted between the first and the last reading, and states in between."""
+    """Events counted between the first and the last reading, and what throttled in between."""
     states = [reading.throttled for reading in readings if reading.throttled is not None]
     first, last = readings[0].events, readings[-1].events
     if not states and not last:

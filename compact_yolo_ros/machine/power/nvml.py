@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Power of an NVIDIA graphics card through NVML (package nvidia-ml-py, imported when needed).
+"""Power of an NVIDIA graphics card through NVML (package nvidia-ml-py, imported on opening).
 
 NVML API reference: nvmlDeviceGetPowerUsage (mW), nvmlDeviceGetClockInfo (MHz),
 nvmlDeviceGetTemperature (degrees Celsius), nvmlClocksThrottleReasons. Not run on a GPU yet.
@@ -14,7 +14,9 @@ from typing import Any
 from compact_yolo_ros.machine.power.source import (
     DEGREES,
     MAX_MHZ,
+    Part,
     PowerReading,
+    PowerSourceInfo,
     Unavailable,
     metered,
 )
@@ -44,13 +46,13 @@ class Nvml:
         try:
             import pynvml
         except ImportError:
-            raise Unavailable("NVML: pip install nvidia-ml-py") from None
+            raise Unavailable("pip install nvidia-ml-py") from None
         self._nvml: Any = pynvml
         try:
             pynvml.nvmlInit()
             self._card = pynvml.nvmlDeviceGetHandleByIndex(0)
         except pynvml.NVMLError as error:
-            raise Unavailable(f"NVML: {error}") from None
+            raise Unavailable(str(error)) from None
 
     def read(self) -> PowerReading:
         problems: list[str] = []
@@ -85,5 +87,13 @@ class Nvml:
 
 
 def _sensible(value: float | None, low: float, high: float) -> dict[str, float]:
-    """The GPU's value, if it is one that a GPU can have."""
+    """The GPU's value, unless a GPU cannot have it."""
     return {"gpu": float(value)} if value is not None and low <= value <= high else {}
+
+
+INFO = PowerSourceInfo(
+    name="NVML",
+    part=Part.GRAPHICS_CARD,
+    open=lambda root: Nvml(),
+    reads="NVML, through the package `nvidia-ml-py`",
+)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Energy of x86 processor packages through RAPL (kernel: power/powercap/powercap).
 
-The counter is readable for root only since Linux 5.10 (CVE-2020-8694); docs/power.md has the rule
-for udev that opens it.
+Since Linux 5.10 only root may read the counter (CVE-2020-8694); docs/power.md has the udev rule
+that opens it.
 """
 
 from __future__ import annotations
@@ -10,16 +10,22 @@ from __future__ import annotations
 from pathlib import Path
 from time import monotonic
 
-from compact_yolo_ros.machine.power.source import PowerReading, Unavailable, metered
+from compact_yolo_ros.machine.power.source import (
+    Part,
+    PowerReading,
+    PowerSourceInfo,
+    Unavailable,
+    metered,
+)
 from compact_yolo_ros.machine.power.sysfs import Tree
 
 MAX_MICROJOULES = float(2**63)
 MIN_INTERVAL = 0.1
-"""Seconds between two reads that give a mean; the counter moves about every millisecond."""
+"""Least seconds between two reads for a mean; the counter moves about every millisecond."""
 
 
 class Rapl:
-    """Watts of all processor packages: the mean since the read before. Memory is not in it."""
+    """Mean watts of all processor packages since the previous read, without the memory's."""
 
     name = "RAPL (processor package)"
 
@@ -27,7 +33,7 @@ class Rapl:
         """Find the packages and read them once.
 
         Raises:
-            Unavailable: there are none, or they may not be read.
+            Unavailable: there is none, or it may not be read.
         """
         self._root = root
         tree = Tree(root)
@@ -37,11 +43,11 @@ class Rapl:
             if (tree.text(zone / "name") or "").startswith("package-")
         ]
         if not self._packages:
-            raise Unavailable("RAPL: no processor package in /sys/class/powercap")
+            raise Unavailable("no processor package in /sys/class/powercap")
         self._last = self._counters(tree)
         self._time = monotonic()
         if tree.problems:
-            raise Unavailable(f"RAPL: {tree.problems[0]}")
+            raise Unavailable(tree.problems[0])
 
     def read(self) -> PowerReading:
         if monotonic() - self._time < MIN_INTERVAL:
@@ -67,8 +73,18 @@ class Rapl:
         return {package: value for package, value in found.items() if value is not None}
 
     def _used(self, tree: Tree, package: Path, last: float, now: float) -> float | None:
-        """Joules between two counts; the counter starts at zero again above its range."""
+        """Joules between two counts; the counter wraps to zero at the end of its range."""
         if now >= last:
             return (now - last) * 1e-6
         span = tree.number(package / "max_energy_range_uj", last, MAX_MICROJOULES)
         return None if span is None else (span - last + now) * 1e-6
+
+
+INFO = PowerSourceInfo(
+    name="RAPL",
+    part=Part.PROCESSOR,
+    open=Rapl,
+    reads="`/sys/class/powercap/intel-rapl:*` (Intel and AMD), without the memory",
+    files=("sys/class/powercap/intel-rapl:*/energy_uj",),
+    permission="docs/power.md has a udev rule that opens it for a group",
+)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading small files of sysfs and the like, where anything may be missing, locked or nonsense."""
+"""Read small files of sysfs, any of which may be missing, locked or hold nonsense."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from pathlib import Path
 
 
 class Tree:
-    """Reads below ``root`` and keeps the reasons of what it could not read."""
+    """Reads files below ``root`` and keeps the reasons why some could not be read."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.problems: list[str] = []
 
     def find(self, pattern: str) -> list[Path]:
-        """Existing paths below the root that match, sorted; none if a folder cannot be listed."""
+        """Sorted paths below the root that match; none if a folder cannot be listed."""
         try:
             return sorted(self.root.glob(pattern))
         except OSError:
             return []
 
     def text(self, path: Path, *, optional: bool = False) -> str | None:
-        """The file's text without white space around it.
+        """Return the file's text without surrounding white space; None if it cannot be read.
 
         Args:
             path: a path below the root.
-            optional: it is normal that the file cannot be read: keep no reason.
+            optional: the file may well be missing: do not keep a reason.
         """
         try:
             return path.read_text(errors="replace").strip()
@@ -37,7 +37,7 @@ class Tree:
     def number(
         self, path: Path, low: float, high: float, *, scale: float = 1.0, optional: bool = False
     ) -> float | None:
-        """The number in the file, times ``scale``; None if it is not from ``low`` to ``high``."""
+        """Return the number in the file times ``scale``; None outside ``low`` to ``high``."""
         text = self.text(path, optional=optional)
         if text is None:
             return None

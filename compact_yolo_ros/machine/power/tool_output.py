@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asking a command-line tool that may be missing, refuse, never end or hang."""
+"""The output of a command-line tool that may be missing, refuse, hang or never end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 
 
 def output_of(*command: str, seconds: float) -> str:
-    """What the command printed before it ended or was ended after ``seconds``; may be empty."""
+    """Return what the command printed, which may be nothing; it is killed after ``seconds``."""
     try:
         done = subprocess.run(
             command,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transports: do camera images fit into what DDS carries them in, and who can hear whom."""
+"""DDS: whether camera images fit into its shared memory, and which processes find each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from compact_yolo_ros.apps.doctor.finding import Finding, Surroundings, note, ok, problem
+from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok, problem
 from compact_yolo_ros.ros.fast_dds import (
     OLD_PROFILE_VARIABLE,
     PROFILE_VARIABLE,
@@ -20,23 +20,23 @@ from compact_yolo_ros.support.resources import resource_directory
 
 FAST_DDS = "rmw_fastrtps"
 BUILT_IN_SEGMENT = 512 * 1024
-"""Bytes of Fast DDS's shared memory if nobody says otherwise (Fast DDS documentation, SHM)."""
+"""Bytes of Fast DDS's shared memory by default (Fast DDS documentation, SHM)."""
 IMAGES = 2
-"""Images that a segment must hold: one is written while the other is still read."""
+"""Images that a segment must hold: one is written while another is still read."""
 DOCKER_MEMORY = 64 * 2**20
 """Bytes of /dev/shm in a container that was started without --shm-size."""
 SAFE_DOMAINS, LAST_DOMAIN = range(102), 232
-"""Of a Linux machine: further domains use ports that other programs are given (ROS 2, Domain ID)"""
+"""On Linux, higher domains use ports that the system gives to other programs (ROS 2, Domain ID)."""
 TRANSPORTS_VARIABLE = "FASTDDS_BUILTIN_TRANSPORTS"
 RANGE_VARIABLE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
 
 
 class SharedMemory(NamedTuple):
-    """What a participant shares with others on this machine.
+    """The shared memory of one DDS participant.
 
     Attributes:
-        segment: bytes; 0 is no shared memory.
-        source: where that comes from, for people.
+        segment: its size in bytes; 0 is no shared memory.
+        source: what sets the size, for people.
     """
 
     segment: int
@@ -47,18 +47,18 @@ BUILT_IN = SharedMemory(BUILT_IN_SEGMENT, "built into Fast DDS")
 
 
 def shared_memory(around: Surroundings, frame: int, known: bool) -> Iterator[Finding]:
-    """Compare the shared memory of Fast DDS with the bytes of a camera's image.
+    """Compare the shared memory of Fast DDS with the size of a camera's images.
 
     Args:
-        around: where to look.
+        around: the machine to examine.
         frame: bytes of one image.
-        known: whether such images really come; if not, small memory is no problem yet.
+        known: whether a camera sends such images; if not, too little memory is only a note.
     """
     middleware = around.environment.get("RMW_IMPLEMENTATION", "")
     if middleware and not middleware.startswith(FAST_DDS):
         yield note(
             "shared memory",
-            f"{middleware} is in use, and only Fast DDS is examined here",
+            f"{middleware} is in use, and this command knows only Fast DDS",
             "see its manual for images between processes, or unset RMW_IMPLEMENTATION",
         )
         return
@@ -70,7 +70,7 @@ def shared_memory(around: Surroundings, frame: int, known: bool) -> Iterator[Fin
     if memory == BUILT_IN and _is_large_data(around):
         yield ok(
             "shared memory",
-            f"{_megabytes(memory.segment)}, and {TRANSPORTS_VARIABLE} has larger images go by TCP",
+            f"{_megabytes(memory.segment)}, and {TRANSPORTS_VARIABLE} sends larger images by TCP",
         )
         return
     found = f"{_megabytes(memory.segment)} ({memory.source}) for images of {_megabytes(frame)}" + (
@@ -86,10 +86,10 @@ def shared_memory(around: Surroundings, frame: int, known: bool) -> Iterator[Fin
 
 
 def in_force(around: Surroundings) -> SharedMemory:
-    """The shared memory that a process started from this environment would have.
+    """Return the shared memory of a process started with these environment variables.
 
     Raises:
-        ValueError: a profile file is named that cannot be used.
+        ValueError: they name a profile file that cannot be used.
     """
     old = is_old(around.environment)
     variable = profile_variable(around.environment)
@@ -107,7 +107,7 @@ def in_force(around: Surroundings) -> SharedMemory:
 
 
 def profile_segment(path: Path) -> int | None:
-    """Bytes of shared memory by the default profile of a Fast DDS file; None if it does not say.
+    """Bytes of shared memory in the default profile of a Fast DDS file; None if it has none.
 
     Raises:
         ValueError: the file cannot be read.
@@ -117,7 +117,7 @@ def profile_segment(path: Path) -> int | None:
     except OSError as error:
         raise ValueError(f"the profile {path} cannot be read: {error.strerror}") from None
     except ElementTree.ParseError as error:
-        raise ValueError(f"the profile {path} is no XML: {error}") from None
+        raise ValueError(f"the profile {path} is not XML: {error}") from None
     for element in tree.iter():
         element.tag = element.tag.rpartition("}")[2]  # the namespace is optional
     chosen = next(
@@ -139,27 +139,29 @@ def profile_segment(path: Path) -> int | None:
 def _bytes(transport: ElementTree.Element, path: Path) -> int:
     size = transport.findtext("segment_size", str(BUILT_IN_SEGMENT)).strip()
     if not size.isdecimal():
-        raise ValueError(f"the profile {path} has the segment_size '{size}', which is no number")
+        raise ValueError(f"the profile {path} has the segment_size '{size}', which is not a number")
     return int(size)
 
 
 def _built_in(around: Surroundings) -> SharedMemory:
-    asked = around.environment.get(TRANSPORTS_VARIABLE, "DEFAULT")
-    if asked.startswith(("UDP", "TCP")):
-        return SharedMemory(0, f"{TRANSPORTS_VARIABLE}={asked}")
+    transports = around.environment.get(TRANSPORTS_VARIABLE, "DEFAULT")
+    if transports.startswith(("UDP", "TCP")):
+        return SharedMemory(0, f"{TRANSPORTS_VARIABLE}={transports}")
     return BUILT_IN
 
 
 def _is_large_data(around: Surroundings) -> bool:
-    """Whether Fast DDS carries what is larger than its shared memory otherwise."""
-    asked = around.environment.get(TRANSPORTS_VARIABLE, "").startswith("LARGE_DATA")
-    return asked and not _is_local(around)
+    """Whether Fast DDS sends images that exceed its shared memory by TCP."""
+    chosen = around.environment.get(TRANSPORTS_VARIABLE, "").startswith("LARGE_DATA")
+    return chosen and not _is_local(around)
 
 
 def _is_local(around: Surroundings) -> bool:
-    """Whether only processes of this machine shall be found."""
-    given = around.environment
-    return given.get("ROS_LOCALHOST_ONLY") == "1" or given.get(RANGE_VARIABLE) == "LOCALHOST"
+    """Whether discovery is limited to processes on this machine."""
+    variables = around.environment
+    return (
+        variables.get("ROS_LOCALHOST_ONLY") == "1" or variables.get(RANGE_VARIABLE) == "LOCALHOST"
+    )
 
 
 def _remedy(around: Surroundings) -> str:
@@ -172,7 +174,7 @@ def _remedy(around: Surroundings) -> str:
 
 
 def memory_folder(around: Surroundings, segment: int) -> Iterator[Finding]:
-    """Whether /dev/shm has room for one more process's segment of so many bytes."""
+    """Report whether /dev/shm has room for the segment, in bytes, of one more process."""
     try:
         facts = os.statvfs(around.root / "dev/shm")
     except OSError as error:
@@ -191,14 +193,16 @@ def memory_folder(around: Surroundings, segment: int) -> Iterator[Finding]:
 
 
 def discovery(around: Surroundings) -> Iterator[Finding]:
-    """Domain, range, and what else decides which processes find each other."""
+    """Report the domain, the range and what else decides which processes find each other."""
     given = around.environment.get("ROS_DOMAIN_ID", "")
     if not given:
         yield ok("ROS_DOMAIN_ID", "not set: 0")
     elif not given.isdigit() or int(given) > LAST_DOMAIN:
-        yield problem("ROS_DOMAIN_ID", f"'{given}' is no domain", "set it to 0 to 101")
+        yield problem("ROS_DOMAIN_ID", f"'{given}' is not a domain", "set it to 0 to 101")
     elif int(given) not in SAFE_DOMAINS:
-        yield note("ROS_DOMAIN_ID", f"{given} may meet other programs' ports", "use 0 to 101")
+        yield note(
+            "ROS_DOMAIN_ID", f"{given} may collide with other programs' ports", "use 0 to 101"
+        )
     else:
         yield ok("ROS_DOMAIN_ID", given)
     yield from _range(around)
@@ -208,8 +212,8 @@ def discovery(around: Surroundings) -> Iterator[Finding]:
     if value := around.environment.get("ROS_DISCOVERY_SERVER"):
         yield note(
             "ROS_DISCOVERY_SERVER",
-            f"{value}: only what is registered there is found",
-            "set it for all processes, or for none",
+            f"{value}: only processes registered there are found",
+            "set it for all processes or for none",
         )
 
 
@@ -219,9 +223,9 @@ def _range(around: Surroundings) -> Iterator[Finding]:
     if reach == "OFF":
         yield problem(RANGE_VARIABLE, "OFF: no process finds another", f"unset {RANGE_VARIABLE}")
     elif _is_local(around):
-        found = "only processes of this machine are found"
+        found = "only processes on this machine are found"
         if around.environment.get(TRANSPORTS_VARIABLE, "").startswith("LARGE_DATA"):
-            found += f", and {TRANSPORTS_VARIABLE}=LARGE_DATA had no effect with that"
+            found += f", and then {TRANSPORTS_VARIABLE}=LARGE_DATA has no effect"
         yield note(
             "ROS_LOCALHOST_ONLY" if local else RANGE_VARIABLE,
             found,
@@ -232,11 +236,11 @@ def _range(around: Surroundings) -> Iterator[Finding]:
 
 
 def container(around: Surroundings) -> Iterator[Finding]:
-    """Containers see neither each other's shared memory nor devices unless they are told to."""
+    """Report a container, which sees others' shared memory and devices only with extra options."""
     if any((around.root / sign).exists() for sign in (".dockerenv", "run/.containerenv")):
         yield note(
             "container",
-            "this is one",
+            "this command runs in one",
             "containers that exchange images need --ipc=host --network=host, and the same user",
         )
 

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Backends: which of them run a model here, and which one the node would take."""
+"""Backends: which of them run a model here, and which one the node would choose."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from compact_yolo_ros.apps.doctor.devices import gpu_devices
-from compact_yolo_ros.apps.doctor.finding import Finding, Surroundings, note, ok, problem
+from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok, problem
 from compact_yolo_ros.backends import BackendError, EngineMissing, open_backend
 from compact_yolo_ros.model.store import find_model
 
 BUILD = "nothing: the node builds it while the CPU answers; or run build_engine ahead of time"
 
 
-def runtime(around: Surroundings, name: str, model_name: str) -> Iterator[Finding]:
+def usable(around: Surroundings, name: str, model_name: str) -> Iterator[Finding]:
     """Open one backend and run the model once; raises ModelError."""
     model = find_model(model_name)
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the Linux kernel tells on any machine: profile, governor, clocks, temperatures, throttling.
+"""What the Linux kernel shows on any machine: profile, governor, clocks, temperatures, throttling.
 
 Kernel documentation: admin-guide/pm/cpufreq, driver-api/thermal/sysfs-api,
 ABI/testing/sysfs-platform_profile; ``thermal_throttle`` exists on Intel processors.
@@ -10,7 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import fmean
 
-from compact_yolo_ros.machine.power.source import DEGREES, MAX_MHZ, PowerReading
+from compact_yolo_ros.machine.power.source import (
+    DEGREES,
+    MAX_MHZ,
+    Part,
+    PowerReading,
+    PowerSourceInfo,
+)
 from compact_yolo_ros.machine.power.sysfs import Tree
 
 POLICIES = "sys/devices/system/cpu/cpufreq/policy*"
@@ -19,10 +25,10 @@ ALERTS = "sys/class/thermal/cooling_device*"
 COUNTS = "sys/devices/system/cpu/cpu*/thermal_throttle/*_throttle_count"
 
 
-class Cpu:
-    """Mode, clock, temperatures and throttling, no watts; there is something of it everywhere."""
+class Kernel:
+    """Mode, clock, temperatures and throttling, no watts; every machine shows some of them."""
 
-    name = "cpu"
+    name = "kernel"
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -54,7 +60,7 @@ def _mode(tree: Tree) -> str | None:
 
 
 def _clocks(tree: Tree) -> dict[str, float]:
-    """Mean over the clusters that are on; the kernel counts in kHz."""
+    """Mean over the clusters that are on; the kernel's unit is kHz."""
     found = [
         tree.number(path, 1, MAX_MHZ, scale=1e-3, optional=True)
         for path in tree.find(f"{POLICIES}/scaling_cur_freq")
@@ -64,9 +70,9 @@ def _clocks(tree: Tree) -> dict[str, float]:
 
 
 def _temperatures(tree: Tree) -> dict[str, float]:
-    """Of zones with the same name the hottest; the kernel counts in 0.001 degrees.
+    """The hottest zone of each name; the kernel's unit is 0.001 degrees Celsius.
 
-    Sensors that are off cannot be read or say -256, and the Nano's PMIC always says 100.
+    Sensors that are off cannot be read or show -256, and the Nano's PMIC always shows 100.
     """
     temperatures: dict[str, float] = {}
     for zone in tree.find(ZONES):
@@ -78,7 +84,7 @@ def _temperatures(tree: Tree) -> dict[str, float]:
 
 
 def _events(tree: Tree) -> dict[str, int]:
-    """Times that the hottest core and the package were too hot; each core shows the package's."""
+    """How often the hottest core and the package were too hot; each core shows the package's."""
     events: dict[str, int] = {}
     for path in tree.find(COUNTS):
         count = tree.number(path, 0, 2**63, optional=True)
@@ -89,7 +95,7 @@ def _events(tree: Tree) -> dict[str, int]:
 
 
 def _alerts(tree: Tree) -> tuple[str, ...] | None:
-    """Thermal throttling that Jetsons show as cooling devices, such as gpu-throttle-alert."""
+    """Thermal throttling, which Jetsons show as cooling devices such as gpu-throttle-alert."""
     names = {device: tree.text(device / "type", optional=True) for device in tree.find(ALERTS)}
     alerts = {d: name for d, name in names.items() if name and name.endswith("throttle-alert")}
     if not alerts:
@@ -99,3 +105,11 @@ def _alerts(tree: Tree) -> tuple[str, ...] | None:
         for device, name in alerts.items()
         if tree.number(device / "cur_state", 1, 1000, optional=True)
     )
+
+
+INFO = PowerSourceInfo(
+    name="kernel",
+    part=Part.NONE,
+    open=Kernel,
+    reads="power mode, clocks, temperatures and thermal throttling from sysfs",
+)

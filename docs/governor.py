@@ -23,9 +23,9 @@ sys.path += [str(ROOT), str(ROOT / "test")]
 from matplotlib.figure import Figure  # noqa: E402
 from simulated_load import Answer, simulate  # noqa: E402
 
-from compact_yolo_ros.backends import open_backend  # noqa: E402
+from compact_yolo_ros.backends import RunOptions, open_backend  # noqa: E402
 from compact_yolo_ros.detection.governor import Governor, Targets  # noqa: E402
-from compact_yolo_ros.model.store import find_model  # noqa: E402
+from compact_yolo_ros.model.sizes import Size  # noqa: E402
 from compact_yolo_ros.support.files import replacing  # noqa: E402
 
 MEASURED = {416: 0.0265, 320: 0.0159, 224: 0.0081}
@@ -53,14 +53,12 @@ def main() -> None:
 
 def measure() -> dict[int, float]:
     """Median seconds of the network at each size, on one thread."""
-    first, *others = [(side, side) for side in MEASURED]
-    backend = open_backend(
-        find_model("yolo_ret_m075"), input_size=first, more_sizes=others, threads=1
-    )
+    sizes = tuple(map(Size.square, MEASURED))
+    backend = open_backend(RunOptions("yolo_ret_m075", input_sizes=sizes, threads=1)).backend
     times: dict[int, list[float]] = {side: [] for side in MEASURED}
     for _ in range(30):
         for side, taken in times.items():
-            backend.resize((side, side))
+            backend.resize(Size.square(side))
             began = perf_counter()
             backend.run()
             taken.append(perf_counter() - began)

@@ -48,4 +48,4 @@ settings.register_profile(
 )
 settings.load_profile("patient")
 
-from runtime_fixtures import model, no_report, trt  # noqa: E402, F401
+from runtime_fixtures import model, no_report, toy, trt  # noqa: E402, F401

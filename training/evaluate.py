@@ -26,7 +26,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import nn
 
-from compact_yolo_ros.backends import BackendError
+from compact_yolo_ros.backends import BackendError, RunOptions
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import EVERYTHING, select
@@ -39,7 +39,7 @@ from compact_yolo_ros.evaluation.report import (
     write_report,
 )
 from compact_yolo_ros.labels.ground_truth import GroundTruth
-from compact_yolo_ros.model.sizes import check_side
+from compact_yolo_ros.model.sizes import Size, check_side
 from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.pixels.letterbox import Letterbox
 from compact_yolo_ros.support.arguments import add_rename
@@ -79,9 +79,7 @@ def predictions(
             answer = [rows.cpu().numpy() for rows in predictor(torch.from_numpy(images).to(device))]
         for place, *rows in zip(places, *answer, strict=True):
             found = select(*rows, EVERYTHING)
-            boxes = place.to_source(found.boxes)
-            seen = (boxes[:, 2:] > boxes[:, :2]).all(1)  # the others lie in the padding
-            yield Detections(boxes[seen], found.scores[seen], found.labels[seen])
+            yield found.to_source(place)
 
 
 def truths_of(samples: DataSet) -> list[GroundTruth]:
@@ -142,7 +140,7 @@ def open_model(weights: str) -> Model:
 
 
 def _run_as_node(path: str, samples: Sequence[Sample], size: int) -> Iterator[Detections]:
-    opened = Detector.open(path, input_size=(size, size), selection=EVERYTHING)
+    opened = Detector.open(RunOptions(path, input_sizes=(Size.square(size),)), selection=EVERYTHING)
     with closing(opened) as detector:
         for sample in samples:
             yield detector.detect(sample.image, "rgb")

@@ -2,15 +2,15 @@
 """What runs the network: one module per runtime, behind one protocol."""
 
 from compact_yolo_ros.backends.backend import (
-    BACKENDS,
-    PRECISIONS,
     Backend,
     BackendError,
     BackendLost,
-    EngineMissing,
-    Size,
+    MissingEngine,
+    Opened,
 )
-from compact_yolo_ros.backends.choice import open_backend
+from compact_yolo_ros.backends.choice import open_backend, open_if_built
+from compact_yolo_ros.backends.options import PRECISIONS, RunOptions
+from compact_yolo_ros.backends.registry import BACKENDS, backend_names
 
 __all__ = [
     "BACKENDS",
@@ -18,7 +18,10 @@ __all__ = [
     "Backend",
     "BackendError",
     "BackendLost",
-    "EngineMissing",
-    "Size",
+    "MissingEngine",
+    "Opened",
+    "RunOptions",
+    "backend_names",
     "open_backend",
+    "open_if_built",
 ]

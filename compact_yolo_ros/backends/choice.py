@@ -3,123 +3,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
-from compact_yolo_ros.backends.backend import (
-    BACKENDS,
-    PRECISIONS,
-    Backend,
-    BackendError,
-    EngineMissing,
-    Request,
-    Size,
-)
-from compact_yolo_ros.model.store import ModelFile
+from compact_yolo_ros.backends.backend import BackendError, MissingEngine, Opened
+from compact_yolo_ros.backends.info import BackendInfo
+from compact_yolo_ros.backends.options import RunOptions
+from compact_yolo_ros.backends.registry import AUTO, BACKENDS
+from compact_yolo_ros.model.store import ModelFile, find_model
 
 GPU_DEVICES = tuple(
     map(Path, ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu", "/dev/dxg"))
 )
 """Where a GPU shows itself, whether or not its libraries work: desktop, Jetson, WSL."""
 
-SLOW_INT8 = (
-    "ONNX Runtime runs an int8 file slower than its fp32 file: take that one, or set backend to "
-    "openvino"
-)
-"""It computes between signed Q/DQ nodes, which TensorRT needs, in FP32; see docs/runtimes.md."""
 
-
-def open_backend(
-    model: ModelFile,
-    *,
-    backend: str = "auto",
-    precision: str = "auto",
-    input_size: Size | None = None,
-    more_sizes: Iterable[Size] = (),
-    threads: int = 0,
-    batch: int = 1,
-    dla_core: int = -1,
-    engine_cache: str = "",
-    build: bool = True,
-) -> Backend:
-    """Open ``model`` for images of one size, or several.
-
-    Args:
-        model: the file, from ``find_model``.
-        backend: one of ``BACKENDS``; ``auto`` takes TensorRT if it works here, else ONNX Runtime.
-        precision: one of ``PRECISIONS``; ``auto`` takes the file as it is. TensorRT makes FP16 of
-            an FP32 file; nothing else is converted.
-        input_size: (height, width) in pixels; None is the card's default, square.
-        more_sizes: others that the backend can be resized to, without delay.
-        threads: CPU threads; 0 chooses.
-        batch: most images a run.
-        dla_core: core of a Jetson's deep learning accelerator; -1 is the GPU. TensorRT only.
-        engine_cache: folder of TensorRT engines; empty is ~/.cache/compact_yolo_ros/engines.
-        build: build a missing TensorRT engine here and now, which takes minutes.
+def open_backend(options: RunOptions) -> Opened:
+    """Open a model; a TensorRT engine that is missing is built now, which takes minutes.
 
     Raises:
-        EngineMissing: the engine is missing and ``build`` is false.
+        ModelError: the model cannot be found, read or trusted.
         BackendError: the runtime is not installed, or refuses the model.
-        ValueError: an argument is out of its range.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"there is no backend '{backend}': give one of {', '.join(BACKENDS)}")
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"there is no precision '{precision}': give one of {', '.join(PRECISIONS)}"
-        )
-    request = Request(
-        model,
-        input_size or (model.card.default_size, model.card.default_size),
-        model.card.precision if precision == "auto" else precision,
-        batch,
-        threads,
-        dla_core,
-        Path(engine_cache) if engine_cache else None,
-        tuple(more_sizes),
-    )
-    if backend == "auto":
-        return _open_best(request, build)
-    opened = _open(backend, request, build)
-    opened.choice = "asked for"
+    opened = _open(options, build=True)
+    if isinstance(opened, MissingEngine):
+        raise BackendError(opened.reason, "build_engine builds it")
     return opened
 
 
-def _open_best(request: Request, build: bool) -> Backend:
-    """TensorRT if it works here, else ONNX Runtime in the file's own precision."""
-    try:
-        opened = _open("tensorrt", request, build)
-        opened.choice = "the fastest, and it works here"
+def open_if_built(options: RunOptions) -> Opened | MissingEngine:
+    """Open a model, or say which engine is missing, at once.
+
+    Raises:
+        ModelError: the model cannot be found, read or trusted.
+        BackendError: the runtime is not installed, or refuses the model.
+    """
+    return _open(options, build=False)
+
+
+def _open(options: RunOptions, build: bool) -> Opened | MissingEngine:
+    model = find_model(options.model)
+    options = options.resolved(model.card)
+    if options.backend == AUTO:
+        return _open_best(model, options, build)
+    opened = _open_with(BACKENDS[options.backend], model, options, build)
+    if isinstance(opened, MissingEngine):
         return opened
-    except EngineMissing:
-        raise
-    except BackendError as error:
-        without = error
-    held = request.model.card.precision
-    opened = _open("onnxruntime", replace(request, precision=held, dla_core=-1), build)
-    opened.choice = f"no TensorRT: {without.reason}"
+    return Opened(opened.backend, "as requested", opened.warning)
+
+
+def _open_best(model: ModelFile, options: RunOptions, build: bool) -> Opened | MissingEngine:
+    """The first automatic backend that works here; the last of them is always there."""
+    *better, last = (info for info in BACKENDS.values() if info.automatic)
+    failed: dict[str, BackendError] = {}
+    for info in better:
+        try:
+            opened = _open_with(info, model, options, build)
+        except BackendError as error:
+            failed[info.title] = error
+            continue
+        if isinstance(opened, MissingEngine):
+            return opened
+        return Opened(opened.backend, "the fastest that works here", opened.warning)
+    return _fall_back(last, model, options, failed)
+
+
+def _fall_back(
+    info: BackendInfo, model: ModelFile, options: RunOptions, failed: dict[str, BackendError]
+) -> Opened | MissingEngine:
+    """Run the file as it is, and say what differs from the options because of that."""
+    held = model.card.precision
+    opened = _open_with(info, model, options.change(precision=held, dla_core=-1), build=False)
+    if isinstance(opened, MissingEngine):
+        return opened
+    reasons = "; ".join(f"no {title}: {error.reason}" for title, error in failed.items())
+    warning = ""
     if any(device.exists() for device in GPU_DEVICES):
-        opened.warning = f"the GPU is not used: {without}"
-    elif request.precision != held or request.dla_core >= 0:
-        opened.warning = f"running {held} on the CPU, which was not asked for: {without.reason}"
-    elif held == "int8":
-        opened.warning = SLOW_INT8
-    return opened
+        warning = f"the GPU is not used: {'; '.join(map(str, failed.values()))}"
+    elif options.precision != held or options.dla_core >= 0:
+        why = "; ".join(error.reason for error in failed.values())
+        warning = f"running {held} on the CPU instead of what was requested: {why}"
+    return Opened(opened.backend, reasons, warning or dict(info.slow).get(held, ""))
 
 
-def _open(name: str, request: Request, build: bool) -> Backend:
-    """Open one runtime; its library is imported only now."""
-    if name == "tensorrt":
-        from compact_yolo_ros.backends.tensorrt.run import open_tensorrt
-
-        return open_tensorrt(request, build)
-    if request.dla_core >= 0:
-        raise BackendError(f"{name} has no DLA", "set dla_core to -1, or backend to tensorrt")
-    if name == "openvino":
-        from compact_yolo_ros.backends.openvino import OpenVinoBackend
-
-        return OpenVinoBackend(request)
-    from compact_yolo_ros.backends.onnxruntime import OnnxRuntimeBackend
-
-    return OnnxRuntimeBackend(request)
+def _open_with(
+    info: BackendInfo, model: ModelFile, options: RunOptions, build: bool
+) -> Opened | MissingEngine:
+    if options.dla_core >= 0 and not info.has_dla:
+        raise BackendError(f"{info.name} has no DLA", "set dla_core to -1, or backend to tensorrt")
+    return info.open(model, options, build)

@@ -4,8 +4,13 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-from compact_yolo_ros.backends.backend import Request
+from compact_yolo_ros.backends.backend import BackendError
+from compact_yolo_ros.model.store import ModelFile
+
+if TYPE_CHECKING:
+    from compact_yolo_ros.backends.options import RunOptions
 
 MAX_DEFAULT_THREADS = 4
 """Small networks stop gaining beyond a few threads, and a robot has other work for its cores."""
@@ -16,20 +21,35 @@ def default_threads() -> int:
     return min(MAX_DEFAULT_THREADS, len(os.sched_getaffinity(0)))
 
 
+def require_file_precision(model: ModelFile, options: RunOptions) -> None:
+    """Check that a file holds the precision of the options, for runtimes that take it as it is.
+
+    Precision lives in the graph, and no runtime here changes it silently.
+
+    Raises:
+        BackendError: it holds another one.
+    """
+    held = model.card.precision
+    if options.precision != held:
+        raise BackendError(
+            f"{model.path.name} holds {held} weights, not {options.precision}",
+            "set precision to auto, or give a file of that precision",
+        )
+
+
 class CpuBackend:
-    """The attributes of a ``Backend`` that follow from the request."""
+    """The attributes of a ``Backend`` that follow from the model and the options."""
 
     device = "CPU"
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, model: ModelFile, options: RunOptions) -> None:
         """Take the file as it is.
 
         Raises:
-            BackendError: another precision was asked for.
+            BackendError: the options ask for another precision.
         """
-        request.require_file_precision()
-        self.card = request.model.card
-        self.precision = request.precision
-        self.threads = request.threads or default_threads()
-        self.choice = self.warning = ""
+        require_file_precision(model, options)
+        self.card = model.card
+        self.precision = options.precision
+        self.threads = options.threads or default_threads()
         self.device_times: dict[str, float] = {}

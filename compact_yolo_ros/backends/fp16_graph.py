@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from compact_yolo_ros.backends.backend import BackendError
-from compact_yolo_ros.backends.libraries import install_line
+from compact_yolo_ros.backends.libraries import ONNX
 
 if TYPE_CHECKING:
     import onnx
@@ -32,7 +32,7 @@ def to_half(data: bytes) -> bytes:
         import onnx
     except ImportError:
         raise BackendError(
-            "making an FP16 graph of an FP32 file needs the onnx package", install_line("onnx")
+            "making an FP16 graph of an FP32 file needs the onnx package", ONNX.install_line
         ) from None
     model = onnx.load_from_string(data)
     try:

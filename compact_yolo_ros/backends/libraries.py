@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Importing the libraries of the runtimes, and what to type to get one on this platform."""
+"""The libraries of the runtimes: importing them, and how to install one on this machine."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,20 +13,35 @@ from compact_yolo_ros.support.error_text import first_line
 
 JETSON_RELEASE = Path("/etc/nv_tegra_release")
 
-_EVERYWHERE = {
-    "onnx": "pip install onnx",
-    "onnxruntime": "pip install onnxruntime",
-    "openvino": "pip install openvino",
-}
-_DESKTOP = {
-    "tensorrt": "pip install tensorrt",
-    "pycuda": "pip install pycuda (it needs the CUDA toolkit and g++)",
-}
-_JETSON = {
-    "tensorrt": "sudo apt install python3-libnvinfer (part of JetPack), and use the system's "
-    "Python or a virtual environment with --system-site-packages",
-    "pycuda": "PATH=$PATH:/usr/local/cuda/bin pip install pycuda",
-}
+
+@dataclass(frozen=True)
+class Library:
+    """A library that this package uses.
+
+    Attributes:
+        name: what people call it.
+        module: what is imported to find out whether it works.
+        distribution: its name on PyPI.
+        purpose: what does not work without it; empty if nothing does.
+        install: the command that installs it; empty is pip with the distribution's name.
+        install_on_jetson: the same on an NVIDIA Jetson; empty if it is no other.
+    """
+
+    name: str
+    module: str
+    distribution: str
+    purpose: str = ""
+    install: str = ""
+    install_on_jetson: str = ""
+
+    @property
+    def install_line(self) -> str:
+        """The command that installs it on this machine."""
+        elsewhere = self.install or f"pip install {self.distribution}"
+        return (self.install_on_jetson or elsewhere) if on_jetson() else elsewhere
+
+
+ONNX = Library("onnx", "onnx", "onnx", "FP16 engines of FP32 files")
 
 
 def on_jetson() -> bool:
@@ -33,21 +49,15 @@ def on_jetson() -> bool:
     return JETSON_RELEASE.exists()
 
 
-def install_line(module: str) -> str:
-    """The command that installs ``module`` here."""
-    return (_EVERYWHERE | (_JETSON if on_jetson() else _DESKTOP))[module]
-
-
-def imported(module: str, name: str) -> Any:
-    """Import a library that people call ``name``.
+def imported(library: Library) -> Any:
+    """Import a library and return its module.
 
     Raises:
         BackendError: it is missing or broken.
     """
     try:
-        return import_module(module)
+        return import_module(library.module)
     except Exception as error:  # one that is broken raises anything
         raise BackendError(
-            f"{name} cannot be imported ({first_line(error)})",
-            install_line(module.partition(".")[0]),
+            f"{library.name} cannot be imported ({first_line(error)})", library.install_line
         ) from None

@@ -3,19 +3,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from compact_yolo_ros.backends.backend import (
-    OUTPUTS,
-    BackendError,
-    Candidates,
-    Request,
-    Size,
-    warm_up,
-)
+from compact_yolo_ros.backends.backend import OUTPUTS, BackendError, Candidates, Opened, warm_up
 from compact_yolo_ros.backends.cpu import CpuBackend
-from compact_yolo_ros.backends.libraries import imported
+from compact_yolo_ros.backends.info import BackendInfo
+from compact_yolo_ros.backends.libraries import Library, imported
+from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.model.store import ModelFile
 from compact_yolo_ros.support.error_text import one_line
+
+if TYPE_CHECKING:
+    from compact_yolo_ros.backends.options import RunOptions
+
+ONNX_RUNTIME = Library("ONNX Runtime", "onnxruntime", "onnxruntime")
+SLOW_INT8 = (
+    "ONNX Runtime runs an int8 file slower than its fp32 file: take that one, or set backend to "
+    "openvino"
+)
+"""It computes between signed Q/DQ nodes, which TensorRT needs, in FP32; see docs/runtimes.md."""
 
 
 class OnnxRuntimeBackend(CpuBackend):
@@ -23,48 +31,48 @@ class OnnxRuntimeBackend(CpuBackend):
 
     name = "onnxruntime"
 
-    def __init__(self, request: Request, spinning: bool = False) -> None:
+    def __init__(self, model: ModelFile, options: RunOptions) -> None:
         """Open the model and run it at every size, so that images find memory in place.
 
         Args:
-            request: the model and how to run it.
-            spinning: within a run, threads wait for work in a loop instead of asleep: faster on
-                cores that nobody else uses, slower on others (docs/runtimes.md has figures).
+            model: the file.
+            options: resolved.
 
         Raises:
             BackendError: ONNX Runtime is missing, or refuses the model.
         """
-        ort = imported("onnxruntime", "ONNX Runtime")
-        super().__init__(request)
+        ort = imported(ONNX_RUNTIME)
+        super().__init__(model, options)
         self._inputs = {
-            size: np.zeros((request.batch, *size, 3), np.uint8) for size in request.sizes
+            size: np.zeros((options.batch, *size.shape, 3), np.uint8)
+            for size in options.input_sizes
         }
-        self.resize(request.input_size)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+        first = options.input_sizes[0]
+        self.resize(first)
+        session = ort.SessionOptions()
+        session.intra_op_num_threads = self.threads
+        session.inter_op_num_threads = 1
+        session.log_severity_level = 3
+        spinning = str(int(options.spinning))
+        session.add_session_config_entry("session.intra_op.allow_spinning", spinning)
         # Between two images, spinning threads would burn the cores of everything else.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        session.add_session_config_entry("session.force_spinning_stop", "1")
         # With fixed dimensions it is a little faster. One session for all sizes is 1 to 3 % slower
         # than one for each, and takes less than half of their memory.
         fixed = {}
         if len(self._inputs) == 1:
-            fixed = {"height": request.input_size[0], "width": request.input_size[1]}
-        if request.batch == 1:
+            fixed = {"height": first.height, "width": first.width}
+        if options.batch == 1:
             fixed["batch"] = 1
-        for name, size in fixed.items():
-            options.add_free_dimension_override_by_name(name, size)
+        for name, extent in fixed.items():
+            session.add_free_dimension_override_by_name(name, extent)
         try:
             self._session = ort.InferenceSession(
-                str(request.model.path), options, providers=["CPUExecutionProvider"]
+                str(model.path), session, providers=["CPUExecutionProvider"]
             )
-            self.sizes = warm_up(self, request)
+            self.sizes = warm_up(self, options)
         except Exception as error:  # ONNX Runtime raises a family of unrelated exception types
-            raise BackendError(
-                f"ONNX Runtime cannot run {request.model.path}: {one_line(error)}"
-            ) from None
+            raise BackendError(f"ONNX Runtime cannot run {model.path}: {one_line(error)}") from None
 
     def run(self, images: int = 1) -> Candidates:
         """Run the network on the first ``images`` of ``input``."""
@@ -82,3 +90,18 @@ class OnnxRuntimeBackend(CpuBackend):
     def close(self) -> None:
         """Release the session."""
         del self._session
+
+
+def _open(model: ModelFile, options: RunOptions, build: bool) -> Opened:
+    return Opened(OnnxRuntimeBackend(model, options))
+
+
+INFO = BackendInfo(
+    name=OnnxRuntimeBackend.name,
+    title=ONNX_RUNTIME.name,
+    runs_on="CPU",
+    open=_open,
+    libraries=(ONNX_RUNTIME,),
+    automatic=True,
+    slow=(("int8", SLOW_INT8),),
+)

@@ -4,20 +4,23 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compact_yolo_ros.backends.backend import (
-    OUTPUTS,
-    BackendError,
-    Candidates,
-    Request,
-    Size,
-    warm_up,
-)
+from compact_yolo_ros.backends.backend import OUTPUTS, BackendError, Candidates, Opened, warm_up
 from compact_yolo_ros.backends.cpu import CpuBackend
-from compact_yolo_ros.backends.libraries import imported
+from compact_yolo_ros.backends.info import BackendInfo
+from compact_yolo_ros.backends.libraries import Library, imported
+from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.model.store import ModelFile
+
+if TYPE_CHECKING:
+    from compact_yolo_ros.backends.options import RunOptions
+
+OPENVINO = Library(
+    "OpenVINO", "openvino", "openvino", "the backend openvino, faster on some x86 CPUs"
+)
 
 
 class OpenVinoBackend(CpuBackend):
@@ -25,14 +28,18 @@ class OpenVinoBackend(CpuBackend):
 
     name = "openvino"
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, model: ModelFile, options: RunOptions) -> None:
         """Open the model and run it at every size.
+
+        Args:
+            model: the file.
+            options: resolved.
 
         Raises:
             BackendError: OpenVINO is missing, or refuses the model.
         """
-        openvino = imported("openvino", "OpenVINO")
-        super().__init__(request)
+        openvino = imported(OPENVINO)
+        super().__init__(model, options)
         properties = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
@@ -42,26 +49,24 @@ class OpenVinoBackend(CpuBackend):
             # Pinned threads of two processes share a core, and leave another one idle.
             "ENABLE_CPU_PINNING": False,
         }
-        batch = 1 if request.batch == 1 else openvino.Dimension(1, request.batch)
+        batch = 1 if options.batch == 1 else openvino.Dimension(1, options.batch)
         try:
             core = _core()
             self._networks = {}
-            for size in request.sizes:
-                model = core.read_model(str(request.model.path))
-                model.reshape({"images": openvino.PartialShape([batch, *size, 3])})
-                runner = core.compile_model(model, "CPU", properties).create_infer_request()
-                pixels = np.zeros((request.batch, *size, 3), np.uint8)
+            for size in options.input_sizes:
+                network = core.read_model(str(model.path))
+                network.reshape({"images": openvino.PartialShape([batch, *size.shape, 3])})
+                runner = core.compile_model(network, "CPU", properties).create_infer_request()
+                pixels = np.zeros((options.batch, *size.shape, 3), np.uint8)
                 # The tensors look at ``pixels``: no copy on the way in.
                 tensors = [
                     openvino.Tensor(pixels[:images], shared_memory=True)
-                    for images in range(1, request.batch + 1)
+                    for images in range(1, options.batch + 1)
                 ]
                 self._networks[size] = (runner, pixels, tensors)
-            self.sizes = warm_up(self, request)
+            self.sizes = warm_up(self, options)
         except Exception as error:  # OpenVINO raises RuntimeError and pybind11's own types
-            raise BackendError(
-                f"OpenVINO cannot run {request.model.path}: {_last_line(error)}"
-            ) from None
+            raise BackendError(f"OpenVINO cannot run {model.path}: {_last_line(error)}") from None
 
     def run(self, images: int = 1) -> Candidates:
         """Run the network on the first ``images`` of ``input``."""
@@ -99,3 +104,16 @@ def _core() -> Any:
     import openvino
 
     return openvino.Core()
+
+
+def _open(model: ModelFile, options: RunOptions, build: bool) -> Opened:
+    return Opened(OpenVinoBackend(model, options))
+
+
+INFO = BackendInfo(
+    name=OpenVinoBackend.name,
+    title=OPENVINO.name,
+    runs_on="CPU",
+    open=_open,
+    libraries=(OPENVINO,),
+)

@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.backends import Backend, Size, open_backend
+from compact_yolo_ros.backends import Backend, Opened, RunOptions, open_backend
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.selection import Selection, select
 from compact_yolo_ros.model.card import ModelCard
-from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.letterbox import Colour, Letterbox
 
 
@@ -35,53 +34,39 @@ class Detector:
     input size.
 
     Attributes:
-        backend: the opened network.
+        opened: the network, and why it is this one.
         selection: thresholds and classes to keep.
         times: stage times of the last image.
     """
 
-    def __init__(self, backend: Backend, selection: Selection | None = None) -> None:
-        """Detect with ``backend``, keeping what ``selection`` (default: ``Selection()``) says."""
+    def __init__(self, opened: Opened, selection: Selection | None = None) -> None:
+        """Detect with ``opened``, keeping what ``selection`` (default: ``Selection()``) says."""
         self.selection = selection or Selection()
         self.times = StageTimes(0.0, 0.0, 0.0)
         self._size: Size | None = None
-        self._use(backend)
-        self._successors: deque[Backend] = deque()  # its methods are atomic
+        self._use(opened)
+        self._successors: deque[Opened] = deque()  # its methods are atomic
 
     @classmethod
-    def open(
-        cls,
-        model: str,
-        *,
-        backend: str = "auto",
-        precision: str = "auto",
-        input_size: Size | None = None,
-        more_sizes: Iterable[Size] = (),
-        threads: int = 0,
-        dla_core: int = -1,
-        engine_cache: str = "",
-        build: bool = True,
-        selection: Selection | None = None,
-    ) -> Detector:
-        """Open a model by name or path; see ``find_model`` and ``open_backend`` for the arguments.
+    def open(cls, options: str | RunOptions, *, selection: Selection | None = None) -> Detector:
+        """Open a model.
+
+        Args:
+            options: a model's name or path, or how to run it in detail.
+            selection: which objects to keep.
 
         Raises:
             ModelError: the model cannot be found, read or trusted.
             BackendError: it cannot be run.
-            ValueError: an argument is out of its range.
         """
-        opened = open_backend(
-            find_model(model),
-            backend=backend,
-            precision=precision,
-            input_size=input_size,
-            more_sizes=more_sizes,
-            threads=threads,
-            dla_core=dla_core,
-            engine_cache=engine_cache,
-            build=build,
-        )
-        return cls(opened, selection)
+        if isinstance(options, str):
+            options = RunOptions(options)
+        return cls(open_backend(options), selection)
+
+    @property
+    def backend(self) -> Backend:
+        """The network in use."""
+        return self.opened.backend
 
     @property
     def card(self) -> ModelCard:
@@ -122,7 +107,7 @@ class Detector:
         boxes, scores, labels = self.backend.run()
         answered = perf_counter()
         found = select(boxes[0], scores[0], labels[0], self.selection)
-        result = _in_image(placement.to_source(found.boxes), found)
+        result = found.to_source(placement)
         self.times = StageTimes(ready - started, answered - ready, perf_counter() - answered)
         return result
 
@@ -136,9 +121,9 @@ class Detector:
         self.backend.resize(size)
         self._letterbox = self._letterboxes[size]
 
-    def replace_backend(self, backend: Backend) -> None:
-        """Use ``backend`` from the next image on, then close the one in use. For any thread."""
-        self._successors.append(backend)
+    def replace_backend(self, opened: Opened) -> None:
+        """Use another network from the next image on, then close the one in use. For any thread."""
+        self._successors.append(opened)
 
     def close(self) -> None:
         """Release the network."""
@@ -146,9 +131,11 @@ class Detector:
         del self._letterbox, self._letterboxes  # they look at the backend's memory
         self.backend.close()
 
-    def _use(self, backend: Backend) -> None:
-        self.backend = backend
-        first = (backend.input.shape[1], backend.input.shape[2])
+    def _use(self, opened: Opened) -> None:
+        self.opened = opened
+        backend = opened.backend
+        height, width = backend.input.shape[1:3]
+        first = Size(width, height)
         self._letterboxes = {}
         for size in backend.sizes:
             backend.resize(size)
@@ -163,9 +150,3 @@ class Detector:
             predecessor = self.backend
             self._use(self._successors.popleft())
             predecessor.close()
-
-
-def _in_image(boxes: NDArray[np.float32], found: Detections) -> Detections:
-    """``found`` with its boxes clipped to the image; those that lay wholly in the padding go."""
-    visible = (boxes[:, 2:] > boxes[:, :2]).all(1)
-    return Detections(boxes[visible], found.scores[visible], found.labels[visible])

@@ -74,7 +74,7 @@ def select(
         wanted = np.isin(labels, list(selection.labels))
         boxes, scores, labels = boxes[wanted], scores[wanted], labels[wanted]
     keep = _suppress(boxes, scores, labels, selection.iou_threshold)[: selection.max_detections]
-    return Detections(boxes[keep], scores[keep], labels[keep])
+    return Detections(boxes, scores, labels)[keep]
 
 
 def _suppress(

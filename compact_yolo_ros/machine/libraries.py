@@ -5,33 +5,14 @@ from __future__ import annotations
 
 import sys
 from importlib import metadata
-from typing import NamedTuple
 
-
-class Library(NamedTuple):
-    """A library that the package uses.
-
-    Attributes:
-        name: what people call it.
-        module: what is imported to find out whether it works.
-        distribution: its name on PyPI.
-        purpose: what does not work without it; empty if nothing works.
-    """
-
-    name: str
-    module: str
-    distribution: str
-    purpose: str = ""
-
+from compact_yolo_ros.backends import BACKENDS
+from compact_yolo_ros.backends.libraries import Library
 
 LIBRARIES = (
     Library("NumPy", "numpy", "numpy"),
     Library("OpenCV", "cv2", "opencv-python-headless"),
-    Library("ONNX Runtime", "onnxruntime", "onnxruntime"),
-    Library("OpenVINO", "openvino", "openvino", "the backend openvino, faster on some x86 CPUs"),
-    Library("TensorRT", "tensorrt", "tensorrt", "NVIDIA GPUs"),
-    Library("pycuda", "pycuda.driver", "pycuda", "NVIDIA GPUs"),
-    Library("onnx", "onnx", "onnx", "FP16 engines of FP32 files"),
+    *dict.fromkeys(library for info in BACKENDS.values() for library in info.libraries),
     Library("nvidia-ml-py", "pynvml", "nvidia-ml-py", "the power of a graphics card"),
 )
 

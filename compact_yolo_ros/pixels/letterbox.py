@@ -82,11 +82,8 @@ class Placement:
         return (boxes * self._scales + self._offsets).astype(np.float32)
 
     def to_source(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Map boxes (n, 4) xyxy from input pixels to image pixels, clipped to the image."""
-        out = ((boxes - self._offsets) / self._scales).astype(np.float32, copy=False)
-        np.maximum(out, 0, out=out)
-        np.minimum(out, self._limits, out=out)
-        return out
+        """Map boxes (n, 4) xyxy from input pixels to image pixels; they may reach outside."""
+        return ((boxes - self._offsets) / self._scales).astype(np.float32, copy=False)
 
     # Cached: all images of a camera are placed alike.
 
@@ -97,10 +94,6 @@ class Placement:
     @cached_property
     def _offsets(self) -> NDArray[np.float32]:
         return np.array([self.left, self.top] * 2, np.float32)
-
-    @cached_property
-    def _limits(self) -> NDArray[np.float32]:
-        return np.array(self.source * 2, np.float32)
 
 
 Colour = Literal["bgr", "rgb", "bgra", "rgba", "grey"]

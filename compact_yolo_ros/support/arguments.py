@@ -7,24 +7,8 @@ import math
 import re
 from argparse import ArgumentParser, ArgumentTypeError
 
-from compact_yolo_ros.backends import Size
-
 LARGEST = 1e9
 """Largest number that ``finite`` accepts."""
-
-
-def input_size(text: str) -> Size:
-    """Read ``320`` or ``HEIGHTxWIDTH``, in pixels.
-
-    Raises:
-        ArgumentTypeError: it is neither.
-    """
-    sides = text.lower().split("x")
-    try:
-        height, width = map(int, sides * 2 if len(sides) == 1 else sides)
-    except ValueError:
-        raise ArgumentTypeError(f"'{text}' is not of the form 320 or HEIGHTxWIDTH") from None
-    return height, width
 
 
 def renaming(text: str) -> tuple[str, str]:

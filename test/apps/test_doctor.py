@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -33,7 +34,7 @@ from compact_yolo_ros.apps.doctor.isolation import isolated
 from compact_yolo_ros.apps.doctor.probe import Finding, Level, Surroundings, ok, problem
 from compact_yolo_ros.backends import choice as backend_choice
 from compact_yolo_ros.backends import libraries as installing
-from compact_yolo_ros.machine.libraries import Library
+from compact_yolo_ros.backends.libraries import Library
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = str(ROOT / "config" / "fastdds_shm.xml")
@@ -159,7 +160,7 @@ def test_a_missing_library_matters_only_if_it_is_needed() -> None:
     missing = Library("Nowhere", "no_such_module", "no-such-module")
     (found,) = versions.library(missing)
     assert (found.level, found.remedy) == (Level.PROBLEM, "pip install no-such-module")
-    (found,) = versions.library(missing._replace(purpose="sports"))
+    (found,) = versions.library(dataclasses.replace(missing, purpose="sports"))
     assert (found.level, found.found) == (Level.OK, "not installed; only needed for sports")
 
 

@@ -422,8 +422,8 @@ def test_topics_with_labels_of_their_own_are_evaluated_together(
         (["--model", "none"], 1, "there is no model 'none'"),
         (["--rename", "rde=red", "--ground-truth", "/truth"], 1, "did you mean 'red'"),
         (["--start", "99"], 1, "nothing is left of the recording"),
-        (["--input-size", "300"], 1, "input size 300 is not usable"),
-        (["--input-size", "many"], 2, "HEIGHTxWIDTH"),
+        (["--input-size", "300"], 2, "input size 300 is not usable"),
+        (["--input-size", "many"], 2, "WIDTHxHEIGHT"),
         (["--workers", "2", "--realtime"], 2, "it takes one worker"),
     ],
 )

@@ -22,10 +22,18 @@ import pytest
 from skimage import data
 from toy_model import CARD, write_toy_model
 
-from compact_yolo_ros.backends import Backend, BackendError, choice, open_backend
+from compact_yolo_ros.backends import (
+    Backend,
+    BackendError,
+    Opened,
+    RunOptions,
+    choice,
+    open_backend,
+)
 from compact_yolo_ros.backends import libraries as installing
 from compact_yolo_ros.backends.fp16_graph import to_half
 from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
 
 ROOT = Path(__file__).parents[2]
@@ -39,18 +47,22 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write_toy_model(tmp_path_factory.mktemp("models") / "toy.onnx"))
 
 
-def open_cpu(name: str, model: str, **arguments: object) -> Backend:
+def open_cpu(name: str, model: str, **arguments: Any) -> Backend:
     if name == "openvino":
         pytest.importorskip("openvino", reason="OpenVINO is optional and not installed here")
-    return open_backend(find_model(model), backend=name, threads=1, **arguments)
+    return opened_on_cpu(name, model, **arguments).backend
 
 
-@pytest.mark.parametrize("size", [(224, 224), (320, 320), (416, 416), (256, 320)])
+def opened_on_cpu(name: str, model: str, **arguments: Any) -> Opened:
+    return open_backend(RunOptions(model, backend=name, threads=1, **arguments))
+
+
+@pytest.mark.parametrize("size", [(224, 224), (320, 320), (416, 416), (320, 256)])
 def test_openvino_finds_what_onnx_runtime_finds(size: tuple[int, int]) -> None:
-    found_by = open_cpu("openvino", REAL_MODEL, input_size=size)
-    expected_by = open_cpu("onnxruntime", REAL_MODEL, input_size=size)
+    found_by = open_cpu("openvino", REAL_MODEL, input_sizes=(size,))
+    expected_by = open_cpu("onnxruntime", REAL_MODEL, input_sizes=(size,))
     for picture in (data.astronaut(), data.coffee()):
-        image = cv2.resize(picture, size[::-1])
+        image = cv2.resize(picture, size)
         found_by.input[0] = expected_by.input[0] = image
         boxes, scores, labels = (part[0] for part in found_by.run())
         wanted_boxes, wanted_scores, wanted_labels = (part[0] for part in expected_by.run())
@@ -63,9 +75,10 @@ def test_openvino_finds_what_onnx_runtime_finds(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_the_contract_of_a_backend(name: str, toy: str) -> None:
-    backend = open_cpu(name, toy)
+    opened = opened_on_cpu(name, toy)
+    backend = opened.backend
     assert (backend.name, backend.device, backend.precision) == (name, "CPU", "fp32")
-    assert (backend.threads, backend.choice, backend.warning) == (1, "asked for", "")
+    assert (backend.threads, opened.choice, opened.warning) == (1, "as requested", "")
     assert backend.card == CARD
     assert backend.input.shape == (1, 320, 320, 3)
     backend.input[0, 32:48, 64:80] = (0, 255, 0)
@@ -88,22 +101,22 @@ def test_a_batch_runs_with_any_number_of_images_up_to_its_size(name: str, toy: s
         np.testing.assert_allclose(scores[:, 0], expected, atol=1e-3)
 
 
-SIZES = ((320, 320), (224, 224), (256, 416))
+SIZES = (Size(320, 320), Size(224, 224), Size(416, 256))
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_several_sizes_are_open_at_once_and_find_what_each_would_alone(name: str) -> None:
-    backend = open_cpu(name, REAL_MODEL, input_size=SIZES[0], more_sizes=SIZES)
-    assert backend.input.shape == (1, *SIZES[0], 3)
+    backend = open_cpu(name, REAL_MODEL, input_sizes=SIZES)
+    assert backend.input.shape == (1, *SIZES[0].shape, 3)
     assert set(backend.sizes) == set(SIZES)
     assert all(seconds > 0 for seconds in backend.sizes.values())
     places = set()
     for size in SIZES * 2:
-        alone = open_cpu(name, REAL_MODEL, input_size=size)
+        alone = open_cpu(name, REAL_MODEL, input_sizes=(size,))
         assert alone.sizes == {size: 0}
         backend.resize(size)
         places.add(backend.input.ctypes.data)
-        backend.input[0] = alone.input[0] = cv2.resize(data.astronaut(), size[::-1])
+        backend.input[0] = alone.input[0] = cv2.resize(data.astronaut(), size)
         for found, expected in zip(backend.run(), alone.run(), strict=True):
             best = alone.run()[1][0] > LOWEST_SCORE
             np.testing.assert_allclose(found[0][best], expected[0][best], atol=1e-3)
@@ -117,7 +130,7 @@ def test_a_missing_library_comes_with_the_line_that_installs_it(
     monkeypatch.setitem(sys.modules, name, None)  # importing it fails
     monkeypatch.setattr(installing, "JETSON_RELEASE", tmp_path / "none")
     with pytest.raises(BackendError, match=f": pip install {name}"):
-        open_backend(find_model(toy), backend=name)
+        open_backend(RunOptions(toy, backend=name))
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "tensorrt"])
@@ -128,7 +141,7 @@ def test_a_broken_library_is_as_good_as_a_missing_one(
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / f"{name}.py").write_text("raise OSError('libx.so.1: wrong ELF class\\nand more')")
     with pytest.raises(BackendError, match=r"cannot be imported \(libx.so.1: wrong ELF class\): "):
-        open_backend(find_model(toy), backend=name)
+        open_backend(RunOptions(toy, backend=name))
 
 
 def test_on_a_jetson_tensorrt_comes_from_apt(
@@ -137,7 +150,7 @@ def test_on_a_jetson_tensorrt_comes_from_apt(
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(installing, "JETSON_RELEASE", tmp_path)
     with pytest.raises(BackendError, match="sudo apt install python3-libnvinfer"):
-        open_backend(find_model(toy), backend="tensorrt")
+        open_backend(RunOptions(toy, backend="tensorrt"))
 
 
 def test_auto_without_tensorrt_is_quiet_unless_there_is_a_gpu(
@@ -145,15 +158,15 @@ def test_auto_without_tensorrt_is_quiet_unless_there_is_a_gpu(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(choice, "GPU_DEVICES", (tmp_path / "none",))
-    backend = open_backend(find_model(toy))
-    assert backend.name == "onnxruntime"
-    assert backend.choice.startswith("no TensorRT: TensorRT cannot be imported")
-    assert backend.warning == ""
-    for asked in ({"precision": "fp16"}, {"dla_core": 0}):
-        warning = open_backend(find_model(toy), **asked).warning
-        assert warning.startswith("running fp32 on the CPU, which was not asked for: TensorRT")
+    opened = open_backend(RunOptions(toy))
+    assert opened.backend.name == "onnxruntime"
+    assert opened.choice.startswith("no TensorRT: TensorRT cannot be imported")
+    assert opened.warning == ""
+    for options in (RunOptions(toy, precision="fp16"), RunOptions(toy, dla_core=0)):
+        warning = open_backend(options).warning
+        assert warning.startswith("running fp32 on the CPU instead of what was requested: TensorRT")
     monkeypatch.setattr(choice, "GPU_DEVICES", (tmp_path,))
-    assert "the GPU is not used: " in open_backend(find_model(toy)).warning
+    assert "the GPU is not used: " in open_backend(RunOptions(toy)).warning
 
 
 def test_auto_warns_of_an_int8_file_on_the_cpu(
@@ -162,16 +175,16 @@ def test_auto_warns_of_an_int8_file_on_the_cpu(
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(choice, "GPU_DEVICES", (tmp_path / "none",))
     path = write_toy_model(tmp_path / "toy_int8.onnx", dataclasses.replace(CARD, precision="int8"))
-    backend = open_backend(find_model(str(path)))
-    assert (backend.name, backend.precision) == ("onnxruntime", "int8")
-    assert "slower than its fp32 file" in backend.warning
-    assert open_cpu("onnxruntime", str(path)).warning == ""  # asked for
+    opened = open_backend(RunOptions(str(path)))
+    assert (opened.backend.name, opened.backend.precision) == ("onnxruntime", "int8")
+    assert "slower than its fp32 file" in opened.warning
+    assert opened_on_cpu("onnxruntime", str(path)).warning == ""  # as requested
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_memory_stays_as_it_is_after_the_first_images(name: str) -> None:
-    backend = open_cpu(name, REAL_MODEL, input_size=(160, 160), more_sizes=[(192, 192)])
-    sizes = itertools.cycle([(160, 160)] * 9 + [(192, 192)])
+    backend = open_cpu(name, REAL_MODEL, input_sizes=((160, 160), (192, 192)))
+    sizes = itertools.cycle([Size.square(160)] * 9 + [Size.square(192)])
 
     def resident_pages() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1])
@@ -202,16 +215,16 @@ def test_a_run_that_fails_is_one_sentence(name: str, toy: str) -> None:
 def test_openvino_says_what_is_wrong_and_not_where_it_was_found(toy: str) -> None:
     pytest.importorskip("openvino")
     with pytest.raises(BackendError, match=r"toy.onnx: .*300.*axis dim"):
-        open_backend(find_model(toy), backend="openvino", input_size=(224, 224))
+        open_backend(RunOptions(toy, backend="openvino", input_sizes=((224, 224),)))
 
 
 SIGNALLED = """
 import os, signal, sys
-from compact_yolo_ros.backends import open_backend
-from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.backends import RunOptions, open_backend
 
 signal.signal(signal.SIGTERM, lambda number, frame: print("heard"))
-first, second = (open_backend(find_model(sys.argv[1]), backend=sys.argv[2]) for _ in range(2))
+options = RunOptions(sys.argv[1], backend=sys.argv[2])
+first, second = (open_backend(options).backend for _ in range(2))
 first.close()
 second.close()
 os.kill(os.getpid(), signal.SIGTERM)
@@ -228,10 +241,9 @@ def test_signals_are_heard_after_the_first_of_two_backends_went_first(name: str,
 
 AFFINITIES = """
 import os, sys
-from compact_yolo_ros.backends import open_backend
-from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.backends import RunOptions, open_backend
 
-backend = open_backend(find_model(sys.argv[1]), backend=sys.argv[2], threads=2)
+backend = open_backend(RunOptions(sys.argv[1], backend=sys.argv[2], threads=2)).backend
 backend.run()
 allowed = os.sched_getaffinity(0)
 print(all(os.sched_getaffinity(int(task)) == allowed for task in os.listdir("/proc/self/task")))
@@ -254,24 +266,24 @@ def test_a_cpu_backend_takes_the_file_as_it_is(toy: str) -> None:
 
 def test_a_detector_changes_its_backend_between_two_images(toy: str) -> None:
     first, second = (
-        open_cpu("onnxruntime", toy),
-        open_cpu("onnxruntime", toy, input_size=(352, 352)),
+        opened_on_cpu("onnxruntime", toy),
+        opened_on_cpu("onnxruntime", toy, input_sizes=((352, 352),)),
     )
     detector = Detector(first)
     image = np.zeros((352, 352, 3), np.uint8)
     image[32:48, 64:80] = 255
     detector.detect(image)
     detector.replace_backend(second)
-    assert detector.backend is first  # until the next image
+    assert detector.opened is first  # until the next image
     found = detector.detect(image)
-    assert detector.backend is second
+    assert detector.opened is second
     np.testing.assert_allclose(found.boxes[0], [64, 32, 80, 48])
     with pytest.raises(AttributeError):
-        first.run()  # it was closed
-    detector.replace_backend(open_cpu("onnxruntime", toy))
+        first.backend.run()  # it was closed
+    detector.replace_backend(opened_on_cpu("onnxruntime", toy))
     detector.close()
     with pytest.raises(AttributeError):
-        second.run()
+        second.backend.run()
 
 
 def test_an_fp16_graph_keeps_its_decoding_in_fp32(tmp_path: Path) -> None:
@@ -280,8 +292,7 @@ def test_an_fp16_graph_keeps_its_decoding_in_fp32(tmp_path: Path) -> None:
     path.write_bytes(to_half(model.path.read_bytes()))
     assert path.stat().st_size < 0.6 * model.path.stat().st_size
     assert find_model(str(path)).card == model.card  # metadata survives
-    half = dataclasses.replace(model, path=path)
-    found_by = open_backend(half, backend="onnxruntime", threads=1)
+    found_by = open_cpu("onnxruntime", str(path))
     expected_by = open_cpu("onnxruntime", REAL_MODEL)
     found_by.input[0] = expected_by.input[0] = cv2.resize(data.astronaut(), (320, 320))
     found, expected = found_by.run(), expected_by.run()

@@ -24,23 +24,29 @@ import pytest
 from skimage import data
 from toy_model import CARD, write_quantized, write_toy_model
 
-from compact_yolo_ros.apps import build_engine as build_engine_module
-from compact_yolo_ros.apps.build_engine import main as build_engine
 from compact_yolo_ros.backends import (
     Backend,
     BackendError,
     BackendLost,
-    EngineMissing,
+    MissingEngine,
+    Opened,
+    RunOptions,
     choice,
     open_backend,
+    open_if_built,
 )
-from compact_yolo_ros.backends.backend import Request
+from compact_yolo_ros.backends.tensorrt import build as build_module
 from compact_yolo_ros.backends.tensorrt import cuda as cuda_module
-from compact_yolo_ros.backends.tensorrt import run as backend_module
-from compact_yolo_ros.backends.tensorrt.cache import EngineCache
-from compact_yolo_ros.backends.tensorrt.run import BuildProgress, open_tensorrt, precision_shares
+from compact_yolo_ros.backends.tensorrt import plan as plan_module
+from compact_yolo_ros.backends.tensorrt import run as run_module
+from compact_yolo_ros.backends.tensorrt.build import main as build_engine
+from compact_yolo_ros.backends.tensorrt.cache import EngineCache, engine_key
+from compact_yolo_ros.backends.tensorrt.inspector import precision_shares
+from compact_yolo_ros.backends.tensorrt.plan import BuildProgress
+from compact_yolo_ros.backends.tensorrt.run import open_tensorrt
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.ros.diagnostics.report import backend_facts
 
@@ -56,18 +62,37 @@ Open = Callable[..., Backend]
 
 
 @pytest.fixture
-def opened(trt: Any, toy: str) -> Iterator[Open]:
-    """Open the toy detector with TensorRT; closed in the end."""
+def chosen(trt: Any, toy: str) -> Iterator[Callable[..., Opened]]:
+    """Open the toy detector with TensorRT, and say why; closed in the end."""
     backends = []
 
-    def begin(model: str = toy, **arguments: Any) -> Backend:
-        arguments.setdefault("backend", "tensorrt")
-        backends.append(open_backend(find_model(model), **arguments))
-        return backends[-1]
+    def begin(model: str = toy, **arguments: Any) -> Opened:
+        found = open_backend(options_of(model, **arguments))
+        backends.append(found.backend)
+        return found
 
     yield begin
     for backend in backends:
         backend.close()
+
+
+@pytest.fixture
+def opened(chosen: Callable[..., Opened]) -> Open:
+    """Open the toy detector with TensorRT."""
+    return lambda *arguments, **options: chosen(*arguments, **options).backend
+
+
+def options_of(model: str, **arguments: Any) -> RunOptions:
+    return RunOptions(model, **{"backend": "tensorrt", **arguments})
+
+
+def missing(model: str, **arguments: Any) -> str:
+    """Why the engine is missing; empty if it is there."""
+    found = open_if_built(options_of(model, **arguments))
+    if isinstance(found, MissingEngine):
+        return found.reason
+    found.backend.close()
+    return ""
 
 
 def scene(side: int = 320) -> np.ndarray:
@@ -96,8 +121,8 @@ def test_the_input_is_page_locked_memory_allocated_once(opened: Open) -> None:
 
 
 def test_nothing_is_allocated_after_opening(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = [(288, 288), (320, 320), (416, 416)]
-    backend = opened(input_size=sizes[0], more_sizes=sizes[1:], batch=2)
+    sizes = tuple(map(Size.square, (288, 320, 416)))
+    backend = opened(input_sizes=sizes, batch=2)
     driver = importlib.import_module("pycuda.driver")
     assert len(driver.streams) == 1
     with monkeypatch.context() as closed:
@@ -110,7 +135,7 @@ def test_nothing_is_allocated_after_opening(opened: Open, monkeypatch: pytest.Mo
 
 
 def test_a_detector_finds_the_same_squares_with_it(trt: Any, toy: str) -> None:
-    detector = Detector.open(toy, backend="tensorrt", selection=Selection(score_threshold=0.9))
+    detector = Detector.open(options_of(toy), selection=Selection(score_threshold=0.9))
     image = np.zeros((480, 640, 3), np.uint8)
     image[80:112, 160:192] = (255, 0, 0)
     np.testing.assert_allclose(
@@ -120,7 +145,7 @@ def test_a_detector_finds_the_same_squares_with_it(trt: Any, toy: str) -> None:
 
 
 def test_it_is_opened_in_one_thread_and_run_and_closed_in_others(trt: Any, toy: str) -> None:
-    backend = open_backend(find_model(toy), backend="tensorrt")
+    backend = open_backend(options_of(toy)).backend
     backend.input[0] = 255
     scores = []
     for work in (lambda: scores.append(backend.run()[1][0, 0]), backend.close):
@@ -144,27 +169,26 @@ def test_the_parts_of_a_run_are_timed(opened: Open) -> None:
     assert all(seconds > 0 for seconds in backend.device_times.values())
 
 
-@pytest.mark.parametrize("size", [(320, 320), (416, 416), (288, 384)])
-def test_each_size_has_an_engine_of_its_own(
-    opened: Open, tmp_path: Path, size: tuple[int, int]
-) -> None:
-    assert opened(input_size=size).input.shape == (1, *size, 3)
-    opened(input_size=(352, 352))
+@pytest.mark.parametrize("size", [Size(320, 320), Size(416, 416), Size(384, 288)])
+def test_each_size_has_an_engine_of_its_own(opened: Open, tmp_path: Path, size: Size) -> None:
+    assert opened(input_sizes=(size,)).input.shape == (1, *size.shape, 3)
+    opened(input_sizes=((352, 352),))
     assert len(engines(tmp_path)) == 2
 
 
 def test_several_sizes_are_open_at_once_with_an_engine_each(
-    opened: Open, tmp_path: Path, trt: Any
+    opened: Open, tmp_path: Path, toy: str
 ) -> None:
-    sizes = [(320, 320), (288, 288), (416, 416)]
-    opened(input_size=(320, 320))
-    with pytest.raises(EngineMissing, match="no engine yet for toy.onnx on .* at 288x288"):
-        opened(more_sizes=sizes, build=False)
-    backend = opened(more_sizes=sizes)
+    sizes = tuple(map(Size.square, (320, 288, 416)))
+    opened(input_sizes=sizes[:1])
+    reason = missing(toy, input_sizes=sizes)
+    assert reason.startswith("there is no engine yet for toy.onnx on ")
+    assert reason.endswith(" at 288x288")
+    backend = opened(input_sizes=sizes)
     assert set(backend.sizes) == set(sizes)
     assert len(engines(tmp_path)) == 3
     for side, _ in sizes * 2:
-        backend.resize((side, side))
+        backend.resize(Size.square(side))
         assert backend.input.shape == (1, side, side, 3)
         backend.input[0] = 0
         backend.input[0, side - 16 :, side - 16 :] = 255
@@ -187,12 +211,13 @@ def test_a_batch_runs_with_any_number_of_images_up_to_its_size(opened: Open) -> 
 
 @pytest.mark.parametrize("model", ["toy", REAL_MODEL])
 def test_fp16_is_made_from_an_fp32_file_and_found_in_the_engine(
-    opened: Open, toy: str, model: str
+    chosen: Callable[..., Opened], toy: str, model: str
 ) -> None:
     path = toy if model == "toy" else model
-    half, single = opened(path, precision="fp16"), opened(path)
-    assert (half.precision, half.warning) == ("fp16", "")
-    assert (single.precision, single.warning) == ("fp32", "")
+    as_half, as_single = chosen(path, precision="fp16"), chosen(path)
+    half, single = as_half.backend, as_single.backend
+    assert (half.precision, as_half.warning) == ("fp16", "")
+    assert (single.precision, as_single.warning) == ("fp32", "")
     half.input[0] = single.input[0] = scene()
     best = single.run()[1][0] > 0.2
     for found, expected in zip(half.run(), single.run(), strict=True):
@@ -205,18 +230,18 @@ def test_fp32_is_not_tf32(opened: Open, tmp_path: Path) -> None:
     assert b'"flags": []' in engine.read_bytes()  # the builder flags, in the double's plan
 
 
-def test_an_int8_file_gives_an_int8_engine(opened: Open, tmp_path: Path) -> None:
-    backend = opened(str(write_quantized(tmp_path / "toy_int8.onnx")))
-    assert (backend.precision, backend.warning) == ("int8", "")
+def test_an_int8_file_gives_an_int8_engine(chosen: Callable[..., Opened], tmp_path: Path) -> None:
+    found = chosen(str(write_quantized(tmp_path / "toy_int8.onnx")))
+    assert (found.backend.precision, found.warning) == ("int8", "")
 
 
 def test_a_precision_that_was_not_reached_is_told(
-    opened: Open, monkeypatch: pytest.MonkeyPatch
+    chosen: Callable[..., Opened], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TENSORRT_DOUBLE_ENGINE_PRECISION", "fp32")
-    backend = opened(precision="fp16")
-    assert backend.precision == "fp32"
-    assert backend.warning == "asked for fp16, but 100% of the engine's values are fp32"
+    found = chosen(precision="fp16")
+    assert found.backend.precision == "fp32"
+    assert found.warning == "asked for fp16, but 100% of the engine's values are fp32"
 
 
 def test_precision_is_weighed_by_values_and_understood_in_either_wording() -> None:
@@ -241,7 +266,7 @@ def test_precision_is_weighed_by_values_and_understood_in_either_wording() -> No
 
 
 def test_an_inspector_that_fails_with_the_shapes_is_asked_without_them(
-    opened: Open, trt: Any, monkeypatch: pytest.MonkeyPatch
+    chosen: Callable[..., Opened], trt: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = trt.EngineInspector.get_engine_information
 
@@ -252,8 +277,8 @@ def test_an_inspector_that_fails_with_the_shapes_is_asked_without_them(
         return asked(inspector, format)
 
     monkeypatch.setattr(trt.EngineInspector, "get_engine_information", told)
-    backend = opened(precision="fp16")
-    assert (backend.precision, backend.warning) == ("fp16", "")
+    found = chosen(precision="fp16")
+    assert (found.backend.precision, found.warning) == ("fp16", "")
 
 
 def test_a_file_of_another_precision_is_refused(opened: Open) -> None:
@@ -262,13 +287,12 @@ def test_a_file_of_another_precision_is_refused(opened: Open) -> None:
 
 
 def test_the_second_start_finds_the_engine(
-    opened: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    opened: Open, toy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with pytest.raises(EngineMissing, match="no engine yet for toy.onnx on DOUBLE of a GPU"):
-        opened(build=False)
+    assert "no engine yet for toy.onnx on DOUBLE of a GPU" in missing(toy)
     opened()
     monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_FAILS", "1")
-    opened(build=False)
+    assert not missing(toy)
     (engine,) = engines(tmp_path)
     assert engine.stat().st_mode & 0o077 == 0
 
@@ -291,37 +315,35 @@ def damage(path: Path) -> None:
     ids=["damaged", "cut off", "empty", "foreign", "writable by others"],
 )
 def test_an_engine_file_that_cannot_be_trusted_is_built_anew(
-    opened: Open, tmp_path: Path, spoil: Callable[[Path], object]
+    opened: Open, toy: str, tmp_path: Path, spoil: Callable[[Path], object]
 ) -> None:
     opened()
     (engine,) = engines(tmp_path)
     whole = engine.read_bytes()
     spoil(engine)
-    with pytest.raises(EngineMissing):
-        opened(build=False)
+    assert missing(toy)
     opened()
     assert engine.read_bytes() == whole
-    opened(build=False)
+    assert not missing(toy)
 
 
 def test_an_engine_that_tensorrt_refuses_is_built_anew(opened: Open, trt: Any, toy: str) -> None:
-    request = Request(find_model(toy), (320, 320), "fp32")
-    key = backend_module.engine_key(request, trt, cuda_module.gpu())
+    model = find_model(toy)
+    options = options_of(toy).resolved(model.card)
+    key = engine_key(model, options, trt, cuda_module.gpu())
     EngineCache().store(key, b"undamaged, but no plan")
-    with pytest.raises(EngineMissing):
-        opened(build=False)
+    assert missing(toy)
     opened()
-    opened(build=False)
+    assert not missing(toy)
 
 
 def test_another_gpu_needs_another_engine(
-    opened: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    opened: Open, toy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     opened()
     monkeypatch.setenv("CUDA_DOUBLE_NAME", "another GPU")
     cuda_module.gpu.cache_clear()
-    with pytest.raises(EngineMissing):
-        opened(build=False)
+    assert missing(toy)
     assert opened().device == "another GPU"
     assert len(engines(tmp_path)) == 2
 
@@ -332,26 +354,27 @@ def test_a_changed_model_needs_another_engine(opened: Open, toy: str, tmp_path: 
     opened(str(path))
     card = dataclasses.replace(CARD, notes="trained a day longer")
     write_toy_model(path, card)
-    with pytest.raises(EngineMissing):
-        opened(str(path), build=False)
+    assert missing(str(path))
 
 
-def test_an_engine_that_cannot_be_kept_still_runs(opened: Open, tmp_path: Path) -> None:
+def test_an_engine_that_cannot_be_kept_still_runs(
+    chosen: Callable[..., Opened], tmp_path: Path
+) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
-    backend = opened()
-    assert "cannot be kept" in backend.warning
-    backend.run()
+    found = chosen()
+    assert "cannot be kept" in found.warning
+    found.backend.run()
 
 
 def test_what_tensorrt_learnt_is_kept_for_the_next_build(opened: Open, tmp_path: Path) -> None:
     opened()
     (timing,) = (tmp_path / "cache").rglob("timing-*.cache")
     learnt = timing.read_bytes()
-    opened(input_size=(352, 352))
+    opened(input_sizes=((352, 352),))
     assert timing.read_bytes().startswith(learnt)
     assert len(timing.read_bytes()) > len(learnt)
     timing.write_bytes(b"not a timing cache")  # it is only ignored
-    opened(input_size=(416, 416))
+    opened(input_sizes=((416, 416),))
 
 
 def test_progress_is_told_where_tensorrt_tells_it(
@@ -364,8 +387,10 @@ def test_progress_is_told_where_tensorrt_tells_it(
             seen.append(value)
             super().__setattr__(name, value)
 
-    request = Request(find_model(toy), (320, 320), "fp32")
-    open_tensorrt(request, progress=Progress()).close()
+    model = find_model(toy)
+    found = open_tensorrt(model, options_of(toy).resolved(model.card), progress=Progress())
+    assert isinstance(found, Opened)
+    found.backend.close()
     if trt.MAJOR < 10:
         assert seen == [None]
     else:
@@ -378,7 +403,7 @@ def test_phases_of_one_name_do_not_end_the_build(trt: Any) -> None:
     if trt.MAJOR < 10:
         pytest.skip("TensorRT 8 tells no progress")
     progress = BuildProgress()
-    monitor = backend_module._monitor(trt, progress)
+    monitor = plan_module._monitor(trt, progress)
     monitor.phase_start("all", None, 2)
     for _ in range(2):
         monitor.phase_start("timing", "all", 4)
@@ -411,19 +436,24 @@ def test_a_full_gpu_is_one_sentence(opened: Open, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("name", ["Builder", "Runtime"])
 def test_a_tensorrt_that_does_not_find_cuda_is_one_sentence_and_the_cpu_works(
-    opened: Open, trt: Any, monkeypatch: pytest.MonkeyPatch, name: str
+    opened: Open,
+    chosen: Callable[..., Opened],
+    trt: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
 ) -> None:
     opened()  # both need the library, the second one the engine
+    sizes = ((352, 352),) if name == "Builder" else ()
 
     def fail(logger: Any) -> Any:
         raise TypeError("pybind11::init(): factory function returned nullptr")
 
     monkeypatch.setattr(trt, name, fail)
     with pytest.raises(BackendError, match=r"TensorRT does not work .*nullptr\): .*the driver"):
-        opened(input_size=(352, 352) if name == "Builder" else None)
-    backend = opened(backend="auto", input_size=(352, 352) if name == "Builder" else None)
-    assert backend.name == "onnxruntime"
-    assert "no TensorRT: TensorRT does not work" in backend.choice
+        opened(input_sizes=sizes)
+    found = chosen(backend="auto", input_sizes=sizes)
+    assert found.backend.name == "onnxruntime"
+    assert "no TensorRT: TensorRT does not work" in found.choice
 
 
 def test_what_failed_to_open_is_freed_in_its_context(
@@ -448,9 +478,9 @@ def test_what_failed_to_open_is_freed_in_its_context(
 
 
 def test_a_closed_backend_can_still_be_told_of(trt: Any, toy: str) -> None:
-    backend = open_backend(find_model(toy), backend="tensorrt")
-    backend.close()
-    assert backend_facts(backend)["input_size"] == "320x320"
+    found = open_backend(options_of(toy))
+    found.backend.close()
+    assert backend_facts(found)["input_size"] == "320x320"
 
 
 def test_a_gpu_that_fails_in_a_run_is_one_sentence(
@@ -464,7 +494,7 @@ def test_a_gpu_that_fails_in_a_run_is_one_sentence(
     backend.run()
 
 
-def test_a_dla_is_used_as_asked(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dla_is_used_as_asked(opened: Open, toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BackendError, match="no DLA core 0: TensorRT .* sees 0 here: set dla_core"):
         opened(precision="fp16", dla_core=0)
     monkeypatch.setenv("TENSORRT_DOUBLE_DLA_CORES", "2")
@@ -472,29 +502,29 @@ def test_a_dla_is_used_as_asked(opened: Open, monkeypatch: pytest.MonkeyPatch) -
         opened(dla_core=1)
     backend = opened(precision="fp16", dla_core=1, batch=2)
     assert backend.device == "DOUBLE of a GPU, DLA 1"
-    opened(precision="fp16", dla_core=1, batch=2, build=False)
+    assert not missing(toy, precision="fp16", dla_core=1, batch=2)
     with pytest.raises(BackendError, match="onnxruntime has no DLA"):
         opened(backend="onnxruntime", dla_core=0)
 
 
-def test_auto_takes_it_and_says_why(opened: Open) -> None:
-    backend = opened(backend="auto")
-    assert (backend.name, backend.warning) == ("tensorrt", "")
-    assert backend.choice == "the fastest, and it works here"
-    assert opened().choice == "asked for"
+def test_auto_takes_it_and_says_why(chosen: Callable[..., Opened]) -> None:
+    found = chosen(backend="auto")
+    assert (found.backend.name, found.warning) == ("tensorrt", "")
+    assert found.choice == "the fastest that works here"
+    assert chosen().choice == "as requested"
 
 
 def test_auto_without_a_working_gpu_falls_back_and_warns_if_one_is_there(
-    opened: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    chosen: Callable[..., Opened], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("CUDA_DOUBLE_NO_DEVICE", "1")
     monkeypatch.setattr(choice, "GPU_DEVICES", (tmp_path,))
-    backend = opened(backend="auto", precision="fp16")
-    assert (backend.name, backend.precision) == ("onnxruntime", "fp32")
-    assert "no TensorRT: CUDA finds no GPU" in backend.choice
-    assert "the GPU is not used: CUDA finds no GPU" in backend.warning
+    found = chosen(backend="auto", precision="fp16")
+    assert (found.backend.name, found.backend.precision) == ("onnxruntime", "fp32")
+    assert "no TensorRT: CUDA finds no GPU" in found.choice
+    assert "the GPU is not used: CUDA finds no GPU" in found.warning
     with pytest.raises(BackendError, match="CUDA finds no GPU .*: check the driver"):
-        opened(backend="tensorrt")
+        chosen(backend="tensorrt")
 
 
 def test_a_version_that_is_too_old_is_named(
@@ -513,7 +543,7 @@ def test_build_engine_leaves_engines_that_the_node_finds(
     assert "toy 320x320 is ready in fp16 on DOUBLE of a GPU" in said
     assert "toy 352x352 is ready in fp16" in said
     assert len(engines(tmp_path)) == 2
-    opened(precision="fp16", input_size=(352, 352), build=False)
+    assert not missing(toy, precision="fp16", input_sizes=((352, 352),))
 
 
 def test_build_engine_means_the_same_folder_as_the_node(
@@ -521,13 +551,13 @@ def test_build_engine_means_the_same_folder_as_the_node(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert build_engine(["--model", toy, "--engine-cache", "~/engines"]) == 0
-    opened(engine_cache="~/engines", build=False)
+    assert not missing(toy, engine_cache="~/engines")
 
 
 def test_build_engine_tells_how_far_it_is(
     trt: Any, toy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(build_engine_module, "PERIOD", 0.05)
+    monkeypatch.setattr(build_module, "PERIOD", 0.05)
     monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_SECONDS", "0.5")
     assert build_engine(["--model", toy]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("building")]
@@ -543,7 +573,7 @@ def test_nothing_is_built_that_cannot_be_kept(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr(backend_module, "build_plan", None)
+    monkeypatch.setattr(run_module, "build_plan", None)
     assert build_engine(["--model", toy, "--engine-cache", str(tmp_path / "file")]) == 1
     sentence = f"engines cannot be kept in {tmp_path / 'file'} (File exists): set engine_cache to"
     assert sentence in capsys.readouterr().err
@@ -565,7 +595,7 @@ def test_ctrl_c_ends_build_engine_at_once(
 ) -> None:
     monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_SECONDS", "900")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(trt.__file__).parent), *sys.path]))
-    command = [sys.executable, "-m", "compact_yolo_ros.apps.build_engine", "--model", toy]
+    command = [sys.executable, "-m", "compact_yolo_ros.backends.tensorrt.build", "--model", toy]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as build:
         assert build.stdout is not None
         build.stdout.readline()  # it is building
@@ -578,7 +608,6 @@ def test_ctrl_c_ends_build_engine_at_once(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--input-size", "330"], "input size 330 is not usable"),
         (["--batch", "0"], "a batch of 0 images"),
         (["--precision", "int8"], "holds fp32 weights, not int8"),
         (["--model", "nowhere.onnx"], "there is no model file"),

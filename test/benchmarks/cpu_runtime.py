@@ -27,7 +27,8 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 import onnxruntime as ort  # noqa: E402
 
-from compact_yolo_ros.backends import BackendError, open_backend  # noqa: E402
+from compact_yolo_ros.backends import BackendError, RunOptions, open_backend  # noqa: E402
+from compact_yolo_ros.model.sizes import Size  # noqa: E402
 from compact_yolo_ros.model.store import ModelFile, find_model  # noqa: E402
 
 WARM_UP = 5
@@ -71,7 +72,9 @@ def _contestants(model: ModelFile, size: int) -> dict[str, Callable[[], Callable
     cores = len(os.sched_getaffinity(0))
 
     def backend(name: str, threads: int) -> Callable[[], Any]:
-        opened = open_backend(model, backend=name, threads=threads, input_size=(size, size))
+        sizes = (Size.square(size),)
+        options = RunOptions(str(model.path), backend=name, threads=threads, input_sizes=sizes)
+        opened = open_backend(options).backend
         opened.input[:] = image
         return opened.run
 

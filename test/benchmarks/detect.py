@@ -25,11 +25,10 @@ import numpy as np  # noqa: E402
 import onnxruntime as ort  # noqa: E402
 from skimage import data  # noqa: E402
 
-from compact_yolo_ros.backends import open_backend  # noqa: E402
+from compact_yolo_ros.backends import RunOptions, open_backend  # noqa: E402
 from compact_yolo_ros.detection.detector import Detector  # noqa: E402
 from compact_yolo_ros.detection.selection import Selection  # noqa: E402
 from compact_yolo_ros.model.card import ModelCard  # noqa: E402
-from compact_yolo_ros.model.store import find_model  # noqa: E402
 from compact_yolo_ros.pixels.letterbox import Letterbox  # noqa: E402
 from training.deployment.onnx_export import export, export_bare  # noqa: E402
 from training.detectors.registry import build  # noqa: E402
@@ -55,13 +54,14 @@ def main() -> None:
         card = ModelCard(options.detector, options.detector, tuple("abcde"), options.size)
         export(detector, whole, card)
         export_bare(detector, bare)
-        backend = open_backend(find_model(str(whole)), threads=options.threads)
+        opened = open_backend(RunOptions(str(whole), threads=options.threads))
+        backend = opened.backend
         session = _bare_session(bare, options.size, options.threads)
 
     Letterbox(backend.input[0])(image, "bgr")
     scores = backend.run()[1][0]
     threshold = float(scores[CANDIDATES - 1])
-    measured = Detector(backend, Selection(score_threshold=threshold))
+    measured = Detector(opened, Selection(score_threshold=threshold))
     floats = np.ascontiguousarray(backend.input.transpose(0, 3, 1, 2), np.float32) / 255
     contestants = {
         "detect": lambda: measured.detect(image),

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_model import CARD, CELL, write_store, write_toy_model
 
-from compact_yolo_ros.backends import Backend, BackendError, open_backend
+from compact_yolo_ros.backends import BackendError, Opened, RunOptions, open_backend
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -26,7 +27,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def detector(toy: str) -> Detector:
-    return Detector.open(toy, threads=1, selection=Selection(score_threshold=0.9))
+    return Detector.open(RunOptions(toy, threads=1), selection=Selection(score_threshold=0.9))
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -94,7 +95,7 @@ def test_boxes_are_inside_any_image(
 
 
 def test_a_rectangular_input_is_used_as_asked(toy: str) -> None:
-    detector = Detector.open(toy, input_size=(256, 320), threads=1)
+    detector = Detector.open(RunOptions(toy, input_sizes=(Size(320, 256),), threads=1))
     image = picture(256, 320)
     image[CELL : 2 * CELL, :CELL] = 255
     assert detector.backend.input.shape == (1, 256, 320, 3)
@@ -102,28 +103,27 @@ def test_a_rectangular_input_is_used_as_asked(toy: str) -> None:
 
 
 def test_boxes_are_in_image_pixels_whatever_the_input_size(toy: str) -> None:
-    sizes = [(320, 320), (640, 640), (960, 960)]
-    detector = Detector.open(toy, more_sizes=sizes, threads=1)
+    sizes = tuple(map(Size.square, (320, 640, 960)))
+    detector = Detector.open(RunOptions(toy, input_sizes=sizes, threads=1))
     image = picture(480, 640)
     image[80:144, 192:256] = 255  # a block of whole cells at every size
     for size in sizes * 2:
         detector.resize(size)
         found = detector.detect(image)
-        assert detector.backend.input.shape == (1, *size, 3)
+        assert detector.backend.input.shape == (1, *size.shape, 3)
         best = found.boxes[found.scores > 0.9]
-        assert len(best) == (size[0] // 160) ** 2
+        assert len(best) == (size.width // 160) ** 2
         np.testing.assert_allclose(best[:, :2].min(0), [192, 80], atol=1e-3)
         np.testing.assert_allclose(best[:, 2:].max(0), [256, 144], atol=1e-3)
 
 
 def test_a_new_backend_is_used_at_the_size_in_use_if_it_has_it(toy: str) -> None:
-    def opened(first: int, *more: int) -> Backend:
-        others = [(side, side) for side in more]
-        model = find_model(toy)
-        return open_backend(model, input_size=(first, first), more_sizes=others, threads=1)
+    def opened(*sides: int) -> Opened:
+        sizes = tuple(map(Size.square, sides))
+        return open_backend(RunOptions(toy, input_sizes=sizes, threads=1))
 
     detector = Detector(opened(320, 288))
-    detector.resize((288, 288))
+    detector.resize(Size.square(288))
     for backend, expected in ((opened(320), 320), (opened(416, 320, 288), 288)):
         detector.replace_backend(backend)
         detector.detect(picture(100, 100))
@@ -131,7 +131,7 @@ def test_a_new_backend_is_used_at_the_size_in_use_if_it_has_it(toy: str) -> None
 
 
 def test_selection_can_change_between_images(toy: str) -> None:
-    detector = Detector.open(toy, threads=1)
+    detector = Detector.open(RunOptions(toy, threads=1))
     image = picture(320, 320)
     image[:16, :16] = (255, 0, 0)
     image[:16, 32:48] = (0, 255, 0)
@@ -143,7 +143,7 @@ def test_selection_can_change_between_images(toy: str) -> None:
 
 
 def test_what_lies_wholly_in_the_padding_is_no_detection(toy: str) -> None:
-    detector = Detector.open(toy, threads=1, selection=Selection(score_threshold=0.4))
+    detector = Detector.open(RunOptions(toy, threads=1), selection=Selection(score_threshold=0.4))
     assert detector.backend.card.resize == "letterbox"
     # The padding's grey is above the threshold, so the network itself does report cells there.
     assert len(detector.detect(picture(100, 320))) == 0
@@ -166,14 +166,16 @@ def test_an_unknown_class_is_named_with_the_known_ones(detector: Detector) -> No
     [
         ({"backend": "abacus"}, "no backend 'abacus': give one of auto"),
         ({"precision": "fp8"}, "no precision 'fp8'"),
-        ({"input_size": (320, 330)}, "input size 330 is not usable: give a multiple of 32"),
-        ({"input_size": (128, 320)}, "input size 128 is not usable"),
-        ({"more_sizes": [(224, 230)]}, "input size 230 is not usable"),
+        ({"input_sizes": ((320, 330),)}, "input size 330 is not usable: give a multiple of 32"),
+        ({"input_sizes": ((128, 320),)}, "input size 128 is not usable"),
+        ({"input_sizes": ((224, 224), (224, 230))}, "input size 230 is not usable"),
+        ({"batch": 0}, "a batch of 0 images is not usable"),
+        ({"threads": -1}, "-1 threads are not usable"),
     ],
 )
 def test_wrong_arguments_are_explained(toy: str, arguments: dict, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        Detector.open(toy, **arguments)
+        RunOptions(toy, **arguments)
 
 
 def test_a_graph_that_does_not_fit_the_contract_is_refused(tmp_path: Path) -> None:
@@ -182,7 +184,7 @@ def test_a_graph_that_does_not_fit_the_contract_is_refused(tmp_path: Path) -> No
     data = path.read_bytes().replace(b"AveragePool", b"AveragePoof")
     path.write_bytes(data)
     with pytest.raises(BackendError, match="ONNX Runtime cannot run .*cut.onnx"):
-        open_backend(find_model(str(path)))
+        open_backend(RunOptions(str(path)))
 
 
 def test_a_model_is_found_by_name_in_a_store(tmp_path: Path) -> None:

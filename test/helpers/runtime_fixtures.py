@@ -23,6 +23,12 @@ MODULES = ("tensorrt", "pycuda", "pycuda.driver")
 
 
 @pytest.fixture(scope="session")
+def toy(model: str) -> str:
+    """Path of the toy detector."""
+    return model
+
+
+@pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Path of the toy detector."""
     return str(write_toy_model(tmp_path_factory.mktemp("model") / "toy.onnx"))

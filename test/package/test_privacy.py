@@ -15,9 +15,8 @@ ROOT = Path(__file__).parents[2]
 ONE_IMAGE = """
 import importlib, sys
 importlib.import_module(sys.argv[1])
-from compact_yolo_ros.backends import open_backend
-from compact_yolo_ros.model.store import find_model
-open_backend(find_model("yolo_fastest"), backend=sys.argv[2]).run()
+from compact_yolo_ros.backends import RunOptions, open_backend
+open_backend(RunOptions("yolo_fastest", backend=sys.argv[2])).backend.run()
 """
 
 

@@ -56,12 +56,6 @@ def test_a_letterbox_touches_two_opposite_sides_and_is_centred(
     assert abs(target[1] - placed.height - 2 * placed.top) <= 1
 
 
-def test_boxes_are_clipped_to_the_image() -> None:
-    placement = Placement.fit((640, 480), (320, 320))
-    box = np.array([[-50, -50, 400, 400]], np.float32)
-    np.testing.assert_array_equal(placement.to_source(box), [[0, 0, 640, 480]])
-
-
 @pytest.mark.parametrize("source", [(0, 10), (10, 0), (-1, 5)])
 def test_an_image_without_pixels_is_refused(source: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="a side is not positive"):

@@ -12,14 +12,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from harness import DETECTOR, Client, NodeProcess, Start
 from sensor_msgs.msg import Image
-from toy_model import write_toy_model
 from vision_msgs.msg import Detection2DArray
-
-
-@pytest.fixture(scope="session")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Path of the toy detector."""
-    return str(write_toy_model(tmp_path_factory.mktemp("models") / "toy.onnx"))
 
 
 @pytest.fixture

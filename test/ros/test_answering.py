@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from toy_model import write_toy_model
 
-from compact_yolo_ros.backends import BackendError, BackendLost
+from compact_yolo_ros.backends import BackendError, BackendLost, RunOptions, open_backend
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.detection.governor import Targets
 from compact_yolo_ros.machine.power import NO_READING, PowerSummary
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.ros.detector import governing as governing_module
 from compact_yolo_ros.ros.detector.backend_manager import FAILURES, BackendKeeper
 from compact_yolo_ros.ros.detector.governing import Governing
@@ -34,10 +35,10 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
 class Kept:
     """A keeper with what it said, and a backend that fails when it is told to."""
 
-    def __init__(self, toy: str, **options: Any) -> None:
+    def __init__(self, toy: str) -> None:
         self.said: list[str] = []
-        given = {"backend": "onnxruntime", "input_size": (320, 320), "more_sizes": [], "threads": 1}
-        self.keeper = BackendKeeper(toy, {**given, **options}, self.said.append, self.said.append)
+        options = RunOptions(toy, backend="onnxruntime", input_sizes=(Size.square(320),), threads=1)
+        self.keeper = BackendKeeper(options, self.said.append, self.said.append)
         self.detector = self.keeper.detector
         self.error: BackendError | None = None
         self.first: Any = self.detector.backend
@@ -95,17 +96,17 @@ def test_the_cpu_takes_over_from_a_backend_that_fails(
     for _ in range(times):
         assert not kept.answer()
     kept.wait_for(lambda: kept.detector.backend is not kept.first)
-    backend = kept.detector.backend
-    assert backend.name == "onnxruntime"
-    assert backend.choice == f"the CPU took over from openvino on some device: {error}"
-    assert kept.keeper.warning == backend.choice
-    assert kept.said == [backend.choice]
+    opened = kept.detector.opened
+    assert opened.backend.name == "onnxruntime"
+    assert opened.choice == f"the CPU took over from openvino on some device: {error}"
+    assert kept.keeper.warning == opened.choice
+    assert kept.said == [opened.choice]
     assert kept.keeper.facts() == {"backend_fallbacks": 1}
     assert kept.answer()
     # Sizes that are wanted later are opened on the CPU too, and the reason stays.
-    kept.keeper.use_sizes([(288, 288)])
+    kept.keeper.use_sizes([Size.square(288)])
     kept.wait_for(lambda: len(kept.detector.backend.sizes) == 2)
-    assert kept.keeper.warning == backend.choice
+    assert kept.keeper.warning == opened.choice
 
 
 def test_there_is_nothing_to_fall_back_to_from_the_cpu(kept: Kept) -> None:
@@ -119,20 +120,20 @@ def test_there_is_nothing_to_fall_back_to_from_the_cpu(kept: Kept) -> None:
 
 
 def test_sizes_that_cannot_be_opened_are_a_warning_and_work_goes_on(kept: Kept) -> None:
-    kept.keeper.use_sizes([(160, 160)])  # too few cells for the toy detector
+    kept.keeper.use_sizes([Size.square(160)])  # too few cells for the toy detector
     kept.wait_for(lambda: bool(kept.keeper.warning))
     assert kept.keeper.warning.startswith("staying with the input size: ONNX Runtime cannot run")
     assert kept.detector.backend is kept.first
     assert kept.answer()
     kept.keeper.use_sizes([])  # there is no target any more
     assert kept.keeper.warning == ""
-    kept.keeper.use_sizes([(160, 160)])  # and now there is another one
+    kept.keeper.use_sizes([Size.square(160)])  # and now there is another one
     kept.wait_for(lambda: bool(kept.keeper.warning))
 
 
 def test_closing_waits_for_what_is_being_opened(toy: str) -> None:
     kept = Kept(toy)
-    kept.keeper.use_sizes([(288, 288)])
+    kept.keeper.use_sizes([Size.square(288)])
     kept.keeper.close()
     kept.keeper.failed(BackendLost("gone"))  # by a worker that is still at its last image
     with pytest.raises(AttributeError):
@@ -145,7 +146,9 @@ def times(total: float, waiting: float = 0.0) -> FrameTimes:
 
 
 def make_governing(toy: str, targets: Targets, said: list[str] | None = None) -> Governing:
-    detector = Detector.open(toy, input_size=(416, 416), more_sizes=[(288, 288)], threads=1)
+    detector = Detector.open(
+        RunOptions(toy, input_sizes=(Size.square(416), Size.square(288)), threads=1)
+    )
     return Governing(detector, targets, lambda: None, (said if said is not None else []).append)
 
 
@@ -187,7 +190,8 @@ def test_a_new_backend_brings_its_own_sizes(toy: str) -> None:
     for _ in range(5):
         governing.answered("a", times(0.03))
     detector = governing._detector
-    detector.replace_backend(Detector.open(toy, input_size=(320, 320), threads=1).backend)
+    options = RunOptions(toy, input_sizes=(Size.square(320),), threads=1)
+    detector.replace_backend(open_backend(options))
     detector.detect(IMAGE)
     governing.answered("a", times(0.03))
     assert governing.facts()["governor_sizes"] == "320"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sensor_msgs.msg import Image
 from toy_model import write_toy_model
 
+from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.pixels.decoding import ImageDecoder
@@ -47,7 +48,7 @@ class Listener:
         self.statistics = FrameCounters()
         self.decode = ImageDecoder().image
         self.answers = 0
-        detector = Detector.open(str(model), threads=1)
+        detector = Detector.open(RunOptions(str(model), threads=1))
         self.worker = FrameWorker(detector, [self], age=lambda _: 0.0, max_age=lambda: 0.0)
         self.sent = 0
 

@@ -13,8 +13,10 @@ import torch
 from drawn import enliven
 from torch import nn
 
+from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.model.sizes import Size
 from training.deployment.onnx_export import export
 from training.deployment.predictor import CANDIDATES, Predictor
 from training.detectors.anchor_grid import output_layer
@@ -136,7 +138,9 @@ def test_normalisation_is_folded_and_nothing_is_left_over(exported):
 
 
 def test_file_runs_in_the_detector(exported):
-    with_card = Detector.open(str(exported[1]), threads=1, input_size=(160, 192))
+    with_card = Detector.open(
+        RunOptions(str(exported[1]), threads=1, input_sizes=(Size(192, 160),))
+    )
     try:
         assert with_card.card.classes == CLASSES
         found = with_card.detect(np.full((120, 200, 3), 90, np.uint8))

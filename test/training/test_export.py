@@ -14,8 +14,10 @@ import torch
 import yaml
 from torch import nn
 
+from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
+from compact_yolo_ros.model.sizes import Size
 from training.deployment.model_card import card_of, read_words, stated, to_markdown, weights_digest
 from training.deployment.onnx_export import BareNetwork, export, export_bare, fused
 from training.deployment.predictor import CANDIDATES, Predictor
@@ -151,7 +153,9 @@ def test_fusing_leaves_the_original_alone(detector):
 
 
 def test_the_detector_of_the_package_opens_it(folder):
-    detector = Detector.open(str(folder / "toy.onnx"), input_size=(160, 160), threads=1)
+    detector = Detector.open(
+        RunOptions(str(folder / "toy.onnx"), input_sizes=(Size.square(160),), threads=1)
+    )
     assert detector.card == CARD
     found = detector.detect(noise(1, 112, 208)[0])
     assert (found.boxes >= 0).all() and (found.boxes[:, 2] <= 208).all()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.store import find_model
 from training.detectors.registry import DETECTORS
@@ -18,7 +19,7 @@ from training.export_zoo import export_untrained
 def test_an_untrained_detector_runs_at_its_papers_size(tmp_path: Path) -> None:
     path = tmp_path / "yolo_fastest.onnx"
     export_untrained("yolo_fastest", path)
-    detector = Detector.open(str(path), threads=1)
+    detector = Detector.open(RunOptions(str(path), threads=1))
     side = DETECTORS["yolo_fastest"].published.side
     assert detector.backend.input.shape == (1, side, side, 3)
     assert detector.card.gmacs[str(side)] == pytest.approx(0.1256, abs=0.001)

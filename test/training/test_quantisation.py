@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 from small_detector import small_detector
 
-from compact_yolo_ros.backends import BackendError
+from compact_yolo_ros.backends import BackendError, RunOptions
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.store import find_model
@@ -224,15 +224,17 @@ def test_the_command_makes_a_file_that_the_node_opens(
     assert f"{precision} made of small (fp32)" in card.recipe and "AP50 of small" in card.notes
     assert f", {precision}, " in out.with_suffix(".md").read_text()
     assert out.stat().st_size < exported.stat().st_size
-    detector = Detector.open(str(out), backend="onnxruntime", precision=precision, threads=1)
-    original = Detector.open(str(exported), backend="onnxruntime", threads=1)
+    detector = Detector.open(
+        RunOptions(str(out), backend="onnxruntime", precision=precision, threads=1)
+    )
+    original = Detector.open(RunOptions(str(exported), backend="onnxruntime", threads=1))
     assert detector.backend.precision == precision
     detector.detect(shapes[0].image, "rgb")
     original.detect(shapes[0].image, "rgb")
     scores, expected = detector.backend.run()[1], original.backend.run()[1]
     np.testing.assert_allclose(scores, expected, atol=0.1 if precision == "int8" else 0.005)
     with pytest.raises(BackendError, match=f"holds {precision} weights, not fp32"):
-        Detector.open(str(out), backend="onnxruntime", precision="fp32")
+        Detector.open(RunOptions(str(out), backend="onnxruntime", precision="fp32"))
 
 
 def test_the_most_sensitive_stay_float_while_too_much_is_lost(

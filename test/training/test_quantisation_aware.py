@@ -14,6 +14,7 @@ from drawn import CLASSES
 from small_detector import small_detector
 from torch import nn
 
+from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.card import ModelCard
 from training.data.batch import collate
@@ -96,7 +97,7 @@ def test_scales_of_the_file_are_the_learnt_ones(prepared, tmp_path):
     expected = [float(r.scale.detach()) for r in prepared.roundings.values()]
     np.testing.assert_allclose(scales, sorted(expected), rtol=1e-6)
     detector = Detector.open(
-        str(tmp_path / "small.onnx"), backend="onnxruntime", precision="int8", threads=1
+        RunOptions(str(tmp_path / "small.onnx"), backend="onnxruntime", precision="int8", threads=1)
     )
     detector.detect(np.zeros((90, 120, 3), np.uint8))
 

@@ -12,11 +12,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import Selection, select
 from compact_yolo_ros.model.card import METADATA_KEY
 from compact_yolo_ros.model.onnx_metadata import read_metadata
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.pixels.letterbox import PADDING
 from compact_yolo_ros.support.error_text import one_line
@@ -74,12 +76,10 @@ class OwnTeacher:
     def __init__(self, path: Path, selection: Selection, sizes: Sequence[int]) -> None:
         self._detectors = [
             Detector.open(
-                str(path.resolve()),
-                input_size=(size, size) if size else None,
-                threads=1,
+                RunOptions(str(path.resolve()), input_sizes=own_sizes, threads=1),
                 selection=selection,
             )
-            for size in sizes or [0]
+            for own_sizes in [(Size.square(size),) for size in sizes] or [()]
         ]
         self.classes = self._detectors[0].card.classes
 
@@ -143,10 +143,9 @@ class YoloxTeacher:
         boxes = decode_yolox(rows, height, width)[order]
         labels = rows[order, 5:].argmax(1).astype(np.int32)
         found = select(boxes, scores[order].astype(np.float32), labels, self._selection)
-        ends = (image.shape[1], image.shape[0]) * 2
-        boxes = (found.boxes / scale).clip(0, ends).astype(np.float32)
-        seen = (boxes[:, 2:] > boxes[:, :2]).all(1)
-        return Detections(boxes[seen], found.scores[seen], found.labels[seen])
+        boxes = (found.boxes / scale).astype(np.float32)
+        height, width = image.shape[:2]
+        return Detections(boxes, found.scores, found.labels).in_image(width, height)
 
 
 def decode_yolox(rows: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from compact_yolo_ros.backends import Backend, open_backend
-from compact_yolo_ros.backends.backend import Request
-from compact_yolo_ros.backends.onnxruntime import OnnxRuntimeBackend
+from compact_yolo_ros.backends import Backend, RunOptions, open_backend
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelError, ModelFile
 
 
@@ -37,19 +36,15 @@ class Case:
 
     def open(self) -> Backend:
         """Open the network; see ``open_backend`` for the errors."""
-        if self.spinning:
-            precision = self.model.card.precision if self.precision == "auto" else self.precision
-            size = (self.side, self.side)
-            return OnnxRuntimeBackend(
-                Request(self.model, size, precision, threads=self.threads), True
-            )
-        return open_backend(
-            self.model,
+        options = RunOptions(
+            str(self.model.path),
             backend=self.backend,
             precision=self.precision,
-            input_size=(self.side, self.side),
+            input_sizes=(Size.square(self.side),),
             threads=self.threads,
+            spinning=self.spinning,
         )
+        return open_backend(options).backend
 
     @property
     def gmac(self) -> float | None:

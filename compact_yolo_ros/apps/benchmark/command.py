@@ -41,8 +41,7 @@ from compact_yolo_ros.apps.benchmark.tables import (
     peak_rows,
     published_rows,
 )
-from compact_yolo_ros.backends import BackendError
-from compact_yolo_ros.backends.backend import BACKENDS, PRECISIONS
+from compact_yolo_ros.backends import PRECISIONS, BackendError, backend_names
 from compact_yolo_ros.backends.choice import GPU_DEVICES
 from compact_yolo_ros.machine.description import describe_machine
 from compact_yolo_ros.machine.power import NO_READING, PowerMonitor, find_power_source
@@ -93,7 +92,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=[], help="sides of the input [each model's own]"
     )
-    parser.add_argument("--backends", choices=BACKENDS, nargs="+", default=["auto"])
+    parser.add_argument("--backends", choices=backend_names(), nargs="+", default=["auto"])
     parser.add_argument("--precisions", choices=PRECISIONS, nargs="+", default=["auto"])
     parser.add_argument(
         "--threads", type=int, nargs="+", help="0 chooses [1 2; with --node the node's default]"

@@ -29,17 +29,19 @@ from compact_yolo_ros.apps.doctor.output_agreement import (
     compare,
 )
 from compact_yolo_ros.apps.doctor.probe import Finding, Level, Surroundings, note, ok, problem
-from compact_yolo_ros.backends import Backend, BackendError, EngineMissing, open_backend
-from compact_yolo_ros.backends.backend import Request
-from compact_yolo_ros.backends.tensorrt.cache import EngineCache
-from compact_yolo_ros.backends.tensorrt.cuda import Gpu, gpu
-from compact_yolo_ros.backends.tensorrt.run import (
-    BuildProgress,
-    dla_cores,
-    engine_key,
-    library,
-    open_tensorrt,
+from compact_yolo_ros.backends import (
+    Backend,
+    BackendError,
+    MissingEngine,
+    Opened,
+    RunOptions,
+    open_backend,
 )
+from compact_yolo_ros.backends.tensorrt.cache import EngineCache, engine_key
+from compact_yolo_ros.backends.tensorrt.cuda import Gpu, gpu
+from compact_yolo_ros.backends.tensorrt.library import dla_cores, library
+from compact_yolo_ros.backends.tensorrt.plan import BuildProgress
+from compact_yolo_ros.backends.tensorrt.run import open_tensorrt
 from compact_yolo_ros.machine.power import PowerMonitor, find_power_source
 from compact_yolo_ros.model.store import ModelFile, find_model
 from compact_yolo_ros.pixels.letterbox import Letterbox
@@ -114,26 +116,27 @@ def _prove(engine: Engine, around: Surroundings, trt: Any, device: Gpu) -> Itera
     """Everything about one engine; what fails is a problem, and ends it."""
     name = engine.name
     with TemporaryDirectory(prefix="compact_yolo_ros_proof_") as folder:
-        side = engine.model.card.default_size
-        request = Request(
-            engine.model,
-            (side, side),
-            engine.precision,
+        options = RunOptions(
+            str(engine.model.path),
+            backend="tensorrt",
+            precision=engine.precision,
             dla_core=engine.dla_core,
-            engine_cache=Path(folder),
-        )
+            engine_cache=folder,
+        ).resolved(engine.model.card)
         try:
             began = perf_counter()
-            backend = _build(request, name)
-            yield ok(f"{name} build", f"{perf_counter() - began:.0f} s at {side}x{side}")
-            yield _precision(name, backend)
+            opened = _build(engine.model, options, name)
+            backend = opened.backend
+            seconds = perf_counter() - began
+            yield ok(f"{name} build", f"{seconds:.0f} s at {options.input_sizes[0]}")
+            yield _precision(name, opened)
             agrees = _compared(engine, backend)
             yield agrees
             yield from _measured(name, backend, device, around)
             backend.close()
-            yield _found_again(name, request)
+            yield _found_again(name, engine.model, options)
             if agrees.level is Level.OK:
-                yield _kept(name, request, trt, device)
+                yield _kept(name, engine.model, options, trt, device)
         except (BackendError, device.driver.Error) as error:
             remedy = getattr(error, "remedy", "") or SEE
             yield problem(name, getattr(error, "reason", str(error)), remedy)
@@ -152,25 +155,27 @@ class _Share(ProgressColumn):
         return Text(f"{share}{task.elapsed or 0:.0f} s")
 
 
-def _build(request: Request, name: str) -> Backend:
+def _build(model: ModelFile, options: RunOptions, name: str) -> Opened:
     progress = BuildProgress()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), _Share(progress))
     with Progress(*columns, console=CONSOLE(), transient=True) as bar:
         bar.add_task(f"building the {name} engine")
-        return open_tensorrt(request, progress=progress)
+        opened = open_tensorrt(model, options, progress=progress)
+    assert isinstance(opened, Opened)  # it builds
+    return opened
 
 
-def _precision(name: str, backend: Backend) -> Finding:
-    found = f"the engine computes in {backend.precision}"
-    if backend.warning:
-        return problem(f"{name} precision", f"{found}: {backend.warning}", SEE)
+def _precision(name: str, opened: Opened) -> Finding:
+    found = f"the engine computes in {opened.backend.precision}"
+    if opened.warning:
+        return problem(f"{name} precision", f"{found}: {opened.warning}", SEE)
     return ok(f"{name} precision", found)
 
 
 def _compared(engine: Engine, backend: Backend) -> Finding:
     """Hold the engine's answers against ONNX Runtime's on the CPU."""
     tolerance = TOLERANCES[engine.precision]
-    reference = open_backend(engine.model, backend="onnxruntime")
+    reference = open_backend(RunOptions(str(engine.model.path), backend="onnxruntime")).backend
     sum_ = Agreement()
     seconds = []
     for image in sample_images():
@@ -234,20 +239,20 @@ def _measured(name: str, backend: Backend, device: Gpu, around: Surroundings) ->
         )
 
 
-def _found_again(name: str, request: Request) -> Finding:
+def _found_again(name: str, model: ModelFile, options: RunOptions) -> Finding:
     """Open the engine a second time, which must not build it."""
     began = perf_counter()
-    try:
-        open_tensorrt(request, build=False).close()
-    except EngineMissing as missing:
-        return problem(f"{name} cache", f"the engine is not found again: {missing.reason}", SEE)
+    opened = open_tensorrt(model, options, build=False)
+    if isinstance(opened, MissingEngine):
+        return problem(f"{name} cache", f"the engine is not found again: {opened.reason}", SEE)
+    opened.backend.close()
     return ok(f"{name} cache", f"found again, opened in {perf_counter() - began:.2f} s")
 
 
-def _kept(name: str, request: Request, trt: Any, device: Gpu) -> Finding:
+def _kept(name: str, model: ModelFile, options: RunOptions, trt: Any, device: Gpu) -> Finding:
     """Give the engine to the node."""
-    key = engine_key(request, trt, device)
-    plan = EngineCache(request.engine_cache).load(key)
+    key = engine_key(model, options, trt, device)
+    plan = EngineCache(options.engine_cache).load(key)
     try:
         if plan is None:
             raise OSError("it is gone")

@@ -7,20 +7,20 @@ from collections.abc import Iterator
 
 from compact_yolo_ros.apps.doctor.devices import gpu_devices
 from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok, problem
-from compact_yolo_ros.backends import BackendError, EngineMissing, open_backend
-from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.backends import BackendError, MissingEngine, RunOptions, open_if_built
 
 BUILD = "nothing: the node builds it while the CPU answers; or run build_engine ahead of time"
 
 
 def usable(around: Surroundings, name: str, model_name: str) -> Iterator[Finding]:
     """Open one backend and run the model once; raises ModelError."""
-    model = find_model(model_name)
     try:
-        backend = open_backend(model, backend=name, build=False)
+        opened = open_if_built(RunOptions(model_name, backend=name))
+        if isinstance(opened, MissingEngine):
+            yield note(name, opened.reason, BUILD)
+            return
+        backend = opened.backend
         backend.run()
-    except EngineMissing as missing:
-        yield note(name, missing.reason, BUILD)
     except BackendError as error:
         if name == "onnxruntime":
             yield problem(name, error.reason, error.remedy or "reinstall ONNX Runtime")
@@ -31,7 +31,7 @@ def usable(around: Surroundings, name: str, model_name: str) -> Iterator[Finding
     else:
         yield ok(
             name,
-            f"runs {model.card.name} in {backend.precision} on {backend.device}, "
+            f"runs {backend.card.name} in {backend.precision} on {backend.device}, "
             f"{backend.threads} threads",
         )
         backend.close()
@@ -40,16 +40,17 @@ def usable(around: Surroundings, name: str, model_name: str) -> Iterator[Finding
 def choice(around: Surroundings, model_name: str) -> Iterator[Finding]:
     """What ``backend: auto`` takes here, and why; raises ModelError."""
     try:
-        backend = open_backend(find_model(model_name), build=False)
-    except EngineMissing as missing:
-        yield ok("auto", f"tensorrt, as soon as its engine is built: {missing.reason}")
-        return
+        opened = open_if_built(RunOptions(model_name))
     except BackendError as error:
         yield problem("auto", error.reason, error.remedy or "see the lines above")
         return
-    found = f"{backend.name} on {backend.device}: {backend.choice}"
-    if backend.warning:
-        yield problem("auto", f"{found}; {backend.warning}", "see the lines above")
+    if isinstance(opened, MissingEngine):
+        yield ok("auto", f"tensorrt, as soon as its engine is built: {opened.reason}")
+        return
+    backend = opened.backend
+    found = f"{backend.name} on {backend.device}: {opened.choice}"
+    if opened.warning:
+        yield problem("auto", f"{found}; {opened.warning}", "see the lines above")
     else:
         yield ok("auto", found, backend=backend.name)
     backend.close()

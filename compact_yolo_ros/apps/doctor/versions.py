@@ -15,8 +15,8 @@ from importlib.util import find_spec
 
 from compact_yolo_ros import __version__
 from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok, problem
-from compact_yolo_ros.backends.libraries import install_line
-from compact_yolo_ros.machine.libraries import Library, installed_version
+from compact_yolo_ros.backends.libraries import Library
+from compact_yolo_ros.machine.libraries import installed_version
 
 OLDEST_PYTHON = (3, 10)
 MIDDLEWARE = "middleware"
@@ -113,7 +113,5 @@ def cuda_driver(around: Surroundings) -> Iterator[Finding]:
 
 
 def _reinstall(which: Library) -> str:
-    try:
-        return install_line(which.module.partition(".")[0])
-    except KeyError:
-        return f"pip install --force-reinstall {which.distribution}"
+    own = which.install or which.install_on_jetson
+    return which.install_line if own else f"pip install --force-reinstall {which.distribution}"

@@ -34,12 +34,12 @@ from compact_yolo_ros.apps.evaluate_bag.detection_run import Interrupted, Job
 from compact_yolo_ros.apps.evaluate_bag.live import take_over
 from compact_yolo_ros.apps.evaluate_bag.recording_evaluation import Settings, evaluate
 from compact_yolo_ros.apps.evaluate_bag.variants import compare
-from compact_yolo_ros.backends import BackendError
-from compact_yolo_ros.backends.backend import BACKENDS, PRECISIONS
+from compact_yolo_ros.backends import PRECISIONS, BackendError, backend_names
+from compact_yolo_ros.backends.arguments import input_size
 from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import FOREVER, BagError
-from compact_yolo_ros.support.arguments import add_rename, finite, input_size
+from compact_yolo_ros.support.arguments import add_rename, finite
 from compact_yolo_ros.support.termination import terminable
 
 INTERRUPTED = 130
@@ -274,8 +274,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="RECORDING",
         help="evaluate what a live node published, instead of running the model",
     )
-    add("--input-size", type=input_size, metavar="SIZE", help="320 or HEIGHTxWIDTH [the model's]")
-    add("--backend", choices=BACKENDS, default="auto")
+    add("--input-size", type=input_size, metavar="SIZE", help="320 or WIDTHxHEIGHT [the model's]")
+    add("--backend", choices=backend_names(), default="auto")
     add("--precision", choices=PRECISIONS, default="auto")
     add("--threads", type=int, default=0, help="of the CPU [chosen]")
     add("--workers", type=int, default=1, help="processes, for every frame of a long recording")

@@ -23,9 +23,10 @@ from typing import Any
 
 from compact_yolo_ros.apps.evaluate_bag.frame_results import Log, Record, read_lost, read_records
 from compact_yolo_ros.apps.evaluate_bag.playback import as_on_a_robot, every_frame
-from compact_yolo_ros.backends import Size
+from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import EVERYTHING
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.reader import Bag
@@ -77,14 +78,14 @@ class Job:
 
     def open_detector(self) -> Detector:
         """Open the model; see ``Detector.open`` for the errors."""
-        return Detector.open(
+        options = RunOptions(
             self.model,
             backend=self.backend,
             precision=self.precision,
-            input_size=self.input_size,
+            input_sizes=(self.input_size,) if self.input_size else (),
             threads=self.threads,
-            selection=EVERYTHING,
         )
+        return Detector.open(options, selection=EVERYTHING)
 
 
 def parts(job: Job, bag: Bag) -> list[tuple[int, int]]:

@@ -384,7 +384,7 @@ def _model(settings: Settings) -> dict[str, Any]:
             "given": settings.job.model,
             "backend": backend.name,
             "device": backend.device,
-            "warning": backend.warning,
+            "warning": detector.opened.warning,
             "precision": backend.precision,
             "input_size": [height, width],
             "threads": backend.threads,

@@ -14,13 +14,13 @@ from typing import Any
 from compact_yolo_ros.apps.evaluate_bag.comparison import Candidate, write_comparison
 from compact_yolo_ros.apps.evaluate_bag.detection_run import RESULTS, Job
 from compact_yolo_ros.apps.evaluate_bag.recording_evaluation import Settings, Tell, evaluate
-from compact_yolo_ros.backends import Size
-from compact_yolo_ros.backends.backend import BACKENDS, PRECISIONS
+from compact_yolo_ros.backends import PRECISIONS, backend_names
+from compact_yolo_ros.backends.arguments import input_size
 from compact_yolo_ros.evaluation.report import ReportError, check_libraries
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
-from compact_yolo_ros.support.arguments import input_size
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Way:
 
     Attributes:
         model: name or path.
-        input_size: (height, width) in pixels.
+        input_size: of the network input.
         backend: see ``open_backend``.
         precision: see there.
     """
@@ -41,7 +41,7 @@ class Way:
 
     def folder(self, depth: int = 1) -> str:
         """Name of the folder for its results, with so many parts of the model's path."""
-        size = "x".join(map(str, self.input_size)) if self.input_size else ""
+        size = str(self.input_size or "")
         path = Path(self.model.removesuffix(".onnx")).parts[-depth:]
         parts = [
             *(part.strip("/") for part in path),
@@ -72,7 +72,7 @@ def read_way(text: str) -> Way:
     model, *rest = text.split(",")
     way = Way(model)
     for part in rest:
-        if part in BACKENDS:
+        if part in backend_names():
             way = replace(way, backend=part)
         elif part in PRECISIONS:
             way = replace(way, precision=part)
@@ -87,7 +87,7 @@ def _size(part: str, text: str) -> Size:
     except ArgumentTypeError:
         raise ValueError(
             f"'{part}' of '{text}' is no input size, and none of "
-            f"{', '.join((*BACKENDS, *PRECISIONS[1:]))}"
+            f"{', '.join((*backend_names(), *PRECISIONS[1:]))}"
         ) from None
 
 

@@ -10,9 +10,15 @@ import stat
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from compact_yolo_ros.backends.backend import BackendError
+from compact_yolo_ros.backends.tensorrt.cuda import Gpu
+from compact_yolo_ros.model.store import ModelFile
 from compact_yolo_ros.support.files import replacing, require_writable
+
+if TYPE_CHECKING:
+    from compact_yolo_ros.backends.options import RunOptions
 
 FORMAT = b"compact_yolo_ros engine 1\n"
 DEFAULT_LIMIT = 2 * 2**30
@@ -67,6 +73,26 @@ class EngineKey:
         return FORMAT + self._text() + b"\n" + digest + b"\n"
 
 
+def engine_key(model: ModelFile, options: RunOptions, trt: Any, device: Gpu) -> EngineKey:
+    """What the engine for the first input size depends on, on this machine."""
+    return EngineKey(
+        model=model.path.stem,
+        onnx_sha256=hashlib.sha256(model.path.read_bytes()).hexdigest(),
+        tensorrt=trt.__version__,
+        cuda=device.cuda,
+        gpu=device.name,
+        compute_capability=device.compute_capability,
+        precision=options.precision,
+        profile=largest_shape(options),
+        dla_core=options.dla_core,
+    )
+
+
+def largest_shape(options: RunOptions) -> tuple[int, int, int, int]:
+    """Shape of the largest input at the first size, (N, H, W, 3)."""
+    return (options.batch, *options.input_sizes[0].shape, 3)
+
+
 class EngineCache:
     """A folder of engines. Those used longest ago go first when it grows beyond its limit.
 
@@ -74,13 +100,13 @@ class EngineCache:
     nobody else may write it, its key is the wanted one and its content is undamaged.
     """
 
-    def __init__(self, directory: Path | None = None, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(self, directory: str | Path = "", limit: int = DEFAULT_LIMIT) -> None:
         """Use ``directory``, or the user's own cache folder; keep at most ``limit`` bytes.
 
         Raises:
             BackendError: a ``~`` stands for a home folder that is not known.
         """
-        self.directory = _expanded(directory) if directory else default_directory()
+        self.directory = _expanded(Path(directory)) if directory else default_directory()
         self._limit = limit
 
     def load(self, key: EngineKey) -> bytes | None:

@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from compact_yolo_ros.backends.backend import BackendError
-from compact_yolo_ros.backends.libraries import imported
+from compact_yolo_ros.backends.libraries import Library, imported
+
+PYCUDA = Library(
+    "pycuda",
+    "pycuda.driver",
+    "pycuda",
+    "NVIDIA GPUs",
+    install="pip install pycuda (it needs the CUDA toolkit and g++)",
+    install_on_jetson="PATH=$PATH:/usr/local/cuda/bin pip install pycuda",
+)
 
 
 class Gpu:
@@ -32,7 +41,7 @@ class Gpu:
     """
 
     def __init__(self) -> None:
-        driver = imported("pycuda.driver", "pycuda")
+        driver = imported(PYCUDA)
         try:
             driver.init()
             device = driver.Device(0)

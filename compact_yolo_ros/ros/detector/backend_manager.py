@@ -6,20 +6,22 @@ While a TensorRT engine is built the CPU answers; when a backend fails, the CPU 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from dataclasses import replace
 
 from compact_yolo_ros.backends import (
     Backend,
     BackendError,
     BackendLost,
-    EngineMissing,
-    Size,
+    Opened,
+    RunOptions,
     open_backend,
+    open_if_built,
 )
-from compact_yolo_ros.model.store import ModelError, find_model
+from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.ros.detector.engine_upgrade import ON_CPU, EngineUpgrade, open_now
 
 FAILURES = 3
@@ -35,27 +37,25 @@ class BackendKeeper:
         detector: what it keeps answering.
     """
 
-    def __init__(self, model: str, options: Mapping[str, Any], info: Log, warn: Log) -> None:
+    def __init__(self, options: RunOptions, info: Log, warn: Log) -> None:
         """Open the detector.
 
         Args:
-            model: name or path.
-            options: keyword arguments of ``Detector.open``.
+            options: the model and how to run it.
             info: is told what happens, from any thread.
             warn: is told what goes wrong, from any thread.
 
         Raises:
             ModelError, BackendError, ValueError: see ``Detector.open``.
         """
-        self._model = model
-        self._options = dict(options)
+        self._options = options
         self._info, self._warn = info, warn
         self._upgrade: EngineUpgrade | None = None
         self._failures = 0
         self._failed: Backend | None = None
         self._given_up = self._problem = ""
         self._fallbacks = 0
-        self.detector, missing = open_now(model, options)
+        self.detector, missing = open_now(options)
         self._opener = ThreadPoolExecutor(1, "backend opener")
         if missing:
             self._build(missing)
@@ -64,7 +64,7 @@ class BackendKeeper:
     def warning(self) -> str:
         """What is not as asked, for people; empty if all is."""
         built = self._upgrade.warning if self._upgrade else ""
-        return self.detector.backend.warning or self._problem or built
+        return self.detector.opened.warning or self._problem or built
 
     def facts(self) -> dict[str, object]:
         """Key-value pairs for /diagnostics."""
@@ -84,8 +84,9 @@ class BackendKeeper:
         wanted = tuple(more_sizes)
         if not wanted and not self._given_up:
             self._problem = ""
-        if not set(wanted) <= {self._options["input_size"], *self._options["more_sizes"]}:
-            self._options["more_sizes"] = wanted
+        sizes = self._options.input_sizes
+        if not set(wanted) <= set(sizes):
+            self._options = self._options.change(input_sizes=(sizes[0], *wanted))
             self._open(self._reopen)
 
     def answered(self) -> None:
@@ -131,29 +132,36 @@ class BackendKeeper:
         if self._upgrade is not None:
             self._upgrade.cancel()
             self._upgrade = None
-        self._options |= ON_CPU
-        self._replace()
+        self._options = self._options.change(**ON_CPU)
+        self._use(open_backend(self._options))
 
     def _reopen(self) -> None:
         try:
-            self._replace()
-        except EngineMissing as missing:
+            opened = open_if_built(self._options)
+            if isinstance(opened, Opened):
+                self._use(opened)
+                return
             if self._upgrade is not None:
                 self._upgrade.cancel()
             if self.detector.backend.name != "tensorrt":
-                self._replace(f"until the engine is built: {missing.reason}", ON_CPU)
-            self._build(missing.reason)
+                meanwhile = open_backend(self._options.change(**ON_CPU))
+                self._use(meanwhile, f"until the engine is built: {opened.reason}")
         except (ModelError, BackendError, ValueError):
-            self._options["more_sizes"] = ()  # so that it is tried again for the next target
+            # so that it is tried again for the next target
+            first = self._options.input_sizes[0]
+            self._options = self._options.change(input_sizes=(first,))
             raise
+        self._build(opened.reason)
 
-    def _replace(self, choice: str = "", options: Mapping[str, Any] | None = None) -> None:
-        given = {**self._options, **(options or {})}
-        backend = open_backend(find_model(self._model), **given, build=False)
-        backend.choice = choice or self._given_up or backend.choice
-        backend.warning = self._given_up or backend.warning
-        self.detector.replace_backend(backend)
+    def _use(self, opened: Opened, choice: str = "") -> None:
+        self.detector.replace_backend(
+            replace(
+                opened,
+                choice=choice or self._given_up or opened.choice,
+                warning=self._given_up or opened.warning,
+            )
+        )
 
     def _build(self, missing: str) -> None:
         self._info(f"{missing}: building it in the background")
-        self._upgrade = EngineUpgrade(self.detector, self._model, self._options, self._info)
+        self._upgrade = EngineUpgrade(self.detector, self._options, self._info)

@@ -10,27 +10,35 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from threading import Thread
 from time import monotonic
-from typing import Any
 
-from compact_yolo_ros.backends import BackendError, EngineMissing, open_backend
+from compact_yolo_ros.backends import (
+    BackendError,
+    MissingEngine,
+    Opened,
+    RunOptions,
+    open_backend,
+    open_if_built,
+)
+from compact_yolo_ros.backends.arguments import to_arguments
 from compact_yolo_ros.detection.detector import Detector
-from compact_yolo_ros.model.store import ModelError, find_model
+from compact_yolo_ros.model.store import ModelError
 
 ON_CPU = {"backend": "onnxruntime", "precision": "auto", "dla_core": -1}
-"""Options of the backend that is always there."""
+"""Changes of the options that lead to the backend that is always there."""
+BUILD = "compact_yolo_ros.backends.tensorrt.build"
 LOG_PERIOD = 15.0
 """Seconds between two lines of progress in the log; /diagnostics has the newest."""
 
 
-def open_now(model: str, options: Mapping[str, Any]) -> tuple[Detector, str]:
+def open_now(options: RunOptions) -> tuple[Detector, str]:
     """Open a detector that can work at once.
 
     Args:
-        model: name or path.
-        options: keyword arguments of ``Detector.open``.
+        options: the model and how to run it.
 
     Returns:
         The detector, and why it runs on the CPU until an engine is built; empty if it need not.
@@ -38,13 +46,12 @@ def open_now(model: str, options: Mapping[str, Any]) -> tuple[Detector, str]:
     Raises:
         ModelError, BackendError, ValueError: see ``Detector.open``.
     """
-    try:
-        return Detector.open(model, **options, build=False), ""
-    except EngineMissing as missing:
-        reason = missing.reason
-    detector = Detector.open(model, **{**options, **ON_CPU})
-    detector.backend.choice = f"until the engine is built: {reason}"
-    return detector, reason
+    opened = open_if_built(options)
+    if isinstance(opened, Opened):
+        return Detector(opened), ""
+    meanwhile = open_backend(options.change(**ON_CPU))
+    choice = f"until the engine is built: {opened.reason}"
+    return Detector(replace(meanwhile, choice=choice)), opened.reason
 
 
 class EngineUpgrade:
@@ -58,16 +65,14 @@ class EngineUpgrade:
     def __init__(
         self,
         detector: Detector,
-        model: str,
-        options: Mapping[str, Any],
+        options: RunOptions,
         log: Callable[[str], object],
     ) -> None:
         """Start building; ``log`` is called from another thread."""
         self.state = "starting"
         self.warning = ""
         self._detector = detector
-        self._model = model
-        self._options = {**options, "backend": "tensorrt"}
+        self._options = options.change(backend="tensorrt")
         self._log = log
         self._cancelled = False
         self._process = subprocess.Popen(
@@ -89,15 +94,8 @@ class EngineUpgrade:
         self._thread.join()
 
     def _command(self) -> list[str]:
-        options = self._options
-        command = ["nice", "-n", "10", sys.executable, "-m", "compact_yolo_ros.apps.build_engine"]
-        command += ["--model", self._model, "--precision", options["precision"]]
-        command += ["--dla-core", str(options["dla_core"])]
-        sizes = [options["input_size"], *options["more_sizes"]]
-        command += ["--input-size", *(str(height) for height, _ in sizes)]
-        if options["engine_cache"]:
-            command += ["--engine-cache", options["engine_cache"]]
-        return command
+        words = to_arguments(self._options, leave_out=("backend", "threads"))
+        return ["nice", "-n", "10", sys.executable, "-m", BUILD, *words]
 
     def _follow(self) -> None:
         assert self._process.stdout is not None
@@ -115,16 +113,19 @@ class EngineUpgrade:
             self._give_up(self.state if code > 0 else _killed(-code))
             return
         try:
-            backend = open_backend(find_model(self._model), **self._options, build=False)
+            opened = open_if_built(self._options)
         except (ModelError, BackendError, ValueError) as error:
             self._give_up(str(error))
             return
-        backend.choice = "its engine was built while the CPU answered"
-        self._detector.replace_backend(backend)
+        if isinstance(opened, MissingEngine):
+            self._give_up(opened.reason)
+            return
+        choice = "its engine was built while the CPU answered"
+        self._detector.replace_backend(replace(opened, choice=choice))
         self.state = "ready"
-        self._log(f"The engine is ready: the next image is answered on {backend.device}")
-        if backend.warning:
-            self._log(backend.warning)
+        self._log(f"The engine is ready: the next image is answered on {opened.backend.device}")
+        if opened.warning:
+            self._log(opened.warning)
 
     def _give_up(self, reason: str) -> None:
         self.state = "failed"

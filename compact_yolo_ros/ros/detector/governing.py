@@ -12,6 +12,7 @@ from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.detection.governor import Cost, Governor, Targets
 from compact_yolo_ros.machine.power import NO_READING, PowerSummary
+from compact_yolo_ros.model.sizes import Size
 
 LOG_PERIOD = 5.0
 """Seconds between two lines in the log; /diagnostics has the newest."""
@@ -74,7 +75,7 @@ class Governing:
         rung = governor.observe(cost, monotonic(), watts)
         self._to_leave_out[camera] = rung.skip
         if detector.backend.input.shape[1] != rung.size:
-            detector.resize((rung.size, rung.size))
+            detector.resize(Size.square(rung.size))
         if governor.switches > before and monotonic() - self._logged >= LOG_PERIOD:
             self._logged = monotonic()
             self._log(f"Input from {governor.reason}")
@@ -106,4 +107,4 @@ class Governing:
 
 def _costs(backend: Backend) -> dict[int, float]:
     """Seconds by side."""
-    return {height: seconds for (height, _), seconds in backend.sizes.items()}
+    return {size.height: seconds for size, seconds in backend.sizes.items()}

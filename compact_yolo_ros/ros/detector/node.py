@@ -139,14 +139,15 @@ class DetectorNode(LifecycleNode):
         self._vision_info = self.create_publisher(VisionInfo, "~/vision_info", LATCHED)
         self._own_publishers = [self._performance, self._label_info, self._vision_info]
         self._publish_info()
-        backend = self._detector.backend
+        opened = self._detector.opened
+        backend = opened.backend
         self.get_logger().info(
             f"Model {self._detector.card.name}, {backend.precision}, input "
             f"{backend.input.shape[2]}x{backend.input.shape[1]}, on {backend.name} "
-            f"({backend.device}, {backend.threads} threads); {backend.choice}"
+            f"({backend.device}, {backend.threads} threads); {opened.choice}"
         )
-        if backend.warning:
-            self.get_logger().warning(backend.warning)
+        if opened.warning:
+            self.get_logger().warning(opened.warning)
             self._levels[""] = Level.WARN  # told now, so that _log_changes does not tell it again
         return super().on_configure(state)
 
@@ -223,8 +224,7 @@ class DetectorNode(LifecycleNode):
     def _open_keeper(self) -> BackendKeeper:
         log = self.get_logger()
         return BackendKeeper(
-            self._value("model"),
-            self._settings.detector_options(),
+            self._settings.run_options(),
             lambda text: log.info(text),
             lambda text: log.warning(text),
         )
@@ -384,7 +384,7 @@ class DetectorNode(LifecycleNode):
         device = ""
         if self._keeper is not None and self._governing is not None:
             device = self._keeper.detector.backend.device
-            facts |= backend_facts(self._keeper.detector.backend)
+            facts |= backend_facts(self._keeper.detector.opened)
             facts |= self._keeper.facts() | self._governing.facts()
         if power is not None:
             facts |= power.facts(sum(state.snapshot.fps_out for state in cameras.values()))

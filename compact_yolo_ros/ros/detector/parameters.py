@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from compact_yolo_ros.backends import BACKENDS, PRECISIONS
+from compact_yolo_ros.backends import PRECISIONS, backend_names
 from compact_yolo_ros.model.sizes import MAX_SIDE, STRIDE
 from compact_yolo_ros.ros.parameters import ParameterSpec
 
@@ -19,7 +19,7 @@ DETECTOR_PARAMETERS = (
         "auto",
         "What runs the network; auto takes TensorRT if it works here (not run on a GPU yet), else "
         "ONNX Runtime.",
-        choices=BACKENDS,
+        choices=backend_names(),
         changes="unconfigured",
     ),
     ParameterSpec(

@@ -8,11 +8,11 @@ from typing import Any
 
 from rclpy.node import Node
 
-from compact_yolo_ros.backends import Size
+from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.governor import Targets
 from compact_yolo_ros.detection.selection import Selection
-from compact_yolo_ros.model.sizes import check_side
+from compact_yolo_ros.model.sizes import Size, check_side
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.ros.detector.camera_names import check_camera_names
 from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS
@@ -89,21 +89,22 @@ class DetectorSettings:
         """What a target may lead to, beside the size that is asked for; raises ModelError."""
         largest = self._side()
         sides = sorted({side for side in self.value("governor_sizes") if side < largest})
-        return [(side, side) for side in sides]
+        return [Size.square(side) for side in sides]
 
-    def detector_options(self) -> dict[str, Any]:
-        """Keyword arguments of ``Detector.open``; raises ModelError."""
-        side = self._side()
-        return {
-            "backend": self.value("backend"),
-            "precision": self.value("precision"),
-            "input_size": (side, side),
-            # Open only when there is a target: they take memory, and engines to be built.
-            "more_sizes": self.smaller_sizes() if self.targets() else [],
-            "threads": self.value("cpu_threads"),
-            "dla_core": self.value("dla_core"),
-            "engine_cache": self.value("engine_cache"),
-        }
+    def run_options(self) -> RunOptions:
+        """How to run the network; raises ModelError, ValueError."""
+        # The smaller sizes are open only when there is a target: they take memory, and engines
+        # to be built.
+        smaller = self.smaller_sizes() if self.targets() else []
+        return RunOptions(
+            self.value("model"),
+            backend=self.value("backend"),
+            precision=self.value("precision"),
+            input_sizes=(Size.square(self._side()), *smaller),
+            threads=self.value("cpu_threads"),
+            dla_core=self.value("dla_core"),
+            engine_cache=self.value("engine_cache"),
+        )
 
     def _side(self) -> int:
         """Of the input that is asked for."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from compact_yolo_ros.backends import Backend
+from compact_yolo_ros.backends import Opened
 from compact_yolo_ros.ros.diagnostics.frame_counters import Snapshot, combined
 from compact_yolo_ros.ros.diagnostics.health import CameraSituation, CameraState, Health, Verdict
 
@@ -52,8 +52,9 @@ def _status(name: str, verdict: Verdict, values: Mapping[str, object]) -> Diagno
     )
 
 
-def backend_facts(backend: Backend) -> dict[str, object]:
+def backend_facts(opened: Opened) -> dict[str, object]:
     """Key-value pairs that say what runs the network, and how."""
+    backend = opened.backend
     height, width = backend.input.shape[1:3]
     return {
         "backend": backend.name,
@@ -61,7 +62,7 @@ def backend_facts(backend: Backend) -> dict[str, object]:
         "precision": backend.precision,
         "input_size": f"{width}x{height}",
         "threads": backend.threads,
-        "backend_choice": backend.choice,
+        "backend_choice": opened.choice,
         **{f"{part}_ms": f"{1e3 * t:.3f}" for part, t in backend.device_times.items()},
     }
 

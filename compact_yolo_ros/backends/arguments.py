@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``RunOptions`` on the command line: the same options, names and help for every command."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Collection
+from dataclasses import fields
+
+from compact_yolo_ros.backends.options import DEFAULT_MODEL, PRECISIONS, RunOptions
+from compact_yolo_ros.backends.registry import AUTO, backend_names
+from compact_yolo_ros.model.sizes import Size
+
+
+def input_size(text: str) -> Size:
+    """Read ``320`` or ``320x224`` (width x height, pixels); for ``type=`` of argparse.
+
+    Raises:
+        ArgumentTypeError: the text has another form, or no network can be run at that size.
+    """
+    try:
+        return Size.parse(text).check()
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def add_run_arguments(parser: ArgumentParser, *, leave_out: Collection[str] = ()) -> None:
+    """Add an option for each field of ``RunOptions`` but those in ``leave_out``."""
+    defaults = RunOptions()
+    kinds = {
+        "model": {"default": DEFAULT_MODEL, "help": "name, or path of an .onnx file"},
+        "backend": {"default": AUTO, "choices": backend_names(), "help": "what runs the network"},
+        "precision": {"default": AUTO, "choices": PRECISIONS, "help": "number format"},
+        "input_sizes": {
+            "type": input_size,
+            "nargs": "+",
+            "default": (),
+            "metavar": "SIZE",
+            "help": "side of a square input, or WIDTHxHEIGHT, in pixels [the model's own]",
+        },
+        "batch": {"type": int, "default": defaults.batch, "help": "most images a run"},
+        "threads": {"type": int, "default": 0, "help": "CPU threads; 0 chooses"},
+        "dla_core": {"type": int, "default": defaults.dla_core, "help": "-1 is the GPU"},
+        "engine_cache": {"default": "", "help": "folder of TensorRT engines [the user's own]"},
+        "spinning": {
+            "action": "store_true",
+            "help": "ONNX Runtime's threads wait in a loop instead of asleep",
+        },
+    }
+    for name, kind in kinds.items():
+        if name not in leave_out:
+            parser.add_argument(_flag(name), dest=name, **kind)  # type: ignore[arg-type]
+
+
+def run_options_of(namespace: Namespace) -> RunOptions:
+    """The options that were given; what the parser does not have keeps its default.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+    names = [field.name for field in fields(RunOptions)]
+    given = {name: getattr(namespace, name) for name in names if hasattr(namespace, name)}
+    if "input_sizes" in given:
+        given["input_sizes"] = tuple(given["input_sizes"])
+    return RunOptions(**given)
+
+
+def to_arguments(options: RunOptions, *, leave_out: Collection[str] = ()) -> list[str]:
+    """The command line of these options; what is at its default is left out."""
+    defaults = RunOptions()
+    words: list[str] = []
+    for field in fields(RunOptions):
+        value = getattr(options, field.name)
+        if field.name in leave_out or value == getattr(defaults, field.name):
+            continue
+        words.append(_flag(field.name))
+        if field.name == "input_sizes":
+            words += map(str, value)
+        elif value is not True:
+            words.append(str(value))
+    return words
+
+
+def _flag(name: str) -> str:
+    """``input_sizes`` is given with ``--input-size``."""
+    return "--" + {"input_sizes": "input-size"}.get(name, name.replace("_", "-"))

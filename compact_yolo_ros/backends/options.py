@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a model is run: one value for the node, the commands and the library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from compact_yolo_ros.backends.registry import AUTO, backend_names
+from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.model.sizes import Size
+
+PRECISIONS = (AUTO, "fp32", "fp16", "int8")
+DEFAULT_MODEL = "yolo_ret_m075"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """A model and how to run it.
+
+    Attributes:
+        model: name or path, see ``find_model``.
+        backend: a key of ``BACKENDS``, or ``auto``: TensorRT if it works here, else ONNX Runtime.
+        precision: one of ``PRECISIONS``; ``auto`` keeps the precision of the file. TensorRT makes
+            FP16 of an FP32 file; nothing else is converted.
+        input_sizes: the network starts at the first and can be resized to the others without
+            delay; empty is the card's default, square.
+        batch: most images a run.
+        threads: CPU threads; 0 chooses.
+        dla_core: core of a Jetson's deep learning accelerator (TensorRT only); -1 is the GPU.
+        engine_cache: folder of TensorRT engines; empty is ~/.cache/compact_yolo_ros/engines.
+        spinning: within a run, ONNX Runtime's threads wait for work in a loop instead of asleep:
+            faster on cores that nobody else uses, slower on others (docs/runtimes.md).
+
+    Raises:
+        ValueError: a value is out of its range; the sentence says what is possible.
+    """
+
+    model: str = DEFAULT_MODEL
+    backend: str = AUTO
+    precision: str = AUTO
+    input_sizes: tuple[Size, ...] = ()
+    batch: int = 1
+    threads: int = 0
+    dla_core: int = -1
+    engine_cache: str = ""
+    spinning: bool = False
+
+    def __post_init__(self) -> None:
+        if self.backend not in backend_names():
+            known = ", ".join(backend_names())
+            raise ValueError(f"there is no backend '{self.backend}': give one of {known}")
+        if self.precision not in PRECISIONS:
+            known = ", ".join(PRECISIONS)
+            raise ValueError(f"there is no precision '{self.precision}': give one of {known}")
+        sizes = tuple(dict.fromkeys(Size(*size).check() for size in self.input_sizes))
+        object.__setattr__(self, "input_sizes", sizes)
+        if self.batch < 1:
+            raise ValueError(f"a batch of {self.batch} images is not usable: give 1 or more")
+        if self.threads < 0:
+            raise ValueError(f"{self.threads} threads are not usable: give 1 or more, or 0")
+
+    def change(self, **values: Any) -> RunOptions:
+        """Return a copy with some values changed, checked like a new one."""
+        return replace(self, **values)
+
+    def resolved(self, card: ModelCard) -> RunOptions:
+        """Return a copy in which nothing is left to a model's card.
+
+        Its ``precision`` is not ``auto``, and ``input_sizes`` has at least one size.
+        """
+        return self.change(
+            precision=card.precision if self.precision == AUTO else self.precision,
+            input_sizes=self.input_sizes or (Size.square(card.default_size),),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"input_sizes": [str(size) for size in self.input_sizes]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunOptions:
+        """Read what ``to_dict`` returned; unknown keys are ignored.
+
+        Raises:
+            ValueError: a value is out of its range.
+        """
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        known["input_sizes"] = tuple(map(Size.parse, known.get("input_sizes", ())))
+        return cls(**known)

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of backends. A backend is one file with its row, ``INFO``, and one line here."""
+
+from __future__ import annotations
+
+from compact_yolo_ros.backends import onnxruntime, openvino, tensorrt
+from compact_yolo_ros.backends.info import BackendInfo
+
+AUTO = "auto"
+"""The option that leaves the choice to ``open_backend``."""
+
+BACKENDS: dict[str, BackendInfo] = {
+    info.name: info for info in (tensorrt.INFO, onnxruntime.INFO, openvino.INFO)
+}
+"""Backends by name. ``auto`` takes the first automatic one that works here."""
+
+
+def backend_names() -> tuple[str, ...]:
+    """What the option ``backend`` may be."""
+    return (AUTO, *BACKENDS)

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an ONNX file to a TensorRT plan: a serialised engine for one input size on this GPU."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from compact_yolo_ros.backends.backend import BackendError
+from compact_yolo_ros.backends.cpu import require_file_precision
+from compact_yolo_ros.backends.fp16_graph import to_half
+from compact_yolo_ros.backends.tensorrt.cache import EngineCache, EngineKey, largest_shape
+from compact_yolo_ros.backends.tensorrt.cuda import Gpu
+from compact_yolo_ros.backends.tensorrt.library import major_version
+from compact_yolo_ros.model.store import ModelFile
+
+if TYPE_CHECKING:
+    from compact_yolo_ros.backends.options import RunOptions
+
+WORKSPACE = 512 * 2**20
+"""Bytes that a layer may use for scratch: a robot's other processes need memory too."""
+
+
+class BuildProgress:
+    """How far a build is: written by TensorRT's threads, read by whoever tells the user.
+
+    Attributes:
+        fraction: 0 to 1; None where TensorRT does not tell, which is before version 10.
+    """
+
+    def __init__(self) -> None:
+        self.fraction: float | None = None
+
+
+def build_plan(
+    model: ModelFile,
+    options: RunOptions,
+    trt: Any,
+    device: Gpu,
+    cache: EngineCache,
+    key: EngineKey,
+    progress: BuildProgress,
+) -> bytes:
+    """Build the engine of the first input size and return it serialised.
+
+    That takes seconds to minutes.
+
+    Raises:
+        BackendError: TensorRT refuses the model or what is asked of it.
+    """
+    graph = _graph(model, options)
+    with device.current():
+        logger = trt.Logger(trt.Logger.WARNING)
+        builder = trt.Builder(logger)
+        network = builder.create_network(_network_flags(trt))
+        parser = trt.OnnxParser(network, logger)
+        if not parser.parse(graph):
+            said = "; ".join(str(parser.get_error(i).desc()) for i in range(parser.num_errors))
+            raise BackendError(f"TensorRT cannot read {model.path.name}: {said}")
+        config = builder.create_builder_config()
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # to read the precision back
+        config.clear_flag(trt.BuilderFlag.TF32)  # FP32 means FP32
+        _permit_precision(trt, config, options.precision)
+        if options.dla_core >= 0:
+            _use_dla(trt, builder, config, options)
+        _fix_size(builder, config, options)
+        if hasattr(trt, "IProgressMonitor"):
+            config.progress_monitor = _monitor(trt, progress)
+        timing = config.create_timing_cache(cache.load_timing(key))
+        if timing is None or not config.set_timing_cache(timing, False):
+            config.set_timing_cache(config.create_timing_cache(b""), False)
+        plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            raise BackendError(
+                f"TensorRT cannot build an engine of {model.path.name}; its log says why"
+            )
+        with suppress(OSError):  # it would only make the next build faster
+            cache.store_timing(key, bytes(config.get_timing_cache().serialize()))
+        return bytes(plan)
+
+
+def _graph(model: ModelFile, options: RunOptions) -> bytes:
+    """The ONNX file in the precision asked for."""
+    data = model.path.read_bytes()
+    if options.precision == "fp16" and model.card.precision == "fp32":
+        return to_half(data)
+    require_file_precision(model, options)
+    return data
+
+
+def _network_flags(trt: Any) -> int:
+    """TensorRT 8 must be told of the batch dimension, 10 of strong typing, 11 of neither."""
+    flags = trt.NetworkDefinitionCreationFlag
+    if major_version(trt) < 10:
+        return 1 << int(flags.EXPLICIT_BATCH)
+    return 1 << int(flags.STRONGLY_TYPED) if major_version(trt) == 10 else 0
+
+
+def _permit_precision(trt: Any, config: Any, precision: str) -> None:
+    """Before strong typing, the builder uses a lower precision only if a flag permits it."""
+    if major_version(trt) < 10 and precision != "fp32":
+        flags = {"fp16": trt.BuilderFlag.FP16, "int8": trt.BuilderFlag.INT8}
+        config.set_flag(flags[precision])
+
+
+def _use_dla(trt: Any, builder: Any, config: Any, options: RunOptions) -> None:
+    if options.dla_core >= builder.num_DLA_cores:
+        raise BackendError(
+            f"there is no DLA core {options.dla_core}: TensorRT {trt.__version__} sees "
+            f"{builder.num_DLA_cores} here",
+            "set dla_core to -1",
+        )
+    if options.precision == "fp32":
+        raise BackendError("a DLA does not compute in fp32", "set precision to fp16")
+    config.default_device_type = trt.DeviceType.DLA
+    config.DLA_core = options.dla_core
+    config.set_flag(trt.BuilderFlag.GPU_FALLBACK)  # for the layers that a DLA does not know
+
+
+def _fix_size(builder: Any, config: Any, options: RunOptions) -> None:
+    """One size; any batch up to the largest, except on a DLA, which wants it fixed."""
+    largest = largest_shape(options)
+    smallest = largest if options.dla_core >= 0 else (1, *largest[1:])
+    profile = builder.create_optimization_profile()
+    profile.set_shape("images", smallest, largest, largest)
+    if config.add_optimization_profile(profile) < 0:
+        raise BackendError(f"TensorRT refuses the input shape {largest}")
+
+
+def _monitor(trt: Any, progress: BuildProgress) -> Any:
+    """A progress monitor that keeps ``progress.fraction`` up to date."""
+
+    class Monitor(trt.IProgressMonitor):
+        """Phases nest: a step of a phase may itself be a phase of several steps."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._lock = threading.Lock()
+            self._phases: dict[str, tuple[str | None, int, int]] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            with self._lock:
+                self._phases[phase_name] = (parent_phase, 0, max(num_steps, 1))
+                self._update()
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            with self._lock:
+                if phase_name in self._phases:  # an exception in here would cancel the build
+                    parent, _, steps = self._phases[phase_name]
+                    self._phases[phase_name] = (parent, step + 1, steps)
+                    self._update()
+            return True  # go on
+
+        def phase_finish(self, phase_name: str) -> None:
+            with self._lock:
+                parent, _, _ = self._phases.pop(phase_name, ("", 0, 0))
+                if parent is None:
+                    progress.fraction = 1.0
+
+        def _update(self) -> None:
+            roots = [name for name, (parent, _, _) in self._phases.items() if parent is None]
+            done = max((self._done(name) for name in roots), default=0.0)
+            progress.fraction = max(progress.fraction or 0.0, done)
+
+        def _done(self, name: str) -> float:
+            _, done, steps = self._phases[name]
+            children = [key for key, (parent, _, _) in self._phases.items() if parent == name]
+            inner = sum(self._done(child) for child in children) / max(len(children), 1)
+            return min(1.0, (done + inner) / steps)
+
+    return Monitor()

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RunOptions: one value, the same from code, the command line and JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from toy_model import CARD
+
+from compact_yolo_ros.backends import BACKENDS, PRECISIONS, RunOptions, backend_names
+from compact_yolo_ros.backends.arguments import add_run_arguments, run_options_of, to_arguments
+from compact_yolo_ros.model.sizes import Size
+
+sides = st.integers(5, 40).map(lambda cells: 32 * cells)
+options = st.builds(
+    RunOptions,
+    model=st.sampled_from(["yolo_ret_m075", "my net.onnx"]),
+    backend=st.sampled_from(backend_names()),
+    precision=st.sampled_from(PRECISIONS),
+    input_sizes=st.lists(st.builds(Size, sides, sides), max_size=3).map(tuple),
+    batch=st.integers(1, 8),
+    threads=st.integers(0, 64),
+    dla_core=st.integers(-1, 3),
+    engine_cache=st.sampled_from(["", "~/engines"]),
+    spinning=st.booleans(),
+)
+
+
+def parse(words: list[str]) -> RunOptions:
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser)
+    return run_options_of(parser.parse_args(words))
+
+
+@given(options)
+def test_they_survive_the_command_line_json_and_pickling(given_options: RunOptions) -> None:
+    assert parse(to_arguments(given_options)) == given_options
+    text = json.dumps(given_options.to_dict())
+    assert RunOptions.from_dict(json.loads(text)) == given_options
+    assert pickle.loads(pickle.dumps(given_options)) == given_options
+
+
+def test_sizes_are_width_times_height_and_each_is_there_once() -> None:
+    found = parse(["--input-size", "320x224", "416", "320x224"])
+    assert found.input_sizes == (Size(width=320, height=224), Size.square(416))
+    assert found.input_sizes[0].shape == (224, 320)
+    assert str(found.input_sizes[0]) == "320x224"
+
+
+@pytest.mark.parametrize("text", ["", "x", "320x", "x320", "320x320x3", "big", "3.5", "320 x"])
+def test_another_form_of_a_size_is_explained(text: str) -> None:
+    with pytest.raises(ValueError, match="not of the form 320 or WIDTHxHEIGHT"):
+        Size.parse(text)
+
+
+def test_what_is_left_to_the_card_comes_from_the_card() -> None:
+    resolved = RunOptions("toy").resolved(CARD)
+    assert (resolved.precision, resolved.input_sizes) == ("fp32", (Size.square(320),))
+    own = RunOptions("toy", precision="fp16", input_sizes=(Size(416, 256),))
+    assert own.resolved(CARD) == own
+
+
+def test_a_command_has_only_the_options_it_wants() -> None:
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser, leave_out=("backend", "threads"))
+    assert run_options_of(parser.parse_args([])) == RunOptions()
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--backend", "auto"])
+
+
+def test_every_backend_says_what_choice_doctor_and_docs_read() -> None:
+    for name, info in BACKENDS.items():
+        assert info.name == name
+        assert info.runs_on in ("CPU", "GPU")
+        assert info.libraries and all(library.install_line for library in info.libraries)
+    *_, last = (info for info in BACKENDS.values() if info.automatic)
+    assert last.runs_on == "CPU"  # what auto falls back to

@@ -35,11 +35,11 @@ from compact_yolo_ros.backends import (
     open_backend,
     open_if_built,
 )
-from compact_yolo_ros.backends.tensorrt import build as build_module
+from compact_yolo_ros.backends import engine_build as build_module
+from compact_yolo_ros.backends.engine_build import main as build_engine
 from compact_yolo_ros.backends.tensorrt import cuda as cuda_module
 from compact_yolo_ros.backends.tensorrt import plan as plan_module
 from compact_yolo_ros.backends.tensorrt import run as run_module
-from compact_yolo_ros.backends.tensorrt.build import main as build_engine
 from compact_yolo_ros.backends.tensorrt.cache import EngineCache, engine_key
 from compact_yolo_ros.backends.tensorrt.inspector import precision_shares
 from compact_yolo_ros.backends.tensorrt.plan import BuildProgress
@@ -595,7 +595,7 @@ def test_ctrl_c_ends_build_engine_at_once(
 ) -> None:
     monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_SECONDS", "900")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(trt.__file__).parent), *sys.path]))
-    command = [sys.executable, "-m", "compact_yolo_ros.backends.tensorrt.build", "--model", toy]
+    command = [sys.executable, "-m", "compact_yolo_ros.backends.engine_build", "--model", toy]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as build:
         assert build.stdout is not None
         build.stdout.readline()  # it is building

@@ -29,7 +29,7 @@ from compact_yolo_ros.model.store import ModelError
 
 ON_CPU = {"backend": "onnxruntime", "precision": "auto", "dla_core": -1}
 """Changes of the options that lead to the backend that is always there."""
-BUILD = "compact_yolo_ros.backends.tensorrt.build"
+BUILD = "compact_yolo_ros.backends.engine_build"
 LOG_PERIOD = 15.0
 """Seconds between two lines of progress in the log; /diagnostics has the newest."""
 

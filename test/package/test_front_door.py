@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``from compact_yolo_ros import ...`` gives, and what importing the package costs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import compact_yolo_ros
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("numpy", "cv2", "rclpy", "onnxruntime", "openvino", "tensorrt", "yaml", "torch")
+
+USER = """
+import numpy as np
+from compact_yolo_ros import Detections, Detector, RunOptions, Selection, Size
+
+options = RunOptions("yolo_ret_m075", input_sizes=(Size(416, 256),), threads=2)
+detector = Detector.open(options, selection=Selection(score_threshold=0.4))
+found: Detections = detector.detect(np.zeros((480, 640, 3), np.uint8))
+sure: Detections = found[found.scores > 0.5]
+names: list[str] = [detector.card.classes[label] for label in sure.labels]
+"""
+WRONG = """
+from compact_yolo_ros import Detector
+
+found: int = Detector.open("yolo_ret_m075").detect("street.jpg")
+"""
+
+
+def run(code: str) -> str:
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    loaded = f"print([name for name in {HEAVY} if name in sys.modules])"
+    assert run(f"import sys, compact_yolo_ros; {loaded}") == "[]"
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    for name in compact_yolo_ros.__all__:
+        assert inspect.getdoc(getattr(compact_yolo_ros, name)), name
+    assert set(compact_yolo_ros.__all__) <= set(dir(compact_yolo_ros))
+    assert compact_yolo_ros._HOMES.keys() == set(compact_yolo_ros.__all__)
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Tracker'"):
+        _ = compact_yolo_ros.Tracker
+    with pytest.raises(ImportError):
+        importlib.import_module("compact_yolo_ros.Tracker")
+
+
+def check_types(code: str, tmp_path: Path) -> str:
+    """What mypy says of a file outside the repository that uses the installed package."""
+    file = tmp_path / "robot.py"
+    file.write_text(code)
+    command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", sys.executable]
+    command += ["--cache-dir", str(tmp_path / "cache"), str(file)]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+
+
+@pytest.mark.slow
+def test_a_file_outside_type_checks_against_the_package(tmp_path: Path) -> None:
+    said = check_types(USER, tmp_path)
+    assert not [line for line in said.splitlines() if line.startswith("robot.py")], said
+
+
+@pytest.mark.slow
+def test_types_of_the_package_are_seen_outside(tmp_path: Path) -> None:
+    said = check_types(WRONG, tmp_path)
+    assert 'incompatible type "str"' in said
+    assert 'expression has type "Detections"' in said

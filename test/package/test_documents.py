@@ -68,6 +68,16 @@ def test_commands_exist(document: str) -> None:
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
 
 
+def test_the_hooks_before_a_commit_are_the_linters_of_make_lint() -> None:
+    rule = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert rule is not None
+    linters = re.findall(r"\$\(VENV\)/([\w-]+(?: (?:check|format))?)", rule[1])
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    hooks = [hook["entry"] for repository in config["repos"] for hook in repository["hooks"]]
+    for entry, linter in zip(hooks, linters, strict=True):
+        assert entry.startswith(f".venv/bin/{linter}"), entry
+
+
 def test_the_python_example_finds_the_astronaut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

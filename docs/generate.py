@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write what follows from the code into README.md and config/detector.yaml: ``make docs``."""
+"""Write the tables that follow from the code into the documents: ``make docs``."""
 
 from __future__ import annotations
 
 import json
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from compact_yolo_ros.machine.power import POWER_SOURCES
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.store import ModelFile, find_model, model_names
 from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS
@@ -18,7 +19,6 @@ from compact_yolo_ros.ros.players.video_publisher import VIDEO_PUBLISHER_PARAMET
 from compact_yolo_ros.support.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
 DETECTOR_YAML = ROOT / "config" / "detector.yaml"
 
 CHANGES = {
@@ -31,29 +31,29 @@ LAUNCH_DEFAULTS = {"autostart": True}
 
 
 def main() -> None:
-    """Rewrite both files."""
-    for path, text in ((README, readme(README.read_text())), (DETECTOR_YAML, detector_yaml())):
+    """Rewrite the documents and the parameter file."""
+    texts = {path: document(path) for path in DOCUMENTS} | {DETECTOR_YAML: detector_yaml()}
+    for path, text in texts.items():
         with replacing(path) as temporary:
             temporary.write_text(text)
 
 
-def readme(text: str) -> str:
-    """Return README.md with the text between each pair of its marks made anew."""
-    sections = {
-        "models": models(),
-        "weights": weights(),
-        "launch arguments": launch_arguments(),
-        "detector parameters": parameters(DETECTOR_PARAMETERS),
-        "video publisher parameters": parameters(VIDEO_PUBLISHER_PARAMETERS),
-    }
-    for name, section in sections.items():
+def document(path: Path) -> str:
+    """Return the text of a document with its tables renewed.
+
+    A table stands between two comments, which hold its name.
+
+    Raises:
+        ValueError: the comments of a table are missing, or there are several.
+    """
+    text = path.read_text()
+    for name, write in DOCUMENTS[path].items():
         begin, end = f"<!-- {name}: written by `make docs` -->", f"<!-- end of {name} -->"
         pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
-        text, count = re.subn(
-            pattern, lambda _, new=f"{begin}\n{section}\n{end}": new, text, flags=re.DOTALL
-        )
+        table = f"{begin}\n{write()}\n{end}".replace("\\", r"\\")
+        text, count = re.subn(pattern, table, text, flags=re.DOTALL)
         if count != 1:
-            raise ValueError(f"README.md must hold `{begin}` and `{end}` once")
+            raise ValueError(f"{path} must hold `{begin}` and `{end}` once")
     return text
 
 
@@ -133,6 +133,12 @@ def parameters(specs: Iterable[ParameterSpec]) -> str:
     return _table(("Parameter", "Default", "Meaning", "Can change"), rows)
 
 
+def power_sources() -> str:
+    """Table of the sources that the power is read from."""
+    rows = [(info.name, info.part.value, info.reads) for info in POWER_SOURCES]
+    return _table(("Source", "Measures", "Reads"), rows)
+
+
 def _values(spec: ParameterSpec) -> str:
     """What may be given, in a sentence; empty if anything of the type may."""
     if spec.low is not None:
@@ -150,6 +156,18 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines).replace("<", "&lt;")
 
+
+DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
+    ROOT / "README.md": {
+        "models": models,
+        "weights": weights,
+        "launch arguments": launch_arguments,
+        "detector parameters": lambda: parameters(DETECTOR_PARAMETERS),
+        "video publisher parameters": lambda: parameters(VIDEO_PUBLISHER_PARAMETERS),
+    },
+    ROOT / "docs" / "power.md": {"power sources": power_sources},
+}
+"""The tables of each document, by name, and what writes them."""
 
 if __name__ == "__main__":
     main()

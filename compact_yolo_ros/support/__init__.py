@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Helpers that know nothing of detectors: files, error texts, signals, arguments."""
+"""Helpers that know nothing about detectors: files, error messages, signals, arguments."""

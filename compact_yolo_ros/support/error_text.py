@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an exception of some library says, as a part of a sentence of ours."""
+"""The message of a library's exception, as a part of one of our sentences."""
 
 from __future__ import annotations
 
 
 def first_line(error: object) -> str:
-    """The first line, or the name of the type where there is none."""
+    """Return the first line of the message, or the name of the type if it is empty."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def one_line(error: object) -> str:
-    """All of it, in one line."""
+    """Return the whole message in one line."""
     return " ".join(str(error).split())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing files so that a reader never meets half of one, and looking whether one can."""
+"""Write files that no reader sees half-written, and check that a folder is writable."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tempfile import TemporaryFile
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` to write to, and move it there in the end.
+    """Yield a temporary path next to ``path`` to write to, and rename it to ``path`` at the end.
 
-    The ending stays, because some writers choose the format by it. If the block fails, ``path``
-    is left as it was.
+    It has the same suffix, because some writers choose the format by it. If the block fails,
+    ``path`` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
@@ -27,7 +27,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def require_writable(folder: Path, mode: int = 0o777) -> None:
-    """Make a folder, and raise OSError if no file can be written into it."""
+    """Make a folder.
+
+    Raises:
+        OSError: it cannot be made, or no file can be written into it.
+    """
     folder.mkdir(mode=mode, parents=True, exist_ok=True)
     with TemporaryFile(dir=folder):
         pass

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A place for one item of each sender, where a newer one replaces an older one nobody took."""
+"""A slot for each sender, in which a newer item replaces an older one that was not taken."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ Item = TypeVar("Item")
 
 
 class NewestSlots(Generic[Item]):
-    """Hands the newest items from other threads to one; the slow one never gets an old item.
+    """Passes the newest items of several threads to one: a slow receiver never gets an old item.
 
-    Senders take turns: between two items of one sender, every other whose item waits is served.
-    So an item, or a newer one in its place, is taken after at most as many as there are others.
+    Senders take turns: between two items of one sender, every other sender with a waiting item is
+    served. So at most one item of each other sender is taken before an item or its replacement.
     """
 
     def __init__(self, senders: int = 1) -> None:
-        """Start open and empty, with a slot for each of ``senders``."""
+        """Start open and empty, with one slot for each of ``senders`` senders."""
         self._changed = Condition()
         self._items: list[Item | None] = [None] * senders
         self._last = senders - 1
         self._closed = False
 
     def put(self, item: Item, sender: int = 0) -> bool:
-        """Store ``item``; return True if it replaced one that was never taken."""
+        """Store ``item``; return whether it replaced one that was not taken."""
         with self._changed:
             replaced = self._items[sender] is not None
             self._items[sender] = item
@@ -32,7 +32,7 @@ class NewestSlots(Generic[Item]):
         return replaced
 
     def take(self) -> Item | None:
-        """Wait for an item and remove it; None once the slots are closed."""
+        """Wait for an item, remove it and return it; None after ``close``."""
         with self._changed:
             while not self._closed:
                 for sender in self._turns():
@@ -44,12 +44,12 @@ class NewestSlots(Generic[Item]):
             return None
 
     def close(self) -> None:
-        """End every ``take``, now and later; items still in the slots are forgotten."""
+        """Make every ``take`` return None, now and later; items in the slots are dropped."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def _turns(self) -> list[int]:
-        """All senders, first the one after the last served."""
+        """All senders, beginning after the one served last."""
         first = self._last + 1
         return [*range(first, len(self._items)), *range(first)]

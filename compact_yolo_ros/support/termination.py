@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ending a command in order."""
+"""End a command cleanly when a signal arrives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @contextmanager
 def handling(number: signal.Signals, handler: Any) -> Iterator[None]:
-    """Have another handler of a signal for a while; nothing in threads, which cannot."""
+    """Handle a signal with ``handler`` in this block; does nothing outside the main thread."""
     if current_thread() is not main_thread():
         yield
         return

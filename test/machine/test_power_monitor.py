@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading power in the background, and what /diagnostics says of it."""
+"""Reading power in the background, and what /diagnostics says about it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_energy_is_left_out_without_watts_or_without_images(summary_of: Callable
     assert not {"energy_per_image_j", "images_per_s_per_w"} & set(without_images)
 
 
-def test_the_newest_mode_clocks_and_temperatures_are_told(summary_of: Callable) -> None:
+def test_the_newest_mode_clocks_and_temperatures_are_reported(summary_of: Callable) -> None:
     facts = summary_of(
         PowerReading(mode="15W", clocks={"gpu": 600.4}, temperatures={"tj": 50.0}),
         PowerReading(mode="MAXN", clocks={"gpu": 1020.0}, temperatures={"tj": 51.04}),
@@ -86,21 +86,21 @@ def test_the_newest_mode_clocks_and_temperatures_are_told(summary_of: Callable) 
     assert facts["temperature_c tj"] == "51.0"
 
 
-def test_only_events_while_watching_are_throttling(summary_of: Callable) -> None:
+def test_only_events_since_the_first_reading_are_throttling(summary_of: Callable) -> None:
     before = PowerReading(events={"over-current oc3": 27390, "over-current oc1": 2})
     after = PowerReading(events={"over-current oc3": 27397, "over-current oc1": 2})
     assert summary_of(before).throttling == ""
     assert summary_of(before, after).throttling == "over-current oc3 (7 times)"
-    assert summary_of(after, before).throttling == ""  # the counter started again
+    assert summary_of(after, before).throttling == ""  # the counter has wrapped around
 
 
-def test_throttling_in_between_is_told_once(summary_of: Callable) -> None:
+def test_throttling_in_between_is_reported_once(summary_of: Callable) -> None:
     alert = PowerReading(throttled=("gpu-throttle-alert",))
     seen = summary_of(PowerReading(throttled=()), alert, alert, PowerReading(throttled=()))
     assert seen.throttling == "gpu-throttle-alert"
 
 
-def test_throttling_that_nothing_tells_is_left_out(summary_of: Callable) -> None:
+def test_throttling_that_no_source_shows_is_left_out(summary_of: Callable) -> None:
     assert "throttling" not in summary_of(PowerReading()).facts(10)
     assert summary_of(PowerReading(throttled=())).facts(10)["throttling"] == "none"
 
@@ -135,7 +135,7 @@ def test_a_source_that_hangs_gives_no_old_values(
     assert script.closed.wait(10)
 
 
-def test_a_search_that_fails_or_hangs_is_told() -> None:
+def test_a_search_that_fails_or_hangs_is_reported() -> None:
     released = Event()
 
     def hang() -> Script:

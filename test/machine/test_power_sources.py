@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each power source makes of the files and outputs it finds, good and bad."""
+"""What each power source reads from the files and outputs that it finds, good and bad."""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from tempfile import TemporaryDirectory
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -15,7 +17,14 @@ from hypothesis import strategies as st
 from power_trees import JETSONS, LAPTOP, NANO, NVPMODEL, ORIN_NANO, TEGRASTATS, XAVIER_NX, write
 from stepped_clock import SteppedClock
 
-from compact_yolo_ros.machine.power import PowerReading, find_power_source, rapl
+from compact_yolo_ros.machine import power
+from compact_yolo_ros.machine.power import (
+    POWER_SOURCES,
+    PowerReading,
+    discovery,
+    find_power_source,
+    rapl,
+)
 from compact_yolo_ros.machine.power.battery import Battery
 from compact_yolo_ros.machine.power.ina3221 import Ina3221
 from compact_yolo_ros.machine.power.jetson import Jetson
@@ -24,7 +33,7 @@ from compact_yolo_ros.machine.power.kernel import Kernel
 from compact_yolo_ros.machine.power.nvml import Nvml
 from compact_yolo_ros.machine.power.nvpmodel import PowerMode
 from compact_yolo_ros.machine.power.rapl import Rapl
-from compact_yolo_ros.machine.power.source import MAX_WATTS, Unavailable
+from compact_yolo_ros.machine.power.source import MAX_WATTS, Part, PowerSourceInfo, Unavailable
 from compact_yolo_ros.machine.power.sysfs import Tree
 from compact_yolo_ros.machine.power.tegrastats import Tegrastats
 from compact_yolo_ros.machine.power.tool_output import output_of
@@ -45,7 +54,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SteppedClock:
 
 
 @pytest.mark.parametrize("board", JETSONS)
-def test_a_jetson_tells_its_watts_mode_clocks_and_temperatures(board: str, tmp_path: Path) -> None:
+def test_a_jetson_shows_its_watts_mode_clocks_and_temperatures(board: str, tmp_path: Path) -> None:
     tree, source, watts, mode, gpu_mhz, hottest = JETSONS[board]
     found = find_power_source(write(tmp_path, tree))
     seen = found.read()
@@ -57,17 +66,17 @@ def test_a_jetson_tells_its_watts_mode_clocks_and_temperatures(board: str, tmp_p
     assert seen.problems == ()
 
 
-def test_orins_over_currents_and_thermal_alerts_are_told(tmp_path: Path) -> None:
+def test_orins_over_currents_and_thermal_alerts_are_read(tmp_path: Path) -> None:
     seen = find_power_source(write(tmp_path, JETSONS["AGX Orin"][0])).read()
     assert seen.events == {"over-current oc1": 0, "over-current oc2": 0, "over-current oc3": 27390}
     assert seen.throttled == ("gpu-throttle-alert",)
 
 
-def test_a_fan_that_turns_is_no_throttling(tmp_path: Path) -> None:
+def test_a_turning_fan_is_not_throttling(tmp_path: Path) -> None:
     assert find_power_source(write(tmp_path, ORIN_NANO)).read().throttled == ()
 
 
-def test_where_nothing_tells_throttling_it_is_unknown_not_absent(tmp_path: Path) -> None:
+def test_where_no_source_shows_throttling_it_is_unknown_not_absent(tmp_path: Path) -> None:
     assert find_power_source(write(tmp_path, NANO)).read().throttled is None
 
 
@@ -87,7 +96,7 @@ def test_a_rail_that_vanishes_is_not_left_out_of_the_sum(tmp_path: Path) -> None
     assert "in_power1_input: no such file or directory" in seen.problems[0]
 
 
-def test_a_board_without_meters_still_tells_its_mode(
+def test_a_board_without_meters_still_shows_its_mode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -106,7 +115,7 @@ def test_tegrastats_gives_the_modules_watts(board: str) -> None:
 
 
 @pytest.mark.parametrize("output", ["", "tegrastats: Permission denied\n", "RAM 1/2MB CPU [off]\n"])
-def test_tegrastats_without_rails_is_not_taken(output: str) -> None:
+def test_tegrastats_without_rails_is_not_used(output: str) -> None:
     with pytest.raises(Unavailable):
         Tegrastats(lambda: output)
 
@@ -118,14 +127,14 @@ def test_tegrastats_that_stops_answering_is_a_problem() -> None:
 
 
 @pytest.mark.parametrize("answer", NVPMODEL)
-def test_nvpmodel_is_asked_where_its_files_are_missing(answer: str, tmp_path: Path) -> None:
-    asked: list[str] = []
-    mode = PowerMode(tmp_path, lambda: asked.append("once") or answer)
+def test_nvpmodel_is_called_where_its_files_are_missing(answer: str, tmp_path: Path) -> None:
+    calls: list[str] = []
+    mode = PowerMode(tmp_path, lambda: calls.append("once") or answer)
     assert [mode(Tree(tmp_path)), mode(Tree(tmp_path))] == [NVPMODEL[answer]] * 2
-    assert asked == ["once"]
+    assert calls == ["once"]
 
 
-def test_a_mode_without_a_name_is_told_by_its_number(tmp_path: Path) -> None:
+def test_a_mode_without_a_name_is_shown_by_its_number(tmp_path: Path) -> None:
     write(tmp_path, {"var/lib/nvpmodel/status": "pmode:0008"})
     assert PowerMode(tmp_path)(Tree(tmp_path)) == "mode 8"
 
@@ -169,7 +178,7 @@ def jtop(monkeypatch: pytest.MonkeyPatch) -> type[JtopDouble]:
     return Double
 
 
-def test_jetson_stats_goes_first_where_its_service_runs(tmp_path: Path, jtop: Any) -> None:
+def test_jetson_stats_is_used_where_its_service_runs(tmp_path: Path, jtop: Any) -> None:
     write(tmp_path, {**ORIN_NANO, "run/jtop.sock": ""})
     found = find_power_source(tmp_path)
     assert found.name == "jetson-stats (module)"
@@ -208,7 +217,7 @@ def test_rapl_gives_mean_watts_of_the_package(tmp_path: Path, clock: SteppedCloc
     seconds=st.floats(0.5, 5),
 )
 @settings(max_examples=50)
-def test_rapls_counter_may_start_again(left: int, used: int, seconds: float) -> None:
+def test_rapls_counter_may_wrap_around(left: int, used: int, seconds: float) -> None:
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         stepped = SteppedClock()
         patch.setattr(rapl, "monotonic", stepped)
@@ -219,13 +228,13 @@ def test_rapls_counter_may_start_again(left: int, used: int, seconds: float) -> 
         assert source.read().watts == pytest.approx(used * 1e-6 / seconds, rel=1e-4)
 
 
-def test_a_counter_that_stands_still_is_no_power(tmp_path: Path, clock: SteppedClock) -> None:
+def test_a_counter_that_stands_still_is_a_problem(tmp_path: Path, clock: SteppedClock) -> None:
     source = Rapl(write(tmp_path, LAPTOP))
     clock.now += 1
     assert source.read() == PowerReading(problems=("RAPL: 0 W makes no sense",))
 
 
-def test_rapl_goes_on_after_a_read_that_failed(tmp_path: Path, clock: SteppedClock) -> None:
+def test_rapl_continues_after_a_failed_read(tmp_path: Path, clock: SteppedClock) -> None:
     source = Rapl(write(tmp_path, {**LAPTOP, ENERGY: "0"}))
     for text, watts in (("broken", None), ("10000000", None), ("15000000", 5.0)):
         clock.now += 1
@@ -233,7 +242,7 @@ def test_rapl_goes_on_after_a_read_that_failed(tmp_path: Path, clock: SteppedClo
         assert source.read().watts == watts
 
 
-def test_without_permission_for_rapl_the_battery_is_taken_and_the_reason_told(
+def test_without_permission_for_rapl_the_battery_is_used_and_the_reason_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, LAPTOP)
@@ -277,7 +286,7 @@ BATTERY = "sys/class/power_supply/BAT0"
         ({"status": None}, None),
     ],
 )
-def test_a_battery_tells_watts_only_while_it_discharges(
+def test_a_battery_gives_watts_only_while_it_discharges(
     files: dict[str, str | None], watts: float | None, tmp_path: Path
 ) -> None:
     source = Battery(write(tmp_path, LAPTOP))
@@ -334,7 +343,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> NvmlDouble:
     return double
 
 
-def test_nvml_tells_what_it_can(nvml: NvmlDouble) -> None:
+def test_nvml_reads_what_it_can(nvml: NvmlDouble) -> None:
     seen = Nvml().read()
     assert (seen.mode, seen.watts) == ("GPU P2", pytest.approx(61.5))
     assert (seen.clocks, seen.temperatures) == ({"gpu": 1980}, {"gpu": 71})
@@ -396,6 +405,37 @@ def test_the_names_of_nvml_are_real() -> None:
     assert pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown == 0x80
 
 
+# The table
+
+
+def test_every_file_with_a_row_is_in_the_table() -> None:
+    modules = [
+        import_module(module.name) for module in iter_modules(power.__path__, f"{power.__name__}.")
+    ]
+    rows = [module.INFO for module in modules if hasattr(module, "INFO")]
+    assert sorted(info.name for info in POWER_SOURCES) == sorted(info.name for info in rows)
+    assert len({info.name for info in POWER_SOURCES}) == len(POWER_SOURCES)
+
+
+def test_another_row_is_used_where_the_rows_before_it_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Socket:
+        name = "socket meter"
+
+        def read(self) -> PowerReading:
+            return PowerReading(watts=42.0)
+
+        def close(self) -> None:
+            pass
+
+    row = PowerSourceInfo("socket", Part.MACHINE, lambda root: Socket(), "a meter at the socket")
+    monkeypatch.setattr(discovery, "POWER_SOURCES", (*POWER_SOURCES, row))
+    found = find_power_source(tmp_path)
+    assert (found.name, found.read().watts) == ("socket meter", 42.0)
+    assert find_power_source(write(tmp_path, LAPTOP)).name == "RAPL (processor package)"
+
+
 # Anything
 
 
@@ -413,7 +453,7 @@ TREES = {"laptop": LAPTOP, **{board: row[0] for board, row in JETSONS.items()}}
 def test_absurd_files_never_break_a_source(name: str, data: st.DataObject) -> None:
     tree = TREES[name]
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", folder)  # where these tools are, they would be asked
+        patch.setenv("PATH", folder)  # tools that are installed would be called
         root = write(Path(folder), tree)
         found = find_power_source(root)
         for path in data.draw(st.lists(st.sampled_from(sorted(tree)), min_size=1, max_size=8)):
@@ -450,9 +490,9 @@ def test_this_machine_can_be_read_whatever_it_is() -> None:
         ("printf '\\377'", "\ufffd"),
     ],
 )
-def test_a_command_that_hangs_is_ended(command: str, printed: str) -> None:
+def test_a_tool_that_hangs_is_killed(command: str, printed: str) -> None:
     assert output_of("sh", "-c", command, seconds=0.5) == printed
 
 
-def test_a_command_that_is_not_there_prints_nothing() -> None:
+def test_a_missing_tool_prints_nothing() -> None:
     assert output_of("no-such-command", seconds=0.5) == ""

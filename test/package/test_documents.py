@@ -25,8 +25,9 @@ DOCUMENTS = sorted(
 )
 
 
-def test_the_tables_are_those_of_the_code() -> None:
-    assert GENERATE.readme(README) == README, "run `make docs`"
+@pytest.mark.parametrize("path", GENERATE.DOCUMENTS, ids=lambda path: path.name)
+def test_the_tables_are_those_of_the_code(path: Path) -> None:
+    assert GENERATE.document(path) == path.read_text(), "run `make docs`"
 
 
 def test_the_parameter_file_is_that_of_the_code() -> None:

@@ -83,7 +83,9 @@ def drawing() -> str:
 
 def room_imports() -> Imports:
     """Return the rooms that each room imports, late imports included."""
-    graph = grimp.build_graph(PACKAGE, "training", cache_dir=None)
+    graph = grimp.build_graph(
+        PACKAGE, "training", exclude_type_checking_imports=True, cache_dir=None
+    )
     rooms = sorted(graph.find_children(PACKAGE)) + ["training"]
     inside = {room: {room} | graph.find_descendants(room) for room in rooms}
     return {

@@ -38,6 +38,21 @@ def test_the_parameter_file_is_that_of_the_code() -> None:
     assert values == {**defaults, "autostart": True}  # a copy of it must start, too
 
 
+def test_the_picture_of_the_rooms_is_that_of_the_code() -> None:
+    pytest.importorskip("grimp")
+    drawing = runpy.run_path(str(ROOT / "docs" / "architecture.py"))["drawing"]
+    assert drawing() == (ROOT / "docs" / "architecture.svg").read_text(), "run `make docs`"
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_the_order_of_the_rooms_is_that_of_the_contracts(document: str) -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    (layers,) = re.findall(r"^layers = \[(.*?)\]", text, re.MULTILINE | re.DOTALL)
+    order = re.findall(r'"(\w+)"', layers)
+    names = re.findall(r"`(\w+)`", (ROOT / document).read_text().split("Imports")[1])
+    assert names[: len(order)] == order
+
+
 def anchors(path: Path) -> set[str]:
     """The headings of a document, as GitHub names them in links."""
     titles = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)

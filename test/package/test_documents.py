@@ -84,6 +84,17 @@ def test_commands_exist(document: str) -> None:
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
 
 
+def test_troubleshooting_quotes_the_messages_of_the_code() -> None:
+    code = "\n".join(path.read_text() for path in (ROOT / "compact_yolo_ros").rglob("*.py"))
+    code = re.sub(r'"\s*\n\s*f?"', "", code)  # sentences that go on in the next line
+    seen = README.split("| What you see |")[1].split("\n\n")[0]
+    quotes = re.findall(r"^\| `(.+?)` \|", seen, re.MULTILINE)
+    assert quotes
+    for quote in quotes:
+        for part in quote.split("..."):
+            assert part.strip(" '") in code, quote
+
+
 def test_the_hooks_before_a_commit_are_the_linters_of_make_lint() -> None:
     rule = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert rule is not None

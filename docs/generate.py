@@ -13,6 +13,7 @@ from compact_yolo_ros.machine.power import POWER_SOURCES
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.store import ModelFile, find_model, model_names
 from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS
+from compact_yolo_ros.ros.detector.topics import INTERFACES, Output
 from compact_yolo_ros.ros.launching.arguments import LAUNCH_ARGUMENTS
 from compact_yolo_ros.ros.parameters import ParameterSpec
 from compact_yolo_ros.ros.players.video_publisher import VIDEO_PUBLISHER_PARAMETERS
@@ -119,6 +120,20 @@ def launch_arguments() -> str:
     return _table(("Argument", "Default", "Meaning"), rows)
 
 
+def topics() -> str:
+    """Table of the topics and services of the node /detector."""
+    rows = [
+        (
+            f"`/{row.name.replace('~', 'detector').lstrip('/')}`",
+            f"`{row.type_name}`",
+            row.kind + (", latched" if isinstance(row, Output) and row.latched else ""),
+            row.description,
+        )
+        for row in INTERFACES
+    ]
+    return _table(("Name", "Type", "Kind", "What"), rows)
+
+
 def parameters(specs: Iterable[ParameterSpec]) -> str:
     """Table of a node's parameters."""
     rows = [
@@ -162,6 +177,7 @@ DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
         "models": models,
         "weights": weights,
         "launch arguments": launch_arguments,
+        "topics and services": topics,
         "detector parameters": lambda: parameters(DETECTOR_PARAMETERS),
         "video publisher parameters": lambda: parameters(VIDEO_PUBLISHER_PARAMETERS),
     },

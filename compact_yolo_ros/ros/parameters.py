@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Describing, declaring and checking a node's parameters from one table."""
+"""A node's parameters from one table: described, declared, checked and read."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 
 Value = bool | int | float | str | list[str] | list[int]
+NO_CHANGES: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ParameterSpec:
         choices: the only texts allowed; empty is any.
         changes: ``any time``; ``unconfigured``: only before the node is configured; or ``never``:
             only at start.
-        untyped: a value of another type is taken too, where YAML reads one into a text.
+        untyped: values of other types are accepted too, because YAML reads some texts as numbers.
     """
 
     name: str
@@ -65,30 +66,30 @@ class ParameterSpec:
         return descriptor
 
     def read(self, value: Any) -> Any:
-        """The value to work with: floats for whole numbers, arrays as lists."""
+        """The value to use: whole numbers as floats where the default is one, arrays as lists."""
         if isinstance(self.default, float):
             return float(value)
         return list(value) if isinstance(self.default, list) else value
 
-    def refusal(self, value: Any) -> str:
-        """Why ``value`` cannot be taken, in one sentence; empty if it can.
+    def check(self, value: Any) -> None:
+        """Raise ValueError, with one sentence, if ``value`` cannot be used.
 
         ROS itself checks fixed types and the ranges of integers.
         """
         if isinstance(self.default, float) and not self._is_in_range(value):
             low, high = self._range()
-            return f"{self.name} is {value}: give a number from {low:g} to {high:g}"
+            raise ValueError(f"{self.name} is {value}: give a number from {low:g} to {high:g}")
         if self.choices and value not in self.choices:
-            return f"{self.name} '{value}' is not known: give one of {', '.join(self.choices)}"
+            known = ", ".join(self.choices)
+            raise ValueError(f"{self.name} '{value}' is not known: give one of {known}")
         if isinstance(self.default, list):
-            return self._list_refusal(self.default, value)
-        return ""
+            self._check_list(self.default, value)
 
-    def _list_refusal(self, default: list[Any], value: Any) -> str:
+    def _check_list(self, default: list[Any], value: Any) -> None:
         kind, what = (int, "whole numbers") if type(default[0]) is int else (str, "texts")
-        given = isinstance(value, list | array) and all(type(item) is kind for item in value)
-        example = default if kind is int else ["a", "b"]
-        return "" if given else f"{self.name} must be a list of {what}, for example {example}"
+        if not isinstance(value, list | array) or any(type(item) is not kind for item in value):
+            example = default if kind is int else ["a", "b"]
+            raise ValueError(f"{self.name} must be a list of {what}, for example {example}")
 
     def _is_in_range(self, value: Any) -> bool:
         low, high = self._range()
@@ -101,23 +102,33 @@ class ParameterSpec:
         )
 
 
-def declare(node: Node, specs: Sequence[ParameterSpec]) -> None:
-    """Declare parameters on ``node``; values given on the command line or in a file come first."""
-    for spec in specs:
-        node.declare_parameter(spec.name, spec.default, spec.descriptor())
+class NodeParameters:
+    """The parameters of a node, declared from a table and read as plain values."""
 
+    def __init__(self, node: Node, specs: Sequence[ParameterSpec]) -> None:
+        """Declare ``specs``; values from the command line or a file replace the defaults."""
+        self._node = node
+        self._specs = specs
+        for spec in specs:
+            node.declare_parameter(spec.name, spec.default, spec.descriptor())
 
-def declared_values(node: Node, specs: Sequence[ParameterSpec]) -> dict[str, Any]:
-    """Declare parameters that a node reads only once, and return their values by name.
+    def values(self, changes: Mapping[str, Any] = NO_CHANGES) -> dict[str, Any]:
+        """All values by name, with ``changes`` that the node has not taken yet."""
+        return {
+            spec.name: spec.read(
+                changes[spec.name]
+                if spec.name in changes
+                else self._node.get_parameter(spec.name).value
+            )
+            for spec in self._specs
+        }
 
-    Raises:
-        ValueError: a value cannot be taken; the sentence says why.
-    """
-    declare(node, specs)
-    values: dict[str, Any] = {}
-    for spec in specs:
-        value: Any = node.get_parameter(spec.name).value
-        if refusal := spec.refusal(value):
-            raise ValueError(refusal)
-        values[spec.name] = spec.read(value)
-    return values
+    def checked_values(self) -> dict[str, Any]:
+        """All values by name, for a node that reads them only once.
+
+        Raises:
+            ValueError: a value cannot be used; the sentence says why.
+        """
+        for spec in self._specs:
+            spec.check(self._node.get_parameter(spec.name).value)
+        return self.values()

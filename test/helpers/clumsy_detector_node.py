@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector node with a mistake that nobody foresaw, the first time it is activated."""
+"""The detector node with an unexpected error, the first time it is activated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from compact_yolo_ros.ros.run import detector_node
 
 if __name__ == "__main__":
-    import compact_yolo_ros.ros.detector.node as module
+    import compact_yolo_ros.ros.detector.activation as module
 
     Worker = module.FrameWorker
 

@@ -14,7 +14,7 @@ from slow_detector_node import SlowBackend
 import compact_yolo_ros.backends.onnxruntime as runtime
 from compact_yolo_ros.detection import governor
 from compact_yolo_ros.machine.power import PowerReading, monitor
-from compact_yolo_ros.ros.detector import node as detector
+from compact_yolo_ros.ros.detector import activation
 from compact_yolo_ros.ros.run import detector_node
 
 PIXELS = 416**2
@@ -22,7 +22,7 @@ SECONDS, WATTS = 0.4, 20.0
 
 
 class PixelBoundBackend(SlowBackend):
-    """Takes its time, and tells the meter."""
+    """Takes its time, and sets the meter."""
 
     def seconds(self) -> float:
         _, height, width, _ = self.input.shape
@@ -48,6 +48,6 @@ class Meter:
 
 if __name__ == "__main__":
     runtime.OnnxRuntimeBackend = PixelBoundBackend  # type: ignore[misc]
-    detector.find_power_source = Meter  # type: ignore[assignment]
+    activation.find_power_source = Meter  # type: ignore[assignment]
     monitor.WINDOW, governor.SETTLE = 1.5, 2.0
     sys.exit(detector_node())

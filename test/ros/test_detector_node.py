@@ -263,7 +263,7 @@ def test_what_is_not_as_asked_is_logged_once_and_stays_in_diagnostics(
 ) -> None:
     seen = start(precision="fp16", diagnostics_period=0.1)
     answer(client, seen, image_message(red_square()))
-    sentence = "running fp32 on the CPU, which was not asked for"
+    sentence = "running fp32 on the CPU instead of what was requested"
     client.wait_for(lambda: sentence in seen.diagnostics[-1].status[0].message)
     count = len(seen.diagnostics)
     client.wait_for(lambda: len(seen.diagnostics) > count + 3)

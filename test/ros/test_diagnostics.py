@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frame statistics and the verdict drawn from them."""
+"""The counters of frames, and the health that follows from them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from compact_yolo_ros.ros.diagnostics.health import (
     CameraState,
     Level,
     NodeSituation,
-    Verdict,
-    judge,
+    Status,
+    assess,
 )
 
 
@@ -33,7 +33,7 @@ def times(age: float) -> FrameTimes:
 
 
 def run(clock: SteppedClock, seconds: float, fps: float, every: int = 1) -> FrameCounters:
-    """A camera at ``fps`` of which every n-th image is answered, the others dropped."""
+    """A camera at ``fps`` where every n-th image is processed, the others dropped."""
     counted = FrameCounters()
     for n in range(round(seconds * fps)):
         clock.now += 1 / fps
@@ -47,11 +47,11 @@ ACTIVE = NodeSituation("active")
 CAMERA = CameraSituation("/image", publishers=1, incompatible_qos=False, reliability="reliable")
 
 
-def verdict_on(
+def status_of(
     snapshot: Snapshot, node: NodeSituation = ACTIVE, camera: CameraSituation = CAMERA
-) -> Verdict:
-    """The node's verdict with a sole camera."""
-    return judge(node, {"": CameraState(snapshot, camera)}).node
+) -> Status:
+    """The node's status with a single camera."""
+    return assess(node, {"": CameraState(snapshot, camera)}).node
 
 
 def test_rates_are_those_of_the_last_seconds(clock: SteppedClock) -> None:
@@ -79,7 +79,7 @@ def test_memory_does_not_grow_with_time(clock: SteppedClock) -> None:
         counted.error("kind", "sentence")
         clock.now += 1
     assert len(counted._arrivals) <= 5 * 30 + 2
-    assert len(counted._answers) <= 5 * 30 + 2
+    assert len(counted._times) <= 5 * 30 + 2
     assert len(counted._failures) <= 7
 
 
@@ -92,15 +92,15 @@ def test_only_the_first_error_of_a_kind_is_new(clock: SteppedClock) -> None:
 
 
 def test_all_is_well(clock: SteppedClock) -> None:
-    verdict = verdict_on(run(clock, 10, 30).snapshot())
-    assert verdict.level is Level.OK
-    assert verdict.message.startswith("30.") and verdict.message.endswith("median age 10.0 ms")
+    status = status_of(run(clock, 10, 30).snapshot())
+    assert status.level is Level.OK
+    assert status.message.startswith("30.") and status.message.endswith("median age 10.0 ms")
 
 
 def test_falling_behind_is_a_warning(clock: SteppedClock) -> None:
-    verdict = verdict_on(run(clock, 10, 30, every=3).snapshot())
-    assert verdict.level is Level.WARN
-    assert "falling behind: 30." in verdict.message
+    status = status_of(run(clock, 10, 30, every=3).snapshot())
+    assert status.level is Level.WARN
+    assert "falling behind: 30." in status.message
 
 
 def test_images_left_out_on_purpose_are_not_falling_behind(clock: SteppedClock) -> None:
@@ -115,39 +115,39 @@ def test_images_left_out_on_purpose_are_not_falling_behind(clock: SteppedClock) 
     seen = counted.snapshot()
     assert (seen.skipped, seen.processed) == (150, 100)
     assert seen.fps_skipped == pytest.approx(15, rel=0.05)
-    assert "falling behind" in verdict_on(seen).message  # 10 of the 15 that were wanted
-    assert verdict_on(replace(seen, fps_out=14.0)).level is Level.OK
+    assert "falling behind" in status_of(seen).message  # 10 of the 15 that were wanted
+    assert status_of(replace(seen, fps_out=14.0)).level is Level.OK
     counted.reset()
     assert counted.snapshot().skipped == 0
 
 
 def test_throttling_is_a_warning_that_explains_falling_behind(clock: SteppedClock) -> None:
     slow = run(clock, 10, 30, every=3).snapshot()
-    verdict = verdict_on(slow, replace(ACTIVE, throttling="over-current oc3 (7 times)"))
-    assert verdict.level is Level.WARN
-    assert "slowed down: over-current oc3 (7 times); check its power supply" in verdict.message
+    status = status_of(slow, replace(ACTIVE, throttling="over-current oc3 (7 times)"))
+    assert status.level is Level.WARN
+    assert "slowed down: over-current oc3 (7 times); check its power supply" in status.message
 
 
 def test_a_target_that_is_not_held_is_told_beside_falling_behind(clock: SteppedClock) -> None:
     counted = run(clock, 10, 30, every=3)
     missed = replace(ACTIVE, warning="a target cannot be held: 224x224 is the last resort")
-    verdict = verdict_on(counted.snapshot(), missed)
-    assert verdict.level is Level.WARN
-    assert verdict.message.startswith(f"{missed.warning}; falling behind: 30.")
-    slowed = verdict_on(counted.snapshot(), replace(missed, throttling="over-current oc3"))
+    status = status_of(counted.snapshot(), missed)
+    assert status.level is Level.WARN
+    assert status.message.startswith(f"{missed.warning}; falling behind: 30.")
+    slowed = status_of(counted.snapshot(), replace(missed, throttling="over-current oc3"))
     assert slowed.message.startswith("the machine is slowed down: over-current oc3; ")
-    assert slowed.message.endswith(verdict.message)
+    assert slowed.message.endswith(status.message)
     clock.now += 7
-    assert verdict_on(counted.snapshot(), missed).level is Level.STALE
+    assert status_of(counted.snapshot(), missed).level is Level.STALE
 
 
 def test_silence_is_stale_and_says_where_to_look(clock: SteppedClock) -> None:
     counted = run(clock, 1, 30)
     clock.now += 2.5
     seen = counted.snapshot()
-    assert verdict_on(seen).level is Level.STALE
-    assert "check the camera and the DDS profile" in verdict_on(seen).message
-    alone = verdict_on(seen, camera=replace(CAMERA, publishers=0))
+    assert status_of(seen).level is Level.STALE
+    assert "check the camera and the DDS profile" in status_of(seen).message
+    alone = status_of(seen, camera=replace(CAMERA, publishers=0))
     assert alone.level is Level.STALE
     assert "/image has no publisher: check image_topic" in alone.message
 
@@ -155,29 +155,29 @@ def test_silence_is_stale_and_says_where_to_look(clock: SteppedClock) -> None:
 def test_incompatible_qos_is_an_error_with_its_remedy(clock: SteppedClock) -> None:
     counted = FrameCounters()
     clock.now += 3
-    verdict = verdict_on(counted.snapshot(), camera=replace(CAMERA, incompatible_qos=True))
-    assert verdict.level is Level.ERROR
-    assert "set reliability to auto" in verdict.message
+    status = status_of(counted.snapshot(), camera=replace(CAMERA, incompatible_qos=True))
+    assert status.level is Level.ERROR
+    assert "set reliability to auto" in status.message
 
 
 def test_some_failures_warn_and_only_failures_are_an_error(clock: SteppedClock) -> None:
     counted = run(clock, 1, 30)
     counted.error("image size", "the image is cut off")
-    assert verdict_on(counted.snapshot()).level is Level.WARN
+    assert status_of(counted.snapshot()).level is Level.WARN
     counted.reset()
     counted.image_received(replaced_another=False)
     counted.error("image size", "the image is cut off")
-    verdict = verdict_on(counted.snapshot())
-    assert verdict == (Level.ERROR, "1 failures: the image is cut off")
+    status = status_of(counted.snapshot())
+    assert status == (Level.ERROR, "1 failures: the image is cut off")
 
 
 def test_images_that_are_all_too_old_point_at_the_clocks(clock: SteppedClock) -> None:
     counted = FrameCounters()
     counted.image_received(replaced_another=False)
-    counted.image_stale()
-    verdict = verdict_on(counted.snapshot())
-    assert verdict.level is Level.WARN
-    assert "older than max_age" in verdict.message
+    counted.image_too_old()
+    status = status_of(counted.snapshot())
+    assert status.level is Level.WARN
+    assert "older than max_age" in status.message
 
 
 @pytest.mark.parametrize(
@@ -190,9 +190,9 @@ def test_images_that_are_all_too_old_point_at_the_clocks(clock: SteppedClock) ->
 )
 def test_states_without_images(clock: SteppedClock, change: dict, level: Level, text: str) -> None:
     clock.now += 60
-    verdict = verdict_on(FrameCounters().snapshot(), replace(ACTIVE, **change))
-    assert verdict.level is level
-    assert text in verdict.message
+    status = status_of(FrameCounters().snapshot(), replace(ACTIVE, **change))
+    assert status.level is level
+    assert text in status.message
 
 
 def several(**cameras: Snapshot) -> dict[str, CameraState]:
@@ -202,8 +202,8 @@ def several(**cameras: Snapshot) -> dict[str, CameraState]:
 def test_the_worst_camera_speaks_for_the_node(clock: SteppedClock) -> None:
     well, slow = run(clock, 10, 30).snapshot(), run(clock, 10, 30, every=3).snapshot()
     silent = replace(well, silence=7.0)
-    health = judge(ACTIVE, several(front=well, left=slow, rear=silent))
-    assert [verdict.level for verdict in health.cameras.values()] == [
+    health = assess(ACTIVE, several(front=well, left=slow, rear=silent))
+    assert [status.level for status in health.cameras.values()] == [
         Level.OK,
         Level.WARN,
         Level.STALE,
@@ -212,8 +212,8 @@ def test_the_worst_camera_speaks_for_the_node(clock: SteppedClock) -> None:
     # Not stale as a whole: two cameras do work.
     assert health.node.level is Level.ERROR
     assert health.node.message.startswith("rear: no image on /image for 7 s")
-    assert judge(ACTIVE, several(left=silent, rear=silent)).node.level is Level.STALE
-    slowed = judge(ACTIVE, several(front=well, left=slow)).node
+    assert assess(ACTIVE, several(left=silent, rear=silent)).node.level is Level.STALE
+    slowed = assess(ACTIVE, several(front=well, left=slow)).node
     assert slowed == (Level.WARN, f"left: {health.cameras['left'].message}")
 
 
@@ -224,15 +224,15 @@ def test_cameras_that_are_well_are_summed_up(clock: SteppedClock) -> None:
     assert total.fps_out == pytest.approx(front.fps_out + rear.fps_out)
     assert (total.received, total.processed, total.skipped) == (400, 400, 3)
     assert total.fps_skipped == 0.5
-    health = judge(ACTIVE, several(front=front, rear=rear))
+    health = assess(ACTIVE, several(front=front, rear=rear))
     assert health.node == (Level.OK, f"{total.fps_out:.1f} images/s from 2 camera(s)")
 
 
 def test_what_cameras_share_is_the_nodes_and_not_theirs(clock: SteppedClock) -> None:
     seen = run(clock, 10, 30).snapshot()
-    health = judge(replace(ACTIVE, warning="fp32 instead of fp16"), several(a=seen, b=seen))
+    health = assess(replace(ACTIVE, warning="fp32 instead of fp16"), several(a=seen, b=seen))
     assert health.node == health.shared == (Level.WARN, "fp32 instead of fp16")
-    assert {verdict.level for verdict in health.cameras.values()} == {Level.OK}
+    assert {status.level for status in health.cameras.values()} == {Level.OK}
 
 
 def test_errors_of_cameras_are_added_by_kind() -> None:

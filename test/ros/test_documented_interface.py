@@ -29,7 +29,8 @@ def rows(section: str) -> list[list[str]]:
     """Cells of the first table below a heading of README.md."""
     text = (ROOT / "README.md").read_text().split(f"# {section}\n")[1]
     table = text[text.index("| ---") :].split("\n\n")[0].splitlines()[1:]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table]
+    lines = [line for line in table if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
 
 
 def code(cell: str) -> list[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker's turns between cameras, with a network that waits to be told."""
+"""The worker's turns between cameras, with a network that waits for a permission."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
+from idle_session import CLOCK, NOW, IdleControl, idle_session
 from std_msgs.msg import Header
 
+from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import StageTimes
 from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageError
-from compact_yolo_ros.ros.detector.worker import FrameWorker, WorkerHooks
+from compact_yolo_ros.ros.detector.topics import FrameResult
+from compact_yolo_ros.ros.detector.worker import FrameWorker
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
 
 
 class PacedDetector:
-    """Answers an image each time it is let go."""
+    """Finishes an image each time it gets a permission."""
 
     times = StageTimes(0.0, 0.0, 0.0)
 
@@ -28,28 +32,41 @@ class PacedDetector:
         self.busy = Event()
         self.go = Semaphore(0)
 
-    def detect(self, *_: Any) -> list[Any]:
+    @property
+    def backend(self) -> None:
+        return None
+
+    def detect(self, *_: Any) -> Detections:
         self.busy.set()
         self.go.acquire()
-        return []
+        return Detections.empty()
+
+
+class DoneCounters(FrameCounters):
+    """Says when an image was processed."""
+
+    def __init__(self, done: Semaphore) -> None:
+        super().__init__()
+        self.done = done
+
+    def image_processed(self, times: FrameTimes) -> int:
+        dropped = super().image_processed(times)
+        self.done.release()
+        return dropped
 
 
 class Camera:
-    """Writes down which of its images were answered."""
+    """Writes down which of its images were processed."""
 
-    def __init__(self, name: str, answers: list[str], done: Semaphore) -> None:
-        self.name, self.answers, self.done = name, answers, done
-        self.statistics = FrameCounters()
+    def __init__(self, name: str, processed: list[str], done: Semaphore) -> None:
+        self.name, self.processed, self.done = name, processed, done
+        self.counters = DoneCounters(done)
 
     def decode(self, message: Any) -> DecodedImage:
         return DecodedImage(np.zeros((2, 2, 3), np.uint8), "bgr")
 
-    def publish(self, header: Header, *_: Any) -> None:
-        self.answers.append(header.frame_id)
-
-    def answered(self, _header: Header, _detections: Any, times: FrameTimes) -> None:
-        self.statistics.image_processed(times)
-        self.done.release()
+    def publish(self, result: FrameResult) -> None:
+        self.processed.append(result.header.frame_id)
 
     def failed(self, kind: str, sentence: str) -> None:
         raise AssertionError(sentence)
@@ -64,38 +81,35 @@ class MixedCamera(Camera):
         return super().decode(message)
 
     def failed(self, kind: str, sentence: str) -> None:
-        self.statistics.error(kind, sentence)
+        self.counters.error(kind, sentence)
 
 
 def test_every_image_of_every_camera_is_counted_once() -> None:
     detector, done = PacedDetector(), Semaphore(0)
     cameras = [MixedCamera(name, [], done) for name in ("left", "right")]
-    skipping = {cameras[0]: 2, cameras[1]: 0}
+    skipping = {"left": 2, "right": 0}
 
-    def admits(camera: Any) -> bool:
-        skipping[camera] -= 1
-        return skipping[camera] < 0
+    class SkippingControl(IdleControl):
+        def admits(self, camera: str) -> bool:
+            skipping[camera] -= 1
+            return skipping[camera] < 0
 
-    worker = FrameWorker(
-        detector,  # type: ignore[arg-type]
-        cameras,
-        age=lambda header: 9.0 if "old" in header.frame_id else 0.0,
-        max_age=lambda: 1.0,
-        hooks=WorkerHooks(admits=admits),
-    )
+    session = idle_session(detector, cameras, control=SkippingControl(), max_age=1.0)
+    worker = FrameWorker(session, CLOCK, None)
 
     def accounted(place: int) -> int:
-        seen = cameras[place].statistics.snapshot()
+        seen = cameras[place].counters.snapshot()
         errors = sum(seen.errors.values())
-        return seen.processed + seen.dropped + seen.stale + seen.skipped + errors
+        return seen.processed + seen.dropped + seen.too_old + seen.skipped + errors
 
     def send(place: int, image: str) -> None:
-        worker.submit(place, SimpleNamespace(header=Header(frame_id=image)))
+        stamp = Time(sec=NOW - 9 if image == "old" else NOW)
+        worker.submit(place, SimpleNamespace(header=Header(frame_id=image, stamp=stamp)))
 
     for place in (0, 1):
         for n, image in enumerate(("new", "new", "bad", "old", "new")):
             send(place, image)
-            if image == "new" and skipping[cameras[place]] <= 0:
+            if image == "new" and skipping[cameras[place].name] <= 0:
                 detector.go.release()
             wait_until(lambda: accounted(place) > n)  # noqa: B023
         detector.busy.clear()
@@ -106,8 +120,8 @@ def test_every_image_of_every_camera_is_counted_once() -> None:
         detector.go.release(2)
         wait_until(lambda: accounted(place) == 8)  # noqa: B023
     worker.stop()
-    counts = [camera.statistics.snapshot() for camera in cameras]
-    assert [(s.received, s.processed, s.dropped, s.stale, s.skipped) for s in counts] == [
+    counts = [camera.counters.snapshot() for camera in cameras]
+    assert [(s.received, s.processed, s.dropped, s.too_old, s.skipped) for s in counts] == [
         (8, 3, 1, 1, 2),
         (8, 5, 1, 1, 0),
     ]
@@ -122,11 +136,11 @@ def wait_until(happened: Callable[[], bool]) -> None:
 
 
 def test_a_fast_camera_does_not_starve_a_slow_one() -> None:
-    answers: list[str] = []
+    processed: list[str] = []
     done = Semaphore(0)
     detector = PacedDetector()
-    cameras = [Camera(name, answers, done) for name in ("fast", "slow", "slower")]
-    worker = FrameWorker(detector, cameras, age=lambda _: 0.0, max_age=lambda: 0.0)  # type: ignore[arg-type]
+    cameras = [Camera(name, processed, done) for name in ("fast", "slow", "slower")]
+    worker = FrameWorker(idle_session(detector, cameras), CLOCK, None)
 
     def send(place: int, image: str) -> None:
         worker.submit(place, SimpleNamespace(header=Header(frame_id=image)))
@@ -143,15 +157,15 @@ def test_a_fast_camera_does_not_starve_a_slow_one() -> None:
         detector.go.release()
         assert done.acquire(timeout=10)
     worker.stop()
-    assert answers == ["fast 0", "slow 0", "slower 0", "fast 10"]
-    fast = cameras[0].statistics.snapshot()
+    assert processed == ["fast 0", "slow 0", "slower 0", "fast 10"]
+    fast = cameras[0].counters.snapshot()
     assert (fast.received, fast.processed, fast.dropped) == (11, 2, 9)
 
 
 def test_nobody_else_gets_the_detector_before_the_image_in_work_is_done() -> None:
     detector, done = PacedDetector(), Semaphore(0)
     camera = Camera("front", [], done)
-    worker = FrameWorker(detector, [camera], lambda header: None, lambda: 0.0)  # type: ignore[arg-type]
+    worker = FrameWorker(idle_session(detector, [camera]), CLOCK, None)
     worker.submit(0, SimpleNamespace(header=Header(frame_id="1")))
     assert detector.busy.wait(60)
     stopping = Thread(target=worker.stop)
@@ -160,4 +174,4 @@ def test_nobody_else_gets_the_detector_before_the_image_in_work_is_done() -> Non
     assert stopping.is_alive()
     detector.go.release()
     stopping.join(60)
-    assert camera.answers == ["1"]
+    assert camera.processed == ["1"]

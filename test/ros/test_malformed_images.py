@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from idle_session import CLOCK, idle_session
 from sensor_msgs.msg import Image
 from toy_model import write_toy_model
 
 from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detector import Detector
-from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.pixels.decoding import ImageDecoder
+from compact_yolo_ros.ros.detector.topics import FrameResult
 from compact_yolo_ros.ros.detector.worker import FrameWorker
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
 
@@ -41,42 +42,41 @@ def images(draw: st.DrawFn) -> Image:
     )
 
 
-class Listener:
-    """A camera that counts what the worker reports."""
+class CountingCamera:
+    """A camera that counts what the worker publishes."""
+
+    name = ""
 
     def __init__(self, model: Path) -> None:
-        self.statistics = FrameCounters()
+        self.counters = FrameCounters()
         self.decode = ImageDecoder().image
-        self.answers = 0
+        self.published = 0
         detector = Detector.open(RunOptions(str(model), threads=1))
-        self.worker = FrameWorker(detector, [self], age=lambda _: 0.0, max_age=lambda: 0.0)
+        self.worker = FrameWorker(idle_session(detector, [self]), CLOCK, None)
         self.sent = 0
 
-    def publish(self, *_: object) -> None:
-        self.answers += 1
-
-    def answered(self, _header: object, _detections: object, times: FrameTimes) -> None:
-        self.statistics.image_processed(times)
+    def publish(self, result: FrameResult) -> None:
+        self.published += 1
 
     def failed(self, kind: str, sentence: str) -> None:
-        self.statistics.error(kind, sentence)
+        self.counters.error(kind, sentence)
 
     def send_and_wait(self, message: Image) -> None:
         self.sent += 1
         self.worker.submit(0, message)
         end = time.monotonic() + 20
         while self.counted() < self.sent:
-            assert time.monotonic() < end, "the worker no longer answers"
+            assert time.monotonic() < end, "the worker has stopped"
             time.sleep(0.0001)
 
     def counted(self) -> int:
-        seen = self.statistics.snapshot()
+        seen = self.counters.snapshot()
         return seen.processed + sum(seen.errors.values())
 
 
 @pytest.fixture(scope="module")
-def listener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listener]:
-    opened = Listener(write_toy_model(tmp_path_factory.mktemp("models") / "toy.onnx"))
+def camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CountingCamera]:
+    opened = CountingCamera(write_toy_model(tmp_path_factory.mktemp("models") / "toy.onnx"))
     yield opened
     opened.worker.stop()
 
@@ -87,11 +87,11 @@ def listener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listener]:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(message=images())
-def test_every_message_is_answered_or_counted_as_an_error(
-    listener: Listener, message: Image
+def test_every_message_is_processed_or_counted_as_an_error(
+    camera: CountingCamera, message: Image
 ) -> None:
-    listener.send_and_wait(message)
-    seen = listener.statistics.snapshot()
-    assert seen.received == listener.sent
-    assert seen.processed == listener.answers
+    camera.send_and_wait(message)
+    seen = camera.counters.snapshot()
+    assert seen.received == camera.sent
+    assert seen.processed == camera.published
     assert "internal" not in seen.errors, seen.last_error

@@ -16,6 +16,7 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
 from compact_yolo_ros.detection.frame_times import FrameTimes
+from compact_yolo_ros.ros.detector import publishing
 from compact_yolo_ros.ros.detector.node import DetectorNode
 from compact_yolo_ros.ros.diagnostics.performance import PerformanceWriter
 
@@ -23,22 +24,22 @@ pytestmark = pytest.mark.ros
 
 
 class CountingWriter(PerformanceWriter):
-    """Tells how many messages were made, read or not."""
+    """Counts the messages that were made, read or not."""
 
     made = 0
 
     def write(self, *args: Any, **figures: Any) -> DiagnosticArray:
-        self.made += 1
+        CountingWriter.made += 1
         return super().write(*args, **figures)
 
 
 @pytest.fixture
-def node(client: Client, toy: str) -> Iterator[DetectorNode]:
+def node(client: Client, toy: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[DetectorNode]:
     """A node in the test's own process, whose inside can be watched."""
+    monkeypatch.setattr(publishing, "PerformanceWriter", CountingWriter)
     given = {"model": toy, "autostart": True, "cpu_threads": 1, "cameras": ["front"]}
     overrides = [Parameter(name, value=value) for name, value in given.items()]
     node = DetectorNode(context=client.context, parameter_overrides=overrides)
-    node._performance_writer = CountingWriter()
     client._executor.add_node(node)
     node.start()
     yield node
@@ -69,11 +70,11 @@ def test_it_matches_the_answers_and_is_made_for_listeners_only(
         client.wait_for(check)
 
     send_until(lambda: len(answers) >= 3)
-    assert node._performance_writer.made == 0
+    assert CountingWriter.made == 0
 
     told = client.collect(DiagnosticArray, "/detector/performance")
     send_until(lambda: len(told) >= 5)
-    client.wait_for(lambda: len(told) == node._performance_writer.made)
+    client.wait_for(lambda: len(told) == CountingWriter.made)
     client.wait_for(lambda: answers[-1].header == told[-1].header)
     by_stamp = {(a.header.stamp.sec, a.header.stamp.nanosec): a for a in answers}
     for message in told:

@@ -1,100 +1,113 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeping the detector answering: other backends are opened, and take over between two images.
+"""Which backend the detector runs on: others are opened later, and take over between two images.
 
-While a TensorRT engine is built the CPU answers; when a backend fails, the CPU takes over.
+While a TensorRT engine is built the CPU does the work; when a backend fails, the CPU takes over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from threading import Thread
 
 from compact_yolo_ros.backends import (
+    BACKENDS,
     Backend,
     BackendError,
     BackendLost,
+    MissingEngine,
     Opened,
     RunOptions,
     open_backend,
     open_if_built,
 )
+from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelError
-from compact_yolo_ros.ros.detector.engine_upgrade import ON_CPU, EngineUpgrade, open_now
+from compact_yolo_ros.ros.detector.build_process import BuildProcess, Logger
 
+ON_CPU = {"backend": "onnxruntime", "precision": "auto", "dla_core": -1}
+"""Changes of the options that lead to the backend that is always there."""
+CANNOT_OPEN = (ModelError, BackendError, ValueError)
 FAILURES = 3
 """Failures in a row after which a backend is given up, unless its device is gone."""
 
-Log = Callable[[str], object]
 
+class BackendManager:
+    """Opens the detector's backend, and others later, in a thread of its own.
 
-class BackendKeeper:
-    """Opens the detector's backend, and others later, off the threads that have work to do.
+    ``succeeded`` and ``failed`` are for the thread that detects, ``warning`` and ``facts`` for any,
+    the rest for the thread that made it.
 
     Attributes:
-        detector: what it keeps answering.
+        detector: what runs on the backend.
     """
 
-    def __init__(self, options: RunOptions, info: Log, warn: Log) -> None:
-        """Open the detector.
-
-        Args:
-            options: the model and how to run it.
-            info: is told what happens, from any thread.
-            warn: is told what goes wrong, from any thread.
+    def __init__(self, options: RunOptions, logger: Logger) -> None:
+        """Open a detector that works at once, on the CPU if an engine must be built first.
 
         Raises:
-            ModelError, BackendError, ValueError: see ``Detector.open``.
+            ModelError: the model cannot be found, read or trusted.
+            BackendError: it cannot be run.
         """
         self._options = options
-        self._info, self._warn = info, warn
-        self._upgrade: EngineUpgrade | None = None
+        self._log = logger
+        self._build: BuildProcess | None = None
         self._failures = 0
         self._failed: Backend | None = None
         self._given_up = self._problem = ""
         self._fallbacks = 0
-        self.detector, missing = open_now(options)
         self._opener = ThreadPoolExecutor(1, "backend opener")
-        if missing:
-            self._build(missing)
+        opened = open_if_built(options)
+        if isinstance(opened, MissingEngine):
+            self.detector = Detector(self._open_meanwhile(opened))
+            self._start_build(opened)
+        else:
+            self.detector = Detector(opened)
 
     @property
     def warning(self) -> str:
-        """What is not as asked, for people; empty if all is."""
-        built = self._upgrade.warning if self._upgrade else ""
-        return self.detector.opened.warning or self._problem or built
+        """What differs from the options, for people; empty if nothing does."""
+        failed_build = self._build.failure if self._build else ""
+        return (
+            self.detector.opened.warning
+            or self._problem
+            or (failed_build and self._without_engine(failed_build))
+        )
 
     def facts(self) -> dict[str, object]:
         """Key-value pairs for /diagnostics."""
-        built = {"engine_build": self._upgrade.state} if self._upgrade else {}
-        return {"backend_fallbacks": self._fallbacks, **built}
+        build = {"engine_build": self._build.state} if self._build else {}
+        return {"backend_fallbacks": self._fallbacks, **build}
 
     @property
-    def wants_gpu(self) -> bool:
-        """Whether a GPU works for it, or will."""
-        return self.detector.backend.name == "tensorrt" or self._upgrade is not None
+    def needs_gpu(self) -> bool:
+        """Whether it runs on a GPU, or an engine for one is being built."""
+        return self._runs_on_gpu() or self._build is not None
 
-    def use_sizes(self, more_sizes: Iterable[Size]) -> None:
-        """Have these input sizes open too; returns at once, the detector gets them when ready.
+    def use_sizes(self, sizes: tuple[Size, ...]) -> None:
+        """Have these input sizes open; returns at once, the detector gets them when they are ready.
 
-        Without any, that others could not be opened does not matter any more.
+        Sizes that are open already stay open.
+
+        Args:
+            sizes: the size to begin with, and those that it can be resized to.
         """
-        wanted = tuple(more_sizes)
-        if not wanted and not self._given_up:
-            self._problem = ""
-        sizes = self._options.input_sizes
-        if not set(wanted) <= set(sizes):
-            self._options = self._options.change(input_sizes=(sizes[0], *wanted))
-            self._open(self._reopen)
+        if len(sizes) == 1 and not self._given_up:
+            self._problem = ""  # those that could not be opened are not needed any more
+        if not set(sizes) <= set(self._options.input_sizes):
+            self._options = self._options.change(input_sizes=sizes)
+            self._submit(self._reopen)
 
-    def answered(self) -> None:
-        """Take note that the backend works; called by the thread that detects."""
+    def succeeded(self) -> None:
+        """Note that the backend has run."""
         self._failures = 0
 
     def failed(self, error: BackendError) -> None:
-        """Take note of a failure, and give the backend up if need be; as ``answered``."""
+        """Note a failure of the backend, and replace it if need be."""
         backend = self.detector.backend
         if backend.name == ON_CPU["backend"] or backend is self._failed:
             return
@@ -103,65 +116,109 @@ class BackendKeeper:
             self._failed = backend
             where = f"{backend.name} on {backend.device}"
             self._given_up = f"the CPU took over from {where}: {error}"
-            self._open(self._fall_back)
+            self._submit(self._fall_back)
 
     def close(self) -> None:
         """Wait for what is being opened, and release the detector."""
         self._opener.shutdown(cancel_futures=True)
-        if self._upgrade is not None:
-            self._upgrade.cancel()
+        self._cancel_build()
         self.detector.close()
 
-    def _open(self, work: Callable[[], None]) -> None:
+    def _submit(self, work: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # it was closed meanwhile
-            self._opener.submit(self._trying, work)
+            self._opener.submit(work)
+
+    def _runs_on_gpu(self) -> bool:
+        return BACKENDS[self.detector.backend.name].runs_on == "GPU"
 
     # In the opener's thread
 
-    def _trying(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-            self._problem = ""
-        except (ModelError, BackendError, ValueError) as error:
-            self._problem = f"{self._given_up or 'staying with the input size'}: {error}"
-            self._warn(self._problem)
-
     def _fall_back(self) -> None:
         self._fallbacks += 1
-        self._warn(self._given_up)
-        if self._upgrade is not None:
-            self._upgrade.cancel()
-            self._upgrade = None
+        self._log.warning(self._given_up)
+        self._cancel_build()
         self._options = self._options.change(**ON_CPU)
-        self._use(open_backend(self._options))
+        try:
+            self._use(open_backend(self._options))
+        except CANNOT_OPEN as error:
+            self._report(f"{self._given_up}: {error}")
+        else:
+            self._problem = ""
 
     def _reopen(self) -> None:
         try:
             opened = open_if_built(self._options)
-            if isinstance(opened, Opened):
+            if isinstance(opened, MissingEngine):
+                self._cancel_build()
+                if not self._runs_on_gpu():
+                    self._use(self._open_meanwhile(opened))
+                self._start_build(opened)
+            else:
                 self._use(opened)
-                return
-            if self._upgrade is not None:
-                self._upgrade.cancel()
-            if self.detector.backend.name != "tensorrt":
-                meanwhile = open_backend(self._options.change(**ON_CPU))
-                self._use(meanwhile, f"until the engine is built: {opened.reason}")
-        except (ModelError, BackendError, ValueError):
+        except CANNOT_OPEN as error:
             # so that it is tried again for the next target
-            first = self._options.input_sizes[0]
-            self._options = self._options.change(input_sizes=(first,))
-            raise
-        self._build(opened.reason)
+            self._options = self._options.change(input_sizes=self._options.input_sizes[:1])
+            self._report(f"{self._given_up or 'staying with the input size'}: {error}")
+        else:
+            self._problem = ""
 
-    def _use(self, opened: Opened, choice: str = "") -> None:
-        self.detector.replace_backend(
-            replace(
-                opened,
-                choice=choice or self._given_up or opened.choice,
-                warning=self._given_up or opened.warning,
-            )
+    def _report(self, problem: str) -> None:
+        self._problem = problem
+        self._log.warning(problem)
+
+    def _use(self, opened: Opened) -> None:
+        if self._given_up:
+            opened = replace(opened, choice=self._given_up, warning=self._given_up)
+        self.detector.replace_backend(opened)
+
+    def _open_meanwhile(self, missing: MissingEngine) -> Opened:
+        opened = open_backend(self._options.change(**ON_CPU))
+        return replace(opened, choice=f"until the engine is built: {missing.reason}")
+
+    # The engine that is missing
+
+    def _start_build(self, missing: MissingEngine) -> None:
+        self._log.info(f"{missing.reason}: building it in the background")
+        self._build = BuildProcess(self._options, self._log)
+        self._waiter = Thread(
+            target=self._wait_for, args=(self._build,), name="engine build", daemon=True
         )
+        self._waiter.start()
 
-    def _build(self, missing: str) -> None:
-        self._info(f"{missing}: building it in the background")
-        self._upgrade = EngineUpgrade(self.detector, self._options, self._info)
+    def _cancel_build(self) -> None:
+        if self._build is not None:
+            self._build.cancel()
+            self._waiter.join()
+            self._build = None
+
+    def _wait_for(self, build: BuildProcess) -> None:
+        failure = build.wait()
+        if failure:
+            self._give_up(build, failure)
+        elif not build.cancelled:
+            self._submit(partial(self._use_engine, build))
+
+    def _use_engine(self, build: BuildProcess) -> None:
+        if build is not self._build:
+            return
+        try:
+            opened = open_if_built(build.options)
+        except CANNOT_OPEN as error:
+            self._give_up(build, str(error))
+            return
+        if isinstance(opened, MissingEngine):
+            self._give_up(build, opened.reason)
+            return
+        self._use(replace(opened, choice="its engine was built while the CPU did the work"))
+        build.state = "ready"
+        self._log.info(f"The engine is ready: the next image runs on {opened.backend.device}")
+        if opened.warning:
+            self._log.warning(opened.warning)
+
+    def _give_up(self, build: BuildProcess, reason: str) -> None:
+        build.state, build.failure = "failed", reason
+        self._log.warning(self._without_engine(reason))
+
+    def _without_engine(self, reason: str) -> str:
+        kept = "with the input size" if self._runs_on_gpu() else "on the CPU"
+        return f"staying {kept}, the engine could not be built: {reason}"

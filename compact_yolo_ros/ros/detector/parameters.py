@@ -1,22 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector node's parameters."""
+"""The detector node's parameters, and what they mean: how to run the network, and ``RunOptions``.
+
+Everything that turns parameters into ``RunOptions`` or back is here: the node, the launch files and
+the tools that start a node use it.
+"""
 
 from __future__ import annotations
 
-from compact_yolo_ros.backends import PRECISIONS, backend_names
-from compact_yolo_ros.model.sizes import MAX_SIDE, STRIDE
+from collections.abc import Mapping
+from typing import Any
+
+from compact_yolo_ros.backends import PRECISIONS, RunOptions, backend_names
+from compact_yolo_ros.detection.governor import Targets
+from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.model.sizes import MAX_SIDE, STRIDE, Size, check_side
+from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.ros.detector.camera_names import check_camera_names
 from compact_yolo_ros.ros.parameters import ParameterSpec
+
+_OPTIONS = RunOptions()
+_SELECTION = Selection()
 
 DETECTOR_PARAMETERS = (
     ParameterSpec(
         "model",
-        "yolo_ret_m075",
+        _OPTIONS.model,
         "Name of a model that comes with the package, or path of an .onnx file with a model card.",
         changes="unconfigured",
     ),
     ParameterSpec(
         "backend",
-        "auto",
+        _OPTIONS.backend,
         "What runs the network; auto takes TensorRT if it works here (not run on a GPU yet), else "
         "ONNX Runtime.",
         choices=backend_names(),
@@ -24,16 +39,16 @@ DETECTOR_PARAMETERS = (
     ),
     ParameterSpec(
         "precision",
-        "auto",
-        "Number format of the network; auto takes the model file as it is. TensorRT makes fp16 of "
-        "an fp32 file; what its engine really computes in is in /diagnostics.",
+        _OPTIONS.precision,
+        "Number format of the network; auto keeps that of the model file. TensorRT converts an "
+        "fp32 file to fp16; /diagnostics shows what its engine really computes in.",
         choices=PRECISIONS,
         changes="unconfigured",
     ),
     ParameterSpec(
         "input_size",
         0,
-        "Side of the square network input in pixels, at least 160; 0 takes the model's own.",
+        "Side of the square network input in pixels, at least 160; 0 is the model's default.",
         low=0,
         high=MAX_SIDE,
         step=STRIDE,
@@ -41,16 +56,16 @@ DETECTOR_PARAMETERS = (
     ),
     ParameterSpec(
         "cpu_threads",
-        0,
-        "CPU threads of the network; 0 takes the cores of this process, at most four.",
+        _OPTIONS.threads,
+        "CPU threads of the network; 0 is one for each core of this process, at most four.",
         low=0,
         high=64,
         changes="unconfigured",
     ),
     ParameterSpec(
         "dla_core",
-        -1,
-        "Core of a Jetson's deep learning accelerator to run TensorRT on; -1 is the GPU. Not run "
+        _OPTIONS.dla_core,
+        "Core of a Jetson's deep learning accelerator that TensorRT uses; -1 is the GPU. Not run "
         "on a DLA yet.",
         low=-1,
         high=3,
@@ -58,33 +73,43 @@ DETECTOR_PARAMETERS = (
     ),
     ParameterSpec(
         "engine_cache",
-        "",
+        _OPTIONS.engine_cache,
         "Folder of TensorRT engines; empty is ~/.cache/compact_yolo_ros/engines.",
         changes="unconfigured",
     ),
     ParameterSpec(
-        "score_threshold", 0.3, "Objects with a lower score are not published.", low=0, high=1
+        "score_threshold",
+        _SELECTION.score_threshold,
+        "Objects with a lower score are not published.",
+        low=0,
+        high=1,
     ),
     ParameterSpec(
         "iou_threshold",
-        0.5,
+        _SELECTION.iou_threshold,
         "Of two boxes of one class that overlap by more, only the better one is published.",
         low=0,
         high=1,
     ),
-    ParameterSpec("max_detections", 100, "At most this many objects an image.", low=1, high=300),
+    ParameterSpec(
+        "max_detections",
+        _SELECTION.max_detections,
+        "At most this many objects per image are published.",
+        low=1,
+        high=300,
+    ),
     ParameterSpec("classes", [""], "Class names to publish; empty publishes all."),
     ParameterSpec(
         "class_id_format",
         "name",
-        "What class_id holds: the class name, or its number in ~/label_info.",
+        "What class_id holds: the name of the class, or its number in ~/label_info.",
         choices=("name", "id"),
     ),
     ParameterSpec(
         "cameras",
         [""],
-        "Names of several cameras for one network: each has <name>/image and ~/<name>/detections; "
-        "empty is one camera on image.",
+        "Names of several cameras for one network: each has <name>/image and ~/<name>/detections. "
+        "Empty is a single camera on image.",
         changes="unconfigured",
     ),
     ParameterSpec(
@@ -104,14 +129,14 @@ DETECTOR_PARAMETERS = (
     ParameterSpec(
         "reliability",
         "auto",
-        "QoS of the image subscription; auto asks for what the camera's publisher offers.",
+        "Reliability of the image subscription; auto is that of the camera's publisher.",
         choices=("auto", "reliable", "best_effort"),
         changes="unconfigured",
     ),
     ParameterSpec(
         "max_age",
         0.0,
-        "Images older than this many seconds are not processed; 0 processes the newest always.",
+        "Images older than this many seconds are not processed; 0 is no limit.",
         low=0,
         high=3600,
     ),
@@ -119,15 +144,15 @@ DETECTOR_PARAMETERS = (
     ParameterSpec(
         "target_fps",
         0.0,
-        "Answers a second that the machine shall be able to give, over all cameras; 0 is no "
-        "target. For a target the input gets smaller when it must.",
+        "Images per second that must be possible, over all cameras; 0 is no target. To meet a "
+        "target the governor makes the network input smaller if necessary.",
         low=0,
         high=1000,
     ),
     ParameterSpec(
         "max_latency",
         0.0,
-        "Seconds from an image's receipt to its published answer that shall be held; 0 is no "
+        "Longest time in seconds from receiving an image to publishing its detections; 0 is no "
         "target.",
         low=0,
         high=60,
@@ -135,29 +160,30 @@ DETECTOR_PARAMETERS = (
     ParameterSpec(
         "power_budget_w",
         0.0,
-        "Mean power in watts that shall be held, where power can be read; 0 is no target.",
+        "Highest mean power in watts, where power can be read; 0 is no target.",
         low=0,
         high=10000,
     ),
     ParameterSpec(
         "governor_sizes",
         [224, 320, 416],
-        "Sides of the network input that a target may lead to; those smaller than input_size are "
-        "used beside it.",
+        "Sides of the network input, in pixels, that the governor may choose besides input_size; "
+        "larger ones are ignored.",
         changes="unconfigured",
     ),
     ParameterSpec(
         "governor_skip",
         0,
-        "Most images left out between two answers when the smallest size is not enough for "
-        "max_latency or power_budget_w.",
+        "Most images that the governor skips after each processed one, when the smallest size is "
+        "not enough for max_latency or power_budget_w.",
         low=0,
         high=10,
     ),
     ParameterSpec(
         "power",
         "auto",
-        "auto reads watts, clocks, temperatures and throttling for /diagnostics while active.",
+        "auto reads watts, clocks, temperatures and throttling for /diagnostics while the node is "
+        "active.",
         choices=("auto", "none"),  # YAML reads off as false
         changes="unconfigured",
     ),
@@ -176,3 +202,98 @@ DETECTOR_PARAMETERS = (
         changes="never",
     ),
 )
+
+SPECS = {spec.name: spec for spec in DETECTOR_PARAMETERS}
+
+OPTION_OF = {
+    "model": "model",
+    "backend": "backend",
+    "precision": "precision",
+    "cpu_threads": "threads",
+    "dla_core": "dla_core",
+    "engine_cache": "engine_cache",
+}
+"""The field of ``RunOptions`` that a parameter sets; ``input_sizes`` needs more than one."""
+
+
+def check_value(name: str, value: Any) -> None:
+    """Check a value of the parameter ``name``.
+
+    Raises:
+        ValueError: it cannot be used; the sentence says why.
+    """
+    SPECS[name].check(value)
+    if name == "input_size" and value:
+        check_side(value)
+    if name == "governor_sizes":
+        for side in value:
+            check_side(side)
+    if name == "cameras":
+        check_camera_names(value)
+
+
+def check_changes(changes: Mapping[str, Any], *, loaded: bool) -> None:
+    """Check values that the parameters are about to get.
+
+    Args:
+        changes: values by name; parameters that are not the detector's are ignored.
+        loaded: whether a model is loaded, so that some parameters cannot change.
+
+    Raises:
+        ValueError: a value cannot be used; the sentence says why.
+    """
+    for name in changes.keys() & SPECS.keys():
+        check_value(name, changes[name])
+        if loaded and SPECS[name].changes == "unconfigured":
+            raise ValueError(
+                f"{name} cannot change while a model is loaded: "
+                "deactivate and clean up the node first"
+            )
+
+
+def targets(values: Mapping[str, Any]) -> Targets:
+    """What the governor is to hold, from the values of all parameters."""
+    return Targets(
+        fps=values["target_fps"],
+        latency=values["max_latency"],
+        watts=values["power_budget_w"],
+        max_skip=values["governor_skip"],
+    )
+
+
+def run_options(values: Mapping[str, Any]) -> RunOptions:
+    """The model and how to run it, from the values of all parameters.
+
+    Raises:
+        ModelError: the model cannot be found, read or trusted.
+        ValueError: a value is out of its range.
+    """
+    return RunOptions(
+        **{field: values[name] for name, field in OPTION_OF.items()},
+        input_sizes=input_sizes(values, find_model(values["model"]).card),
+    )
+
+
+def input_sizes(values: Mapping[str, Any], card: ModelCard) -> tuple[Size, ...]:
+    """The input size to begin with and, if there is a target, the smaller ones.
+
+    Without a target they are not opened: they take memory, and engines that must be built.
+    """
+    side = values["input_size"] or card.default_size
+    smaller = sorted({other for other in values["governor_sizes"] if other < side})
+    return tuple(map(Size.square, [side, *smaller] if targets(values) else [side]))
+
+
+def to_parameters(options: RunOptions) -> dict[str, Any]:
+    """Values of the parameters that make a node run ``options``, at its first size.
+
+    Raises:
+        ValueError: the size is not a square.
+    """
+    values = {name: getattr(options, field) for name, field in OPTION_OF.items()}
+    if not options.input_sizes:
+        return {**values, "input_size": 0}
+    size = options.input_sizes[0]
+    if size.width != size.height:
+        raise ValueError(f"the node cannot run at {size}: give the side of a square")
+    return {**values, "input_size": size.width}

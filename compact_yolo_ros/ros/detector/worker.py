@@ -1,103 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thread that answers images: always the newest one of a camera, the cameras in turn."""
+"""The thread that processes images: always the newest of a camera, the cameras in turn.
+
+callback -> ``submit`` -> newest-frame slot -> ``_process``: decode, detect, publish, count.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from threading import Thread
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from rclpy.clock import Clock
 from std_msgs.msg import Header
 
 from compact_yolo_ros.backends import BackendError
-from compact_yolo_ros.detection.detections import Detections
-from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.frame_times import FrameTimes
-from compact_yolo_ros.pixels.decoding import DecodedImage, ImageError
-from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
+from compact_yolo_ros.machine.power import PowerMonitor
+from compact_yolo_ros.pixels.decoding import ImageError
+from compact_yolo_ros.ros.detector.topics import FrameResult
 from compact_yolo_ros.support.newest_slots import NewestSlots
 
-
-class AnsweredCamera(Protocol):
-    """A camera as the worker meets it; all but ``statistics`` is called from its thread only."""
-
-    @property
-    def statistics(self) -> FrameCounters:
-        """Where its images are counted."""
-
-    def decode(self, message: Any) -> DecodedImage:
-        """Pixels of an image message; raises ImageError."""
-
-    def publish(self, header: Header, detections: Detections, picture: DecodedImage) -> None:
-        """Send the answer for one image."""
-
-    def answered(self, header: Header, detections: Detections, times: FrameTimes) -> None:
-        """Count an answer that was sent, and tell its times."""
-
-    def failed(self, kind: str, sentence: str) -> None:
-        """Count and tell a failure."""
+if TYPE_CHECKING:
+    from compact_yolo_ros.ros.detector.camera import Camera
+    from compact_yolo_ros.ros.detector.session import Session
 
 
-@dataclass(frozen=True)
-class WorkerHooks:
-    """What decides on the way, from the worker's thread.
+class ImageMessage(Protocol):
+    """A sensor_msgs/Image or CompressedImage."""
 
-    Attributes:
-        admits: whether the next image of a camera is answered at all.
-        answered: is told each answer's times.
-        failed: is told that the network could not be run.
-    """
-
-    admits: Callable[[object], bool] = lambda camera: True
-    answered: Callable[[object, FrameTimes], object] = lambda camera, times: None
-    failed: Callable[[BackendError], object] = lambda error: None
+    header: Header
 
 
 class FrameWorker:
-    """Owns the detector while it runs: no other thread may call it."""
+    """Runs the detector of a session: while it lives, no other thread may call that."""
 
-    def __init__(
-        self,
-        detector: Detector,
-        cameras: Sequence[AnsweredCamera],
-        age: Callable[[Header], float | None],
-        max_age: Callable[[], float],
-        hooks: WorkerHooks | None = None,
-    ) -> None:
+    def __init__(self, session: Session, clock: Clock, power: PowerMonitor | None) -> None:
         """Start the thread.
 
         Args:
-            detector: finds the objects.
-            cameras: where images come from, and answers go.
-            age: seconds since the stamp of a header on the node's clock; None without a stamp.
-            max_age: age in seconds beyond which an image is not processed; 0 is any.
-            hooks: decide on the way.
+            session: the detector, its cameras, and what follows from each image.
+            clock: tells the age of an image.
+            power: what measures the power; None if nothing does.
         """
-        self._detector = detector
-        self._cameras = cameras
-        self._age = age
-        self._max_age = max_age
-        self._hooks = hooks or WorkerHooks()
-        self._slots: NewestSlots[_Frame] = NewestSlots(len(cameras))
+        self._session = session
+        self._clock = clock
+        self._power = power
+        self._slots: NewestSlots[_Frame] = NewestSlots(len(session.cameras))
         self._thread = Thread(target=self._run, name="detector", daemon=True)
         self._thread.start()
 
-    def submit(self, place: int, message: Any) -> None:
+    def submit(self, place: int, message: ImageMessage) -> None:
         """Hand over an image of ``cameras[place]``; one that still waits is dropped.
 
         Returns at once.
         """
-        camera = self._cameras[place]
+        camera = self._session.cameras[place]
         replaced = self._slots.put(_Frame(camera, message, perf_counter()), place)
-        camera.statistics.image_received(replaced_another=replaced)
+        camera.counters.image_received(replaced_another=replaced)
 
     def stop(self) -> None:
         """Finish the image in work, forget those that wait, end the thread.
 
-        However long that takes: afterwards the detector is another's, or freed. A process that is
-        told to end does not wait for it (``process.GRACE``).
+        It waits as long as that takes: afterwards another thread may use the detector or free it.
+        A process that a signal ends does not wait for it (``process.GRACE``).
         """
         self._slots.close()
         self._thread.join()
@@ -105,56 +70,69 @@ class FrameWorker:
     def _run(self) -> None:
         while (frame := self._slots.take()) is not None:
             try:
-                self._answer(frame)
+                self._process(frame)
             except ImageError as error:
                 frame.camera.failed(f"image {error.kind}", str(error))
             except BackendError as error:
                 frame.camera.failed("backend", str(error))
-                self._hooks.failed(error)
+                self._session.backends.failed(error)
             except Exception as error:
                 # One bad frame must never end the stream, whatever was wrong with it.
                 frame.camera.failed("internal", f"{type(error).__name__}: {error}")
 
-    def _answer(self, frame: _Frame) -> None:
+    def _process(self, frame: _Frame) -> None:
+        session, settings = self._session, self._session.settings
         camera, header = frame.camera, frame.message.header
         taken = perf_counter()
-        if not self._hooks.admits(camera):
-            camera.statistics.image_skipped()
+        if not session.control.admits(camera.name):
+            camera.counters.image_skipped()
             return
-        max_age = self._max_age()
-        if max_age > 0 and (self._age(header) or 0.0) > max_age:
-            camera.statistics.image_stale()
+        if settings.max_age > 0 and (self._age(header) or 0.0) > settings.max_age:
+            camera.counters.image_too_old()
             return
-        picture = camera.decode(frame.message)
+        image = camera.decode(frame.message)
         decoded = perf_counter()
-        detections = self._detector.detect(picture.pixels, picture.colour)
+        detections = session.detector.detect(image.pixels, image.colour)
         detected = perf_counter()
-        camera.publish(header, detections, picture)
+        result = FrameResult(camera.name, header, image, detections, settings)
+        camera.publish(result)
         published = perf_counter()
         age = self._age(header)
         total = published - frame.arrived
+        stages = session.detector.times
         times = FrameTimes(
             age=total if age is None else age,
             waiting=taken - frame.arrived,
             decode=decoded - taken,
-            preprocess=self._detector.times.preprocess,
-            inference=self._detector.times.inference,
-            postprocess=self._detector.times.postprocess,
+            preprocess=stages.preprocess,
+            inference=stages.inference,
+            postprocess=stages.postprocess,
             publish=published - detected,
-            overhead=total - self._detector.times.inference,
+            overhead=total - stages.inference,
             total=total,
         )
-        camera.answered(header, detections, times)
-        self._hooks.answered(camera, times)
+        self._finish(result, times, camera)
+
+    def _finish(self, result: FrameResult, times: FrameTimes, camera: Camera) -> None:
+        """Count a published result, and let those who decide about the next image know."""
+        session = self._session
+        dropped = camera.counters.image_processed(times)
+        backend = session.detector.backend
+        session.performance.publish(result, times, dropped, backend, self._power)
+        session.backends.succeeded()
+        session.control.observe(camera.name, times, self._power)
+
+    def _age(self, header: Header) -> float | None:
+        """Seconds since the stamp of an image; None if it has no stamp."""
+        stamp = header.stamp
+        if stamp.sec == 0 and stamp.nanosec == 0:
+            return None
+        return self._clock.now().nanoseconds * 1e-9 - (stamp.sec + stamp.nanosec * 1e-9)
 
 
 class _Frame(NamedTuple):
     """An image message, where it came from, and when, on ``perf_counter``."""
 
-    camera: AnsweredCamera
-    message: _Stamped
+    camera: Camera
+    message: ImageMessage
     arrived: float
-
-
-class _Stamped(Protocol):
-    header: Header

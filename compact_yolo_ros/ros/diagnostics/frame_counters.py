@@ -16,29 +16,29 @@ from compact_yolo_ros.support.percentiles import Percentiles
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The statistics at one moment; counts are since activation, rates and times of the window.
+    """The counters at one moment; counts are since activation, rates and times of the window.
 
     Attributes:
         received: images that arrived.
-        processed: images answered.
+        processed: images whose detections were published.
         dropped: images replaced by a newer one before the worker was free.
-        stale: images older than ``max_age``.
-        skipped: images that the governor had left out.
+        too_old: images older than ``max_age``.
+        skipped: images that the governor skipped.
         errors: failures by kind.
         recent_errors: failures inside the window.
         fps_in: images received per second.
-        fps_out: images answered per second.
-        fps_skipped: images left out per second.
+        fps_out: images processed per second.
+        fps_skipped: images skipped per second.
         silence: seconds since the last image, or since activation.
-        age: percentiles of the age at publish in seconds; None if no frame was answered.
-        stages: percentiles in seconds by stage name; empty if no frame was answered.
+        age: percentiles of the age at publish in seconds; None if none was processed.
+        stages: percentiles in seconds by stage name; empty if none was processed.
         last_error: the last failure's sentence; empty if there was none.
     """
 
     received: int
     processed: int
     dropped: int
-    stale: int
+    too_old: int
     skipped: int
     errors: dict[str, int]
     recent_errors: int
@@ -65,12 +65,12 @@ class FrameCounters:
         with self._lock:
             self._since = monotonic()
             self._last_image = self._since
-            self._received = self._processed = self._dropped = self._stale = self._skipped = 0
+            self._received = self._processed = self._dropped = self._too_old = self._skipped = 0
             self._dropped_before = 0
             self._errors: Counter[str] = Counter()
             self._last_error = ""
             self._arrivals: deque[float] = deque()
-            self._answers: deque[tuple[float, FrameTimes]] = deque()
+            self._times: deque[tuple[float, FrameTimes]] = deque()
             self._failures: deque[float] = deque()
             self._skips: deque[float] = deque()
 
@@ -82,25 +82,25 @@ class FrameCounters:
             self._dropped += replaced_another
             _append(self._arrivals, self._last_image)
 
-    def image_stale(self) -> None:
-        """Count an image that was too old to be worth an answer."""
+    def image_too_old(self) -> None:
+        """Count an image that was too old to be processed."""
         with self._lock:
-            self._stale += 1
+            self._too_old += 1
 
     def image_skipped(self) -> None:
-        """Count an image that the governor had left out."""
+        """Count an image that the governor skipped."""
         with self._lock:
             self._skipped += 1
             _append(self._skips, monotonic())
 
     def image_processed(self, times: FrameTimes) -> int:
-        """Count an answered image; return how many were dropped since the last answer."""
+        """Count a processed image; return how many were dropped since the one before."""
         with self._lock:
             self._processed += 1
             now = monotonic()
-            self._answers.append((now, times))
-            while self._answers[0][0] < now - WINDOW:
-                self._answers.popleft()
+            self._times.append((now, times))
+            while self._times[0][0] < now - WINDOW:
+                self._times.popleft()
             dropped, self._dropped_before = self._dropped - self._dropped_before, self._dropped
             return dropped
 
@@ -113,19 +113,19 @@ class FrameCounters:
             return self._errors[kind] == 1
 
     def snapshot(self) -> Snapshot:
-        """Summarise; costs nothing to the threads that count but a short lock."""
+        """Summarise; the threads that count wait for a short lock only."""
         with self._lock:
             now = monotonic()
             start = max(now - WINDOW, self._since)
             span = max(now - start, 1e-3)
-            answers = [times for at, times in self._answers if at >= start]
+            times = [each for at, each in self._times if at >= start]
             arrivals = sum(at >= start for at in self._arrivals)
             failures = sum(at >= start for at in self._failures)
             skips = sum(at >= start for at in self._skips)
-            counts = (self._received, self._processed, self._dropped, self._stale, self._skipped)
+            counts = (self._received, self._processed, self._dropped, self._too_old, self._skipped)
             errors, last_error = dict(self._errors), self._last_error
             silence = now - self._last_image
-        columns = zip(*answers, strict=True)
+        columns = zip(*times, strict=True)
         percentiles = {
             name: Percentiles.of(column)
             for name, column in zip(FrameTimes._fields, columns, strict=False)
@@ -135,7 +135,7 @@ class FrameCounters:
             errors=errors,
             recent_errors=failures,
             fps_in=arrivals / span,
-            fps_out=len(answers) / span,
+            fps_out=len(times) / span,
             fps_skipped=skips / span,
             silence=silence,
             age=percentiles.pop("age", None),
@@ -152,7 +152,7 @@ def combined(snapshots: Sequence[Snapshot]) -> Snapshot:
         received=sum(s.received for s in snapshots),
         processed=sum(s.processed for s in snapshots),
         dropped=sum(s.dropped for s in snapshots),
-        stale=sum(s.stale for s in snapshots),
+        too_old=sum(s.too_old for s in snapshots),
         skipped=sum(s.skipped for s in snapshots),
         errors=dict(sum((Counter(s.errors) for s in snapshots), Counter())),
         recent_errors=sum(s.recent_errors for s in snapshots),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judging each camera and the node: one level and one sentence for /diagnostics (REP-107)."""
+"""The health of each camera and of the node: a level and a sentence for /diagnostics (REP 107)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import NamedTuple
 from compact_yolo_ros.ros.diagnostics.frame_counters import WINDOW, Snapshot
 
 SILENCE = 2.0
-"""Seconds without an image after which the answer is stale."""
+"""Seconds without an image after which a camera is stale."""
 KEEPING_UP = 0.9
-"""Share of the images not left out on purpose that must be answered, else it is falling behind."""
+"""Share of the images that must be processed, skipped ones aside; else it is falling behind."""
 MIN_IMAGES = 10
 """Images in the window before a share of them means anything."""
 
@@ -30,8 +30,8 @@ class Level(IntEnum):
 BY_SEVERITY = (Level.ERROR, Level.STALE, Level.WARN, Level.OK)
 
 
-class Verdict(NamedTuple):
-    """What /diagnostics says in its first line."""
+class Status(NamedTuple):
+    """The first line of a status on /diagnostics."""
 
     level: Level
     message: str
@@ -45,7 +45,7 @@ class NodeSituation:
         state: lifecycle state, for example ``active``.
         enabled: whether ``~/enable`` lets images through.
         failure: why configuring or activating failed; empty if it did not.
-        warning: what is not as the user asked for, although it works; empty if all is.
+        warning: what differs from the parameters although it works; empty if nothing does.
         throttling: what slowed the machine down in the last seconds; empty if nothing did.
     """
 
@@ -64,7 +64,7 @@ class CameraSituation:
         topic: the image topic.
         publishers: publishers on it.
         incompatible_qos: a publisher offers less than the subscription asks for.
-        reliability: the reliability asked for.
+        reliability: that of the subscription.
     """
 
     topic: str
@@ -81,86 +81,86 @@ class CameraState(NamedTuple):
 
 
 class Health(NamedTuple):
-    """Verdicts.
+    """How the node is.
 
     Attributes:
-        node: on everything: the worst of the other two.
-        shared: on what the cameras share.
-        cameras: on each camera, by its name.
+        node: everything: the worst of the other two.
+        shared: what the cameras share.
+        cameras: each camera, by its name.
     """
 
-    node: Verdict
-    shared: Verdict
-    cameras: dict[str, Verdict]
+    node: Status
+    shared: Status
+    cameras: dict[str, Status]
 
 
-def judge(node: NodeSituation, cameras: Mapping[str, CameraState]) -> Health:
-    """Return the worst thing that is true now, of each camera and of them all.
+def assess(node: NodeSituation, cameras: Mapping[str, CameraState]) -> Health:
+    """Find the worst problem of each camera and of the node.
 
     Args:
         node: what the cameras share.
-        cameras: each by its name; a sole one may have an empty name.
+        cameras: each by its name; a single one may have an empty name.
     """
     rest = _resting(node)
     if rest is not None:
         return Health(rest, rest, dict.fromkeys(cameras, rest))
-    verdicts = {name: judge_camera(*state) for name, state in cameras.items()}
+    statuses = {name: assess_camera(*state) for name, state in cameras.items()}
     fps_out = sum(state.snapshot.fps_out for state in cameras.values())
-    well = Verdict(Level.OK, f"{fps_out:.1f} images/s from {len(cameras)} camera(s)")
-    shared = _with_shared(well, node, fps_out)
-    return Health(_with_shared(_worst(verdicts, well), node, fps_out), shared, verdicts)
+    healthy = Status(Level.OK, f"{fps_out:.1f} images/s from {len(cameras)} camera(s)")
+    shared = _with_shared(healthy, node, fps_out)
+    return Health(_with_shared(_worst(statuses, healthy), node, fps_out), shared, statuses)
 
 
-def _resting(node: NodeSituation) -> Verdict | None:
-    """Why no camera is worked for; None if they are."""
+def _resting(node: NodeSituation) -> Status | None:
+    """Why no image is processed; None if images are."""
     if node.failure:
-        return Verdict(Level.ERROR, node.failure)
+        return Status(Level.ERROR, node.failure)
     if node.state != "active":
-        return Verdict(Level.OK, f"{node.state}: waiting for a lifecycle transition")
+        return Status(Level.OK, f"{node.state}: waiting for a lifecycle transition")
     if not node.enabled:
-        return Verdict(Level.OK, "disabled by ~/enable")
+        return Status(Level.OK, "disabled by ~/enable")
     return None
 
 
-def judge_camera(snapshot: Snapshot, camera: CameraSituation) -> Verdict:
-    """Return the worst thing that is true now of a camera, or OK with its rate and age."""
+def assess_camera(snapshot: Snapshot, camera: CameraSituation) -> Status:
+    """Find the worst problem of a camera; OK with its rate and age if there is none."""
     if snapshot.silence >= SILENCE:
         return _silent(snapshot, camera)
     if snapshot.recent_errors:
         level = Level.ERROR if snapshot.age is None else Level.WARN
-        return Verdict(level, f"{snapshot.recent_errors} failures: {snapshot.last_error}")
+        return Status(level, f"{snapshot.recent_errors} failures: {snapshot.last_error}")
     if snapshot.age is None:
-        if snapshot.stale:
-            return Verdict(Level.WARN, "every image is older than max_age: check the clocks")
-        return Verdict(Level.OK, "waiting for the first answer")
-    wanted = snapshot.fps_in - snapshot.fps_skipped
-    if wanted * WINDOW >= MIN_IMAGES and snapshot.fps_out < KEEPING_UP * wanted:
-        return Verdict(
+        if snapshot.too_old:
+            return Status(Level.WARN, "every image is older than max_age: check the clocks")
+        return Status(Level.OK, "waiting for the first image")
+    expected = snapshot.fps_in - snapshot.fps_skipped
+    if expected * WINDOW >= MIN_IMAGES and snapshot.fps_out < KEEPING_UP * expected:
+        return Status(
             Level.WARN,
-            f"falling behind: {snapshot.fps_in:.1f} images/s arrive, "
-            f"{snapshot.fps_out:.1f} are answered; a smaller input_size or model is faster",
+            f"falling behind: {snapshot.fps_in:.1f} images/s arrive, {snapshot.fps_out:.1f} are "
+            "processed; a smaller input_size or model is faster",
         )
-    return Verdict(
+    return Status(
         Level.OK, f"{snapshot.fps_out:.1f} images/s, median age {snapshot.age.p50 * 1e3:.1f} ms"
     )
 
 
-def _worst(cameras: Mapping[str, Verdict], well: Verdict) -> Verdict:
-    """The worst camera's verdict, with its name; ``well`` if all are."""
+def _worst(cameras: Mapping[str, Status], healthy: Status) -> Status:
+    """The worst camera's status, with its name; ``healthy`` if all cameras are."""
     if "" in cameras:
         return cameras[""]
-    levels = {verdict.level for verdict in cameras.values()}
+    levels = {status.level for status in cameras.values()}
     level = next((level for level in BY_SEVERITY if level in levels), Level.OK)
     if level == Level.OK:
-        return well
-    name = next(name for name, verdict in cameras.items() if verdict.level == level)
+        return healthy
+    name = next(name for name, status in cameras.items() if status.level == level)
     # As diagnostic_aggregator does: together they are stale only if each of them is.
     joint = Level.ERROR if level == Level.STALE and len(levels) > 1 else level
-    return Verdict(joint, f"{name}: {cameras[name].message}")
+    return Status(joint, f"{name}: {cameras[name].message}")
 
 
-def _with_shared(worst: Verdict, node: NodeSituation, fps_out: float) -> Verdict:
-    """``worst`` after what the cameras share: that is its cause, or at least as bad."""
+def _with_shared(worst: Status, node: NodeSituation, fps_out: float) -> Status:
+    """``worst``, after the problems that the cameras share: they may be its cause."""
     if worst.level > Level.WARN:
         return worst
     sentences = [node.warning] if node.warning else []
@@ -174,20 +174,20 @@ def _with_shared(worst: Verdict, node: NodeSituation, fps_out: float) -> Verdict
         return worst
     if worst.level == Level.WARN:
         sentences.append(worst.message)
-    return Verdict(Level.WARN, "; ".join(sentences))
+    return Status(Level.WARN, "; ".join(sentences))
 
 
-def _silent(snapshot: Snapshot, camera: CameraSituation) -> Verdict:
+def _silent(snapshot: Snapshot, camera: CameraSituation) -> Status:
     topic = camera.topic
     if camera.incompatible_qos:
-        return Verdict(
+        return Status(
             Level.ERROR,
-            f"{topic} is published best effort but reliable was asked for, so nothing arrives: "
-            "set reliability to auto",
+            f"{topic} is published best effort but the subscription is reliable, so nothing "
+            "arrives: set reliability to auto",
         )
     if camera.publishers == 0:
-        return Verdict(Level.STALE, f"{topic} has no publisher: check image_topic")
-    return Verdict(
+        return Status(Level.STALE, f"{topic} has no publisher: check image_topic")
+    return Status(
         Level.STALE,
         f"no image on {topic} for {snapshot.silence:.0f} s although it has "
         f"{camera.publishers} publisher(s): check the camera and the DDS profile",

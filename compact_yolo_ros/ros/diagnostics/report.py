@@ -9,7 +9,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from compact_yolo_ros.backends import Opened
 from compact_yolo_ros.ros.diagnostics.frame_counters import Snapshot, combined
-from compact_yolo_ros.ros.diagnostics.health import CameraSituation, CameraState, Health, Verdict
+from compact_yolo_ros.ros.diagnostics.health import CameraSituation, CameraState, Health, Status
 
 
 def to_statuses(
@@ -19,7 +19,7 @@ def to_statuses(
     cameras: Mapping[str, CameraState],
     facts: Mapping[str, object],
 ) -> list[DiagnosticStatus]:
-    """Put verdicts, counters and facts into a status of the node and one of each named camera.
+    """Put health, counters and facts into a status of the node and one of each named camera.
 
     A camera without a name has no status of its own: all of it is in the node's.
 
@@ -43,11 +43,11 @@ def to_statuses(
     return statuses
 
 
-def _status(name: str, verdict: Verdict, values: Mapping[str, object]) -> DiagnosticStatus:
+def _status(name: str, status: Status, values: Mapping[str, object]) -> DiagnosticStatus:
     return DiagnosticStatus(
-        level=bytes([verdict.level]),
+        level=bytes([status.level]),
         name=name,
-        message=verdict.message,
+        message=status.message,
         values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
     )
 
@@ -86,7 +86,7 @@ def _counters(snapshot: Snapshot) -> dict[str, object]:
         "images_received": snapshot.received,
         "images_processed": snapshot.processed,
         "images_dropped": snapshot.dropped,
-        "images_too_old": snapshot.stale,
+        "images_too_old": snapshot.too_old,
         "images_skipped": snapshot.skipped,
         "errors": sum(snapshot.errors.values()),
         **{f"errors ({kind})": count for kind, count in sorted(snapshot.errors.items())},

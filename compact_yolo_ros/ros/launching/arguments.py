@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arguments of ``launch/detector.launch.py``, and how their texts are understood.
+"""The arguments of ``launch/detector.launch.py``, and what their texts mean.
 
-They are apart from the launch file, so that the README's table needs no ``launch``.
+They are not in the launch file, so that the README's table can be written without ``launch``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from compact_yolo_ros.model.sizes import check_side
-from compact_yolo_ros.ros.detector.camera_names import check_camera_names
-from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS
+from compact_yolo_ros.ros.detector.parameters import SPECS, check_value
 from compact_yolo_ros.ros.fast_dds import OLD_PROFILE_VARIABLE, PROFILE_VARIABLE, profile_variable
 from compact_yolo_ros.ros.parameters import ParameterSpec, Value
 from compact_yolo_ros.support.resources import resource_directory
@@ -25,18 +23,18 @@ USE_SIM_TIME = ParameterSpec(
 )
 _NAMES = "model", "backend", "precision", "input_size", "cameras", "image_transport", "autostart"
 PARAMETERS: Mapping[str, ParameterSpec] = {
-    **{spec.name: spec for spec in DETECTOR_PARAMETERS if spec.name in _NAMES},
+    **{name: SPECS[name] for name in _NAMES},
     USE_SIM_TIME.name: USE_SIM_TIME,
 }
 """Parameters of the node that are launch arguments too."""
 
 
 class LaunchArgument(NamedTuple):
-    """What ``ros2 launch --show-args`` tells about an argument.
+    """What ``ros2 launch --show-args`` shows of an argument.
 
     Attributes:
         name: argument name.
-        default: the text it has if it is not given; an empty one cannot be given.
+        default: its text if it is not given. An empty one stands for "not given".
         description: one or two sentences.
         choices: the only texts allowed, checked by ``launch``; empty is any.
     """
@@ -49,10 +47,10 @@ class LaunchArgument(NamedTuple):
 
 def _of_parameter(spec: ParameterSpec) -> LaunchArgument:
     choices = f" One of {', '.join(spec.choices)}." if spec.choices else ""
-    # The launch file starts the node unless it is told not to.
+    # The launch file starts the node by default.
     default = "true" if spec.name == "autostart" else str(spec.default).lower()
     return LaunchArgument(
-        spec.name, "", f"{spec.description}{choices} Not given: as in params_file, else {default}."
+        spec.name, "", f"{spec.description}{choices} Default: as in params_file, else {default}."
     )
 
 
@@ -61,27 +59,27 @@ LAUNCH_ARGUMENTS = (
     LaunchArgument(
         "image_topic",
         "image",
-        "The camera's topic; with cameras given here, it is below the name of each.",
+        "The camera's topic; with cameras given here, it is below the name of each camera.",
     ),
     LaunchArgument("namespace", "", "Namespace of the node and of relative topic names."),
     LaunchArgument(
         "params_file",
         "",
-        "YAML file with parameters, like config/detector.yaml; an argument given here goes first.",
+        "YAML file with parameters, like config/detector.yaml; arguments given here override it.",
     ),
-    LaunchArgument("respawn", "false", "Start the node's process again if it ends unexpectedly."),
+    LaunchArgument("respawn", "false", "Restart the node's process if it ends unexpectedly."),
     LaunchArgument(
         "log_level",
         "info",
-        "What the node and the middleware below it log.",
+        "Lowest level that the node and its middleware log.",
         ("debug", "info", "warn", "error", "fatal"),
     ),
     LaunchArgument(
         "dds_profile",
         "auto",
-        "File with Fast DDS profiles for the node's process. auto takes config/fastdds_shm.xml "
-        "(shared memory for large images), or what the environment names if it does; none leaves "
-        "DDS as the machine has it.",
+        "File with Fast DDS profiles for the node's process. auto is config/fastdds_shm.xml "
+        "(shared memory for large images), unless an environment variable names another one; none "
+        "leaves DDS as the machine has it.",
     ),
 )
 
@@ -102,7 +100,7 @@ def declarations(arguments: Sequence[LaunchArgument]) -> list[Any]:
 
 
 def given_parameters(texts: Mapping[str, str]) -> dict[str, Value]:
-    """The parameters among the arguments, without those that were not given (empty).
+    """Values of the parameters among the arguments, without those that are empty: not given.
 
     Raises:
         ValueError: a text cannot be used for its parameter.
@@ -113,19 +111,16 @@ def given_parameters(texts: Mapping[str, str]) -> dict[str, Value]:
         if texts[name]
     }
     for name, value in values.items():
-        if refusal := PARAMETERS[name].refusal(value):
-            raise ValueError(refusal)
-    if size := values.get("input_size"):
-        check_side(size)
-    check_camera_names(values.get("cameras", []))
+        if name in SPECS:
+            check_value(name, value)
     return values
 
 
 def remappings(cameras: Sequence[str], image_topic: str) -> list[tuple[str, str]]:
-    """Names of the node's image topics, and what they are called outside.
+    """Remappings of the node's image topics: its own name, and the name of the camera's topic.
 
     Raises:
-        ValueError: several cameras were given an absolute topic, which would be one for all.
+        ValueError: the topic is absolute, and there are several cameras.
     """
     if not any(cameras):
         return [("image", image_topic)]
@@ -143,7 +138,7 @@ def typed(name: str, text: str, kind: type) -> Any:
     ``kind`` is bool, int, str or list.
 
     Raises:
-        ValueError: it stands for none.
+        ValueError: the text does not stand for such a value.
     """
     if kind is str:
         return text
@@ -152,8 +147,8 @@ def typed(name: str, text: str, kind: type) -> Any:
     except yaml.YAMLError:
         value = None
     if type(value) is not kind:
-        wanted = {bool: "true or false", int: "a whole number", list: "a list as ['a', 'b']"}[kind]
-        raise ValueError(f"{name} must be {wanted}, not '{text}'")
+        kinds = {bool: "true or false", int: "a whole number", list: "a list as ['a', 'b']"}
+        raise ValueError(f"{name} must be {kinds[kind]}, not '{text}'")
     return value
 
 

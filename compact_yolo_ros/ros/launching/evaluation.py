@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The arguments of ``launch/evaluate_bag.launch.py``, and what they mean for each process.
 
-They are apart from the launch file, so that they can be tested without ``launch``.
+They are not in the launch file, so that they can be tested without ``launch``.
 """
 
 from __future__ import annotations
@@ -11,38 +11,49 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compact_yolo_ros.model.sizes import check_side
-from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.backends import RunOptions
+from compact_yolo_ros.backends.arguments import to_arguments
 from compact_yolo_ros.recordings.codec import COMPRESSED_IMAGE
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
-from compact_yolo_ros.ros.launching.arguments import LaunchArgument, existing_file
+from compact_yolo_ros.ros.detector.parameters import SPECS, check_value, run_options, to_parameters
+from compact_yolo_ros.ros.launching.arguments import LaunchArgument, existing_file, typed
 
 LOADING = 8.0
 """Seconds that ``ros2 bag play`` waits before it begins: it does not look for subscribers."""
 
 PATIENCE = 120.0
-"""Most seconds that the package's own player waits until detector and recorder listen."""
+"""Most seconds that the package's own player waits for detector and recorder to subscribe."""
+
+RUN_PARAMETERS = ("model", "backend", "precision", "input_size")
+"""Parameters of the detector that are arguments too."""
 
 EVALUATION_ARGUMENTS = (
     LaunchArgument("bag", "", "The recording: a folder, or a .mcap or .db3 file. Needed."),
     LaunchArgument("out", "", "Folder for the results. Needed."),
     LaunchArgument("topic", "", "Topic of the images; not needed where there is only one."),
-    LaunchArgument("model", "yolo_ret_m075", "Name of a model, or path of an .onnx file."),
-    LaunchArgument("backend", "auto", "See the detector's parameter."),
-    LaunchArgument("precision", "auto", "See the detector's parameter."),
-    LaunchArgument("input_size", "0", "See the detector's parameter; 0 is the model's own."),
-    LaunchArgument("score_threshold", "0.3", "Least score of a detection, of all figures too."),
-    LaunchArgument(
-        "params_file", "", "YAML file with other parameters of the detector; those above go first."
+    *(
+        LaunchArgument(name, str(SPECS[name].default), SPECS[name].description)
+        for name in RUN_PARAMETERS
     ),
-    LaunchArgument("rate", "1.0", "Seconds of the recording in a second."),
-    LaunchArgument("start", "0.0", "Seconds of the recording to leave out."),
+    LaunchArgument(
+        "score_threshold",
+        str(SPECS["score_threshold"].default),
+        "Lowest score of a detection that is published, and that counts.",
+    ),
+    LaunchArgument(
+        "params_file",
+        "",
+        "YAML file with other parameters of the detector; the arguments above override it.",
+    ),
+    LaunchArgument("rate", "1.0", "Playback rate; 2.0 plays twice as fast as it was recorded."),
+    LaunchArgument("start", "0.0", "Seconds of the recording to skip at its beginning."),
     LaunchArgument("duration", "0.0", "Seconds to play; 0 is up to the end."),
     LaunchArgument("ground_truth", "", "Labels, as for evaluate_bag --ground-truth."),
     LaunchArgument(
         "player",
         "auto",
-        "Who plays: ros2 bag play, the package's own node, or the first where it is installed.",
+        "rosbag2 plays with ros2 bag play, own with the node of this package; auto takes the first "
+        "where it is installed.",
         ("auto", "rosbag2", "own"),
     ),
 )
@@ -50,10 +61,10 @@ EVALUATION_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What each process is told.
+    """What each process gets.
 
     Attributes:
-        topic: of the images.
+        topic: topic of the images.
         player: ``auto``, ``rosbag2`` or ``own``.
         params_file: of the detector; empty for none.
         detector: parameters of the detector node.
@@ -74,7 +85,7 @@ class Evaluation:
 
 
 def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
-    """Understand the texts of all ``EVALUATION_ARGUMENTS``; look at recording and model.
+    """Read the texts of all ``EVALUATION_ARGUMENTS``, and check the recording and the model.
 
     Raises:
         ValueError: one cannot be used; the sentence says why.
@@ -84,16 +95,13 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
             raise ValueError(f"{name} is missing: give {name}:=PATH")
     bag = Bag([Path(texts["bag"]).expanduser()])
     (topic,) = choose_topics(bag, [texts["topic"]] if texts["topic"] else [])
-    find_model(texts["model"])
     numbers = {name: _number(name, texts[name]) for name in ("rate", "start", "duration")}
-    side = int(_number("input_size", texts["input_size"]))
-    if side:
-        check_side(side)
+    options = _run_options(texts)
+    parameters = to_parameters(options)
     out = Path(texts["out"]).expanduser()
     recorded = out / "node"
     if recorded.exists():
         raise ValueError(f"out: {recorded} is there already: give another folder")
-    common = {name: texts[name] for name in ("model", "backend", "precision")}
     score = _number("score_threshold", texts["score_threshold"])
     compressed = bag.topics[topic].type == COMPRESSED_IMAGE
     play = {"bags": [str(bag.paths[0])], "topics": [topic], **numbers}
@@ -101,9 +109,7 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
     params_file = texts["params_file"] and existing_file("params_file", texts["params_file"])
     evaluate = ["--bag", str(bag.paths[0]), "--topic", topic, "--out", str(out)]
     evaluate += ["--recorded", str(recorded), "--score", str(score)]
-    evaluate += ["--input-size", str(side)] if side else []
-    for name, value in common.items():
-        evaluate += [f"--{name}", value]
+    evaluate += ["--model", options.model, *to_arguments(options, leave_out=("model",))]
     if texts["ground_truth"]:
         evaluate += ["--ground-truth", texts["ground_truth"]]
     for name in ("start", "duration"):
@@ -113,8 +119,8 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
         player=texts["player"],
         params_file=params_file,
         detector={
-            **common,
-            "input_size": side,
+            # No others: params_file may set them.
+            **{name: parameters[name] for name in RUN_PARAMETERS},
             "score_threshold": score,
             "image_transport": "compressed" if compressed else "raw",
             "autostart": True,
@@ -125,6 +131,14 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
         ros2_bag_play=_rosbag2(str(bag.paths[0]), topic, numbers),
         evaluate_bag=evaluate,
     )
+
+
+def _run_options(texts: Mapping[str, str]) -> RunOptions:
+    values: dict[str, Any] = {name: spec.default for name, spec in SPECS.items()}
+    for name in RUN_PARAMETERS:
+        values[name] = typed(name, texts[name], type(SPECS[name].default))
+        check_value(name, values[name])
+    return run_options(values)
 
 
 def _rosbag2(bag: str, topic: str, numbers: Mapping[str, float]) -> list[str]:

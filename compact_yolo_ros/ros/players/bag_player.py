@@ -21,7 +21,7 @@ from compact_yolo_ros.recordings.codec import COMPRESSED_IMAGE, IMAGE
 from compact_yolo_ros.recordings.compression import plain_message
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import FOREVER, Message
-from compact_yolo_ros.ros.parameters import ParameterSpec, declared_values
+from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
 
 BAG_PLAYER_PARAMETERS = (
     ParameterSpec("bags", [""], "Recordings: folders or files; read as one.", changes="never"),
@@ -79,7 +79,7 @@ class BagPlayerNode(Node):
             ValueError: a parameter or a recording cannot be used; the sentence says why.
         """
         super().__init__("bag_player", **options)
-        values = declared_values(self, BAG_PLAYER_PARAMETERS)
+        values = NodeParameters(self, BAG_PLAYER_PARAMETERS).checked_values()
         if not any(values["bags"]):
             raise ValueError("bags names no recording: give bags:=['path']")
         self._bag = Bag([Path(path).expanduser() for path in values["bags"] if path])

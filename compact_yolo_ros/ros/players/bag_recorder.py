@@ -13,7 +13,7 @@ from rclpy.qos import QoSProfile
 from vision_msgs.msg import Detection2DArray
 
 from compact_yolo_ros.recordings.codec import DETECTIONS, Codec
-from compact_yolo_ros.ros.parameters import ParameterSpec, declared_values
+from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
 
 BAG_RECORDER_PARAMETERS = (
     ParameterSpec("out", "", "Folder to write the recording to; it must not exist."),
@@ -40,7 +40,7 @@ class BagRecorderNode(Node):
             ValueError: a parameter cannot be used; the sentence says why.
         """
         super().__init__("bag_recorder", **options)
-        values = declared_values(self, BAG_RECORDER_PARAMETERS)
+        values = NodeParameters(self, BAG_RECORDER_PARAMETERS).checked_values()
         codec = Codec()
         from rosbags.rosbag2 import StoragePlugin, Writer
 

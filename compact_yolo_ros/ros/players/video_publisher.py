@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from compact_yolo_ros.pixels.video_source import Pace, SourceError, open_source
-from compact_yolo_ros.ros.parameters import ParameterSpec, declared_values
+from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
 from compact_yolo_ros.ros.players.image_writers import ImageWriter, JpegWriter, RawWriter
 from compact_yolo_ros.support.error_text import first_line
 
@@ -90,7 +90,7 @@ class VideoPublisherNode(Node):
             ValueError: a parameter or the source cannot be used; the sentence says why.
         """
         super().__init__("video_publisher", **options)
-        values = declared_values(self, VIDEO_PUBLISHER_PARAMETERS)
+        values = NodeParameters(self, VIDEO_PUBLISHER_PARAMETERS).checked_values()
         self._loop = values["loop"]
         self._size = (values["width"], values["height"])
         self._scratch: NDArray[np.uint8] | None = None

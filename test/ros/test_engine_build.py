@@ -94,7 +94,7 @@ def test_a_second_start_is_on_the_gpu_at_once(client: Client, start: Start) -> N
     client.wait_for(lambda: "backend" in facts(second))
     client.spin(0.5)
     assert facts(second)["backend"] == "tensorrt"
-    assert facts(second)["backend_choice"] == "the fastest, and it works here"
+    assert facts(second)["backend_choice"] == "the fastest that works here"
     assert "building" not in second.process.output()
 
 

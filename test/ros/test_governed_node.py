@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The governor in the running node: targets, sizes, and what is told of them."""
+"""The governor in the running node: targets, input sizes, and their diagnostics."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from harness import DETECTOR, PATIENCE, Client, Start, running
 from test_detector_node import set_parameter
-from test_engine_upgrade import facts
-from test_engine_upgrade import publish_until as publish_often
+from test_engine_build import facts
+from test_engine_build import publish_until as publish_often
 
 PIXEL_BOUND = "pixel_bound_detector_node"
 SIZES = {"input_size": 416, "governor_sizes": [288], "diagnostics_period": 0.2}
@@ -88,7 +88,7 @@ def test_a_power_budget_makes_the_input_smaller_and_then_leaves_images_out(
 
 def test_a_power_budget_without_a_power_source_is_a_warning(client: Client, start: Start) -> None:
     seen = start(power="none", power_budget_w=5, **SIZES)
-    sentence = "power_budget_w is ignored, the power cannot be read (power is none)"
+    sentence = "power_budget_w is ignored because power cannot be read (parameter power is none)"
     publish_until(client, seen, lambda: seen.diagnostics[-1].status[0].message == sentence)
     assert seen.diagnostics[-1].status[0].level == DiagnosticStatus.WARN
 

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs between *activate* and *deactivate*: the worker and the power monitor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+
+from compact_yolo_ros.machine.power import PowerMonitor, PowerSummary, find_power_source
+from compact_yolo_ros.ros.detector.session import Session
+from compact_yolo_ros.ros.detector.worker import FrameWorker
+
+
+class Activation:
+    """Processes the images of a session's cameras while it lives."""
+
+    def __init__(
+        self, node: LifecycleNode, session: Session, values: Mapping[str, Any], *, enabled: bool
+    ) -> None:
+        """Start the threads, and subscribe to the cameras if ``enabled``."""
+        self._session = session
+        self._power: PowerMonitor | None = None
+        with ExitStack() as started:
+            if values["power"] == "auto":
+                on_gpu = session.backends.needs_gpu
+                self._power = PowerMonitor(partial(find_power_source, on_gpu=on_gpu))
+                started.callback(self._power.close)
+            self._worker = FrameWorker(session, node.get_clock(), self._power)
+            started.callback(self._worker.stop)
+            started.callback(self._unsubscribe)
+            self.enable(enabled)
+            self._started = started.pop_all()
+
+    def enable(self, enabled: bool) -> None:
+        """Subscribe to the cameras, or unsubscribe, so that images cost nothing."""
+        self._unsubscribe()
+        if enabled:
+            for place, camera in enumerate(self._session.cameras):
+                camera.open(partial(self._worker.submit, place))
+
+    def power(self) -> PowerSummary | None:
+        """Power of the last seconds; None if it is not to be read."""
+        return self._power.summary() if self._power else None
+
+    def close(self) -> None:
+        """Unsubscribe, and wait for the image in work."""
+        self._started.close()
+
+    def _unsubscribe(self) -> None:
+        for camera in self._session.cameras:
+            camera.close()

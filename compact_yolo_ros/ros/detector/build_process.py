@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A TensorRT engine that is built in a process of its own while the node works.
+
+A build takes minutes and much memory. In its own process it can be ended at any moment, holds no
+lock of this one, and gives all its memory back.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from time import monotonic
+from typing import Protocol
+
+from compact_yolo_ros.backends import RunOptions
+from compact_yolo_ros.backends.arguments import to_arguments
+
+MODULE = "compact_yolo_ros.backends.engine_build"
+LOG_PERIOD = 15.0
+"""Seconds between two lines of progress in the log; /diagnostics has the newest."""
+
+
+class Logger(Protocol):
+    """The part of rclpy's logger that is used from any thread."""
+
+    def info(self, message: str) -> object:
+        """Log what happens."""
+
+    def warning(self, message: str) -> object:
+        """Log what goes wrong."""
+
+
+class BuildProcess:
+    """The process that builds the engines of a model.
+
+    Attributes:
+        options: with what the engine can be opened.
+        state: one line for /diagnostics.
+        failure: why there is no engine; empty if there is one, or may still be.
+        cancelled: whether it was ended by ``cancel``.
+    """
+
+    def __init__(self, options: RunOptions, logger: Logger) -> None:
+        """Start building for all input sizes of ``options``."""
+        self.options = options.change(backend="tensorrt")
+        self.state = "starting"
+        self.failure = ""
+        self.cancelled = False
+        self._log = logger
+        arguments = to_arguments(options, leave_out=("backend", "threads"))
+        self._process = subprocess.Popen(
+            ["nice", "-n", "10", sys.executable, "-m", MODULE, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,  # Ctrl-C is for the node, which then ends the build
+        )
+
+    def wait(self) -> str:
+        """Follow the build to its end, for minutes; return why it failed, empty if it did not."""
+        assert self._process.stdout is not None
+        logged = float("-inf")
+        with self._process.stdout as lines:
+            for line in lines:
+                self.state = line.strip() or self.state
+                if monotonic() - logged >= LOG_PERIOD:
+                    logged = monotonic()
+                    self._log.info(self.state)
+        code = self._process.wait()
+        if self.cancelled or code == 0:
+            return ""
+        return self.state if code > 0 else _killed(-code)
+
+    def cancel(self) -> None:
+        """End the build if it still runs; ``wait`` returns then."""
+        self.cancelled = True
+        self._process.kill()
+
+
+def _killed(number: int) -> str:
+    why = ", as Linux does when memory runs out" if number == signal.SIGKILL else ""
+    return f"its process was ended by signal {number} ({signal.strsignal(number)}){why}"

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publishing what was found, by the table of topics."""
+
+from __future__ import annotations
+
+from rclpy.lifecycle import LifecycleNode
+from std_msgs.msg import Header
+
+from compact_yolo_ros.backends import Backend
+from compact_yolo_ros.detection.frame_times import FrameTimes
+from compact_yolo_ros.machine.power import PowerMonitor
+from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.ros.detector.topics import (
+    INTERFACES,
+    LABEL_INFO,
+    PERFORMANCE,
+    VISION_INFO,
+    FrameResult,
+    Output,
+)
+from compact_yolo_ros.ros.diagnostics.performance import PerformanceWriter
+from compact_yolo_ros.ros.messages import to_label_info, to_vision_info
+
+
+class CameraPublisher:
+    """Publishes the results of one camera, on every topic that has a writer."""
+
+    def __init__(self, node: LifecycleNode, camera: str, card: ModelCard) -> None:
+        """Create the publishers of the camera ``camera``."""
+        self._node = node
+        self._outputs = [
+            (output.on_demand, output.create(node, camera), output.writer(card))
+            for output in INTERFACES
+            if isinstance(output, Output) and output.writer is not None
+        ]
+
+    def publish(self, result: FrameResult) -> None:
+        """Publish one result; called by the worker."""
+        for on_demand, publisher, write in self._outputs:
+            if on_demand and publisher.get_subscription_count() == 0:
+                continue
+            message = write(result)
+            if message is not None:
+                publisher.publish(message)
+
+    def destroy(self) -> None:
+        """Remove the publishers."""
+        for _, publisher, _ in self._outputs:
+            self._node.destroy_publisher(publisher)
+
+
+class ModelPublisher:
+    """Publishes the name of the model and its classes, latched."""
+
+    def __init__(self, node: LifecycleNode, card: ModelCard) -> None:
+        """Create the publishers."""
+        self._node = node
+        self._card = card
+        self._label_info = LABEL_INFO.create(node)
+        self._vision_info = VISION_INFO.create(node)
+
+    def publish(self, score_threshold: float) -> None:
+        """Publish both messages with the threshold in use."""
+        header = Header(stamp=self._node.get_clock().now().to_msg())
+        self._label_info.publish(to_label_info(header, self._card, score_threshold))
+        topic = self._label_info.topic_name
+        self._vision_info.publish(to_vision_info(header, self._card, topic))
+
+    def destroy(self) -> None:
+        """Remove the publishers."""
+        self._node.destroy_publisher(self._label_info)
+        self._node.destroy_publisher(self._vision_info)
+
+
+class PerformancePublisher:
+    """Publishes times and counts of every image, if somebody subscribes."""
+
+    def __init__(self, node: LifecycleNode) -> None:
+        """Create the publisher."""
+        self._node = node
+        self._publisher = PERFORMANCE.create(node)
+        self._writer = PerformanceWriter()
+
+    def publish(
+        self,
+        result: FrameResult,
+        times: FrameTimes,
+        dropped: int,
+        backend: Backend,
+        power: PowerMonitor | None,
+    ) -> None:
+        """Publish the figures of one image; called by the worker.
+
+        Args:
+            result: what was found.
+            times: how long it took.
+            dropped: images of the camera dropped since the one before.
+            backend: what ran the network.
+            power: what measures the power; None if nothing does.
+        """
+        if self._publisher.get_subscription_count() == 0:
+            return
+        message = self._writer.write(
+            result.header,
+            result.camera or "camera",
+            times,
+            detections=len(result.detections),
+            dropped=dropped,
+            backend=backend,
+            watts=power.summary().watts if power else None,
+        )
+        self._publisher.publish(message)
+
+    def destroy(self) -> None:
+        """Remove the publisher."""
+        self._node.destroy_publisher(self._publisher)

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What lives between *configure* and *cleanup*: the detector, its cameras and publishers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+
+from compact_yolo_ros.backends import Opened
+from compact_yolo_ros.machine.power import PowerSummary
+from compact_yolo_ros.ros.detector.backend_manager import BackendManager
+from compact_yolo_ros.ros.detector.camera import Camera, new_decoder
+from compact_yolo_ros.ros.detector.camera_names import camera_names
+from compact_yolo_ros.ros.detector.input_control import InputControl
+from compact_yolo_ros.ros.detector.parameters import input_sizes, run_options
+from compact_yolo_ros.ros.detector.publishing import ModelPublisher, PerformancePublisher
+from compact_yolo_ros.ros.detector.settings import read_settings
+from compact_yolo_ros.ros.diagnostics.health import CameraState
+from compact_yolo_ros.ros.diagnostics.report import backend_facts
+
+
+class Session:
+    """A loaded model with everything that the node has for it.
+
+    The worker's thread uses the attributes while the node is active; everything else is for the
+    executor's thread.
+
+    Attributes:
+        backends: which backend the detector runs on.
+        detector: finds the objects.
+        settings: what the next image is processed with.
+        control: which images are processed, and at which input size.
+        cameras: where images come from and detections go.
+        performance: publishes the times of every image.
+    """
+
+    def __init__(self, node: LifecycleNode, values: Mapping[str, Any]) -> None:
+        """Load the model and create the publishers.
+
+        Args:
+            node: what publishes and subscribes.
+            values: of all parameters, by name.
+
+        Raises:
+            ModuleNotFoundError: a library that a parameter chooses is not installed.
+            BackendError: the network cannot be run.
+            ValueError: a parameter or the model cannot be used.
+        """
+        # First, so that a missing decoder is reported before anything is opened.
+        transport = values["image_transport"]
+        decoders = {
+            name: new_decoder(values["image_decoder"], transport)
+            for name in camera_names(values["cameras"])
+        }
+        with ExitStack() as opened:
+            self.backends = BackendManager(run_options(values), node.get_logger())
+            opened.callback(self.backends.close)
+            self.detector = self.backends.detector
+            self.settings = read_settings(values, self.detector)
+            self.detector.selection = self.settings.selection
+            self.control = InputControl(self.detector, self.settings.targets, node.get_logger())
+            card = self.detector.card
+            self.performance = PerformancePublisher(node)
+            opened.callback(self.performance.destroy)
+            self._model = ModelPublisher(node, card)
+            opened.callback(self._model.destroy)
+            self.cameras: list[Camera] = []
+            for name, decode in decoders.items():
+                reliability = values["reliability"]
+                camera = Camera(
+                    node, name, card, decode, transport=transport, reliability=reliability
+                )
+                opened.callback(camera.destroy)
+                self.cameras.append(camera)
+            self._model.publish(self.settings.selection.score_threshold)
+            self._opened = opened.pop_all()
+
+    @property
+    def opened(self) -> Opened:
+        """The backend in use, and why it is this one."""
+        return self.detector.opened
+
+    def apply(self, values: Mapping[str, Any]) -> None:
+        """Process images with other values of the parameters, from the next one on.
+
+        Args:
+            values: of all parameters, by name.
+
+        Raises:
+            ValueError: a value cannot be used; nothing has changed then.
+        """
+        settings = read_settings(values, self.detector)
+        if settings.targets != self.settings.targets:
+            self.backends.use_sizes(input_sizes(values, self.detector.card))
+            self.control.targets = settings.targets
+        self.settings = settings
+        self.detector.selection = settings.selection
+        self._model.publish(settings.selection.score_threshold)
+
+    def summary(self) -> str:
+        """What runs, and how, in one line for the log."""
+        backend, choice = self.opened.backend, self.opened.choice
+        _, height, width, _ = backend.input.shape
+        return (
+            f"Model {backend.card.name}, {backend.precision}, input {width}x{height}, on "
+            f"{backend.name} ({backend.device}, {backend.threads} threads); {choice}"
+        )
+
+    def warning(self, power: PowerSummary | None) -> str:
+        """What differs from the parameters although images are processed; empty if nothing does."""
+        return self.backends.warning or self.control.warning(power)
+
+    def facts(self) -> dict[str, object]:
+        """Key-value pairs for /diagnostics."""
+        return backend_facts(self.opened) | self.backends.facts() | self.control.facts()
+
+    def camera_states(self) -> dict[str, CameraState]:
+        """How each camera is, by its name."""
+        return {camera.name: camera.state() for camera in self.cameras}
+
+    def follow_publishers(self) -> None:
+        """Subscribe again where the publishers of a camera offer another reliability now."""
+        for camera in self.cameras:
+            camera.input.follow_publishers()
+
+    def close(self) -> None:
+        """Remove the publishers and release the model."""
+        self._opened.close()

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The topics and services of the detector node: a row each, for the node, README.md and the tests.
+
+A topic with a message for each processed image is one row with a writer; ``CameraPublisher`` does
+the rest, and ``make docs`` writes the row into README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.lifecycle import LifecycleNode
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from std_srvs.srv import SetBool
+from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
+
+from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.pixels.decoding import DecodedImage
+from compact_yolo_ros.ros.detector.settings import Settings
+from compact_yolo_ros.ros.messages import new_detection_writer, to_debug_image
+
+
+class FrameResult(NamedTuple):
+    """One processed image.
+
+    Attributes:
+        camera: name of its camera; empty for a single one.
+        header: of the image message.
+        image: its pixels.
+        detections: what was found, in pixels of the image.
+        settings: what it was processed with.
+    """
+
+    camera: str
+    header: Header
+    image: DecodedImage
+    detections: Detections
+    settings: Settings
+
+
+FrameWriter = Callable[[FrameResult], Any]
+"""Makes the message for an image, valid until the next call; None if there is nothing to send."""
+
+
+@dataclass(frozen=True)
+class Interface:
+    """A topic or service of the node.
+
+    Attributes:
+        name: as ROS resolves it for a node with one camera.
+        type: class of the messages, or of the service.
+        description: what README.md says about it.
+        kind: ``subscription``, ``publisher`` or ``service``.
+        per_camera: with several cameras, each has its own below its name.
+    """
+
+    name: str
+    type: type
+    description: str
+    kind: str
+    per_camera: bool = False
+
+    def path(self, camera: str = "") -> str:
+        """Name for a camera: ``~/detections`` of ``front`` is ``~/front/detections``."""
+        home, slash, last = self.name.rpartition("/")
+        return f"{home}{slash}{camera}/{last}" if camera and self.per_camera else self.name
+
+    @property
+    def type_name(self) -> str:
+        """Name of the type, for example ``sensor_msgs/msg/Image``."""
+        package, group, *_ = self.type.__module__.split(".")
+        return f"{package}/{group}/{self.type.__name__}"
+
+
+@dataclass(frozen=True)
+class Output(Interface):
+    """A topic that the node publishes.
+
+    Attributes:
+        depth: messages that are kept for a slow subscriber.
+        latched: the last message is kept for late subscribers.
+        always: published in every lifecycle state, not only while the node is active.
+        on_demand: messages are made only while there is a subscriber.
+        writer: makes, for a model, what writes the message of each image; None if the topic has
+            no message for each image of a camera.
+    """
+
+    kind: str = "publisher"
+    depth: int = 10
+    latched: bool = False
+    always: bool = False
+    on_demand: bool = False
+    writer: Callable[[ModelCard], FrameWriter] | None = None
+
+    def create(self, node: LifecycleNode, camera: str = "") -> Publisher:
+        """A publisher on the topic."""
+        qos = QoSProfile(depth=self.depth)
+        if self.latched:
+            qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
+        create = node.create_publisher if self.always else node.create_lifecycle_publisher
+        return create(self.type, self.path(camera), qos)
+
+
+def _detection_writer(card: ModelCard) -> FrameWriter:
+    writer = new_detection_writer()
+    return lambda result: writer.write(result.header, result.detections, result.settings.class_ids)
+
+
+def _debug_image_writer(card: ModelCard) -> FrameWriter:
+    def write(result: FrameResult) -> Image | None:
+        if not result.settings.debug_image:
+            return None
+        return to_debug_image(result.header, result.image, result.detections, card.classes)
+
+    return write
+
+
+IMAGE = Interface(
+    "image",
+    Image,
+    "The camera, remapped by `image_topic`. With `image_transport:=compressed` it is the topic "
+    "`compressed` below that name, a `sensor_msgs/msg/CompressedImage`.",
+    "subscription",
+    per_camera=True,
+)
+DETECTIONS = Output(
+    "~/detections",
+    Detection2DArray,
+    "One array for every processed image, empty if nothing was found. The array and each detection "
+    "carry the image's header; boxes are in its pixels.",
+    per_camera=True,
+    writer=_detection_writer,
+)
+LABEL_INFO = Output(
+    "~/label_info",
+    LabelInfo,
+    "Number and name of each class, and the current score threshold.",
+    depth=1,
+    latched=True,
+    always=True,
+)
+VISION_INFO = Output(
+    "~/vision_info",
+    VisionInfo,
+    "Name of the model, and the topic of the class names.",
+    depth=1,
+    latched=True,
+    always=True,
+)
+DEBUG_IMAGE = Output(
+    "~/debug_image",
+    Image,
+    "The image with the detections drawn; only while there is a subscriber.",
+    per_camera=True,
+    depth=1,
+    on_demand=True,
+    writer=_debug_image_writer,
+)
+PERFORMANCE = Output(
+    "~/performance",
+    DiagnosticArray,
+    "[Figures of every processed image](#performance-of-every-image), for plotting; only while "
+    "there is a subscriber.",
+    on_demand=True,
+)
+DIAGNOSTICS = Output(
+    "/diagnostics",
+    DiagnosticArray,
+    "Health of the node, once a second.",
+    always=True,
+)
+ENABLE = Interface(
+    "~/enable",
+    SetBool,
+    "`false` unsubscribes from the camera, so that the node costs nothing; `true` resumes.",
+    "service",
+)
+
+INTERFACES: tuple[Interface, ...] = (
+    IMAGE,
+    DETECTIONS,
+    LABEL_INFO,
+    VISION_INFO,
+    DEBUG_IMAGE,
+    PERFORMANCE,
+    DIAGNOSTICS,
+    ENABLE,
+)
+"""All of them, in the order of README.md."""

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which backend runs the detector when one fails or other sizes are needed, without ROS.
+
+The backends are real, on the toy detector; one of them plays a runtime that fails.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from list_logger import ListLogger
+
+from compact_yolo_ros.backends import BackendError, BackendLost, RunOptions
+from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.ros.detector.backend_manager import FAILURES, BackendManager
+
+IMAGE = np.zeros((320, 320, 3), np.uint8)
+
+
+FIRST, SMALLER, TOO_SMALL = map(Size.square, (320, 288, 160))
+
+
+class Managed:
+    """A manager with its log, and a backend that fails as long as there is an ``error``."""
+
+    def __init__(self, toy: str) -> None:
+        self.log = ListLogger()
+        options = RunOptions(toy, backend="onnxruntime", input_sizes=(FIRST,), threads=1)
+        self.manager = BackendManager(options, self.log)
+        self.detector = self.manager.detector
+        self.error: BackendError | None = None
+        self.first: Any = self.detector.backend
+        self.first.name, self.first.device = "openvino", "some device"
+        works = self.first.run
+
+        def run(images: int = 1) -> Any:
+            if self.error is not None:
+                raise self.error
+            return works(images)
+
+        self.first.run = run
+
+    def detect(self) -> bool:
+        """Detect once, as the worker does; return whether it worked."""
+        try:
+            self.detector.detect(IMAGE)
+        except BackendError as error:
+            self.manager.failed(error)
+            return False
+        self.manager.succeeded()
+        return True
+
+    def wait_for(self, happened: Callable[[], bool]) -> None:
+        end = time.monotonic() + 20
+        while not happened():
+            assert time.monotonic() < end
+            self.detect()
+
+
+@pytest.fixture
+def managed(toy: str) -> Iterator[Managed]:
+    opened = Managed(toy)
+    yield opened
+    opened.manager.close()
+
+
+def test_failures_that_pass_are_not_failures_in_a_row(managed: Managed) -> None:
+    for _ in range(3):
+        managed.error = BackendError("out of memory")
+        assert not any(managed.detect() for _ in range(FAILURES - 1))
+        managed.error = None
+        assert managed.detect()
+    assert managed.detector.backend is managed.first
+    assert managed.manager.facts() == {"backend_fallbacks": 0}
+
+
+@pytest.mark.parametrize(
+    ("error", "times"), [(BackendError("out of memory"), FAILURES), (BackendLost("gone"), 1)]
+)
+def test_the_cpu_takes_over_from_a_backend_that_fails(
+    managed: Managed, error: BackendError, times: int
+) -> None:
+    managed.error = error
+    for _ in range(times):
+        assert not managed.detect()
+    managed.wait_for(lambda: managed.detector.backend is not managed.first)
+    opened = managed.detector.opened
+    assert opened.backend.name == "onnxruntime"
+    assert opened.choice == f"the CPU took over from openvino on some device: {error}"
+    assert managed.manager.warning == opened.choice
+    assert managed.log.lines == [opened.choice]
+    assert managed.manager.facts() == {"backend_fallbacks": 1}
+    assert managed.detect()
+    # Sizes that are needed later are opened on the CPU too, and the reason stays.
+    managed.manager.use_sizes((FIRST, SMALLER))
+    managed.wait_for(lambda: len(managed.detector.backend.sizes) == 2)
+    assert managed.manager.warning == opened.choice
+
+
+def test_there_is_nothing_to_fall_back_to_from_the_cpu(managed: Managed) -> None:
+    managed.first.name = "onnxruntime"
+    managed.error = BackendLost("gone")
+    for _ in range(5):
+        assert not managed.detect()
+    managed.error = None
+    assert managed.detect()
+    assert managed.manager.facts() == {"backend_fallbacks": 0}
+
+
+def test_sizes_that_cannot_be_opened_are_a_warning_and_work_goes_on(managed: Managed) -> None:
+    managed.manager.use_sizes((FIRST, TOO_SMALL))  # too few cells for the toy detector
+    managed.wait_for(lambda: bool(managed.manager.warning))
+    assert managed.manager.warning.startswith(
+        "staying with the input size: ONNX Runtime cannot run"
+    )
+    assert managed.detector.backend is managed.first
+    assert managed.detect()
+    managed.manager.use_sizes((FIRST,))  # without a target
+    assert managed.manager.warning == ""
+    managed.manager.use_sizes((FIRST, TOO_SMALL))  # and with another one
+    managed.wait_for(lambda: bool(managed.manager.warning))
+
+
+def test_closing_waits_for_what_is_being_opened(toy: str) -> None:
+    managed = Managed(toy)
+    managed.manager.use_sizes((FIRST, SMALLER))
+    managed.manager.close()
+    managed.manager.failed(BackendLost("gone"))  # by a worker that still has its last image
+    with pytest.raises(AttributeError):
+        managed.detector.backend.run()

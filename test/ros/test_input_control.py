@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Input sizes and skipped images as the governor decides, on the toy detector, without ROS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from list_logger import ListLogger
+
+from compact_yolo_ros.backends import RunOptions, open_backend
+from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.detection.frame_times import FrameTimes
+from compact_yolo_ros.detection.governor import Targets
+from compact_yolo_ros.machine.power import NO_READING, PowerSummary
+from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.ros.detector import input_control
+from compact_yolo_ros.ros.detector.input_control import InputControl
+
+IMAGE = np.zeros((320, 320, 3), np.uint8)
+LARGE, SMALL = Size.square(416), Size.square(288)
+
+
+def times(total: float, waiting: float = 0.0) -> FrameTimes:
+    inference = total - waiting
+    return FrameTimes(total, waiting, 0, 0, inference, 0, 0, 0, total)
+
+
+def make_control(toy: str, targets: Targets, log: Any = None) -> InputControl:
+    detector = Detector.open(RunOptions(toy, input_sizes=(LARGE, SMALL), threads=1))
+    # How the sizes compare is not measured here: another program may slow one of them down.
+    detector.backend.sizes.update({LARGE: 2.0, SMALL: 1.0})
+    return InputControl(detector, targets, log or ListLogger())
+
+
+def test_it_resizes_the_detector_and_logs_rarely(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = ListLogger()
+    control = make_control(toy, Targets(latency=0.05), log)
+    now = [100.0]
+    monkeypatch.setattr(input_control, "monotonic", lambda: now[0])
+    detector = control._detector
+
+    def after(images: int, seconds: float) -> int:
+        for _ in range(images):
+            control.observe("a", times(seconds), None)
+        return detector.backend.input.shape[1]
+
+    assert after(5, 0.03) == 416
+    assert after(3, 0.09) == 288
+    assert log.lines == ["Input from 416x416 to 288x288: an answer took 90 ms, max_latency is 50"]
+    assert after(60, 0.005) == 416  # within five seconds of the clock, so nothing is logged
+    now[0] += 6
+    assert after(3, 0.09) == 288
+    assert len(log.lines) == 2
+    assert control.facts()["governor_switches"] == 3
+
+
+def test_images_are_skipped_of_each_camera_by_itself(toy: str) -> None:
+    control = make_control(toy, Targets(latency=0.05, max_skip=1))
+    for _ in range(30):
+        control.observe("a", times(0.08, waiting=0.06), None)
+    assert control.facts()["governor_skip"] == 1
+    assert [control.admits("a") for _ in range(3)] == [False, True, True]
+    assert control.admits("b")
+    control.observe("b", times(0.03), None)
+    assert [control.admits(camera) for camera in "baab"] == [False, True, True, True]
+
+
+def test_a_new_backend_brings_its_own_sizes(toy: str) -> None:
+    control = make_control(toy, Targets(latency=0.01))
+    for _ in range(5):
+        control.observe("a", times(0.03), None)
+    detector = control._detector
+    options = RunOptions(toy, input_sizes=(Size.square(320),), threads=1)
+    detector.replace_backend(open_backend(options))
+    detector.detect(IMAGE)
+    control.observe("a", times(0.03), None)
+    assert control.facts()["governor_sizes"] == "320"
+    assert detector.backend.input.shape[1] == 320
+
+
+def power(watts: float | None, problem: str = "") -> PowerSummary:
+    return PowerSummary("rapl", None, watts, {}, {}, None, problem)
+
+
+def test_a_budget_without_watts_is_a_warning(toy: str) -> None:
+    control = make_control(toy, Targets(watts=5))
+    assert control.warning(power(4.0)) == ""
+    assert control.warning(power(None, NO_READING)) == ""
+    sentence = "power_budget_w is ignored because power cannot be read"
+    assert control.warning(power(None, "no permission")) == f"{sentence} (rapl: no permission)"
+    assert control.warning(None) == f"{sentence} (parameter power is none)"
+    control.targets = Targets()
+    assert control.warning(None) == ""
+    assert control.facts() == {"governor": "off"}

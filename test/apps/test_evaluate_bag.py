@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recording is evaluated as the node would see it, goes on where it was interrupted, and every
-number of processes gives the same result."""
+"""A recording is evaluated as the node would see it, an interrupted run continues, and every number
+of processes gives the same result."""
 
 from __future__ import annotations
 
@@ -37,24 +37,22 @@ from rosbags.rosbag2 import Reader
 from toy_model import CLASSES
 
 from compact_yolo_ros.apps.evaluate_bag.command import main
-from compact_yolo_ros.apps.evaluate_bag.detection_run import (
-    Interrupted,
-    Job,
-    records_of,
-    run,
-    run_part,
-)
-from compact_yolo_ros.apps.evaluate_bag.frame_results import (
+from compact_yolo_ros.apps.evaluate_bag.detection_run import Interrupted, run, run_part
+from compact_yolo_ros.apps.evaluate_bag.frame_log import (
     ANSWERED,
     DROPPED,
-    Log,
-    Record,
-    read_records,
+    FrameLog,
+    FrameResult,
+    read_frame_log,
 )
-from compact_yolo_ros.apps.evaluate_bag.playback import ahead
+from compact_yolo_ros.apps.evaluate_bag.job import Job
+from compact_yolo_ros.apps.evaluate_bag.playback import prefetch
+from compact_yolo_ros.apps.evaluate_bag.results_folder import read_frame_results
 from compact_yolo_ros.apps.evaluate_bag.topic_statistics import Flicker
+from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.codec import IMAGE
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
@@ -79,12 +77,13 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bag(tmp_path_factory.mktemp("bag") / "drive", messages)
 
 
-def job_of(path: Path, model: str, **options: object) -> Job:
-    return Job((path,), (TOPIC,), model, **options)  # type: ignore[arg-type]
+def job_of(path: Path, options: str | RunOptions, **more: object) -> Job:
+    options = RunOptions(options) if isinstance(options, str) else options
+    return Job((path,), (TOPIC,), options, **more)  # type: ignore[arg-type]
 
 
-def essence(record: Record) -> tuple[object, ...]:
-    """All of a record but what was measured."""
+def essence(record: FrameResult) -> tuple[object, ...]:
+    """All of a frame's result but what was measured."""
     found = record.detections
     arrays = (found.boxes, found.scores, found.labels)
     return (
@@ -94,7 +93,7 @@ def essence(record: Record) -> tuple[object, ...]:
 
 
 def all_of(folder: Path) -> list[tuple[object, ...]]:
-    return [essence(record) for record in records_of(folder)]
+    return [essence(record) for record in read_frame_results(folder)]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +105,7 @@ def done(path: Path, model: str, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def test_every_frame_is_what_the_detector_finds_in_it(done: Path, model: str) -> None:
-    records = list(records_of(done))
+    records = list(read_frame_results(done))
     assert [r.outcome for r in records] == [ANSWERED] * FRAMES + ["image truncated"]
     with contextlib.closing(Detector.open(model)) as detector:
         for record, scene in zip(records, SCENES, strict=False):
@@ -120,10 +119,10 @@ def test_every_frame_is_what_the_detector_finds_in_it(done: Path, model: str) ->
 def test_two_processes_give_what_one_does(
     path: Path, model: str, done: Path, tmp_path: Path
 ) -> None:
-    told: list[int] = []
-    run(job_of(path, model), Bag([path]), tmp_path, workers=2, tell=told.append)
+    done_frames: list[int] = []
+    run(job_of(path, model), Bag([path]), tmp_path, workers=2, progress=done_frames.append)
     assert all_of(tmp_path) == all_of(done)
-    assert told[-1] == FRAMES + 1
+    assert done_frames[-1] == FRAMES + 1
 
 
 def test_parts_that_were_run_one_by_one_are_the_same(
@@ -137,7 +136,9 @@ def test_parts_that_were_run_one_by_one_are_the_same(
 
 
 @pytest.mark.parametrize("realtime", [False, True])
-def test_an_interrupted_run_goes_on(path: Path, model: str, tmp_path: Path, realtime: bool) -> None:
+def test_an_interrupted_run_continues(
+    path: Path, model: str, tmp_path: Path, realtime: bool
+) -> None:
     job = job_of(path, model, realtime=realtime, latency=0.25 if realtime else None)
     bag, reference = Bag([path]), tmp_path / "reference"
     run(job, bag, reference)
@@ -147,15 +148,15 @@ def test_an_interrupted_run_goes_on(path: Path, model: str, tmp_path: Path, real
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        run(job, bag, tmp_path / "cut", tell=interrupt)
+        run(job, bag, tmp_path / "cut", progress=interrupt)
     (last,) = [p for p in (tmp_path / "cut" / "log").iterdir() if _is_begun(p)][-1:]
     with last.open("ab") as file:
         file.write(b'{"topic": "/cam')  # as if the power had failed
     assert 9 <= len(all_of(tmp_path / "cut")) < len(all_of(reference))
-    told: list[int] = []
-    run(job, bag, tmp_path / "cut", tell=told.append)
+    done_frames: list[int] = []
+    run(job, bag, tmp_path / "cut", progress=done_frames.append)
     assert all_of(tmp_path / "cut") == all_of(reference)
-    assert told[0] == 9
+    assert done_frames[0] == 9
 
 
 def _is_begun(path: Path) -> bool:
@@ -165,8 +166,8 @@ def _is_begun(path: Path) -> bool:
 def test_another_job_is_refused_in_the_same_folder(path: Path, model: str, tmp_path: Path) -> None:
     job, bag = job_of(path, model), Bag([path])
     run(job, bag, tmp_path)
-    other = job_of(path, model, input_size=(416, 416))
-    with pytest.raises(BagError, match="another input size.*--restart"):
+    other = job_of(path, RunOptions(model, input_sizes=(Size.square(416),)))
+    with pytest.raises(BagError, match="another input sizes.*--restart"):
         run(other, bag, tmp_path)
     run(other, bag, tmp_path, restart=True)
     os.utime(bag.files[0])
@@ -176,10 +177,10 @@ def test_another_job_is_refused_in_the_same_folder(path: Path, model: str, tmp_p
 
 def simulate(
     path: Path, model: str, folder: Path, topics: tuple[str, ...], latency: float
-) -> list[Record]:
-    job = Job((path,), topics, model, realtime=True, latency=latency)
+) -> list[FrameResult]:
+    job = Job((path,), topics, RunOptions(model), realtime=True, latency=latency)
     run(job, Bag([path]), folder)
-    return list(records_of(folder))
+    return list(read_frame_results(folder))
 
 
 def test_in_realtime_the_newest_frame_is_answered(path: Path, model: str, tmp_path: Path) -> None:
@@ -216,22 +217,22 @@ def test_cameras_take_turns(model: str, tmp_path: Path) -> None:
 
 def test_realtime_without_a_latency_measures_it(path: Path, model: str, tmp_path: Path) -> None:
     run(job_of(path, model, realtime=True), Bag([path]), tmp_path)
-    answered = [r for r in records_of(tmp_path) if r.outcome == ANSWERED]
+    answered = [r for r in read_frame_results(tmp_path) if r.outcome == ANSWERED]
     for record in answered:
-        assert record.finished - record.time >= round(sum(record.times) * 1e9) > 0
+        assert record.finished - record.time >= round(sum(record.stages) * 1e9) > 0
 
 
 def test_a_full_disk_leaves_whole_records(tmp_path: Path) -> None:
-    record = Record(TOPIC, START, START, "camera", ANSWERED, (SIZE, SIZE))
+    record = FrameResult(TOPIC, START, START, "camera", ANSWERED, Size.square(SIZE))
     path, line = tmp_path / "log.jsonl", len(record.to_line())
     script = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from compact_yolo_ros.apps.evaluate_bag.frame_results import ANSWERED, Log, Record\n"
+        "from compact_yolo_ros.apps.evaluate_bag.frame_log import ANSWERED, FrameLog, FrameResult\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "size = int(sys.argv[2])\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))\n"
-        f"record = Record({TOPIC!r}, {START}, {START}, 'camera', ANSWERED, ({SIZE}, {SIZE}))\n"
-        "log = Log(Path(sys.argv[1]))\n"
+        f"record = FrameResult({TOPIC!r}, {START}, {START}, 'camera', ANSWERED, ({SIZE}, {SIZE}))\n"
+        "log = FrameLog(Path(sys.argv[1]))\n"
         "[log.append(record) for _ in range(9)]\n"
     )
     limit = 3 * line + line // 2
@@ -243,9 +244,9 @@ def test_a_full_disk_leaves_whole_records(tmp_path: Path) -> None:
     )
     assert "BagError: cannot write" in ended.stderr and "what is done is kept" in ended.stderr
     assert path.stat().st_size == 3 * line
-    with contextlib.closing(Log(path)) as log:
+    with contextlib.closing(FrameLog(path)) as log:
         assert log.count == 3
-    assert len(list(read_records(path))) == 3
+    assert len(list(read_frame_log(path))) == 3
 
 
 def test_a_full_disk_leaves_no_half_of_a_result(
@@ -267,7 +268,7 @@ def test_a_full_disk_leaves_no_half_of_a_result(
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
-def test_sigterm_leaves_a_run_that_goes_on(
+def test_sigterm_leaves_a_run_that_continues(
     path: Path, model: str, tmp_path: Path, no_report: None
 ) -> None:
     command = [
@@ -293,7 +294,7 @@ def test_sigterm_leaves_a_run_that_goes_on(
         assert process.stderr is not None
         said = process.stderr.read()
         assert process.wait() == 130
-    assert "the same command goes on from here" in said
+    assert "the same command continues from here" in said
     assert b'"end"' not in log.read_bytes()
     assert main(command[3:]) == 0
     assert b'"end"' in log.read_bytes()
@@ -424,10 +425,11 @@ def test_topics_with_labels_of_their_own_are_evaluated_together(
         (["--start", "99"], 1, "nothing is left of the recording"),
         (["--input-size", "300"], 2, "input size 300 is not usable"),
         (["--input-size", "many"], 2, "WIDTHxHEIGHT"),
+        (["--input-size", "320", "416"], 2, "takes one size here"),
         (["--workers", "2", "--realtime"], 2, "it takes one worker"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_run(
+def test_mistakes_are_errors_before_anything_is_run(
     path: Path,
     model: str,
     tmp_path: Path,
@@ -447,7 +449,7 @@ def test_mistakes_are_told_before_anything_is_run(
     assert not list(tmp_path.rglob("*.jsonl"))
 
 
-def test_labels_of_another_time_are_told_before_anything_is_run(
+def test_labels_of_another_time_are_an_error_before_anything_is_run(
     path: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     late = [labelled(SCENES[0], 5000)]
@@ -481,12 +483,12 @@ def test_flicker(frames: list[Detections], flashes: int, gaps: int) -> None:
     assert (flicker.flashes, flicker.gaps) == (flashes, gaps)
 
 
-def test_what_fails_ahead_fails_where_it_is_needed() -> None:
+def test_an_error_in_the_prefetching_thread_is_raised_where_the_item_is_taken() -> None:
     def numbers():
         yield 1
         raise ValueError("two")
 
-    taken = ahead(numbers(), 4)
+    taken = prefetch(numbers(), 4)
     assert next(taken) == 1
     with pytest.raises(ValueError, match="two"):
         next(taken)

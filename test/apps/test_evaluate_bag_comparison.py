@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several ways on one recording side by side, and one job on several processes of a cluster."""
+"""Several models on one recording side by side, and one job on several processes of a cluster."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,41 @@ from compact_yolo_ros.apps.evaluate_bag import cluster
 from compact_yolo_ros.apps.evaluate_bag.cluster import run_elsewhere, run_on_cluster
 from compact_yolo_ros.apps.evaluate_bag.command import main
 from compact_yolo_ros.apps.evaluate_bag.comparison import (
-    ACCURACIES,
+    COSTS,
     Candidate,
     candidates,
     front,
     section,
 )
-from compact_yolo_ros.apps.evaluate_bag.detection_run import Job, records_of, run
-from compact_yolo_ros.apps.evaluate_bag.variants import Way, read_way
+from compact_yolo_ros.apps.evaluate_bag.comparison_run import read_options
+from compact_yolo_ros.apps.evaluate_bag.detection_run import run
+from compact_yolo_ros.apps.evaluate_bag.frame_log import FrameStages
+from compact_yolo_ros.apps.evaluate_bag.job import Job
+from compact_yolo_ros.apps.evaluate_bag.results import (
+    AccuracyResults,
+    DetectionCounts,
+    Energy,
+    FlickerCounts,
+    FrameCounts,
+    LabelCounts,
+    ModelFacts,
+    RecordingFacts,
+    Results,
+    Speed,
+    StagePercentiles,
+    TimeCourse,
+    TopicResults,
+    read_results,
+    write_results,
+)
+from compact_yolo_ros.apps.evaluate_bag.results_folder import read_frame_results
+from compact_yolo_ros.backends import RunOptions
+from compact_yolo_ros.evaluation.result import Confusion, Summary
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
+from compact_yolo_ros.support.percentiles import Percentiles
+from compact_yolo_ros.support.plain_values import to_plain
 
 FRAMES = 20
 
@@ -47,40 +73,77 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_labelled_bag(tmp_path_factory.mktemp("bags") / "bag", FRAMES)
 
 
-def plain(name: str, accuracy: float | None, milliseconds: float, **model: Any) -> dict[str, Any]:
-    """What a comparison needs of results.json."""
-    given = {"backend": "onnxruntime", "device": "CPU", "precision": "fp32", "threads": 1}
-    return {
-        "model": {
-            "name": name,
-            "given": name,
-            "input_size": [320, 320],
-            "parameters": 1,
-            **given,
-            **model,
-        },
-        "recording": {"paths": ["bag"], "start_ns": 0, "end_ns": 9},
-        "mode": "offline",
-        "fixed_latency_s": None,
-        "threshold": 0.3,
-        "topics": {TOPIC: {"frames": {"all": 10, "answered": 10}}},
-        "speed": {
-            "stages_ms": {"total": {"p50": milliseconds, "p95": 9.0, "p99": 9.0}},
-            "age_ms": None,
-            "frames_per_second": 1.0,
-        },
-        "power": {"joules_per_frame": None},
-        "accuracy": {"against": "truth", "matching": {}, "summary": {"AP": accuracy}},
-    }
+NAN = math.nan
 
 
-def test_ways_are_evaluated_side_by_side(
+def results_of(name: str, average_precision: float, milliseconds: float, **more: Any) -> Results:
+    """What a comparison needs of the results of an evaluation."""
+    figures = dict.fromkeys((f.name for f in fields(Summary)), NAN)
+    accuracy = AccuracyResults(
+        images=10,
+        objects=1,
+        score_threshold=0.3,
+        iou_threshold=0.5,
+        best_threshold=NAN,
+        summary=Summary(**figures | {"ap": average_precision}),
+        classes={},
+        confusion=Confusion((), ()),
+        worst_images=(),
+        against="ground truth",
+        matching={},
+        unanswered=0,
+        left_out="",
+    )
+    results = Results(
+        model=ModelFacts(
+            name, name, "onnxruntime", "CPU", "", "fp32", Size.square(320), 1, 1, ("a",)
+        ),
+        recording=RecordingFacts(("bag",), 0, 9, 1.0, ()),
+        mode="offline",
+        fixed_latency_s=None,
+        threshold=0.3,
+        topics={
+            TOPIC: TopicResults(
+                FrameCounts(10, 10, 0, {}),
+                {},
+                DetectionCounts(0, {}, FlickerCounts(0, 0, None)),
+                TimeCourse((), (), (), (), ()),
+            )
+        },
+        speed=Speed(
+            frames_per_second=1.0,
+            seconds=1.0,
+            sessions=1,
+            workers=1,
+            network_share=None,
+            stages_ms=StagePercentiles(None, None, None, None, Percentiles(milliseconds, 9.0, 9.0)),
+            age_ms=None,
+        ),
+        power=Energy("", None, None, "", "", None, None),
+        accuracy=accuracy,
+        environment={},
+    )
+    return replace(results, **more)
+
+
+def test_results_come_back_from_their_file(tmp_path: Path) -> None:
+    written = results_of("a", 0.5, 1.0)
+    write_results(tmp_path, written)
+    read = read_results(tmp_path)
+    assert to_plain(read) == to_plain(written)
+    assert read.model == written.model and read.speed == written.speed
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["model"]["input_size"] == {"width": 320, "height": 320}
+    assert content["accuracy"]["summary"]["AP"] == 0.5
+    assert content["accuracy"]["summary"]["AP small"] is None
+
+
+def test_models_are_evaluated_side_by_side(
     bag: Path, models: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = models
     common = ["--bag", str(bag), "--ground-truth", "/truth", "--out", str(tmp_path)]
-    ways = [first, f"{second},640,onnxruntime"]
-    assert main([*common, "--compare", *ways]) == 0
+    assert main([*common, "--compare", first, f"{second},640,onnxruntime"]) == 0
     content = json.loads((tmp_path / "comparison.json").read_text())
     names = [candidate["name"] for candidate in content["candidates"]]
     assert names == ["first, 320x320", "second, 640x640"]
@@ -99,10 +162,10 @@ def test_ways_are_evaluated_side_by_side(
 
 
 @pytest.mark.parametrize(
-    ("ways", "sentence"),
+    ("entries", "sentence"),
     [
-        (["MODEL"], "--compare needs at least two different ways"),
-        (["MODEL", "MODEL"], "--compare needs at least two different ways"),
+        (["MODEL"], "--compare needs at least two entries that differ"),
+        (["MODEL", "MODEL"], "--compare needs at least two entries that differ"),
         (["MODEL", "yolo_what"], "there is no model 'yolo_what'"),
         (["MODEL", "MODEL,fast"], "'fast' of"),
         (["MODEL", "MODEL,onnxruntime"], "is compared with itself"),
@@ -113,21 +176,25 @@ def test_what_cannot_be_compared_is_one_sentence(
     models: tuple[str, str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    ways: list[str],
+    entries: list[str],
     sentence: str,
 ) -> None:
-    given = [way.replace("MODEL", models[0]) for way in ways]
+    given = [entry.replace("MODEL", models[0]) for entry in entries]
     assert main(["--bag", str(bag), "--out", str(tmp_path), "--compare", *given]) == 1
     assert sentence in capsys.readouterr().err
 
 
-def test_a_way_is_read_in_any_order() -> None:
-    assert read_way("m,320,openvino") == Way("m", (320, 320), "openvino")
-    assert read_way("a/m.onnx,int8,384x640") == Way("a/m.onnx", (384, 640), None, "int8")
+def test_options_are_read_in_any_order() -> None:
+    common = RunOptions(threads=2, backend="onnxruntime")
+    square, wide = (Size.square(320),), (Size(640, 384),)
+    expected = RunOptions("m", threads=2, backend="openvino", input_sizes=square)
+    assert read_options("m,320,openvino", common) == expected
+    expected = common.change(model="a/m.onnx", precision="int8", input_sizes=wide)
+    assert read_options("a/m.onnx,int8,640x384", common) == expected
 
 
 def test_only_what_was_run_alike_is_compared() -> None:
-    results: list[Mapping[str, Any]] = [plain("a", 0.5, 1), {**plain("b", 0.5, 1), "threshold": 1}]
+    results = [results_of("a", 0.5, 1), results_of("b", 0.5, 1, threshold=1.0)]
     with pytest.raises(BagError, match="differ in their score threshold"):
         candidates(results)
 
@@ -137,8 +204,8 @@ POINT = st.tuples(st.sampled_from([0.1, 0.2, 0.3, 0.4]), st.sampled_from([1.0, 2
 
 @given(st.lists(POINT, min_size=1, max_size=8))
 def test_nobody_beats_what_is_on_the_front(points: list[tuple[float, float]]) -> None:
-    found = [Candidate(str(n), plain("m", *point)) for n, point in enumerate(points)]
-    kept = {candidate.name for candidate in front(found, "latency_ms")}
+    found = [Candidate(str(n), results_of("m", *point)) for n, point in enumerate(points)]
+    kept = {candidate.name for candidate in front(found, COSTS["latency"])}
     on_front = {points[int(name)] for name in kept}
     for ap, cost in points:
         better = [p for p in points if p[0] >= ap and p[1] <= cost and p != (ap, cost)]
@@ -146,26 +213,30 @@ def test_nobody_beats_what_is_on_the_front(points: list[tuple[float, float]]) ->
 
 
 def test_what_is_not_known_is_on_no_front() -> None:
-    found = [Candidate("a", plain("a", None, 1.0)), Candidate("b", plain("b", 0.1, 2.0))]
-    assert [c.name for c in front(found, "latency_ms")] == ["b"]
-    assert front(found, "joules") == []
+    found = [Candidate("a", results_of("a", NAN, 1.0)), Candidate("b", results_of("b", 0.1, 2.0))]
+    assert [c.name for c in front(found, COSTS["latency"])] == ["b"]
+    assert front(found, COSTS["energy"]) == []
 
 
 def untimed(folder: Path) -> list[bytes]:
-    from compact_yolo_ros.apps.evaluate_bag.frame_results import Times
+    results = read_frame_results(folder)
+    return [replace(result, stages=FrameStages()).to_line() for result in results]
 
-    return [replace(record, times=Times()).to_line() for record in records_of(folder)]
+
+def with_accuracy(results: Results, **changes: Any) -> Results:
+    assert results.accuracy is not None
+    return replace(results, accuracy=replace(results.accuracy, **changes))
 
 
-def test_other_labels_and_other_classes_are_told() -> None:
-    results = [plain("a", 0.5, 1), plain("b", 0.4, 2)]
-    for result, left_out in zip(results, ("", "Not evaluated: bus."), strict=True):
-        result["accuracy"] |= {"left_out": left_out, "summary": dict.fromkeys(ACCURACIES, 0.5)}
+def test_a_comparison_says_where_labels_or_classes_differ() -> None:
+    results = [results_of("a", 0.5, 1), results_of("b", 0.4, 2)]
+    results[1] = with_accuracy(results[1], left_out="Not evaluated: bus.")
     text = section(candidates(results)).text
     assert "not evaluated on the same classes" in text and "b: Not evaluated: bus." in text
-    for result, source in zip(results, ("old.json", "new.json"), strict=True):
-        found = {"labels_from": source, "labels": 9, "tolerance_ms": 50.0}
-        result["accuracy"]["matching"] = {TOPIC: found}
+    results = [
+        with_accuracy(result, matching={TOPIC: LabelCounts(source, 9, 9, 9, 0, 0, 50.0, 0.0, 0.0)})
+        for result, source in zip(results, ("old.json", "new.json"), strict=True)
+    ]
     with pytest.raises(BagError, match="differ in their labels"):
         candidates(results)
 
@@ -174,12 +245,12 @@ def test_a_cluster_gives_what_one_process_gives(
     bag: Path, models: tuple[str, str], tmp_path: Path
 ) -> None:
     pytest.importorskip("distributed")
-    job = Job((bag,), (TOPIC,), models[0], threads=1)
+    job = Job((bag,), (TOPIC,), RunOptions(models[0], threads=1))
     run(job, Bag([bag]), tmp_path / "one")
-    told: list[int] = []
-    run_on_cluster(job, Bag([bag]), tmp_path / "many", "local", workers=2, tell=told.append)
+    done: list[int] = []
+    run_on_cluster(job, Bag([bag]), tmp_path / "many", "local", workers=2, progress=done.append)
     assert untimed(tmp_path / "many") == untimed(tmp_path / "one")
-    assert told[0] == 0 and told == sorted(told) and told[-1] == FRAMES
+    assert done[0] == 0 and done == sorted(done) and done[-1] == FRAMES
     # Nothing is left to do, so nobody is asked.
     run_on_cluster(job, Bag([bag]), tmp_path / "many", "tcp://127.0.0.1:1")
 
@@ -202,7 +273,7 @@ def test_the_command_gives_the_same_results_on_a_cluster(
 
 
 def test_a_worker_with_another_model_is_not_trusted(bag: Path, models: tuple[str, str]) -> None:
-    job = Job((bag,), (TOPIC,), models[0])
+    job = Job((bag,), (TOPIC,), RunOptions(models[0]))
     with pytest.raises(BagError, match="a worker of the cluster sees another model"):
         run_elsewhere(job, 0, {"model": "0"})
 
@@ -212,7 +283,7 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(
 ) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr("compact_yolo_ros.apps.evaluate_bag.cluster.CONNECTING", 0.5)
-    job = Job((bag,), (TOPIC,), models[0])
+    job = Job((bag,), (TOPIC,), RunOptions(models[0]))
     with pytest.raises(BagError, match="there is no Dask scheduler at tcp://127.0.0.1:1"):
         run_on_cluster(job, Bag([bag]), tmp_path, "tcp://127.0.0.1:1")
 
@@ -233,6 +304,6 @@ def test_a_cluster_of_another_environment_is_one_sentence(
 
     monkeypatch.setattr(cluster, "run_elsewhere", fail)
     monkeypatch.setattr(cluster, "_client", here)
-    job = Job((bag,), (TOPIC,), models[0])
+    job = Job((bag,), (TOPIC,), RunOptions(models[0]))
     with pytest.raises(BagError, match="deserialization of the task graph; .* same versions"):
         run_on_cluster(job, Bag([bag]), tmp_path, "local")

@@ -188,9 +188,9 @@ def test_the_tolerance_is_half_a_period_but_at_most_50_ms() -> None:
     fast, slow = np.arange(10) * 20_000_000, np.arange(10) * 10**9
     assert match(labels_at([9_000_000]), fast).tolerance == 10_000_000
     assert match(labels_at([9_000_000]), slow).tolerance == 50_000_000
-    found = match(labels_at([30_000_000, 10**9 + 60_000_000]), slow).to_dict()
-    assert (found["matched"], found["labels_without_frame"]) == (1, 1)
-    assert found["mean_offset_ms"] == pytest.approx(30.0)
+    found = match(labels_at([30_000_000, 10**9 + 60_000_000]), slow).counts("labels")
+    assert (found.matched, found.labels_without_frame) == (1, 1)
+    assert found.mean_offset_ms == pytest.approx(30.0)
 
 
 def test_without_overlap_the_error_gives_both_ranges() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users get wrong about recordings and labels is told, or does not change the result."""
+"""What users get wrong about recordings and labels is an error, or does not change the result."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ from bag_writer import (
 )
 from toy_model import CLASSES, write_toy_model
 
-from compact_yolo_ros.apps.evaluate_bag import recording_evaluation as evaluate_module
-from compact_yolo_ros.apps.evaluate_bag import variants as ways
+from compact_yolo_ros.apps.evaluate_bag import comparison_run, recording_evaluation
 from compact_yolo_ros.apps.evaluate_bag.command import main
-from compact_yolo_ros.apps.evaluate_bag.detection_run import Job, parts
 from compact_yolo_ros.apps.evaluate_bag.frame_labels import labels_of_topic, read_frame_labels
-from compact_yolo_ros.apps.evaluate_bag.outputs import video_names
+from compact_yolo_ros.apps.evaluate_bag.job import Job, parts
+from compact_yolo_ros.apps.evaluate_bag.results import MeasuredPower
+from compact_yolo_ros.apps.evaluate_bag.video import video_names
+from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.evaluation import ClassMapping
 from compact_yolo_ros.recordings import compression, reader
 from compact_yolo_ros.recordings.codec import IMAGE
@@ -106,10 +107,10 @@ def test_times_are_numbers(
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--bag", str(path), "--model", model, "--out", str(tmp_path), option, value])
-    assert f"'{value}' is no number" in capsys.readouterr().err
+    assert f"'{value}' is not a number" in capsys.readouterr().err
 
 
-def test_a_part_without_images_is_told(
+def test_a_part_without_images_is_an_error(
     path: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     part = ("--start", "0.02", "--duration", "0.04")
@@ -124,7 +125,7 @@ def depth(number: int) -> Recorded:
     return Recorded(TOPIC, IMAGE, stamp, bytes(CODEC.store.serialize_cdr(message, IMAGE)))
 
 
-def test_why_no_image_can_be_decoded_is_told(
+def test_the_output_says_why_no_image_can_be_decoded(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bag = write_bag(tmp_path / "bag", map(depth, range(3)))
@@ -269,12 +270,12 @@ def test_what_a_crash_left_does_not_stop_a_run(
     assert evaluated(path, model, tmp_path)["speed"]["seconds"] == before["speed"]["seconds"]
     log.write_bytes(b"garbage\n" + log.read_bytes())
     refused(path, model, tmp_path)
-    assert "part_00.jsonl is damaged: --restart begins anew" in capsys.readouterr().err
+    assert "part_00.jsonl is damaged: give --restart to begin again" in capsys.readouterr().err
     assert evaluated(path, model, tmp_path, "--restart")["speed"]["sessions"] == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_results_of_a_run_that_is_begun_anew_are_gone(
+def test_restart_removes_earlier_results(
     path: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     evaluated(path, model, tmp_path)
@@ -283,7 +284,7 @@ def test_results_of_a_run_that_is_begun_anew_are_gone(
         os.kill(os.getpid(), number)
         time.sleep(9)
 
-    monkeypatch.setattr(evaluate_module, "_write", interrupt)
+    monkeypatch.setattr(recording_evaluation, "_write", interrupt)
     arguments = ["--bag", str(path), "--model", model, "--out", str(tmp_path), "--restart"]
     assert main(arguments) == 130
     assert not (tmp_path / "results.json").exists()
@@ -301,12 +302,12 @@ def test_two_evaluations_do_not_write_into_one_folder(
 
 
 def test_a_recording_at_time_zero_is_read(tmp_path: Path) -> None:
-    """Simulated time stands still until somebody tells it."""
+    """Simulated time stands still until /clock moves it."""
     bag = write_bag(tmp_path / "bag", [replace(image(SCENES[0], 0), time=0)])
     assert Bag([bag]).topics[TOPIC].count == 1
 
 
-def test_times_that_are_none_are_told(tmp_path: Path) -> None:
+def test_times_beyond_the_range_are_an_error(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "bag", [replace(image(SCENES[0], 0), time=2**63 + 5)])
     with pytest.raises(BagError, match="beyond the year 2262"):
         Bag([bag])
@@ -316,12 +317,12 @@ def test_times_that_are_none_are_told(tmp_path: Path) -> None:
 def test_energy_is_that_of_answered_frames(
     path: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, latency: int
 ) -> None:
-    def close(log: evaluate_module.PowerLog) -> dict:
+    def close(log: recording_evaluation.PowerLog) -> MeasuredPower:
         log.summary = log._monitor.summary()
         log._monitor.close()
-        return {"source": "x", "mode": "", "watts": 10.0, "throttling": "", "problem": ""}
+        return MeasuredPower("x", "", 10.0, "", "")
 
-    monkeypatch.setattr(evaluate_module.PowerLog, "close", close)
+    monkeypatch.setattr(recording_evaluation.PowerLog, "close", close)
     results = evaluated(path, model, tmp_path, "--latency", str(latency))
     (session,) = map(json.loads, (tmp_path / "sessions.jsonl").read_text().split("\n")[1:-1])
     assert session["frames"] == FRAMES - 1
@@ -345,16 +346,16 @@ def test_models_of_one_name_are_compared(path: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "old_best" / "results.json").is_file()
 
 
-def test_a_way_that_cannot_be_run_is_told_before_the_others_are(
+def test_options_that_cannot_be_run_are_an_error_before_the_others_are_run(
     path: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ways, "evaluate", lambda *_: pytest.fail("it was run"))
-    for way in (f"{model},100", f"{model},320", f"{model},int8"):
-        arguments = ["--bag", str(path), "--out", str(tmp_path), "--compare", model, way]
+    monkeypatch.setattr(comparison_run, "evaluate_recording", lambda *_: pytest.fail("it was run"))
+    for entry in (f"{model},100", f"{model},320", f"{model},int8"):
+        arguments = ["--bag", str(path), "--out", str(tmp_path), "--compare", model, entry]
         assert main(arguments) == 1
 
 
-def test_what_was_asked_for_and_is_not_run_is_told(
+def test_a_precision_that_is_not_run_is_a_warning(
     path: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = evaluated(path, model, tmp_path, "--precision", "int8", "--latency", "1")
@@ -364,7 +365,7 @@ def test_what_was_asked_for_and_is_not_run_is_told(
     )
 
 
-def test_ages_by_another_clock_are_not_told(model: str, tmp_path: Path) -> None:
+def test_ages_by_another_clock_are_left_out(model: str, tmp_path: Path) -> None:
     """Some drivers stamp with the time since they were started."""
     messages = [replace(image(s, n), time=2 * START + n * PERIOD) for n, s in enumerate(SCENES)]
     bag = write_bag(tmp_path / "bag", messages)
@@ -403,7 +404,9 @@ def test_a_compressed_file_is_unpacked_once(
     assert len(unpacked) == 1
 
 
-def test_a_full_temporary_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_temporary_folder_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -418,7 +421,7 @@ def test_a_recording_is_read_once(path: Path) -> None:
         Bag([path, storage_file(path)])
 
 
-@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"format": 2}'])
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"format": 1}'])
 def test_other_results_are_not_compared(
     path: Path,
     model: str,
@@ -429,7 +432,7 @@ def test_other_results_are_not_compared(
 ) -> None:
     (tmp_path / "results.json").write_text(content)
     arguments = ["--bag", str(path), "--out", str(tmp_path / "out"), "--compare", model]
-    monkeypatch.setattr(ways, "evaluate", lambda *_: pytest.fail("it was run"))
+    monkeypatch.setattr(comparison_run, "evaluate_recording", lambda *_: pytest.fail("it was run"))
     assert main([*arguments, str(tmp_path)]) == 1
     assert "was not written by this version" in capsys.readouterr().err
 
@@ -441,11 +444,12 @@ def test_recordings_of_different_days_are_cut_into_equal_parts(
     later = [replace(image(s, n), time=START + year + n * PERIOD) for n, s in enumerate(SCENES)]
     other = write_bag(tmp_path / "later", later)
     bag = Bag([path, other])
-    spans = parts(Job((path, other), (TOPIC,), model), bag)
+    spans = parts(Job((path, other), (TOPIC,), RunOptions(model)), bag)
     counts = [len(list(bag.messages([TOPIC], *span))) for span in spans]
     assert sum(counts) == 2 * FRAMES and max(counts) <= 2
     assert all(before[1] == after[0] for before, after in zip(spans, spans[1:], strict=False))
-    gap = Job((path, other), (TOPIC,), model, start=START + year // 2, stop=START + year // 2 + 9)
+    middle = START + year // 2
+    gap = Job((path, other), (TOPIC,), RunOptions(model), start=middle, stop=middle + 9)
     with pytest.raises(BagError, match="nothing is left"):
         parts(gap, bag)
 

@@ -29,8 +29,10 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from bag_writer import CODEC, PERIOD, START, Recorded, header_of, write_bag  # noqa: E402
 
-from compact_yolo_ros.apps.evaluate_bag.detection_run import Job, PartRunner, parts  # noqa: E402
-from compact_yolo_ros.apps.evaluate_bag.frame_results import Log  # noqa: E402
+from compact_yolo_ros.apps.evaluate_bag.detection_run import PartRunner  # noqa: E402
+from compact_yolo_ros.apps.evaluate_bag.frame_log import FrameLog  # noqa: E402
+from compact_yolo_ros.apps.evaluate_bag.job import Job, parts  # noqa: E402
+from compact_yolo_ros.backends import RunOptions  # noqa: E402
 from compact_yolo_ros.recordings.codec import COMPRESSED_IMAGE, IMAGE  # noqa: E402
 from compact_yolo_ros.recordings.reader import Bag  # noqa: E402
 
@@ -52,7 +54,7 @@ def main() -> None:
         path = Path(folder, "bag")
         images = (_image(number, options.format) for number in range(options.frames))
         write_bag(path, images, options.storage)
-        job = Job((path,), (TOPIC,), options.model, threads=options.threads)
+        job = Job((path,), (TOPIC,), RunOptions(options.model, threads=options.threads))
         rates = np.array(_measure(job, options.rounds, Path(folder)))
     result = {
         **vars(options),
@@ -78,7 +80,7 @@ def _measure(job: Job, rounds: int, folder: Path) -> list[tuple[float, float]]:
                 backend.run()
             bare = time.perf_counter() - began
             began = time.perf_counter()
-            with closing(Log(folder / f"{number}.jsonl")) as log:
+            with closing(FrameLog(folder / f"{number}.jsonl")) as log:
                 runner.run(span, log, lambda: None)
             whole = time.perf_counter() - began
             found.append((frames / bare, frames / whole))

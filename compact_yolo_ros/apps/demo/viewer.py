@@ -24,8 +24,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from sensor_msgs.msg import Image
-from vision_msgs.msg import Detection2D, Detection2DArray
+from vision_msgs.msg import Detection2DArray
 
+from compact_yolo_ros.detection.detection_array import read_detection_array
 from compact_yolo_ros.detection.frame_times import STAGES
 from compact_yolo_ros.support.files import replacing
 
@@ -104,7 +105,7 @@ class DemoViewer:
 
     def _on_answer(self, message: Detection2DArray) -> None:
         stamp = message.header.stamp
-        found = [_plain(detection) for detection in message.detections]
+        found = _plain(message)
         self._answers.append({"stamp": stamp.sec + stamp.nanosec * 1e-9, "detections": found})
         self._classes.update(detection["class"] for detection in found)
         self.detections += len(found)
@@ -177,17 +178,15 @@ class DemoViewer:
             cv2.imwrite(str(path), np.vstack(lines))
 
 
-def _plain(detection: Detection2D) -> dict[str, Any]:
-    """A detection as it goes into detections.json: box x1 y1 x2 y2 in image pixels."""
-    box, result = detection.bbox, detection.results[0].hypothesis
-    x, y = box.center.position.x, box.center.position.y
-    half_width, half_height = box.size_x / 2, box.size_y / 2
-    corners = (x - half_width, y - half_height, x + half_width, y + half_height)
-    return {
-        "class": result.class_id,
-        "score": round(result.score, 4),
-        "box": [round(corner, 2) for corner in corners],
-    }
+def _plain(message: Detection2DArray) -> list[dict[str, Any]]:
+    """The detections as they go into detections.json: boxes x1 y1 x2 y2 in image pixels."""
+    rows = read_detection_array(message)
+    return [
+        {"class": class_id, "score": round(score, 4), "box": [round(side, 2) for side in box]}
+        for box, score, class_id in zip(
+            rows.boxes.tolist(), rows.scores.tolist(), rows.class_ids, strict=True
+        )
+    ]
 
 
 def _percentiles(state: dict[str, str], stage: str) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The records of a recording against its labels."""
+"""The detections in a recording against its labels."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from compact_yolo_ros.apps.evaluate_bag.frame_labels import FrameLabels
-from compact_yolo_ros.apps.evaluate_bag.frame_results import ANSWERED, Record
+from compact_yolo_ros.apps.evaluate_bag.frame_log import ANSWERED, FrameResult
 from compact_yolo_ros.apps.evaluate_bag.label_matching import Matching
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.evaluation import ClassMapping, Evaluation, Evaluator
 from compact_yolo_ros.labels.ground_truth import GroundTruth
-from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.storage import BagError
 
 
 @dataclass(frozen=True)
-class Shown:
-    """An evaluated frame that is to be shown: where to find it, and what is in it."""
+class ExampleFrame:
+    """An evaluated frame for the report.
+
+    Attributes:
+        topic: of the image.
+        time: when the recorder received it, in ns.
+        truth: what it shows.
+        detections: what was found in it.
+        caption: for people.
+    """
 
     topic: str
     time: int
@@ -32,7 +39,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How good the answers are.
+    """How good the detections are.
 
     Attributes:
         evaluation: figures, over all labelled topics.
@@ -41,7 +48,7 @@ class Accuracy:
     """
 
     evaluation: Evaluation
-    worst: Sequence[Shown]
+    worst: Sequence[ExampleFrame]
     unanswered: int
 
 
@@ -62,60 +69,59 @@ def shared_classes(
         raise BagError(str(error)) from None
 
 
-def judge(
-    records: Iterable[Record],
+def measure_accuracy(
+    results: Iterable[FrameResult],
     labels: Mapping[str, FrameLabels],
     matchings: Mapping[str, Matching],
     mapping: ClassMapping,
     threshold: float,
-    show: int,
+    examples: int,
 ) -> Accuracy:
     """Evaluate all answered frames that have a label.
 
     Args:
-        records: of all frames, in any order that ``matchings`` were made in.
+        results: of all frames, in the order in which ``matchings`` were made.
         labels: by topic.
         matchings: by topic.
         mapping: from ``shared_classes`` of the same labels.
         threshold: of the score, for the confusion matrix and the worst frames.
-        show: number of worst frames to keep.
+        examples: number of worst frames to keep.
     """
     evaluator = Evaluator(mapping.classes, threshold)
     joined = list(dict.fromkeys(name for part in labels.values() for name in part.classes))
-    place = {
+    numbers = {
         topic: np.array([joined.index(name) for name in part.classes], np.int64)
         for topic, part in labels.items()
     }
     unlabelled = {
-        topic: frozenset(range(len(joined))) - set(numbers.tolist())
-        for topic, numbers in place.items()
+        topic: frozenset(range(len(joined))) - set(own.tolist()) for topic, own in numbers.items()
     }
     seen: Counter[str] = Counter()
     unanswered = 0
-    worst: list[tuple[int, int, Shown]] = []
-    for record in records:
-        if record.topic not in labels:
+    worst: list[tuple[int, int, ExampleFrame]] = []
+    for result in results:
+        topic = result.topic
+        if topic not in labels:
             continue
-        number = int(matchings[record.topic].label_of[seen[record.topic]])
-        seen[record.topic] += 1
-        if number < 0:
+        label = int(matchings[topic].label_of[seen[topic]])
+        seen[topic] += 1
+        if label < 0:
             continue
-        if record.outcome != ANSWERED:
+        if result.outcome != ANSWERED:
             unanswered += 1
             continue
-        height, width = record.size
-        shown = labels[record.topic].truths[number].in_pixels_of(Size(width, height))
-        truth = shown.renumbered(place[record.topic], unlabelled[record.topic])
-        truth = replace(truth, name=_name(record))
-        mapped, found = mapping.truth(truth), mapping.detections(record.detections)
-        errors = evaluator.add(mapped, found)
+        truth = labels[topic].truths[label].in_pixels_of(result.size)
+        truth = truth.renumbered(numbers[topic], unlabelled[topic])
+        truth = replace(mapping.truth(truth), name=_name(result))
+        found = mapping.detections(result.detections)
+        errors = evaluator.add(truth, found)
         if errors.errors:
-            frame = Shown(record.topic, record.time, mapped, found, str(errors))
+            frame = ExampleFrame(topic, result.time, truth, found, str(errors))
             worst.append((-errors.errors, errors.index, frame))
-            worst = sorted(worst, key=lambda entry: entry[:2])[:show]
+            worst = sorted(worst, key=lambda entry: entry[:2])[:examples]
     return Accuracy(evaluator.result(), [frame for *_, frame in worst], unanswered)
 
 
-def _name(record: Record) -> str:
-    seconds, rest = divmod(record.stamp, 10**9)
-    return f"{record.topic} {seconds}.{rest:09}"
+def _name(result: FrameResult) -> str:
+    seconds, rest = divmod(result.stamp, 10**9)
+    return f"{result.topic} {seconds}.{rest:09}"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Running a job on several machines through Dask (``dask.distributed``, optional).
 
-The parts are those of a run on one machine, and each comes back as the log that it would have left
-there; so everything after that is the same. The machines read recording and model from the same
+The parts are those of a run on one machine, and each returns as the log that one machine would have
+written, so everything after that is the same. The machines read recording and model from the same
 paths, for example of a shared file system.
 """
 
@@ -16,17 +16,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from compact_yolo_ros.apps.evaluate_bag.detection_run import (
-    Interrupted,
-    Job,
-    claim,
-    identity,
-    log_path,
-    parts,
-    run_part,
-    shared,
-)
-from compact_yolo_ros.apps.evaluate_bag.frame_results import Log
+from compact_yolo_ros.apps.evaluate_bag.detection_run import Interrupted, run_part
+from compact_yolo_ros.apps.evaluate_bag.frame_log import FrameLog
+from compact_yolo_ros.apps.evaluate_bag.job import Job, parts
+from compact_yolo_ros.apps.evaluate_bag.results_folder import RunIdentity, claim, log_path
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.recordings.reader import Bag
@@ -48,7 +41,7 @@ def run_on_cluster(
     *,
     workers: int = 2,
     restart: bool = False,
-    tell: Callable[[int], object] = lambda frames: None,
+    progress: Callable[[int], object] = lambda frames: None,
 ) -> None:
     """Run the whole job, or what an earlier call left to do; compare ``run``.
 
@@ -59,25 +52,25 @@ def run_on_cluster(
         address: of a Dask scheduler, as ``tcp://host:8786``, or ``LOCAL``.
         workers: processes of a ``LOCAL`` cluster.
         restart: forget what an earlier call did.
-        tell: called with the number of frames that are done, in between.
+        progress: called now and then with the number of frames that are done.
 
     Raises:
         Interrupted: by SIGINT.
-        BagError: Dask is missing or cannot be reached, a worker sees other files, or see ``run``.
+        BagError: Dask is missing or cannot be reached, a worker sees other files, or as ``run``.
         ModelError, BackendError: the model cannot be opened or run.
     """
     spans = parts(job, bag)
     claim(job, bag, folder, restart)
     counts = {number: _count(log_path(folder, number)) for number in range(len(spans))}
     done = sum(count for count in counts.values() if count is not None)
-    tell(done)
+    progress(done)
     todo = [number for number, count in counts.items() if count is None]
     if not todo:
         return
     with _client(address, workers) as client:
         from distributed import as_completed
 
-        sent = _anywhere(shared(job, workers if address == LOCAL else 1))
+        sent = _anywhere(job.among(workers if address == LOCAL else 1))
         expected = _fingerprint(job, bag)
         futures = {
             client.submit(run_elsewhere, sent, number, expected, pure=False): number
@@ -89,7 +82,7 @@ def run_on_cluster(
                 with replacing(log_path(folder, futures[future])) as path:
                     path.write_bytes(content)
                 done += frames
-                tell(done)
+                progress(done)
         except KeyboardInterrupt:
             raise Interrupted from None
         except (BagError, ModelError, BackendError):
@@ -125,24 +118,24 @@ def run_elsewhere(job: Job, part: int, expected: dict[str, Any]) -> tuple[bytes,
 
 def _anywhere(job: Job) -> Job:
     """The job with paths that do not depend on the folder a process was started in."""
-    model = job.model
-    if model.endswith(".onnx"):
-        model = str(Path(model).expanduser().absolute())
-    return replace(job, bags=tuple(path.absolute() for path in job.bags), model=model)
+    options = job.options
+    if options.model.endswith(".onnx"):
+        options = options.change(model=str(Path(options.model).expanduser().absolute()))
+    return replace(job, bags=tuple(path.absolute() for path in job.bags), options=options)
 
 
 def _fingerprint(job: Job, bag: Bag) -> dict[str, Any]:
     """What must be the same on all machines; times of files may differ between them."""
-    known = identity(job, bag)
-    sizes = {name: size for name, (size, _) in known["recording"].items()}
-    return {"recording": sizes, "model": known["model_sha256"]}
+    known = RunIdentity.of(job, bag)
+    sizes = {name: size for name, (size, _) in known.recording.items()}
+    return {"recording": sizes, "model": known.model_sha256}
 
 
 def _count(path: Path) -> int | None:
     """Frames of a complete log; None if it is not complete."""
     if not path.exists():
         return None
-    log = Log(path)
+    log = FrameLog(path)
     log.close()
     return log.count if log.complete else None
 

@@ -5,17 +5,17 @@
     evaluate_bag --bag drive --topic /camera/image_raw --model small.onnx --realtime --out out/rt
     evaluate_bag --bag drive --model small.onnx --reference large.onnx --out out/agreement
 
-Interrupted, it goes on when the same command is given again. docs/bags.md says what is written.
+After an interruption the same command continues. docs/bags.md says what is written.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -30,16 +30,20 @@ from rich.progress import (
 from rich.table import Column, Table
 
 from compact_yolo_ros.apps.evaluate_bag.comparison import Candidate
-from compact_yolo_ros.apps.evaluate_bag.detection_run import Interrupted, Job
-from compact_yolo_ros.apps.evaluate_bag.live import take_over
-from compact_yolo_ros.apps.evaluate_bag.recording_evaluation import Settings, evaluate
-from compact_yolo_ros.apps.evaluate_bag.variants import compare
-from compact_yolo_ros.backends import PRECISIONS, BackendError, backend_names
-from compact_yolo_ros.backends.arguments import input_size
+from compact_yolo_ros.apps.evaluate_bag.comparison_run import compare
+from compact_yolo_ros.apps.evaluate_bag.detection_run import Interrupted
+from compact_yolo_ros.apps.evaluate_bag.job import Job
+from compact_yolo_ros.apps.evaluate_bag.node_recording import write_node_log
+from compact_yolo_ros.apps.evaluate_bag.recording_evaluation import Settings, evaluate_recording
+from compact_yolo_ros.apps.evaluate_bag.results import Results
+from compact_yolo_ros.backends import BackendError
+from compact_yolo_ros.backends.arguments import add_run_arguments, run_options_of
+from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import FOREVER, BagError
 from compact_yolo_ros.support.arguments import add_rename, finite
+from compact_yolo_ros.support.percentiles import Percentiles
 from compact_yolo_ros.support.termination import terminable
 
 INTERRUPTED = 130
@@ -54,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         with terminable():
             return _run(options, console)
     except (Interrupted, KeyboardInterrupt):
-        print("evaluate_bag: interrupted; the same command goes on from here", file=sys.stderr)
+        print("evaluate_bag: interrupted; the same command continues from here", file=sys.stderr)
         return INTERRUPTED
     except (BagError, ModelError, BackendError, ValueError, OSError) as error:
         print(f"evaluate_bag: {error}", file=sys.stderr)
@@ -64,15 +68,15 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace, console: Console) -> int:
     bag = Bag(options.bag)
     settings = _settings(options, bag)
-    with _progress(bag, settings.job, console) as tell:
+    with _progress(bag, settings.job, console) as progress:
         if options.compare:
-            found = compare(settings, options.compare, bag, tell)
+            found = compare(settings, options.compare, bag, progress)
         else:
             if options.recorded:
                 classes = find_model(options.model).card.classes
-                take_over(settings.job, bag, options.recorded, classes, settings.out)
-                settings = replace(settings, restart=False)  # it would forget what was taken
-            results = evaluate(settings, bag, tell)
+                write_node_log(settings.job, bag, options.recorded, classes, settings.out)
+                settings = replace(settings, restart=False)  # it would delete the log
+            results = evaluate_recording(settings, bag, progress)
     if options.compare:
         _print_comparison(found, settings.out)
     else:
@@ -88,11 +92,7 @@ def _settings(options: argparse.Namespace, bag: Bag) -> Settings:
     job = Job(
         bags=tuple(options.bag),
         topics=tuple(topics),
-        model=options.model,
-        backend=options.backend,
-        precision=options.precision,
-        input_size=options.input_size,
-        threads=options.threads,
+        options=run_options_of(options),
         start=start if options.start else 0,
         stop=stop,
         realtime=as_on_a_robot,
@@ -138,7 +138,7 @@ def _is_source(text: str) -> bool:
 
 
 class _progress:  # noqa: N801  (used like a function)
-    """Shows how far it is, and when it will be done."""
+    """Shows how many frames are done, and when all will be."""
 
     def __init__(self, bag: Bag, job: Job, console: Console) -> None:
         whole = sum(bag.topics[topic].count for topic in job.topics)
@@ -158,85 +158,76 @@ class _progress:  # noqa: N801  (used like a function)
 
     def __enter__(self) -> Callable[[str, int], None]:
         self._progress.start()
-        return self._tell
+        return self._show
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def _tell(self, what: str, frames: int) -> None:
+    def _show(self, what: str, frames: int) -> None:
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=self._total)
         self._progress.update(self._tasks[what], completed=frames)
 
 
-def _print(results: Mapping[str, Any], out: Path) -> None:
+def _print(results: Results, out: Path) -> None:
     console = Console()
     table = Table(show_header=False)
     for name, value in _summary(results).items():
         table.add_row(name, value)
     console.print(table)
-    if warning := results["model"]["warning"]:
-        console.print(f"Warning: {warning}", soft_wrap=True, markup=False)
-    for name, topic in results["topics"].items():
-        for kind, problem in topic["problems"].items():
-            console.print(f"{name}: {kind}: {problem}", soft_wrap=True, markup=False)
-    for sentence in results["recording"]["lost"]:
-        console.print(f"Lost: {sentence}", soft_wrap=True, markup=False)
-    if results["accuracy"] and results["accuracy"]["left_out"]:
-        console.print(results["accuracy"]["left_out"], soft_wrap=True, markup=False)
-    written = "report.html" if "report" not in results else "results.json"
-    console.print(f"Written: {out / written}", soft_wrap=True, markup=False)
-    if "report" in results:
-        console.print(results["report"], soft_wrap=True, markup=False)
+    lines = [f"Warning: {results.model.warning}"] if results.model.warning else []
+    for name, topic in results.topics.items():
+        lines += [f"{name}: {kind}: {problem}" for kind, problem in topic.problems.items()]
+    lines += [f"Lost: {sentence}" for sentence in results.recording.lost]
+    lines += [results.accuracy.left_out] if results.accuracy else []
+    lines += [f"Written: {out / ('results.json' if results.report else 'report.html')}"]
+    for line in filter(None, [*lines, results.report]):
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def _print_comparison(found: Sequence[Candidate], out: Path) -> None:
     head = ("AP", "AP50", "ms p50", "J a frame", "frames/s", "answered")
     table = Table(Column("", overflow="fold"), *head)
     for candidate in found:
-        values = candidate.to_dict()
-        milliseconds = values["latency_ms"] or {"p50": None}
-        numbers = (values["AP"], values["AP50"], milliseconds["p50"], values["joules_per_frame"])
+        figures = candidate.figures()
+        numbers = (figures.ap, figures.ap50, candidate.latency_ms, figures.joules_per_frame)
         cells = ["-" if number is None else f"{number:.3f}" for number in numbers]
-        rest = (f"{values['frames_per_second']:.1f}", f"{values['answered']:.1%}")
-        table.add_row(candidate.name, *cells, *rest)
+        rate = figures.frames_per_second
+        cells.append("-" if rate is None else f"{rate:.1f}")
+        table.add_row(candidate.name, *cells, f"{figures.answered:.1%}")
     console = Console()
     console.print(table)
     console.print(f"Written: {out / 'comparison.html'}", soft_wrap=True, markup=False)
 
 
-def _summary(results: Mapping[str, Any]) -> dict[str, str]:
-    model, speed, power = results["model"], results["speed"], results["power"]
-    rows = {
-        "model": f"{model['name']} {model['precision']}, {model['input_size'][0]} x "
-        f"{model['input_size'][1]}, {model['backend']} on {model['device']}",
-    }
-    for name, topic in results["topics"].items():
-        frames = topic["frames"]
-        parts = [f"{frames['answered']} answered"]
-        parts += [f"{frames['dropped']} dropped"] if frames["dropped"] else []
-        parts += [f"{count} {kind}" for kind, count in frames["errors"].items()]
+def _summary(results: Results) -> dict[str, str]:
+    model, speed = results.model, results.speed
+    what = f"{model.name} {model.precision}, {model.input_size}"
+    rows = {"model": f"{what}, {model.backend} on {model.device}"}
+    for name, topic in results.topics.items():
+        frames = topic.frames
+        parts = [f"{frames.answered} answered"]
+        parts += [f"{frames.dropped} dropped"] if frames.dropped else []
+        parts += [f"{count} {kind}" for kind, count in frames.errors.items()]
         rows[name] = ", ".join(parts)
-    for name in ("total", "inference"):
-        rows[f"{name}, p50 / p95 / p99"] = _milliseconds(speed["stages_ms"][name])
-    if speed["age_ms"]:
-        rows["age, p50 / p95 / p99"] = _milliseconds(speed["age_ms"])
-    if speed["frames_per_second"] is not None:
-        rows["frames a second"] = f"{speed['frames_per_second']:.1f}"
-    if power["watts"] is not None:
-        rows["power"] = f"{power['watts']:.1f} W"
-    if accuracy := results["accuracy"]:
-        rows["compared with"] = accuracy["against"]
+    rows["total, p50 / p95 / p99"] = _milliseconds(speed.stages_ms.total)
+    rows["inference, p50 / p95 / p99"] = _milliseconds(speed.stages_ms.inference)
+    if speed.age_ms:
+        rows["age, p50 / p95 / p99"] = _milliseconds(speed.age_ms)
+    if speed.frames_per_second is not None:
+        rows["frames a second"] = f"{speed.frames_per_second:.1f}"
+    if results.power.watts is not None:
+        rows["power"] = f"{results.power.watts:.1f} W"
+    if results.accuracy:
+        rows["compared with"] = results.accuracy.against
+        figures = results.accuracy.summary.named()
         for name in ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large"):
-            value = accuracy["summary"][name]
-            rows[name] = "-" if value is None else f"{value:.3f}"
+            rows[name] = "-" if math.isnan(figures[name]) else f"{figures[name]:.3f}"
     return rows
 
 
-def _milliseconds(values: Mapping[str, float] | None) -> str:
-    if values is None:
-        return "-"
-    return " / ".join(f"{value:.1f}" for value in values.values()) + " ms"
+def _milliseconds(values: Percentiles | None) -> str:
+    return "-" if values is None else " / ".join(f"{value:.1f}" for value in values) + " ms"
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -262,11 +253,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="[TOPIC=]SOURCE",
         help="COCO .json, folder of YOLO labels, topic of Detection2DArray, or RECORDING:TOPIC",
     )
-    add("--reference", default="", help="model whose detections stand in for the truth")
+    add("--reference", default="", help="model whose detections stand in for labels")
     add_rename(parser)
     add("--tolerance", type=finite, metavar="MS", help="between a frame and its label")
-    add("--score", type=finite, default=0.3, help="threshold, as of the node [0.3]")
-    add("--realtime", action="store_true", help="answer only what a robot would have answered")
+    threshold = Selection.score_threshold
+    add("--score", type=finite, default=threshold, help=f"threshold, as of the node [{threshold}]")
+    add("--realtime", action="store_true", help="answer only the frames that a robot would")
     add("--latency", type=finite, metavar="MS", help="fixed time of a frame, with --realtime")
     add(
         "--recorded",
@@ -274,15 +266,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="RECORDING",
         help="evaluate what a live node published, instead of running the model",
     )
-    add("--input-size", type=input_size, metavar="SIZE", help="320 or WIDTHxHEIGHT [the model's]")
-    add("--backend", choices=backend_names(), default="auto")
-    add("--precision", choices=PRECISIONS, default="auto")
-    add("--threads", type=int, default=0, help="of the CPU [chosen]")
+    add_run_arguments(parser, leave_out=("model", "batch"))
     add("--workers", type=int, default=1, help="processes, for every frame of a long recording")
     add("--cluster", default="", metavar="ADDRESS", help="of a Dask scheduler, or local")
     add("--start", type=finite, default=0.0, metavar="S", help="seconds to leave out")
     add("--duration", type=finite, metavar="S", help="seconds to evaluate [to the end]")
-    add("--video", action="store_true", help="write a video with the detections, too")
+    add("--video", action="store_true", help="also write a video with the detections")
     add("--restart", action="store_true", help="forget what an interrupted run did")
     options = parser.parse_args(arguments)
     if bool(options.model) == bool(options.compare):
@@ -291,6 +280,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--recorded is what one model found: give it without --compare")
     if options.workers < 1 or options.threads < 0:
         parser.error("--workers must be at least 1 and --threads at least 0")
+    if len(options.input_sizes) > 1:
+        parser.error("--input-size takes one size here: give several to --compare")
     if not 0 <= options.score <= 1:
         parser.error("--score is from 0 to 1")
     if options.start < 0 or (options.duration is not None and options.duration <= 0):

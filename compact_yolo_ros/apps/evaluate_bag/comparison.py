@@ -4,24 +4,58 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from compact_yolo_ros.apps.evaluate_bag.report_page import machine_line
+from compact_yolo_ros.apps.evaluate_bag.results import ModelFacts, Results
 from compact_yolo_ros.evaluation.plots import COLOURS, new_figure, to_svg
 from compact_yolo_ros.evaluation.report import Plot, Section, Table, write_report
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.storage import BagError
 from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.percentiles import Percentiles
+from compact_yolo_ros.support.plain_values import JsonKey, to_plain
 
-ACCURACIES = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
-COSTS = {
-    "latency": ("median milliseconds of a frame", "latency_ms"),
-    "energy": ("joules of a frame", "joules"),
-}
-"""Axes of the two fronts, and the fields of ``Candidate`` they show."""
+
+@dataclass(frozen=True)
+class Cost:
+    """What accuracy is weighed against: an axis of a plot, and what it shows of a candidate."""
+
+    label: str
+    of: Callable[[Candidate], float | None]
+
+
+@dataclass(frozen=True)
+class CandidateFigures:
+    """The figures of a finished evaluation, as they are in comparison.json.
+
+    Average precision is None without labels, or without objects; the others are as in ``Results``.
+    """
+
+    name: str
+    backend: str
+    device: str
+    precision: str
+    input_size: Size
+    threads: int
+    parameters: int
+    ap: Annotated[float | None, JsonKey("AP")]
+    ap50: Annotated[float | None, JsonKey("AP50")]
+    ap75: Annotated[float | None, JsonKey("AP75")]
+    ap_small: Annotated[float | None, JsonKey("AP small")]
+    ap_medium: Annotated[float | None, JsonKey("AP medium")]
+    ap_large: Annotated[float | None, JsonKey("AP large")]
+    latency_ms: Percentiles | None
+    age_ms: Percentiles | None
+    frames_per_second: float | None
+    answered: float
+    joules_per_frame: float | None
 
 
 @dataclass(frozen=True)
@@ -29,65 +63,78 @@ class Candidate:
     """One finished evaluation.
 
     Attributes:
-        name: unlike those beside it.
-        results: as in its results.json.
+        name: unlike those of the other candidates.
+        results: what it found.
     """
 
     name: str
-    results: Mapping[str, Any]
+    results: Results
 
     @property
-    def accuracy(self) -> float | None:
-        """AP; None without ground truth or reference."""
-        return self._summary("AP")
+    def average_precision(self) -> float | None:
+        """AP; None without labels, or without objects."""
+        accuracy = self.results.accuracy
+        return None if accuracy is None else _known(accuracy.summary.ap)
 
     @property
     def latency_ms(self) -> float | None:
         """Median of the time from message to detections; None if no frame was answered."""
-        total = self.results["speed"]["stages_ms"]["total"]
-        return None if total is None else float(total["p50"])
+        total = self.results.speed.stages_ms.total
+        return None if total is None else total.p50
 
     @property
     def joules(self) -> float | None:
         """Energy of a frame; None if the power could not be read."""
-        value = self.results["power"]["joules_per_frame"]
-        return None if value is None else float(value)
+        return self.results.power.joules_per_frame
 
     @property
     def answered(self) -> float:
-        """Share of the frames that were answered."""
-        counts = [topic["frames"] for topic in self.results["topics"].values()]
-        return sum(c["answered"] for c in counts) / max(1, sum(c["all"] for c in counts))
+        """Part of the frames that were answered."""
+        counts = [topic.frames for topic in self.results.topics.values()]
+        return sum(c.answered for c in counts) / max(1, sum(c.all for c in counts))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        model, speed = self.results["model"], self.results["speed"]
-        return {
-            "name": self.name,
-            **{key: model[key] for key in ("backend", "device", "precision", "input_size")},
-            "threads": model["threads"],
-            "parameters": model["parameters"],
-            **{name: self._summary(name) for name in ACCURACIES},
-            "latency_ms": speed["stages_ms"]["total"],
-            "age_ms": speed["age_ms"],
-            "frames_per_second": speed["frames_per_second"],
-            "answered": self.answered,
-            "joules_per_frame": self.joules,
-        }
+    def figures(self) -> CandidateFigures:
+        """The figures for comparison.json."""
+        model, speed, accuracy = self.results.model, self.results.speed, self.results.accuracy
+        summary = accuracy.summary if accuracy else None
+        return CandidateFigures(
+            name=self.name,
+            backend=model.backend,
+            device=model.device,
+            precision=model.precision,
+            input_size=model.input_size,
+            threads=model.threads,
+            parameters=model.parameters,
+            ap=self.average_precision,
+            ap50=_known(summary.ap50) if summary else None,
+            ap75=_known(summary.ap75) if summary else None,
+            ap_small=_known(summary.ap_small) if summary else None,
+            ap_medium=_known(summary.ap_medium) if summary else None,
+            ap_large=_known(summary.ap_large) if summary else None,
+            latency_ms=speed.stages_ms.total,
+            age_ms=speed.age_ms,
+            frames_per_second=speed.frames_per_second,
+            answered=self.answered,
+            joules_per_frame=self.joules,
+        )
 
-    def _summary(self, name: str) -> float | None:
-        accuracy = self.results["accuracy"]
-        return None if accuracy is None else accuracy["summary"][name]
+
+COSTS = {
+    "latency": Cost("median milliseconds of a frame", lambda candidate: candidate.latency_ms),
+    "energy": Cost("joules of a frame", lambda candidate: candidate.joules),
+}
+"""The axes of the two Pareto fronts."""
 
 
-def candidates(results: Sequence[Mapping[str, Any]]) -> list[Candidate]:
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def candidates(results: Sequence[Results]) -> list[Candidate]:
     """Name finished evaluations by what differs between them.
 
-    Args:
-        results: as in results.json, at least two.
-
     Raises:
-        BagError: they are of other frames or labels, or two are the same.
+        BagError: there are less than two, they are of other frames or labels, or two are the same.
     """
     if len(results) < 2:
         raise BagError("a comparison needs at least two evaluations")
@@ -95,16 +142,16 @@ def candidates(results: Sequence[Mapping[str, Any]]) -> list[Candidate]:
         values = [value(result) for result in results]
         if any(other != values[0] for other in values):
             raise BagError(f"the evaluations differ in their {what}: compare what was run alike")
-    models = [result["model"] for result in results]
+    models = [result.model for result in results]
     parts = [
         [
             _name(model, models),
-            *(_text(model[key]) for key in ("input_size", "backend", "precision")),
+            str(model.input_size),
+            model.backend,
+            model.precision,
+            f"{model.threads} threads",
         ]
         for model in models
-    ]
-    parts = [
-        [*row, f"{model['threads']} threads"] for row, model in zip(parts, models, strict=True)
     ]
     differing = [n for n in range(len(parts[0])) if n == 0 or len({row[n] for row in parts}) > 1]
     names = [", ".join(row[n] for n in differing) for row in parts]
@@ -113,88 +160,96 @@ def candidates(results: Sequence[Mapping[str, Any]]) -> list[Candidate]:
     return [Candidate(name, result) for name, result in zip(names, results, strict=True)]
 
 
-def _name(model: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:
+def _name(model: ModelFacts, models: Sequence[ModelFacts]) -> str:
     """The model's name; what the user called it where another one has the same."""
-    given = {other["given"] for other in models if other["name"] == model["name"]}
-    return str(model["name"] if len(given) == 1 else model["given"])
+    given = {other.given for other in models if other.name == model.name}
+    return model.name if len(given) == 1 else model.given
 
 
-_SAME = {
-    "recording": lambda r: (r["recording"]["paths"], list(r["topics"])),
-    "part of the recording": lambda r: (r["recording"]["start_ns"], r["recording"]["end_ns"]),
-    "mode": lambda r: (r["mode"], r["fixed_latency_s"]),
-    "score threshold": lambda r: r["threshold"],
-    "labels": lambda r: (
-        r["accuracy"]
-        and (
-            r["accuracy"]["against"],
-            {
-                topic: [found[key] for key in ("labels_from", "labels", "tolerance_ms")]
-                for topic, found in r["accuracy"]["matching"].items()
-            },
-        )
-    ),
+def _labels_of(results: Results) -> object:
+    if results.accuracy is None:
+        return None
+    counts = results.accuracy.matching
+    return results.accuracy.against, {
+        topic: (found.labels_from, found.labels, found.tolerance_ms)
+        for topic, found in counts.items()
+    }
+
+
+_SAME: dict[str, Callable[[Results], object]] = {
+    "recording": lambda r: (r.recording.paths, list(r.topics)),
+    "part of the recording": lambda r: (r.recording.start_ns, r.recording.end_ns),
+    "mode": lambda r: (r.mode, r.fixed_latency_s),
+    "score threshold": lambda r: r.threshold,
+    "labels": _labels_of,
 }
+"""What evaluations must have in common to be compared."""
 
 
-def front(found: Sequence[Candidate], cost: str) -> list[Candidate]:
-    """Those that nobody beats: none is as accurate and cheaper, or as cheap and more accurate.
+def front(found: Sequence[Candidate], cost: Cost) -> list[Candidate]:
+    """The Pareto front: none is as accurate and cheaper, or as cheap and more accurate.
 
     Args:
-        found: all; those whose accuracy or cost is not known are left out.
-        cost: field of ``Candidate``.
+        found: all; those whose average precision or cost is not known are left out.
+        cost: one of ``COSTS``.
 
     Returns:
-        The Pareto front, cheapest first.
+        Cheapest first.
     """
-    known = [c for c in found if c.accuracy is not None and getattr(c, cost) is not None]
-    best = -np.inf
+    known = [
+        (price, precision, candidate)
+        for candidate in found
+        if (price := cost.of(candidate)) is not None
+        and (precision := candidate.average_precision) is not None
+    ]
+    best = -math.inf
     kept = []
-    for candidate in sorted(known, key=lambda c: (getattr(c, cost), -_accuracy(c))):
-        if _accuracy(candidate) > best:
-            best = _accuracy(candidate)
+    for _, precision, candidate in sorted(known, key=lambda entry: (entry[0], -entry[1])):
+        if precision > best:
+            best = precision
             kept.append(candidate)
     return kept
 
 
 def section(found: Sequence[Candidate]) -> Section:
     """Table and fronts for a report."""
-    head = ["", "input", "backend", "precision", "threads", *ACCURACIES[:3]]
+    head = ["", "input", "backend", "precision", "threads", "AP", "AP50", "AP75"]
     head += ["ms p50", "ms p95", "ms p99", "frames/s", "answered", "J a frame", "on a front"]
+    fronts = {name: front(found, cost) for name, cost in COSTS.items()}
     rows = []
-    fronts = {cost: front(found, field) for cost, (_, field) in COSTS.items()}
     for candidate in found:
-        values = candidate.to_dict()
-        milliseconds = values["latency_ms"] or dict.fromkeys(("p50", "p95", "p99"))
-        on = [cost for cost, kept in fronts.items() if candidate in kept]
-        numbers = [
-            *(values[name] for name in ACCURACIES[:3]),
-            *milliseconds.values(),
-            values["frames_per_second"],
-            values["answered"],
-            values["joules_per_frame"],
-        ]
-        cells = [np.nan if number is None else number for number in numbers]
-        size = _text(values["input_size"])
-        way = [size, values["backend"], values["precision"], values["threads"]]
-        rows.append([candidate.name, *way, *cells, ", ".join(on) or "–"])
-    figures = [
-        Plot(to_svg(_plot(found, kept, cost)), f"Accuracy over {cost}; the line is the front.")
-        for cost, kept in fronts.items()
-        if kept
+        on = [name for name, kept in fronts.items() if candidate in kept]
+        rows.append([*_cells(candidate.figures()), ", ".join(on) or "–"])
+    drawn = {name: _plot(found, kept, COSTS[name]) for name, kept in fronts.items() if kept}
+    plots = [
+        Plot(to_svg(figure), f"Accuracy over {name}; the line is the front.")
+        for name, figure in drawn.items()
     ]
     text = (
-        "On a front is what nobody beats: nothing is more accurate and at most as slow (or as "
+        "On a front is what nothing beats: nothing is more accurate and at most as slow (or as "
         "hungry), nor faster (or more frugal) and at least as accurate."
     )
-    left_out = {c.name: (c.results["accuracy"] or {}).get("left_out", "") for c in found}
+    left_out = {c.name: c.results.accuracy.left_out if c.results.accuracy else "" for c in found}
     if len(set(left_out.values())) > 1:
         text += " They were not evaluated on the same classes, so that their AP differs for that:"
         text += "".join(f" {name}: {what or 'all classes.'}" for name, what in left_out.items())
-    return Section("Comparison", text, [Table(head, rows)], figures)
+    return Section("Comparison", text, [Table(head, rows)], plots)
 
 
-def write_comparison(folder: Path, results: Sequence[Mapping[str, Any]]) -> list[Candidate]:
+def _cells(figures: CandidateFigures) -> list[Any]:
+    numbers = [
+        *(figures.ap, figures.ap50, figures.ap75),
+        *(figures.latency_ms or (None, None, None)),
+        *(figures.frames_per_second, figures.answered, figures.joules_per_frame),
+    ]
+    return [
+        *(figures.name, str(figures.input_size), figures.backend, figures.precision),
+        figures.threads,
+        *(np.nan if number is None else number for number in numbers),
+    ]
+
+
+def write_comparison(folder: Path, results: Sequence[Results]) -> list[Candidate]:
     """Write ``comparison.json`` and ``comparison.html``, and return what was compared.
 
     Raises:
@@ -203,49 +258,38 @@ def write_comparison(folder: Path, results: Sequence[Mapping[str, Any]]) -> list
         OSError: the folder cannot be written.
     """
     found = candidates(results)
+    first = results[0]
     content = {
-        "recording": results[0]["recording"]["paths"],
-        "mode": results[0]["mode"],
-        "candidates": [candidate.to_dict() for candidate in found],
-        "fronts": {c: [k.name for k in front(found, field)] for c, (_, field) in COSTS.items()},
-        "environment": results[0]["environment"],
+        "recording": first.recording.paths,
+        "mode": first.mode,
+        "candidates": [candidate.figures() for candidate in found],
+        "fronts": {name: [c.name for c in front(found, cost)] for name, cost in COSTS.items()},
+        "environment": first.environment,
     }
     with replacing(folder / "comparison.json") as path:
-        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    machine = results[0]["environment"]
+        path.write_text(json.dumps(to_plain(content), indent=1, allow_nan=False) + "\n")
     facts = {
-        "Recording": ", ".join(content["recording"]),
-        "Mode": content["mode"],
-        "Machine": f"{machine['processor']}, {machine['cores']} cores, {machine['system']}",
+        "Recording": ", ".join(first.recording.paths),
+        "Mode": first.mode,
+        "Machine": machine_line(first.environment),
     }
-    title = f"{len(found)} ways on {Path(content['recording'][0]).name}"
+    title = f"{len(found)} models on {Path(first.recording.paths[0]).name}"
     write_report(folder / "comparison.html", title, (), facts, [section(found)])
     return found
 
 
-def _plot(found: Sequence[Candidate], kept: Sequence[Candidate], cost: str) -> Any:
-    label, field = COSTS[cost]
+def _plot(found: Sequence[Candidate], kept: Sequence[Candidate], cost: Cost) -> Any:
     figure, axes = new_figure(7.0, 4.2)
     for number, candidate in enumerate(found):
-        x, y = getattr(candidate, field), candidate.accuracy
+        x, y = cost.of(candidate), candidate.average_precision
         if x is None or y is None:
             continue
         axes.plot(x, y, "o", color=COLOURS[number % len(COLOURS)], markersize=8)
         axes.annotate(candidate.name, (x, y), xytext=(6, 6), textcoords="offset points", fontsize=8)
-    points = [(getattr(c, field), _accuracy(c)) for c in kept]
+    points = [(cost.of(candidate), candidate.average_precision) for candidate in kept]
     axes.plot(*zip(*points, strict=True), "-", color=COLOURS[-1], linewidth=1.2, zorder=0)
-    axes.set_xlabel(label)
+    axes.set_xlabel(cost.label)
     axes.set_ylabel("AP")
     axes.set_xlim(left=0)
     axes.margins(x=0.15, y=0.15)
     return figure
-
-
-def _accuracy(candidate: Candidate) -> float:
-    assert candidate.accuracy is not None
-    return candidate.accuracy
-
-
-def _text(value: Any) -> str:
-    """An input size as height x width, anything else as it is."""
-    return "x".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.apps.evaluate_bag.frame_results import ANSWERED, Record
+from compact_yolo_ros.apps.evaluate_bag.frame_log import ANSWERED, FrameResult
 from compact_yolo_ros.labels.coco import CocoImage, read_coco
 from compact_yolo_ros.labels.detections_topic import read_detections_topic
 from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
@@ -203,17 +203,16 @@ def _readable(bag: Bag, topic: str) -> Iterator[tuple[int, Any]]:
         yield stamp_of(content, message.time), content
 
 
-def labels_of_records(
-    source: str, records: Iterable[Record], classes: tuple[str, ...], threshold: float
+def labels_of_results(
+    source: str, results: Iterable[FrameResult], classes: tuple[str, ...], threshold: float
 ) -> FrameLabels:
     """Take what another model found, with a score of at least ``threshold``, as labels."""
     keyed: dict[FrameKey, GroundTruth] = {}  # a camera may give two frames one stamp
-    for record in records:
-        if record.outcome == ANSWERED:
-            kept = record.detections.scores >= threshold
-            boxes = record.detections.boxes[kept].astype(np.float64)
-            truth = GroundTruth(boxes, record.detections.labels[kept].astype(np.int64))
-            keyed.setdefault(FrameKey(_TIME, record.stamp), truth)
+    for result in results:
+        if result.outcome == ANSWERED:
+            found = result.detections[result.detections.scores >= threshold]
+            truth = GroundTruth(found.boxes.astype(np.float64), found.labels.astype(np.int64))
+            keyed.setdefault(FrameKey(_TIME, result.stamp), truth)
     return _frame_labels(source, classes, list(keyed.items()))
 
 

@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compact_yolo_ros.apps.evaluate_bag.frame_labels import FrameLabels
+from compact_yolo_ros.apps.evaluate_bag.results import LabelCounts
 from compact_yolo_ros.recordings.storage import BagError
 
 LARGEST_TOLERANCE = 50_000_000
-"""In ns: a label further away from a frame is not of that frame, however slow the camera."""
+"""In ns: a label that is further away is not that of a frame, however slow the camera."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +32,22 @@ class Matching:
     offset: NDArray[np.int64]
     tolerance: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as they stand in the results."""
+    def counts(self, labels_from: str) -> LabelCounts:
+        """The counts for the results; ``labels_from`` names the labels to a person."""
         matched = self.label_of >= 0
         count = int(np.count_nonzero(matched))
         offset = self.offset[matched] * 1e-6
-        return {
-            "labels": self.labels,
-            "frames": len(self.label_of),
-            "matched": count,
-            "labels_without_frame": self.labels - count,
-            "frames_without_label": len(self.label_of) - count,
-            "tolerance_ms": self.tolerance * 1e-6,
-            "mean_offset_ms": float(offset.mean()) if count else None,
-            "largest_offset_ms": float(np.abs(offset).max()) if count else None,
-        }
+        return LabelCounts(
+            labels_from=labels_from,
+            labels=self.labels,
+            frames=len(self.label_of),
+            matched=count,
+            labels_without_frame=self.labels - count,
+            frames_without_label=len(self.label_of) - count,
+            tolerance_ms=self.tolerance * 1e-6,
+            mean_offset_ms=float(offset.mean()) if count else None,
+            largest_offset_ms=float(np.abs(offset).max()) if count else None,
+        )
 
 
 def match(
@@ -54,13 +55,13 @@ def match(
 ) -> Matching:
     """Find the label of each frame.
 
-    By time, a frame and a label belong together if each is the other's nearest and they are not
-    further apart than ``tolerance`` (ns; default: half the frames' median period, at most 50 ms).
+    By time, a frame and a label belong together if each is the other's nearest and they are no
+    further apart than ``tolerance``.
 
     Args:
         labels: of the frames' topic.
         stamps: (frames,) of all frames of the topic in the order of the recording.
-        tolerance: see above.
+        tolerance: in ns; None is half the frames' median period, at most 50 ms.
         first: number of the first frame.
 
     Raises:

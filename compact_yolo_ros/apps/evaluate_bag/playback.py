@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded frames through the detector: every one of them, or those that a robot would answer."""
+"""Playback of recorded frames to a detector: all of them, or those that a robot would answer."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from time import perf_counter
 from typing import Any, TypeVar
 
-from compact_yolo_ros.apps.evaluate_bag.frame_results import ANSWERED, DROPPED, Record, Times
+from compact_yolo_ros.apps.evaluate_bag.frame_log import (
+    ANSWERED,
+    DROPPED,
+    FrameResult,
+    FrameStages,
+)
 from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder, ImageError
 from compact_yolo_ros.recordings.codec import IMAGE, Codec, stamp_of
 from compact_yolo_ros.recordings.storage import BagError, Message
@@ -23,31 +29,39 @@ AHEAD = 4
 """Frames that are decoded while the network runs."""
 MALFORMED = "image malformed"
 SWITCH_INTERVAL = 2e-4
-"""Seconds that a thread may keep Python to itself while the other waits: with the usual 5 ms, the
-network would wait for the decoding of a frame that is not needed yet."""
+"""Seconds that a thread may run Python code while the other waits: with the usual 5 ms, the network
+would wait for the decoding of a frame that is not needed yet."""
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Frame:
-    """An image message, and its pixels or the kind of its error and a sentence about it.
+    """An image message, decoded.
 
-    ``decode`` is in seconds.
+    Attributes:
+        topic: of the image.
+        time: when the recorder received it, in ns.
+        stamp: of its header, in ns.
+        frame_id: of its header.
+        image: its pixels; None if the message could not be decoded.
+        error: the kind of error then.
+        decode: seconds that it took.
+        problem: a sentence about the error.
     """
 
     topic: str
     time: int
     stamp: int
     frame_id: str
-    picture: DecodedImage | None
+    image: DecodedImage | None
     error: str
     decode: float
     problem: str = ""
 
-    def unanswered(self, outcome: str) -> Record:
-        """The record of a frame that the network did not see."""
-        return Record(
+    def unanswered(self, outcome: str) -> FrameResult:
+        """The result of a frame that the network did not see."""
+        return FrameResult(
             self.topic, self.time, self.stamp, self.frame_id, outcome, problem=self.problem
         )
 
@@ -55,45 +69,46 @@ class Frame:
 def read_frame(message: Message, codec: Codec, decoder: ImageDecoder) -> Frame:
     """Decode a message as the node does. Pixels are valid until ``decoder`` is used again."""
     try:
-        image = codec.read(message)
+        content = codec.read(message)
     except BagError as found:
         return Frame(
             message.topic, message.time, message.time, "", None, MALFORMED, 0.0, str(found)
         )
-    return _decode(message, image, decoder)
+    return _decode(message, content, decoder)
 
 
-def _decode(message: Message, image: Any, decoder: ImageDecoder) -> Frame:
-    picture, error, problem = None, "", ""
+def _decode(message: Message, content: Any, decoder: ImageDecoder) -> Frame:
+    image, error, problem = None, "", ""
     began = perf_counter()
     try:
-        picture = decoder.image(image) if message.type == IMAGE else decoder.compressed(image)
+        decode = decoder.image if message.type == IMAGE else decoder.compressed
+        image = decode(content)
     except ImageError as found:
         error, problem = f"image {found.kind}", str(found)
     took = perf_counter() - began
-    stamp, frame_id = stamp_of(image, message.time), image.header.frame_id
-    return Frame(message.topic, message.time, stamp, frame_id, picture, error, took, problem)
+    stamp, frame_id = stamp_of(content, message.time), content.header.frame_id
+    return Frame(message.topic, message.time, stamp, frame_id, image, error, took, problem)
 
 
 def every_frame(
     messages: Iterable[Message], codec: Codec, detector: Detector, skip: int = 0
-) -> Iterator[Record]:
-    """Answer every frame, as fast as the machine can; the next ones are decoded meanwhile.
+) -> Iterator[FrameResult]:
+    """Answer every frame as fast as the machine can, while the next ones are decoded.
 
     Args:
         messages: images in the order of time.
         codec: reads them.
         detector: finds the objects.
-        skip: so many frames are done already.
+        skip: number of frames, from the first on, that are done already.
 
     Raises:
         BackendError: the network cannot be run.
     """
-    # A picture may lie in its decoder: none is used again before its picture is done with.
+    # An image may be memory of its decoder, which must not decode again while it is in use.
     decoders = cycle([ImageDecoder() for _ in range(AHEAD + 2)])
     rest = islice(iter(messages), skip, None)
     frames = (read_frame(message, codec, next(decoders)) for message in rest)
-    for frame in ahead(frames, AHEAD):
+    for frame in prefetch(frames, AHEAD):
         yield _answer(frame, detector)
 
 
@@ -104,13 +119,13 @@ def as_on_a_robot(
     detector: Detector,
     *,
     latency: float | None = None,
-    done: Iterable[Record] = (),
-) -> Iterator[Record]:
+    done: Iterable[FrameResult] = (),
+) -> Iterator[FrameResult]:
     """Answer the frames that the node would, on the recording's clock.
 
-    A frame arrives when the recorder received it. While one is in work, a newer one of its topic
+    A frame arrives when the recorder received it. While one is processed, a newer one of a topic
     replaces the one that waits, and topics take turns: the node's own ``NewestSlots`` decides. The
-    clock moves on by what decoding and detection take on this machine.
+    clock advances by what decoding and detection take on this machine.
 
     Args:
         messages: images of ``topics`` in the order of time.
@@ -118,7 +133,7 @@ def as_on_a_robot(
         codec: reads the messages.
         detector: finds the objects.
         latency: seconds that a frame takes, instead of what is measured.
-        done: what was found before an interruption; not yielded again.
+        done: results from before an interruption; they are not yielded again.
 
     Raises:
         BackendError: the network cannot be run.
@@ -146,9 +161,9 @@ def as_on_a_robot(
         if before is not None:
             clock = before.finished
             continue
-        record = _timed(message, codec, decoder, detector, clock, latency)
-        clock = record.finished
-        yield record
+        result = _timed(message, codec, decoder, detector, clock, latency)
+        clock = result.finished
+        yield result
 
 
 def _timed(
@@ -158,43 +173,42 @@ def _timed(
     detector: Detector,
     clock: int,
     latency: float | None,
-) -> Record:
+) -> FrameResult:
     frame = read_frame(message, codec, decoder)
     began = perf_counter()
-    record = _answer(frame, detector)
+    result = _answer(frame, detector)
     seconds = perf_counter() - began + frame.decode if latency is None else latency
-    values = {**vars(record), "finished": clock + round(seconds * 1e9)}
-    return Record(**values)
+    return replace(result, finished=clock + round(seconds * 1e9))
 
 
-def _answer(frame: Frame, detector: Detector) -> Record:
-    if frame.picture is None:
+def _answer(frame: Frame, detector: Detector) -> FrameResult:
+    if frame.image is None:
         return frame.unanswered(frame.error)
-    found = detector.detect(frame.picture.pixels, frame.picture.colour)
-    height, width = frame.picture.pixels.shape[:2]
-    return Record(
+    found = detector.detect(frame.image.pixels, frame.image.colour)
+    height, width = frame.image.pixels.shape[:2]
+    return FrameResult(
         frame.topic,
         frame.time,
         frame.stamp,
         frame.frame_id,
         ANSWERED,
-        (height, width),
+        Size(width, height),
         found,
-        Times(frame.decode, *detector.times),
+        FrameStages(frame.decode, *detector.times),
     )
 
 
-def _dropped(message: Message, codec: Codec) -> Record:
+def _dropped(message: Message, codec: Codec) -> FrameResult:
     try:
-        image = codec.read(message)
+        content = codec.read(message)
     except BagError:
-        return Record(message.topic, message.time, message.time, "", DROPPED)
-    stamp, frame_id = stamp_of(image, message.time), image.header.frame_id
-    return Record(message.topic, message.time, stamp, frame_id, DROPPED)
+        return FrameResult(message.topic, message.time, message.time, "", DROPPED)
+    stamp, frame_id = stamp_of(content, message.time), content.header.frame_id
+    return FrameResult(message.topic, message.time, stamp, frame_id, DROPPED)
 
 
-def ahead(items: Iterable[Item], most: int) -> Iterator[Item]:
-    """Yield ``items``, of which up to ``most`` are made in advance in a thread of their own."""
+def prefetch(items: Iterable[Item], most: int) -> Iterator[Item]:
+    """Yield ``items``; a thread of its own makes up to ``most`` of them in advance."""
     queue: Queue[tuple[str, Any]] = Queue(most)
     ended = Event()
 
@@ -213,10 +227,10 @@ def ahead(items: Iterable[Item], most: int) -> Iterator[Item]:
                 if ended.is_set():
                     return
             put("end", None)
-        except BaseException as error:  # it belongs to whoever takes the items
+        except BaseException as error:  # raised where the items are taken
             put("error", error)
 
-    thread = Thread(target=make, name="ahead", daemon=True)
+    thread = Thread(target=make, name="prefetch", daemon=True)
     usual = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL)
     thread.start()

@@ -5,29 +5,42 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, deque
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.apps.evaluate_bag.frame_results import ANSWERED, DROPPED, Record, Times
+from compact_yolo_ros.apps.evaluate_bag.frame_log import (
+    ANSWERED,
+    DROPPED,
+    FrameResult,
+    FrameStages,
+)
+from compact_yolo_ros.apps.evaluate_bag.results import (
+    DetectionCounts,
+    FlickerCounts,
+    FrameCounts,
+    StagePercentiles,
+    TimeCourse,
+)
 from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.evaluation.matching import overlaps
 from compact_yolo_ros.support.percentiles import Percentiles
 
 SAME = 0.5
 """Least IoU of two boxes of one object in successive frames."""
 OTHER_CLOCK = 10.0
-"""Seconds from stamp to reception, either way, that make stamps those of another clock."""
+"""Seconds between stamp and reception, either way, from which the stamps are of another clock."""
 MOST_BINS = 600
-"""Points of a course over time."""
+"""Most steps of a course over time."""
 
 
 class Flicker:
     """How unsteady the detections of successive answered frames are.
 
-    A detection has a match in another frame if that shows a box of its class with an IoU of at
-    least 0.5. A *flash* is a detection that has a match neither in the frame before nor in the one
-    after. A *gap* is a detection with a match two frames later, but none in the frame between.
+    A detection has a match in another frame that has a detection of its class with an IoU of at
+    least 0.5. A *flash* is a detection without a match in the frame before and in the one after. A
+    *gap* is a detection with a match two frames later, but none in the frame between.
     The measure is (flashes + gaps) / detections: 0 for boxes that stay or move steadily.
     """
 
@@ -48,34 +61,23 @@ class Flicker:
         gone = has_match(before, after) & ~has_match(before, between)
         self.gaps += int(np.count_nonzero(gone))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as they stand in the results."""
+    def counts(self) -> FlickerCounts:
+        """The counts for the results."""
         unsteady = self.flashes + self.gaps
-        return {
-            "flashes": self.flashes,
-            "gaps": self.gaps,
-            "per_detection": unsteady / self.detections if self.detections else None,
-        }
+        share = unsteady / self.detections if self.detections else None
+        return FlickerCounts(self.flashes, self.gaps, share)
 
 
 def has_match(ours: Detections, theirs: Detections) -> NDArray[np.bool_]:
     """(n,) whether each of ``ours`` has a match in ``theirs``; see ``Flicker``."""
-    a, b = ours.boxes[:, None].astype(np.float64), theirs.boxes[None].astype(np.float64)
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    common = np.maximum(sides, 0).prod(-1)
-    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - common
+    own, others = ours.boxes.astype(np.float64), theirs.boxes.astype(np.float64)
+    iou = overlaps(own, others, np.zeros(len(theirs), bool))
     same = ours.labels[:, None] == theirs.labels[None]
-    return (same & (common >= SAME * union)).any(1)
-
-
-def above(found: Detections, threshold: float) -> Detections:
-    """What a user of a score threshold sees."""
-    kept = found.scores >= threshold
-    return Detections(found.boxes[kept], found.scores[kept], found.labels[kept])
+    return np.asarray((same & (iou >= SAME)).any(1))
 
 
 class TopicStatistics:
-    """Takes the records of a topic one by one; it keeps about 80 bytes of each.
+    """Takes the frame results of a topic one by one; it keeps about 80 bytes of each.
 
     Attributes:
         flicker: of the detections.
@@ -95,31 +97,31 @@ class TopicStatistics:
         self._counts = array("i")
         self._seconds = array("d")
 
-    def add(self, record: Record) -> None:
-        """Take the next record."""
-        self.outcomes[record.outcome] += 1
-        if record.problem:
-            self.problems.setdefault(record.outcome, record.problem)
-        self._stamps.append(record.stamp)
-        self._received.append(record.time)
-        count = -2 if record.outcome == DROPPED else -1
-        if record.outcome == ANSWERED:
-            seen = above(record.detections, self._threshold)
+    def add(self, result: FrameResult) -> None:
+        """Take the next result."""
+        self.outcomes[result.outcome] += 1
+        if result.problem:
+            self.problems.setdefault(result.outcome, result.problem)
+        self._stamps.append(result.stamp)
+        self._received.append(result.time)
+        count = -2 if result.outcome == DROPPED else -1
+        if result.outcome == ANSWERED:
+            seen = result.detections[result.detections.scores >= self._threshold]
             self.flicker.add(seen)
             np.add.at(self.per_class, seen.labels, 1)
             count = len(seen)
-            self._finished.append(record.finished)
-            self._seconds.extend(record.times)
+            self._finished.append(result.finished)
+            self._seconds.extend(result.stages)
         self._counts.append(count)
 
     @property
     def stamps(self) -> NDArray[np.int64]:
-        """(frames,) stamps in ns, in the order of the records."""
+        """(frames,) stamps in ns, in the order of the results."""
         return np.array(self._stamps, np.int64)
 
     @property
     def received(self) -> NDArray[np.int64]:
-        """(frames,) times of reception in ns, in the order of the records."""
+        """(frames,) times of reception in ns, in the order of the results."""
         return np.array(self._received, np.int64)
 
     @property
@@ -129,8 +131,8 @@ class TopicStatistics:
 
     @property
     def seconds(self) -> NDArray[np.float64]:
-        """(answered, 4) seconds of the stages, see ``Times``."""
-        return np.array(self._seconds, np.float64).reshape(-1, len(Times._fields))
+        """(answered, 4) seconds of the stages, see ``FrameStages``."""
+        return np.array(self._seconds, np.float64).reshape(-1, len(FrameStages._fields))
 
     @property
     def delay(self) -> float:
@@ -139,7 +141,7 @@ class TopicStatistics:
 
     @property
     def ages(self) -> NDArray[np.float64]:
-        """(answered,) seconds from stamp to answer; only meaningful in realtime.
+        """(answered,) seconds from stamp to detections; only meaningful in realtime.
 
         Empty if the stamps are of another clock than the times of reception.
         """
@@ -148,49 +150,44 @@ class TopicStatistics:
         stamps = self.stamps[self.counts >= 0]
         return (np.array(self._finished, np.int64) - stamps).astype(np.float64) * 1e-9
 
-    def frames(self) -> dict[str, Any]:
-        """Counts of frames: all, answered, dropped and errors by kind."""
+    def frame_counts(self) -> FrameCounts:
+        """The counts of frames for the results."""
         errors = {k: n for k, n in sorted(self.outcomes.items()) if k not in (ANSWERED, DROPPED)}
-        return {
-            "all": self.outcomes.total(),
-            "answered": self.outcomes[ANSWERED],
-            "dropped": self.outcomes[DROPPED],
-            "errors": errors,
-        }
+        return FrameCounts(
+            all=self.outcomes.total(),
+            answered=self.outcomes[ANSWERED],
+            dropped=self.outcomes[DROPPED],
+            errors=errors,
+        )
+
+    def detection_counts(self, classes: Sequence[str]) -> DetectionCounts:
+        """The counts of detections for the results; ``classes`` are the names of the labels."""
+        by_class = dict(zip(classes, self.per_class.tolist(), strict=True))
+        return DetectionCounts(int(self.per_class.sum()), by_class, self.flicker.counts())
 
 
-def percentiles_ms(seconds: NDArray[np.float64]) -> dict[str, float] | None:
-    """p50, p95 and p99 in ms; None without values."""
-    if not len(seconds):
-        return None
-    return {name: 1e3 * value for name, value in Percentiles.of(seconds)._asdict().items()}
+def percentiles_ms(seconds: NDArray[np.float64]) -> Percentiles | None:
+    """Percentiles in ms; None without values."""
+    return Percentiles.of(1e3 * seconds) if len(seconds) else None
 
 
-def stages_ms(seconds: NDArray[np.float64]) -> dict[str, dict[str, float] | None]:
-    """Percentiles of every stage, and of a frame in all."""
-    columns = dict(zip(Times._fields, seconds.T, strict=True))
-    return {name: percentiles_ms(column) for name, column in columns.items()} | {
-        "total": percentiles_ms(seconds.sum(1))
-    }
+def stage_percentiles(seconds: NDArray[np.float64]) -> StagePercentiles:
+    """Percentiles of the stages, from their seconds (answered, 4)."""
+    return StagePercentiles(*map(percentiles_ms, (*seconds.T, seconds.sum(1))))
 
 
-def over_time(statistics: TopicStatistics, start: int, end: int) -> dict[str, list[float]]:
-    """Course over a recording from ``start`` to ``end`` (ns), in equal steps of at least 1 s.
-
-    Returns:
-        ``second`` (beginning of the step), ``frames``, ``dropped``, ``unreadable`` and
-        ``detections`` per answered frame.
-    """
+def over_time(statistics: TopicStatistics, start: int, end: int) -> TimeCourse:
+    """Course over a recording from ``start`` to ``end`` (ns)."""
     width = max(1.0, (end - start) * 1e-9 / MOST_BINS)
     step = ((statistics.received - start) * 1e-9 / width).astype(np.int64)
     bins = int(step.max(initial=0)) + 1
     counts = statistics.counts
     answered = np.bincount(step[counts >= 0], minlength=bins)
     found = np.bincount(step[counts >= 0], counts[counts >= 0], bins)
-    return {
-        "second": (np.arange(bins) * width).round(3).tolist(),
-        "frames": np.bincount(step, minlength=bins).tolist(),
-        "dropped": np.bincount(step[counts == -2], minlength=bins).tolist(),
-        "unreadable": np.bincount(step[counts == -1], minlength=bins).tolist(),
-        "detections": (found / np.maximum(answered, 1)).round(3).tolist(),
-    }
+    return TimeCourse(
+        second=tuple((np.arange(bins) * width).round(3).tolist()),
+        frames=tuple(np.bincount(step, minlength=bins).tolist()),
+        dropped=tuple(np.bincount(step[counts == -2], minlength=bins).tolist()),
+        unreadable=tuple(np.bincount(step[counts == -1], minlength=bins).tolist()),
+        detections=tuple((found / np.maximum(answered, 1)).round(3).tolist()),
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What came of every frame of a recording, kept in files that survive an interruption."""
+"""The result of every frame of a recording, kept in files that survive an interruption."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.storage import BagError
 
 ANSWERED, DROPPED = "answered", "dropped"
@@ -21,8 +22,15 @@ END = b'{"end": '
 """How the last line of a complete log begins."""
 
 
-class Times(NamedTuple):
-    """Seconds of the stages of an answered frame."""
+class FrameStages(NamedTuple):
+    """Seconds of the stages of an answered frame.
+
+    Attributes:
+        decode: bytes of the message to pixels.
+        preprocess: pixels to the input of the network.
+        inference: the network.
+        postprocess: suppression and mapping back.
+    """
 
     decode: float = 0.0
     preprocess: float = 0.0
@@ -31,20 +39,20 @@ class Times(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Record:
-    """One frame.
+class FrameResult:
+    """The result of one frame.
 
     Attributes:
-        topic: where it came from.
-        time: when it was received by the recorder, in ns.
+        topic: of the image.
+        time: when the recorder received it, in ns.
         stamp: of its header, in ns; ``time`` if it has none.
         frame_id: of its header.
         outcome: ``ANSWERED``, ``DROPPED`` or the kind of error that kept it from being answered.
-        size: (height, width) in pixels; (0, 0) unless answered.
+        size: in pixels; 0x0 unless answered.
         detections: boxes in pixels of the frame.
-        times: measured.
-        finished: when a robot would have had the answer, in ns on the recording's clock; 0 if
-            every frame was evaluated, however long it took.
+        stages: what they took.
+        finished: when a robot would have had the detections, in ns on the recording's clock; 0
+            if every frame was processed, however long it took.
         problem: a sentence about the error.
     """
 
@@ -53,19 +61,19 @@ class Record:
     stamp: int
     frame_id: str
     outcome: str
-    size: tuple[int, int] = (0, 0)
+    size: Size = Size(0, 0)
     detections: Detections = field(default_factory=Detections.empty)
-    times: Times = Times()
+    stages: FrameStages = FrameStages()
     finished: int = 0
     problem: str = ""
 
     @property
     def age(self) -> float:
-        """Seconds from the stamp to the answer on the recording's clock."""
+        """Seconds from the stamp to the detections, on the recording's clock."""
         return (self.finished - self.stamp) * 1e-9
 
     def to_line(self) -> bytes:
-        """The record as one line of JSON; the detections, bit by bit, are within it as base64."""
+        """One line of JSON, with the exact detections in base64."""
         found = self.detections
         columns = (found.boxes, found.scores[:, None], found.labels[:, None])
         table = np.hstack(columns).astype("<f4")
@@ -77,29 +85,35 @@ class Record:
             "outcome": self.outcome,
             "size": self.size,
             "found": base64.b64encode(table.tobytes()).decode(),
-            "times": [round(seconds, 7) for seconds in self.times],
+            "stages": [round(seconds, 7) for seconds in self.stages],
             "finished": self.finished,
             "problem": self.problem,
         }
         return json.dumps(values).encode() + b"\n"
 
     @classmethod
-    def from_line(cls, line: bytes) -> Record:
+    def from_line(cls, line: bytes) -> FrameResult:
         """Read what ``to_line`` wrote."""
         values = json.loads(line)
         table = np.frombuffer(base64.b64decode(values.pop("found")), "<f4").reshape(-1, 6)
         boxes, scores = table[:, :4].astype(np.float32), table[:, 4].astype(np.float32)
         values["detections"] = Detections(boxes, scores, table[:, 5].astype(np.int32))
-        values["size"] = tuple(values["size"])
-        values["times"] = Times(*values["times"])
+        values["size"] = Size(*values["size"])
+        values["stages"] = FrameStages(*values["stages"])
         return cls(**values)
 
 
-class Log:
-    """Records of one part of a recording, in the order in which they came about."""
+class FrameLog:
+    """The results of one part of a recording, in the order in which they were made.
+
+    Attributes:
+        path: the file.
+        count: number of results in it.
+        complete: whether the part is done.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Go on with ``path``, or begin it. Half a line, left by a crash, is cut off.
+        """Continue ``path``, or begin it. Half a line, left by a crash, is cut off.
 
         Raises:
             OSError: the file cannot be written.
@@ -120,13 +134,13 @@ class Log:
         self._file.truncate(self._size)
         self._file.seek(self._size)
 
-    def append(self, record: Record) -> None:
-        """Write a record; it is with the operating system when this returns.
+    def append(self, result: FrameResult) -> None:
+        """Write a result; the operating system has it when this returns.
 
         Raises:
             BagError: the disk is full or the like; the log is as it was before.
         """
-        self._write(record.to_line())
+        self._write(result.to_line())
         self.count += 1
 
     def finish(self, lost: Iterable[str]) -> None:
@@ -147,14 +161,14 @@ class Log:
             os.ftruncate(self._file.fileno(), self._size)
             os.lseek(self._file.fileno(), self._size, os.SEEK_SET)
             raise BagError(
-                f"cannot write {self.path}: {error.strerror}; what is done is kept, so run the "
+                f"cannot write {self.path}: {error.strerror}; what is done is kept: run the "
                 "same command again when there is room"
             ) from None
         self._size += len(line)
 
 
-def read_records(path: Path) -> Iterator[Record]:
-    """Yield the whole records of a log.
+def read_frame_log(path: Path) -> Iterator[FrameResult]:
+    """Yield the results in a log; a last line that breaks off is left out.
 
     Raises:
         BagError: it is damaged.
@@ -163,11 +177,11 @@ def read_records(path: Path) -> Iterator[Record]:
         with path.open("rb") as file:
             for line in file:
                 if line.endswith(b"\n") and not line.startswith(END):
-                    yield Record.from_line(line)
+                    yield FrameResult.from_line(line)
     except FileNotFoundError:
         return
     except (ValueError, KeyError, TypeError):
-        raise BagError(f"{path} is damaged: --restart begins anew") from None
+        raise BagError(f"{path} is damaged: give --restart to begin again") from None
 
 
 def read_lost(path: Path) -> list[str]:

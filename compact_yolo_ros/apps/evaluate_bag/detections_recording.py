@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detections as a recording of what the node would have published, for Foxglove and RViz."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from compact_yolo_ros.apps.evaluate_bag.frame_log import ANSWERED, FrameResult
+from compact_yolo_ros.apps.evaluate_bag.results_folder import writing
+from compact_yolo_ros.recordings.codec import DETECTIONS, Codec
+
+
+def write_detections_recording(
+    folder: Path, results: Iterable[FrameResult], classes: tuple[str, ...], threshold: float
+) -> None:
+    """Write a recording (MCAP); its topics are ``<image topic>/detections``.
+
+    Headers are those of the images. A message is at the time of its image, in realtime at that of
+    the answer.
+
+    Args:
+        folder: of the recording; one that is there is replaced.
+        results: of the frames.
+        classes: names of the labels.
+        threshold: least score of a detection.
+
+    Raises:
+        BagError: the folder cannot be written.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with writing(folder):
+            temporary.mkdir(parents=True)
+            # The file within is named after its folder, so that name is the final one.
+            _write(temporary / folder.name, results, classes, threshold)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(temporary / folder.name, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(
+    folder: Path, results: Iterable[FrameResult], classes: tuple[str, ...], threshold: float
+) -> None:
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    codec = Codec()
+    with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connections: dict[str, Any] = {}
+        for result in results:
+            if result.outcome != ANSWERED:
+                continue
+            topic = f"{result.topic}/detections"
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, DETECTIONS, typestore=codec.store)
+            found = result.detections[result.detections.scores >= threshold]
+            data = codec.write_detections(result.stamp, result.frame_id, found, classes)
+            writer.write(connections[topic], result.finished or result.time, data)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to run on which recording, and the parts that several processes can share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from compact_yolo_ros.backends import RunOptions
+from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.detection.selection import EVERYTHING
+from compact_yolo_ros.recordings.reader import Bag
+from compact_yolo_ros.recordings.storage import FOREVER, BagError
+
+PARTS = 16
+"""Parts of equal recorded time that a recording is cut into; one process runs a part."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model to run on images of a recording; it can be pickled.
+
+    Attributes:
+        bags: recordings, read as one.
+        topics: of images.
+        options: the model and how to run it.
+        start: time of the first frame, in ns.
+        stop: time behind the last frame, in ns.
+        realtime: answer only the frames that a robot would have answered.
+        latency: seconds that a frame takes then, instead of what is measured.
+    """
+
+    bags: tuple[Path, ...]
+    topics: tuple[str, ...]
+    options: RunOptions
+    start: int = 0
+    stop: int = FOREVER
+    realtime: bool = False
+    latency: float | None = None
+
+    def open_detector(self) -> Detector:
+        """Open the model; see ``Detector.open`` for the errors."""
+        return Detector.open(self.options, selection=EVERYTHING)
+
+    def among(self, processes: int) -> Job:
+        """The job with the CPU threads that each of several processes should use.
+
+        They change the speed only, so that it counts as the same job.
+        """
+        if self.options.threads or processes == 1:
+            return self
+        threads = max(1, len(os.sched_getaffinity(0)) // processes)
+        return replace(self, options=self.options.change(threads=threads))
+
+
+def parts(job: Job, bag: Bag) -> list[tuple[int, int]]:
+    """Times (ns, from and below) of the parts of a job, the same for any number of processes.
+
+    A simulated robot's clock runs through the whole recording, so that is one part.
+
+    Raises:
+        BagError: there is no recorded time between the job's start and stop.
+    """
+    start, stop = max(job.start, bag.start), min(job.stop, bag.end + 1)
+    spans = [(max(a, start), min(b, stop)) for a, b in bag.covered if a < stop and b > start]
+    if not spans:
+        seconds = (bag.end - bag.start) * 1e-9
+        raise BagError(f"nothing is left of the recording, which is {seconds:.1f} s long")
+    count = 1 if job.realtime else PARTS
+    # The time between recordings does not count: they may be of different days.
+    whole = sum(b - a for a, b in spans)
+    inner = [_after(spans, whole * number // count) for number in range(1, count)]
+    edges = [start, *inner, stop]
+    return [pair for pair in zip(edges, edges[1:], strict=False) if pair[0] < pair[1]]
+
+
+def _after(spans: Sequence[tuple[int, int]], elapsed: int) -> int:
+    """The time when so much of ``spans`` has passed, all in ns."""
+    for start, stop in spans:
+        if elapsed < stop - start:
+            return start + elapsed
+        elapsed -= stop - start
+    return spans[-1][1]

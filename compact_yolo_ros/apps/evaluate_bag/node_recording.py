@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a live detector node published while a recording was played to it.
+
+What the node answered, and when, becomes the log of a run (``FrameLog``), as if the recording had
+been played back here; everything after that is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from compact_yolo_ros.apps.evaluate_bag.frame_log import (
+    ANSWERED,
+    DROPPED,
+    FrameLog,
+    FrameResult,
+    FrameStages,
+)
+from compact_yolo_ros.apps.evaluate_bag.job import Job
+from compact_yolo_ros.apps.evaluate_bag.playback import read_frame
+from compact_yolo_ros.apps.evaluate_bag.results import MeasuredPower
+from compact_yolo_ros.apps.evaluate_bag.results_folder import claim, log_path
+from compact_yolo_ros.apps.evaluate_bag.sessions import Session, write_session
+from compact_yolo_ros.detection.detection_array import class_name, read_detection_array
+from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.pixels.decoding import ImageDecoder
+from compact_yolo_ros.recordings.codec import DETECTIONS, Codec, stamp_of
+from compact_yolo_ros.recordings.reader import Bag
+from compact_yolo_ros.recordings.storage import BagError
+
+PERFORMANCE = "/performance"
+"""How the name of the topic with the measurements of single images ends."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Detections of an image, when they were there (ns), and what the stages took."""
+
+    detections: Detections
+    finished: int
+    stages: FrameStages
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What the node measured of an image: age and stages in seconds, power in watts."""
+
+    age: float
+    stages: FrameStages
+    watts: float | None
+
+
+def write_node_log(
+    job: Job, bag: Bag, recorded: Path, classes: tuple[str, ...], folder: Path
+) -> None:
+    """Write what a node published as the finished log of ``job``, which must be a realtime one.
+
+    Args:
+        job: names the recording and the topic that was played.
+        bag: that recording.
+        recorded: recording of the node's detections and, where it was, its ``~/performance``.
+        classes: of the model.
+        folder: of the results; a log in it is replaced.
+
+    Raises:
+        BagError: there are no detections, or the job is of several topics.
+    """
+    if len(job.topics) != 1:
+        raise BagError("what a node published is evaluated for one topic: give --topic")
+    published = Bag([recorded])
+    measured = _measured(published)
+    answers = dict(_answers(published, classes, measured))
+    claim(job, bag, folder, restart=True)
+    log = FrameLog(log_path(folder, 0))
+    try:
+        for result in _results(job, bag, answers):
+            log.append(result)
+        log.finish(bag.lost)
+    finally:
+        log.close()
+    watts = [image.watts for image in measured.values() if image.watts is not None]
+    if watts:
+        power = MeasuredPower("the node", "", fmean(watts), "", "")
+        write_session(folder, Session((published.end - published.start) * 1e-9, 0, power))
+
+
+def _answers(
+    recorded: Bag, classes: tuple[str, ...], measured: dict[int, _Measured]
+) -> Iterator[tuple[int, _Answer]]:
+    """The answer to each image, by its stamp."""
+    codec = Codec(recorded.topics.values())
+    topics = [topic for topic in recorded.topics.values() if topic.type == DETECTIONS]
+    if len(topics) != 1 or not topics[0].count:
+        there = ", ".join(f"{t.name} ({t.count})" for t in topics) or "none"
+        raise BagError(f"one topic of detections is needed, and {recorded.paths[0]} has: {there}")
+    for message in recorded.messages([topics[0].name]):
+        content = codec.read(message)
+        stamp = stamp_of(content, message.time)
+        found = _detections(content, classes)
+        if (image := measured.get(stamp)) is None:
+            yield stamp, _Answer(found, message.time, FrameStages())
+        else:
+            yield stamp, _Answer(found, stamp + round(image.age * 1e9), image.stages)
+
+
+def _measured(recorded: Bag) -> dict[int, _Measured]:
+    """What the node measured of each image, by its stamp."""
+    codec = Codec(recorded.topics.values())
+    found = {}
+    names = [name for name in recorded.topics if name.endswith(PERFORMANCE)]
+    for message in recorded.messages(names):
+        content = codec.read(message)
+        texts = {pair.key: pair.value for pair in content.status[0].values}
+        stages = (float(texts.get(f"{stage}_ms", 0)) * 1e-3 for stage in FrameStages._fields)
+        found[stamp_of(content, message.time)] = _Measured(
+            float(texts["age_ms"]) * 1e-3,
+            FrameStages(*stages),
+            float(texts["power_w"]) if "power_w" in texts else None,
+        )
+    return found
+
+
+def _detections(message: Any, classes: tuple[str, ...]) -> Detections:
+    boxes, scores, class_ids = read_detection_array(message)
+    return Detections(
+        boxes.astype(np.float32),
+        scores.astype(np.float32),
+        np.array([_label(text, classes) for text in class_ids], np.int32),
+    )
+
+
+def _label(class_id: str, classes: tuple[str, ...]) -> int:
+    name = class_name(class_id, classes)
+    if name not in classes:
+        raise BagError(
+            f"the node found '{class_id}', which the model does not know: give its --model"
+        )
+    return classes.index(name)
+
+
+def _results(job: Job, bag: Bag, answers: dict[int, _Answer]) -> Iterator[FrameResult]:
+    """The result of every image of the recording."""
+    codec, decoder = Codec(bag.topics.values()), ImageDecoder()
+    for message in bag.messages(job.topics, job.start, job.stop):
+        frame = read_frame(message, codec, decoder)
+        answer = answers.get(frame.stamp)
+        if frame.image is None:
+            yield frame.unanswered(frame.error)
+        elif answer is None:
+            yield frame.unanswered(DROPPED)
+        else:
+            height, width = frame.image.pixels.shape[:2]
+            yield replace(
+                frame.unanswered(ANSWERED),
+                size=Size(width, height),
+                detections=answer.detections,
+                stages=answer.stages,
+                finished=answer.finished,
+            )

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report of a recording's evaluation: figures of accuracy, and what is about a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compact_yolo_ros.apps.evaluate_bag.accuracy import Accuracy, ExampleFrame
+from compact_yolo_ros.apps.evaluate_bag.results import (
+    OFFLINE,
+    REALTIME,
+    AccuracyResults,
+    Results,
+    TopicResults,
+)
+from compact_yolo_ros.apps.evaluate_bag.topic_statistics import TopicStatistics
+from compact_yolo_ros.apps.evaluate_bag.video import read_pixels
+from compact_yolo_ros.evaluation.example_images import ExampleImage
+from compact_yolo_ros.evaluation.plots import COLOURS, new_figure, to_svg
+from compact_yolo_ros.evaluation.report import Plot, Section, ShownEvaluation, Table, write_report
+from compact_yolo_ros.recordings.codec import Codec
+from compact_yolo_ros.recordings.reader import Bag
+from compact_yolo_ros.support.plain_values import to_plain
+
+WIDE = 7.0
+"""Width of a plot over time in inches."""
+
+
+def write_page(
+    path: Path,
+    bag: Bag,
+    results: Results,
+    statistics: Mapping[str, TopicStatistics],
+    accuracy: Accuracy | None,
+) -> None:
+    """Write the report.
+
+    Args:
+        path: HTML file.
+        bag: the recording, for the images to show.
+        results: what is in results.json.
+        statistics: by topic.
+        accuracy: None without labels.
+
+    Raises:
+        ReportError: a library is missing.
+        OSError: the file cannot be written.
+    """
+    shown = []
+    if accuracy is not None:
+        examples = filter(None, (_example(bag, frame) for frame in accuracy.worst))
+        shown = [ShownEvaluation(results.model.name, accuracy.evaluation, list(examples))]
+    seconds = np.concatenate([found.seconds for found in statistics.values()]).sum(1)
+    ages = np.empty(0)
+    if results.mode == REALTIME:
+        ages = np.concatenate([found.ages for found in statistics.values()])
+    title = f"{results.model.name} on {Path(results.recording.paths[0]).name}"
+    write_report(path, title, shown, _facts(results), sections(results, seconds, ages))
+
+
+def machine_line(environment: Mapping[str, str]) -> str:
+    """The machine of an evaluation, for people."""
+    return "{processor}, {cores} cores, {system}".format(**environment)
+
+
+def _facts(results: Results) -> dict[str, str]:
+    model = results.model
+    facts = {
+        "Recording": ", ".join(results.recording.paths),
+        "Length": f"{results.recording.seconds:.1f} s",
+        "Model": f"{model.given}, {model.precision}, input {model.input_size}",
+        "Run by": f"{model.backend} on {model.device}, {model.threads} threads",
+        "Warning": model.warning,
+        "Mode": _mode(results),
+        "Compared with": results.accuracy.against if results.accuracy else "nothing",
+        "Machine": machine_line(results.environment),
+        "Evaluated": results.environment["time"],
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+def _mode(results: Results) -> str:
+    if results.mode == OFFLINE:
+        return "every frame, as fast as possible"
+    fixed = results.fixed_latency_s
+    how = "as measured here" if fixed is None else f"{1e3 * fixed:.0f} ms"
+    return f"as on a robot: the newest frame only, where a frame takes {how}"
+
+
+def _example(bag: Bag, frame: ExampleFrame) -> ExampleImage | None:
+    pixels = read_pixels(bag, Codec(bag.topics.values()), frame.topic, frame.time)
+    if pixels is None:
+        return None
+    return ExampleImage(pixels, frame.truth, frame.detections, frame.caption)
+
+
+def sections(
+    results: Results, seconds: NDArray[np.float64], ages: NDArray[np.float64]
+) -> list[Section]:
+    """The sections below the figures of accuracy.
+
+    Args:
+        results: what is in results.json.
+        seconds: (answered,) what each frame took.
+        ages: (answered,) of the detections in seconds; empty unless in realtime.
+    """
+    found = [_frames(results), _speed(results, seconds, ages), _course(results.topics)]
+    if results.accuracy:
+        found.append(_matching(results.accuracy))
+    if results.recording.lost:
+        text = " ".join(f"{sentence}." for sentence in results.recording.lost)
+        found.append(Section("What could not be read", text))
+    return found
+
+
+def _frames(results: Results) -> Section:
+    head = ["topic", "frames", "answered", "dropped", "unreadable", "detections", "a frame"]
+    rows = []
+    for name, topic in results.topics.items():
+        frames, total = topic.frames, topic.detections.all
+        unreadable = sum(frames.errors.values())
+        columns = (frames.all, frames.answered, frames.dropped, unreadable, total)
+        flicker = topic.detections.flicker.per_detection
+        per_frame = total / max(frames.answered, 1)
+        rows.append([name, *columns, per_frame, np.nan if flicker is None else flicker])
+    errors = {
+        f"{count} × {kind} ({topic.problems[kind]})"
+        for topic in results.topics.values()
+        for kind, count in topic.frames.errors.items()
+    }
+    text = (
+        f"Detections with a score from {results.threshold} on. Flicker is the part of them that "
+        "appear for one frame only, or are missing in one frame between two."
+    )
+    if errors:
+        text += f" Unreadable: {', '.join(sorted(errors))}."
+    return Section("Frames and detections", text, [Table([*head, "flicker"], rows)])
+
+
+def _speed(results: Results, seconds: NDArray[np.float64], ages: NDArray[np.float64]) -> Section:
+    speed = results.speed
+    rows = [[name, *values] for name, values in speed.stages_ms.named().items()]
+    if speed.age_ms:
+        rows.append(["age of the detections", *speed.age_ms])
+    plots = []
+    if len(ages):
+        caption = "Age: from the stamp of an image to its detections."
+        plots.append(Plot(_histogram(1e3 * ages, "age in ms"), caption))
+    if len(seconds):
+        caption = "What a frame takes, from the bytes of the message to the detections."
+        plots.append(Plot(_histogram(1e3 * seconds, "time of a frame in ms"), caption))
+    rate = speed.frames_per_second
+    text = ("" if rate is None else f"{rate:.1f} frames a second. ") + _power(results)
+    return Section("Speed", text, [Table(["ms", "p50", "p95", "p99"], rows)], plots)
+
+
+def _power(results: Results) -> str:
+    power = results.power
+    if power.watts is None:
+        return f"Power could not be read: {power.problem or 'this machine has no sensor for it'}."
+    joules = "" if power.joules_per_frame is None else f", {power.joules_per_frame:.3f} J a frame"
+    return f"{power.watts:.1f} W ({power.source}){joules}."
+
+
+def _course(topics: Mapping[str, TopicResults]) -> Section:
+    labels = {"detections": "detections a frame", "dropped": "dropped frames a step"}
+    plots = []
+    for what, label in labels.items():
+        courses = {
+            name: (topic.over_time.second, getattr(topic.over_time, what))
+            for name, topic in topics.items()
+        }
+        if not any(any(values) for _, values in courses.values()):
+            continue
+        figure, axes = new_figure(WIDE)
+        for number, (name, (second, values)) in enumerate(courses.items()):
+            colour = COLOURS[number % len(COLOURS)]
+            axes.step(second, values, where="post", color=colour, label=name)
+        axes.set_xlabel("seconds of the recording")
+        axes.set_ylabel(label)
+        axes.set_ylim(bottom=0)
+        if len(topics) > 1:
+            axes.legend(frameon=False)
+        plots.append(Plot(to_svg(figure), f"{label.capitalize()}, over the recording."))
+    return Section("Over time", "" if plots else "Nothing was found.", (), plots)
+
+
+def _matching(accuracy: AccuracyResults) -> Section:
+    rows, head = [], ["topic"]
+    for name, counts in accuracy.matching.items():
+        values = to_plain(counts)
+        source = values.pop("labels_from")
+        head = ["topic", *(key.replace("_", " ") for key in values)]
+        cells = (np.nan if value is None else value for value in values.values())
+        rows.append([f"{name}, {source}", *cells])
+    text = (
+        "A frame and a label belong together if each is the other's nearest in time, within the "
+        "tolerance. Frames and labels without a partner do not count. "
+        f"{accuracy.unanswered} labelled frames were not answered; they do not count either. "
+        f"{accuracy.left_out}"
+    )
+    return Section("Frames and labels", text, [Table(head, rows)])
+
+
+def _histogram(values: NDArray[np.float64], label: str) -> str:
+    figure, axes = new_figure()
+    # The last bin holds the tail, which would flatten everything else.
+    limit = float(np.percentile(values, 99.5)) or 1.0
+    axes.hist(np.minimum(values, limit), bins=40, color=COLOURS[0])
+    for percent, style in ((50, "-"), (95, "--"), (99, ":")):
+        at = float(np.percentile(values, percent))
+        axes.axvline(at, linestyle=style, color=COLOURS[1], label=f"p{percent} {at:.1f} ms")
+    axes.set_xlabel(label)
+    axes.set_ylabel("frames")
+    axes.legend(frameon=False)
+    return to_svg(figure)

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the evaluation of a recording says: the content of results.json, see docs/bags.md."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from compact_yolo_ros.apps.evaluate_bag.results_folder import RESULTS, writing
+from compact_yolo_ros.evaluation.result import EvaluationFigures
+from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.recordings.storage import BagError
+from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.percentiles import Percentiles
+from compact_yolo_ros.support.plain_values import from_plain, to_plain
+
+FORMAT = 2
+OFFLINE, REALTIME = "offline", "realtime"
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What ran, as found in the opened network.
+
+    Attributes:
+        name: from the model's card.
+        given: name or path by which the user called it.
+        backend: the runtime.
+        device: what it runs on.
+        warning: what differs from the options, for people; empty if nothing does.
+        precision: number format, as found in the network.
+        input_size: in pixels.
+        threads: of the CPU.
+        parameters: number of them.
+        classes: names.
+    """
+
+    name: str
+    given: str
+    backend: str
+    device: str
+    warning: str
+    precision: str
+    input_size: Size
+    threads: int
+    parameters: int
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RecordingFacts:
+    """The recording, and the part of it that was evaluated.
+
+    Attributes:
+        paths: as given.
+        start_ns: beginning of the part.
+        end_ns: end of the part.
+        seconds: length of the part.
+        lost: a sentence for everything that could not be read.
+    """
+
+    paths: tuple[str, ...]
+    start_ns: int
+    end_ns: int
+    seconds: float
+    lost: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FrameCounts:
+    """Number of frames of a topic: all, answered, dropped, and errors by their kind."""
+
+    all: int
+    answered: int
+    dropped: int
+    errors: dict[str, int]
+
+
+@dataclass(frozen=True)
+class FlickerCounts:
+    """How unsteady the detections of a topic are, see ``topic_statistics.Flicker``.
+
+    Attributes:
+        flashes: detections in one frame only.
+        gaps: detections missing in one frame.
+        per_detection: both, as a part of all detections; None without any.
+    """
+
+    flashes: int
+    gaps: int
+    per_detection: float | None
+
+
+@dataclass(frozen=True)
+class DetectionCounts:
+    """Number of detections of a topic, with a score from the threshold on."""
+
+    all: int
+    by_class: dict[str, int]
+    flicker: FlickerCounts
+
+
+@dataclass(frozen=True)
+class TimeCourse:
+    """Counts over a recording, in equal steps of at least 1 s.
+
+    Attributes:
+        second: beginning of each step.
+        frames: in the step, also the next two.
+        dropped: number of dropped frames.
+        unreadable: number of frames that could not be decoded.
+        detections: per answered frame.
+    """
+
+    second: tuple[float, ...]
+    frames: tuple[int, ...]
+    dropped: tuple[int, ...]
+    unreadable: tuple[int, ...]
+    detections: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TopicResults:
+    """The results of a topic; ``problems`` holds a sentence about the first error of each kind."""
+
+    frames: FrameCounts
+    problems: dict[str, str]
+    detections: DetectionCounts
+    over_time: TimeCourse
+
+
+@dataclass(frozen=True)
+class StagePercentiles:
+    """Percentiles in ms of each stage, see ``FrameStages``, and of their sum for each frame."""
+
+    decode: Percentiles | None
+    preprocess: Percentiles | None
+    inference: Percentiles | None
+    postprocess: Percentiles | None
+    total: Percentiles | None
+
+    def named(self) -> dict[str, Percentiles]:
+        """Those that are known, by the names of the stages."""
+        return {name: values for name, values in vars(self).items() if values is not None}
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast it was.
+
+    Attributes:
+        frames_per_second: None if nothing was run here; in realtime, the rate of the answers.
+        seconds: of the run, without the opening of the model.
+        sessions: number of times that it was begun or continued.
+        workers: number of processes.
+        network_share: part of the frames' time that the network takes; None without frames.
+        stages_ms: None where no frame was answered.
+        age_ms: from the stamp to the detections, in realtime; None if it is not known.
+    """
+
+    frames_per_second: float | None
+    seconds: float
+    sessions: int
+    workers: int
+    network_share: float | None
+    stages_ms: StagePercentiles
+    age_ms: Percentiles | None
+
+
+@dataclass(frozen=True)
+class MeasuredPower:
+    """The power during a run.
+
+    Attributes:
+        source: where it was read.
+        mode: power mode of the machine; None or empty if it is not known.
+        watts: mean; None if it could not be read.
+        throttling: events and states, for people; empty if there were none.
+        problem: why it could not be read.
+    """
+
+    source: str
+    mode: str | None
+    watts: float | None
+    throttling: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Energy(MeasuredPower):
+    """The power during a run, and what an answered frame costs; None where it is not known."""
+
+    joules_per_frame: float | None
+    frames_per_second_per_watt: float | None
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """Which frames of a topic have labels, see ``label_matching.Matching``.
+
+    Attributes:
+        labels_from: names the labels to a person.
+        labels: number of labels.
+        frames: number of frames.
+        matched: number of pairs.
+        labels_without_frame: number of labels in no pair.
+        frames_without_label: number of frames in no pair.
+        tolerance_ms: largest offset; 0 if frames are known by number.
+        mean_offset_ms: stamp of the label - stamp of the frame; None without pairs.
+        largest_offset_ms: either way; None without pairs.
+    """
+
+    labels_from: str
+    labels: int
+    frames: int
+    matched: int
+    labels_without_frame: int
+    frames_without_label: int
+    tolerance_ms: float
+    mean_offset_ms: float | None
+    largest_offset_ms: float | None
+
+
+@dataclass(frozen=True)
+class AccuracyResults(EvaluationFigures):
+    """How good the detections are.
+
+    Attributes:
+        against: what they were compared with.
+        matching: by topic.
+        unanswered: labelled frames without detections; they do not count.
+        left_out: a sentence on classes that were not evaluated; may be empty.
+    """
+
+    against: str
+    matching: dict[str, LabelCounts]
+    unanswered: int
+    left_out: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """The content of results.json.
+
+    Attributes:
+        model: what ran.
+        recording: what it ran on.
+        mode: ``OFFLINE`` or ``REALTIME``.
+        fixed_latency_s: seconds that a frame takes in realtime; None if they were measured.
+        threshold: of the score, for all that is not average precision.
+        topics: by name.
+        speed: how fast it was.
+        power: what it cost.
+        accuracy: None without labels.
+        environment: facts about the machine, for people.
+        report: why there is no report.html; empty if there is one.
+        format: of the file.
+    """
+
+    model: ModelFacts
+    recording: RecordingFacts
+    mode: str
+    fixed_latency_s: float | None
+    threshold: float
+    topics: dict[str, TopicResults]
+    speed: Speed
+    power: Energy
+    accuracy: AccuracyResults | None
+    environment: dict[str, str]
+    report: str = ""
+    format: int = FORMAT
+
+
+def write_results(folder: Path, results: Results) -> None:
+    """Write results.json; BagError if it cannot be written."""
+    path = folder / RESULTS
+    with writing(path), replacing(path) as temporary:
+        temporary.write_text(json.dumps(to_plain(results), indent=1, allow_nan=False) + "\n")
+
+
+def read_results(folder: Path) -> Results:
+    """Read the results.json of an earlier evaluation.
+
+    Raises:
+        BagError: it is something else, or was written by another version.
+    """
+    path = folder / RESULTS
+    try:
+        results = from_plain(Results, json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise BagError(f"{path} was not written by this version of evaluate_bag: {error}") from None
+    if results.format != FORMAT:
+        raise BagError(
+            f"{path} was not written by this version of evaluate_bag: its format is "
+            f"{results.format}, not {FORMAT}"
+        )
+    return results

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of an evaluation: which run it belongs to, and the logs of its frames."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from compact_yolo_ros.apps.evaluate_bag.frame_log import FrameResult, read_frame_log, read_lost
+from compact_yolo_ros.apps.evaluate_bag.job import Job
+from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.recordings.reader import Bag
+from compact_yolo_ros.recordings.storage import BagError
+from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.plain_values import from_plain, to_plain
+
+IDENTITY = "run.json"
+SESSIONS = "sessions.jsonl"
+RESULTS = "results.json"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an error of the operating system into one sentence about ``path``."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise BagError(f"cannot write {path}: {why}; nothing of it was left behind") from None
+
+
+def log_path(folder: Path, part: int) -> Path:
+    """Where the frame results of a part are."""
+    return folder / "log" / f"part_{part:02}.jsonl"
+
+
+def read_frame_results(folder: Path) -> Iterator[FrameResult]:
+    """Yield the frame results of all parts in their order."""
+    for path in _logs(folder):
+        yield from read_frame_log(path)
+
+
+def lost_in(folder: Path) -> list[str]:
+    """What could not be read of all parts."""
+    return list(dict.fromkeys(text for path in _logs(folder) for text in read_lost(path)))
+
+
+def _logs(folder: Path) -> list[Path]:
+    return sorted((folder / "log").glob("part_*.jsonl"))
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What makes two runs the same.
+
+    Attributes:
+        options: those of the job, by their names.
+        recording: size in bytes and time of change in ns of each file.
+        model_sha256: of the model file.
+    """
+
+    options: dict[str, Any]
+    recording: dict[str, tuple[int, ...]]
+    model_sha256: str
+
+    @classmethod
+    def of(cls, job: Job, bag: Bag) -> RunIdentity:
+        """The identity of a job; ModelError if there is no such model."""
+        options = asdict(job) | job.options.to_dict() | {"bags": list(map(str, job.bags))}
+        del options["options"]
+        files = {str(path): path.stat() for path in bag.files}
+        return cls(
+            to_plain(options),
+            {name: (facts.st_size, facts.st_mtime_ns) for name, facts in files.items()},
+            hashlib.sha256(find_model(job.options.model).path.read_bytes()).hexdigest(),
+        )
+
+    def difference(self, other: RunIdentity) -> str:
+        """The first thing in which two identities differ; empty if they do not."""
+        for name, value in self.options.items():
+            if other.options.get(name) != value:
+                return name.replace("_", " ")
+        if self.recording != other.recording:
+            return "content of the recording"
+        if self.model_sha256 != other.model_sha256:
+            return "content of the model file"
+        return ""
+
+
+def claim(job: Job, bag: Bag, folder: Path, restart: bool) -> None:
+    """Make ``folder`` that of the job; with ``restart``, forget what another run left there.
+
+    Raises:
+        BagError: the folder belongs to another job, or cannot be written.
+    """
+    identity = RunIdentity.of(job, bag)
+    path = folder / IDENTITY
+    try:
+        if restart:
+            for left in (*_logs(folder), folder / SESSIONS, folder / RESULTS):
+                left.unlink(missing_ok=True)
+        elif path.exists() and (changed := identity.difference(_read_identity(path))):
+            raise BagError(
+                f"{folder} holds a run with another {changed}: give another folder, or --restart "
+                "to begin again"
+            )
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(to_plain(identity), indent=1) + "\n")
+    except OSError as error:
+        raise BagError(f"cannot write to {folder}: {error.strerror}") from None
+
+
+def _read_identity(path: Path) -> RunIdentity:
+    try:
+        return from_plain(RunIdentity, json.loads(path.read_text()))
+    except ValueError:
+        raise BagError(f"{path} is damaged: give another folder, or --restart") from None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from evaluating into ``folder``, which is made.
+
+    Raises:
+        BagError: another process is evaluating into it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise BagError(f"cannot write to {folder}: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BagError(
+                f"another evaluation is writing into {folder}: let it end first"
+            ) from None
+        except OSError:
+            pass  # some network file systems have no locks
+        yield
+    finally:
+        os.close(handle)

@@ -18,7 +18,7 @@ from statistics import median
 from time import perf_counter
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path += [str(ROOT), str(ROOT / "test")]
+sys.path += [str(ROOT), str(ROOT / "test" / "helpers")]
 
 from matplotlib.figure import Figure  # noqa: E402
 from simulated_load import Answer, simulate  # noqa: E402

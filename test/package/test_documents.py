@@ -84,6 +84,12 @@ def test_commands_exist(document: str) -> None:
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
 
 
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "docs").glob("*.py")))
+def test_the_scripts_of_the_pictures_find_what_they_import(script: str) -> None:
+    pytest.importorskip("grimp")
+    assert callable(runpy.run_path(str(ROOT / "docs" / script))["main"])
+
+
 def test_troubleshooting_quotes_the_messages_of_the_code() -> None:
     code = "\n".join(path.read_text() for path in (ROOT / "compact_yolo_ros").rglob("*.py"))
     code = re.sub(r'"\s*\n\s*f?"', "", code)  # sentences that go on in the next line

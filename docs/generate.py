@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from compact_yolo_ros.backends import BACKENDS
 from compact_yolo_ros.machine.power import POWER_SOURCES
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.store import ModelFile, find_model, model_names
@@ -172,6 +173,22 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines).replace("<", "&lt;")
 
 
+def backends() -> str:
+    """Return the table of the runtimes."""
+    return _table(
+        ("`backend`", "Runs on", "Needs", "`auto` may take it"),
+        (
+            (
+                f"`{info.name}`",
+                info.runs_on,
+                ", ".join(library.name for library in info.libraries),
+                "yes" if info.automatic else "no",
+            )
+            for info in BACKENDS.values()
+        ),
+    )
+
+
 DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "README.md": {
         "models": models,
@@ -182,6 +199,7 @@ DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
         "video publisher parameters": lambda: parameters(VIDEO_PUBLISHER_PARAMETERS),
     },
     ROOT / "docs" / "power.md": {"power sources": power_sources},
+    ROOT / "docs" / "runtimes.md": {"backends": backends},
 }
 """The tables of each document, by name, and what writes them."""
 

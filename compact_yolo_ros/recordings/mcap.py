@@ -18,7 +18,15 @@ from typing import BinaryIO, NamedTuple
 from zlib import crc32
 
 from compact_yolo_ros.recordings.compression import DECOMPRESS
-from compact_yolo_ros.recordings.storage import FOREVER, Message, Part, Topic, in_time_order
+from compact_yolo_ros.recordings.storage import (
+    FOREVER,
+    Message,
+    Part,
+    StorageError,
+    StorageInfo,
+    Topic,
+    in_time_order,
+)
 
 MAGIC = b"\x89MCAP0\r\n"
 SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, DATA_END, FOOTER = 3, 4, 5, 6, 7, 15, 2
@@ -29,7 +37,7 @@ RUN_BYTES = 2**20
 """Messages outside of chunks are kept track of together, until they are so many bytes."""
 
 
-class McapError(ValueError):
+class McapError(StorageError):
     """The file is no MCAP file of ROS 2."""
 
 
@@ -262,3 +270,6 @@ def _text(content: bytes, position: int) -> tuple[str, int]:
     if stop > len(content):
         raise _Damage(position)
     return content[position + 4 : stop].decode(errors="replace"), stop
+
+
+INFO = StorageInfo(ending=".mcap", open=McapFile)

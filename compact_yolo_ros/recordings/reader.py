@@ -13,18 +13,17 @@ import yaml
 
 from compact_yolo_ros.recordings.codec import IMAGE_TYPES
 from compact_yolo_ros.recordings.compression import check_libraries, plain_file
-from compact_yolo_ros.recordings.mcap import McapError, McapFile
-from compact_yolo_ros.recordings.sqlite import SqliteError, SqliteFile
 from compact_yolo_ros.recordings.storage import (
     FOREVER,
     BagError,
     Message,
     Storage,
+    StorageError,
     Topic,
     in_time_order,
 )
+from compact_yolo_ros.recordings.storages import STORAGES, endings, open_storage
 
-ENDINGS = (".mcap", ".db3")
 METADATA = "metadata.yaml"
 COMPRESSED_DEPTH = "/compressedDepth"
 
@@ -120,7 +119,7 @@ class Bag:
             self._kept[2].close()
             self._kept = None
         with ExitStack() as stack:
-            storage = _open(stack.enter_context(plain_file(path, self._lost)))
+            storage = open_storage(stack.enter_context(plain_file(path, self._lost)))
             self._kept = path, storage, stack.pop_all()
         return storage
 
@@ -141,12 +140,12 @@ class Bag:
         present = sorted(
             file
             for file in path.iterdir()
-            if Path(file.name.removesuffix(".zstd")).suffix in ENDINGS
+            if Path(file.name.removesuffix(".zstd")).suffix in STORAGES
         )
         # A file next to its own compressed form: the recorder was about to delete it.
         files = [f for f in present if f.suffix != ".zstd" or f.with_suffix("") not in present]
         if not files:
-            raise BagError(f"{path} is no recording: it holds no .mcap or .db3 files")
+            raise BagError(f"{path} is no recording: it holds no {endings()} files")
         missing = set(map(_name, self._metadata(path))) - {_name(file.name) for file in files}
         self._lost += [f"{path.name}: the file {name} is missing" for name in sorted(missing)]
         return files
@@ -175,8 +174,8 @@ class Bag:
         lost: list[str] = []
         try:
             with plain_file(file, lost) as plain:
-                storage = _open(plain)
-        except (McapError, SqliteError) as error:
+                storage = open_storage(plain)
+        except StorageError as error:
             self._lost += [*lost, str(error)]
             return
         except OSError as error:
@@ -201,10 +200,6 @@ class Bag:
             # A compressed file is opened anew when its turn comes: it takes room while it is.
             kept = None if compressed else storage
             self._ranges.append((storage.start, storage.end, file, kept))
-
-
-def _open(path: Path) -> Storage:
-    return McapFile(path) if path.suffix == ".mcap" else SqliteFile(path)
 
 
 def _name(path: str) -> str:

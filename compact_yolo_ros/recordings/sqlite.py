@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import numpy as np
 
-from compact_yolo_ros.recordings.storage import FOREVER, Message, Topic
+from compact_yolo_ros.recordings.storage import FOREVER, Message, StorageError, StorageInfo, Topic
 
 
-class SqliteError(ValueError):
+class SqliteError(StorageError):
     """The file is no SQLite file of rosbag2."""
 
 
@@ -110,3 +110,6 @@ def _definitions(database: sqlite3.Connection) -> dict[str, str]:
         return dict(rows.fetchall())
     except sqlite3.Error:
         return {}
+
+
+INFO = StorageInfo(ending=".db3", open=SqliteFile)

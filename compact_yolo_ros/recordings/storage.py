@@ -6,6 +6,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 FOREVER = 2**63 - 1
@@ -14,6 +15,10 @@ FOREVER = 2**63 - 1
 
 class BagError(ValueError):
     """A recording, or what was asked of it, cannot be used; the message is one sentence."""
+
+
+class StorageError(ValueError):
+    """A file is not of its storage's format, or too damaged to read its topics."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,19 @@ class Storage(Protocol):
 
     def messages(self, topics: frozenset[str], start: int, stop: int) -> Iterator[Message]:
         """Yield messages with start <= time < stop in the order of their times."""
+
+
+@dataclass(frozen=True)
+class StorageInfo:
+    """The row of a storage format.
+
+    Attributes:
+        ending: of its files' names, with the dot.
+        open: opens a file; raises ``StorageError`` or OSError.
+    """
+
+    ending: str
+    open: Callable[[Path], Storage]
 
 
 Part = tuple[int, Callable[[], Iterator[Message]]]

@@ -20,6 +20,7 @@ from compact_yolo_ros.apps.doctor import power_sources as power
 from compact_yolo_ros.apps.doctor import stored_models as models
 from compact_yolo_ros.apps.doctor.isolation import isolated
 from compact_yolo_ros.apps.doctor.probe import Finding, Level, Probe, Surroundings
+from compact_yolo_ros.backends import BACKENDS
 from compact_yolo_ros.machine.libraries import LIBRARIES
 
 PATIENCE = 60.0
@@ -86,7 +87,7 @@ def examine(options: DoctorOptions) -> Iterator[tuple[str, Finding]]:
         "backends",
         *(
             partial(usable_backends.usable, around, name, options.model)
-            for name in ("onnxruntime", "openvino", "tensorrt")
+            for name in BACKENDS
         ),
         partial(usable_backends.choice, around, options.model),
     )

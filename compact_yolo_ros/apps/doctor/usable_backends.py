@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from compact_yolo_ros.apps.doctor.devices import gpu_devices
 from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok, problem
-from compact_yolo_ros.backends import BackendError, MissingEngine, RunOptions, open_if_built
+from compact_yolo_ros.backends import BACKENDS, BackendError, MissingEngine, RunOptions, open_if_built
 
 BUILD = "nothing: the node builds it while the CPU answers; or run build_engine ahead of time"
 
@@ -22,9 +22,10 @@ def usable(around: Surroundings, name: str, model_name: str) -> Iterator[Finding
         backend = opened.backend
         backend.run()
     except BackendError as error:
-        if name == "onnxruntime":
-            yield problem(name, error.reason, error.remedy or "reinstall ONNX Runtime")
-        elif name == "tensorrt" and gpu_devices(around):
+        info = BACKENDS[name]
+        if info.automatic and info.runs_on == "CPU":
+            yield problem(name, error.reason, error.remedy or f"reinstall {info.title}")
+        elif info.runs_on == "GPU" and gpu_devices(around):
             yield problem(name, error.reason, error.remedy or "see docs/runtimes.md")
         else:
             yield ok(name, f"not usable here, and not needed: {error.reason}")

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What CONTRIBUTING.md promises: a detector, a backend, a power source or a storage format is one
+new file and one line in a table. Each is added to a copy of the repository, and the tools are run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from drawn_sets import write_yolo
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = ("compact_yolo_ros", "training", "config", "docs", "launch", "models")
+FILES = ("README.md", "package.xml")
+
+DETECTOR = '''
+"""A detector that nobody needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from training.detectors.anchor_grid import AnchorGrid, output_layer
+from training.detectors.blocks import ConvNormAct
+from training.detectors.spec import DetectorSpec
+
+
+@dataclass(frozen=True)
+class PocketConfig:
+    """Its options."""
+
+    num_classes: int = 2
+    grid: AnchorGrid = AnchorGrid((((12, 12), (24, 24), (48, 48)),), (8,))
+
+
+class Pocket(nn.Module):
+    """Images (N, 3, H, W) to one raw map of stride 8."""
+
+    def __init__(self, config: PocketConfig) -> None:
+        super().__init__()
+        self.grid, self.num_classes = config.grid, config.num_classes
+        self.backbone = nn.Sequential(*(ConvNormAct(c, 8, 3, 2) for c in (3, 8, 8)))
+        self.head = output_layer(8, config.grid, config.num_classes)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [self.head(self.backbone(images))]
+
+
+DETECTORS = (DetectorSpec("pocket", Pocket, PocketConfig()),)
+'''
+
+BACKEND = '''
+"""Runs networks by having somebody else run them."""
+
+from compact_yolo_ros.backends import onnxruntime
+from compact_yolo_ros.backends.backend import Opened
+from compact_yolo_ros.backends.info import BackendInfo
+from compact_yolo_ros.backends.libraries import Library, imported
+
+ABACUS = Library("Abacus", "colorsys", "abacus", "counting by hand", install="apt install abacus")
+
+
+class AbacusBackend(onnxruntime.OnnxRuntimeBackend):
+    """A backend with another name."""
+
+    name = "abacus"
+
+
+def _open(model, options, build):
+    imported(ABACUS)
+    return Opened(AbacusBackend(model, options))
+
+
+INFO = BackendInfo("abacus", "Abacus", "CPU", _open, (ABACUS,))
+'''
+
+POWER_SOURCE = '''
+"""Watts of a treadmill."""
+
+from compact_yolo_ros.machine.power.source import Part, PowerReading, PowerSourceInfo
+
+
+class Treadmill:
+    """Always the same."""
+
+    name = "treadmill"
+
+    def __init__(self, root):
+        pass
+
+    def read(self):
+        return PowerReading(watts=75.0)
+
+    def close(self):
+        pass
+
+
+INFO = PowerSourceInfo("treadmill", Part.MACHINE, Treadmill, "`/dev/hamster`")
+'''
+
+STORAGE = '''
+"""Recordings carved in stone."""
+
+from compact_yolo_ros.recordings.storage import FOREVER, StorageError, StorageInfo
+
+
+class Stone:
+    """A file without messages."""
+
+    def __init__(self, path):
+        if path.read_bytes() != b"stone":
+            raise StorageError(f"{path.name} is not of stone")
+        self.topics, self.start, self.end, self.lost = [], FOREVER, 0, []
+
+    def messages(self, topics, start, stop):
+        yield from ()
+
+
+INFO = StorageInfo(".stone", Stone)
+'''
+
+
+class Checkout:
+    """A copy of the repository, in which a file is written and a line of a table changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in COPIED:
+            skipped = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, folder / name, ignore=skipped)
+        for name in FILES:
+            shutil.copy(ROOT / name, folder / name)
+
+    def add(self, file: str, content: str) -> None:
+        path = self.folder / file
+        assert not path.exists()
+        path.write_text(content)
+
+    def change_line(self, table: str, old: str, new: str) -> None:
+        path = self.folder / table
+        text = path.read_text()
+        assert text.count(old) == 1
+        path.write_text(text.replace(old, new))
+
+    def run(self, *command: str | Path, code: int = 0) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(self.folder), "COLUMNS": "200"}
+        done = subprocess.run(
+            [sys.executable, *map(str, command)],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path / "checkout")
+
+
+@pytest.mark.slow
+def test_a_detector_is_a_file_and_a_line(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.add("training/detectors/pocket.py", DETECTOR)
+    checkout.change_line("training/detectors/registry.py", '"yolo_ret",', '"yolo_ret", "pocket",')
+    assert "pocket" in checkout.run("-m", "training.describe")
+    checkout.run("-m", "training.describe", "--write")
+    assert "`pocket`" in (checkout.folder / "docs/detectors.md").read_text()
+
+    drawn = {name: "0 0.3 0.4 0.3 0.5\n" for name in "abcd"}
+    write_yolo(tmp_path / "set", drawn, ["square"], "val")
+    data = write_yolo(tmp_path / "set", drawn, ["square"], "train", val="images/val")
+    two_steps = ("phases.0.epochs=1", "batch_size=2")
+    settings = [word for each in two_steps for word in ("--set", each)]
+    run = ("-m", "training.train", "--data", data, "--detector", "pocket", "--out", "run")
+    checkout.run(*run, "--workers", "0", *settings)
+    checkout.run("-m", "training.export", "--weights", "run/last.pt", "--out", "pocket.onnx")
+    found = checkout.run(
+        "-c",
+        "import numpy as np; from compact_yolo_ros import Detector;"
+        "detector = Detector.open('pocket.onnx');"
+        "print(detector.card.detector, detector.detect(np.zeros((90, 160, 3), np.uint8)))",
+    )
+    assert found.startswith("pocket Detections(")
+    checkout.run("-m", "training.export_zoo", "zoo", "--only", "pocket")
+
+
+@pytest.mark.slow
+def test_a_backend_is_a_file_and_a_line(checkout: Checkout) -> None:
+    checkout.add("compact_yolo_ros/backends/abacus.py", BACKEND)
+    table = "compact_yolo_ros/backends/registry.py"
+    checkout.change_line(table, "import onnxruntime,", "import abacus, onnxruntime,")
+    checkout.change_line(table, "openvino.INFO)", "openvino.INFO, abacus.INFO)")
+    opened = checkout.run(
+        "-c",
+        "from compact_yolo_ros import Detector, RunOptions;"
+        "print(Detector.open(RunOptions('yolo_fastest', backend='abacus')).opened)",
+    )
+    assert "AbacusBackend" in opened and "as requested" in opened
+    report = checkout.run("-m", "compact_yolo_ros.apps.doctor.command", "--model", "yolo_fastest")
+    assert "Abacus" in report  # among the libraries
+    assert "runs yolo_fastest in fp32 on CPU" in report.partition("abacus")[2]
+    checkout.run("docs/generate.py")
+    assert "openvino, abacus" in (checkout.folder / "README.md").read_text()
+    assert "| `abacus` | CPU | Abacus | no |" in (checkout.folder / "docs/runtimes.md").read_text()
+    asked = ("--backends", "abacus", "--rounds", "1", "--seconds", "0.1")
+    table = checkout.run(
+        "-m", "compact_yolo_ros.apps.benchmark.command", "yolo_fastest", "--threads", "1", *asked
+    )
+    assert "abacus" in table
+
+
+@pytest.mark.slow
+def test_a_power_source_is_a_file_and_a_line(checkout: Checkout) -> None:
+    checkout.add("compact_yolo_ros/machine/power/treadmill.py", POWER_SOURCE)
+    table = "compact_yolo_ros/machine/power/table.py"
+    checkout.change_line(table, "    tegrastats,\n", "    tegrastats,\n    treadmill,\n")
+    checkout.change_line(table, "    battery.INFO,\n", "    treadmill.INFO,\n    battery.INFO,\n")
+    empty = checkout.folder / "no sysfs"
+    watts = checkout.run(
+        "-c",
+        "import sys; from pathlib import Path;"
+        "from compact_yolo_ros.machine.power import find_power_source;"
+        "source = find_power_source(Path(sys.argv[1])); print(source.name, source.read().watts)",
+        empty,
+    )
+    assert watts == "treadmill 75.0\n"
+    report = checkout.run("-m", "compact_yolo_ros.apps.doctor.command", "--model", "yolo_fastest")
+    assert "treadmill" in report and "75.0" in report
+    checkout.run("docs/generate.py")
+    row = "| whole machine | treadmill | `/dev/hamster` |"
+    assert row in (checkout.folder / "docs/power.md").read_text()
+
+
+def test_a_storage_format_is_a_file_and_a_line(checkout: Checkout) -> None:
+    checkout.add("compact_yolo_ros/recordings/stone.py", STORAGE)
+    table = "compact_yolo_ros/recordings/storages.py"
+    checkout.change_line(table, "import mcap, sqlite", "import mcap, sqlite, stone")
+    checkout.change_line(table, "sqlite.INFO)}", "sqlite.INFO, stone.INFO)}")
+    (checkout.folder / "a.stone").write_bytes(b"stone")
+    (checkout.folder / "b.stone").write_bytes(b"sand")
+    (checkout.folder / "empty").mkdir()
+    failed = (
+        "import sys; from pathlib import Path; from compact_yolo_ros.recordings.reader import Bag\n"
+        "try:\n    Bag([Path(sys.argv[1])])\nexcept ValueError as error:\n    print(error)"
+    )
+    assert "a.stone: it holds no messages" in checkout.run("-c", failed, "a.stone")
+    assert ".mcap or .db3 or .stone" in checkout.run("-c", failed, "empty")
+    assert "not of stone" in checkout.run("-c", failed, "b.stone")

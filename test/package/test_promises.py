@@ -173,7 +173,7 @@ def test_a_detector_is_a_file_and_a_line(checkout: Checkout, tmp_path: Path) -> 
     checkout.change_line("training/detectors/registry.py", '"yolo_ret",', '"yolo_ret", "pocket",')
     assert "pocket" in checkout.run("-m", "training.describe")
     checkout.run("-m", "training.describe", "--write")
-    assert "`pocket`" in (checkout.folder / "docs/detectors.md").read_text()
+    assert "pocket" in (checkout.folder / "docs/detectors.md").read_text()
 
     drawn = {name: "0 0.3 0.4 0.3 0.5\n" for name in "abcd"}
     write_yolo(tmp_path / "set", drawn, ["square"], "val")
@@ -236,8 +236,8 @@ def test_a_power_source_is_a_file_and_a_line(checkout: Checkout) -> None:
     report = checkout.run("-m", "compact_yolo_ros.apps.doctor.command", "--model", "yolo_fastest")
     assert "treadmill" in report and "75.0" in report
     checkout.run("docs/generate.py")
-    row = "| whole machine | treadmill | `/dev/hamster` |"
-    assert row in (checkout.folder / "docs/power.md").read_text()
+    table_in_docs = (checkout.folder / "docs/power.md").read_text()
+    assert "treadmill" in table_in_docs and "`/dev/hamster`" in table_in_docs
 
 
 def test_a_storage_format_is_a_file_and_a_line(checkout: Checkout) -> None:

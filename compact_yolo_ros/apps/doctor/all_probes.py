@@ -85,10 +85,7 @@ def examine(options: DoctorOptions) -> Iterator[tuple[str, Finding]]:
         return  # there is no model for the backends to run
     yield from _section(
         "backends",
-        *(
-            partial(usable_backends.usable, around, name, options.model)
-            for name in BACKENDS
-        ),
+        *(partial(usable_backends.usable, around, name, options.model) for name in BACKENDS),
         partial(usable_backends.choice, around, options.model),
     )
     if options.gpu:

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 
 from compact_yolo_ros.apps.doctor.devices import gpu_devices
 from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok, problem
-from compact_yolo_ros.backends import BACKENDS, BackendError, MissingEngine, RunOptions, open_if_built
+from compact_yolo_ros.backends import (
+    BACKENDS,
+    BackendError,
+    MissingEngine,
+    RunOptions,
+    open_if_built,
+)
 
 BUILD = "nothing: the node builds it while the CPU answers; or run build_engine ahead of time"
 

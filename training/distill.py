@@ -188,7 +188,7 @@ def describe(out: Path, classes: Sequence[str], labelled: Sequence[str], data: P
         return
     _write_yaml(out / "taught.yaml", own)
     held_out = [split for split in split_names(data) if split != "train"]
-    sources = [{"data": "taught.yaml"}]
+    sources: list[dict[str, Any]] = [{"data": "taught.yaml"}]
     sources += [{"data": str(data.resolve()), "splits": held_out}] if held_out else []
     _write_yaml(out / "data.yaml", {"names": list(classes), "sources": sources})
 
@@ -281,9 +281,9 @@ def _distill(options: argparse.Namespace) -> None:
 
 def _remember(options: argparse.Namespace, teacher: Path) -> None:
     """Write the settings that labels depend on; ValueError if there are labels of others."""
-    settings = {
-        key: str(value) for key, value in vars(options).items() if key not in ("out", "threads")
-    } | {"teacher": hashlib.sha256(teacher.read_bytes()).hexdigest()}
+    labels_depend_on = {key: v for key, v in vars(options).items() if key not in ("out", "threads")}
+    settings = {key: str(value) for key, value in labels_depend_on.items()}
+    settings["teacher"] = hashlib.sha256(teacher.read_bytes()).hexdigest()
     file = options.out / SETTINGS
     if file.exists() and json.loads(file.read_text()) != settings:
         raise ValueError(f"{options.out} holds labels made with other settings: give a new --out")

@@ -24,7 +24,6 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from torch import nn
 
 from compact_yolo_ros.backends import BackendError, RunOptions
 from compact_yolo_ros.detection.detections import Detections
@@ -48,6 +47,7 @@ from compact_yolo_ros.support.plain_values import to_plain
 from training.data.dataset import DataSet, open_split
 from training.data.sample import Sample
 from training.deployment.predictor import Predictor
+from training.detectors.interface import Network, device_of
 from training.loop.checkpoint import load_detector
 from training.loop.provenance import environment
 
@@ -56,7 +56,7 @@ WORST, BEST = 9, 6
 
 
 def predict(
-    model: nn.Module, samples: Sequence[Sample], size: int, batch_size: int = 8
+    model: Network, samples: Sequence[Sample], size: int, batch_size: int = 8
 ) -> list[Detections]:
     """Return the detections of every sample, boxes in the sample's own pixels.
 
@@ -66,19 +66,19 @@ def predict(
 
 
 def predictions(
-    model: nn.Module, samples: Sequence[Sample], size: int, batch_size: int = 8
+    model: Network, samples: Sequence[Sample], size: int, batch_size: int = 8
 ) -> Iterator[Detections]:
     """Yield what ``predict`` returns, as it comes."""
     predictor = Predictor(model).eval()
-    device = next(model.parameters()).device
+    device = device_of(model)
     for first in range(0, len(samples), batch_size):
         part = samples[first : first + batch_size]
         images = np.empty((len(part), size, size, 3), np.uint8)
         places = [Letterbox(out)(s.image, "rgb") for out, s in zip(images, part, strict=True)]
         with torch.no_grad():
             answer = [rows.cpu().numpy() for rows in predictor(torch.from_numpy(images).to(device))]
-        for place, *rows in zip(places, *answer, strict=True):
-            found = select(*rows, EVERYTHING)
+        for place, boxes, scores, labels in zip(places, *answer, strict=True):
+            found = select(boxes, scores, labels, EVERYTHING)
             yield found.to_source(place)
 
 

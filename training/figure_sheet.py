@@ -52,7 +52,7 @@ def _pixels(figure: Any) -> NDArray[np.uint8]:
 
     figure.set_dpi(DOTS_PER_INCH)
     figure.set_facecolor("white")
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba()).copy()
 

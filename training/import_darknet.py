@@ -19,7 +19,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from compact_yolo_ros.model.card import ModelCard
 from training.darknet.cfg import DarknetError, parse_cfg
@@ -29,6 +28,7 @@ from training.darknet.weights import ConvolutionWeights, parse_weights
 from training.deployment.model_card import SIZES
 from training.deployment.onnx_export import export
 from training.detectors.complexity import macs
+from training.detectors.interface import Network
 from training.loop.checkpoint import save_checkpoint
 
 NOT_STATED = "Not stated by the person who imported the file."
@@ -119,7 +119,7 @@ def import_darknet(
         raise DarknetError(f"{out}: give a name that ends in {wanted}, in a folder that exists")
     network, values = read_network(cfg, weights)
     classes = read_names(names, network.num_classes)
-    deployed = transferred(detector, network, values) if detector else network
+    deployed: Network = transferred(detector, network, values) if detector else network
     card = card_of(out.stem, network, classes, cfg, weights, licence, data, detector)
     card = replace(card, anchors=deployed.grid.anchors, strides=deployed.grid.strides)
     try:
@@ -132,7 +132,7 @@ def import_darknet(
     return card, network
 
 
-def _save(name: str, detector: nn.Module, classes: tuple[str, ...], out: Path) -> None:
+def _save(name: str, detector: Network, classes: tuple[str, ...], out: Path) -> None:
     if not decodes_by_default(name, detector.grid):
         raise DarknetError(
             f"{out}: a checkpoint does not keep anchors, and those of the cfg are not "

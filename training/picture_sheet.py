@@ -24,7 +24,7 @@ from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.drawing import draw_detections
 from compact_yolo_ros.detection.selection import Selection
-from compact_yolo_ros.pixels.video_source import SourceError, open_source
+from compact_yolo_ros.pixels.video_source import FrameSource, SourceError, open_source
 from compact_yolo_ros.support.files import replacing
 
 FRAMES = (36, 80, 128, 160)
@@ -33,18 +33,30 @@ WIDTH = 1280
 PER_ROW = 3
 
 
+def read_frame(source: FrameSource) -> NDArray[np.uint8]:
+    """Return the next frame (h, w, 3) uint8 BGR of ``source``.
+
+    Raises:
+        SourceError: there is none.
+    """
+    frame = source.read()
+    if frame is None:
+        raise SourceError("the source has no image left")
+    return frame
+
+
 def default_pictures() -> list[NDArray[np.uint8]]:
     """Return the pictures named above, (h, w, 3) uint8 BGR: two of the clip, a still, and again."""
     clip = open_source("")
     frames = []
     for number in range(max(FRAMES) + 1):
         if number in FRAMES:
-            frames.append(clip.read().copy())
+            frames.append(read_frame(clip).copy())
         else:
             clip.skip()
     clip.close()
     folder = files("skimage") / "data"
-    stills = [cv2.imread(str(folder / name), cv2.IMREAD_COLOR) for name in STILLS]
+    stills = [read_frame(open_source(str(folder / name))) for name in STILLS]
     return [*frames[:2], stills[0], *frames[2:], stills[1]]
 
 
@@ -80,7 +92,9 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         detector = Detector.open(arguments.model, selection=Selection(arguments.score))
-        pictures = [open_source(name).read() for name in arguments.pictures] or default_pictures()
+        pictures = [
+            read_frame(open_source(name)) for name in arguments.pictures
+        ] or default_pictures()
         sheet = picture_sheet(detector, pictures)
         with replacing(arguments.out) as path:
             _, encoded = cv2.imencode(".png", sheet, [cv2.IMWRITE_PNG_COMPRESSION, 9])

@@ -18,16 +18,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from compact_yolo_ros.model.store import find_model
 from training.data.dataset import Cache, DataSet, open_split, read_classes
 from training.data.loading import epoch_batches
+from training.detectors.interface import Detector
 from training.evaluate import average_precision, predict
 from training.loop.checkpoint import fill, load_checkpoint, read_tensors
 from training.loop.recipe import DEFAULT_RECIPE, PAPER, Precision, Recipe, find_recipe
@@ -136,11 +137,11 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     if fabric.is_global_zero:
         folder.begin(recipe, trainer.step, [*samples.bad_files, *held_out.bad_files])
 
-    def evaluate(model: nn.Module) -> Mapping[str, float]:
+    def measure(model: Detector) -> Mapping[str, float]:
         found = predict(model, held_out, recipe.evaluation.size)
         return average_precision(held_out, found, samples.classes)
 
-    run(trainer, folder, evaluate, console)
+    run(trainer, folder, measure, console)
 
 
 def _check_metric(metric: str, classes: Sequence[str]) -> None:
@@ -219,11 +220,11 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
     some = partial(_count, least=1)
     parser.add_argument("--devices", type=some, default=1, help="GPUs (or processes) of a node")
     parser.add_argument("--nodes", type=some, default=1, help="machines")
-    parser.add_argument("--precision", choices=Precision.__args__, help="in place of the recipe's")
+    parser.add_argument("--precision", choices=get_args(Precision), help="in place of the recipe's")
     parser.add_argument(
         "--cache",
         default="memory",
-        choices=Cache.__args__,
+        choices=get_args(Cache),
         help="where decoded images are kept (default: memory)",
     )
     parser.add_argument("--threads", type=_count, help="threads of a process on the CPU")

@@ -9,7 +9,7 @@ from torch import nn
 
 from training.detectors.registry import DETECTORS, build
 from training.loop.freezing import set_phase
-from training.loop.onnxruntime_backbone import FrozenBackbone, features_from, runs_outside
+from training.loop.onnxruntime_backbone import OnnxRuntimeBackbone, features_from, runs_outside
 from training.loop.recipe import Phase, Recipe
 from training.loop.trainer import Trainer
 from training.quantisation.quantisation_aware import prepare
@@ -42,7 +42,7 @@ def as_floats(images: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name, changes", FAMILIES)
 def test_features_are_those_of_the_frozen_module(name, changes):
     backbone = frozen(name, **changes).backbone
-    runtime = FrozenBackbone(backbone, threads=1)
+    runtime = OnnxRuntimeBackbone(backbone, threads=1)
     for images in (pictures(), pictures(3, 96, 64)):
         expected = backbone(as_floats(images))
         for mine, theirs in zip(runtime(images), expected, strict=True):
@@ -58,7 +58,7 @@ def test_every_detector_takes_features_from_the_runtime(name):
     detector, images = frozen(name).eval(), pictures(1)
     assert runs_outside(detector)
     expected = detector(as_floats(images))
-    with features_from(FrozenBackbone(detector.backbone, 1), detector):
+    with features_from(OnnxRuntimeBackbone(detector.backbone, 1), detector):
         found = detector(images)
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
@@ -68,7 +68,7 @@ def test_the_module_is_itself_again_afterwards():
     detector = frozen("yolo_fastest")
     names, images = set(detector.state_dict()), as_floats(pictures())
     before = detector.backbone(images)
-    with features_from(FrozenBackbone(detector.backbone, 1), detector):
+    with features_from(OnnxRuntimeBackbone(detector.backbone, 1), detector):
         assert set(detector.state_dict()) == names
         pixels = images.clone().requires_grad_()
         sum(map_.sum() for map_ in detector(pixels)).backward()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,8 @@ class Convolution(nn.Sequential):
 
     def __init__(self, conv: nn.Conv2d, activation: nn.Module, normalised: bool, line: int) -> None:
         super().__init__(conv, activation)
-        self.stored = ConvolutionShape(tuple(conv.weight.shape), normalised, line)
+        outputs, inputs, height, width = conv.weight.shape
+        self.stored = ConvolutionShape((outputs, inputs, height, width), normalised, line)
 
     def load(self, weights: ConvolutionWeights) -> None:
         """Take the values of a weights file."""
@@ -48,19 +50,20 @@ class MaxPool(nn.Module):
         self.arguments = (size, stride, before, after)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _UnevenMaxPool.apply(x, *self.arguments)
+        maxima: Tensor = _UnevenMaxPool.apply(x, *self.arguments)  # type: ignore[no-untyped-call]
+        return maxima
 
 
 class _UnevenMaxPool(torch.autograd.Function):
     """ONNX pools with uneven padding, PyTorch only after a separate one: exported as one node."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, size: int, stride: int, before: int, after: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, size: int, stride: int, before: int, after: int) -> Tensor:
         padded = functional.pad(x, (before, after, before, after), value=-torch.inf)
         return functional.max_pool2d(padded, size, stride)
 
     @staticmethod
-    def symbolic(graph, x, size: int, stride: int, before: int, after: int):
+    def symbolic(graph: Any, x: Any, size: int, stride: int, before: int, after: int) -> Any:
         return graph.op(
             "MaxPool",
             x,
@@ -93,7 +96,8 @@ class Shortcut(nn.Module):
         self.activation = activation
 
     def forward(self, *maps: Tensor) -> Tensor:
-        return self.activation(sum(maps[1:], maps[0]))
+        y: Tensor = self.activation(sum(maps[1:], maps[0]))
+        return y
 
 
 class Head(nn.Identity):

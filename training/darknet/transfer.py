@@ -12,14 +12,15 @@ from training.darknet.cfg import DarknetError
 from training.darknet.network import DarknetNetwork
 from training.darknet.weights import ConvolutionWeights
 from training.detectors.anchor_grid import AnchorGrid
-from training.detectors.blocks import ConvNormAct
+from training.detectors.blocks import ConvNormAct, statistics
+from training.detectors.interface import Detector
 from training.detectors.registry import DETECTORS, build
 
 
 @torch.no_grad()
 def transferred(
     name: str, network: DarknetNetwork, weights: Sequence[ConvolutionWeights]
-) -> nn.Module:
+) -> Detector:
     """Build the registered detector ``name`` with ``weights``, which ``network`` has loaded.
 
     Raises DarknetError if its convolutions are not those of ``network`` in the same order, or if it
@@ -52,14 +53,15 @@ def decodes_by_default(name: str, grid: AnchorGrid) -> bool:
 
 
 def _reordered(grid: AnchorGrid, order: Sequence[int]) -> AnchorGrid:
-    anchors, strides, scales = (
-        tuple(values[level] for level in order)
-        for values in (grid.anchors, grid.strides, grid.xy_scales)
+    return AnchorGrid(
+        tuple(grid.anchors[level] for level in order),
+        tuple(grid.strides[level] for level in order),
+        tuple(grid.xy_scales[level] for level in order),
+        grid.softmax,
     )
-    return AnchorGrid(anchors, strides, scales, grid.softmax)
 
 
-def _load(name: str, detector: nn.Module, weights: Sequence[ConvolutionWeights]) -> None:
+def _load(name: str, detector: Detector, weights: Sequence[ConvolutionWeights]) -> None:
     layers = _convolutions(detector)
     if len(layers) != len(weights):
         raise DarknetError(
@@ -80,19 +82,19 @@ def _load(name: str, detector: nn.Module, weights: Sequence[ConvolutionWeights])
             target.copy_(torch.from_numpy(values[key].copy()))
 
 
-def _convolutions(detector: nn.Module) -> list[nn.Module]:
+def _convolutions(detector: Detector) -> list[ConvNormAct | nn.Conv2d]:
     """All convolutions in the order of their registration; a normalised one counts once."""
     inside = {m.conv for m in detector.modules() if isinstance(m, ConvNormAct)}
-    kinds = (ConvNormAct, nn.Conv2d)
-    return [m for m in detector.modules() if isinstance(m, kinds) and m not in inside]
+    return [
+        m for m in detector.modules() if isinstance(m, ConvNormAct | nn.Conv2d) and m not in inside
+    ]
 
 
-def _targets(layer: nn.Module) -> dict[str, Tensor]:
+def _targets(layer: ConvNormAct | nn.Conv2d) -> dict[str, Tensor]:
     """Where the values go, by the names of ``ConvolutionWeights``."""
     if isinstance(layer, ConvNormAct):
-        norm = layer.norm
-        vectors = (norm.bias, norm.weight, norm.running_mean, norm.running_var)
+        vectors = (layer.norm.bias, layer.norm.weight, *statistics(layer.norm))
         names = ("shift", "scale", "mean", "variance")
         return {"kernel": layer.conv.weight} | dict(zip(names, vectors, strict=True))
-    bias = {} if layer.bias is None else {"shift": layer.bias}
-    return {"kernel": layer.weight} | bias
+    kernel: dict[str, Tensor] = {"kernel": layer.weight}
+    return kernel if layer.bias is None else kernel | {"shift": layer.bias}

@@ -216,22 +216,22 @@ def _change_hsv(
     levels = np.arange(256)
     table = np.stack(((levels + shift) % 180, levels * saturation, levels * value), 1).clip(0, 255)
     hsv = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), table.astype(np.uint8)[None])
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB))
 
 
 def _change_gamma(image: NDArray[np.uint8], gamma: float) -> NDArray[np.uint8]:
     table = 255 * (np.arange(256) / 255) ** gamma
-    return cv2.LUT(image, table.round().astype(np.uint8))
+    return np.asarray(cv2.LUT(image, table.round().astype(np.uint8)))
 
 
 def _change_contrast(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
     mean = np.array(cv2.mean(image)[:3])
     table = (np.arange(256)[:, None] - mean) * factor + mean
-    return cv2.LUT(image, table.round().clip(0, 255).astype(np.uint8)[None])
+    return np.asarray(cv2.LUT(image, table.round().clip(0, 255).astype(np.uint8)[None]))
 
 
 def _compress(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     # The codec's colour model weighs channels, so their order matters.
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     _, content = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, quality))
-    return cv2.cvtColor(cv2.imdecode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.cvtColor(cv2.imdecode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))

@@ -45,13 +45,15 @@ class Decoded(NamedTuple):
 def keep_in_memory(path: Path) -> Decoded:
     """Decode an image and hold it. Raises ValueError or OSError."""
     image, digest = decode(path)
-    return Decoded(lambda: image, *image.shape[:2], digest)
+    height, width = image.shape[:2]
+    return Decoded(lambda: image, height, width, digest)
 
 
 def keep_nothing(path: Path) -> Decoded:
     """Check an image, to decode it again whenever it is used. Raises ValueError or OSError."""
     image, digest = decode(path)
-    return Decoded(lambda: decode(path)[0], *image.shape[:2], digest)
+    height, width = image.shape[:2]
+    return Decoded(lambda: decode(path)[0], height, width, digest)
 
 
 class DiskCache:

@@ -15,7 +15,7 @@ from training.data.batch import Batch, collate
 from training.data.sample import Sample
 
 
-class _Views(Dataset):
+class _Views(Dataset[Sample]):
     """Augmented views of one epoch; every view has a random generator of its own."""
 
     def __init__(

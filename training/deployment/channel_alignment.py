@@ -26,10 +26,10 @@ Weights = dict[str, NDArray[np.float32]]
 
 
 class Layout(NamedTuple):
-    """Where the channels of a map are: ``places`` of the original ones among ``count``."""
+    """Where the channels of a map are: ``places`` of the original ones among ``width``."""
 
     places: NDArray[np.int64]
-    count: int
+    width: int
 
 
 def align_channels(model: onnx.ModelProto, block: int = BLOCK) -> onnx.ModelProto:
@@ -65,9 +65,9 @@ def _plan(graph: onnx.GraphProto, weights: Weights, block: int) -> dict[str, Lay
             elif node.op_type in PASSING and known:
                 maps = [name for name in node.input if name and name not in weights]
                 concat = node.op_type == "Concat"
-                if len(known) == len(maps) and (concat or len({k.count for k in known}) == 1):
+                if len(known) == len(maps) and (concat or len({k.width for k in known}) == 1):
                     layouts[node.output[0]] = _joined(known) if concat else known[0]
-                elif any(layout.count > len(layout.places) for layout in known):
+                elif any(layout.width > len(layout.places) for layout in known):
                     # It also reads a map that could not be widened.
                     as_they_are.update(node.input)
                     break
@@ -103,7 +103,7 @@ def _written(
 
 
 def _joined(layouts: list[Layout]) -> Layout:
-    starts = np.cumsum([0, *(layout.count for layout in layouts)])
+    starts = np.cumsum([0, *(layout.width for layout in layouts)])
     places = [layout.places + start for layout, start in zip(layouts, starts, strict=False)]
     return Layout(np.concatenate(places), int(starts[-1]))
 
@@ -117,7 +117,7 @@ def _rewrite(node: onnx.NodeProto, weights: Weights, layouts: dict[str, Layout])
     if _depthwise(node, weights):
         for attribute in node.attribute:
             if attribute.name == "group":
-                attribute.i = written.count
+                attribute.i = written.width
     values = [_spread(value, written, axis=0) for value in values]
     # Named anew: equal weights of several convolutions may have been one tensor.
     names = [f"{node.output[0]}_{part}" for part in ("kernel", "bias")[: len(values)]]
@@ -128,7 +128,7 @@ def _rewrite(node: onnx.NodeProto, weights: Weights, layouts: dict[str, Layout])
 def _spread(value: NDArray[np.float32], layout: Layout, axis: int) -> NDArray[np.float32]:
     """Put channels where ``layout`` has them, zeros between."""
     shape = list(value.shape)
-    shape[axis] = layout.count
+    shape[axis] = layout.width
     spread = np.zeros(shape, value.dtype)
     spread[(slice(None),) * axis + (layout.places,)] = value
     return spread
@@ -142,4 +142,4 @@ def _depthwise(node: onnx.NodeProto, weights: Weights) -> bool:
     if node.op_type != "Conv" or not _grouped(node):
         return False
     outputs, inputs_a_group = weights[node.input[1]].shape[:2]
-    return inputs_a_group == 1 and helper.get_node_attr_value(node, "group") == outputs
+    return bool(inputs_a_group == 1 and helper.get_node_attr_value(node, "group") == outputs)

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 import yaml
-from torch import nn
 
 from compact_yolo_ros.model.card import ModelCard
 from training.detectors.complexity import macs, parameters
+from training.detectors.interface import Network
 from training.quantisation.quantisation_aware import is_prepared, plain
 
 SIZES = (224, 320, 416)
@@ -29,9 +29,9 @@ def sizes(default_size: int) -> list[int]:
 
 def card_of(
     name: str,
-    detector: nn.Module,
+    detector: Network,
     checkpoint: Mapping[str, Any],
-    words: Mapping[str, str],
+    words: Mapping[str, Any],
     ap: Mapping[str, Mapping[str, float]],
     default_size: int = DEFAULT_SIZE,
 ) -> ModelCard:

@@ -7,6 +7,7 @@ import copy
 import tempfile
 import warnings
 from pathlib import Path
+from typing import TypeVar
 
 import onnx
 import onnxslim
@@ -19,7 +20,10 @@ from training.deployment.channel_alignment import align_channels
 from training.deployment.predictor import CANDIDATES, Predictor
 from training.detectors.anchor_grid import flatten
 from training.detectors.blocks import ConvNormAct
+from training.detectors.interface import Module, Network, as_module
 from training.quantisation.quantisation_aware import is_prepared, plain, to_int8
+
+M = TypeVar("M", bound=Module)
 
 # The newest that TensorRT 8.6 reads.
 OPSET = 17
@@ -29,15 +33,16 @@ SAMPLE = (1, 224, 320, 3)
 class BareNetwork(nn.Module):
     """Images (N, 3, H, W) float32 in 0..1 to rows (N, R, 5 + C): the network and no more."""
 
-    def __init__(self, detector: nn.Module) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
-        self.detector = detector
+        self.per_cell = network.grid.per_cell
+        self.detector = as_module(network)
 
     def forward(self, images: Tensor) -> Tensor:
-        return flatten(self.detector(images), self.detector.grid.per_cell)
+        return flatten(self.detector(images), self.per_cell)
 
 
-def fused(model: nn.Module) -> nn.Module:
+def fused(model: M) -> M:
     """Return a copy whose batch norms are part of their convolutions."""
     model = copy.deepcopy(model).eval().requires_grad_(False)
     for name, module in list(model.named_modules()):
@@ -46,7 +51,7 @@ def fused(model: nn.Module) -> nn.Module:
     return model.requires_grad_(False)
 
 
-def export(detector: nn.Module, path: Path, card: ModelCard) -> None:
+def export(detector: Network, path: Path, card: ModelCard) -> None:
     """Write ``detector`` (float input 0..1) as the deployed graph with its card.
 
     Input ``images`` uint8 (N, H, W, 3) RGB; outputs as of ``Predictor``. A detector that was
@@ -71,7 +76,7 @@ def save(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
     _write(model, path)
 
 
-def export_bare(detector: nn.Module, path: Path) -> None:
+def export_bare(detector: Network, path: Path) -> None:
     """Write the network alone (``BareNetwork``), the yardstick for what the deployed graph adds."""
     axes = {"images": {0: "batch", 2: "height", 3: "width"}, "rows": {0: "batch", 1: "rows"}}
     images = torch.zeros(SAMPLE).permute(0, 3, 1, 2).contiguous()

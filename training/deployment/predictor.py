@@ -8,6 +8,7 @@ from torch.nn.functional import pad
 
 from compact_yolo_ros.model.sizes import MIN_SIDE
 from training.detectors.anchor_grid import AnchorGrid, cells, decode_boxes, flatten
+from training.detectors.interface import Network, as_module
 
 CANDIDATES = 300
 
@@ -20,13 +21,14 @@ class Predictor(nn.Module):
     anchors has fewer candidates in a small input: the rest of its 300 have score 0.
     """
 
-    def __init__(self, detector: nn.Module) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
-        self.detector = detector
+        self.grid = network.grid
+        self.detector = as_module(network)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         maps = self.detector(images.permute(0, 3, 1, 2).float() * (1 / 255))
-        grid = self.detector.grid
+        grid = self.grid
         rows = flatten(maps, grid.per_cell)
         if grid.softmax:
             best, labels = rows[..., 5:].softmax(-1).max(-1)

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import copy
+from collections.abc import Callable, Collection, Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:
@@ -18,7 +20,7 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
 
 def activation(name: str) -> nn.Module:
     """Return the activation called ``relu6``, ``swish``, ``leaky`` (slope 0.1) or ``linear``."""
-    makers = {
+    makers: dict[str, Callable[[], nn.Module]] = {
         "relu6": lambda: nn.ReLU6(inplace=True),
         "swish": lambda: nn.SiLU(inplace=True),
         "leaky": lambda: nn.LeakyReLU(0.1, inplace=True),
@@ -73,31 +75,33 @@ class ConvNormAct(nn.Module):
     def _forward(self, x: Tensor) -> Tensor:
         conv, x = self.conv, self.pad(x)
         if self.norm.training:
-            return self.act(self.norm(conv(x)))
+            y: Tensor = self.act(self.norm(conv(x)))
+            return y
         kernel, bias = self.folded()
-        return self.act(
-            functional.conv2d(x, kernel, bias, conv.stride, conv.padding, 1, conv.groups)
-        )
+        y = self.act(functional.conv2d(x, kernel, bias, conv.stride, conv.padding, 1, conv.groups))
+        return y
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Return kernel (O, I/groups, k, k) and bias (O,) of convolution and norm in one."""
         norm = self.norm
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        return self.conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+        mean, variance = statistics(norm)
+        scale = norm.weight * torch.rsqrt(variance + norm.eps)
+        return self.conv.weight * scale[:, None, None, None], norm.bias - mean * scale
 
     def deployed(self) -> nn.Sequential:
         """Return the same function without normalisation, for export."""
-        old = self.conv
-        conv = nn.Conv2d(
-            old.in_channels,
-            old.out_channels,
-            old.kernel_size,
-            old.stride,
-            old.padding,
-            groups=old.groups,
-        )
-        conv.weight.data, conv.bias.data = (value.detach() for value in self.folded())
+        conv = copy.deepcopy(self.conv)
+        kernel, bias = self.folded()
+        conv.weight = nn.Parameter(kernel.detach())
+        conv.bias = nn.Parameter(bias.detach())
         return nn.Sequential(self.pad, conv, self.act)
+
+
+def statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Return running mean and variance (C,) of a batch norm, which all of ours keep."""
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None
+    return mean, variance
 
 
 class SqueezeExcite(nn.Module):
@@ -146,7 +150,9 @@ class InvertedResidual(nn.Module):
         uneven: bool = False,
     ) -> None:
         super().__init__()
-        self.expand = ConvNormAct(inputs, hidden, act=act, eps=eps) if expand else nn.Identity()
+        self.expand: ConvNormAct | nn.Identity = (
+            ConvNormAct(inputs, hidden, act=act, eps=eps) if expand else nn.Identity()
+        )
         self.depthwise = ConvNormAct(hidden, hidden, kernel, stride, hidden, act, eps, uneven)
         self.attend = SqueezeExcite(hidden, squeeze, act) if squeeze else nn.Identity()
         self.project = ConvNormAct(hidden, outputs, act="linear", eps=eps)
@@ -154,8 +160,20 @@ class InvertedResidual(nn.Module):
         self.drop = nn.Dropout(dropout) if self.residual and dropout else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.project(self.attend(self.depthwise(self.expand(x))))
+        y: Tensor = self.project(self.attend(self.depthwise(self.expand(x))))
         return x + self.drop(y) if self.residual else y
+
+
+def inverted_residuals(blocks: nn.ModuleList) -> list[InvertedResidual]:
+    """Return the blocks of a backbone that is made of inverted bottlenecks only.
+
+    Raises:
+        TypeError: another module is among them.
+    """
+    found = [block for block in blocks if isinstance(block, InvertedResidual)]
+    if len(found) != len(blocks):
+        raise TypeError("a block is not an InvertedResidual")
+    return found
 
 
 class DepthwiseSeparable(nn.Sequential):

@@ -9,24 +9,25 @@ import torch
 from torch import Tensor, nn
 
 from training.detectors.blocks import ConvNormAct
+from training.detectors.interface import Module, device_of
 
 
-def parameters(module: nn.Module) -> int:
+def parameters(module: Module) -> int:
     """Count trainable parameters (batch-norm running statistics excluded)."""
     return sum(p.numel() for p in module.parameters())
 
 
-def stored_values(module: nn.Module) -> int:
+def stored_values(module: Module) -> int:
     """Count parameters and running statistics: the floats of a darknet weight file."""
     return parameters(module) + sum(b.numel() for b in module.buffers() if b.is_floating_point())
 
 
-def kernel_values(module: nn.Module) -> int:
+def kernel_values(module: Module) -> int:
     """Count the values of convolution kernels and fully-connected layers only."""
     return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear))
 
 
-def deployed_values(module: nn.Module) -> int:
+def deployed_values(module: Module) -> int:
     """Count the values left when every batch norm is part of its convolution, as a bias."""
     folded = sum(
         p.numel() for m in module.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()
@@ -34,7 +35,7 @@ def deployed_values(module: nn.Module) -> int:
     return parameters(module) - folded // 2
 
 
-def macs(module: nn.Module, height: int, width: int) -> int:
+def macs(module: Module, height: int, width: int) -> int:
     """Count multiply-accumulates of convolutions and linear layers for one image of this size."""
     total = 0
 
@@ -46,7 +47,7 @@ def macs(module: nn.Module, height: int, width: int) -> int:
     return total
 
 
-def macs_by_size(module: nn.Module, sizes: Sequence[int]) -> dict[int, int]:
+def macs_by_size(module: Module, sizes: Sequence[int]) -> dict[int, int]:
     """Count multiply-accumulates for square images of many sizes (multiples of 32) from two counts.
 
     Exact: the cost of a layer grows with the area, or, behind a mean over the map, not at all.
@@ -57,14 +58,20 @@ def macs_by_size(module: nn.Module, sizes: Sequence[int]) -> dict[int, int]:
 
 
 def watch(
-    module: nn.Module,
+    module: Module,
     height: int,
     width: int,
     seen: Callable[[nn.Conv2d | nn.Linear, Tensor, Tensor], None],
 ) -> None:
     """Run ``module`` on an image; call ``seen`` with each weighted layer, its input and output."""
+
+    def report(layer: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
+        weighted = layer.conv if isinstance(layer, ConvNormAct) else layer
+        assert isinstance(weighted, nn.Conv2d | nn.Linear)
+        seen(weighted, inputs[0], outputs)
+
     hooks = [
-        m.register_forward_hook(lambda m, x, y: seen(getattr(m, "conv", m), x[0], y))
+        m.register_forward_hook(report)
         for m in module.modules()
         if isinstance(m, ConvNormAct | nn.Conv2d | nn.Linear)
     ]
@@ -72,7 +79,7 @@ def watch(
     module.eval()
     try:
         with torch.no_grad():
-            module(torch.zeros(1, 3, height, width, device=next(module.parameters()).device))
+            module(torch.zeros(1, 3, height, width, device=device_of(module)))
     finally:
         for hook in hooks:
             hook.remove()

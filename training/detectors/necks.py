@@ -7,6 +7,8 @@ units that end it, one for each of these maps.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -37,6 +39,13 @@ class HeadUnit(nn.Sequential):
             SqueezeExcite(hidden, hidden // 4),
             unit(hidden, outputs, act="linear"),
         )
+
+    @property
+    def last_norm(self) -> nn.BatchNorm2d:
+        """The batch norm that ends the unit."""
+        last = self[-1]
+        assert isinstance(last, ConvNormAct)
+        return last.norm
 
 
 class SeparateLevels(nn.Module):
@@ -118,7 +127,8 @@ class Fusion(nn.Module):
     def forward(self, *maps: Tensor) -> Tensor:
         weights = self.weights.relu()
         weights = weights / (weights.sum() + FUSION_EPS)
-        return self.conv(sum(w * x for w, x in zip(weights, maps, strict=True)))
+        y: Tensor = self.conv(sum(w * x for w, x in zip(weights, maps, strict=True)))
+        return y
 
 
 class BiFpnLayer(nn.Module):
@@ -154,16 +164,23 @@ class BiFpn(nn.Module):
         return self.units.last_units
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        return self.units(
-            self.layers([conv(m) for conv, m in zip(self.lateral, maps, strict=True)])
-        )
+        levels = [conv(m) for conv, m in zip(self.lateral, maps, strict=True)]
+        joined: list[Tensor] = self.units(self.layers(levels))
+        return joined
 
 
-def build_neck(name: str, channels: tuple[int, int, int], outputs: int) -> nn.Module:
+Neck = SeparateLevels | TopDown | BiFpn
+
+
+def build_neck(name: str, channels: tuple[int, int, int], outputs: int) -> Neck:
     """Build ``none``, ``fpn``, ``panet``, ``bifpn1``, ``bifpn2`` or ``bifpn3``; else ValueError."""
     if name in ("bifpn1", "bifpn2", "bifpn3"):
         return BiFpn(channels, outputs, int(name[-1]))
-    necks = {"none": SeparateLevels, "fpn": TopDown, "panet": PathAggregation}
+    necks: dict[str, Callable[[tuple[int, int, int], int], Neck]] = {
+        "none": SeparateLevels,
+        "fpn": TopDown,
+        "panet": PathAggregation,
+    }
     if name not in necks:
         raise ValueError(
             f"unknown neck {name!r}: choose one of {', '.join(necks)}, bifpn1, bifpn2, bifpn3"

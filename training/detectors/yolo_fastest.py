@@ -100,6 +100,7 @@ class FastestBackbone(nn.Module):
         for block in self.blocks[:LAST_STEP]:
             x = block(x)
         at_16, last = x, self.blocks[LAST_STEP]
+        assert isinstance(last, InvertedResidual)
         expanded = last.expand(x)
         x = last.project(last.depthwise(expanded))
         for block in self.blocks[LAST_STEP + 1 :]:

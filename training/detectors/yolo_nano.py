@@ -137,7 +137,7 @@ class PepModule(nn.Module):
         self.residual = inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.rest(self.squeeze(x))
+        y: Tensor = self.rest(self.squeeze(x))
         return x + y if self.residual else y
 
 
@@ -150,7 +150,8 @@ class ProjectedSkip(nn.Module):
         self.skip = ConvNormAct(inputs, outputs, stride=stride, act="linear")
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.skip(x) + self.module(x)
+        y: Tensor = self.skip(x) + self.module(x)
+        return y
 
 
 def sequence(inputs: int, stage: Stage, projected_skips: bool) -> tuple[list[nn.Module], int]:
@@ -186,6 +187,13 @@ class NanoBackbone(nn.Module):
 
 class YoloNano(nn.Module):
     """Images (N, 3, H, W), RGB in 0..1, to raw maps (N, A*(5+C), H/s, W/s) of strides 8, 16, 32."""
+
+    up16: nn.Sequential
+    neck16: nn.Sequential
+    up8: nn.Sequential
+    neck8: nn.Sequential
+    head16: nn.Sequential
+    head32: nn.Sequential
 
     def __init__(self, config: YoloNanoConfig) -> None:
         super().__init__()

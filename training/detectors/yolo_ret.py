@@ -22,7 +22,7 @@ from training.detectors.publications import AGX, NANO, NX, YOLO_RET
 from training.detectors.rfcr import REDISTRIBUTED, RawFeatureCollection
 from training.detectors.spec import DetectorSpec
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {
+BACKBONES: dict[str, Callable[..., MobileNetV2 | EfficientNet]] = {
     f"mobilenet_v2_{round(100 * width):03}": partial(MobileNetV2, width)
     for width in (0.5, 0.75, 1.0, 1.4)
 } | {f"efficientnet_{variant}": partial(EfficientNet, variant) for variant in SCALES}
@@ -71,15 +71,17 @@ class YoloRet(nn.Module):
         self.collection = (
             RawFeatureCollection(channels[self.first_tap :]) if config.rfcr else nn.Identity()
         )
-        self.neck = build_neck(config.neck, tuple(c + widened for c in channels[1:]), outputs)
+        s8, s16, s32 = (c + widened for c in channels[1:])
+        self.neck = build_neck(config.neck, (s8, s16, s32), outputs)
         self.heads = nn.ModuleList(nn.Conv2d(outputs, outputs, 1, bias=False) for _ in range(3))
         self._expect_few_objects()
 
     def _expect_few_objects(self) -> None:
         """Start with a low objectness. The last layers have no bias: the norms before them have."""
         for head, unit in zip(self.heads, self.neck.last_units, strict=True):
+            assert isinstance(head, nn.Conv2d)
             nn.init.eye_(head.weight.data[:, :, 0, 0])
-            nn.init.constant_(unit[-1].norm.bias[4 :: 5 + self.num_classes], RARE_OBJECT_LOGIT)
+            nn.init.constant_(unit.last_norm.bias[4 :: 5 + self.num_classes], RARE_OBJECT_LOGIT)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = self.neck(self.collection(self.backbone(images)[self.first_tap :]))

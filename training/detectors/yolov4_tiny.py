@@ -73,16 +73,17 @@ class CspOsa(nn.Module):
     def __init__(self, inputs: int, base: int, steps: int = 3) -> None:
         super().__init__()
         growth = 3 * base // (2 * steps)
-        self.half = base // 2
+        self.split = base // 2
         self.first = conv(inputs, base, 3)
-        widths = (self.half, *(growth for _ in range(steps - 1)))
+        widths = (self.split, *(growth for _ in range(steps - 1)))
         self.steps = nn.ModuleList(conv(i, o, 3) for i, o in zip(widths, widths[1:], strict=False))
         self.mix = conv(growth * (steps - 1), base)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (N, C, H, W) to the output (N, 2 base, H, W) and the inner map (N, base, H, W)."""
         first = self.first(x)
-        x, maps = first[:, self.half :], []
+        x = first[:, self.split :]
+        maps: list[Tensor] = []
         for step in self.steps:
             x = step(x)
             maps.insert(0, x)

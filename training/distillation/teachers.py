@@ -74,13 +74,9 @@ class OwnTeacher:
     """A file of this package's contract."""
 
     def __init__(self, path: Path, selection: Selection, sizes: Sequence[int]) -> None:
-        self._detectors = [
-            Detector.open(
-                RunOptions(str(path.resolve()), input_sizes=own_sizes, threads=1),
-                selection=selection,
-            )
-            for own_sizes in [(Size.square(size),) for size in sizes] or [()]
-        ]
+        options = RunOptions(str(path.resolve()), threads=1)
+        ways = [options.change(input_sizes=(Size.square(size),)) for size in sizes] or [options]
+        self._detectors = [Detector.open(way, selection=selection) for way in ways]
         self.classes = self._detectors[0].card.classes
 
     def detect(self, image: NDArray[np.uint8]) -> Detections:
@@ -155,10 +151,10 @@ def decode_yolox(rows: NDArray[np.float32], height: int, width: int) -> NDArray[
         ValueError: there are not as many rows as cells.
     """
     cells, strides = [], []
-    for stride in YOLOX_STRIDES:
-        y, x = np.mgrid[: height // stride, : width // stride]
+    for level in YOLOX_STRIDES:
+        y, x = np.mgrid[: height // level, : width // level]
         cells.append(np.stack((x, y), -1).reshape(-1, 2))
-        strides.append(np.full((y.size, 1), stride))
+        strides.append(np.full((y.size, 1), level))
     cell, stride = np.concatenate(cells), np.concatenate(strides)
     if len(cell) != len(rows):
         raise ValueError(f"the teacher returned {len(rows)} rows for {len(cell)} cells: no YOLOX")
@@ -208,4 +204,5 @@ def overlaps(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.flo
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     both = (high - low).clip(0).prod(2)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (a, b)]
-    return both / np.maximum(areas[0][:, None] + areas[1] - both, 1e-9)
+    share: NDArray[np.floating] = both / np.maximum(areas[0][:, None] + areas[1] - both, 1e-9)
+    return share

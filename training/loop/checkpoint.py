@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from compact_yolo_ros.support.error_text import first_line
 from compact_yolo_ros.support.files import replacing
+from training.detectors.interface import Detector, Module
 from training.detectors.registry import build
 from training.quantisation.quantisation_aware import prepare
 
@@ -40,7 +40,7 @@ def read_tensors(path: Path) -> Any:
         raise ValueError(f"{path} is damaged, or no file of PyTorch") from None
 
 
-def fill(module: nn.Module, state: Mapping[str, Any], path: Path) -> None:
+def fill(module: Module, state: Mapping[str, Any], path: Path) -> None:
     """Load a state dict that was read from ``path``. ValueError if it is of another module."""
     try:
         module.load_state_dict(state)
@@ -56,7 +56,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_detector(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+def load_detector(path: Path) -> tuple[Detector, dict[str, Any]]:
     """Return the averaged detector of a checkpoint, in evaluation mode, and the checkpoint.
 
     One that was trained for INT8 rounds, as it did in training.

@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Sequence
+
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from training.detectors.interface import Backbone, Detector, Module
 from training.loop.recipe import FixedNorm, Phase
 
 
-def set_phase(model: nn.Module, phase: Phase, fixed_norm: FixedNorm) -> None:
+def set_phase(model: Detector, phase: Phase, fixed_norm: FixedNorm) -> None:
     """Choose what is trained, and which batch norms keep their statistics."""
     model.train().requires_grad_(True)
-    fixed = {"none": None, "backbone": model.backbone, "all": model}[fixed_norm]
-    if fixed is not None:
+    if fixed_norm != "none":
+        fixed: Module = model if fixed_norm == "all" else model.backbone
         for module in fixed.modules():
             if isinstance(module, _BatchNorm):
                 module.eval()
@@ -21,7 +23,7 @@ def set_phase(model: nn.Module, phase: Phase, fixed_norm: FixedNorm) -> None:
         part.eval().requires_grad_(False)
 
 
-def frozen_parts(backbone: nn.Module, blocks: int) -> list[nn.Module]:
+def frozen_parts(backbone: Backbone, blocks: int) -> Sequence[Module]:
     """Return the first ``blocks`` blocks and what lies before them; all for the last block."""
     if blocks >= len(backbone.blocks):
         return [backbone]

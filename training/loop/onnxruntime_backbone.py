@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import onnxruntime
@@ -13,19 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from training.deployment.onnx_export import OPSET, fused
+from training.detectors.interface import Backbone, Detector, as_module
 from training.quantisation.quantisation_aware import is_prepared
 
 SAMPLE = (1, 64, 96, 3)
 
 
-class FrozenBackbone:
+class OnnxRuntimeBackbone:
     """The features of a detector's backbone, its batch norms folded into the convolutions.
 
     The weights are those at construction. Sums are taken in float32, in the same order for the
     same images and threads.
     """
 
-    def __init__(self, backbone: nn.Module, threads: int) -> None:
+    def __init__(self, backbone: Backbone, threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
@@ -47,7 +48,7 @@ class FrozenBackbone:
 
 
 @contextmanager
-def features_from(runtime: FrozenBackbone | None, detector: nn.Module) -> Iterator[None]:
+def features_from(runtime: OnnxRuntimeBackbone | None, detector: Detector) -> Iterator[None]:
     """Let a detector take its features from ``runtime``, if there is one, when given uint8 images.
 
     Float images, as those that an attack wants the gradient of, go through the module as ever.
@@ -55,18 +56,23 @@ def features_from(runtime: FrozenBackbone | None, detector: nn.Module) -> Iterat
     if runtime is None:
         yield
         return
-    backbone = detector.backbone
+    backbone = as_module(detector.backbone)
     eager = backbone.forward
+
+    def forward(images: Tensor) -> Sequence[Tensor]:
+        features: Sequence[Tensor] = (runtime if images.dtype == torch.uint8 else eager)(images)
+        return features
+
     # An attribute of the instance goes before the method of its class.
-    backbone.forward = lambda images: (runtime if images.dtype == torch.uint8 else eager)(images)
+    backbone.forward = forward
     try:
         yield
     finally:
         del backbone.forward
 
 
-def runs_outside(detector: nn.Module) -> bool:
-    """Tell whether ONNX Runtime can compute the features: nothing of them is trained, on a CPU."""
+def runs_outside(detector: Detector) -> bool:
+    """Return whether ONNX Runtime can compute the features: on a CPU, and none is trained."""
     backbone = detector.backbone
     trained = any(m.training for m in backbone.modules()) or any(
         p.requires_grad for p in backbone.parameters()
@@ -76,16 +82,16 @@ def runs_outside(detector: nn.Module) -> bool:
 
 
 class _Features(nn.Module):
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone = as_module(backbone)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         maps = self.backbone(images.permute(0, 3, 1, 2).float() * (1 / 255))
         return tuple(map_.permute(0, 2, 3, 1) for map_ in maps)
 
 
-def _graph(backbone: nn.Module) -> bytes:
+def _graph(backbone: Backbone) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings():
         # As in training.export: of the exporter's successor, and of shapes read as numbers.
@@ -93,7 +99,7 @@ def _graph(backbone: nn.Module) -> bytes:
         torch.onnx.export(
             _Features(fused(backbone)).eval(),
             (torch.zeros(SAMPLE, dtype=torch.uint8),),
-            file,
+            file,  # type: ignore[arg-type]  # the exporter without dynamo writes to open files too
             dynamo=False,
             opset_version=OPSET,
             input_names=["images"],

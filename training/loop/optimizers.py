@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from training.detectors.interface import Detector
 from training.loop.recipe import OptimizerSettings
 
 
-def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
+def make_optimizer(model: Detector, settings: OptimizerSettings) -> Optimizer:
     """Return SGD with momentum, Adam (decay as L2) or AdamW (decoupled decay)."""
     groups = parameter_groups(model, settings)
     # Three times as fast as one operation after the other. On a GPU, Fabric cannot clip the
@@ -26,7 +27,7 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
     return kind(groups, lr=settings.rate, betas=(settings.momentum, 0.999), fused=fused)
 
 
-def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
+def parameter_groups(model: Detector, settings: OptimizerSettings) -> list[dict[str, Any]]:
     """Return optimizer groups: backbone or not, kernels (decayed) or not; ``peak`` is the rate."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

@@ -211,7 +211,8 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as ``from_dict`` takes them."""
-        return to_plain(self)
+        values: dict[str, Any] = to_plain(self)
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:

@@ -9,21 +9,21 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from torch import nn
 
+from training.detectors.interface import Detector
 from training.loop.progress import Curves, describe, progress_bar
 from training.loop.run_folder import RunFolder
 from training.loop.trainer import DEPLOYED, DivergedError, Trainer
 from training.losses.criterion import Loss
 
-Evaluate = Callable[[nn.Module], Mapping[str, float]]
+Measure = Callable[[Detector], Mapping[str, float]]
 
 
-def run(trainer: Trainer, folder: RunFolder, evaluate: Evaluate, console: Console) -> None:
+def run(trainer: Trainer, folder: RunFolder, measure: Measure, console: Console) -> None:
     """Train to the end of the recipe, an early stop, or SIGINT or SIGTERM.
 
     A checkpoint is written after every epoch before it is evaluated, once more with the results,
-    and when a signal comes. ``evaluate`` gets the averaged detector, in the first process only.
+    and when a signal comes. ``measure`` gets the averaged detector, in the first process only.
     """
     first = trainer.fabric.is_global_zero
     curves = Curves(folder.tensorboard, trainer.step) if first else None
@@ -41,7 +41,7 @@ def run(trainer: Trainer, folder: RunFolder, evaluate: Evaluate, console: Consol
 
         while True:
             if trainer.epoch > closed_epochs(trainer):
-                close_epoch(trainer, evaluate)
+                close_epoch(trainer, measure)
                 if first:
                     _write_results(trainer, folder, curves, console)
             if trainer.step >= trainer.total_steps or out_of_patience(trainer):
@@ -73,7 +73,7 @@ def closed_epochs(trainer: Trainer) -> int:
     return trainer.history[-1]["epoch"] if trainer.history else 0
 
 
-def close_epoch(trainer: Trainer, evaluate: Evaluate) -> None:
+def close_epoch(trainer: Trainer, measure: Measure) -> None:
     """Add the row of metrics of the epoch that has just been trained."""
     recipe, sums = trainer.recipe, trainer.sums
     box, objectness, classes = (value / max(1, sums.steps) for value in sums.loss)
@@ -93,7 +93,7 @@ def close_epoch(trainer: Trainer, evaluate: Evaluate) -> None:
     last = trainer.step >= trainer.total_steps
     if last or trainer.epoch % recipe.evaluation.every == 0:
         # The others wait for the scores of the first.
-        scores = dict(evaluate(trainer.average.model)) if trainer.fabric.is_global_zero else {}
+        scores = dict(measure(trainer.average.model)) if trainer.fabric.is_global_zero else {}
         row |= trainer.fabric.broadcast(scores)
     trainer.history.append(row)
 

@@ -19,7 +19,8 @@ def rate_factor(step: int, steps_per_epoch: int, recipe: Recipe) -> float:
     index, first_epoch = recipe.phase_index(step // steps_per_epoch)
     phase = recipe.phases[index]
     if step < schedule.warmup_steps:
-        return phase.rate * ((step + 1) / schedule.warmup_steps) ** schedule.warmup_power
+        share = (step + 1) / schedule.warmup_steps
+        return phase.rate * math.pow(share, schedule.warmup_power)
     begin, end = 0, recipe.epochs * steps_per_epoch
     if schedule.restart:
         begin = first_epoch * steps_per_epoch
@@ -33,7 +34,7 @@ def _shape(step: int, begin: int, end: int, recipe: Recipe) -> float:
         return 1.0
     if schedule.name == "steps":
         passed = bisect_right(schedule.steps, (step - begin) / (end - begin))
-        return math.prod(schedule.scales[:passed])
+        return float(math.prod(schedule.scales[:passed]))
     begin = max(begin, schedule.warmup_steps)
     progress = (step - begin) / max(1, end - begin)
     return schedule.final + (1 - schedule.final) * 0.5 * (1 + math.cos(math.pi * progress))

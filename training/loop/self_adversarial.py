@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.data.batch import Targets
+from training.detectors.interface import Module
 
 
 def hide_objects(
@@ -35,7 +36,7 @@ def hide_objects(
 class Undisturbed:
     """While it lasts, a model is in evaluation mode: an attack moves no statistics."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Module) -> None:
         self.modes = {module: module.training for module in model.modules()}
         self.model = model
 

@@ -7,20 +7,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from training.data.batch import Batch
 from training.data.loading import epoch_batches, steps_per_epoch
 from training.data.sample import Sample
+from training.detectors.interface import Detector, as_module
 from training.detectors.registry import build
 from training.loop.averaging import AveragedModel
 from training.loop.freezing import set_phase
-from training.loop.onnxruntime_backbone import FrozenBackbone, features_from, runs_outside
+from training.loop.onnxruntime_backbone import OnnxRuntimeBackbone, features_from, runs_outside
 from training.loop.optimizers import make_optimizer, set_rate
 from training.loop.provenance import source_commit
 from training.loop.recipe import Phase, Recipe
@@ -52,7 +55,7 @@ class EpochSums:
     seconds: float = 0.0
 
 
-def make_detector(recipe: Recipe, num_classes: int) -> nn.Module:
+def make_detector(recipe: Recipe, num_classes: int) -> Detector:
     """Build what a recipe trains, with fresh weights, before the optimizer is made."""
     model = build(recipe.detector, num_classes=num_classes)
     if recipe.quantisation_aware:
@@ -86,13 +89,16 @@ class Trainer:
         self.fabric = fabric or Fabric(accelerator="cpu", devices=1, precision=recipe.precision)
         self.workers = workers
         torch.manual_seed(recipe.seed)
-        self.model = make_detector(recipe, len(classes)).to(memory_format=torch.channels_last)
+        self.model = make_detector(recipe, len(classes))
+        as_module(self.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(self.model, recipe.ema_decay)
         if self.fabric.world_size > 1 and self.fabric.device.type == "cuda":
-            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
-        self.fabric.to_device(self.model)
-        self.fabric.to_device(self.average.model)
-        self.optimizer = self.fabric.setup_optimizers(make_optimizer(self.model, recipe.optimizer))
+            convert: Callable[[nn.Module], Any] = nn.SyncBatchNorm.convert_sync_batchnorm
+            self.model = convert(as_module(self.model))
+        self.fabric.to_device(as_module(self.model))
+        self.fabric.to_device(as_module(self.average.model))
+        optimizer = self.fabric.setup_optimizers(make_optimizer(self.model, recipe.optimizer))
+        self.optimizer = cast(Optimizer, optimizer)
         self.criterion = criterion(recipe.loss, self.model.grid)
         self.steps_per_epoch = steps_per_epoch(len(samples), recipe.batch_size)
         self.total_steps = self.steps_per_epoch * recipe.epochs
@@ -100,7 +106,7 @@ class Trainer:
         self.sums = EpochSums()
         self.history: list[dict[str, Any]] = []
         self.commit = source_commit()
-        self._frozen: FrozenBackbone | None = None
+        self._frozen: OnnxRuntimeBackbone | None = None
 
     @property
     def epoch(self) -> int:
@@ -116,7 +122,7 @@ class Trainer:
     @property
     def learning_rate(self) -> float:
         """That of the head, in the last step."""
-        return max(group["lr"] for group in self.optimizer.param_groups)
+        return float(max(group["lr"] for group in self.optimizer.param_groups))
 
     def begin_average(self) -> None:
         """Let the average begin at the model's weights, after these were given from outside."""
@@ -134,7 +140,7 @@ class Trainer:
         phase = self.recipe.phase(epoch)
         set_phase(self.model, phase, self.recipe.fixed_norm)
         # Wrapped anew: several processes average the gradients of what was trainable at this point.
-        network = self.fabric.setup_module(self.model)
+        network = self.fabric.setup_module(as_module(self.model))
         self._open_frozen()
         started = time.monotonic()
         for parts in self._steps(epoch, done, phase):
@@ -156,7 +162,7 @@ class Trainer:
         if not runs_outside(self.model):
             self._frozen = None
         elif self._frozen is None:
-            self._frozen = FrozenBackbone(self.model.backbone, torch.get_num_threads())
+            self._frozen = OnnxRuntimeBackbone(self.model.backbone, torch.get_num_threads())
 
     def _steps(self, epoch: int, done: int, phase: Phase) -> Iterator[list[Batch]]:
         """Yield the batches of every step that is left of the epoch, in its parts."""
@@ -175,7 +181,7 @@ class Trainer:
         for _ in range(done, self.steps_per_epoch):
             yield list(islice(batches, parts))
 
-    def _train_step(self, network: nn.Module, parts: list[Batch], phase: Phase) -> Loss:
+    def _train_step(self, network: _FabricModule, parts: list[Batch], phase: Phase) -> Loss:
         rng = np.random.default_rng((self.recipe.seed, self.step))
         attacked = rng.random() < phase.self_adversarial
         # For dropout: the same in every step, however the run is cut up.
@@ -210,15 +216,19 @@ class Trainer:
             return hide_objects(self.model, self.criterion, images, self.recipe.adversarial_step)
 
     def _reduced(self, loss: Loss) -> Loss:
-        mean = self.fabric.all_reduce(torch.stack(list(loss)), reduce_op="mean")
-        return Loss(*mean.cpu())
+        return Loss(*self._reduce(torch.stack(list(loss)), "mean").cpu())
+
+    def _reduce(self, values: Tensor, how: Literal["mean", "sum"]) -> Tensor:
+        reduced = self.fabric.all_reduce(values, reduce_op=how)
+        assert isinstance(reduced, Tensor)
+        return reduced
 
     def agreed(self, stop: bool) -> bool:
-        """Tell whether any of the processes wants to stop."""
+        """Return whether ``stop`` is true in any of the processes."""
         if self.fabric.world_size == 1:
             return stop
         votes = torch.tensor(float(stop), device=self.fabric.device)
-        return bool(self.fabric.all_reduce(votes, reduce_op="sum") > 0)
+        return bool(self._reduce(votes, "sum") > 0)
 
     def _count(self, loss: Loss, seconds: float) -> None:
         self.sums.loss = [a + float(b) for a, b in zip(self.sums.loss, loss, strict=True)]

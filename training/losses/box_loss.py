@@ -59,7 +59,8 @@ def yolov3_error(logits: Tensor, place: Tensor, scale: Tensor) -> Tensor:
     """
     cross = binary_cross_entropy_with_logits(logits[:, :2], place, reduction="none")
     least = torch.special.entr(place) + torch.special.entr(1 - place)
-    return (cross - least).sum(1) + (logits[:, 2:] - scale).square().sum(1) / 2
+    error: Tensor = (cross - least).sum(1) + (logits[:, 2:] - scale).square().sum(1) / 2
+    return error
 
 
 def darknet_ciou_error(logits: Tensor, boxes: Tensor, truths: Tensor) -> Tensor:

@@ -73,7 +73,8 @@ def overlapping(
     """
     mask = torch.zeros(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
     at_once = max(1, TABLE // boxes.shape[1])
-    for number, truth in zip(image.split(at_once), truths.split(at_once), strict=True):
+    parts = torch.split(image, at_once), torch.split(truths, at_once)
+    for number, truth in zip(*parts, strict=True):
         hit, row = (measure(boxes[number], truth[:, None]) >= least).nonzero(as_tuple=True)
         mask[number[hit], row] = True
     return mask

@@ -58,7 +58,7 @@ def _candidates(
     likely = classes.log_softmax(-1) if softmax else classes
     parts = []
     numbers = torch.arange(len(objects), device=objects.device)
-    for number in numbers.split(max(1, TABLE // len(half))):
+    for number in torch.split(numbers, max(1, TABLE // len(half))):
         part = objects[number]
         x, y = ((part[:, 2:4] + part[:, 4:6]) / 2).T[..., None]
         across, down = ((part[:, 4:6] - part[:, 2:4]) / 2).T[..., None]

@@ -7,6 +7,7 @@ Histograms are kept while the pictures pass, so memory does not grow with their 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -50,7 +51,7 @@ class Histogram:
     @property
     def edges(self) -> NDArray[np.float64]:
         """Upper ends of the bins."""
-        return np.arange(1, BINS + 1) * (self.range / BINS)
+        return np.arange(1, BINS + 1, dtype=np.float64) * (self.range / BINS)
 
 
 def largest(histogram: Histogram) -> float:
@@ -110,7 +111,7 @@ METHODS: Mapping[str, Callable[[Histogram], float]] = {
 
 
 def letterboxed(
-    samples: Iterable[Sample], sizes: Sequence[int], resize: str
+    samples: Iterable[Sample], sizes: Sequence[int], resize: Literal["letterbox", "stretch"]
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield the samples as the node sees them, (1, S, S, 3) uint8 RGB, the sizes in turn."""
     for number, sample in enumerate(samples):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -22,6 +22,9 @@ BIAS_STEPS = 2**30
 """As many steps of map times kernel may be in a bias."""
 SMALLEST = 2.0**-20
 """A range for values that are all zero."""
+
+Constant = NDArray[Any]
+"""Values of a tensor that is stored in the file."""
 
 
 class Places(NamedTuple):
@@ -91,7 +94,7 @@ def quantise(
     graph = model.graph
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     chosen = set(places.convolutions)
-    constants: dict[str, NDArray] = {"quantised_zero": np.int8(0)}
+    constants: dict[str, Constant] = {"quantised_zero": np.asarray(np.int8(0))}
     nodes: list[onnx.NodeProto] = []
     renamed = {name: f"{name}_quantised" for name in places.tensors}
     for node in graph.node:
@@ -105,7 +108,7 @@ def quantise(
         for name in node.output:
             if name in renamed:
                 scale = f"{name}_scale"
-                constants[scale] = _map_scale(ranges[name])
+                constants[scale] = np.asarray(_map_scale(ranges[name]))
                 nodes += pair(name, renamed[name], scale)
     _finish(model, nodes, constants)
     return model
@@ -126,7 +129,8 @@ def pair(name: str, quantised: str, scale: str) -> list[onnx.NodeProto]:
 def kernel_scales(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the scale (O,) of every output channel of a kernel (O, ...)."""
     largest = np.abs(kernel).reshape(len(kernel), -1).max(1)
-    return (np.maximum(largest, SMALLEST) / LARGEST).astype(np.float32)
+    scales: NDArray[np.float32] = (np.maximum(largest, SMALLEST) / LARGEST).astype(np.float32)
+    return scales
 
 
 def _map_scale(largest: float) -> np.float32:
@@ -135,8 +139,8 @@ def _map_scale(largest: float) -> np.float32:
 
 def _quantise_kernel(
     node: onnx.NodeProto,
-    weights: Mapping[str, NDArray],
-    constants: dict[str, NDArray],
+    weights: Mapping[str, Constant],
+    constants: dict[str, Constant],
     step: np.float32,
 ) -> onnx.NodeProto:
     """Give ``node``, which reads a map of scale ``step``, the 8-bit version of its kernel; return
@@ -165,7 +169,7 @@ def _quantise_kernel(
 
 
 def _finish(
-    model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: Mapping[str, NDArray]
+    model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: Mapping[str, Constant]
 ) -> None:
     """Put ``nodes`` and ``constants`` into the graph, and drop the constants no longer read."""
     graph = model.graph

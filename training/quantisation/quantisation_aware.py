@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from typing import TypeVar
 
 import onnx
 import torch
@@ -17,8 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.detectors.blocks import ConvNormAct
+from training.detectors.interface import Module, as_module, device_of
 from training.quantisation.qdq_graph import LARGEST, SMALLEST, Places, quantise
 
+M = TypeVar("M", bound=Module)
+
+# The submodule of a prepared model that holds the ranges of its maps.
+ROUNDINGS = "roundings"
 PROBE = (1, 3, 160, 160)
 # Batches that set the ranges of maps before these are learnt.
 OBSERVED = 16
@@ -40,6 +46,7 @@ class Rounding(nn.Module):
         super().__init__()
         self.readers, self.private = readers, private
         self.log_range = nn.Parameter(torch.zeros(()))
+        self.seen: Tensor
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
     @property
@@ -57,7 +64,8 @@ class Rounding(nn.Module):
             rounded = torch._fake_quantize_learnable_per_tensor_affine(
                 x.float(), self.scale, zero, -LARGEST - 1, LARGEST, (x.numel() * LARGEST) ** -0.5
             )
-        return rounded.to(x.dtype)
+        result: Tensor = rounded.to(x.dtype)
+        return result
 
     @torch.no_grad()
     def _observe(self, x: Tensor) -> None:
@@ -67,7 +75,8 @@ class Rounding(nn.Module):
 
     def round_output(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Round what a module returns, for all that read it: a forward hook."""
-        return self(output)
+        rounded: Tensor = self(output)
+        return rounded
 
     def round_input(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Round what a convolution reads, for it alone: a forward pre-hook."""
@@ -91,22 +100,24 @@ class RoundedConvNormAct(ConvNormAct):
         conv, x = self.conv, self.pad(x)
         kernel, bias = self.folded()
         kernel = round_kernel(kernel)
-        return self.act(
+        y: Tensor = self.act(
             functional.conv2d(x, kernel, bias, conv.stride, conv.padding, 1, conv.groups)
         )
+        return y
 
 
 class RoundedConv2d(nn.Conv2d):
     """A convolution with a rounded kernel."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return super()._conv_forward(input, round_kernel(weight), bias)
+        y: Tensor = super()._conv_forward(input, round_kernel(weight), bias)
+        return y
 
 
-def prepare(model: nn.Module) -> None:
+def prepare(model: Module) -> None:
     """Make ``model`` (a detector) round from now on, in place.
 
-    Its parameters keep their names; ``model.roundings`` is new, and holds the ranges of the maps.
+    Its parameters keep their names; its new submodule ``roundings`` holds the ranges of the maps.
     A map that a module returns is rounded for all that read it; others, as a concatenation, only
     where a convolution reads them.
 
@@ -115,26 +126,28 @@ def prepare(model: nn.Module) -> None:
     """
     readings = _readings(model)
     names = {module: name for name, module in model.named_modules()}
-    model.roundings = nn.ModuleDict()
+    roundings = nn.ModuleDict()
+    as_module(model).add_module(ROUNDINGS, roundings)
     for producer, readers in readings:
         rounding = Rounding(tuple(names[reader] for reader in readers), producer is None)
-        model.roundings[rounding.readers[0].replace(".", "/")] = rounding
+        roundings[rounding.readers[0].replace(".", "/")] = rounding
         if producer is not None:
             producer.register_forward_hook(rounding.round_output)
         for reader in readers:
             if producer is None:
                 reader.register_forward_pre_hook(rounding.round_input)
-            normed = isinstance(reader, ConvNormAct)
-            reader.__class__ = RoundedConvNormAct if normed else RoundedConv2d
-    model.roundings.train(model.training)
+            _set_class(
+                reader, RoundedConvNormAct if isinstance(reader, ConvNormAct) else RoundedConv2d
+            )
+    roundings.train(model.training)
 
 
-def is_prepared(model: nn.Module) -> bool:
-    """Tell whether ``model`` rounds."""
-    return hasattr(model, "roundings")
+def is_prepared(model: Module) -> bool:
+    """Return whether ``model`` rounds."""
+    return hasattr(model, ROUNDINGS)
 
 
-def plain(model: nn.Module) -> nn.Module:
+def plain(model: M) -> M:
     """Return a copy of a prepared model that does not round."""
     model = copy.deepcopy(model)
     for module in model.modules():
@@ -143,20 +156,22 @@ def plain(model: nn.Module) -> nn.Module:
                 if isinstance(getattr(hook, "__self__", None), Rounding):
                     del hooks[key]
         if isinstance(module, RoundedConvNormAct):
-            module.__class__ = ConvNormAct
+            _set_class(module, ConvNormAct)
         elif isinstance(module, RoundedConv2d):
-            module.__class__ = nn.Conv2d
-    del model.roundings
+            _set_class(module, nn.Conv2d)
+    delattr(model, ROUNDINGS)
     return model
 
 
-def to_int8(model: nn.Module, graph: onnx.ModelProto) -> onnx.ModelProto:
+def to_int8(model: Module, graph: onnx.ModelProto) -> onnx.ModelProto:
     """Return ``graph``, the export of ``plain(model)``, with Q/DQ nodes of the learnt scales.
 
     Raises:
         ValueError: the model has seen no training batch, or the graph is of another model.
     """
-    rounding_of = {name: r for r in model.roundings.values() for name in r.readers}
+    rounding_of = {
+        name: m for m in model.modules() if isinstance(m, Rounding) for name in m.readers
+    }
     ranges: dict[str, float] = {}
     private, chosen = set(), {}
     for node in graph.graph.node:
@@ -174,7 +189,12 @@ def to_int8(model: nn.Module, graph: onnx.ModelProto) -> onnx.ModelProto:
     return quantise(graph, Places(tuple(ranges), tuple(chosen), frozenset(private)), ranges)
 
 
-def _readings(model: nn.Module) -> list[tuple[nn.Module | None, list[nn.Module]]]:
+def _set_class(module: nn.Module, kind: type[nn.Module]) -> None:
+    """Turn a module into one of another class with the same parameters."""
+    module.__class__ = kind
+
+
+def _readings(model: Module) -> list[tuple[nn.Module | None, list[nn.Module]]]:
     """Run ``model`` once; return the maps that convolutions read, as (producer, readers).
 
     The producer is the module that returned the map; None: it was made in between.
@@ -182,7 +202,7 @@ def _readings(model: nn.Module) -> list[tuple[nn.Module | None, list[nn.Module]]
     producers: dict[int, nn.Module] = {}
     readers: dict[int, list[nn.Module]] = {}
     calls: Counter[nn.Module] = Counter()
-    alive = []  # a freed tensor's identity would be given to another
+    alive: list[object] = []  # a freed tensor's identity would be given to another
 
     def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         calls[module] += 1
@@ -208,7 +228,7 @@ def _readings(model: nn.Module) -> list[tuple[nn.Module | None, list[nn.Module]]
     handles += [module.register_forward_hook(after) for module in model.modules()]
     training = {module: module.training for module in model.modules()}
     with torch.no_grad():
-        model.eval()(torch.zeros(PROBE, device=next(model.parameters()).device))
+        model.eval()(torch.zeros(PROBE, device=device_of(model)))
     for handle in handles:
         handle.remove()
     for module, mode in training.items():

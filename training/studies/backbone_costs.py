@@ -26,7 +26,7 @@ SIZE = 224
 leaky = partial(ConvNormAct, act="leaky")
 relu = partial(ConvNormAct, act="relu6")
 # Name: published millions of multiply-accumulates and top-1 accuracy on ImageNet in percent.
-PUBLISHED = {
+TABLE = {
     "ResNet50": (3989, 74.9),
     "MobileNetV2 x1.4": (588, 74.7),
     "DarkNet19": (2764, 72.9),
@@ -54,7 +54,8 @@ class Last(nn.Module):
         self.features = features
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.features(images)[-1]
+        last: Tensor = self.features(images)[-1]
+        return last
 
 
 class Residual(nn.Module):
@@ -65,7 +66,8 @@ class Residual(nn.Module):
         self.branch, self.skip = branch, skip
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.branch(x) + self.skip(x)
+        y: Tensor = self.branch(x) + self.skip(x)
+        return y
 
 
 class CrossStage(nn.Module):
@@ -78,7 +80,8 @@ class CrossStage(nn.Module):
         self.join = leaky(2 * half, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.join(torch.cat((self.through(x), self.past(x)), 1))
+        y: Tensor = self.join(torch.cat((self.through(x), self.past(x)), 1))
+        return y
 
 
 def resnet50() -> nn.Module:
@@ -142,7 +145,7 @@ def main() -> None:
     table = Table(
         "backbone", "parameters", "MMAC", "published", "difference", "top-1 % (published)"
     )
-    for name, (published, accuracy) in PUBLISHED.items():
+    for name, (published, accuracy) in TABLE.items():
         with torch.device("meta"):
             network = NETWORKS[name]()
         counted = macs(network, SIZE, SIZE) / 1e6

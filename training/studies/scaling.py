@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from training.detectors.complexity import watch
+from training.detectors.interface import Module
 from training.detectors.yolov4_tiny import YoloV4Tiny, YoloV4TinyConfig
 
 # Refinement steps of the search for the largest scale.
@@ -37,11 +38,11 @@ class Cost:
     convolutional_io: int
 
 
-def cost(network: nn.Module, height: int, width: int) -> Cost:
+def cost(network: Module, height: int, width: int) -> Cost:
     """Add up the costs of all convolutions for one image of this size in pixels."""
     multiplied = accessed = moved = 0
 
-    def count(conv: nn.Conv2d, inputs: Tensor, outputs: Tensor) -> None:
+    def count(conv: nn.Conv2d | nn.Linear, inputs: Tensor, outputs: Tensor) -> None:
         nonlocal multiplied, accessed, moved
         multiplied += conv.weight[0].numel() * outputs.numel()
         moved += inputs.numel() + outputs.numel()

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
 from training.deployment.onnx_export import export
-from training.detectors.blocks import ConvNormAct
+from training.detectors.blocks import ConvNormAct, statistics
+from training.detectors.interface import Detector
 from training.detectors.registry import DETECTORS, build
 
 # Above all numbers that a graph holds besides its weights: anchors, strides, limits.
@@ -33,7 +34,7 @@ LAST_NUMBER = 2**24
 Constants = dict[tuple[str, int], NDArray[np.float32]]
 
 
-def read_exported(path: Path) -> tuple[nn.Module, ModelCard]:
+def read_exported(path: Path) -> tuple[Detector, ModelCard]:
     """Return the detector of an exported ONNX file, in evaluation mode, and the file's card.
 
     Its norms are identities, for the file has them folded into the convolutions: before training
@@ -60,18 +61,19 @@ def read_exported(path: Path) -> tuple[nn.Module, ModelCard]:
 
 
 @torch.no_grad()
-def measure_norms(detector: nn.Module, images: Tensor) -> None:
+def measure_norms(detector: Detector, images: Tensor) -> None:
     """Give every norm the statistics of ``images`` (N, 3, H, W) in 0..1; the function stays.
 
     Scale and shift take up what the statistics change.
     """
 
     def measure(unit: ConvNormAct, inputs: tuple[Tensor]) -> None:
-        kernel_scale = unit.norm.weight * torch.rsqrt(unit.norm.running_var + unit.norm.eps)
-        shift = unit.norm.bias - unit.norm.running_mean * kernel_scale
+        running_mean, running_variance = statistics(unit.norm)
+        kernel_scale = unit.norm.weight * torch.rsqrt(running_variance + unit.norm.eps)
+        shift = unit.norm.bias - running_mean * kernel_scale
         variance, mean = torch.var_mean(unit.conv(unit.pad(inputs[0])), (0, 2, 3), correction=0)
-        unit.norm.running_mean.copy_(mean)
-        unit.norm.running_var.copy_(variance)
+        running_mean.copy_(mean)
+        running_variance.copy_(variance)
         unit.norm.weight.copy_(kernel_scale * torch.sqrt(variance + unit.norm.eps))
         unit.norm.bias.copy_(shift + mean * kernel_scale)
 
@@ -84,24 +86,25 @@ def measure_norms(detector: nn.Module, images: Tensor) -> None:
         hook.remove()
 
 
-def _neutral_norms(detector: nn.Module) -> None:
+def _neutral_norms(detector: Detector) -> None:
     for unit in detector.modules():
         if isinstance(unit, ConvNormAct):
             nn.init.ones_(unit.norm.weight)
             nn.init.zeros_(unit.norm.bias)
-            unit.norm.running_mean.zero_()
+            mean, variance = statistics(unit.norm)
+            mean.zero_()
             # With epsilon it is exactly 1.
-            unit.norm.running_var.fill_(1 - unit.norm.eps)
+            variance.fill_(1 - unit.norm.eps)
 
 
-def _free_parameters(detector: nn.Module) -> Iterator[nn.Parameter]:
+def _free_parameters(detector: Detector) -> Iterator[nn.Parameter]:
     """Yield what a file holds: all but the scales of the neutral norms."""
     scales = {id(m.norm.weight) for m in detector.modules() if isinstance(m, ConvNormAct)}
     return (p for p in detector.parameters() if id(p) not in scales)
 
 
 @torch.no_grad()
-def _numbered(detector: nn.Module, card: ModelCard) -> Constants:
+def _numbered(detector: Detector, card: ModelCard) -> Constants:
     """Return the constants of the exported ``detector`` with every value its number."""
     count = FIRST_NUMBER
     for parameter in _free_parameters(detector):
@@ -128,7 +131,7 @@ def _constants(model: onnx.ModelProto) -> Constants:
 
 
 @torch.no_grad()
-def _fill(detector: nn.Module, numbered: Constants, real: Constants, path: Path) -> None:
+def _fill(detector: Detector, numbered: Constants, real: Constants, path: Path) -> None:
     free = list(_free_parameters(detector))
     values = np.full(sum(p.numel() for p in free), np.nan, np.float32)
     for key, numbers in numbered.items():
@@ -137,6 +140,6 @@ def _fill(detector: nn.Module, numbered: Constants, real: Constants, path: Path)
             values[numbers[known].astype(np.int64) - FIRST_NUMBER] = real[key][known]
     if np.isnan(values).any():
         raise ValueError(f"{path} was not written by this exporter: weights could not be found")
-    parts = torch.from_numpy(values).split([p.numel() for p in free])
+    parts = torch.split(torch.from_numpy(values), [p.numel() for p in free])
     for parameter, part in zip(free, parts, strict=True):
         parameter.copy_(part.reshape(parameter.shape))

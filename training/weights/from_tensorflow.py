@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.detectors.blocks import ConvNormAct
+from training.detectors.blocks import ConvNormAct, inverted_residuals, statistics
 from training.detectors.mobilenet_v2 import MobileNetV2
 
 # Field numbers of GraphDef.node, NodeDef.name/op/attr, the entries of a map, AttrValue.tensor,
@@ -73,14 +73,15 @@ def load_mobilenet_v2(path: Path) -> MobileNetV2:
     model = MobileNetV2(1.0)
     with torch.no_grad():
         _copy(model.stem, constants, "Conv", "weights")
-        for index, block in enumerate(model.blocks):
+        for index, block in enumerate(inverted_residuals(model.blocks)):
             scope = "expanded_conv" if index == 0 else f"expanded_conv_{index}"
-            if index > 0:
+            if isinstance(block.expand, ConvNormAct):
                 _copy(block.expand, constants, f"{scope}/expand", "weights")
             _copy(block.depthwise, constants, f"{scope}/depthwise", "depthwise_weights")
             _copy(block.project, constants, f"{scope}/project", "weights")
         kernel = model.stem.conv.weight
-        model.stem.norm.running_mean += kernel.sum((1, 2, 3))
+        mean, _ = statistics(model.stem.norm)
+        mean += kernel.sum((1, 2, 3))
         kernel *= 2.0
     return model
 
@@ -125,6 +126,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
     while position < len(message):
         key, position = _varint(message, position)
         kind = key & 7
+        value: int | memoryview
         if kind == 0:
             value, position = _varint(message, position)
         else:

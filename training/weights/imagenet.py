@@ -22,7 +22,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from training.detectors.blocks import ConvNormAct, InvertedResidual
+from training.detectors.blocks import ConvNormAct, InvertedResidual, inverted_residuals, statistics
+from training.detectors.efficientnet import EfficientNet
+from training.detectors.mobilenet_v2 import MobileNetV2
 from training.detectors.yolo_ret import BACKBONES
 from training.loop.checkpoint import read_tensors, save_checkpoint
 
@@ -159,20 +161,21 @@ def translate(backbone: str, checkpoint: Mapping[str, Tensor]) -> dict[str, Tens
     return state
 
 
-def names_in(layout: Layout, network: nn.Module) -> dict[str, str]:
+def names_in(layout: Layout, network: MobileNetV2 | EfficientNet) -> dict[str, str]:
     """Return the modules of a complete backbone, by our names, and what a layout calls them."""
     names = dict(_pair("stem", *layout.stem)) | dict(_pair("last", *layout.last))
+    blocks = inverted_residuals(network.blocks)
     index = 0
     for stage, repeats in enumerate(network.repeats):
         for place in range(repeats):
-            for ours, foreign in layout.block(index, stage, place, network.blocks[index]):
+            for ours, foreign in layout.block(index, stage, place, blocks[index]):
                 names[f"blocks.{index}.{ours}"] = foreign
             index += 1
     return names
 
 
 @torch.no_grad()
-def load(backbone: nn.Module, state: Mapping[str, Tensor], eps: float) -> None:
+def load(backbone: MobileNetV2 | EfficientNet, state: Mapping[str, Tensor], eps: float) -> None:
     """Load a translated state into a backbone, complete or truncated; its function stays the same.
 
     ``eps`` is that of the batch norms which the weights were trained with.
@@ -185,7 +188,8 @@ def load(backbone: nn.Module, state: Mapping[str, Tensor], eps: float) -> None:
     backbone.load_state_dict({name: state[name] for name in expected})
     for norm in backbone.modules():
         if isinstance(norm, nn.BatchNorm2d):
-            norm.weight *= ((norm.running_var + norm.eps) / (norm.running_var + eps)).sqrt()
+            _, variance = statistics(norm)
+            norm.weight.mul_(((variance + norm.eps) / (variance + eps)).sqrt())
 
 
 def _beyond(name: str, blocks: int) -> bool:
@@ -205,7 +209,8 @@ def fold_normalisation(
     kernel = stem.conv.weight
     kernel /= torch.tensor(deviation)[:, None, None]
     shift = (kernel * torch.tensor(mean)[:, None, None]).sum((1, 2, 3))
-    stem.norm.running_mean += shift
+    running_mean, _ = statistics(stem.norm)
+    running_mean += shift
 
 
 def installed_lite(backbone: str) -> Path:

@@ -21,11 +21,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from training.data.image_cache import decode
-from training.detectors.blocks import ConvNormAct, InvertedResidual
+from training.detectors.blocks import ConvNormAct, InvertedResidual, inverted_residuals, statistics
 from training.detectors.mobilenet_v2 import STAGES, MobileNetV2
 from training.loop.checkpoint import save_checkpoint
 from training.weights.from_tensorflow import load_mobilenet_v2
@@ -43,14 +43,17 @@ def narrow(wide: MobileNetV2, slim: MobileNetV2, images: Tensor) -> list[float]:
     wide.eval()
     slim.eval()
     bases = _stream_bases(wide, slim, images)
-    kept = _strongest(wide.blocks[0], wide.stem(images), slim.stem.conv.out_channels)
+    wide_blocks, slim_blocks = inverted_residuals(wide.blocks), inverted_residuals(slim.blocks)
+    kept = _strongest(wide_blocks[0], wide.stem(images), slim.stem.conv.out_channels)
     kernel, bias = wide.stem.folded()
     _set(slim.stem, kernel[kept], bias[kept], images)
 
     explained = []
     theirs, ours = wide.stem(images), slim.stem(images)
-    for wide_block, slim_block, basis in zip(wide.blocks, slim.blocks, bases, strict=True):
-        if isinstance(slim_block.expand, ConvNormAct):
+    for wide_block, slim_block, basis in zip(wide_blocks, slim_blocks, bases, strict=True):
+        if isinstance(wide_block.expand, ConvNormAct) and isinstance(
+            slim_block.expand, ConvNormAct
+        ):
             kept = _strongest(wide_block, theirs, slim_block.expand.conv.out_channels)
             kernel, bias = wide_block.expand.folded()
             target = functional.conv2d(theirs, kernel[kept], bias[kept])
@@ -77,8 +80,8 @@ def _stream_bases(wide: MobileNetV2, slim: MobileNetV2, images: Tensor) -> list[
     x = wide.stem(images)
     bases, first = [], 0
     for _, _, repeats, _ in STAGES:
-        blocks = wide.blocks[first : first + repeats]
-        width = slim.blocks[first].project.conv.out_channels
+        blocks = inverted_residuals(wide.blocks)[first : first + repeats]
+        width = inverted_residuals(slim.blocks)[first].project.conv.out_channels
         channels = blocks[0].project.conv.out_channels
         covariance = torch.zeros(channels, channels)
         for block in blocks:
@@ -95,7 +98,8 @@ def _strongest(block: InvertedResidual, x: Tensor, count: int) -> Tensor:
     """Return the (sorted) hidden channels of a wide block that move its output most."""
     hidden = block.depthwise(block.expand(x))
     energy = hidden.var((0, 2, 3)) * block.project.folded()[0][:, :, 0, 0].square().sum(0)
-    return energy.topk(count).indices.sort().values
+    strongest: Tensor = energy.topk(count).indices.sort().values
+    return strongest
 
 
 def _solve(inputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,11 +122,12 @@ def _set(unit: ConvNormAct, kernel: Tensor, bias: Tensor, inputs: Tensor) -> Non
     The kernel is scaled so that the normalisation sees unit variance, whatever the map's range.
     """
     conv, norm = unit.conv, unit.norm
+    mean, variance = statistics(norm)
     maps = functional.conv2d(inputs, kernel, None, conv.stride, conv.padding, 1, conv.groups)
     deviation = maps.std((0, 2, 3)).clamp(min=1e-3)
     conv.weight.copy_(kernel / deviation[:, None, None, None])
-    norm.running_mean.copy_(maps.mean((0, 2, 3)) / deviation)
-    norm.running_var.fill_(1.0)
+    mean.copy_(maps.mean((0, 2, 3)) / deviation)
+    variance.fill_(1.0)
     norm.weight.copy_(deviation * (1.0 + norm.eps) ** 0.5)
     norm.bias.copy_(bias + maps.mean((0, 2, 3)))
 
@@ -156,7 +161,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224, help="side of the samples in pixels")
     arguments = parser.parse_args()
     try:
-        slim: nn.Module = MobileNetV2(arguments.width)
+        slim = MobileNetV2(arguments.width)
         wide = load_mobilenet_v2(arguments.source)
         images = read_samples(arguments.images, arguments.samples, arguments.size)
         for index, share in enumerate(narrow(wide, slim, images)):

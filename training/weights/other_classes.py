@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from training.detectors.interface import Network
 from training.detectors.registry import build
 
 # Of every anchor: centre, size and objectness come before the classes.
@@ -16,7 +17,7 @@ BOX_CHANNELS = 5
 
 
 def start_from(
-    model: nn.Module,
+    model: Network,
     detector: str,
     state: Mapping[str, Tensor],
     old_classes: Sequence[str],

@@ -54,7 +54,7 @@ _HOMES = {
 # Since 1.29, ONNX Runtime for Linux reports its use to Microsoft, models' names included, and keeps
 # an identity of the machine on disk, unless this is set before it is loaded. No robot of ours does.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-# OpenVINO tells Google Analytics that it was imported, and keeps an identity in ~/intel, unless the
+# OpenVINO reports its import to Google Analytics, and keeps an identity in ~/intel, unless the
 # package that does so cannot be imported: then it takes a stub of its own.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NETWORK_OPERATORS = {"Conv", "ConvTranspose", "AveragePool", "MaxPool", "Gemm", "MatMul"}
 """What these need is the network; what only comes after them decodes its output."""
 SINGLE_INPUTS = {"Resize": {1, 2, 3}}
-"""Inputs (by position) that the ONNX standard wants in FP32 whatever the data's type."""
+"""Inputs (by position) that the ONNX standard requires in FP32 whatever the data's type."""
 
 
 def to_half(data: bytes) -> bytes:

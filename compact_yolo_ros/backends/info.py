@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a backend's row in the table says."""
+"""The row of a backend in the table of backends."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class RunOptions:
             faster on cores that nobody else uses, slower on others (docs/runtimes.md).
 
     Raises:
-        ValueError: a value is out of its range; the sentence says what is possible.
+        ValueError: a value is out of its range; the message lists what is possible.
     """
 
     model: str = DEFAULT_MODEL

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the network's ranked candidates to the objects a user asked for."""
+"""From the network's ranked candidates to the objects that are kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from compact_yolo_ros.detection.detections import Detections
 
 @dataclass(frozen=True)
 class Selection:
-    """What a user wants to see.
+    """Which objects are kept.
 
     Attributes:
         score_threshold: candidates below it are dropped, 0 to 1.

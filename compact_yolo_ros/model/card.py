@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model card: what a detector file says about itself, kept inside the ONNX file's metadata."""
+"""The model card: facts about a detector file, kept in the ONNX file's metadata."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
             length, position = _varint(view, position)
             if position + length > len(view):
                 raise _WireError
-            # The graph is megabytes and never asked for: only metadata-sized fields are copied.
+            # The graph is megabytes and not needed: only metadata-sized fields are copied.
             if number in (_KEY, _VALUE, _METADATA_PROPS):
                 yield number, bytes(view[position : position + length])
             position += length

@@ -241,7 +241,7 @@ def test_a_precision_that_was_not_reached_is_told(
     monkeypatch.setenv("TENSORRT_DOUBLE_ENGINE_PRECISION", "fp32")
     found = chosen(precision="fp16")
     assert found.backend.precision == "fp32"
-    assert found.warning == "asked for fp16, but 100% of the engine's values are fp32"
+    assert found.warning == "fp16 was requested, but 100% of the engine's values are fp32"
 
 
 def test_precision_is_weighed_by_values_and_understood_in_either_wording() -> None:

@@ -129,7 +129,7 @@ def test_a_precision_that_was_not_reached_is_a_warning(
     monkeypatch.setenv("TENSORRT_DOUBLE_ENGINE_PRECISION", "fp32")
     seen = start(precision="fp16")
     publish_until(
-        client, seen, lambda: "asked for fp16, but" in seen.diagnostics[-1].status[0].message
+        client, seen, lambda: "fp16 was requested, but" in seen.diagnostics[-1].status[0].message
     )
     assert facts(seen)["precision"] == "fp32"
 

@@ -36,7 +36,7 @@ class EngineKey:
         cuda: version that pycuda was built with.
         gpu: name of the GPU.
         compute_capability: for example ``8.7``.
-        precision: number format asked for.
+        precision: requested number format.
         profile: shape of the largest input, (batch, height, width, 3).
         dla_core: -1 without DLA.
     """
@@ -142,7 +142,7 @@ class EngineCache:
             ) from None
 
     def load_timing(self, key: EngineKey) -> bytes:
-        """What TensorRT learnt when it built for this GPU before; empty if nothing."""
+        """Load the timing cache of earlier builds for this GPU; empty if there is none."""
         return _read_own(self.directory / key.timing_file_name) or b""
 
     def store_timing(self, key: EngineKey, data: bytes) -> None:

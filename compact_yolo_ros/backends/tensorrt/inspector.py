@@ -10,8 +10,8 @@ from collections import Counter
 import numpy as np
 
 TYPE_KEYS = ("DataType", "Datatype", "Format/Datatype", "Format/DataType", "Format")
-"""Where the engine inspector tells a tensor's type. TensorRT 11 split the field of 8 and 10; how it
-calls the parts is documented for the network's own inputs and outputs only (DataType, Format)."""
+"""Fields of the engine inspector with a tensor's type. TensorRT 11 split the field of 8 and 10;
+the parts' names are documented for the network's own inputs and outputs only (DataType, Format)."""
 
 
 def precision_shares(information: str) -> dict[str, float]:
@@ -22,7 +22,7 @@ def precision_shares(information: str) -> dict[str, float]:
 
     Returns:
         For example ``{"fp16": 0.98, "fp32": 0.02}``, by number of values that layers put out;
-        empty if it does not tell.
+        empty if the report does not say.
     """
     words = {
         "fp32": {"FP32", "Float"},
@@ -35,7 +35,7 @@ def precision_shares(information: str) -> dict[str, float]:
     try:
         layers = json.loads(information, strict=False).get("Layers", [])
     except (TypeError, ValueError):
-        return {}  # the engine works even if nobody understands what is told of it
+        return {}  # the engine works even if its report cannot be read
     for layer in layers:
         for tensor in layer.get("Outputs", []) if isinstance(layer, dict) else []:
             kind = next((str(tensor[key]) for key in TYPE_KEYS if key in tensor), "")

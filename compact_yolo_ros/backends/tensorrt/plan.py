@@ -23,10 +23,10 @@ WORKSPACE = 512 * 2**20
 
 
 class BuildProgress:
-    """How far a build is: written by TensorRT's threads, read by whoever tells the user.
+    """Progress of a build: written by TensorRT's threads, read by whoever shows it.
 
     Attributes:
-        fraction: 0 to 1; None where TensorRT does not tell, which is before version 10.
+        fraction: 0 to 1; None before TensorRT 10, which has no progress monitor.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ def build_plan(
 
 
 def _graph(model: ModelFile, options: RunOptions) -> bytes:
-    """The ONNX file in the precision asked for."""
+    """The ONNX file in the requested precision."""
     data = model.path.read_bytes()
     if options.precision == "fp16" and model.card.precision == "fp32":
         return to_half(data)
@@ -91,7 +91,7 @@ def _graph(model: ModelFile, options: RunOptions) -> bytes:
 
 
 def _network_flags(trt: Any) -> int:
-    """TensorRT 8 must be told of the batch dimension, 10 of strong typing, 11 of neither."""
+    """TensorRT 8 needs a flag for the batch dimension, 10 for strong typing, 11 for neither."""
     flags = trt.NetworkDefinitionCreationFlag
     if major_version(trt) < 10:
         return 1 << int(flags.EXPLICIT_BATCH)
@@ -120,7 +120,7 @@ def _use_dla(trt: Any, builder: Any, config: Any, options: RunOptions) -> None:
 
 
 def _fix_size(builder: Any, config: Any, options: RunOptions) -> None:
-    """One size; any batch up to the largest, except on a DLA, which wants it fixed."""
+    """One size; any batch up to the largest, except on a DLA, which needs it fixed."""
     largest = largest_shape(options)
     smallest = largest if options.dla_core >= 0 else (1, *largest[1:])
     profile = builder.create_optimization_profile()

@@ -200,7 +200,7 @@ class TensorRTBackend:
     def close(self) -> None:
         """Release the engines and their memory, in whichever thread this is called."""
         with suppress(self._gpu.driver.Error), self._gpu.current():  # it may be lost
-            # Who tells of this backend meanwhile may still ask for the shape.
+            # Diagnostics may still read the shape of the input.
             self.input = np.broadcast_to(np.uint8(0), self.input.shape)
             del self._network, self._networks, self._events, self._stream
 
@@ -212,7 +212,7 @@ class _Network:
         execution: its execution context.
         buffers: memory by name of tensor.
         precision: found in the engine.
-        warning: if that is not what was asked for.
+        warning: set if that is not the requested one.
     """
 
     def __init__(
@@ -246,23 +246,23 @@ class _Network:
             raise BackendError(f"TensorRT refuses the buffer of {name}")
         return buffer
 
-    def _read_back(self, trt: Any, asked: str) -> tuple[str, str]:
-        """The precision found in the engine, and a warning if it is not the one asked for."""
+    def _read_back(self, trt: Any, requested: str) -> tuple[str, str]:
+        """The precision found in the engine, and a warning if it is not the requested one."""
         shares: dict[str, float] = {}
         for execution in (self.execution, None):  # formats need the shapes; some fail with them
             inspector = self._engine.create_engine_inspector()
             if execution is not None:
                 inspector.execution_context = execution
-            told = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-            if shares := precision_shares(told):
+            report = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+            if shares := precision_shares(report):
                 break
         if not shares:
-            return "unknown", f"the engine does not tell its precision; asked for {asked}"
+            return "unknown", f"the engine does not report its precision; requested was {requested}"
         found = max(shares, key=lambda name: shares[name])
-        if found == asked:
+        if found == requested:
             return found, ""
         return found, (
-            f"asked for {asked}, but {shares[found]:.0%} of the engine's values are {found}"
+            f"{requested} was requested, but {shares[found]:.0%} of the engine's values are {found}"
         )
 
 

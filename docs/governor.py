@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path += [str(ROOT), str(ROOT / "test" / "helpers")]
 
 from matplotlib.figure import Figure  # noqa: E402
-from simulated_load import Answer, simulate  # noqa: E402
+from simulated_load import Frame, simulate  # noqa: E402
 
 from compact_yolo_ros.backends import RunOptions, open_backend  # noqa: E402
 from compact_yolo_ros.detection.governor import Governor, Targets  # noqa: E402
@@ -65,8 +65,8 @@ def measure() -> dict[int, float]:
     return {side: median(taken) for side, taken in times.items()}
 
 
-def play(seconds: dict[int, float], deadline: float) -> list[Answer]:
-    """Answer the camera's images while the load steps up and down again."""
+def play(seconds: dict[int, float], deadline: float) -> list[Frame]:
+    """Process the camera's images while the load steps up and down again."""
     noise = random.Random(1)
 
     def load(number: int) -> float:
@@ -74,39 +74,39 @@ def play(seconds: dict[int, float], deadline: float) -> list[Answer]:
         return factor * noise.uniform(1 - NOISE, 1 + NOISE)
 
     governor = Governor(seconds, Targets(latency=deadline))
-    return simulate(governor, seconds, load, answers=END, period=1 / RATE, rest=REST)
+    return simulate(governor, seconds, load, frames=END, period=1 / RATE, rest=REST)
 
 
-def draw(governed: list[Answer], fixed: list[Answer]) -> Figure:
-    """Latencies above, input size below, over the number of the answer."""
+def draw(governed: list[Frame], fixed: list[Frame]) -> Figure:
+    """Latencies above, input size below, over the number of the frame."""
     figure = Figure(figsize=(10, 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    for answers, name, colour in ((fixed, "always 416", "0.7"), (governed, "governed", "C0")):
-        latencies = [1e3 * answer.cost.latency for answer in answers]
+    for frames, name, colour in ((fixed, "always 416", "0.7"), (governed, "governed", "C0")):
+        latencies = [1e3 * frame.cost.latency for frame in frames]
         above.plot(latencies, ".-", color=colour, markersize=4, linewidth=0.8, label=name)
     above.axhline(1e3 * DEADLINE, color="C3", linestyle="--", label="max_latency")
-    above.set(ylabel="latency of the answer (ms)", ylim=(0, None))
+    above.set(ylabel="latency of the frame (ms)", ylim=(0, None))
     above.legend(loc="upper right")
     above.set_title(
-        f"The network becomes {LOAD:.0f} times slower for {STEP_DOWN - STEP_UP} answers, "
+        f"The network becomes {LOAD:.0f} times slower for {STEP_DOWN - STEP_UP} frames, "
         f"noise ±{NOISE:.0%}, camera {RATE} Hz (simulated)"
     )
-    below.step(range(len(governed)), [answer.rung.size for answer in governed], where="post")
-    below.set(ylabel="input size", xlabel="answer", yticks=sorted(MEASURED), ylim=(200, 440))
+    below.step(range(len(governed)), [frame.rung.size for frame in governed], where="post")
+    below.set(ylabel="input size", xlabel="frame", yticks=sorted(MEASURED), ylim=(200, 440))
     for axes in (above, below):
         axes.axvspan(STEP_UP, STEP_DOWN, color="C1", alpha=0.12, linewidth=0)
         axes.grid(alpha=0.3)
     return figure
 
 
-def summary(name: str, answers: list[Answer]) -> str:
-    """One line: answers that were late, and when the last of the step's beginning was."""
-    late = [n for n, answer in enumerate(answers) if answer.cost.latency > DEADLINE]
-    sizes = [answer.rung.size for answer in answers]
+def summary(name: str, frames: list[Frame]) -> str:
+    """One line: frames that were late, and when the last of the step's beginning was."""
+    late = [n for n, frame in enumerate(frames) if frame.cost.latency > DEADLINE]
+    sizes = [frame.rung.size for frame in frames]
     switches = [n for n in range(1, len(sizes)) if sizes[n] != sizes[n - 1]]
     return (
-        f"{name}: {len(late)} of {len(answers)} answers late, "
-        f"the last {max(late, default=0) - STEP_UP + 1} answers after the step's beginning; "
+        f"{name}: {len(late)} of {len(frames)} frames late, "
+        f"the last {max(late, default=0) - STEP_UP + 1} frames after the step's beginning; "
         f"sizes changed at {switches}"
     )
 

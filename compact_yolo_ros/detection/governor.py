@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The deadline governor: which input size the next image gets, so that the targets are held.
 
-Pure decisions: it is told what every answer cost, and says where to go. It has no clock, no thread
-and no ROS. docs/governor.md tells the rules and shows a load step.
+It only decides, from the times of each processed image: it has no clock, no thread and no ROS.
+docs/governor.md explains the rules and shows a load step.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from statistics import median
 from typing import NamedTuple
 
 WINDOW = 40
-"""Answers at the present size that are remembered."""
+"""Images at the current size that are remembered."""
 RARE = 2
-"""Of these so many may be over a target: one in twenty."""
+"""So many of these may miss a target: one in twenty."""
 MARGIN = 0.15
-"""Share of a target that must be left free where the governor goes: its hysteresis."""
+"""Share of a target that must stay free at the size it moves to: its hysteresis."""
 FIRST_HOLD, LAST_HOLD = 30, 960
-"""Answers to wait before a larger size is tried; doubled each time it had to be left again."""
+"""Images to wait before a larger size is tried; doubled each time that size failed."""
 TRIAL = 4
-"""A larger size is a success, and the wait halved, after so many times the wait."""
+"""A larger size has succeeded, and the wait is halved, after so many times the wait."""
 RELIEF = 0.75
-"""If the network has become faster by this factor since a failure, the wait begins anew."""
+"""If the network has become faster by this factor since a failure, the wait is reset."""
 SETTLE = 6.0
-"""Seconds until the mean power tells of the present size only."""
+"""Seconds until the mean power is that of the current size alone."""
 SAMPLES = 5
-"""Answers from which the cost of a size is learnt."""
+"""Images from which the cost of a size is learnt."""
 BOUND = 4.0
-"""A learnt cost is believed within this factor of the one given: the load may have changed too."""
+"""A learnt cost stays within this factor of the given one: the load may have changed too."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Targets:
     """What is to be held; 0 is no target.
 
     Attributes:
-        fps: answers per second that the machine must be able to give.
-        latency: seconds from an image's receipt to its published answer.
-        watts: mean power.
-        max_skip: most images left out between two answers when the smallest size is not enough.
+        fps: images per second that must be possible.
+        latency: longest time in seconds from receiving an image to publishing its detections.
+        watts: highest mean power.
+        max_skip: most images to skip after each processed one when the smallest size is not enough.
     """
 
     fps: float = 0.0
@@ -55,11 +55,11 @@ class Targets:
 
 
 class Cost(NamedTuple):
-    """What one answer took, in seconds.
+    """What one processed image took, in seconds.
 
     Attributes:
-        latency: from the image's receipt to its published answer, waiting included.
-        service: the same without waiting: how long the image kept the worker busy.
+        latency: from its receipt to its published detections, waiting included.
+        service: the same without waiting: how long it kept the worker busy.
         inference: the network's part, the only one that depends on the input size.
     """
 
@@ -69,29 +69,34 @@ class Cost(NamedTuple):
 
     @property
     def is_usable(self) -> bool:
-        """Whether these are times at all."""
+        """Whether all are finite and not negative."""
         return all(isfinite(seconds) and seconds >= 0 for seconds in self)
 
 
 class Rung(NamedTuple):
-    """A step of the governor's ladder: side of the input in pixels, images left out an answer."""
+    """A step of the governor's ladder.
+
+    Attributes:
+        size: side of the input in pixels.
+        skip: images to skip after each processed one.
+    """
 
     size: int
     skip: int = 0
 
     def __str__(self) -> str:
-        return f"{self.size}x{self.size}" + (f", leaving out {self.skip}" if self.skip else "")
+        return f"{self.size}x{self.size}" + (f", skipping {self.skip}" if self.skip else "")
 
 
 class Governor:
     """Moves down at once when a target is missed, and up only when the prediction has room.
 
-    It is told of every answer by one thread; ``targets`` may be replaced by another.
+    One thread calls ``observe`` for each image; another one may replace ``targets``.
 
     Attributes:
         targets: what is to be held.
         rung: where it is now.
-        holds: whether the targets are held there; only false if nothing is left to try.
+        holds: whether the targets are held there; false only if no lower rung is left.
         reason: why it is there, for people.
         switches: how often it moved.
     """
@@ -104,11 +109,11 @@ class Governor:
         self.use_sizes(costs)
 
     def use_sizes(self, costs: Mapping[int, float]) -> None:
-        """Move between other sizes, or on another device, from now on; forget what was learnt.
+        """Use other sizes, or another device, from now on; forget what was learnt.
 
         Args:
-            costs: seconds of the network by side of its input in pixels, roughly: only how they
-                compare counts. Without them (0) it starts from the number of pixels.
+            costs: seconds of the network by side of its input in pixels; only their ratios
+                matter. Without times (0) it starts from the number of pixels.
 
         Raises:
             ValueError: there are no sizes.
@@ -136,15 +141,15 @@ class Governor:
         return "holding" if self.holds else "over target"
 
     def observe(self, cost: Cost, now: float = 0.0, watts: float | None = None) -> Rung:
-        """Take note of an answer, and decide.
+        """Take a processed image into account, and decide.
 
         Args:
-            cost: its times; if they are no times at all they are ignored.
+            cost: its times; times that are not finite or negative are ignored.
             now: seconds on any clock that goes forward.
             watts: mean power of the last seconds; None if it is not known.
 
         Returns:
-            Where the next image belongs.
+            The rung for the next image.
         """
         self._take_targets()
         ladder = self._ladder()
@@ -152,10 +157,10 @@ class Governor:
             if self.rung != ladder[0]:
                 self._move(ladder[0], "no target is set")
         elif self.rung not in ladder:
-            self._move(ladder[-1], "no more images may be left out")
+            self._move(ladder[-1], "no more images may be skipped")
         elif cost.is_usable:
-            self._answers += 1
-            if self._answers == 1:  # it may have waited for a slower one, and found cold caches
+            self._images += 1
+            if self._images == 1:  # it may have waited for a slower one, and found cold caches
                 self._since = now
             else:
                 self._recent.append(cost)
@@ -173,7 +178,7 @@ class Governor:
             self._late.extend(self._pressure(cost, self.rung.size) > 1 for cost in self._recent)
 
     def _ladder(self) -> list[Rung]:
-        """From the largest size down. Leaving images out does not help a rate."""
+        """From the largest size down. Skipping images does not help a rate."""
         most = 0 if self._held.fps > 0 else self._held.max_skip
         return [*map(Rung, self.sizes), *(Rung(self.sizes[-1], n + 1) for n in range(most))]
 
@@ -184,7 +189,7 @@ class Governor:
 
     def _arrive(self, rung: Rung, reason: str) -> None:
         self.rung, self.reason, self.holds = rung, reason, True
-        self._answers = 0
+        self._images = 0
         self._since = 0.0
         self._on_trial = False
         self._recent: deque[Cost] = deque(maxlen=WINDOW)
@@ -206,7 +211,7 @@ class Governor:
             self._save_power(ladder[place + 1 :], watts)
         else:
             self.holds = True
-            blind = limit > 0 and watts is None and bool(self._watts)  # it was known before
+            blind = limit > 0 and watts is None and bool(self._watts)  # it could be read before
             if place > 0 and not blind and (watts is None or settled):
                 self._climb(ladder[place - 1], watts)
 
@@ -215,7 +220,7 @@ class Governor:
         if self._on_trial:
             self._hold = min(2 * self._hold, LAST_HOLD)
             self._failed = self._before_climb
-        # Leaving images out takes away their waiting, nothing else.
+        # Skipping images only shortens the waiting.
         last = list(self._recent)[-2:]
         waiting = all(cost.service <= self._held.latency for cost in last)
         if lower and (waiting or not lower[0].skip):
@@ -224,7 +229,7 @@ class Governor:
             self.holds, self.reason = False, f"{self.rung} is the last resort: {self._complaint()}"
 
     def _fitting(self, lower: list[Rung]) -> Rung:
-        """The first size with room for the worst of the last answers, else the smallest."""
+        """The first size with room for the worst of the last images, else the smallest."""
         sizes = [rung for rung in lower if not rung.skip] or lower[:1]
         last = list(self._recent)[-3:]
         for rung in sizes:
@@ -242,15 +247,15 @@ class Governor:
 
     def _climb(self, higher: Rung, watts: float | None) -> None:
         """Go one rung up if there has been room for it long enough."""
-        if self._on_trial and self._answers > TRIAL * self._hold:
+        if self._on_trial and self._images > TRIAL * self._hold:
             self._on_trial = False
             self._hold = max(FIRST_HOLD, self._hold // 2)
         if self._failed is not None and self._is_relieved(*self._failed):
             self._hold, self._failed = FIRST_HOLD, None
-        if self._answers <= self._hold:
+        if self._images <= self._hold:
             return
         if self._pressure(self._recent[-1], higher.size) > 1 - MARGIN:
-            return  # which spares the work of the next lines in most cases
+            return  # in most cases, and the next lines take longer
         pressures = sorted(self._pressure(cost, higher.size) for cost in self._recent)
         expected = pressures[-min(RARE + 1, len(pressures))]
         if watts is not None:
@@ -265,7 +270,7 @@ class Governor:
 
     def _is_relieved(self, failed: Rung, before: float) -> bool:
         """Whether the machine is clearly faster than when the next rung up was too much."""
-        if failed != self.rung or self._answers % WINDOW:
+        if failed != self.rung or self._images % WINDOW:
             return False
         return median(cost.inference for cost in self._recent) < RELIEF * before
 
@@ -286,7 +291,7 @@ class Governor:
         return (len(late) > 1 and late[-1] and late[-2]) or late.count(True) > RARE
 
     def _lately(self) -> float:
-        """The network's time; the median of three answers, so that two of a new load count."""
+        """The network's time; the median of three images, so that two of a new load count."""
         last = [cost.inference for cost in self._recent][-3:]
         return median(last) if last else 0.0
 
@@ -315,6 +320,6 @@ class Governor:
         latency, fps = self._held.latency, self._held.fps
         if latency > 0 and worst.latency > latency:
             return (
-                f"an answer took {1e3 * worst.latency:.0f} ms, max_latency is {1e3 * latency:.0f}"
+                f"the latency was {1e3 * worst.latency:.0f} ms, max_latency is {1e3 * latency:.0f}"
             )
         return f"an image took {1e3 * worst.service:.0f} ms, target_fps leaves {1e3 / fps:.0f}"

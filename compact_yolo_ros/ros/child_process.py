@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes of this package as processes of their own, for programs that try them out."""
+"""Nodes of this package as child processes, for programs that measure or show them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 import yaml
 
 DOMAINS = range(216, 233)
-"""ROS domains that nobody uses by default, with ports beyond those Linux hands out."""
+"""ROS domains that nobody uses by default; their ports are not among those Linux hands out."""
 
 
 def prepare_environment(profile: Path) -> None:
-    """Keep to this machine, in a domain of its own, with shared memory that holds whole images.
+    """Limit ROS to this machine and a domain of its own, with shared memory for whole images.
 
-    Call it before ROS is imported: DDS reads the environment then.
+    Call it before ROS is imported: DDS reads the environment variables then.
     """
     os.environ.setdefault("ROS_DOMAIN_ID", str(DOMAINS[os.getpid() % len(DOMAINS)]))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -38,7 +38,7 @@ class ChildNode:
         self._log = log
 
     def failure(self) -> str | None:
-        """Why it ended, if it did."""
+        """Why it ended; None if it still runs."""
         if self._process.poll() is None:
             return None
         lines = self._log.read_text(errors="replace").strip().splitlines()
@@ -64,7 +64,7 @@ def child_node(
     command = [sys.executable, "-m", "compact_yolo_ros.ros.run", name]
     command += ["--ros-args", "-r", f"__ns:={namespace}", "--params-file", str(file)]
     with log.open("wb") as output:
-        # A session of its own: Ctrl-C is for the program, which then stops its nodes in order.
+        # In a session of its own, so that Ctrl-C reaches only the program, which then stops it.
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )

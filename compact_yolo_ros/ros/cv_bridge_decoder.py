@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoding by cv_bridge, for those who ask for it: its conversions, an image copy a frame."""
+"""Decoding with cv_bridge, on request: its conversions, at the cost of a copy of each image."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
 OLD_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 OLD_DISTRIBUTIONS = ("humble", "iron", "jazzy")
-"""Where Fast DDS reads the old variable only; later ones read the new one, and warn of the old."""
+"""Where Fast DDS reads only the old variable; later ones read the new one and warn of the old."""
 
 
 def is_old(environment: Mapping[str, str]) -> bool:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Running one node as a process that always ends cleanly, and soon.
 
-Only the standard library is imported here before the signals are taken, so that a process can be
-told to stop while ROS is still being loaded.
+Only the standard library is imported here before the signal handlers are set, so that a process
+can be stopped while ROS is still being loaded.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
     For the main thread of a process, once. A node that raises ``SystemExit`` in a callback ends
     the process with that code. If the node has a ``close`` method, it is called before the node is
     destroyed: there it joins its threads. A ``ValueError`` of the factory, or a parameter that ROS
-    refuses, is the user's to mend: its sentence is logged and the code is 1.
+    refuses, is a mistake of the user: its sentence is logged and the code is 1.
 
     Args:
-        factory: makes the node, in ROS's default context. It may import what it needs: meanwhile
-            signals are heeded already.
+        factory: makes the node, in ROS's default context. It may import what it needs: signals
+            are handled already.
         args: command line, with the program's name first; None takes the process's own.
     """
     stop = StopRequest()
@@ -59,10 +59,10 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
 
 
 class StopRequest:
-    """SIGINT and SIGTERM as an event, seen at once even while the main thread is in a long call.
+    """SIGINT and SIGTERM as an event, noticed at once even if the main thread is in a long call.
 
-    No exception is raised where a signal happens to arrive. Python writes the signal's number to a
-    pipe; a thread reads it, and ends the process itself if it still runs ``GRACE`` seconds later.
+    No exception is raised at the place where a signal arrives. Python writes the signal's number to
+    a pipe; a thread reads it, and ends the process if it still runs ``GRACE`` seconds later.
     """
 
     def __init__(self) -> None:
@@ -84,9 +84,9 @@ class StopRequest:
         return self._requested
 
     def wake_by(self, wake: Callable[[], None] | None) -> None:
-        """Call ``wake`` in another thread when it is time to stop, or now if that was before.
+        """Call ``wake`` in another thread when the process is to stop, or now if it is already.
 
-        None forgets it; when this returns it is not running any more.
+        None removes it; once this has returned, it is not running any more.
         """
         with self._lock:
             self._wake = wake

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs one of the nodes: ``python -m compact_yolo_ros.ros.run detector_node --ros-args ...``.
 
-The executables of the same names do that too. A node's module is imported when the signals are
-taken: loading ROS and OpenCV takes a while, and the process can be stopped meanwhile.
+The executables of the same names do the same. A node's module is imported after the signal handlers
+are set: loading ROS and OpenCV takes a while, and the process can already be stopped then.
 """
 
 from __future__ import annotations

@@ -41,10 +41,10 @@ def test_it_leaves_detections_diagnostics_and_pictures(tmp_path: Path, toy: str)
     result = demo(*options, "--out", str(out))
     assert result.returncode == 0, result.stdout + result.stderr
     assert "red" in result.stdout
-    answers = json.loads((out / "detections.json").read_text())
-    assert {d["class"] for answer in answers for d in answer["detections"]} == {"red"}
-    assert answers[0]["stamp"] > 0
-    boxes = {tuple(d["box"]) for answer in answers for d in answer["detections"]}
+    results = json.loads((out / "detections.json").read_text())
+    assert {d["class"] for result in results for d in result["detections"]} == {"red"}
+    assert results[0]["stamp"] > 0
+    boxes = {tuple(d["box"]) for result in results for d in result["detections"]}
     assert all(x2 - x1 == 16 for x1, _, x2, _ in boxes)
     states = json.loads((out / "diagnostics.json").read_text())
     assert any(float(state.get("fps_out", 0)) > 0 for state in states)

@@ -68,19 +68,19 @@ def overload(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def start(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Seconds from process start to the first detections, several times, and resident memory."""
     client, seconds, resident = Client(), [], []
-    answers = client.collect(Detection2DArray, "/detector/detections")
+    results = client.collect(Detection2DArray, "/detector/detections")
     with running(CAMERA, folder / "camera.log", _camera(options, folder)):
         for n in range(5):
             client.spin(1)  # what the last one sent
-            answers.clear()
+            results.clear()
             began = time.monotonic()
             with running(DETECTOR, folder / f"{n}.log", _detector(options)) as node:
-                client.wait_for(lambda: answers)
+                client.wait_for(lambda: results)
                 seconds.append(round(time.monotonic() - began, 2))
                 client.spin(3)
                 resident.append(_resident(node.process.pid))
     client.close()
-    return {"seconds_to_first_answer": seconds, "resident_mb": resident}
+    return {"seconds_to_first_result": seconds, "resident_mb": resident}
 
 
 def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _run(module: str, options: argparse.Namespace, folder: Path) -> list[dict[st
 
 
 def _camera(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Parameters of a camera that sends real pictures of the wanted size."""
+    """Parameters of a camera that sends real pictures of one size."""
     width, height = map(int, options.size.split("x"))
     if not options.source:
         from skimage import data

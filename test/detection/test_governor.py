@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The deadline governor, driven by a simulated camera and network in made-up time."""
+"""The deadline governor, driven by a camera and a network in simulated time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from simulated_load import Answer, simulate
+from simulated_load import Frame, simulate
 
 from compact_yolo_ros.detection.governor import LAST_HOLD, MARGIN, Cost, Governor, Rung, Targets
 
@@ -24,14 +24,14 @@ def noise(seed: int, width: float = 0.2) -> Callable[[], float]:
     return lambda: generator.uniform(1 - width, 1 + width)
 
 
-def steps(answers: list[Answer]) -> list[Rung]:
+def steps(frames: list[Frame]) -> list[Rung]:
     """The rungs in their order, without repetition."""
-    rungs = [answer.rung for answer in answers]
+    rungs = [frame.rung for frame in frames]
     return [b for a, b in zip([None, *rungs], rungs, strict=False) if a != b]
 
 
-def late(answers: list[Answer], latency: float) -> int:
-    return sum(answer.cost.latency > latency for answer in answers)
+def late(frames: list[Frame], latency: float) -> int:
+    return sum(frame.cost.latency > latency for frame in frames)
 
 
 @st.composite
@@ -57,19 +57,19 @@ def largest_that_fits(network: Mapping[int, float], rest: float, latency: float)
 
 def test_a_step_of_three_times_the_load_and_back() -> None:
     governor = Governor(INFERENCE, Targets(latency=0.05))
-    answers = simulate(
+    frames = simulate(
         governor,
         INFERENCE,
         lambda n: 3 if STEP <= n < 300 else 1,
-        answers=500,
+        frames=500,
         period=1 / 30,
         rest=0.002,
     )
-    assert steps(answers) == [Rung(416), Rung(224), Rung(320), Rung(416)]
-    assert answers[STEP + 2].rung == Rung(224)
-    assert late(answers[:STEP] + answers[STEP + 5 :], 0.05) == 0
-    assert answers[299].rung == Rung(224)
-    assert answers[-1].rung == Rung(416)
+    assert steps(frames) == [Rung(416), Rung(224), Rung(320), Rung(416)]
+    assert frames[STEP + 2].rung == Rung(224)
+    assert late(frames[:STEP] + frames[STEP + 5 :], 0.05) == 0
+    assert frames[299].rung == Rung(224)
+    assert frames[-1].rung == Rung(416)
     assert governor.reason.startswith("320x320 to 416x416: expected to take")
 
 
@@ -81,23 +81,23 @@ def test_a_step_of_three_times_the_load_and_back() -> None:
     rest=st.floats(0, 0.3),
     seed=st.integers(),
 )
-def test_after_a_step_the_deadline_holds_within_ten_answers_if_any_size_can(
+def test_after_a_step_the_deadline_holds_within_ten_frames_if_any_size_can(
     data: st.DataObject, network: dict[int, float], room: float, rest: float, seed: int
 ) -> None:
     rest *= network[224]
     latency = room * 1.2 * (rest + 3 * network[224])
-    assume(1.2 * (rest + network[416]) < latency)  # it was well before
+    assume(1.2 * (rest + network[416]) < latency)  # held before the step
     factor = noise(seed)
     governor = Governor(data.draw(measured(network)), Targets(latency=latency))
-    answers = simulate(
+    frames = simulate(
         governor,
         network,
         lambda n: (3 if n >= STEP else 1) * factor(),
-        answers=STEP + 210,
+        frames=STEP + 210,
         rest=rest,
     )
-    assert late(answers[:STEP], latency) == 0
-    assert late(answers[STEP + 10 :], latency) <= 10  # one in twenty
+    assert late(frames[:STEP], latency) == 0
+    assert late(frames[STEP + 10 :], latency) <= 10  # one in twenty
 
 
 @settings(max_examples=20, deadline=None)
@@ -124,15 +124,15 @@ def test_under_any_constant_load_it_comes_to_rest(
     latency = place * network[320]
     factor = noise(seed, width)
     governor = Governor(data.draw(measured(network)), Targets(latency=latency, max_skip=max_skip))
-    answers = simulate(
+    frames = simulate(
         governor,
         network,
         lambda n: factor(),
-        answers=4 * LAST_HOLD,
+        frames=4 * LAST_HOLD,
         period=period * network[320],
         rest=rest * network[224],
     )
-    settled = answers[3 * LAST_HOLD :]
+    settled = frames[3 * LAST_HOLD :]
     assert len(steps(settled)) - 1 <= 3
     if period == 0 and 1.2 * (rest * network[224] + network[224]) <= latency:
         assert late(settled, latency) <= 0.05 * len(settled)
@@ -147,16 +147,16 @@ def test_it_comes_back_to_what_has_room(
     best = largest_that_fits(network, 0, (1 - MARGIN) * latency / 1.2 / 2)
     factor = noise(seed)
     governor = Governor(data.draw(measured(network)), Targets(latency=latency))
-    answers = simulate(governor, network, lambda n: (5 if n < 200 else 1) * factor(), answers=1000)
-    assert answers[-1].rung.size >= best
+    frames = simulate(governor, network, lambda n: (5 if n < 200 else 1) * factor(), frames=1000)
+    assert frames[-1].rung.size >= best
 
 
 def test_it_learns_how_the_sizes_compare() -> None:
     """On an accelerator that is hardly faster with fewer pixels, there is soon room again."""
     network = {416: 0.020, 320: 0.019}
     governor = Governor(dict.fromkeys(network, 0.0), Targets(latency=0.024))
-    answers = simulate(governor, network, lambda n: 1.25 if n < 100 else 1, answers=300)
-    assert steps(answers) == [Rung(416), Rung(320), Rung(416)]
+    frames = simulate(governor, network, lambda n: 1.25 if n < 100 else 1, frames=300)
+    assert steps(frames) == [Rung(416), Rung(320), Rung(416)]
 
 
 def test_what_failed_is_tried_again_later_and_later() -> None:
@@ -164,10 +164,8 @@ def test_what_failed_is_tried_again_later_and_later() -> None:
     network = {320: 0.049, 224: 0.025}
     governor = Governor(network, Targets(latency=0.08))
     rungs = [
-        answer.rung
-        for answer in simulate(
-            governor, network, lambda n: 1, answers=3000, period=0.033, rest=0.002
-        )
+        frame.rung
+        for frame in simulate(governor, network, lambda n: 1, frames=3000, period=0.033, rest=0.002)
     ]
     climbs = [n for n in range(1, 3000) if rungs[n - 1].size < rungs[n].size]
     waits = [later - sooner for sooner, later in pairwise(climbs)]
@@ -190,14 +188,14 @@ TARGETS = st.builds(
 @settings(max_examples=100, deadline=None)
 @given(
     sizes=st.lists(st.sampled_from([160, 224, 320, 416]), min_size=1),
-    told=st.lists(st.tuples(st.one_of(st.none(), TARGETS), TIMES, TIMES, TIMES, ANY, ANY)),
+    inputs=st.lists(st.tuples(st.one_of(st.none(), TARGETS), TIMES, TIMES, TIMES, ANY, ANY)),
     again=st.integers(1, 20),
 )
-def test_nothing_it_is_told_breaks_it_or_leads_off_the_ladder(
-    sizes: list[int], told: list[tuple], again: int
+def test_no_input_breaks_it_or_leads_off_the_ladder(
+    sizes: list[int], inputs: list[tuple], again: int
 ) -> None:
     governor = Governor(dict.fromkeys(sizes, 0.0))
-    for targets, latency, service, inference, now, watts in told:
+    for targets, latency, service, inference, now, watts in inputs:
         governor.targets = targets or governor.targets
         for _ in range(again):
             rung = governor.observe(Cost(latency, service, inference), now, watts)
@@ -209,7 +207,7 @@ def test_nothing_it_is_told_breaks_it_or_leads_off_the_ladder(
             assert rung == Rung(max(sizes))
 
 
-def test_times_that_are_none_do_not_count() -> None:
+def test_times_that_are_not_finite_or_negative_do_not_count() -> None:
     governor = Governor(INFERENCE, Targets(latency=0.05))
     for bad in (float("nan"), float("inf"), -1.0):
         for _ in range(20):
@@ -217,62 +215,62 @@ def test_times_that_are_none_do_not_count() -> None:
     assert (governor.rung, governor.switches) == (Rung(416), 0)
 
 
-def test_one_slow_answer_in_twenty_changes_nothing() -> None:
+def test_one_slow_frame_in_twenty_changes_nothing() -> None:
     governor = Governor(INFERENCE, Targets(latency=0.05))
-    simulate(governor, INFERENCE, lambda n: 4 if n % 20 == 10 else 1, answers=500)
+    simulate(governor, INFERENCE, lambda n: 4 if n % 20 == 10 else 1, frames=500)
     assert governor.switches == 0
 
 
 def test_without_a_target_it_uses_the_largest_size() -> None:
     governor = Governor(INFERENCE, Targets(latency=0.01))
-    simulate(governor, INFERENCE, lambda n: 1, answers=20)
+    simulate(governor, INFERENCE, lambda n: 1, frames=20)
     assert governor.rung == Rung(224)
     assert governor.state == "holding"
     governor.targets = Targets()
-    simulate(governor, INFERENCE, lambda n: 1, answers=1)
+    simulate(governor, INFERENCE, lambda n: 1, frames=1)
     assert governor.rung == Rung(416)
     assert governor.state == "off"
 
 
-def test_a_target_that_no_size_holds_is_told() -> None:
+def test_a_target_that_no_size_holds_is_reported() -> None:
     governor = Governor(INFERENCE, Targets(latency=0.005))
-    simulate(governor, INFERENCE, lambda n: 1, answers=30)
+    simulate(governor, INFERENCE, lambda n: 1, frames=30)
     assert governor.state == "over target"
-    assert governor.reason == ("224x224 is the last resort: an answer took 8 ms, max_latency is 5")
+    assert governor.reason == ("224x224 is the last resort: the latency was 8 ms, max_latency is 5")
 
 
-def test_a_rate_is_judged_by_the_work_not_by_the_camera() -> None:
+def test_a_rate_counts_the_work_not_the_camera() -> None:
     slow_camera = Governor(INFERENCE, Targets(fps=20))
-    simulate(slow_camera, INFERENCE, lambda n: 1, answers=200, period=0.5)
+    simulate(slow_camera, INFERENCE, lambda n: 1, frames=200, period=0.5)
     assert slow_camera.rung == Rung(416)
     assert slow_camera.switches == 0
     governor = Governor(INFERENCE, Targets(fps=50))
-    answers = simulate(governor, INFERENCE, lambda n: 1, answers=500, period=0.01)
-    assert steps(answers) == [Rung(416), Rung(320)]
+    frames = simulate(governor, INFERENCE, lambda n: 1, frames=500, period=0.01)
+    assert steps(frames) == [Rung(416), Rung(320)]
     assert "an image took 27 ms, target_fps leaves 20" in governor.reason
-    seconds = answers[-1].ended - answers[100].ended
-    assert (len(answers) - 101) / seconds >= 50
+    seconds = frames[-1].ended - frames[100].ended
+    assert (len(frames) - 101) / seconds >= 50
 
 
 def test_both_a_rate_and_a_deadline_are_held() -> None:
     governor = Governor(INFERENCE, Targets(fps=20, latency=0.02))
-    simulate(governor, INFERENCE, lambda n: 1, answers=100)
+    simulate(governor, INFERENCE, lambda n: 1, frames=100)
     assert governor.rung == Rung(320)
     governor.targets = Targets(fps=100, latency=0.02)
-    simulate(governor, INFERENCE, lambda n: 1, answers=100)
+    simulate(governor, INFERENCE, lambda n: 1, frames=100)
     assert governor.rung == Rung(224)
 
 
 WAITING = {"period": 0.03, "rest": 0.0}
 
 
-def test_images_are_left_out_only_if_that_is_allowed_and_helps() -> None:
+def test_images_are_skipped_only_if_that_is_allowed_and_helps() -> None:
     """An image waits up to 30 ms for the one before; 40 ms of its own fit into 60 ms."""
     network = {224: 0.04}
 
-    def run(**targets: float) -> list[Answer]:
+    def run(**targets: float) -> list[Frame]:
         governor = Governor(network, Targets(**targets))
-        return simulate(governor, network, lambda n: 1, answers=400, **WAITING)
+        return simulate(governor, network, lambda n: 1, frames=400, **WAITING)
 
     waiting = run(latency=0.06)
     assert steps(waiting) == [Rung(224)]
@@ -286,57 +284,57 @@ def test_images_are_left_out_only_if_that_is_allowed_and_helps() -> None:
 
 
 def powered(
-    governor: Governor, watts: Callable[[Rung], float | None], answers: int = 4000
-) -> list[Answer]:
+    governor: Governor, watts: Callable[[Rung], float | None], frames: int = 4000
+) -> list[Frame]:
     """Let a camera of 30 Hz run where power can be read."""
-    return simulate(governor, INFERENCE, lambda n: 1, answers=answers, period=1 / 30, watts=watts)
+    return simulate(governor, INFERENCE, lambda n: 1, frames=frames, period=1 / 30, watts=watts)
 
 
 def test_the_power_budget_is_held_without_swinging() -> None:
     power = {Rung(416): 14.0, Rung(320): 11.0, Rung(224): 9.0}
     factor = noise(1, 0.03)
     governor = Governor(INFERENCE, Targets(watts=10))
-    answers = powered(governor, lambda rung: power[rung] * factor())
-    assert steps(answers) == [Rung(416), Rung(320), Rung(224)]
+    frames = powered(governor, lambda rung: power[rung] * factor())
+    assert steps(frames) == [Rung(416), Rung(320), Rung(224)]
     # Something else took 4 W, and takes them no more: what 320 took more than 224 is remembered.
     power.update({rung: watts - 4 for rung, watts in power.items()})
-    answers = powered(governor, power.__getitem__)
-    assert steps(answers) == [Rung(224), Rung(320)]
+    frames = powered(governor, power.__getitem__)
+    assert steps(frames) == [Rung(224), Rung(320)]
     assert "W, power_budget_w is" not in governor.reason
 
 
 @pytest.mark.parametrize("watts", [None, float("nan"), -5.0])
 def test_a_power_that_cannot_be_read_is_no_target(watts: float | None) -> None:
     governor = Governor(INFERENCE, Targets(watts=1, latency=0.02))
-    simulate(governor, INFERENCE, lambda n: 1, answers=500, watts=lambda rung: watts)
+    simulate(governor, INFERENCE, lambda n: 1, frames=500, watts=lambda rung: watts)
     assert governor.rung == Rung(320)
     assert governor.holds
 
 
-def test_a_meter_that_fails_now_and_then_is_no_leave_to_go_up() -> None:
+def test_a_meter_that_fails_at_times_does_not_let_it_go_up() -> None:
     power = {Rung(416): 14.0, Rung(320): 11.0, Rung(224): 9.0}
     readings = iter(range(100_000))
     governor = Governor(INFERENCE, Targets(watts=10))
-    answers = powered(governor, lambda rung: None if next(readings) % 500 > 300 else power[rung])
-    assert steps(answers) == [Rung(416), Rung(320), Rung(224)]
+    frames = powered(governor, lambda rung: None if next(readings) % 500 > 300 else power[rung])
+    assert steps(frames) == [Rung(416), Rung(320), Rung(224)]
 
 
-def test_images_are_left_out_for_the_power_too() -> None:
+def test_images_are_skipped_for_the_power_too() -> None:
     governor = Governor({224: 0.0}, Targets(watts=6, max_skip=2))
     power = {Rung(224, skip): 4 + 6 / (1 + skip) for skip in range(3)}
-    answers = powered(governor, power.__getitem__, answers=1500)
-    assert answers[-1].rung == Rung(224, 2)
+    frames = powered(governor, power.__getitem__, frames=1500)
+    assert frames[-1].rung == Rung(224, 2)
     governor.targets = Targets(watts=6)
-    powered(governor, power.__getitem__, answers=10)
+    powered(governor, power.__getitem__, frames=10)
     assert governor.rung == Rung(224)
 
 
 def test_other_sizes_can_be_given_while_it_works() -> None:
     governor = Governor({320: 0.0}, Targets(latency=0.01))
-    simulate(governor, INFERENCE, lambda n: 1, answers=10)
+    simulate(governor, INFERENCE, lambda n: 1, frames=10)
     assert governor.state == "over target"
     governor.use_sizes({320: 0.0, 224: 0.0})
-    simulate(governor, INFERENCE, lambda n: 1, answers=10)
+    simulate(governor, INFERENCE, lambda n: 1, frames=10)
     assert governor.rung == Rung(224)
     governor.use_sizes({416: 0.0, 320: 0.0})
     assert governor.rung == Rung(416)

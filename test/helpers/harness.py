@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Running nodes as processes of their own, and talking to them over real DDS."""
+"""Nodes as processes of their own, and a client for them over real DDS."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def image_message(
 
 
 def values_of(message: DiagnosticArray, status: int = 0) -> dict[str, str]:
-    """Key-value pairs of one status of a message, of the first if not said otherwise."""
+    """Key-value pairs of one status of a message, by default of the first."""
     return {pair.key: pair.value for pair in message.status[status].values}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client, and detector nodes to speak to: processes of their own, over DDS."""
+"""A client, and detector nodes as processes of their own, connected by DDS."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def client() -> Iterator[Client]:
 
 @pytest.fixture
 def start(tmp_path: Path, toy: str, client: Client) -> Iterator[Start]:
-    """Start a detector node with some parameters, and return what it can be spoken to with.
+    """Start a detector node with some parameters, and return its process and its topics.
 
     In the end every node must stop cleanly.
     """
@@ -39,7 +39,7 @@ def start(tmp_path: Path, toy: str, client: Client) -> Iterator[Start]:
         processes.append(process)
         seen = SimpleNamespace(
             process=process,
-            answers=client.collect(Detection2DArray, "/detector/detections"),
+            results=client.collect(Detection2DArray, "/detector/detections"),
             diagnostics=client.collect(DiagnosticArray, "/diagnostics"),
             camera=client.node.create_publisher(Image, "/image", 5),
         )

@@ -32,7 +32,7 @@ class Cameras:
         self._periods = periods
         self._next = dict.fromkeys(periods, 0.0)
         self.sent = dict.fromkeys(periods, 0)
-        self.answers = {
+        self.results = {
             name: client.collect(Detection2DArray, f"/detector/{name}/detections")
             for name in COLOURS
         }
@@ -63,39 +63,39 @@ def status(seen: SimpleNamespace, name: str) -> tuple[DiagnosticStatus, dict[str
     return message.status[place], values_of(message, place)
 
 
-def test_cameras_of_different_rates_are_answered_and_counted_each(
+def test_cameras_of_different_rates_are_processed_and_counted_each(
     client: Client, start: Start
 ) -> None:
     infos = client.collect(LabelInfo, "/detector/label_info", LATCHED)
     seen = start(cameras=["front", "rear"], diagnostics_period=0.2)
     cameras = Cameras(client, front=0.05, rear=0.3)
-    cameras.send_until(lambda: len(cameras.answers["rear"]) >= 4)
-    for name, answers in cameras.answers.items():
-        for answer in answers:
-            assert answer.header.frame_id == name
-            ((found,),) = (detection.results for detection in answer.detections)
+    cameras.send_until(lambda: len(cameras.results["rear"]) >= 4)
+    for name, results in cameras.results.items():
+        for result in results:
+            assert result.header.frame_id == name
+            ((found,),) = (detection.results for detection in result.detections)
             assert found.hypothesis.class_id == COLOURS[name][0]
-    assert len(cameras.answers["front"]) > len(cameras.answers["rear"])
+    assert len(cameras.results["front"]) > len(cameras.results["rear"])
 
     def settled() -> bool:
         return all(
-            int(status(seen, name)[1]["images_processed"]) == len(answers)
-            for name, answers in cameras.answers.items()
+            int(status(seen, name)[1]["images_processed"]) == len(results)
+            for name, results in cameras.results.items()
         )
 
     client.wait_for(settled)  # nothing is sent any more
     received = {}
-    for name, answers in cameras.answers.items():
+    for name, results in cameras.results.items():
         values = status(seen, name)[1]
         received[name] = int(values["images_received"])
-        assert received[name] == len(answers) + int(values["images_dropped"])
+        assert received[name] == len(results) + int(values["images_dropped"])
         assert received[name] <= cameras.sent[name]
         assert float(values["inference_ms p99"]) >= float(values["inference_ms p50"]) > 0
         assert values["image_topic"] == f"/{name}/image"
     values = status(seen, "detections")[1]
     assert int(values["images_received"]) == sum(received.values())
     assert values["backend"] == "onnxruntime"
-    assert not seen.answers  # on /detector/detections
+    assert not seen.results  # on /detector/detections
     assert len(infos) == 1
     assert "Waiting for images on /front/image, /rear/image" in seen.process.output()
 
@@ -129,10 +129,10 @@ def test_enable_is_for_all_cameras(client: Client, start: Start) -> None:
     )
     assert client.call(SetBool, "/detector/enable", data=True).success
     cameras = Cameras(client, front=0.1, rear=0.1)
-    cameras.send_until(lambda: all(cameras.answers.values()))
+    cameras.send_until(lambda: all(cameras.results.values()))
 
 
-def test_names_that_cannot_be_are_refused_with_a_sentence(client: Client, start: Start) -> None:
+def test_unusable_names_are_refused_with_a_sentence(client: Client, start: Start) -> None:
     start(autostart=False)
     for value, sentence in (
         (["front", "rear camera"], "'rear camera' cannot be a camera's name: give letters"),
@@ -146,8 +146,8 @@ def test_names_that_cannot_be_are_refused_with_a_sentence(client: Client, start:
         ([""], ""),
     ):
         kind = ParameterType.PARAMETER_STRING_ARRAY
-        wanted = ParameterValue(type=kind, string_array_value=value)
-        request = {"parameters": [Parameter(name="cameras", value=wanted)]}
+        parameter = ParameterValue(type=kind, string_array_value=value)
+        request = {"parameters": [Parameter(name="cameras", value=parameter)]}
         (result,) = client.call(SetParameters, "/detector/set_parameters", **request).results
         assert sentence in result.reason
         assert result.successful is (sentence == ""), value

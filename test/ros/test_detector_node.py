@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector node as its users meet it: a process of its own, spoken to over DDS."""
+"""The detector node as its users have it: a process of its own, over DDS."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def red_square(height: int = 480, width: int = 640) -> np.ndarray:
     return pixels
 
 
-def answer(client: Client, seen: SimpleNamespace, message: Image) -> Detection2DArray:
-    """Publish until an answer with the message's stamp arrives."""
+def result_of(client: Client, seen: SimpleNamespace, message: Image) -> Detection2DArray:
+    """Publish an image until detections with its stamp arrive."""
     message.header.stamp = client.node.get_clock().now().to_msg()
     stamp = message.header.stamp
     sent = 0.0
 
-    def answered() -> Detection2DArray | None:
+    def arrived() -> Detection2DArray | None:
         nonlocal sent
         if time.monotonic() - sent > 0.3:
             seen.camera.publish(message)
             sent = time.monotonic()
-        return next((a for a in seen.answers if a.header.stamp == stamp), None)
+        return next((r for r in seen.results if r.header.stamp == stamp), None)
 
-    return client.wait_for(answered)
+    return client.wait_for(arrived)
 
 
 def parameter(name: str, value: Any) -> Parameter:
@@ -81,7 +81,7 @@ def change_state(client: Client, transition: int) -> bool:
 
 def test_an_image_becomes_detections_with_its_own_header(client: Client, start: Start) -> None:
     seen = start()
-    found = answer(client, seen, image_message(red_square(), frame_id="left_eye"))
+    found = result_of(client, seen, image_message(red_square(), frame_id="left_eye"))
     assert found.header.frame_id == "left_eye"
     (detection,) = found.detections
     assert detection.header == found.header
@@ -97,17 +97,21 @@ def test_an_image_becomes_detections_with_its_own_header(client: Client, start: 
 
 def test_an_empty_array_says_that_nothing_was_seen(client: Client, start: Start) -> None:
     seen = start()
-    assert answer(client, seen, image_message(np.zeros((240, 320, 3), np.uint8))).detections == []
+    assert (
+        result_of(client, seen, image_message(np.zeros((240, 320, 3), np.uint8))).detections == []
+    )
 
 
-@pytest.mark.parametrize("wanted", ["reliable", "best_effort", "auto"])
-def test_it_hears_a_camera_of_either_reliability(client: Client, start: Start, wanted: str) -> None:
-    seen = start(reliability=wanted)
-    if wanted != "reliable":
+@pytest.mark.parametrize("reliability", ["reliable", "best_effort", "auto"])
+def test_it_receives_from_a_camera_of_either_reliability(
+    client: Client, start: Start, reliability: str
+) -> None:
+    seen = start(reliability=reliability)
+    if reliability != "reliable":
         client.node.destroy_publisher(seen.camera)
         seen.camera = client.node.create_publisher(Image, "/image", BEST_EFFORT)
     # Small, because a best-effort image larger than the default shared memory gets lost.
-    assert answer(client, seen, image_message(np.full((64, 64, 3), 255, np.uint8))).detections
+    assert result_of(client, seen, image_message(np.full((64, 64, 3), 255, np.uint8))).detections
 
 
 def test_auto_reliability_becomes_reliable_with_a_reliable_camera(
@@ -123,7 +127,7 @@ def test_incompatible_qos_is_an_error_in_diagnostics(client: Client, start: Star
     client.node.create_publisher(Image, "/image", BEST_EFFORT)
     client.wait_for(lambda: "set reliability to auto" in seen.diagnostics[-1].status[0].message)
     assert seen.diagnostics[-1].status[0].level == DiagnosticStatus.ERROR
-    # Those who do not watch /diagnostics are told too, once.
+    # It is also logged, once, for those who do not watch /diagnostics.
     assert seen.process.output().count("set reliability to auto") == 1
 
 
@@ -141,11 +145,11 @@ def test_compressed_images_are_read_from_the_usual_topic(client: Client, start: 
     seen.camera = client.node.create_publisher(CompressedImage, "/camera/image_raw/compressed", 5)
     _, png = cv2.imencode(".png", red_square()[..., ::-1])
     message = CompressedImage(format="png", data=png.tobytes())
-    (detection,) = answer(client, seen, message).detections
+    (detection,) = result_of(client, seen, message).detections
     assert detection.results[0].hypothesis.class_id == "red"
 
 
-def test_latched_topics_tell_a_late_listener_the_classes(client: Client, start: Start) -> None:
+def test_latched_topics_give_a_late_subscriber_the_classes(client: Client, start: Start) -> None:
     start(score_threshold=0.25)
     infos = client.collect(LabelInfo, "/detector/label_info", LATCHED)
     visions = client.collect(VisionInfo, "/detector/vision_info", LATCHED)
@@ -162,7 +166,7 @@ def test_thresholds_and_classes_change_while_it_runs(client: Client, start: Star
     pixels[80:112, 320:352, 1] = 160  # green, score 0.63
 
     def ids() -> list[str]:
-        found = answer(client, seen, image_message(pixels))
+        found = result_of(client, seen, image_message(pixels))
         return [d.results[0].hypothesis.class_id for d in found.detections]
 
     assert ids() == ["0", "1"]
@@ -213,12 +217,12 @@ def test_parameters_describe_themselves(client: Client, start: Start) -> None:
 def test_a_disabled_node_unsubscribes_and_comes_back(client: Client, start: Start) -> None:
     seen = start()
     image = image_message(red_square())
-    answer(client, seen, image)
+    result_of(client, seen, image)
     assert client.call(SetBool, "/detector/enable", data=False).success
     client.wait_for(lambda: client.node.count_subscribers("/image") == 0)
     client.wait_for(lambda: "disabled" in seen.diagnostics[-1].status[0].message)
     assert client.call(SetBool, "/detector/enable", data=True).success
-    answer(client, seen, image)
+    result_of(client, seen, image)
 
 
 def test_the_lifecycle_loads_subscribes_and_releases(client: Client, start: Start) -> None:
@@ -234,7 +238,7 @@ def test_the_lifecycle_loads_subscribes_and_releases(client: Client, start: Star
     assert client.node.count_subscribers("/image") == 0
     for _ in range(2):
         assert change_state(client, Transition.TRANSITION_ACTIVATE)
-        answer(client, seen, image_message(red_square()))
+        result_of(client, seen, image_message(red_square()))
         assert change_state(client, Transition.TRANSITION_DEACTIVATE)
         client.wait_for(lambda: client.node.count_subscribers("/image") == 0)
     assert change_state(client, Transition.TRANSITION_CLEANUP)
@@ -242,7 +246,7 @@ def test_the_lifecycle_loads_subscribes_and_releases(client: Client, start: Star
     assert set_parameter(client, "input_size", 320).successful
     assert change_state(client, Transition.TRANSITION_CONFIGURE)
     assert change_state(client, Transition.TRANSITION_ACTIVATE)
-    answer(client, seen, image_message(red_square()))
+    result_of(client, seen, image_message(red_square()))
     client.wait_for(lambda: values_of(seen.diagnostics[-1]).get("input_size") == "320x320")
 
 
@@ -255,14 +259,12 @@ def test_a_model_that_does_not_exist_leaves_a_node_that_can_be_corrected(
     assert set_parameter(client, "model", toy).successful
     assert change_state(client, Transition.TRANSITION_CONFIGURE)
     assert change_state(client, Transition.TRANSITION_ACTIVATE)
-    assert answer(client, seen, image_message(red_square())).detections
+    assert result_of(client, seen, image_message(red_square())).detections
 
 
-def test_what_is_not_as_asked_is_logged_once_and_stays_in_diagnostics(
-    client: Client, start: Start
-) -> None:
+def test_a_warning_is_logged_once_and_stays_in_diagnostics(client: Client, start: Start) -> None:
     seen = start(precision="fp16", diagnostics_period=0.1)
-    answer(client, seen, image_message(red_square()))
+    result_of(client, seen, image_message(red_square()))
     sentence = "running fp32 on the CPU instead of what was requested"
     client.wait_for(lambda: sentence in seen.diagnostics[-1].status[0].message)
     count = len(seen.diagnostics)
@@ -270,7 +272,7 @@ def test_what_is_not_as_asked_is_logged_once_and_stays_in_diagnostics(
     assert seen.process.output().count(sentence) == 1
 
 
-def test_a_failure_that_nobody_foresaw_is_told_and_leaves_a_node_that_can_be_started(
+def test_an_unexpected_error_is_reported_and_leaves_a_node_that_can_be_started(
     client: Client, start: Start
 ) -> None:
     seen = start(module="clumsy_detector_node")
@@ -281,7 +283,7 @@ def test_a_failure_that_nobody_foresaw_is_told_and_leaves_a_node_that_can_be_sta
     assert values_of(seen.diagnostics[-1])["state"] == "unconfigured"
     assert change_state(client, Transition.TRANSITION_CONFIGURE)
     assert change_state(client, Transition.TRANSITION_ACTIVATE)
-    assert answer(client, seen, image_message(red_square())).detections
+    assert result_of(client, seen, image_message(red_square())).detections
 
 
 @pytest.mark.skipif(find_spec("cv_bridge") is not None, reason="cv_bridge is installed")
@@ -308,7 +310,7 @@ def test_a_bad_image_is_logged_once_counted_and_survived(client: Client, start: 
 
     client.wait_for(three_errors)
     assert seen.process.output().count("smell8") == 1
-    assert answer(client, seen, image_message(red_square())).detections
+    assert result_of(client, seen, image_message(red_square())).detections
 
 
 def test_images_older_than_max_age_are_not_processed(client: Client, start: Start) -> None:
@@ -323,19 +325,19 @@ def test_images_older_than_max_age_are_not_processed(client: Client, start: Star
         return int(values_of(seen.diagnostics[-1])["images_too_old"]) >= 3
 
     client.wait_for(counted)
-    assert not seen.answers
-    assert answer(client, seen, image_message(red_square()))
+    assert not seen.results
+    assert result_of(client, seen, image_message(red_square()))
 
 
-def test_the_debug_image_is_drawn_for_a_listener_in_the_source_size(
+def test_the_debug_image_is_drawn_for_a_subscriber_in_the_source_size(
     client: Client, start: Start
 ) -> None:
     seen = start()
-    answer(client, seen, image_message(red_square()))
+    result_of(client, seen, image_message(red_square()))
     pictures = client.collect(Image, "/detector/debug_image", 1)
     client.wait_for(lambda: client.node.count_publishers("/detector/debug_image"))
     for _ in range(3):
-        found = answer(client, seen, image_message(red_square()))
+        found = result_of(client, seen, image_message(red_square()))
     client.wait_for(lambda: pictures)
     picture = pictures[-1]
     assert (picture.height, picture.width, picture.encoding) == (480, 640, "bgr8")
@@ -348,7 +350,7 @@ def test_diagnostics_hold_what_an_operator_needs(client: Client, start: Start) -
     seen = start(diagnostics_period=0.3)
     image = image_message(red_square())
     for _ in range(3):
-        answer(client, seen, image)
+        result_of(client, seen, image)
 
     def complete() -> DiagnosticArray | None:
         message = seen.diagnostics[-1]
@@ -369,7 +371,7 @@ def test_diagnostics_hold_what_an_operator_needs(client: Client, start: Start) -
 
 def test_torch_is_never_imported(client: Client, start: Start) -> None:
     seen = start()
-    answer(client, seen, image_message(red_square()))
+    result_of(client, seen, image_message(red_square()))
     maps = Path(f"/proc/{seen.process.process.pid}/maps").read_text()
     assert "onnxruntime" in maps
     assert "torch" not in maps

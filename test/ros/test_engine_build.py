@@ -60,7 +60,7 @@ def children(process: int) -> list[int]:
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "11.4.0"])
-def test_the_cpu_answers_until_the_engine_is_ready(
+def test_the_cpu_works_until_the_engine_is_ready(
     client: Client, start: Start, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     monkeypatch.setenv("TENSORRT_DOUBLE_VERSION", version)
@@ -76,11 +76,11 @@ def test_the_cpu_answers_until_the_engine_is_ready(
     assert facts(seen)["engine_build"] == "ready"
     assert facts(seen)["precision"] == "fp16"
     assert float(facts(seen)["compute_ms"]) > 0
-    answered = len(seen.answers)
-    publish_until(client, seen, lambda: len(seen.answers) > answered + 3)
-    # No answer was lost or wrong on the way from one to the other.
-    for answer in seen.answers:
-        (detection,) = [d for d in answer.detections if d.results[0].hypothesis.score > 0.9]
+    before = len(seen.results)
+    publish_until(client, seen, lambda: len(seen.results) > before + 3)
+    # No result was lost or wrong when one replaced the other.
+    for result in seen.results:
+        (detection,) = [d for d in result.detections if d.results[0].hypothesis.score > 0.9]
         assert detection.bbox.center.position.x == pytest.approx(72, abs=0.1)
     assert facts(seen)["errors"] == "0"
     assert "The engine is ready" in seen.process.output()
@@ -107,8 +107,8 @@ def test_a_failed_build_leaves_the_cpu_with_a_warning(
     publish_until(client, seen, lambda: seen.diagnostics[-1].status[0].message.startswith(sentence))
     assert seen.diagnostics[-1].status[0].level == DiagnosticStatus.WARN
     assert sentence in seen.process.output()
-    answered = len(seen.answers)
-    publish_until(client, seen, lambda: len(seen.answers) > answered)
+    before = len(seen.results)
+    publish_until(client, seen, lambda: len(seen.results) > before)
 
 
 def test_a_failed_build_of_another_size_leaves_the_gpu_at_its_own(
@@ -159,7 +159,7 @@ def test_ctrl_c_in_a_terminal_is_no_failed_build(client: Client, building: Simpl
     assert "could not be built" not in building.process.output()
 
 
-def test_a_build_that_is_killed_says_so(client: Client, building: SimpleNamespace) -> None:
+def test_a_killed_build_is_reported(client: Client, building: SimpleNamespace) -> None:
     (build,) = children(building.process.process.pid)
     os.kill(build, signal.SIGKILL)
     client.wait_for(lambda: facts(building)["engine_build"] == "failed")
@@ -179,8 +179,8 @@ def test_the_cpu_takes_over_when_the_gpu_is_lost(
     assert facts(seen)["governor_sizes"] == "320 288"
     lost.touch()
     publish_until(client, seen, lambda: facts(seen)["backend"] == "onnxruntime")
-    answered = len(seen.answers)
-    publish_until(client, seen, lambda: len(seen.answers) > answered + 3)
+    before = len(seen.results)
+    publish_until(client, seen, lambda: len(seen.results) > before + 3)
     sentence = "the CPU took over from tensorrt on DOUBLE of a GPU: the GPU failed: "
     values = facts(seen)
     assert values["backend_choice"].startswith(sentence)
@@ -194,6 +194,6 @@ def test_the_cpu_takes_over_when_the_gpu_is_lost(
         return status.level == DiagnosticStatus.WARN and status.message.startswith(sentence)
 
     publish_until(client, seen, warned)  # once the failures have left the window
-    for answer in seen.answers:
-        (detection,) = [d for d in answer.detections if d.results[0].hypothesis.score > 0.9]
+    for result in seen.results:
+        (detection,) = [d for d in result.detections if d.results[0].hypothesis.score > 0.9]
         assert detection.bbox.center.position.x == pytest.approx(72, abs=0.1)

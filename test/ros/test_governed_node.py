@@ -23,23 +23,23 @@ def test_a_deadline_makes_the_input_smaller_and_its_end_makes_it_large_again(
     client: Client, start: Start
 ) -> None:
     seen = start(module=PIXEL_BOUND, **SIZES)
-    publish_until(client, seen, lambda: seen.answers)
+    publish_until(client, seen, lambda: seen.results)
     publish_until(client, seen, lambda: facts(seen)["governor"] == "off")
     assert facts(seen)["input_size"] == "416x416"
-    # It was not told of a target at start, so the smaller size is opened now.
+    # There was no target at start, so the smaller size is opened now.
     assert set_parameter(client, "max_latency", 0.39).successful
     publish_until(client, seen, lambda: facts(seen)["input_size"] == "288x288")
     values = facts(seen)
     assert values["governor"] == "holding"
     assert values["governor_sizes"] == "416 288"
-    assert values["governor_reason"].startswith("416x416 to 288x288: an answer took ")
+    assert values["governor_reason"].startswith("416x416 to 288x288: the latency was ")
     assert int(values["governor_switches"]) == 1
-    assert "Input from 416x416 to 288x288: an answer took" in seen.process.output()
+    assert "Input from 416x416 to 288x288: the latency was" in seen.process.output()
     assert set_parameter(client, "max_latency", 0).successful
     publish_until(client, seen, lambda: facts(seen)["input_size"] == "416x416")
     assert facts(seen)["errors"] == "0"
-    for answer in seen.answers:  # boxes are in the image's pixels at either size
-        best = max(answer.detections, key=lambda d: d.results[0].hypothesis.score)
+    for result in seen.results:  # boxes are in the image's pixels at either size
+        best = max(result.detections, key=lambda d: d.results[0].hypothesis.score)
         assert best.bbox.center.position.x == pytest.approx(72, abs=16)
         assert best.bbox.center.position.y == pytest.approx(40, abs=16)
 
@@ -47,17 +47,17 @@ def test_a_deadline_makes_the_input_smaller_and_its_end_makes_it_large_again(
 def test_a_deadline_that_no_size_holds_is_a_warning(client: Client, start: Start) -> None:
     seen = start(module=PIXEL_BOUND, max_latency=0.01, **SIZES)
 
-    def told() -> Any:
-        status = seen.diagnostics[-1].status[0]
+    def status() -> Any:
+        newest = seen.diagnostics[-1].status[0]
         expected = "a target cannot be held: 288x288 is the last resort"
-        return status.message.startswith(expected) and status
+        return newest.message.startswith(expected) and newest
 
-    publish_until(client, seen, told)
-    assert told().level == DiagnosticStatus.WARN
+    publish_until(client, seen, status)
+    assert status().level == DiagnosticStatus.WARN
     assert facts(seen)["governor"] == "over target"
 
 
-def test_a_power_budget_makes_the_input_smaller_and_then_leaves_images_out(
+def test_a_power_budget_makes_the_input_smaller_and_then_skips_images(
     client: Client, start: Start
 ) -> None:
     seen = start(module=PIXEL_BOUND, power_budget_w=15, **SIZES)
@@ -72,7 +72,7 @@ def test_a_power_budget_makes_the_input_smaller_and_then_leaves_images_out(
     assert set_parameter(client, "governor_skip", 1).successful
     assert set_parameter(client, "power_budget_w", 5).successful
     publish_until(client, seen, lambda: facts(seen)["governor"] == "over target")
-    sentence = "288x288, leaving out 1 is the last resort: 9.6 W, power_budget_w is 5.0"
+    sentence = "288x288, skipping 1 is the last resort: 9.6 W, power_budget_w is 5.0"
     assert facts(seen)["governor_reason"] == sentence
     publish_until(client, seen, lambda: int(facts(seen)["images_skipped"]) > 2)
 
@@ -93,7 +93,7 @@ def test_a_power_budget_without_a_power_source_is_a_warning(client: Client, star
     assert seen.diagnostics[-1].status[0].level == DiagnosticStatus.WARN
 
 
-def test_a_target_that_cannot_be_is_refused_with_a_reason(client: Client, start: Start) -> None:
+def test_a_target_out_of_range_is_refused_with_a_reason(client: Client, start: Start) -> None:
     start()
     for name, value, reason in (
         ("max_latency", -1, "max_latency is -1: give a number from 0 to 60"),
@@ -106,7 +106,7 @@ def test_a_target_that_cannot_be_is_refused_with_a_reason(client: Client, start:
         assert reason in result.reason
 
 
-def test_a_size_that_no_network_has_is_one_sentence_at_start(tmp_path: Any, toy: str) -> None:
+def test_an_unusable_size_is_one_sentence_at_start(tmp_path: Any, toy: str) -> None:
     log = tmp_path / "node.log"
     parameters = {"model": toy, "governor_sizes": [100]}
     with running(DETECTOR, log, parameters) as process:

@@ -48,7 +48,7 @@ def test_it_resizes_the_detector_and_logs_rarely(toy: str, monkeypatch: pytest.M
 
     assert after(5, 0.03) == 416
     assert after(3, 0.09) == 288
-    assert log.lines == ["Input from 416x416 to 288x288: an answer took 90 ms, max_latency is 50"]
+    assert log.lines == ["Input from 416x416 to 288x288: the latency was 90 ms, max_latency is 50"]
     assert after(60, 0.005) == 416  # within five seconds of the clock, so nothing is logged
     now[0] += 6
     assert after(3, 0.09) == 288

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""~/performance: the figures of every answered image, for whoever listens."""
+"""~/performance: the figures of every processed image, for subscribers."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class CountingWriter(PerformanceWriter):
 
     made = 0
 
-    def write(self, *args: Any, **figures: Any) -> DiagnosticArray:
+    def write(self, *args: Any, **values: Any) -> DiagnosticArray:
         CountingWriter.made += 1
-        return super().write(*args, **figures)
+        return super().write(*args, **values)
 
 
 @pytest.fixture
@@ -48,11 +48,11 @@ def node(client: Client, toy: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     node.destroy_node()
 
 
-def test_it_matches_the_answers_and_is_made_for_listeners_only(
+def test_it_matches_the_detections_and_is_made_for_subscribers_only(
     client: Client, node: DetectorNode
 ) -> None:
     camera = client.node.create_publisher(Image, "/front/image", 5)
-    answers = client.collect(Detection2DArray, "/detector/front/detections")
+    results = client.collect(Detection2DArray, "/detector/front/detections")
     pixels = np.zeros((240, 320, 3), np.uint8)
     pixels[64:96, 64:96, 1] = 255
 
@@ -69,24 +69,24 @@ def test_it_matches_the_answers_and_is_made_for_listeners_only(
 
         client.wait_for(check)
 
-    send_until(lambda: len(answers) >= 3)
+    send_until(lambda: len(results) >= 3)
     assert CountingWriter.made == 0
 
-    told = client.collect(DiagnosticArray, "/detector/performance")
-    send_until(lambda: len(told) >= 5)
-    client.wait_for(lambda: len(told) == CountingWriter.made)
-    client.wait_for(lambda: answers[-1].header == told[-1].header)
-    by_stamp = {(a.header.stamp.sec, a.header.stamp.nanosec): a for a in answers}
-    for message in told:
-        answer = by_stamp[message.header.stamp.sec, message.header.stamp.nanosec]
-        assert message.header == answer.header
+    figures = client.collect(DiagnosticArray, "/detector/performance")
+    send_until(lambda: len(figures) >= 5)
+    client.wait_for(lambda: len(figures) == CountingWriter.made)
+    client.wait_for(lambda: results[-1].header == figures[-1].header)
+    by_stamp = {(r.header.stamp.sec, r.header.stamp.nanosec): r for r in results}
+    for message in figures:
+        result = by_stamp[message.header.stamp.sec, message.header.stamp.nanosec]
+        assert message.header == result.header
         assert message.status[0].name == "front"
-        assert values_of(message)["detections"] == str(len(answer.detections))
-    # One for each answer from the first on: what plots show has no gaps.
-    stamps = [message.header.stamp for message in told]
-    assert stamps == [a.header.stamp for a in answers][-len(told) :]
+        assert values_of(message)["detections"] == str(len(result.detections))
+    # One for each result from the first on: plots have no gaps.
+    stamps = [message.header.stamp for message in figures]
+    assert stamps == [r.header.stamp for r in results][-len(figures) :]
 
-    values = values_of(told[-1])
+    values = values_of(figures[-1])
     for name in FrameTimes._fields:
         assert float(values[f"{name}_ms"]) > 0
     assert (values["input_width"], values["input_height"]) == ("320", "320")

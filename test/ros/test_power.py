@@ -9,9 +9,9 @@ from harness import Client, Start, values_of
 pytestmark = pytest.mark.ros
 
 
-@pytest.mark.parametrize(("power", "told"), [("auto", True), ("none", False)])
-def test_power_is_told_while_active_if_asked_for(
-    client: Client, start: Start, power: str, told: bool
+@pytest.mark.parametrize(("power", "shown"), [("auto", True), ("none", False)])
+def test_power_is_in_diagnostics_unless_switched_off(
+    client: Client, start: Start, power: str, shown: bool
 ) -> None:
     seen = start(power=power, diagnostics_period=0.2)
 
@@ -21,4 +21,4 @@ def test_power_is_told_while_active_if_asked_for(
         return values if values.get("state") == "active" and done else None
 
     values = client.wait_for(settled)
-    assert ("power_source" in values, "power_problem" in values) == (told, told)
+    assert ("power_source" in values, "power_problem" in values) == (shown, shown)

@@ -129,7 +129,7 @@ def test_shutting_ros_down_ends_the_process() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         ([], "the model is missing: give another"),
         (["--ros-args", "-p", "size:=big"], "size"),
@@ -137,7 +137,7 @@ def test_shutting_ros_down_ends_the_process() -> None:
         (["--ros-args", "--unheard-of"], "--unheard-of"),
     ],
 )
-def test_what_the_user_can_mend_is_said_in_one_line(arguments: list[str], said: str) -> None:
+def test_a_mistake_of_the_user_is_one_line(arguments: list[str], expected: str) -> None:
     program = Program(
         """
         def __init__(self):
@@ -151,7 +151,7 @@ def test_what_the_user_can_mend_is_said_in_one_line(arguments: list[str], said: 
     assert (code, output) == (1, "")
     lines = [line for line in errors.splitlines() if "compact_yolo_ros" in line]
     assert len(lines) == 1
-    assert said in lines[0]
+    assert expected in lines[0]
     assert "Traceback" not in errors
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node told to stop ends cleanly while it loads ROS, starts, runs, and ends."""
+"""A signal ends a node cleanly while it loads ROS, starts, runs, and ends."""
 
 from __future__ import annotations
 

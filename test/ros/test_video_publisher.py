@@ -73,7 +73,7 @@ def test_images_are_the_sources(
         assert (pixels == pixels[0, 0]).all()
 
 
-def test_compressed_images_are_beside_the_remapped_topic(
+def test_compressed_images_are_below_the_remapped_topic(
     tmp_path: Path, pictures: str, client: Client
 ) -> None:
     parameters = {"source": pictures, "image_transport": "compressed", "jpeg_quality": 100}
@@ -87,7 +87,7 @@ def test_compressed_images_are_beside_the_remapped_topic(
     assert abs(int(pixels[0, 0, 1]) - 100) <= 3
 
 
-def test_the_size_and_quality_of_service_are_as_asked(
+def test_the_size_and_quality_of_service_are_those_of_the_parameters(
     tmp_path: Path, pictures: str, client: Client
 ) -> None:
     parameters = {"source": pictures, "width": 32, "reliability": "best_effort"}
@@ -100,7 +100,7 @@ def test_the_size_and_quality_of_service_are_as_asked(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "size"),
+    ("given", "size"),
     [
         ((0, 0), (640, 480)),
         ((320, 0), (320, 240)),
@@ -109,8 +109,8 @@ def test_the_size_and_quality_of_service_are_as_asked(
         ((1, 0), (1, 1)),
     ],
 )
-def test_a_size_of_0_fits_the_source(wanted: tuple[int, int], size: tuple[int, int]) -> None:
-    assert target_size((640, 480), wanted) == size
+def test_a_size_of_0_fits_the_source(given: tuple[int, int], size: tuple[int, int]) -> None:
+    assert target_size((640, 480), given) == size
 
 
 def test_without_loop_it_ends_after_the_last_image(
@@ -128,7 +128,7 @@ def test_without_loop_it_ends_after_the_last_image(
 
 
 @pytest.mark.parametrize(
-    ("parameters", "said"),
+    ("parameters", "expected"),
     [
         ({"source": "/missing.mp4"}, "the source '/missing.mp4' does not exist"),
         ({"source": 4711}, "camera 4711 cannot be opened"),
@@ -138,14 +138,12 @@ def test_without_loop_it_ends_after_the_last_image(
         ({"jpeg_quality": 0}, "jpeg_quality out of range"),
     ],
 )
-def test_a_mistake_is_said_in_one_line(
-    tmp_path: Path, parameters: dict[str, Any], said: str
-) -> None:
+def test_a_mistake_is_one_line(tmp_path: Path, parameters: dict[str, Any], expected: str) -> None:
     process = NodeProcess(MODULE, tmp_path / "log", parameters)
     assert process.process.wait(PATIENCE) == 1
     fatal = [line for line in process.output().splitlines() if "FATAL" in line]
     assert len(fatal) == 1
-    assert said in fatal[0]
+    assert expected in fatal[0]
     assert "Traceback" not in process.output()
 
 
@@ -173,7 +171,7 @@ def test_parameters_are_described(tmp_path: Path, pictures: str, client: Client)
         assert descriptor.read_only
 
 
-def test_images_that_cannot_be_sent_are_counted_and_said_once(
+def test_images_that_cannot_be_sent_are_counted_and_logged_once(
     pictures: str,
     client: Client,
     monkeypatch: pytest.MonkeyPatch,
@@ -203,9 +201,9 @@ def test_images_that_cannot_be_sent_are_counted_and_said_once(
     client._executor.remove_node(node)
     node.close()
     node.destroy_node()
-    said = capfd.readouterr().err
-    assert said.count("could not be sent (Failed to publish") == 1
-    assert f"{len(attempts)} could not be sent" in said
+    logged = capfd.readouterr().err
+    assert logged.count("could not be sent (Failed to publish") == 1
+    assert f"{len(attempts)} could not be sent" in logged
 
 
 RECEIVER = """
@@ -246,4 +244,4 @@ def test_the_shared_memory_profile_carries_large_images_best_effort(
     numbers = [int(number) for number in received]
     missing = sum((b - a - 1) % COUNT for a, b in zip(numbers, numbers[1:], strict=False))
     late = int(publisher.output().split(" were late")[0].split()[-1])
-    assert missing <= late  # the publisher of a busy machine leaves images out itself
+    assert missing <= late  # the publisher of a busy machine skips images itself

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detect objects in a video through real ROS 2, and show how well it goes.
+"""Detect objects in a video through real ROS 2, and show the rates and latencies.
 
 A camera (``video_publisher_node``) and the detector (``detector_node``) run as processes of their
 own, as on a robot. This program watches their topics, shows a live table, and leaves a video, a
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from compact_yolo_ros.apps.demo.viewer import DemoViewer
 
 PICTURE_SECONDS = 6.0
-"""The debug image is asked for at the end only, so that it does not slow what is measured."""
+"""The debug image is subscribed to at the end only, so that it does not slow what is measured."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Imported late: DDS reads the environment that was just prepared.
     from compact_yolo_ros.apps.demo.viewer import DemoViewer
 
-    namespace = f"/demo_{os.getpid()}"  # not to hear another demo in the same domain
+    namespace = f"/demo_{os.getpid()}"  # apart from other demos in the same domain
     camera = {"source": options.video, "rate": options.rate, "loop": True}
     detector = {"model": options.model, "autostart": True}
     signal.signal(signal.SIGTERM, signal.default_int_handler)

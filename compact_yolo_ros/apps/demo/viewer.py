@@ -37,7 +37,7 @@ LEVELS = ("OK", "WARN", "ERROR", "STALE")
 
 
 class DemoViewer:
-    """Listens to a detector node called ``detector`` and collects what it says."""
+    """Subscribes to a detector node called ``detector`` and collects its messages."""
 
     def __init__(self, node: Node, executor: SingleThreadedExecutor, out: Path, model: str) -> None:
         """Subscribe; results will be written to the folder ``out``."""
@@ -46,13 +46,13 @@ class DemoViewer:
         self._executor = executor
         self._out = out
         self._model = model
-        self._answers: list[dict[str, Any]] = []
+        self._results: list[dict[str, Any]] = []
         self._states: list[dict[str, str]] = []
         self._pictures: list[tuple[float, NDArray[np.uint8]]] = []
         self._classes: Counter[str] = Counter()
         self._recording = False
         self._live: Live | None = None
-        node.create_subscription(Detection2DArray, "detector/detections", self._on_answer, 50)
+        node.create_subscription(Detection2DArray, "detector/detections", self._on_detections, 50)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     @classmethod
@@ -85,7 +85,7 @@ class DemoViewer:
             self._live.update(self._table())
 
     def record(self) -> None:
-        """Ask the node for its annotated images from now on."""
+        """Subscribe to the node's annotated images from now on."""
         if not self._recording:
             self._recording = True
             qos = QoSProfile(depth=2)
@@ -93,7 +93,7 @@ class DemoViewer:
 
     def save(self) -> None:
         """Write everything collected so far."""
-        self._save_json("detections.json", self._answers)
+        self._save_json("detections.json", self._results)
         self._save_json("diagnostics.json", self._states)
         if self._pictures:
             self._save_video()
@@ -103,10 +103,10 @@ class DemoViewer:
 
     # What arrives
 
-    def _on_answer(self, message: Detection2DArray) -> None:
+    def _on_detections(self, message: Detection2DArray) -> None:
         stamp = message.header.stamp
         found = _plain(message)
-        self._answers.append({"stamp": stamp.sec + stamp.nanosec * 1e-9, "detections": found})
+        self._results.append({"stamp": stamp.sec + stamp.nanosec * 1e-9, "detections": found})
         self._classes.update(detection["class"] for detection in found)
         self.detections += len(found)
 
@@ -144,8 +144,8 @@ class DemoViewer:
         for stage in ("age", *STAGES):
             table.add_row(stage, _percentiles(state, stage))
         for name, count in self._classes.most_common():
-            share = count / max(len(self._answers), 1)
-            table.add_row(name, f"{count} detections, {share:.2f} an image")
+            share = count / max(len(self._results), 1)
+            table.add_row(name, f"{count} detections, {share:.2f} per image")
         return table
 
     def _save_json(self, name: str, content: object) -> None:
@@ -166,7 +166,7 @@ class DemoViewer:
     def _save_sheet(self) -> None:
         """The fullest picture of each of six equal parts of the recording."""
         columns, rows = SHEET
-        counts = {answer["stamp"]: len(answer["detections"]) for answer in self._answers}
+        counts = {result["stamp"]: len(result["detections"]) for result in self._results}
         bounds = np.linspace(0, len(self._pictures), columns * rows + 1).astype(int)
         parts = (
             self._pictures[start : max(end, start + 1)]

@@ -43,7 +43,7 @@ class Activation:
                 camera.open(partial(self._worker.submit, place))
 
     def power(self) -> PowerSummary | None:
-        """Power of the last seconds; None if it is not to be read."""
+        """Power of the last seconds; None with ``power:=none``."""
         return self._power.summary() if self._power else None
 
     def close(self) -> None:

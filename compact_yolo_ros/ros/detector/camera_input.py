@@ -20,7 +20,7 @@ COMPRESSED_SUFFIX = "/compressed"
 
 
 def offered_reliability(node: Node, topic: str) -> ReliabilityPolicy | None:
-    """The most that all publishers of ``topic`` offer; None if there is none."""
+    """The best reliability that all publishers of ``topic`` offer; None without a publisher."""
     offers = {
         publisher.qos_profile.reliability for publisher in node.get_publishers_info_by_topic(topic)
     }
@@ -30,18 +30,18 @@ def offered_reliability(node: Node, topic: str) -> ReliabilityPolicy | None:
 
 
 class CameraInput:
-    """Subscribes to a topic (or <topic>/compressed), asking for the newest frame only.
+    """Subscribes to the newest image of a topic, or of <topic>/compressed.
 
-    With ``reliability`` auto it asks for what the publishers offer: reliable if all of them do,
-    because large best-effort images lose fragments on the way, else best effort, because asking
-    for more than is offered delivers nothing.
+    With ``reliability`` auto it takes what the publishers offer: reliable if all of them do,
+    because large best-effort images lose fragments on the way; else best effort, because a
+    reliable subscription gets nothing from a best-effort publisher.
     """
 
     def __init__(self, node: Node, topic: str, transport: str, reliability: str) -> None:
         """Prepare; nothing is subscribed before ``open``. ``topic`` can be remapped."""
         self._node = node
         self._type = CompressedImage if transport == "compressed" else Image
-        self._wanted = reliability
+        self._chosen = reliability
         self._on_image: Callable[[Any], None]
         self._subscription: Subscription | None = None
         self._incompatible = False
@@ -71,7 +71,7 @@ class CameraInput:
             self._subscription = None
 
     def follow_publishers(self) -> None:
-        """Subscribe anew if the publishers that are there now call for another reliability."""
+        """Subscribe again if the current publishers need another reliability."""
         if self._subscription is not None and self._choose() != self.reliability:
             self.close()
             self.open(self._on_image)
@@ -82,13 +82,13 @@ class CameraInput:
 
     @property
     def incompatible_qos(self) -> bool:
-        """Whether a publisher was found that offers less than this subscription asks for."""
+        """Whether a publisher was found that offers less than this subscription requires."""
         return self._incompatible
 
     def _choose(self) -> ReliabilityPolicy:
-        if self._wanted != "auto":
-            return ReliabilityPolicy[self._wanted.upper()]
-        # nobody there: stay with what was, at first best effort, which fits all
+        if self._chosen != "auto":
+            return ReliabilityPolicy[self._chosen.upper()]
+        # Without a publisher it stays as it was; at first best effort, which fits all.
         return offered_reliability(self._node, self.topic) or self.reliability
 
     def _on_incompatible_qos(self, _event: Any) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the parameter ``cameras`` may say."""
+"""Names of cameras, as the parameter ``cameras`` gives them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 
 RESERVED = "detections"
-"""Status of the node itself in /diagnostics."""
+"""Name of the node's own status in /diagnostics."""
 
 
 def camera_names(value: Sequence[str]) -> list[str]:
-    """Names of the cameras that the parameter ``cameras`` asks for; one without a name if none."""
+    """Names of the cameras; a single camera without a name if the parameter is empty."""
     return [name for name in value if name] or [""]
 
 
@@ -19,9 +19,9 @@ def check_camera_names(value: Sequence[str]) -> None:
     """Check the parameter ``cameras``.
 
     Raises:
-        ValueError: a name cannot be part of a topic's name, or stands there twice.
+        ValueError: a name cannot be part of a topic's name, or is given twice.
     """
-    if list(value) == [""]:  # no value of ROS is an empty list of texts
+    if list(value) == [""]:  # ROS has no empty list of texts
         return
     for name in value:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*", name):

@@ -39,7 +39,7 @@ class FrameWorker:
 
         Args:
             session: the detector, its cameras, and what follows from each image.
-            clock: tells the age of an image.
+            clock: of the node; the age of an image is its time minus the stamp.
             power: what measures the power; None if nothing does.
         """
         self._session = session

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the nodes publish about themselves."""
+"""Health, counters and times of the detector node."""

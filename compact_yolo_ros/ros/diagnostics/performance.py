@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The message on ~/performance: the figures of one answered image, for plotting."""
+"""The message on ~/performance: times and counts of one processed image, for plotting."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class PerformanceWriter:
         backend: Backend,
         watts: float | None,
     ) -> DiagnosticArray:
-        """Put down the figures of one image; numbers are plain, their unit is in the key.
+        """Write the figures of one image; numbers are plain, their unit is in the key.
 
         Args:
             header: the image's own header.
             camera: the camera's name; becomes the name of the status.
             times: in seconds, written in milliseconds.
             detections: objects found.
-            dropped: images of this camera dropped since its last answer.
+            dropped: images of this camera dropped since the one before.
             backend: what ran the network.
-            watts: power drawn lately, in W; None if not known.
+            watts: mean power of the last seconds, in W; None if not known.
 
         Returns:
             A message that is valid until the next call.

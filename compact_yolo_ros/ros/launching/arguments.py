@@ -153,7 +153,7 @@ def typed(name: str, text: str, kind: type) -> Any:
 
 
 def dds_environment(profile: str) -> dict[str, str]:
-    """Environment variables that make Fast DDS use ``profile``: a path, ``auto`` or ``none``.
+    """Environment variables for a Fast DDS profile: a path, ``auto`` or ``none``.
 
     Raises:
         ValueError: there is no such file.

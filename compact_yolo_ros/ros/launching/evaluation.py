@@ -66,7 +66,7 @@ class Evaluation:
     Attributes:
         topic: topic of the images.
         player: ``auto``, ``rosbag2`` or ``own``.
-        params_file: of the detector; empty for none.
+        params_file: of the detector; may be empty.
         detector: parameters of the detector node.
         bag_player: parameters of the package's own player.
         recorder: parameters of the recorder.

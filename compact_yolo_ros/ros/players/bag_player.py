@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays recordings: messages on their topics at their pace, and the time of recording on /clock."""
+"""Plays recordings: images on their topics at their rate, and the recorded time on /clock."""
 
 from __future__ import annotations
 
@@ -26,14 +26,24 @@ from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
 BAG_PLAYER_PARAMETERS = (
     ParameterSpec("bags", [""], "Recordings: folders or files; read as one.", changes="never"),
     ParameterSpec(
-        "topics", [""], "Image topics to play; empty is the only one there is.", changes="never"
+        "topics", [""], "Image topics to play; not needed if there is only one.", changes="never"
     ),
     ParameterSpec(
-        "rate", 1.0, "Seconds of the recording in a second.", low=0.01, high=100, changes="never"
+        "rate",
+        1.0,
+        "Playback rate; 2.0 plays twice as fast as it was recorded.",
+        low=0.01,
+        high=100,
+        changes="never",
     ),
-    ParameterSpec("loop", False, "Begin anew at the end, instead of ending.", changes="never"),
+    ParameterSpec("loop", False, "Start again at the end instead of ending.", changes="never"),
     ParameterSpec(
-        "start", 0.0, "Seconds of the recording to leave out.", low=0, high=1e6, changes="never"
+        "start",
+        0.0,
+        "Seconds of the recording to skip at its beginning.",
+        low=0,
+        high=1e6,
+        changes="never",
     ),
     ParameterSpec(
         "duration", 0.0, "Seconds to play; 0 is up to the end.", low=0, high=1e6, changes="never"
@@ -41,13 +51,13 @@ BAG_PLAYER_PARAMETERS = (
     ParameterSpec(
         "wait_for",
         [""],
-        "Further topics that must have a subscriber before it begins, as those of an answer.",
+        "Further topics that must have a subscriber before playback begins, such as detections.",
         changes="never",
     ),
     ParameterSpec(
         "patience",
         20.0,
-        "Most seconds to wait for a subscriber of each topic; the clock stands still meanwhile.",
+        "Most seconds to wait for a subscriber of each topic; until then the clock stands still.",
         low=0,
         high=3600,
         changes="never",
@@ -62,11 +72,11 @@ BAG_PLAYER_PARAMETERS = (
 )
 TYPES = {IMAGE: Image, COMPRESSED_IMAGE: CompressedImage}
 TICK = 0.01
-"""Seconds between two looks at what is due; the clock is told as often."""
+"""Seconds between two messages on /clock, and between two looks at what is due."""
 LINGER = 1.0
-"""Seconds that the clock goes on after the last message, for the answers to it."""
+"""Seconds that the clock goes on after the last image, so that it can be processed."""
 SETTLING = 0.5
-"""Seconds from the moment that all subscribers are there: discovery is not the same for all."""
+"""Seconds to wait once all subscribers are found: discovery takes them unequally long."""
 
 
 class BagPlayerNode(Node):
@@ -109,7 +119,7 @@ class BagPlayerNode(Node):
         self.get_logger().info(f"Playing {', '.join(self._topics)} at {self._rate:g} times speed")
 
     def close(self) -> None:
-        """Say what was done."""
+        """Log what was published."""
         for sentence in self._bag.lost:
             self.get_logger().warning(sentence)
         if self._damaged:
@@ -117,7 +127,7 @@ class BagPlayerNode(Node):
         self.get_logger().info(f"Published {self._published} images")
 
     def _begin(self) -> None:
-        """Go to the first message; time stands still until everybody listens."""
+        """Go to the first message; time stands still until all subscribers are there."""
         self._messages: Iterator[Message] = self._bag.messages(
             self._topics, self._start, self._stop
         )
@@ -126,12 +136,12 @@ class BagPlayerNode(Node):
         self._began = self._ended = 0.0
 
     def _tick(self) -> None:
-        if not self._began and not self._is_heard():
-            self._tell_time()
+        if not self._began and not self._has_subscribers():
+            self._publish_time()
             return
         elapsed = max(0.0, time.monotonic() - self._began)
         self._now = self._first + round(elapsed * self._rate * 1e9)
-        self._tell_time()
+        self._publish_time()
         while self._due is not None and self._due.time <= self._now:
             self._publish(self._due)
             self._due = next(self._messages, None)
@@ -147,13 +157,13 @@ class BagPlayerNode(Node):
         self._publishers_of[message.topic].publish(data)
         self._published += 1
 
-    def _is_heard(self) -> bool:
-        """Whether playing may begin; then the moment is set."""
-        alone = [topic for topic in self._awaited if not self.count_subscribers(topic)]
-        if alone and time.monotonic() < self._patience:
+    def _has_subscribers(self) -> bool:
+        """Whether playback may begin; then its moment is set."""
+        missing = [topic for topic in self._awaited if not self.count_subscribers(topic)]
+        if missing and time.monotonic() < self._patience:
             return False
-        for topic in alone:
-            self.get_logger().warning(f"Nobody listens to {topic}")
+        for topic in missing:
+            self.get_logger().warning(f"There is no subscriber on {topic}")
         self._began = time.monotonic() + SETTLING
         return True
 
@@ -168,5 +178,5 @@ class BagPlayerNode(Node):
             publisher.wait_for_all_acked(Duration(seconds=1))
         raise SystemExit(0)
 
-    def _tell_time(self) -> None:
+    def _publish_time(self) -> None:
         self._clock_publisher.publish(ClockMessage(clock=Time(nanoseconds=self._now).to_msg()))

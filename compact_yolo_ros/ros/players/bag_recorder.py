@@ -21,17 +21,17 @@ BAG_RECORDER_PARAMETERS = (
     ParameterSpec(
         "diagnostics",
         ["/diagnostics", "detector/performance"],
-        "Topics of diagnostics and of figures of single images.",
+        "Topics of diagnostics, and of the times of each image.",
     ),
 )
 DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
 TYPES = {DETECTIONS: Detection2DArray, DIAGNOSTICS: DiagnosticArray}
 QUEUE = QoSProfile(depth=1000)
-"""So many messages wait while the disk is busy."""
+"""This many messages may wait while the disk is busy."""
 
 
 class BagRecorderNode(Node):
-    """Writes messages as they come, byte for byte, at the time of the node's clock."""
+    """Writes messages as they arrive, byte for byte, with the time of the node's clock."""
 
     def __init__(self, **options: Any) -> None:
         """Begin the recording; ``options`` go to ``rclpy.node.Node``.
@@ -77,7 +77,7 @@ class BagRecorderNode(Node):
         self.get_logger().info(f"Recorded {self._written} messages")
 
     def _write(self, connection: Any, data: bytes) -> None:
-        # Before the first /clock simulated time is zero, and no time at all.
+        # Before the first message on /clock, simulated time is zero, which is not a time.
         now = self.get_clock().now().nanoseconds
         if not now:
             return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A camera for trying things out: a video, a folder of pictures or a real camera on ``image``."""
+"""A test camera: publishes a video, a folder of pictures or a real camera on ``image``."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ VIDEO_PUBLISHER_PARAMETERS = (
         untyped=True,  # YAML reads source:=0 as an integer
     ),
     ParameterSpec(
-        "rate", 0.0, "Images a second; 0 is the source's own.", low=0, high=1000, changes="never"
+        "rate", 0.0, "Images per second; 0 is the source's rate.", low=0, high=1000, changes="never"
     ),
-    ParameterSpec("loop", True, "Begin anew at the end, instead of ending.", changes="never"),
+    ParameterSpec("loop", True, "Start again at the end instead of ending.", changes="never"),
     ParameterSpec(
         "width",
         0,
@@ -81,7 +81,7 @@ ACKNOWLEDGEMENT = Duration(seconds=1)
 
 
 class VideoPublisherNode(Node):
-    """Publishes the frames of a source at their pace; frames that are late are left out."""
+    """Publishes the frames of a source at their rate; frames that are late are skipped."""
 
     def __init__(self, **options: Any) -> None:
         """Open the source and start; ``options`` go to ``rclpy.node.Node``.
@@ -109,15 +109,15 @@ class VideoPublisherNode(Node):
         self._publisher = self.create_publisher(
             type(self._writer.message), topic, QoSProfile(depth=DEPTH, reliability=reliability)
         )
-        # A steady clock: a camera does not stand still when simulated time does.
+        # A steady clock: a camera does not stop when simulated time does.
         self.create_timer(1 / rate, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self.get_logger().info(f"Publishing {rate:g} images a second on {topic}")
+        self.get_logger().info(f"Publishing {rate:g} images per second on {topic}")
 
     def close(self) -> None:
-        """Release the source and say what was done."""
+        """Release the source and log what was published."""
         self._source.close()
         self.get_logger().info(
-            f"Published {self._published} images; {self._late} were late and left out,"
+            f"Published {self._published} images; {self._late} were late and skipped,"
             f" {self._failed} could not be sent"
         )
 
@@ -173,9 +173,9 @@ class VideoPublisherNode(Node):
         return self._scratch
 
 
-def target_size(source: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
-    """(width, height) to publish, where a 0 in ``wanted`` stands for what fits the source."""
-    width, height = wanted
+def target_size(source: tuple[int, int], given: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) to publish; a 0 in ``given`` follows from the proportions of the source."""
+    width, height = given
     if not width and not height:
         return source
     width = width or max(1, round(source[0] * height / source[1]))

@@ -8,13 +8,15 @@ from importlib import metadata
 
 from compact_yolo_ros.backends import BACKENDS
 from compact_yolo_ros.backends.libraries import Library
+from compact_yolo_ros.machine.power.table import POWER_SOURCES
 
 LIBRARIES = (
     Library("NumPy", "numpy", "numpy"),
     Library("OpenCV", "cv2", "opencv-python-headless"),
     *dict.fromkeys(library for info in BACKENDS.values() for library in info.libraries),
-    Library("nvidia-ml-py", "pynvml", "nvidia-ml-py", "the power of a graphics card"),
+    *(info.library for info in POWER_SOURCES if info.library),
 )
+"""What every installation needs, then what the backends and the power sources import."""
 
 
 def installed_version(library: Library) -> str | None:

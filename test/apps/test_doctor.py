@@ -32,6 +32,7 @@ from compact_yolo_ros.apps.doctor import power_sources as power
 from compact_yolo_ros.apps.doctor import stored_models as models
 from compact_yolo_ros.apps.doctor.isolation import isolated
 from compact_yolo_ros.apps.doctor.probe import Finding, Level, Surroundings, ok, problem
+from compact_yolo_ros.backends import BACKENDS
 from compact_yolo_ros.backends import choice as backend_choice
 from compact_yolo_ros.backends import libraries as installing
 from compact_yolo_ros.backends.libraries import Library
@@ -585,19 +586,19 @@ def test_tensorrt_is_missed_only_where_there_is_a_gpu(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(installing, "JETSON_RELEASE", tmp_path / "none")
-    (found,) = usable_backends.usable(around(), "tensorrt", toy)
+    (found,) = usable_backends.usable(around(), BACKENDS["tensorrt"], toy)
     assert found.level is Level.OK
-    (found,) = usable_backends.usable(around({"dev/nvidia0": ""}), "tensorrt", toy)
+    (found,) = usable_backends.usable(around({"dev/nvidia0": ""}), BACKENDS["tensorrt"], toy)
     assert (found.level, found.remedy) == (Level.PROBLEM, "pip install tensorrt")
 
 
 def test_onnx_runtime_is_always_needed(
     around: Around, toy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (found,) = usable_backends.usable(around(), "onnxruntime", toy)
+    (found,) = usable_backends.usable(around(), BACKENDS["onnxruntime"], toy)
     assert (found.level, "runs toy in fp32 on CPU" in found.found) == (Level.OK, True)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    (found,) = usable_backends.usable(around(), "onnxruntime", toy)
+    (found,) = usable_backends.usable(around(), BACKENDS["onnxruntime"], toy)
     assert (found.level, found.remedy) == (Level.PROBLEM, "pip install onnxruntime")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``doctor --gpu`` against the doubles of TensorRT 8.6, 10 and 11, and what it holds answers to."""
+"""``doctor --gpu`` against the doubles of TensorRT 8.6, 10 and 11, and how it compares outputs."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from hypothesis.extra import numpy as arrays
 from power_trees import JETSONS, write
 from toy_model import CARD, write_quantized, write_toy_model
 
+from compact_yolo_ros.apps.doctor import all_probes
 from compact_yolo_ros.apps.doctor import command as doctor
 from compact_yolo_ros.apps.doctor import tensorrt_proof as proof_module
 from compact_yolo_ros.apps.doctor.output_agreement import TOLERANCES, Agreement, compare
@@ -70,7 +71,7 @@ def test_the_shipped_model_is_proved_in_fp32_and_fp16(
     assert found["proved"].found.startswith("TensorRT works on this machine")
     for precision in ("fp32", "fp16"):
         assert found[f"{precision} precision"].found == f"the engine computes in {precision}"
-        agreeing, _, compared, *_ = found[f"{precision} answers"].found.split()
+        agreeing, _, compared, *_ = found[f"{precision} outputs"].found.split()
         assert int(compared) > 20
         assert int(agreeing) >= TOLERANCES[precision].share * int(compared)
         assert "copy_in" in found[f"{precision} time"].found
@@ -84,7 +85,7 @@ def test_its_engines_are_left_to_the_node(trt: Any, prove: Prove, tmp_path: Path
     assert {Path(found[f"{p} kept"].found.split()[-1]).name for p in ("fp32", "fp16")} == engines
 
 
-def test_an_int8_file_beside_the_model_is_proved_too(trt: Any, prove: Prove, toy: Path) -> None:
+def test_an_int8_file_in_the_same_folder_is_proved_too(trt: Any, prove: Prove, toy: Path) -> None:
     write_quantized(toy.with_name("toy_int8.onnx"))
     found = prove()
     assert found["int8 precision"].found == "the engine computes in int8"
@@ -100,14 +101,14 @@ def test_a_dla_is_proved_where_there_is_one(
     assert found["fp16 on DLA 0 precision"].level is Level.OK
 
 
-def test_another_precision_than_asked_for_is_not_proved(
+def test_another_precision_than_requested_is_not_proved(
     trt: Any, prove: Prove, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TENSORRT_DOUBLE_ENGINE_PRECISION", "fp32")
     assert problems(prove()) == {"fp16 precision", "not proved"}
 
 
-def test_wrong_answers_are_not_proved_and_not_kept(
+def test_wrong_outputs_are_not_proved_and_not_kept(
     trt: Any, prove: Prove, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     right = TensorRTBackend.run
@@ -117,7 +118,7 @@ def test_wrong_answers_are_not_proved_and_not_kept(
         return boxes + 20, scores, labels
 
     monkeypatch.setattr(TensorRTBackend, "run", run)
-    assert problems(prove()) == {"fp32 answers", "fp16 answers", "not proved"}
+    assert problems(prove()) == {"fp32 outputs", "fp16 outputs", "not proved"}
     assert list((tmp_path / "cache").rglob("*.engine")) == []
 
 
@@ -148,7 +149,7 @@ def test_an_engine_that_is_not_found_again_is_a_problem(
     assert problems(found) == {"fp32 cache", "fp16 cache", "not proved"}
 
 
-def test_power_is_read_meanwhile(trt: Any, prove: Prove) -> None:
+def test_power_is_read_during_the_run(trt: Any, prove: Prove) -> None:
     power = prove()["fp32 power"]
     assert power.level in (Level.OK, Level.NOTE)
     if power.level is Level.OK:  # five images may end before the first reading
@@ -184,25 +185,28 @@ def test_the_command_adds_the_proof_to_its_report(
 ) -> None:
     monkeypatch.setattr(proof_module, "FRAMES", 2)
     monkeypatch.setattr(proof_module, "WARM_UP", 0)
+    section = all_probes._section
     monkeypatch.setattr(
-        "compact_yolo_ros.apps.doctor.all_probes._section", lambda *_, **__: iter(())
+        all_probes,
+        "_section",
+        lambda title, *probes, **given: section(title, *probes * (title == "TensorRT"), **given),
     )
     assert doctor.main(["--gpu", "--json", "--model", str(toy)]) == 0
-    (section,) = json.loads(capsys.readouterr().out)["sections"].values()
-    assert section[-1]["name"] == "proved"
+    (findings,) = json.loads(capsys.readouterr().out)["sections"].values()
+    assert findings[-1]["name"] == "proved"
     monkeypatch.setenv("CUDA_DOUBLE_NO_DEVICE", "1")
     importlib.import_module("compact_yolo_ros.backends.tensorrt.cuda").gpu.cache_clear()
     assert doctor.main(["--gpu", "--json", "--model", str(toy)]) == 1
 
 
-# Comparing answers
+# Comparing outputs
 
 
 K = 12
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def outputs(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes far apart, so that each has only itself for a counterpart."""
     scores = np.sort(draw(arrays.arrays(np.float32, K, elements=st.floats(0.25, 1, width=32))))
     labels = draw(arrays.arrays(np.int32, K, elements=st.integers(0, 4)))
@@ -211,14 +215,14 @@ def answers(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return boxes[None], scores[None, ::-1], labels[None]
 
 
-@given(expected=answers(), order=st.permutations(range(K)))
+@given(expected=outputs(), order=st.permutations(range(K)))
 def test_the_order_of_candidates_does_not_matter(expected: Any, order: list[int]) -> None:
     found = tuple(part[:, order] for part in expected)
     assert compare(found, expected, TOLERANCES["fp32"]) == Agreement(K, K)
 
 
 @given(
-    expected=answers(),
+    expected=outputs(),
     row=st.integers(0, K - 1),
     wrong=st.sampled_from(["box", "score", "label"]),
     much=st.booleans(),

@@ -85,7 +85,10 @@ def examine(options: DoctorOptions) -> Iterator[tuple[str, Finding]]:
         return  # there is no model for the backends to run
     yield from _section(
         "backends",
-        *(partial(usable_backends.usable, around, name, options.model) for name in BACKENDS),
+        *(
+            partial(usable_backends.usable, around, info, options.model)
+            for info in BACKENDS.values()
+        ),
         partial(usable_backends.choice, around, options.model),
     )
     if options.gpu:

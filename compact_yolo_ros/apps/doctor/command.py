@@ -23,6 +23,7 @@ from typing import Any
 
 from compact_yolo_ros.apps.doctor.all_probes import DoctorOptions, examine, exit_code
 from compact_yolo_ros.apps.doctor.probe import Finding, Level, Surroundings
+from compact_yolo_ros.backends.options import DEFAULT_MODEL
 from compact_yolo_ros.support.arguments import width_x_height
 
 WIDTH = 100
@@ -62,7 +63,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="WIDTHxHEIGHT",
         help="of the camera's images in pixels, for example 1920x1080 [of the cameras found]",
     )
-    parser.add_argument("--model", default="yolo_ret_m075", help="name, or path of an .onnx file")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="name, or path of an .onnx file")
     parser.add_argument(
         "--listen",
         type=_seconds,

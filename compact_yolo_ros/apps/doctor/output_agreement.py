@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether two backends find the same, within what a precision may change."""
+"""Whether the outputs of two backends agree, within what a precision may change."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from compact_yolo_ros.backends.backend import Candidates
 
 LOWEST_SCORE = 0.1
-"""Candidates of lower scores are below any threshold in use."""
+"""Candidates with lower scores are below every threshold in use."""
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far two answers may differ.
+    """How far the outputs of two backends may differ.
 
     Attributes:
-        pixels: each side of a box, in pixels of the network's input.
-        score: its score.
-        share: of the candidates, how many must lie within both.
+        pixels: largest difference of each side of a box, in pixels of the network's input.
+        score: largest difference of the score.
+        share: fraction of the candidates that must be within both.
     """
 
     pixels: float
@@ -33,22 +33,22 @@ TOLERANCES = {
     "fp16": Tolerance(pixels=0.5, score=0.02, share=0.97),
     "int8": Tolerance(pixels=8.0, score=0.2, share=0.9),
 }
-"""By precision, of an engine against ONNX Runtime on the CPU (FP32, or the INT8 file).
+"""By precision, for an engine against ONNX Runtime on the CPU (with the FP32 or the INT8 file).
 
-On the reference pictures, FP16 in ONNX Runtime differed by at most 0.2 pixels and 0.012, and INT8
-in OpenVINO lay within these bounds for 127 of 129 candidates. A near tie between two classes may
-fall the other way, hence the shares.
+On the sample images, FP16 in ONNX Runtime differed by at most 0.2 pixels and 0.012 of score, and
+INT8 in OpenVINO was within the tolerance for 127 of 129 candidates. The share is below 1 because a
+near tie between two classes may flip.
 """
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How many candidates were compared, and how far those agree.
+    """How many candidates were compared and agree, and how far the agreeing ones differ.
 
     Attributes:
-        compared: candidates of the expected answers above ``LOWEST_SCORE``.
+        compared: expected candidates with at least ``LOWEST_SCORE``.
         agreeing: those with a counterpart of the same class within the tolerance.
-        pixels: largest difference of a box among them, in pixels.
+        pixels: largest difference of a box among the agreeing ones, in input pixels.
         score: largest difference of a score among them.
     """
 
@@ -58,7 +58,7 @@ class Agreement:
     score: float = 0.0
 
     def __add__(self, other: Agreement) -> Agreement:
-        """The agreement over both."""
+        """Merge the results of two images."""
         return Agreement(
             self.compared + other.compared,
             self.agreeing + other.agreeing,
@@ -67,17 +67,17 @@ class Agreement:
         )
 
     def suffices(self, tolerance: Tolerance) -> bool:
-        """Whether enough agree; without candidates nothing was shown."""
+        """Whether enough candidates agree; without candidates nothing is proved."""
         return self.compared > 0 and self.agreeing >= tolerance.share * self.compared
 
 
 def compare(found: Candidates, expected: Candidates, tolerance: Tolerance) -> Agreement:
-    """Look for the counterpart of every expected candidate, whatever its rank.
+    """Find the counterpart of every expected candidate, whatever its rank.
 
     Args:
-        found: answer for one image, boxes (1, K, 4), scores (1, K), labels (1, K).
-        expected: what it is held against, of the same shapes.
-        tolerance: what a counterpart may differ by.
+        found: output for one image: boxes (1, K, 4) xyxy, scores (1, K), labels (1, K).
+        expected: the output to compare it with, of the same shapes.
+        tolerance: how far a counterpart may differ.
     """
     kept = expected[1][0] >= LOWEST_SCORE
     boxes, scores, labels = (part[0][kept] for part in expected)

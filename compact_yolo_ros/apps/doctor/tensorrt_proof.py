@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proving TensorRT on a machine: engines are built, compared with ONNX Runtime, and measured.
+"""Prove TensorRT on a machine: build engines, compare them with ONNX Runtime, and measure them.
 
-Engines are built in a folder of their own, so that the build itself is proved, and go to the user's
-cache only if they answer right.
+Engines are built in a temporary folder, so that the build itself is proved, and move to the user's
+cache only if their outputs are right.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ NEEDED = (
     "the package onnx for FP16"
 )
 FRAMES, WARM_UP = 1000, 100
-"""Images that are timed, and images before them."""
+"""Images that are timed, and images that run before them."""
 GPU_GROWTH, GROWTH = 64 * 2**20, 16 * 2**20
-"""Bytes that the memory in use may grow by over ``FRAMES``: of the GPU, which other programs use
-too, and of the process."""
-SEE = "attach this report to an issue"
+"""Bytes by which the memory in use may grow over ``FRAMES`` images: the GPU's, which other programs
+use too, and the process's."""
+REPORT = "attach this report to an issue"
 CONSOLE = partial(Console, stderr=True)
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What is to be proved: a file in a precision, on the GPU (-1) or on a DLA core."""
+    """An engine to prove: a model in a precision, on the GPU (-1) or on a DLA core."""
 
     model: ModelFile
     precision: str
@@ -70,19 +70,23 @@ class Engine:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """What the report calls it."""
         return self.precision if self.dla_core < 0 else f"{self.precision} on DLA {self.dla_core}"
 
 
 def proof(around: Surroundings, model_name: str) -> Iterator[Finding]:
-    """Prove every precision of a model, then say whether all of it held; raises ModelError."""
+    """Prove every precision of a model, then give the verdict.
+
+    Raises:
+        ModelError: the model cannot be used.
+    """
     model = find_model(model_name)
     try:
         trt, device = library(), gpu()
         cores = dla_cores(trt, device)
     except BackendError as error:
         yield problem("not proved", error.reason, error.remedy or "see docs/runtimes.md")
-        yield note("needed", NEEDED, "run this command again where all of that is")
+        yield note("needed", NEEDED, "run this command on a machine that has them")
         return
     yield ok(
         "GPU",
@@ -95,13 +99,13 @@ def proof(around: Surroundings, model_name: str) -> Iterator[Finding]:
             levels.append(finding.level)
             yield finding
     if Level.PROBLEM in levels:
-        yield problem("not proved", "not everything held, see above", SEE)
+        yield problem("not proved", "at least one check failed, see above", REPORT)
     else:
-        yield ok("proved", f"TensorRT works on this machine: {SEE}, it helps others")
+        yield ok("proved", f"TensorRT works on this machine: {REPORT}, it helps others")
 
 
 def engines(model: ModelFile, cores: int) -> list[Engine]:
-    """What can be made of a file, and of the INT8 file beside it."""
+    """List the engines that a model, and its INT8 file in the same folder, can become."""
     held = model.card.precision
     found = [Engine(model, name) for name in (("fp32", "fp16") if held == "fp32" else (held,))]
     quantised = model.path.with_name(f"{model.path.stem}_int8.onnx")
@@ -113,7 +117,7 @@ def engines(model: ModelFile, cores: int) -> list[Engine]:
 
 
 def _prove(engine: Engine, around: Surroundings, trt: Any, device: Gpu) -> Iterator[Finding]:
-    """Everything about one engine; what fails is a problem, and ends it."""
+    """Run all checks of one engine; an error is a problem and ends them."""
     name = engine.name
     with TemporaryDirectory(prefix="compact_yolo_ros_proof_") as folder:
         options = RunOptions(
@@ -138,12 +142,12 @@ def _prove(engine: Engine, around: Surroundings, trt: Any, device: Gpu) -> Itera
             if agrees.level is Level.OK:
                 yield _kept(name, engine.model, options, trt, device)
         except (BackendError, device.driver.Error) as error:
-            remedy = getattr(error, "remedy", "") or SEE
+            remedy = getattr(error, "remedy", "") or REPORT
             yield problem(name, getattr(error, "reason", str(error)), remedy)
 
 
 class _Share(ProgressColumn):
-    """How far a build is, where TensorRT tells it."""
+    """The progress of a build, in percent where TensorRT reports it."""
 
     def __init__(self, progress: BuildProgress) -> None:
         super().__init__()
@@ -161,22 +165,22 @@ def _build(model: ModelFile, options: RunOptions, name: str) -> Opened:
     with Progress(*columns, console=CONSOLE(), transient=True) as bar:
         bar.add_task(f"building the {name} engine")
         opened = open_tensorrt(model, options, progress=progress)
-    assert isinstance(opened, Opened)  # it builds
+    assert isinstance(opened, Opened)  # open_tensorrt builds a missing engine
     return opened
 
 
 def _precision(name: str, opened: Opened) -> Finding:
     found = f"the engine computes in {opened.backend.precision}"
     if opened.warning:
-        return problem(f"{name} precision", f"{found}: {opened.warning}", SEE)
+        return problem(f"{name} precision", f"{found}: {opened.warning}", REPORT)
     return ok(f"{name} precision", found)
 
 
 def _compared(engine: Engine, backend: Backend) -> Finding:
-    """Hold the engine's answers against ONNX Runtime's on the CPU."""
+    """Compare the engine's outputs with ONNX Runtime's on the CPU."""
     tolerance = TOLERANCES[engine.precision]
     reference = open_backend(RunOptions(str(engine.model.path), backend="onnxruntime")).backend
-    sum_ = Agreement()
+    total = Agreement()
     seconds = []
     for image in sample_images():
         Letterbox(reference.input[0], backend.card.resize)(image, "bgr")
@@ -184,21 +188,21 @@ def _compared(engine: Engine, backend: Backend) -> Finding:
         began = perf_counter()
         expected = reference.run()
         seconds.append(perf_counter() - began)
-        sum_ += compare(backend.run(), expected, tolerance)
+        total += compare(backend.run(), expected, tolerance)
     found = (
-        f"{sum_.agreeing} of {sum_.compared} candidates above {LOWEST_SCORE} within "
+        f"{total.agreeing} of {total.compared} candidates above {LOWEST_SCORE} within "
         f"{tolerance.pixels} pixels and {tolerance.score} of score of ONNX Runtime "
-        f"{reference.precision} (largest differences {sum_.pixels:.3f} and {sum_.score:.4f}), "
+        f"{reference.precision} (largest differences {total.pixels:.3f} and {total.score:.4f}), "
         f"which takes {1e3 * float(np.median(seconds)):.1f} ms on {reference.threads} threads"
     )
     reference.close()
-    if sum_.suffices(tolerance):
-        return ok(f"{engine.name} answers", found)
-    return problem(f"{engine.name} answers", found, SEE)
+    if total.suffices(tolerance):
+        return ok(f"{engine.name} outputs", found)
+    return problem(f"{engine.name} outputs", found, REPORT)
 
 
 def _measured(name: str, backend: Backend, device: Gpu, around: Surroundings) -> Iterator[Finding]:
-    """Time, memory and power of many images one after the other."""
+    """Measure time, memory and power of many images, one after the other."""
     for _ in range(WARM_UP):
         backend.run()
     monitor = PowerMonitor(partial(find_power_source, around.root, on_gpu=True))
@@ -222,11 +226,13 @@ def _measured(name: str, backend: Backend, device: Gpu, around: Surroundings) ->
         images_per_second=rate,
     )
     memory = (
-        f"over {FRAMES} images the GPU's in use grew by {grown / 2**20:.1f} MiB and the process's "
-        f"by {own / 2**20:.1f} MiB"
+        f"over {FRAMES} images the memory in use grew by {grown / 2**20:.1f} MiB on the GPU and by "
+        f"{own / 2**20:.1f} MiB in the process"
     )
     if grown > GPU_GROWTH or own > GROWTH:
-        yield problem(f"{name} memory", memory, f"end other programs and try again; else {SEE}")
+        yield problem(
+            f"{name} memory", memory, f"close other programs and try again; else {REPORT}"
+        )
     else:
         yield ok(f"{name} memory", memory)
     if power.watts is None:
@@ -240,22 +246,22 @@ def _measured(name: str, backend: Backend, device: Gpu, around: Surroundings) ->
 
 
 def _found_again(name: str, model: ModelFile, options: RunOptions) -> Finding:
-    """Open the engine a second time, which must not build it."""
+    """Open the engine a second time, which must not build it again."""
     began = perf_counter()
     opened = open_tensorrt(model, options, build=False)
     if isinstance(opened, MissingEngine):
-        return problem(f"{name} cache", f"the engine is not found again: {opened.reason}", SEE)
+        return problem(f"{name} cache", f"the engine is not found again: {opened.reason}", REPORT)
     opened.backend.close()
     return ok(f"{name} cache", f"found again, opened in {perf_counter() - began:.2f} s")
 
 
 def _kept(name: str, model: ModelFile, options: RunOptions, trt: Any, device: Gpu) -> Finding:
-    """Give the engine to the node."""
+    """Move the engine to the node's cache."""
     key = engine_key(model, options, trt, device)
     plan = EngineCache(options.engine_cache).load(key)
     try:
         if plan is None:
-            raise OSError("it is gone")
+            raise OSError("it has vanished")
         return ok(f"{name} kept", f"for the node: {EngineCache().store(key, plan)}")
     except OSError as error:
         return note(f"{name} kept", f"the node cannot have it: {error}", "see permissions above")
@@ -267,12 +273,12 @@ def _percentiles(seconds: list[float]) -> str:
 
 
 def _gpu_memory(device: Gpu) -> int:
-    """Bytes in use, by whomever."""
+    """Bytes of the GPU's memory that all programs use."""
     with device.current():
         free, total = device.driver.mem_get_info()
     return int(total - free)
 
 
 def _resident() -> int:
-    """Bytes of this process in memory."""
+    """Bytes of main memory that this process uses."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize()

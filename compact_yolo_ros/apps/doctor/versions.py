@@ -17,9 +17,12 @@ from compact_yolo_ros import __version__
 from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok, problem
 from compact_yolo_ros.backends.libraries import Library
 from compact_yolo_ros.machine.libraries import installed_version
+from compact_yolo_ros.support.error_text import first_line
 
 OLDEST_PYTHON = (3, 10)
 MIDDLEWARE = "middleware"
+CUDA_DRIVER = "libcuda.so.1"
+"""NVIDIA's driver, which the libraries for its GPUs load."""
 PRINT_MIDDLEWARE = (
     "from rclpy.utilities import get_rmw_implementation_identifier as name; print(name())"
 )
@@ -81,31 +84,28 @@ def library(which: Library) -> Iterator[Finding]:
         if which.purpose:
             yield ok(which.name, f"not installed; only needed for {which.purpose}")
         else:
-            yield problem(which.name, "not installed", f"pip install {which.distribution}")
+            yield problem(which.name, "not installed", which.install_line)
         return
     try:
         module = importlib.import_module(which.module)
     except Exception as error:  # an import may raise anything
-        first_line = (str(error).splitlines() or [""])[0]
-        found = f"installed, but it cannot be imported: {first_line}"
-        if which.module == "pycuda.driver" and "libcuda" in first_line:
+        found = f"installed, but it cannot be imported: {first_line(error)}"
+        if CUDA_DRIVER in str(error):
             yield note(which.name, found, "the NVIDIA driver is missing here")
         else:
             yield problem(which.name, found, _reinstall(which))
         return
-    yield ok(
-        which.name,
-        getattr(module, "__version__", None) or installed_version(which) or "of unknown version",
-    )
+    version = getattr(module, "__version__", None) or installed_version(which)
+    yield ok(which.name, version or "of unknown version")
 
 
 def cuda_driver(around: Surroundings) -> Iterator[Finding]:
     """Report the CUDA version that the installed driver can run."""
     try:
         version = ctypes.c_int()
-        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+        ctypes.CDLL(CUDA_DRIVER).cuDriverGetVersion(ctypes.byref(version))
     except (OSError, AttributeError):
-        yield ok("CUDA driver", "none (libcuda.so.1); only needed for NVIDIA GPUs")
+        yield ok("CUDA driver", f"none ({CUDA_DRIVER}); only needed for NVIDIA GPUs")
         return
     major, minor = version.value // 1000, version.value % 1000 // 10
     module = (around.text("proc/driver/nvidia/version") or "").partition("\n")[0]

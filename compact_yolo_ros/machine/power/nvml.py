@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from compact_yolo_ros.backends.libraries import Library
 from compact_yolo_ros.machine.power.source import (
     DEGREES,
     MAX_MHZ,
@@ -21,6 +22,7 @@ from compact_yolo_ros.machine.power.source import (
     metered,
 )
 
+NVIDIA_ML = Library("nvidia-ml-py", "pynvml", "nvidia-ml-py", "the power of a graphics card")
 SM_CLOCK = 1
 GPU_SENSOR = 0
 THROTTLE_REASONS = {
@@ -46,7 +48,7 @@ class Nvml:
         try:
             import pynvml
         except ImportError:
-            raise Unavailable("pip install nvidia-ml-py") from None
+            raise Unavailable(NVIDIA_ML.install_line) from None
         self._nvml: Any = pynvml
         try:
             pynvml.nvmlInit()
@@ -96,4 +98,5 @@ INFO = PowerSourceInfo(
     part=Part.GRAPHICS_CARD,
     open=lambda root: Nvml(),
     reads="NVML, through the package `nvidia-ml-py`",
+    library=NVIDIA_ML,
 )

@@ -9,6 +9,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from compact_yolo_ros.backends.libraries import Library
+
 MAX_WATTS = 5000.0
 """More than any computer with a camera takes; a higher value is a fault."""
 MAX_MHZ = 20_000.0
@@ -94,6 +96,8 @@ class PowerSourceInfo:
         reads: what it reads, in Markdown for docs/power.md.
         files: patterns, relative to the root, of the files that need a permission.
         tool: command-line tool that it calls, found through PATH; empty if it calls none.
+        library: Python library that it imports; None if it imports none, or one that a user of
+            this package need not install.
         permission: what a user does who may not open the files.
     """
 
@@ -103,4 +107,5 @@ class PowerSourceInfo:
     reads: str
     files: tuple[str, ...] = ()
     tool: str = ""
+    library: Library | None = None
     permission: str = ""

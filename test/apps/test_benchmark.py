@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command ``benchmark``: what it measures, writes and refuses. Its figures are not asserted."""
+"""The command ``benchmark``: what it measures, writes and refuses. No time is asserted."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import pytest
 from toy_model import CARD, write_toy_model
 
 from compact_yolo_ros.apps.benchmark import command as benchmark
-from compact_yolo_ros.apps.benchmark.cases import Case, all_cases
 from compact_yolo_ros.apps.benchmark.command import main
 from compact_yolo_ros.apps.benchmark.latency import Timing, measure
+from compact_yolo_ros.apps.benchmark.runs import all_runs, gmac_at
 from compact_yolo_ros.machine.power import PowerSummary
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelFile, find_model
 
 
@@ -47,13 +48,13 @@ def test_a_folder_becomes_a_page_data_and_a_plot(
     page = (out / "zoo.md").read_text()
     megabytes = f"{(folder / 'small.onnx').stat().st_size / 1e6:.2f}"
     assert row_of(page, "small")[:8] == [
-        *("small", "320", "onnxruntime", "fp32", "1", megabytes, "1.500", "0.100"),
+        *("small", "320x320", "onnxruntime", "fp32", "1", megabytes, "1.500", "0.100"),
     ]
     assert row_of(page, "large")[7] == "2.000"
     assert "*Ratio* is to `small`" in " ".join(page.split())
     results = json.loads((out / "zoo.json").read_text())
     by_name = {result["model"]: result for result in results["results"]}
-    assert by_name["large"]["gmac"] == 2.0 and by_name["large"]["input_size"] == 320
+    assert by_name["large"]["gmac"] == 2.0 and by_name["large"]["input_size"] == "320x320"
     assert by_name["small"]["file_bytes"] == (folder / "small.onnx").stat().st_size
     ms = by_name["small"]["ms"]
     assert 0 < ms["p50"] <= ms["p95"] <= ms["p99"]
@@ -73,17 +74,20 @@ def test_models_are_measured_by_name_or_path(folder: Path, capsys: pytest.Captur
 
 def test_every_size_and_backend_is_measured(folder: Path) -> None:
     out, small = folder / "out", str(folder / "small.onnx")
-    sizes = ("--sizes", "320", "640")
+    sizes = ("--input-size", "320", "640x320")
     assert run(small, *sizes, "--backends", "onnxruntime", "tensorrt", "--out", str(out)) == 0
     results = json.loads((out / "benchmark.json").read_text())
     found = {(r["input_size"], r["backend"]): r["gmac"] for r in results["results"]}
-    assert found == {(320, "onnxruntime"): 0.1, (640, "onnxruntime"): pytest.approx(0.4)}
-    # What cannot be run here is said, and does not keep the rest from being measured.
+    assert found == {
+        ("320x320", "onnxruntime"): 0.1,
+        ("640x320", "onnxruntime"): pytest.approx(0.2),
+    }
+    # What cannot run here is reported, and the rest is measured.
     assert [text.partition(":")[0] for text in results["not_measured"]] == [
-        "small at 320, tensorrt, 1 thread",
-        "small at 640, tensorrt, 1 thread",
+        "small at 320x320, tensorrt, 1 thread",
+        "small at 640x320, tensorrt, 1 thread",
     ]
-    assert "Not measured: small at 320, tensorrt" in (out / "benchmark.md").read_text()
+    assert "Not measured: small at 320x320, tensorrt" in (out / "benchmark.md").read_text()
 
 
 def test_two_files_of_one_model_are_two_rows(folder: Path) -> None:
@@ -96,15 +100,15 @@ def test_two_files_of_one_model_are_two_rows(folder: Path) -> None:
     assert row_of(page, "small_int8")[3] == "int8"
 
 
-def test_spinning_is_held_against_sleeping_in_one_run(folder: Path) -> None:
+def test_spinning_and_sleeping_threads_are_measured_in_one_run(folder: Path) -> None:
     out = folder / "out"
     small = str(folder / "small.onnx")
     assert run(small, "--spinning", "--reference", "small", "--out", str(out)) == 0
     page = (out / "benchmark.md").read_text()
-    assert row_of(page, "small")[1] == row_of(page, "small, spinning")[1] == "320"
+    assert row_of(page, "small")[1] == row_of(page, "small, spinning")[1] == "320x320"
 
 
-def test_published_figures_stand_beside(folder: Path) -> None:
+def test_the_page_has_the_published_figures(folder: Path) -> None:
     out = folder / "out"
     assert run("yolo_ret_m075", "--out", str(out)) == 0
     published = (out / "benchmark.md").read_text().partition("## Published figures")[2]
@@ -119,7 +123,6 @@ def test_published_figures_stand_beside(folder: Path) -> None:
         (["--zoo", "/nowhere"], "holds no .onnx files: `python -m training.export_zoo"),
         (["--reference", "toy"], "the reference 'toy' is not among"),
         (["yolo_ret_m075", "yolo_ret_m075"], "two models are called 'yolo_ret_m075'"),
-        (["--sizes", "300"], "input size 300 is not usable: give a multiple of 32"),
         (
             ["yolo_ret_m075", "--backends", "onnxruntime", "--precisions", "int8"],
             "holds fp32 weights, not int8",
@@ -132,6 +135,12 @@ def test_what_it_cannot_do_is_one_sentence(
     assert run(*arguments) == 1
     captured = capsys.readouterr()
     assert sentence in captured.err and "Traceback" not in captured.err
+
+
+def test_an_input_size_that_no_network_has_is_refused(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run("yolo_ret_m075", "--input-size", "300")
+    assert "input size 300 is not usable: give a multiple of 32" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf"])
@@ -155,7 +164,7 @@ def test_sigterm_ends_what_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ended
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_anything_is_run(
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(benchmark, "measure", lambda *_: pytest.fail("it was measured"))
@@ -164,23 +173,23 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_run(
     assert "cannot write to" in capsys.readouterr().err
 
 
-def model(**fields: object) -> ModelFile:
-    return ModelFile(Path("toy.onnx"), replace(CARD, **fields))
+TOY = ModelFile(Path("toy.onnx"), CARD)
 
 
 def test_operations_at_other_sizes_follow_the_area() -> None:
-    assert Case("toy", model(), 320).gmac is None
-    one = model(gmacs={"320": 1.0})
-    assert Case("toy", one, 160).gmac == pytest.approx(0.25)
+    assert gmac_at(CARD, Size(320, 320)) is None
+    one = replace(CARD, gmacs={"320": 1.0})
+    assert gmac_at(one, Size(160, 160)) == pytest.approx(0.25)
+    assert gmac_at(one, Size(640, 160)) == pytest.approx(1.0)
     # 0.1 of them are behind a global pooling
-    two = model(gmacs={"320": 1.1, "160": 0.35})
-    assert Case("toy", two, 320).gmac == 1.1
-    assert Case("toy", two, 640).gmac == pytest.approx(4.1)
+    two = replace(CARD, gmacs={"320": 1.1, "160": 0.35})
+    assert gmac_at(two, Size(320, 320)) == 1.1
+    assert gmac_at(two, Size(640, 640)) == pytest.approx(4.1)
 
 
 def test_a_gpu_is_measured_with_one_number_of_threads() -> None:
-    cases = all_cases([model()], [], ["tensorrt", "onnxruntime"], ["auto"], [1, 2])
-    assert [(c.backend, c.threads) for c in cases] == [
+    runs = all_runs([TOY], backends=["tensorrt", "onnxruntime"], threads=[1, 2])
+    assert [(run.options.backend, run.options.threads) for run in runs] == [
         *(("tensorrt", 1), ("onnxruntime", 1), ("onnxruntime", 2)),
     ]
 
@@ -190,16 +199,17 @@ def test_power_is_that_of_a_network_without_a_pause(
 ) -> None:
     monkeypatch.setattr("compact_yolo_ros.apps.benchmark.latency.STEADY", 0.1)
     power = PowerSummary("meter", "MAXN", 8.0, {}, {}, "none", "")
-    case = Case("small", find_model(str(folder / "small.onnx")), 320, threads=1)
-    (timing,) = measure([case], "small", 1, lambda: power).timings
+    runs = all_runs([find_model(str(folder / "small.onnx"))], threads=[1])
+    (timing,) = measure(runs, "small", 1, lambda: power).timings
     assert timing.rate and timing.fps == timing.rate
     assert timing.images_per_joule == pytest.approx(timing.rate / 8)
-    (timing,) = measure([case], "small", 1).timings
+    (timing,) = measure(runs, "small", 1).timings
     assert timing.watts is None and timing.images_per_joule is None
 
 
 def test_ratio_is_the_median_of_the_rounds() -> None:
     own, reference = np.array([2.0, 9.0, 40.0]), np.array([1.0, 3.0, 10.0])
-    timing = Timing(Case("toy", model(), 320), "onnxruntime", "CPU", "fp32", 1, own, reference)
+    (run,) = all_runs([TOY])
+    timing = Timing(run, CARD, "onnxruntime", "CPU", "fp32", 1, own, reference)
     assert timing.ratio == 3.0
     assert timing.fps == pytest.approx(1e3 / 17)

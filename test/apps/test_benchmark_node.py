@@ -8,18 +8,24 @@ import pytest
 pytest.importorskip("rclpy")
 
 from compact_yolo_ros.apps.benchmark import node_load
-from compact_yolo_ros.apps.benchmark.cases import Case
 from compact_yolo_ros.apps.benchmark.node_load import Images, NodeFailed, measure_node
-from compact_yolo_ros.apps.benchmark.peak_rate import Peak, Run
+from compact_yolo_ros.apps.benchmark.peak_rate import LoadRun, Peak
+from compact_yolo_ros.apps.benchmark.runs import Run, all_runs
 from compact_yolo_ros.machine.power import PowerSummary
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
 
 POWER = PowerSummary("meter", None, 7.5, {}, {}, None, "")
 
 
-def measure(case: Case, transport: str = "raw") -> Peak:
+def run_at(toy: str, side: int) -> Run:
+    (run,) = all_runs([find_model(toy)], [Size.square(side)], threads=[1])
+    return run
+
+
+def measure(run: Run, transport: str = "raw") -> Peak:
     images = Images((320, 240), transport, 0.5)
-    return measure_node(case, images, lambda: POWER, lambda text: None)
+    return measure_node(run, images, lambda: POWER, lambda text: None)
 
 
 @pytest.mark.parametrize("transport", ["raw", "compressed"])
@@ -30,9 +36,9 @@ def test_answers_are_counted_and_timed(
         return Peak(name, (run(8.0),) * 5, (run(500.0),))
 
     monkeypatch.setattr(node_load, "find_peak", one_rate)
-    peak = measure(Case("toy", find_model(toy), 320, threads=1), transport)
-    run: Run = peak.runs[0]
-    assert (run.asked, run.sent, run.watts) == (8.0, 20, 7.5)
+    peak = measure(run_at(toy, 320), transport)
+    run: LoadRun = peak.runs[0]
+    assert (run.target_rate, run.sent, run.watts) == (8.0, 20, 7.5)
     assert run.rate == pytest.approx(8.0, rel=0.1)
     assert run.loss <= 0.5 and min(run.seconds) > 0  # a busy machine loses some
     assert peak.facts == {
@@ -49,4 +55,4 @@ def test_answers_are_counted_and_timed(
 
 def test_a_node_that_does_not_start_is_one_sentence(toy: str) -> None:
     with pytest.raises(NodeFailed, match="TopK"):  # the toy has too few cells at this size
-        measure(Case("toy", find_model(toy), 160, threads=1))
+        measure(run_at(toy, 160))

@@ -9,17 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compact_yolo_ros.apps.benchmark.peak_rate import LOSS, RUNS, STEP, NoRate, Peak, Run, find_peak
+from compact_yolo_ros.apps.benchmark.peak_rate import (
+    LOSS,
+    RUNS,
+    STEP,
+    LoadRun,
+    NoRate,
+    Peak,
+    find_peak,
+)
 
 
-def node(capacity: float, publisher: float = 1e6) -> Callable[[float], Run]:
-    """A node that answers ``capacity`` images a second, behind a camera that may be slow."""
+def node(capacity: float, publisher: float = 1e6) -> Callable[[float], LoadRun]:
+    """A node that answers ``capacity`` images per second, of a camera that may be slow."""
 
-    def run(asked: float) -> Run:
+    def run(asked: float) -> LoadRun:
         rate = min(asked, publisher)
         sent = 1000
         answered = min(sent, int(sent * capacity / rate))
-        return Run(asked, rate, sent, (0.01,) * answered)
+        return LoadRun(asked, rate, sent, (0.01,) * answered)
 
     return run
 
@@ -45,24 +53,24 @@ def test_a_node_without_limit_is_held_at_the_highest_rate() -> None:
 def test_best_and_worst_of_five_are_dropped() -> None:
     counts = (90, 100, 96, 98, 97)
     runs = tuple(
-        Run(10, 10, 100, (0.01,) * count, watts)
+        LoadRun(10, 10, 100, (0.01,) * count, watts)
         for count, watts in zip(counts, range(5), strict=True)
     )
     peak = Peak("node", runs, ())
     assert peak.loss == pytest.approx(0.03)
-    assert peak.answered == pytest.approx(9.7)
+    assert peak.answer_rate == pytest.approx(9.7)
     assert peak.watts == pytest.approx(3)  # of those with 96, 98 and 97 answers
 
 
 def test_one_lost_of_twenty_is_just_allowed() -> None:
-    assert Run(10, 10, 20, (0.01,) * 19).passed
-    assert not Run(10, 10, 20, (0.01,) * 18).passed
+    assert LoadRun(10, 10, 20, (0.01,) * 19).passed
+    assert not LoadRun(10, 10, 20, (0.01,) * 18).passed
 
 
 def test_a_peak_that_does_not_hold_is_lowered() -> None:
     steady, runs = node(50), []
 
-    def tired(rate: float) -> Run:
+    def tired(rate: float) -> LoadRun:
         runs.append(rate)
         return (steady if len(runs) < 12 else node(30))(rate)
 
@@ -72,7 +80,7 @@ def test_a_peak_that_does_not_hold_is_lowered() -> None:
 def test_a_single_mishap_does_not_end_the_search() -> None:
     calls = []
 
-    def run(rate: float) -> Run:
+    def run(rate: float) -> LoadRun:
         calls.append(rate)
         return node(0.1 if len(calls) == 1 else 80)(rate)
 
@@ -80,5 +88,5 @@ def test_a_single_mishap_does_not_end_the_search() -> None:
 
 
 def test_a_node_that_answers_nothing_is_one_sentence() -> None:
-    with pytest.raises(NoRate, match=r"node: of 0.5 images a second 100% are not answered"):
+    with pytest.raises(NoRate, match=r"node: at 0.5 images per second 100% have no answer"):
         find_peak("node", node(0))

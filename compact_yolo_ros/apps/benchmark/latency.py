@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time, rate and power of networks, measured in turns."""
+"""Measure time, rate and power of networks, which run in turns."""
 
 from __future__ import annotations
 
@@ -12,36 +12,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.apps.benchmark.cases import Case
-from compact_yolo_ros.backends import Backend, BackendError
+from compact_yolo_ros.apps.benchmark.runs import Run, gmac_at
+from compact_yolo_ros.backends import Backend, BackendError, open_backend
 from compact_yolo_ros.machine.power import PowerSummary
 from compact_yolo_ros.machine.power.monitor import WINDOW
+from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.support.percentiles import Percentiles
 
 WARM_UP = 2
-"""Rounds that do not count."""
+"""Rounds at the beginning that are not counted."""
 STEADY = WINDOW + 1
-"""Seconds that a network runs without a pause for its power: all readings are of that time."""
+"""Seconds that a network runs without a pause, so that all power readings fall into them."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One case as it was run.
+    """The measured times of one run.
 
     Attributes:
-        case: what was asked for.
+        run: the model and its options.
+        card: of the model.
         backend: the runtime that was used.
         device: what it ran on.
         precision: number format found in the opened network.
-        threads: CPU threads of a run.
-        own: milliseconds of a run, one entry a round.
+        threads: CPU threads that were used.
+        own: milliseconds for one image, one entry for each round.
         reference: milliseconds of the reference just before each.
-        rate: images a second without a pause; None if not measured.
-        watts: power meanwhile; None if it could not be read.
-        throttling: what slowed the machine down meanwhile; None if nothing tells that.
+        rate: images per second without a pause; None if not measured.
+        watts: power during that time; None if it could not be read.
+        throttling: what slowed the machine down during that time; None if no source shows it.
     """
 
-    case: Case
+    run: Run
+    card: ModelCard
     backend: str
     device: str
     precision: str
@@ -54,39 +57,43 @@ class Timing:
 
     @property
     def percentiles(self) -> Percentiles:
-        """Of the milliseconds."""
+        """Percentiles of the milliseconds."""
         return Percentiles.of(self.own)
 
     @property
     def fps(self) -> float:
-        """Images a second, one after the other."""
+        """Images per second, one after the other."""
         return self.rate or 1e3 / float(self.own.mean())
 
     @property
     def ratio(self) -> float:
-        """Median over the rounds of the case's time to the reference's."""
+        """Median over the rounds of the time divided by the reference's."""
         return float(np.median(self.own / self.reference))
 
     @property
+    def gmac(self) -> float | None:
+        """10^9 multiply-accumulates; None if the card does not have them."""
+        return gmac_at(self.card, self.run.size)
+
+    @property
     def images_per_joule(self) -> float | None:
-        """Images per second and watt."""
+        """Images per second and watt; None without watts."""
         return self.fps / self.watts if self.watts else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        card = self.case.model.card
         return {
-            "model": self.case.name,
-            "detector": card.detector,
-            "input_size": self.case.side,
+            "model": self.run.name,
+            "detector": self.card.detector,
+            "input_size": str(self.run.size),
             "backend": self.backend,
             "device": self.device,
             "precision": self.precision,
             "threads": self.threads,
-            "spinning": self.case.spinning,
-            "file_bytes": self.case.model.path.stat().st_size,
-            "parameters": card.parameters or None,
-            "gmac": self.case.gmac,
+            "spinning": self.run.options.spinning,
+            "file_bytes": self.run.path.stat().st_size,
+            "parameters": self.card.parameters or None,
+            "gmac": self.gmac,
             "ms": self.percentiles._asdict(),
             "fps": self.fps,
             "ratio": self.ratio,
@@ -98,12 +105,12 @@ class Timing:
 
 @dataclass
 class Measurement:
-    """What came out.
+    """The result of a measurement.
 
     Attributes:
-        reference: name of the model that the ratios are to.
-        timings: of all cases that can be run.
-        failures: a sentence for each that cannot.
+        reference: name of the model that the ratios refer to.
+        timings: of all runs that are possible.
+        failures: one sentence for each run that is not.
     """
 
     reference: str
@@ -112,28 +119,29 @@ class Measurement:
 
 
 def measure(
-    cases: Iterable[Case],
+    runs: Iterable[Run],
     reference: str,
     rounds: int,
     power: Callable[[], PowerSummary] | None = None,
     track: Callable[[Sequence[int], str], Iterable[int]] = lambda turns, _: turns,
 ) -> Measurement:
-    """Run the cases of equal threads in turns, the reference before each.
+    """Measure all runs with the same number of threads in turns, the reference before each.
 
     Args:
-        cases: what to run.
-        reference: name of a model; its first case of as many threads is the reference.
-        rounds: runs of each.
-        power: tells the power of the last seconds; None to leave power out.
-        track: shows the progress through its first argument, under the title of the second.
+        runs: what to measure.
+        reference: name of a model; its first run with as many threads is the reference.
+        rounds: how often each network runs.
+        power: returns the power of the last seconds; None leaves power out.
+        track: iterates over its first argument and shows the progress, titled by the second.
 
     Raises:
-        BackendError: the reference, or every case, cannot be run.
+        ModelError: a model cannot be read.
+        BackendError: the reference, or every run, is not possible.
     """
     result = Measurement(reference)
-    groups: dict[int, list[Case]] = {}
-    for case in cases:
-        groups.setdefault(case.threads, []).append(case)
+    groups: dict[int, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.options.threads, []).append(run)
     for threads, group in groups.items():
         title = f"{threads or 'default'} thread{'s' * (threads != 1)}"
         _measure_group(group, result, range(rounds + WARM_UP), power, lambda t: track(t, title))  # noqa: B023
@@ -143,42 +151,43 @@ def measure(
 
 
 def _measure_group(
-    cases: list[Case],
+    runs: list[Run],
     result: Measurement,
     turns: Sequence[int],
     power: Callable[[], PowerSummary] | None,
     track: Callable[[Sequence[int]], Iterable[int]],
 ) -> None:
     with ExitStack() as stack:
-        opened: list[tuple[Case, Backend]] = []
-        for case in cases:
+        opened: list[tuple[Run, Backend]] = []
+        for run in runs:
             try:
-                backend = case.open()
+                backend = open_backend(run.options).backend
             except BackendError as error:
-                result.failures.append(f"{case}: {error}")
+                result.failures.append(f"{run}: {error}")
                 continue
             stack.callback(backend.close)
             backend.input[:] = np.random.default_rng(0).integers(
                 0, 256, backend.input.shape, np.uint8
             )
-            opened.append((case, backend))
-        before = [b for case, b in opened if case.name == result.reference and not case.spinning]
-        if not before:
+            opened.append((run, backend))
+        reference = _reference(opened, result.reference)
+        if reference is None:
             why = result.failures[0] if result.failures else "it is not measured"
             raise BackendError(f"the reference '{result.reference}' cannot be run: {why}")
         times: list[list[tuple[float, float]]] = [[] for _ in opened]
         for turn in track(turns):
             for own, (_, backend) in zip(times, opened, strict=True):
-                reference = _milliseconds(before[0])
-                pair = (_milliseconds(backend), reference)
+                before = _milliseconds(reference)
+                pair = (_milliseconds(backend), before)
                 if turn >= WARM_UP:
                     own.append(pair)
-        for pairs, (case, backend) in zip(times, opened, strict=True):
+        for pairs, (run, backend) in zip(times, opened, strict=True):
             own_times, reference_times = np.array(pairs).T
             steady = _steady(backend, power) if power else {}
             result.timings.append(
                 Timing(
-                    case,
+                    run,
+                    backend.card,
                     backend.name,
                     backend.device,
                     backend.precision,
@@ -190,6 +199,12 @@ def _measure_group(
             )
 
 
+def _reference(opened: Iterable[tuple[Run, Backend]], name: str) -> Backend | None:
+    """The first opened network of that model, whose threads do not spin."""
+    of_model = (b for run, b in opened if run.name == name and not run.options.spinning)
+    return next(of_model, None)
+
+
 def _milliseconds(backend: Backend) -> float:
     started = perf_counter()
     backend.run()
@@ -197,7 +212,7 @@ def _milliseconds(backend: Backend) -> float:
 
 
 def _steady(backend: Backend, power: Callable[[], PowerSummary]) -> dict[str, Any]:
-    """Rate and power of a network that runs without a pause."""
+    """Rate, power and throttling of a network that runs without a pause."""
     began, images = monotonic(), 0
     while (elapsed := monotonic() - began) < STEADY:
         backend.run()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A detector node as a process, and a camera that sends it images at any rate, over DDS."""
+"""A detector node in its own process, and a camera that sends it images at any rate over DDS."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from rclpy.qos import QoSProfile
 from rclpy.utilities import get_rmw_implementation_identifier
 from vision_msgs.msg import Detection2DArray
 
-from compact_yolo_ros.apps.benchmark.cases import Case
-from compact_yolo_ros.apps.benchmark.peak_rate import Peak, Run, find_peak
+from compact_yolo_ros.apps.benchmark.peak_rate import LoadRun, Peak, find_peak
+from compact_yolo_ros.apps.benchmark.runs import Run
 from compact_yolo_ros.apps.benchmark.tables import NODE_FACTS
 from compact_yolo_ros.machine.power import PowerSummary
 from compact_yolo_ros.pixels.sample_images import sample_images
@@ -34,25 +34,25 @@ from compact_yolo_ros.ros.child_process import ChildNode, child_node
 from compact_yolo_ros.ros.players.image_writers import ImageWriter, JpegWriter, RawWriter
 
 PATIENCE = 60.0
-"""Seconds for a node to start and to answer for the first time."""
+"""Seconds within which a node must start and answer for the first time."""
 LAG = 1.0
-"""Seconds without an answer after which none is taken to come any more."""
+"""Seconds without an answer after which no more are expected."""
 STAMP = struct.Struct("<iI")
-"""Seconds and nanoseconds of a message's header, behind the four bytes that every message has."""
+"""Seconds and nanoseconds of a message's header, after the four bytes that start every message."""
 
 
 class NodeFailed(RuntimeError):
-    """The node ended, or does not answer."""
+    """The node has ended, or does not answer."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """What the camera sends.
+    """The images that the camera sends.
 
     Attributes:
-        size: width and height in pixels.
+        size: (width, height) in pixels.
         transport: ``raw`` or ``compressed``.
-        seconds: length of a run.
+        seconds: duration of a run.
     """
 
     size: tuple[int, int]
@@ -60,7 +60,7 @@ class Images:
     seconds: float = 5.0
 
 
-class Load:
+class LoadGenerator:
     """Sends images to a detector node and counts its answers."""
 
     def __init__(
@@ -69,10 +69,10 @@ class Load:
         """Wait until the node answers.
 
         Args:
-            node: its process.
-            namespace: where it is.
-            images: what is sent.
-            power: tells the power of the last seconds.
+            node: the process of the node.
+            namespace: its ROS namespace.
+            images: what to send.
+            power: returns the power of the last seconds.
 
         Raises:
             NodeFailed: it does not answer.
@@ -89,7 +89,7 @@ class Load:
         self._publisher = self._node.create_publisher(type(self._messages[0]), topic, 5)
         self._sent: dict[bytes, float] = {}
         self._seconds: list[float] = []
-        # As bytes: of an answer only the stamp is looked at.
+        # As bytes: only the stamp of an answer is read.
         self._node.create_subscription(
             Detection2DArray,
             "detector/detections",
@@ -107,11 +107,11 @@ class Load:
             self.close()
             raise
 
-    def run(self, rate: float, seconds: float) -> Run:
-        """Publish ``rate`` images a second for some seconds, at least 20 images.
+    def run(self, rate: float, seconds: float) -> LoadRun:
+        """Publish ``rate`` images per second for some seconds, at least 20 images.
 
         Raises:
-            NodeFailed: the node ended.
+            NodeFailed: the node has ended.
         """
         count = max(20, round(rate * seconds))
         self._forget()
@@ -124,12 +124,12 @@ class Load:
         self._spin_while_answered(count)
         if failure := self._process.failure():
             raise NodeFailed(failure)
-        # The last image takes its share of the time, too.
+        # The interval after the last image counts too.
         achieved = min(rate, (count - 1) / taken)
-        return Run(rate, achieved, count, tuple(self._seconds), watts)
+        return LoadRun(rate, achieved, count, tuple(self._seconds), watts)
 
     def facts(self) -> dict[str, str]:
-        """What the node says of its model and runtime."""
+        """Return what the node reports about its model and runtime."""
         return {name: self._facts[name] for name in NODE_FACTS}
 
     def close(self) -> None:
@@ -179,7 +179,7 @@ class Load:
             self._executor.spin_once(left)
 
     def _spin_while_answered(self, expected: int) -> None:
-        """Wait for the answers that are still to come."""
+        """Wait for the answers that are still on the way."""
         last, before = time.monotonic(), len(self._seconds)
         while len(self._seconds) < expected and time.monotonic() < last + LAG:
             self._executor.spin_once(0.05)
@@ -193,53 +193,53 @@ def middleware() -> str:
 
 
 def measure_node(
-    case: Case,
+    run: Run,
     images: Images,
     power: Callable[[], PowerSummary],
-    tell: Callable[[str], object],
+    report: Callable[[str], object],
 ) -> Peak:
-    """Start a detector node, find its peak rate and end it.
+    """Start a detector node, find its peak rate and end the node.
 
     Args:
-        case: the model and how the node runs it.
+        run: the model and how the node runs it.
         images: what the camera sends.
-        power: tells the power of the last seconds.
-        tell: called with what is being done.
+        power: returns the power of the last seconds.
+        report: is called with a line about the progress.
 
     Raises:
-        NodeFailed: the node does not start, or ends.
+        NodeFailed: the node does not start, or ends early.
         NoRate: see ``find_peak``.
     """
     parameters = {
-        "model": str(case.model.path),
-        "backend": case.backend,
-        "precision": case.precision,
-        "input_size": case.side,
-        "cpu_threads": case.threads,
+        "model": run.options.model,
+        "backend": run.options.backend,
+        "precision": run.options.precision,
+        "input_size": run.size.width,
+        "cpu_threads": run.options.threads,
     }
 
     with _loaded_node(parameters, images, power) as load:
 
-        def run(rate: float) -> Run:
-            tell(f"{case}: {rate:.1f} images a second")
+        def at_rate(rate: float) -> LoadRun:
+            report(f"{run}: {rate:.1f} images per second")
             return load.run(rate, images.seconds)
 
-        peak = find_peak(str(case), run)
-        return replace(peak, facts={**load.facts(), "model": case.name})
+        peak = find_peak(str(run), at_rate)
+        return replace(peak, facts={**load.facts(), "model": run.name})
 
 
 @contextmanager
 def _loaded_node(
     parameters: dict[str, Any], images: Images, power: Callable[[], PowerSummary]
-) -> Iterator[Load]:
-    """A detector node that works, and the load for it; both end with the block."""
-    namespace = f"/benchmark_{os.getpid()}"  # not to hear another node in the same domain
+) -> Iterator[LoadGenerator]:
+    """A running detector node and its load generator; both end with the block."""
+    namespace = f"/benchmark_{os.getpid()}"  # apart from other nodes in the same domain
     given = {**parameters, "image_transport": images.transport, "autostart": True}
     with (
         TemporaryDirectory(prefix="compact_yolo_ros_") as folder,
         child_node("detector_node", namespace, given, Path(folder)) as node,
     ):
-        load = Load(node, namespace, images, power)
+        load = LoadGenerator(node, namespace, images, power)
         try:
             yield load
         finally:
@@ -247,7 +247,7 @@ def _loaded_node(
 
 
 def _messages(images: Images) -> list[Any]:
-    """Messages that are written once, so that no JPEG is packed while times are taken."""
+    """Write the messages in advance, so that no JPEG is encoded during a measurement."""
     messages = []
     for image in sample_images():
         writer: ImageWriter = RawWriter("bgr8")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The highest rate at which hardly an image is lost, by the method of ros2_benchmark.
+"""The highest rate at which hardly any image is lost, by the method of ros2_benchmark.
 
 The rate is found by bisection; a rate passes if at most 5 % of the images have no answer. Then five
-runs are made at it, of which the best and the worst are dropped; then some at the fixed rates that
-cameras have (github.com/NVIDIA-ISAAC-ROS/ros2_benchmark).
+runs are made at it, and the best and the worst are dropped; then some runs at the fixed rates of
+cameras (github.com/NVIDIA-ISAAC-ROS/ros2_benchmark).
 """
 
 from __future__ import annotations
@@ -19,31 +19,32 @@ from compact_yolo_ros.support.percentiles import Percentiles
 LOSS = 0.05
 """Largest share of images without an answer at a rate that passes."""
 RUNS = 5
+"""Runs at the peak rate."""
 FIXED = (10.0, 30.0, 60.0)
-"""Images a second of common cameras."""
+"""Images per second of common cameras."""
 STEP = 0.02
 """The bisection ends when its bounds differ by this share."""
 PUNCTUAL = 0.95
-"""A run counts as one of its rate if it published at least this share of it."""
+"""A run counts only if it published at least this share of its rate."""
 
 
 class NoRate(RuntimeError):
-    """Even the lowest rate is too high."""
+    """Images are lost even at the lowest rate."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """Images were published at a rate for some seconds.
+class LoadRun:
+    """Images were published at one rate for some seconds.
 
     Attributes:
-        asked: images a second that were to be published.
-        rate: images a second that were published.
+        target_rate: images per second that were planned.
+        rate: images per second that were published.
         sent: images published.
-        seconds: from publishing an image to the arrival of its answer, of those answered.
-        watts: power of the machine meanwhile; None if not known.
+        seconds: for each image with an answer, from its publication to the arrival of the answer.
+        watts: power of the machine during the run; None if unknown.
     """
 
-    asked: float
+    target_rate: float
     rate: float
     sent: int
     seconds: tuple[float, ...]
@@ -55,20 +56,20 @@ class Run:
         return (self.sent - len(self.seconds)) / self.sent
 
     @property
-    def answered(self) -> float:
-        """Answers a second."""
+    def answer_rate(self) -> float:
+        """Answers per second."""
         return self.rate * (1 - self.loss)
 
     @property
     def passed(self) -> bool:
-        """Whether the rate was held and hardly an image lost."""
-        return self.loss <= LOSS and self.rate >= PUNCTUAL * self.asked
+        """Whether the rate was reached and hardly any image was lost."""
+        return self.loss <= LOSS and self.rate >= PUNCTUAL * self.target_rate
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         ages = Percentiles.of(1e3 * s for s in self.seconds)._asdict() if self.seconds else None
         return {
-            "asked": self.asked,
+            "asked": self.target_rate,
             "rate": self.rate,
             "sent": self.sent,
             "answered": len(self.seconds),
@@ -80,50 +81,50 @@ class Run:
 
 @dataclass(frozen=True)
 class Peak:
-    """What a node can do.
+    """The peak rate of a node, and the runs that found it.
 
     Attributes:
         name: what was measured.
         runs: the five at the peak rate.
-        search: those before them.
-        fixed: those at ``FIXED`` rates.
-        facts: what the node said of its model and runtime.
+        search: those before.
+        fixed: those at the ``FIXED`` rates.
+        facts: what the node reported about its model and runtime.
     """
 
     name: str
-    runs: tuple[Run, ...]
-    search: tuple[Run, ...]
-    fixed: tuple[Run, ...] = ()
+    runs: tuple[LoadRun, ...]
+    search: tuple[LoadRun, ...]
+    fixed: tuple[LoadRun, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def kept(self) -> tuple[Run, ...]:
-        """The runs without the best and the worst."""
+    def kept(self) -> tuple[LoadRun, ...]:
+        """The runs at the peak rate without the best and the worst."""
         return _kept(self.runs)
 
     @property
     def rate(self) -> float:
-        """Images published a second, mean of the runs that are kept."""
+        """Images published per second, mean of the kept runs."""
         return float(np.mean([run.rate for run in self.kept]))
 
     @property
-    def answered(self) -> float:
-        """Answers a second, likewise."""
-        return float(np.mean([run.answered for run in self.kept]))
+    def answer_rate(self) -> float:
+        """Answers per second, mean of the kept runs."""
+        return float(np.mean([run.answer_rate for run in self.kept]))
 
     @property
     def loss(self) -> float:
-        """Share of the images without an answer, likewise."""
+        """Share of the images without an answer, mean of the kept runs."""
         return _loss(self.kept)
 
     @property
     def milliseconds(self) -> Percentiles:
-        """From publishing an image to its answer, of all images of the runs that are kept."""
+        """From publishing an image to its answer, over all images of the kept runs."""
         return Percentiles.of(1e3 * s for run in self.kept for s in run.seconds)
 
     @property
     def watts(self) -> float | None:
-        """Mean power of the runs that are kept; None if it is not known of all."""
+        """Mean power of the kept runs; None if it is unknown for one of them."""
         watts = [run.watts for run in self.kept if run.watts is not None]
         return float(np.mean(watts)) if len(watts) == len(self.kept) else None
 
@@ -133,11 +134,11 @@ class Peak:
             "name": self.name,
             **self.facts,
             "peak_rate": self.rate,
-            "answered_rate": self.answered,
+            "answered_rate": self.answer_rate,
             "loss": self.loss,
             "ms": self.milliseconds._asdict(),
             "watts": self.watts,
-            "images_per_s_per_w": self.answered / self.watts if self.watts else None,
+            "images_per_s_per_w": self.answer_rate / self.watts if self.watts else None,
             "runs": [run.to_dict() for run in self.runs],
             "search": [run.to_dict() for run in self.search],
             "fixed": [run.to_dict() for run in self.fixed],
@@ -146,7 +147,7 @@ class Peak:
 
 def find_peak(
     name: str,
-    run: Callable[[float], Run],
+    run: Callable[[float], LoadRun],
     first: float = 10.0,
     lowest: float = 0.5,
     highest: float = 1000.0,
@@ -156,19 +157,19 @@ def find_peak(
 
     Args:
         name: what is measured.
-        run: publishes at a rate (images a second) and tells what came back.
-        first: rate to begin with.
-        lowest: rate to give up at.
-        highest: rate to stop at.
-        fixed: rates to run at in the end.
+        run: publishes at a rate (images per second) and returns what came back.
+        first: rate of the first run.
+        lowest: rate below which the search gives up.
+        highest: rate above which it does not go.
+        fixed: rates to run at afterwards.
 
     Raises:
         NoRate: images are lost even at the lowest rate.
     """
-    search: list[Run] = []
+    search: list[LoadRun] = []
 
     def passes(rate: float) -> bool:
-        # Once more if it fails: other programs may have taken the processor for a moment.
+        # A second try: other programs may have taken the processor for a moment.
         for _ in range(2):
             search.append(run(rate))
             if search[-1].passed:
@@ -178,13 +179,13 @@ def find_peak(
     good, bad = _bounds(passes, first, lowest, highest)
     if not good:
         raise NoRate(
-            f"{name}: of {bad:g} images a second {search[-1].loss:.0%} are not answered: give a "
+            f"{name}: at {bad:g} images per second {search[-1].loss:.0%} have no answer: give a "
             "smaller input size or model"
         )
     while bad > good * (1 + STEP):
         rate = (good + bad) / 2
         good, bad = (rate, bad) if passes(rate) else (good, rate)
-    # One good run may have been luck: the peak is what holds in the middle three of five.
+    # One good run may have been luck: at the peak the middle three of five must pass.
     while True:
         runs = tuple(run(good) for _ in range(RUNS))
         if all(r.passed for r in _kept(runs)) or good <= lowest:
@@ -197,7 +198,7 @@ def find_peak(
 def _bounds(
     passes: Callable[[float], bool], first: float, lowest: float, highest: float
 ) -> tuple[float, float]:
-    """A rate that passes, 0 if none does, and twice that, which does not."""
+    """A rate that passes (0 if none does), and up to twice that rate, which does not."""
     rate = first
     if passes(rate):
         while rate < highest:
@@ -212,9 +213,9 @@ def _bounds(
     return 0.0, rate
 
 
-def _kept(runs: Sequence[Run]) -> tuple[Run, ...]:
-    return tuple(sorted(runs, key=lambda run: run.answered)[1:-1])
+def _kept(runs: Sequence[LoadRun]) -> tuple[LoadRun, ...]:
+    return tuple(sorted(runs, key=lambda run: run.answer_rate)[1:-1])
 
 
-def _loss(runs: Sequence[Run]) -> float:
+def _loss(runs: Sequence[LoadRun]) -> float:
     return float(np.mean([run.loss for run in runs]))

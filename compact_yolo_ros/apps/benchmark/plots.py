@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plots of measurements. matplotlib is loaded only here."""
+"""Plots of measurements; only this module loads matplotlib."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from compact_yolo_ros.apps.benchmark.latency import Timing
 from compact_yolo_ros.apps.benchmark.peak_rate import LOSS, Peak
 from compact_yolo_ros.apps.benchmark.tables import in_order
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.support.files import replacing
 
 NEEDED = "no plot without matplotlib: pip install matplotlib"
@@ -22,22 +23,22 @@ def can_plot() -> bool:
 
 
 def plot_latencies(path: Path, timings: Sequence[Timing]) -> bool:
-    """Draw the time per multiply-accumulate; return False if no model's number is known."""
+    """Draw the time for each multiply-accumulate; return False if no card has their number."""
     from matplotlib.figure import Figure
 
-    timings = [timing for timing in timings if timing.case.gmac]
+    timings = [timing for timing in timings if timing.gmac]
     if not timings:
         return False
     figure = Figure(figsize=(10, 6), layout="tight")
     axes = figure.add_subplot()
     series: dict[str, list[tuple[float, float]]] = {}
     for timing in timings:
-        point = (timing.case.gmac or 0.0, _cost(timing))
-        series.setdefault(_way(timing, timings), []).append(point)
+        point = (timing.gmac or 0.0, _cost(timing))
+        series.setdefault(_runtime(timing, timings), []).append(point)
     for label, points in series.items():
         axes.scatter(*zip(*points, strict=True), label=label)
     _annotate(axes, timings)
-    gmacs = [timing.case.gmac or 0.0 for timing in timings]
+    gmacs = [timing.gmac or 0.0 for timing in timings]
     axes.set(xscale="log", xlabel="GMAC", ylabel="median ms per GMAC")
     axes.set_xlim(min(gmacs) / 1.5, max(gmacs) * 1.6)
     axes.set_ylim(0, 1.25 * axes.get_ylim()[1])
@@ -48,7 +49,7 @@ def plot_latencies(path: Path, timings: Sequence[Timing]) -> bool:
 
 
 def plot_peaks(path: Path, peaks: Sequence[Peak]) -> None:
-    """Draw the loss over the rate of every run."""
+    """Draw the loss of every run over its rate."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="tight")
@@ -62,38 +63,38 @@ def plot_peaks(path: Path, peaks: Sequence[Peak]) -> None:
         )
         axes.axvline(peak.rate, color=colour, linestyle="--", linewidth=1)
     axes.axhline(100 * LOSS, color="0.5", linestyle=":")
-    axes.set(xlabel="images published a second", ylabel="% not answered", xscale="log")
+    axes.set(xlabel="images published per second", ylabel="% without an answer", xscale="log")
     axes.set_title("Peak rate of the node: dashed, at most 5 % lost")
     axes.legend()
     _save(figure, path)
 
 
 def _cost(timing: Timing) -> float:
-    return timing.percentiles.p50 / (timing.case.gmac or 1.0)
+    return timing.percentiles.p50 / (timing.gmac or 1.0)
 
 
-def _way(timing: Timing, timings: Sequence[Timing]) -> str:
-    """How it was run, as far as that differs between the timings."""
+def _runtime(timing: Timing, timings: Sequence[Timing]) -> str:
+    """How the model was run, as far as that differs between the timings."""
     parts = [timing.backend, timing.precision]
     kept = [parts[n] for n in range(2) if len({(t.backend, t.precision)[n] for t in timings}) > 1]
     kept.append(f"{timing.threads} thread{'s' * (timing.threads > 1)}")
-    return ", ".join([*kept, *["spinning"] * timing.case.spinning])
+    return ", ".join([*kept, *["spinning"] * timing.run.options.spinning])
 
 
 def _annotate(axes: Any, timings: Sequence[Timing]) -> None:
-    """Write each model's name at its first point; neighbours have theirs at different heights."""
-    firsts: dict[tuple[str, int], Timing] = {}
+    """Write each model's name at its first point, at a different height than its neighbours."""
+    firsts: dict[tuple[str, Size], Timing] = {}
     for timing in in_order(timings):
-        firsts.setdefault((timing.case.name, timing.case.side), timing)
-    several = len({side for _, side in firsts}) > 1 and len(firsts) > len(
+        firsts.setdefault((timing.run.name, timing.run.size), timing)
+    several = len({size for _, size in firsts}) > 1 and len(firsts) > len(
         {name for name, _ in firsts}
     )
     heights = (18, -24, 42, -48, 66, -72)
-    ordered = sorted(firsts.items(), key=lambda item: item[1].case.gmac or 0.0)
-    for number, ((name, side), timing) in enumerate(ordered):
+    ordered = sorted(firsts.items(), key=lambda item: item[1].gmac or 0.0)
+    for number, ((name, size), timing) in enumerate(ordered):
         axes.annotate(
-            f"{name} @{side}" if several else name,
-            (timing.case.gmac, _cost(timing)),
+            f"{name} @{size}" if several else name,
+            (timing.gmac, _cost(timing)),
             xytext=(0, heights[number % len(heights)]),
             textcoords="offset points",
             fontsize=8,

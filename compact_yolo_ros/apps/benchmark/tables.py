@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measurements as tables: for the terminal, and as a page of Markdown."""
+"""Measurements as tables, for the terminal and for a page of Markdown."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 from compact_yolo_ros.apps.benchmark.latency import Measurement, Timing
-from compact_yolo_ros.apps.benchmark.peak_rate import LOSS, PUNCTUAL, Peak, Run
+from compact_yolo_ros.apps.benchmark.peak_rate import LOSS, PUNCTUAL, LoadRun, Peak
 from compact_yolo_ros.model.published import published_figures
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.support.percentiles import Percentiles
 
 Rows = list[list[str]]
-"""Cells; the first row holds the titles."""
+"""Cells of a table; the first row holds the titles."""
 NODE_FACTS = ("model", "input_size", "backend", "precision", "threads")
-"""What a node says of itself in /diagnostics, and the peak rate is listed under."""
+"""Keys of /diagnostics that the table of peak rates has as columns."""
 PUBLISHED_TITLES = [
     "model", "data", "AP50 % (published)", "size", "GMAC", "FPS (published)", "AP50 % of this file",
     "source",
@@ -29,17 +30,16 @@ def latency_rows(measurement: Measurement) -> Rows:
     titles += ["ms: p50 / p95 / p99", "FPS", "ratio", *(["W", "images/s/W"] if powered else [])]
     rows = [titles]
     for timing in timings:
-        case = timing.case
-        parameters = case.model.card.parameters
+        run, parameters = timing.run, timing.card.parameters
         row = [
-            f"{case.name}, spinning" if case.spinning else case.name,
-            str(case.side),
+            f"{run.name}, spinning" if run.options.spinning else run.name,
+            str(run.size),
             timing.backend,
             timing.precision,
             str(timing.threads),
-            f"{case.model.path.stat().st_size / 1e6:.2f}",
+            f"{run.path.stat().st_size / 1e6:.2f}",
             f"{parameters / 1e6:.3f}" if parameters else "-",
-            f"{case.gmac:.3f}" if case.gmac else "-",
+            f"{timing.gmac:.3f}" if timing.gmac else "-",
             " / ".join(f"{ms:.1f}" for ms in timing.percentiles),
             f"{timing.fps:.1f}",
             f"{timing.ratio:.2f}",
@@ -51,22 +51,22 @@ def latency_rows(measurement: Measurement) -> Rows:
 
 
 def in_order(timings: Sequence[Timing]) -> list[Timing]:
-    """Those of one model, size and runtime together, by number of threads; fastest first."""
+    """Sort by speed, and keep the thread counts of one model, size and runtime together."""
 
-    def way(timing: Timing) -> tuple[str, int, str, str, bool]:
-        case = timing.case
-        return case.name, case.side, timing.backend, timing.precision, case.spinning
+    def group(timing: Timing) -> tuple[str, Size, str, str, bool]:
+        run = timing.run
+        return run.name, run.size, timing.backend, timing.precision, run.options.spinning
 
-    first: dict[tuple[str, int, str, str, bool], float] = {}
+    first: dict[tuple[str, Size, str, str, bool], float] = {}
     for timing in timings:
-        first.setdefault(way(timing), timing.ratio)
-    return sorted(timings, key=lambda t: (first[way(t)], way(t), t.threads))
+        first.setdefault(group(timing), timing.ratio)
+    return sorted(timings, key=lambda t: (first[group(t)], group(t), t.threads))
 
 
 def published_rows(measurement: Measurement) -> Rows:
-    """What was published of the models; without rows if nothing was."""
+    """Published figures of the models; only the titles if there are none."""
     rows = [PUBLISHED_TITLES]
-    for card in {t.case.name: t.case.model.card for t in in_order(measurement.timings)}.values():
+    for card in {t.run.name: t.card for t in in_order(measurement.timings)}.values():
         known = published_figures().get(card.detector)
         if known is None:
             continue
@@ -87,31 +87,31 @@ def published_rows(measurement: Measurement) -> Rows:
 
 
 def peak_rows(peaks: Sequence[Peak]) -> Rows:
-    """One row for each node."""
+    """One row for each measured node."""
     powered = any(peak.watts for peak in peaks)
-    fixed = [f"ms at {run.asked:g} Hz" for run in peaks[0].fixed]
+    fixed = [f"ms at {run.target_rate:g} Hz" for run in peaks[0].fixed]
     titles = ["model", "input", "backend", "precision", "threads", "peak Hz", "lost", "answers/s"]
     rows = [[*titles, "ms: p50 / p95 / p99", *fixed, *(["W", "images/s/W"] if powered else [])]]
     for peak in peaks:
         row = [peak.facts[name] for name in NODE_FACTS]
-        row += [f"{peak.rate:.1f}", f"{peak.loss:.1%}", f"{peak.answered:.1f}"]
+        row += [f"{peak.rate:.1f}", f"{peak.loss:.1%}", f"{peak.answer_rate:.1f}"]
         row.append(" / ".join(f"{ms:.1f}" for ms in peak.milliseconds))
         row += [_at_fixed(run) for run in peak.fixed]
         if powered:
             row += [
                 _figure(peak.watts, 2),
-                _figure(peak.answered / peak.watts if peak.watts else None, 2),
+                _figure(peak.answer_rate / peak.watts if peak.watts else None, 2),
             ]
         rows.append(row)
     return rows
 
 
-def _at_fixed(run: Run) -> str:
-    """Percentiles, and the loss if there was one."""
+def _at_fixed(run: LoadRun) -> str:
+    """Percentiles in milliseconds, and the loss if there was one."""
     if not run.seconds:
         return "no answer"
     ages = " / ".join(f"{ms:.1f}" for ms in Percentiles.of(1e3 * s for s in run.seconds))
-    if run.rate < PUNCTUAL * run.asked:
+    if run.rate < PUNCTUAL * run.target_rate:
         ages += f" ({run.rate:.0f} Hz reached)"
     return f"{ages} ({run.loss:.0%} lost)" if run.loss > LOSS else ages
 
@@ -127,12 +127,12 @@ def page(
     """Return a page of Markdown.
 
     Args:
-        title: heading.
-        method: how the figures came about.
-        tables: below it, each under its heading if that is not empty; those without rows go.
-        facts: about the machine.
+        title: heading of the page.
+        method: how the figures were measured.
+        tables: by heading, which may be empty; tables without rows are left out.
+        facts: description of the machine.
         notes: sentences about what is missing.
-        picture: name of a plot beside the page, if there is one.
+        picture: file name of the plot in the same folder; empty if there is none.
     """
     parts = [f"# {title}", "*Written by `benchmark`.*", _paragraph(method)]
     for heading, rows in tables.items():
@@ -160,7 +160,7 @@ def _by_size(values: Mapping[int, float] | Mapping[str, float]) -> str:
 
 
 def _short(text: str) -> str:
-    """What comes before the first semicolon or full stop."""
+    """The text before the first semicolon or full stop."""
     return text.partition(";")[0].partition(". ")[0].rstrip(".")
 
 

@@ -176,7 +176,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def backends() -> str:
     """Return the table of the runtimes."""
     return _table(
-        ("`backend`", "Runs on", "Needs", "`auto` may take it"),
+        ("`backend`", "Runs on", "Needs", "`auto` may choose it"),
         (
             (
                 f"`{info.name}`",

@@ -18,8 +18,8 @@ from compact_yolo_ros.model.store import find_model
 POWER = PowerSummary("meter", None, 7.5, {}, {}, None, "")
 
 
-def run_at(toy: str, side: int) -> Run:
-    (run,) = all_runs([find_model(toy)], [Size.square(side)], threads=[1])
+def run_at(toy: str, size: Size) -> Run:
+    (run,) = all_runs([find_model(toy)], [size], threads=[1])
     return run
 
 
@@ -36,7 +36,7 @@ def test_answers_are_counted_and_timed(
         return Peak(name, (run(8.0),) * 5, (run(500.0),))
 
     monkeypatch.setattr(node_load, "find_peak", one_rate)
-    peak = measure(run_at(toy, 320), transport)
+    peak = measure(run_at(toy, Size.square(320)), transport)
     run: LoadRun = peak.runs[0]
     assert (run.target_rate, run.sent, run.watts) == (8.0, 20, 7.5)
     assert run.rate == pytest.approx(8.0, rel=0.1)
@@ -55,4 +55,9 @@ def test_answers_are_counted_and_timed(
 
 def test_a_node_that_does_not_start_is_one_sentence(toy: str) -> None:
     with pytest.raises(NodeFailed, match="TopK"):  # the toy has too few cells at this size
-        measure(run_at(toy, 160))
+        measure(run_at(toy, Size.square(160)))
+
+
+def test_a_size_that_the_node_does_not_have_is_one_sentence(toy: str) -> None:
+    with pytest.raises(NodeFailed, match="the node cannot run at 320x224"):
+        measure(run_at(toy, Size(320, 224)))

@@ -31,6 +31,7 @@ from compact_yolo_ros.apps.benchmark.tables import NODE_FACTS
 from compact_yolo_ros.machine.power import PowerSummary
 from compact_yolo_ros.pixels.sample_images import sample_images
 from compact_yolo_ros.ros.child_process import ChildNode, child_node
+from compact_yolo_ros.ros.detector.parameters import to_parameters
 from compact_yolo_ros.ros.players.image_writers import ImageWriter, JpegWriter, RawWriter
 
 PATIENCE = 60.0
@@ -207,17 +208,13 @@ def measure_node(
         report: is called with a line about the progress.
 
     Raises:
-        NodeFailed: the node does not start, or ends early.
+        NodeFailed: the node cannot be run so, does not start, or ends early.
         NoRate: see ``find_peak``.
     """
-    parameters = {
-        "model": run.options.model,
-        "backend": run.options.backend,
-        "precision": run.options.precision,
-        "input_size": run.size.width,
-        "cpu_threads": run.options.threads,
-    }
-
+    try:
+        parameters = to_parameters(run.options)
+    except ValueError as error:
+        raise NodeFailed(str(error)) from None
     with _loaded_node(parameters, images, power) as load:
 
         def at_rate(rate: float) -> LoadRun:

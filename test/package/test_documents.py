@@ -90,6 +90,19 @@ def test_the_scripts_of_the_pictures_find_what_they_import(script: str) -> None:
     assert callable(runpy.run_path(str(ROOT / "docs" / script))["main"])
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_of_the_repository_exist(document: str) -> None:
+    """A path in backticks is relative to the repository, the package or the document."""
+    text = (ROOT / document).read_text()
+    folders = (ROOT, ROOT / "compact_yolo_ros", (ROOT / document).parent)
+    rooms = "|".join(sorted({path.name for base in folders for path in base.iterdir()}))
+    for path in re.findall(rf"`((?:{rooms})/[\w./]*(?:/|\.py|\.md|\.yaml))`", text):
+        assert any((folder / path).exists() for folder in folders), path
+    folder = r"(?<![\w/])(?:config|docs|test|training)"
+    for path in re.findall(rf"{folder}/[\w./]+\.(?:py|xml|yaml)\b", text):
+        assert (ROOT / path).exists(), path
+
+
 def test_troubleshooting_quotes_the_messages_of_the_code() -> None:
     code = "\n".join(path.read_text() for path in (ROOT / "compact_yolo_ros").rglob("*.py"))
     code = re.sub(r'"\s*\n\s*f?"', "", code)  # sentences that go on in the next line

@@ -55,13 +55,14 @@ def changelog() -> str:
     return (ROOT / "CHANGELOG.rst").read_text()
 
 
-def test_installed_modules_are_the_sources() -> None:
+def test_the_installed_package_is_the_sources() -> None:
     installed = Path(str(DISTRIBUTION.locate_file("compact_yolo_ros")))
-    assert modules(installed) == modules(ROOT / "compact_yolo_ros")
+    assert files(installed) == files(ROOT / "compact_yolo_ros")
 
 
-def modules(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.py")}
+def files(folder: Path) -> dict[str, bytes]:
+    paths = [path for path in folder.rglob("*.*") if path.is_file() and path.suffix != ".pyc"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 @pytest.mark.parametrize("folder", ["launch", "config", "models"])

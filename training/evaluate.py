@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good a detector is on labelled images.
+"""Evaluate a detector on labelled images.
 
     python -m training.evaluate --weights runs/street/last.pt --data street/data.yaml --size 320
     python -m training.evaluate --weights yolo_ret_m075 --data street/data.yaml --report out/r.html
@@ -28,7 +28,7 @@ from rich.table import Table
 from compact_yolo_ros.backends import BackendError, RunOptions
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import Detector
-from compact_yolo_ros.detection.selection import EVERYTHING, select
+from compact_yolo_ros.detection.selection import EVERYTHING, Selection, select
 from compact_yolo_ros.evaluation import ClassMapping, Evaluation, ImageErrors, evaluate
 from compact_yolo_ros.evaluation.example_images import ExampleImage
 from compact_yolo_ros.evaluation.report import (
@@ -52,15 +52,22 @@ from training.loop.checkpoint import load_detector
 from training.loop.provenance import environment
 
 WORST, BEST = 9, 6
-"""Images shown in a report."""
+"""Number of images in a report."""
 
 
 def predict(
     model: Network, samples: Sequence[Sample], size: int, batch_size: int = 8
 ) -> list[Detections]:
-    """Return the detections of every sample, boxes in the sample's own pixels.
+    """Return the detections of every sample.
 
-    Images are letterboxed to (size, size) exactly as at run time.
+    Args:
+        model: a detector that was trained here.
+        samples: images.
+        size: side of the input in pixels; images are letterboxed into it as at run time.
+        batch_size: images a run.
+
+    Returns:
+        Detections of each sample, boxes in its own pixels.
     """
     return list(predictions(model, samples, size, batch_size))
 
@@ -68,7 +75,7 @@ def predict(
 def predictions(
     model: Network, samples: Sequence[Sample], size: int, batch_size: int = 8
 ) -> Iterator[Detections]:
-    """Yield what ``predict`` returns, as it comes."""
+    """Yield one by one what ``predict`` returns."""
     predictor = Predictor(model).eval()
     device = device_of(model)
     for first in range(0, len(samples), batch_size):
@@ -83,14 +90,17 @@ def predictions(
 
 
 def truths_of(samples: DataSet) -> list[GroundTruth]:
-    """Return what a data set shows; its images are not loaded for it."""
+    """Return the ground truth of a data set; its images are not loaded."""
     return [replace(entry.truth, name=entry.path.stem) for entry in samples.entries]
 
 
 def average_precision(
     samples: DataSet, detections: Sequence[Detections], classes: Sequence[str]
 ) -> dict[str, float]:
-    """Return COCO's AP, AP50 and AP75, and AP50 of every class as "AP50 <class>" (nan: none)."""
+    """Return COCO's AP, AP50 and AP75, and AP50 of every class as "AP50 <class>".
+
+    A figure is nan where there are no objects.
+    """
     return figures_of(evaluate(truths_of(samples), detections, classes))
 
 
@@ -108,10 +118,10 @@ class Model:
     """A detector to evaluate.
 
     Attributes:
-        name: for people.
+        name: shown to users.
         classes: its class names.
-        facts: about it, for people.
-        detect: yields the detections of samples at an input size.
+        facts: about it, shown to users.
+        detect: yields the detections of samples at an input size, a side in pixels.
     """
 
     name: str
@@ -123,7 +133,8 @@ class Model:
 def open_model(weights: str) -> Model:
     """Open a checkpoint (.pt), an ONNX file or a model by its name.
 
-    Raises ModelError or ValueError: it cannot be found or read.
+    Raises:
+        ModelError, ValueError: it cannot be found or read.
     """
     if weights.endswith(".pt"):
         path = Path(weights)
@@ -197,7 +208,7 @@ def _result(
     truths: Sequence[GroundTruth],
     found: Sequence[Detections],
 ) -> ShownEvaluation:
-    """Take the images to show along; only their pixels are kept."""
+    """An evaluation with the images of the report, whose pixels are kept."""
 
     def show(image: ImageErrors) -> ExampleImage:
         pixels = np.ascontiguousarray(samples[image.index].image[..., ::-1])
@@ -265,7 +276,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--score",
         type=float,
-        default=0.3,
+        default=Selection.score_threshold,
         help="threshold for the confusion matrix and the worst images",
     )
     add_rename(parser)

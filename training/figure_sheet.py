@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plot how good a model is, on a sheet for its card: for data whose pictures may not be shown.
+"""Plot the accuracy of a model, on a sheet for its card: for data whose images may not be shown.
 
     python -m training.figure_sheet --weights models/yolo_ret_m075_robocup.onnx \
         --data robocup/data.yaml --size 416 --out models/yolo_ret_m075_robocup.png
@@ -59,7 +59,7 @@ def _pixels(figure: Any) -> NDArray[np.uint8]:
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Plot how good a model is on labelled images.")
+    parser = argparse.ArgumentParser(description="Plot the accuracy of a model on labelled images.")
     parser.add_argument("--weights", required=True, help="checkpoint, ONNX file or name of a model")
     parser.add_argument("--data", type=Path, required=True, help="data.yaml")
     parser.add_argument("--split", default="val")

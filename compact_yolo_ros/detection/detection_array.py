@@ -63,6 +63,23 @@ def class_name(class_id: str, classes: Sequence[str]) -> str:
     return classes[int(class_id)] if is_number else class_id
 
 
+def detections_of(message: Any, classes: Sequence[str]) -> Detections:
+    """The content of a message as a detector of ``classes`` found it.
+
+    Raises:
+        ValueError: a ``class_id`` is neither the name nor the number of one of ``classes``.
+    """
+    boxes, scores, class_ids = read_detection_array(message)
+    names = [class_name(class_id, classes) for class_id in class_ids]
+    if unknown := [name for name in names if name not in classes]:
+        raise ValueError(f"there is no class '{unknown[0]}'")
+    return Detections(
+        boxes.astype(np.float32),
+        scores.astype(np.float32),
+        np.array([classes.index(name) for name in names], np.int32),
+    )
+
+
 class DetectionArrayWriter:
     """Writes detections into messages that are used again for the next image.
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How good detections are, measured against labelled images; for data sets and bags alike.
 
-``evaluate`` takes everything at once; an ``Evaluator`` takes one image after another and may be
-merged with those of other processes. ``report.write_report`` makes a page of the result.
+``evaluate`` takes all images at once; an ``Evaluator`` takes one after another, and can be merged
+with those of other processes. ``report.write_report`` writes a page with the result.
 """
 
 from __future__ import annotations

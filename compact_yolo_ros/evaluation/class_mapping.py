@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluating a model on data whose classes are not quite its own."""
+"""Matching the classes of a model with those of labels that have others, or other names."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _ALIKE = (
     {"bicycle", "bike"},
     {"ball", "football", "sports ball"},
 )
-"""Names that data sets have for one thing, though they are not spelled alike."""
+"""Names that data sets have for the same class, though they are spelled differently."""
 
 
-_HELP = "--rename MODEL_CLASS=LABEL_CLASS says what belongs together"
+_HELP = "--rename MODEL_CLASS=LABEL_CLASS matches two names"
 
 
 def suggestion(model: Sequence[str], data: Sequence[str]) -> str:
-    """How classes with other names could be matched, as an option; empty if nothing is alike."""
+    """The option that would match classes of similar names; empty if there are none."""
     left, pairs = {_plain(name): name for name in data}, []
     for name in model:
         same = next((words for words in _ALIKE if _plain(name) in words), {_plain(name)})
@@ -95,7 +95,7 @@ class ClassMapping:
 
     @property
     def left_out(self) -> str:
-        """What is not evaluated, in one sentence; empty if nothing is left out."""
+        """A sentence on the classes that are not evaluated; empty if all are."""
         parts = []
         if self.unknown_to_model:
             parts.append(f"{', '.join(self.unknown_to_model)} (not known to the model)")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Collects images one by one and turns them into an evaluation."""
+"""Detections of labelled images, collected one by one and evaluated together."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.evaluation.average_precision import (
     RECALLS,
     ScoreCurve,
@@ -16,7 +17,7 @@ from compact_yolo_ros.evaluation.average_precision import (
     voc_average_precision,
 )
 from compact_yolo_ros.evaluation.image_matching import Outcomes, match_image
-from compact_yolo_ros.evaluation.matching import Criteria
+from compact_yolo_ros.evaluation.matching import MATCH_IOU, Criteria
 from compact_yolo_ros.evaluation.result import (
     AREAS,
     IOUS,
@@ -32,16 +33,18 @@ def evaluate(
     detections: Sequence[Detections],
     classes: Sequence[str],
     *,
-    score_threshold: float = 0.3,
-    iou_threshold: float = 0.5,
+    score_threshold: float = Selection.score_threshold,
+    iou_threshold: float = MATCH_IOU,
 ) -> Evaluation:
     """Compare the detections of every image with its ground truth, see ``Evaluator``.
 
     Raises:
-        ValueError: the two sequences differ in length, or see ``Evaluator``.
+        ValueError: the two sequences differ in length, or as ``Evaluator``.
     """
     if len(truths) != len(detections):
-        raise ValueError(f"there are {len(truths)} truths, but detections of {len(detections)}")
+        raise ValueError(
+            f"there is ground truth of {len(truths)} images, but detections of {len(detections)}"
+        )
     evaluator = Evaluator(classes, score_threshold, iou_threshold)
     for truth, found in zip(truths, detections, strict=True):
         evaluator.add(truth, found)
@@ -56,14 +59,17 @@ class Evaluator:
     """
 
     def __init__(
-        self, classes: Sequence[str], score_threshold: float = 0.3, iou_threshold: float = 0.5
+        self,
+        classes: Sequence[str],
+        score_threshold: float = Selection.score_threshold,
+        iou_threshold: float = MATCH_IOU,
     ) -> None:
         """Evaluate detections of ``classes``, whose positions are the labels.
 
         Args:
             classes: names.
-            score_threshold: for the confusion matrix and the errors of an image, which are about
-                what a user of that threshold sees; average precision is over all scores.
+            score_threshold: for the confusion matrix and the errors of an image, which are what a
+                user with that threshold sees; average precision is over all scores.
             iou_threshold: least overlap for those two and for the curves over the score.
 
         Raises:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.evaluation.image_matching import match_image
-from compact_yolo_ros.evaluation.matching import UNMATCHED, Criteria
+from compact_yolo_ros.evaluation.matching import MATCH_IOU, UNMATCHED, Criteria
 from compact_yolo_ros.evaluation.result import AREAS
 from compact_yolo_ros.labels.ground_truth import GroundTruth
 
@@ -50,7 +50,7 @@ def draw(
     example: ExampleImage,
     classes: Sequence[str],
     score_threshold: float,
-    iou_threshold: float = 0.5,
+    iou_threshold: float = MATCH_IOU,
     width: int = 560,
 ) -> NDArray[np.uint8]:
     """Draw an image as a user of those thresholds sees it.

@@ -16,6 +16,8 @@ FALSE_POSITIVE, TRUE_POSITIVE, IGNORED = 0, 1, 2
 """Outcome of a detection; an ignored one counts neither way."""
 UNMATCHED = -1
 """Stands for the partner of an object, or of a detection, that has none."""
+MATCH_IOU = 0.5
+"""The usual least overlap of a match: VOC's, that of AP50, and of the confusion matrix."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def coco_outcomes(
 
 
 def voc_outcomes(
-    iou: NDArray[np.float64], difficult: NDArray[np.bool_], threshold: float = 0.5
+    iou: NDArray[np.float64], difficult: NDArray[np.bool_], threshold: float = MATCH_IOU
 ) -> NDArray[np.uint8]:
     """Outcomes (d,) by VOC's rule for one class (VOCdevkit, VOCevaldet.m).
 

@@ -94,7 +94,7 @@ def score_curve(evaluation: Evaluation, what: str) -> Any:
     _class_lines(axes, evaluation, SCORES, table)
     known = np.array([not np.isnan(curve.f1_at).all() for curve in evaluation.curves])
     if known.any():
-        # Where a class has no detection left, its precision is unknown and the mean goes on.
+        # A class without a detection left has no precision: the mean is over the others.
         values = table[known]
         count = np.count_nonzero(~np.isnan(values), 0)
         empty = np.full(len(SCORES), np.nan)

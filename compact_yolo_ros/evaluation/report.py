@@ -71,7 +71,7 @@ class ShownEvaluation:
         name: what was evaluated.
         evaluation: the figures.
         worst: images to show; see ``Evaluation.worst``.
-        best: likewise.
+        best: see ``Evaluation.best``.
     """
 
     name: str
@@ -153,10 +153,10 @@ def _view(shown: ShownEvaluation) -> dict[str, Any]:
         "F1, the balance of precision and recall, by score threshold.": (
             lambda e: plots.score_curve(e, "f1")
         ),
-        "Precision by score threshold: the part of what was seen that is there.": (
+        "Precision by score threshold: the part of the detections that is right.": (
             lambda e: plots.score_curve(e, "precision")
         ),
-        "Recall by score threshold: the part of what is there that was seen.": (
+        "Recall by score threshold: the part of the objects that is found.": (
             lambda e: plots.score_curve(e, "recall")
         ),
     }
@@ -219,7 +219,7 @@ def _mixups(evaluation: Evaluation, most: int = 20) -> Table:
     places = np.argsort(-counts, axis=None, kind="stable")[:most]
     pairs = zip(*np.unravel_index(places, counts.shape), strict=True)
     rows = [[names[i], names[j], int(counts[i, j])] for i, j in pairs if counts[i, j]]
-    return Table(["what is there", "what was seen", "times"], rows)
+    return Table(["true class", "detected as", "times"], rows)
 
 
 def _example(example: ExampleImage, evaluation: Evaluation) -> dict[str, str]:

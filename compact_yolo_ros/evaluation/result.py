@@ -112,7 +112,7 @@ class ImageErrors:
     def __str__(self) -> str:
         counts = {name: getattr(self, name) for name in ("found", "missed", "false", "confused")}
         words = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-        return f"{self.name}: {words or 'nothing there, nothing seen'}"
+        return f"{self.name}: {words or 'no objects, no detections'}"
 
     def shifted(self, images: int) -> ImageErrors:
         """The same image with ``images`` others before it."""
@@ -125,7 +125,7 @@ class Confusion:
 
     Attributes:
         classes: names; the last one is the background.
-        counts: rows are what is there, columns what was seen; the diagonal holds the hits.
+        counts: rows are true classes, columns detected ones; the diagonal holds the hits.
     """
 
     classes: Annotated[tuple[str, ...], JsonKey("rows are truth, columns found")]
@@ -174,7 +174,7 @@ class Evaluation:
         voc07: (K,) VOC's 11-point AP of 2007 at IoU 0.5.
         voc: (K,) VOC's AP of 2010 and later, the whole area, at IoU 0.5.
         curves: K, precision, recall and F1 over the score threshold.
-        confusion: (K + 1, K + 1) rows are what is there, columns what was seen; the last of each
+        confusion: (K + 1, K + 1) rows are true classes, columns detected ones; the last of each
             is the background. The diagonal holds the hits.
         images: one entry each.
     """

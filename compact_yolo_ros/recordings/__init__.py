@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading rosbag2 recordings without ROS."""
+"""Reading and writing rosbag2 recordings without ROS."""

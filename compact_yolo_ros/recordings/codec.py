@@ -31,14 +31,14 @@ VISION_MSGS = {
     ),
     "Detection2DArray": "std_msgs/Header header\nDetection2D[] detections",
 }
-"""vision_msgs 4, as of ROS 2 Humble, for recordings that do not bring their types along."""
+"""vision_msgs 4, as of ROS 2 Humble, for recordings that do not hold these types."""
 
 
 class Codec:
     """Reads and writes messages of the types of one recording."""
 
     def __init__(self, topics: Iterable[Topic] = ()) -> None:
-        """Know the types that come with ROS 2, and those that the recording describes itself.
+        """Know the types of ROS 2 Humble, and those whose definitions the recording holds.
 
         Raises:
             BagError: rosbags is missing.
@@ -52,12 +52,12 @@ class Codec:
 
     @property
     def store(self) -> Any:
-        """The type store of rosbags, with vision_msgs, which its writer asks for."""
+        """The type store of rosbags, with vision_msgs, for its writer."""
         self._know(DETECTIONS)
         return self._store
 
     def _know(self, kind: str) -> None:
-        """Register a type when it is needed: parsing takes longer than reading a message."""
+        """Register a type when it is first used: parsing takes longer than reading a message."""
         from rosbags.typesys import get_types_from_msg
 
         if kind in self._store.fielddefs:
@@ -71,10 +71,10 @@ class Codec:
             self._store.register(types)
 
     def read(self, message: Message) -> Any:
-        """The message with the fields it has in ROS.
+        """The message, an object with the fields that it has in ROS.
 
         Raises:
-            BagError: its type is not known, or it is damaged.
+            BagError: its type is unknown, or it is damaged.
         """
         try:
             self._know(message.type)
@@ -104,7 +104,7 @@ class Codec:
 
 
 def stamp_of(message: Any, received: int) -> int:
-    """The stamp of a message's header in ns; the time it was received at where it has none."""
+    """The stamp of a message's header in ns; the time of its reception if it has no stamp."""
     stamp = message.header.stamp
     return stamp.sec * 10**9 + stamp.nanosec or received
 

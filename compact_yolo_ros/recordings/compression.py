@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compressions of recordings. The libraries are those that rosbags brings along."""
+"""The compressions of recordings; rosbags depends on the libraries for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 from compact_yolo_ros.recordings.storage import BagError
 
 ZSTD = b"\x28\xb5\x2f\xfd"
-"""How Zstandard data begins (RFC 8878); a CDR message begins with a zero."""
+"""First bytes of Zstandard data (RFC 8878); a CDR message begins with a zero."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -28,7 +28,7 @@ def check_libraries() -> None:
 
 
 def zstd() -> Any:
-    """The module for Zstandard: Python's own from 3.14 on."""
+    """The module for Zstandard, which Python itself has from 3.14 on."""
     return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
 
 
@@ -45,7 +45,7 @@ DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def plain_message(data: bytes) -> bytes:
-    """A message as it was sent, whether or not the recorder compressed it.
+    """A message as it was published, whether or not the recorder compressed it.
 
     Raises:
         Exception: it is damaged; each library has errors of its own.
@@ -55,9 +55,9 @@ def plain_message(data: bytes) -> bytes:
 
 @contextmanager
 def plain_file(path: Path, lost: list[str]) -> Iterator[Path]:
-    """Give the path of the file without its compression, in a temporary folder if need be.
+    """Give the path of an uncompressed file: the file itself, or a copy in a temporary folder.
 
-    What a damaged file holds up to the damage is there; a sentence is then added to ``lost``.
+    Of a damaged file, everything before the damage is there; a sentence is added to ``lost``.
 
     Raises:
         BagError: there is no room for it.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading MCAP files, whole or broken off (https://mcap.dev/spec).
 
-The file is looked over from its beginning, from record to record. The summary at its end is not
-needed, so a file of a recorder that crashed is read like any other.
+The file is scanned from its beginning, from record to record. The summary at its end is not
+needed, so the file of a recorder that crashed is read like any other.
 """
 
 from __future__ import annotations
@@ -34,11 +34,7 @@ HEAD = struct.Struct("<BQ")
 MESSAGE_HEAD = struct.Struct("<HIQQ")
 CHUNK_HEAD = struct.Struct("<QQQI")
 RUN_BYTES = 2**20
-"""Messages outside of chunks are kept track of together, until they are so many bytes."""
-
-
-class McapError(StorageError):
-    """The file is no MCAP file of ROS 2."""
+"""Messages outside of chunks are grouped, up to so many bytes."""
 
 
 class _Damage(Exception):
@@ -75,10 +71,10 @@ class McapFile:
     """An MCAP file; see ``Storage``. Its memory is a chunk, and about 500 bytes for each chunk."""
 
     def __init__(self, path: Path) -> None:
-        """Look the file over.
+        """Scan the file.
 
         Raises:
-            McapError: it is none.
+            StorageError: it is not an MCAP file.
             OSError: it cannot be read.
         """
         self._path = path
@@ -88,8 +84,8 @@ class McapFile:
         self.lost: list[str] = []
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
-                raise McapError(f"{path.name} is no MCAP file")
-            self._look_over(file, path.stat().st_size)
+                raise StorageError(f"{path.name} is not an MCAP file")
+            self._scan(file, path.stat().st_size)
             for span in self._spans:
                 if not span.counts:  # a chunk without an index
                     self._open(file, span, count=True)
@@ -135,7 +131,7 @@ class McapFile:
         found.sort(key=lambda message: message.time)
         return iter(found)
 
-    def _look_over(self, file: BinaryIO, size: int) -> None:
+    def _scan(self, file: BinaryIO, size: int) -> None:
         try:
             for code, length in _records(file, size):
                 if code in (DATA_END, FOOTER):
@@ -154,7 +150,7 @@ class McapFile:
         )
 
     def _salvage(self, file: BinaryIO, position: int, size: int) -> None:
-        """Take the whole messages at the beginning of a chunk that breaks off, if it is plain."""
+        """Take the whole messages at the beginning of an uncompressed chunk that breaks off."""
         file.seek(position)
         head = file.read(HEAD.size + CHUNK_HEAD.size + 12)
         if len(head) < HEAD.size + CHUNK_HEAD.size + 12 or head[0] != CHUNK:
@@ -190,7 +186,7 @@ class McapFile:
                 self._open(file, self._spans[-1], count=False)
 
     def _open(self, file: BinaryIO, chunk: _Span, count: bool) -> None:
-        """Learn from a chunk's content what its index does not say."""
+        """Read from the content of a chunk what its index does not say."""
         file.seek(chunk.offset)
         try:
             data = _plain_chunk(file.read(chunk.stop - chunk.offset))

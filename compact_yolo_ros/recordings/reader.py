@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading rosbag2 recordings: both storages, split, compressed, whole or broken off."""
+"""Reading rosbag2 recordings: every storage, split, compressed, whole or broken off."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ COMPRESSED_DEPTH = "/compressedDepth"
 
 
 class Bag:
-    """One recording, or several as if they were one; opened anew by every process that reads it.
+    """One recording, or several as if they were one; every process that reads it opens its own.
 
     Attributes:
         paths: as given.
-        files: the files, in no order.
+        files: the files, in any order.
         topics: by name; counts are of all messages that can be read.
-        expected: messages by topic that the recorder counted; missing where it was not closed.
+        expected: number of messages by topic, as the recorder counted; empty if it crashed.
         start: time of the first message in ns.
         end: time of the last message in ns.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Look all files over.
+        """Scan all files.
 
         Args:
-            paths: folders or single files (.mcap, .db3, also with .zstd).
+            paths: folders or single files of ``STORAGES``, also with a further .zstd.
 
         Raises:
             BagError: nothing can be read there, or rosbags is missing.
@@ -61,7 +61,7 @@ class Bag:
             for file in self._files_of(path):
                 if any(file.samefile(other) for other in self.files):
                     raise BagError(f"{file} is given twice")
-                self._look_over(file)
+                self._scan(file)
         if not self._ranges:
             why = "; ".join(self._lost) or "it holds no messages"
             raise BagError(f"nothing can be read of {', '.join(map(str, paths))}: {why}")
@@ -70,7 +70,7 @@ class Bag:
 
     @property
     def lost(self) -> list[str]:
-        """A sentence for everything that could not be read, so far."""
+        """A sentence for everything that could not be read so far."""
         opened = (storage.lost for *_, storage in self._ranges if storage)
         return list(dict.fromkeys([*self._lost, *(text for lost in opened for text in lost)]))
 
@@ -111,11 +111,11 @@ class Bag:
         self._lost += [sentence for sentence in storage.lost if sentence not in self._lost]
 
     def _unpacked(self, path: Path) -> Storage:
-        """A compressed file; the last one stays unpacked, because it is read part by part."""
+        """A compressed file; the last one stays unpacked, since parts of it are read in turn."""
         if self._kept is not None and self._kept[0] == path:
             return self._kept[1]
         if self._kept is not None:
-            # Whoever still reads it has it open.
+            # A reader that is not done yet has the file open, so it may be deleted.
             self._kept[2].close()
             self._kept = None
         with ExitStack() as stack:
@@ -124,7 +124,7 @@ class Bag:
         return storage
 
     def _files_of(self, path: Path) -> list[Path]:
-        """The files that are there, of a folder or a file; what is missing is noted."""
+        """The files of a folder or a file that exist; missing ones are noted in ``lost``."""
         if not path.exists():
             raise BagError(f"there is no recording {path}")
         if path.is_file():
@@ -133,7 +133,7 @@ class Bag:
             elif path.suffix == ".bag":
                 raise BagError(
                     f"{path} is of ROS 1: `rosbags-convert --src {path} --dst {path.stem}` makes "
-                    "a recording of ROS 2 of it"
+                    "a recording of ROS 2 from it"
                 )
             else:
                 return [path]
@@ -145,13 +145,13 @@ class Bag:
         # A file next to its own compressed form: the recorder was about to delete it.
         files = [f for f in present if f.suffix != ".zstd" or f.with_suffix("") not in present]
         if not files:
-            raise BagError(f"{path} is no recording: it holds no {endings()} files")
+            raise BagError(f"{path} is not a recording: it holds no {endings()} files")
         missing = set(map(_name, self._metadata(path))) - {_name(file.name) for file in files}
         self._lost += [f"{path.name}: the file {name} is missing" for name in sorted(missing)]
         return files
 
     def _metadata(self, folder: Path) -> list[str]:
-        """Note how much the recorder wrote, and return its files; none if it was not closed."""
+        """Note how much the recorder wrote, and return its files; none without metadata."""
         try:
             content = yaml.safe_load((folder / METADATA).read_text())
             metadata = content["rosbag2_bagfile_information"]
@@ -165,10 +165,10 @@ class Bag:
                 "messages may be missing"
             )
         except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
-            self._lost.append(f"{folder.name}: {METADATA} cannot be read; it is done without")
+            self._lost.append(f"{folder.name}: {METADATA} cannot be read, and is ignored")
         return []
 
-    def _look_over(self, file: Path) -> None:
+    def _scan(self, file: Path) -> None:
         self.files.append(file)
         compressed = file.suffix == ".zstd"
         lost: list[str] = []
@@ -197,7 +197,7 @@ class Bag:
             text = topic.definition or (before.definition if before else "")
             self.topics[topic.name] = Topic(topic.name, topic.type, count, text)
         if not empty:
-            # A compressed file is opened anew when its turn comes: it takes room while it is.
+            # A compressed file is unpacked again when it is read: it takes room while it is open.
             kept = None if compressed else storage
             self._ranges.append((storage.start, storage.end, file, kept))
 
@@ -206,11 +206,11 @@ def _name(path: str) -> str:
     return re.split(r"[/\\]", path)[-1].removesuffix(".zstd")
 
 
-def choose_topics(bag: Bag, wanted: Sequence[str]) -> list[str]:
-    """The image topics to evaluate: those that are wanted, or the only one there is.
+def choose_topics(bag: Bag, names: Sequence[str]) -> list[str]:
+    """Choose the image topics to read: those that are given, or the only one that has images.
 
     Raises:
-        BagError: one is not there or has no images, or nobody chose between several.
+        BagError: a topic is not there or has no images, or none is given and several have images.
     """
     images = {
         name: topic
@@ -219,16 +219,16 @@ def choose_topics(bag: Bag, wanted: Sequence[str]) -> list[str]:
     }
     there = ", ".join(f"{name} ({topic.count} images)" for name, topic in images.items())
     listing = f"its image topics are {there}" if images else "it has no image topics"
-    if not wanted:
+    if not names:
         filled = [name for name, topic in images.items() if topic.count]
         if len(filled) == 1:
             return filled
         raise BagError(f"choose a topic of the recording: {listing}")
-    for name in wanted:
+    for name in names:
         if name not in bag.topics:
             raise BagError(f"the recording has no topic {name}: {listing}")
         if name not in images:
-            raise BagError(f"{name} is {bag.topics[name].type}, no image topic: {listing}")
+            raise BagError(f"{name} is {bag.topics[name].type}, not images: {listing}")
         if not images[name].count:
             raise BagError(f"{name} has no images: {listing}")
-    return list(dict.fromkeys(wanted))
+    return list(dict.fromkeys(names))

@@ -14,18 +14,14 @@ import numpy as np
 from compact_yolo_ros.recordings.storage import FOREVER, Message, StorageError, StorageInfo, Topic
 
 
-class SqliteError(StorageError):
-    """The file is no SQLite file of rosbag2."""
-
-
 class SqliteFile:
     """A .db3 file; see ``Storage``. Its memory is a message, and 24 bytes for each message."""
 
     def __init__(self, path: Path) -> None:
-        """Look the file over.
+        """Scan the file.
 
         Raises:
-            SqliteError: it is none, or too damaged to tell its topics.
+            StorageError: it is not of rosbag2, or too damaged to find its topics.
             OSError: it cannot be read.
         """
         path.open("rb").close()  # sqlite3 does not say why it cannot open a file
@@ -35,9 +31,11 @@ class SqliteFile:
             with closing(self._connect()) as database:
                 rows = database.execute("SELECT id, name, type FROM topics ORDER BY id").fetchall()
                 definitions = _definitions(database)
-                self._look_over(database)
+                self._scan(database)
         except sqlite3.Error as error:
-            raise SqliteError(f"{path.name} is no recording, or badly damaged: {error}") from None
+            raise StorageError(
+                f"{path.name} is not a recording, or badly damaged: {error}"
+            ) from None
         self._topics = {number: (str(name), str(kind)) for number, name, kind in rows}
         self.topics = [
             Topic(name, kind, int(np.count_nonzero(self._of == n)), definitions.get(kind, ""))
@@ -68,7 +66,7 @@ class SqliteFile:
             self.lost.append(f"{self._path.name}: {damaged} messages are damaged and lost")
 
     def _connect(self) -> sqlite3.Connection:
-        """Open the file for reading, with what a crashed recorder left beside it if possible."""
+        """Open the file for reading, with the journal that a crashed recorder left if possible."""
         address = f"file:{quote(str(self._path.resolve()))}"
         for options in ("mode=ro", "mode=ro&immutable=1"):
             database = sqlite3.connect(f"{address}?{options}", uri=True, check_same_thread=False)
@@ -82,10 +80,10 @@ class SqliteFile:
                 failure = error
         raise failure
 
-    def _look_over(self, database: sqlite3.Connection) -> None:
-        """Note identity, topic and time of all messages, sorted by time."""
+    def _scan(self, database: sqlite3.Connection) -> None:
+        """Note id, topic and time of all messages, sorted by time."""
         rows: list[tuple[int, int, int]] = []
-        # In the order of the table: it needs no other part of the file, and nothing to be sorted.
+        # In the order of the table, which needs neither an index nor memory to sort.
         found = database.execute("SELECT id, topic_id, timestamp FROM messages ORDER BY id")
         try:
             rows.extend(found)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the files of a recording have in common, whatever their format."""
+"""What the files of a recording have in common, whatever their format, and the row of a format."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FOREVER = 2**63 - 1
 
 
 class BagError(ValueError):
-    """A recording, or what was asked of it, cannot be used; the message is one sentence."""
+    """A recording cannot be used, or does not have what the caller needs; one sentence."""
 
 
 class StorageError(ValueError):
-    """A file is not of its storage's format, or too damaged to read its topics."""
+    """A file is not in its storage's format, or too damaged to read its topics; one sentence."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class Message(NamedTuple):
 
 
 class Storage(Protocol):
-    """One file of a recording, which was looked over when it was opened.
+    """One file of a recording, scanned once when it was opened.
 
     Attributes:
-        topics: what it holds.
+        topics: those in the file.
         start: time of the first message in ns; ``FOREVER`` without messages.
         end: time of the last message in ns; 0 without messages.
-        lost: a sentence for everything that could not be read, so far.
+        lost: a sentence for everything that could not be read so far.
     """
 
     topics: list[Topic]
@@ -63,7 +63,7 @@ class Storage(Protocol):
     lost: list[str]
 
     def messages(self, topics: frozenset[str], start: int, stop: int) -> Iterator[Message]:
-        """Yield messages with start <= time < stop in the order of their times."""
+        """Yield messages with start <= time < stop (ns) in the order of their times."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ Part = tuple[int, Callable[[], Iterator[Message]]]
 def in_time_order(parts: Iterable[Part]) -> Iterator[Message]:
     """Yield the messages of all parts in the order of their times.
 
-    A part is opened when its time has come, so that only those that overlap are in memory.
+    A part is opened at the time of its first message, so that only overlapping ones are in memory.
     Messages of one time come in the order of the parts.
     """
     opened: list[tuple[int, int, Message, Iterator[Message]]] = []

@@ -13,7 +13,7 @@ STORAGES: dict[str, StorageInfo] = {info.ending: info for info in (mcap.INFO, sq
 
 
 def endings() -> str:
-    """The endings, for people: ``.mcap or .db3``."""
+    """The endings, as in ``.mcap or .db3``."""
     return " or ".join(STORAGES)
 
 
@@ -25,5 +25,5 @@ def open_storage(path: Path) -> Storage:
         OSError: it cannot be read.
     """
     if path.suffix not in STORAGES:
-        raise StorageError(f"{path.name} is no recording: its name does not end in {endings()}")
+        raise StorageError(f"{path.name} is not a recording: its name does not end in {endings()}")
     return STORAGES[path.suffix].open(path)

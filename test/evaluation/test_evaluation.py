@@ -275,7 +275,7 @@ def test_worst_and_best_images():
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), place=st.integers(0, 1000))
 def test_curves_say_what_a_score_threshold_does(seed, place):
-    """Counted anew from the detections that pass the threshold."""
+    """Counted again, from the detections that pass the threshold."""
     truths, found = scene_of(seed, whole=True)
     threshold = place / 1000
     curve = evaluate(truths, found, CLASSES).curves[0]
@@ -351,7 +351,7 @@ def test_wrong_truth_is_refused(street, change, message):
 
 def test_wrong_calls_are_refused(street):
     truth, found = street
-    with pytest.raises(ValueError, match="1 truths, but detections of 2"):
+    with pytest.raises(ValueError, match="of 1 images, but detections of 2"):
         evaluate([truth], [found, found], STREET)
     with pytest.raises(ValueError, match="a detection has label 1"):
         nothing = GroundTruth(np.zeros((0, 4)), np.zeros(0, int), "empty", SIZE)

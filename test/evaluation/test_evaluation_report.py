@@ -91,7 +91,7 @@ def test_the_page_stands_alone_and_says_what_was_measured(result, tmp_path):
     )
     write_report(path, "toy & street", [result], {"Model": "toy"}, [section])
     page = Page(path)
-    # Pictures and plots are inside, and a name in angle brackets stays a name.
+    # Images and plots are inside, and a name in angle brackets stays a name.
     outside = [link for link in page.links if not link.startswith(("data:image/", "#"))]
     assert outside == [] and not re.search(r"url\((?!#)|@import|<script", page.source)
     assert page.tags.count("svg") == 7 and page.tags.count("img") == 1
@@ -133,7 +133,7 @@ def test_nothing_found_and_nothing_there_can_be_shown(picture, tmp_path):
     assert "–" in Page(tmp_path / "a.html").words
 
 
-def test_many_classes_are_told_by_their_mix_ups(picture, tmp_path):
+def test_of_many_classes_the_mix_ups_are_listed(picture, tmp_path):
     names = [f"class {number}" for number in range(30)]
     evaluation = evaluate([picture.truth], [picture.detections], names)
     write_report(tmp_path / "a.html", "a", [ShownEvaluation("x", evaluation)])

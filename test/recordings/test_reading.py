@@ -219,13 +219,13 @@ def test_the_topic_is_the_only_one_of_images_or_the_given_one(tmp_path: Path) ->
     both = Bag([write_bag(tmp_path / "both", MESSAGES)])
     assert choose_topics(both, [f"{TOPIC}/compressed"]) == [f"{TOPIC}/compressed"]
     listing = f"{TOPIC} (8 images), {TOPIC}/compressed (8 images)"
-    for wanted, sentence in (
+    for names, sentence in (
         ([], "choose a topic"),
         (["/nowhere"], "no topic /nowhere"),
-        (["/truth"], "is vision_msgs/msg/Detection2DArray, no image topic"),
+        (["/truth"], "is vision_msgs/msg/Detection2DArray, not images"),
     ):
         with pytest.raises(BagError, match=sentence) as error:
-            choose_topics(both, wanted)
+            choose_topics(both, names)
         assert listing in str(error.value)
 
 
@@ -235,11 +235,14 @@ def test_the_topic_is_the_only_one_of_images_or_the_given_one(tmp_path: Path) ->
         (lambda path: None, "there is no recording"),
         (lambda path: path.mkdir(), "holds no .mcap or .db3 files"),
         (lambda path: path.with_suffix(".bag").write_bytes(b"#ROSBAG"), "rosbags-convert"),
-        (lambda path: path.with_suffix(".mcap").write_bytes(b"nothing"), "is no MCAP file"),
-        (lambda path: path.with_suffix(".db3").write_bytes(b"nothing" * 99), "is no recording"),
+        (lambda path: path.with_suffix(".mcap").write_bytes(b"nothing"), "is not an MCAP file"),
+        (lambda path: path.with_suffix(".db3").write_bytes(b"nothing" * 99), "is not a recording"),
+        (lambda path: path.with_suffix(".txt").touch(), "does not end in .mcap or .db3"),
     ],
 )
-def test_what_is_no_recording_is_said_in_one_sentence(tmp_path: Path, make, sentence: str) -> None:
+def test_something_else_than_a_recording_is_one_sentence(
+    tmp_path: Path, make, sentence: str
+) -> None:
     make(tmp_path / "bag")
     (path,) = tmp_path.iterdir() if any(tmp_path.iterdir()) else [tmp_path / "bag"]
     with pytest.raises(BagError, match=sentence):

@@ -207,16 +207,16 @@ def test_the_check_lists_bad_files_and_fails(folder, monkeypatch, capsys):
     assert "b.txt: line 1 has class 7" in capsys.readouterr().out
 
 
-def test_the_check_finds_pictures_of_training_among_the_held_out(folder, monkeypatch, capsys):
+def test_the_check_finds_training_images_in_a_held_out_split(folder, monkeypatch, capsys):
     (folder / "images/val").mkdir()
     shutil.copy(folder / "images/train/a.png", folder / "images/val/x.png")
     describe(folder, names=["cat", "dog"], train="images/train", val="images/val")
     with pytest.raises(SystemExit):
         run_check(monkeypatch, folder)
-    assert "x.png: is in 'train' as well" in capsys.readouterr().out
+    assert "x.png: is also in 'train'" in capsys.readouterr().out
 
 
-def test_the_check_says_in_one_sentence_what_is_wrong(folder, monkeypatch):
+def test_the_check_ends_with_one_sentence(folder, monkeypatch):
     describe(folder, names=["cat"], train="nowhere")
     with pytest.raises(SystemExit, match="holds no images"):
         run_check(monkeypatch, folder)

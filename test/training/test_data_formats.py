@@ -139,7 +139,7 @@ def test_coco_classes_may_be_put_in_another_order(tmp_path):
         ({"names": ["a"], "format": "cvat"}, "cvat"),
         ({"names": []}, "names"),
         ({"names": ["on", True], "train": "x"}, "reads one of 'names' as True: put it in quotes"),
-        ({"names": ["a"], "labeled": ["a"]}, "'labeled' is no key, did you mean 'labelled'?"),
+        ({"names": ["a"], "labeled": ["a"]}, "there is no key 'labeled', did you mean 'labelled'?"),
         ({"names": ["a", "a"]}, "twice"),
         ({"names": {1: "a"}}, "names"),
         ({"names": {"x": 1, 0: "a"}}, "names"),

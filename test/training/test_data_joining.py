@@ -13,7 +13,7 @@ NAMES = ["human", "ball", "goal"]
 
 @pytest.fixture
 def sources(tmp_path):
-    """Three data sets of two classes each; pictures differ in number, so none is double."""
+    """Three data sets of two classes each; images differ in number, so that none is there twice."""
     write_yolo(
         tmp_path / "field", {"a": "0 .5 .5 .5 .5\n1 .5 .5 .1 .1"}, ["ball", "goal"], val="images"
     )
@@ -55,7 +55,7 @@ def test_sources_are_joined_under_our_classes(sources):
     )
     field, street, sport = open_split(data, "train")
     assert [NAMES[label] for label in field.labels] == ["ball", "goal"]
-    assert field.unlabelled == {0}, "the field's pictures may show humans without a box"
+    assert field.unlabelled == {0}, "the field's images may show humans without a box"
     assert street.labels.tolist() == [0] and street.boxes.tolist() == [[0, 0, 9, 9]]
     assert len(street.ignored) == 0, "a dropped class leaves nothing behind"
     assert street.unlabelled == {1, 2}

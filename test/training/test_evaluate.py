@@ -24,7 +24,7 @@ RED, GREEN = (0, 0, 255), (0, 255, 0)  # BGR
 
 @pytest.fixture
 def data(tmp_path):
-    """Two pictures on the toy detector's grid, with the classes in another order than its own."""
+    """Two images on the toy detector's grid, with the classes in another order than its own."""
     for folder in ("images/val", "labels/val"):
         (tmp_path / "set" / folder).mkdir(parents=True)
     for name, squares in {"a": [(32, 48, RED), (80, 80, GREEN)], "b": [(0, 144, RED)]}.items():
@@ -145,7 +145,7 @@ def test_unusable_weights_give_one_sentence(name, content, message, data, tmp_pa
     assert message in error and error.count("\n") == 1
 
 
-def test_a_wrong_score_is_told_before_the_pictures_are_read(data, toy, monkeypatch, capsys):
+def test_a_wrong_score_is_an_error_before_the_images_are_read(data, toy, monkeypatch, capsys):
     monkeypatch.setattr("training.evaluate.open_split", lambda *_, **__: pytest.fail("minutes"))
     assert main(["--weights", str(toy), "--data", str(data), "--score", "30"]) == 1
     assert "--score 30.0: give a value from 0 to 1" in capsys.readouterr().err

@@ -259,7 +259,7 @@ def test_the_most_sensitive_stay_float_while_too_much_is_lost(
 @pytest.mark.parametrize(
     "options, sentence",
     [
-        (["--split", "test"], "data.yaml does not say where the split 'test' is"),
+        (["--split", "test"], "data.yaml has no split 'test'"),
         (["--skip", "*tail*"], "no quantised convolution has a name like '*tail*'"),
         (["--out", "small"], "--out small must end in .onnx"),
     ],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look a data set over: counts, sizes of boxes, and files that training would leave out.
+"""Check a data set: counts, sizes of boxes, and files that training would leave out.
 
     python -m training.data.check --data street/data.yaml
 
@@ -37,14 +37,14 @@ def box_sizes(data: DataSet) -> list[np.ndarray]:
 
 
 def shared_images(splits: dict[str, DataSet]) -> list[BadFile]:
-    """Return the images that an earlier split has as well: no honest measure of what was learnt."""
+    """Return the images that an earlier split has too: they would flatter a held-out split."""
     first_of: dict[bytes, tuple[str, Path]] = {}
     result = []
     for name, data in splits.items():
         for entry in data.entries:
             split, path = first_of.setdefault(entry.image.digest, (name, entry.path))
             if split != name:
-                result.append(BadFile(entry.path, f"is in '{split}' as well: {path}"))
+                result.append(BadFile(entry.path, f"is also in '{split}': {path}"))
     return result
 
 
@@ -86,7 +86,7 @@ def check(data: Path, side: int, console: Console) -> list[BadFile]:
     console.print(f"{data}: {', '.join(read_classes(data))}", markup=False)
     names = split_names(data)
     if not names:
-        raise DataError(f"{data} says of no split where it is")
+        raise DataError(f"{data} has no split: give train, val or test")
     splits = {name: open_split(data, name, cache="none") for name in names}
     console.print(overview(splits))
     for name, split in splits.items():
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=320, help="input side that sizes refer to")
     parser.add_argument("--all", action="store_true", help="list every bad file, not the first 20")
     arguments = parser.parse_args()
-    logging.getLogger("training.data").setLevel(logging.ERROR)  # it would point to this command
+    logging.getLogger("training.data").setLevel(logging.ERROR)  # its warning names this command
     console = Console()
     try:
         bad_files = check(arguments.data, arguments.side, console)

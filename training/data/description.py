@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``data.yaml``: the description of a data set. ``README.md`` in this folder shows every key."""
+"""``data.yaml``: the description of a data set. ``README.md`` in this folder lists every key."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ KEYS = (*SPLITS, "format", "path", "names", "labelled", "sources")
 
 
 class DataError(ValueError):
-    """A data set cannot be used; the message says which file and why."""
+    """A data set cannot be used; the message names the file and the reason."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that another one takes in.
+    """A data set that another one includes.
 
     Attributes:
         data: its ``data.yaml``.
@@ -48,7 +48,7 @@ class Description:
 
     Attributes:
         file: the ``data.yaml``.
-        format: "yolo", "voc" or "coco"; of no meaning where there are ``sources``.
+        format: "yolo", "voc" or "coco"; unused if there are ``sources``.
         root: folder that the entries of ``splits`` are relative to.
         names: of the classes, in the order of their numbers; None: as in the annotations (COCO).
         splits: name -> where it is, as the format's reader understands it.
@@ -65,14 +65,22 @@ class Description:
     sources: tuple[Source, ...] = field(default=())
 
     def split(self, name: str) -> Any:
-        """Return a split's entry; DataError if there is none."""
+        """Return a split's entry.
+
+        Raises:
+            DataError: there is no such split.
+        """
         if name not in self.splits:
-            raise DataError(f"{self.file} does not say where the split '{name}' is")
+            raise DataError(f"{self.file} has no split '{name}'")
         return self.splits[name]
 
 
 def read_description(data: Path) -> Description:
-    """Read a ``data.yaml``; DataError says what is wrong with it."""
+    """Read a ``data.yaml``.
+
+    Raises:
+        DataError: it cannot be read, or a key has a value that cannot be used.
+    """
     content = _read_yaml(data)
     _check_keys(data, content)
     kind = content.get("format", "yolo")
@@ -83,9 +91,7 @@ def read_description(data: Path) -> Description:
         raise DataError(f"{data}: 'sources' must be a list of data sets")
     splits = {name: content[name] for name in SPLITS if content.get(name)}
     if sources and (splits or "format" in content):
-        raise DataError(
-            f"{data} has 'sources', so splits and format belong into their own data.yaml"
-        )
+        raise DataError(f"{data} has 'sources': put splits and format into their own data.yaml")
     names = _names(data, content)
     if names is None and kind == "voc":
         names = VOC_CLASSES
@@ -106,12 +112,12 @@ def read_description(data: Path) -> Description:
 
 
 def _check_keys(data: Path, content: dict[str, Any]) -> None:
-    """Refuse slips of the pen; other tools keep further keys in the same file."""
+    """Refuse misspelled keys; unknown ones are allowed, since other tools use the same file."""
     absent = [key for key in KEYS if key not in content]
     for key in content:
         close = get_close_matches(str(key), absent, 1, cutoff=0.8)
         if close and key not in KEYS:
-            raise DataError(f"{data}: '{key}' is no key, did you mean '{close[0]}'?")
+            raise DataError(f"{data}: there is no key '{key}', did you mean '{close[0]}'?")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -37,7 +37,12 @@ def split_names(data: Path) -> tuple[str, ...]:
 def list_split(data: Path, split: str) -> Listing:
     """List one split of a data set.
 
-    Raises DataError if the description or a file that it names cannot be used.
+    Args:
+        data: its ``data.yaml``.
+        split: "train", "val" or "test".
+
+    Raises:
+        DataError: the description or a file that it names cannot be used.
     """
     description = read_description(data)
     if description.sources:
@@ -89,12 +94,12 @@ def _class_table(
         mapping = {name: name for name in theirs if name in (description.names or ())}
     if unknown := set(mapping) - set(theirs):
         raise DataError(
-            f"{description.file} maps the classes {sorted(unknown)}, which {source.data} has not"
+            f"{description.file} maps the classes {sorted(unknown)}, which are not in {source.data}"
         )
     ours = [mapping.get(name) for name in theirs]
     table = [-1 if name is None else _number(description, name) for name in ours]
     if max(table) < 0:
-        raise DataError(f"{description.file} takes none of the classes of {source.data}")
+        raise DataError(f"{description.file} includes none of the classes of {source.data}")
     return np.array(table, np.int64)
 
 

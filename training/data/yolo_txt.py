@@ -49,11 +49,15 @@ def read(description: Description, split: str) -> Listing:
 
 
 def labels_of(image: Path) -> Path:
-    """Return the label file of an image; DataError if it is not below a folder called 'images'."""
+    """Return the label file of an image.
+
+    Raises:
+        DataError: the image is not below a folder called 'images'.
+    """
     parts = list(image.with_suffix(".txt").parts)
     if "images" not in parts:
         raise DataError(f"{image} is not below a folder called 'images'")
-    # The last folder called "images" is the one that has a twin called "labels".
+    # The last folder called "images" is the one beside which there is one called "labels".
     parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
     return Path(*parts)
 

@@ -30,7 +30,7 @@ from compact_yolo_ros.support.files import replacing
 LOCAL = "local"
 """Stands for the address of a cluster on this machine, which is started and ended here."""
 CONNECTING = 20.0
-"""Most seconds until the scheduler answers and has a worker."""
+"""Most seconds until the scheduler can be reached and has a worker."""
 
 
 def run_on_cluster(

@@ -47,7 +47,7 @@ from compact_yolo_ros.support.percentiles import Percentiles
 from compact_yolo_ros.support.termination import terminable
 
 INTERRUPTED = 130
-"""Exit code after SIGINT, as shells have it."""
+"""Exit code after SIGINT, the one of shells."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -114,14 +114,14 @@ def _settings(options: argparse.Namespace, bag: Bag) -> Settings:
 
 
 def _by_topic(sources: Sequence[str], topics: Sequence[str]) -> dict[str, str]:
-    """Sources of labels by their topic; a single topic need not be named."""
+    """Sources of labels by their topic; with a single topic its name may be left out."""
     found: dict[str, str] = {}
     for source in sources:
         topic, equals, rest = source.partition("=")
         if not equals or (topic not in topics and _is_source(source)):
             if len(topics) > 1:
                 raise BagError(
-                    f"say which topic {source} labels: --ground-truth {topics[0]}={source}"
+                    f"give the topic that {source} labels: --ground-truth {topics[0]}={source}"
                 )
             topic, rest = topics[0], source
         if topic not in topics:
@@ -194,7 +194,7 @@ def _print_comparison(found: Sequence[Candidate], out: Path) -> None:
         cells = ["-" if number is None else f"{number:.3f}" for number in numbers]
         rate = figures.frames_per_second
         cells.append("-" if rate is None else f"{rate:.1f}")
-        table.add_row(candidate.name, *cells, f"{figures.answered:.1%}")
+        table.add_row(candidate.name, *cells, f"{figures.answered_share:.1%}")
     console = Console()
     console.print(table)
     console.print(f"Written: {out / 'comparison.html'}", soft_wrap=True, markup=False)
@@ -253,7 +253,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="[TOPIC=]SOURCE",
         help="COCO .json, folder of YOLO labels, topic of Detection2DArray, or RECORDING:TOPIC",
     )
-    add("--reference", default="", help="model whose detections stand in for labels")
+    add("--reference", default="", help="model whose detections are taken for labels")
     add_rename(parser)
     add("--tolerance", type=finite, metavar="MS", help="between a frame and its label")
     threshold = Selection.score_threshold

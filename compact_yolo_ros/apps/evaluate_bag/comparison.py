@@ -54,7 +54,7 @@ class CandidateFigures:
     latency_ms: Percentiles | None
     age_ms: Percentiles | None
     frames_per_second: float | None
-    answered: float
+    answered_share: Annotated[float, JsonKey("answered")]
     joules_per_frame: float | None
 
 
@@ -88,7 +88,7 @@ class Candidate:
         return self.results.power.joules_per_frame
 
     @property
-    def answered(self) -> float:
+    def answered_share(self) -> float:
         """Part of the frames that were answered."""
         counts = [topic.frames for topic in self.results.topics.values()]
         return sum(c.answered for c in counts) / max(1, sum(c.all for c in counts))
@@ -114,7 +114,7 @@ class Candidate:
             latency_ms=speed.stages_ms.total,
             age_ms=speed.age_ms,
             frames_per_second=speed.frames_per_second,
-            answered=self.answered,
+            answered_share=self.answered_share,
             joules_per_frame=self.joules,
         )
 
@@ -240,7 +240,7 @@ def _cells(figures: CandidateFigures) -> list[Any]:
     numbers = [
         *(figures.ap, figures.ap50, figures.ap75),
         *(figures.latency_ms or (None, None, None)),
-        *(figures.frames_per_second, figures.answered, figures.joules_per_frame),
+        *(figures.frames_per_second, figures.answered_share, figures.joules_per_frame),
     ]
     return [
         *(figures.name, str(figures.input_size), figures.backend, figures.precision),

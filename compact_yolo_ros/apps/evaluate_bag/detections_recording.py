@@ -19,8 +19,8 @@ def write_detections_recording(
 ) -> None:
     """Write a recording (MCAP); its topics are ``<image topic>/detections``.
 
-    Headers are those of the images. A message is at the time of its image, in realtime at that of
-    the answer.
+    Headers are those of the images. A message is at the time of its image, in realtime at the
+    time of the detections.
 
     Args:
         folder: of the recording; one that is there is replaced.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a live detector node published while a recording was played to it.
 
-What the node answered, and when, becomes the log of a run (``FrameLog``), as if the recording had
+Its detections, and their times, become the log of a run (``FrameLog``), as if the recording had
 been played back here; everything after that is the same.
 """
 
@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
-
-import numpy as np
 
 from compact_yolo_ros.apps.evaluate_bag.frame_log import (
     ANSWERED,
@@ -27,7 +25,7 @@ from compact_yolo_ros.apps.evaluate_bag.playback import read_frame
 from compact_yolo_ros.apps.evaluate_bag.results import MeasuredPower
 from compact_yolo_ros.apps.evaluate_bag.results_folder import claim, log_path
 from compact_yolo_ros.apps.evaluate_bag.sessions import Session, write_session
-from compact_yolo_ros.detection.detection_array import class_name, read_detection_array
+from compact_yolo_ros.detection.detection_array import detections_of
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.decoding import ImageDecoder
@@ -40,7 +38,7 @@ PERFORMANCE = "/performance"
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _NodeResult:
     """Detections of an image, when they were there (ns), and what the stages took."""
 
     detections: Detections
@@ -76,11 +74,11 @@ def write_node_log(
         raise BagError("what a node published is evaluated for one topic: give --topic")
     published = Bag([recorded])
     measured = _measured(published)
-    answers = dict(_answers(published, classes, measured))
+    found = dict(_node_results(published, classes, measured))
     claim(job, bag, folder, restart=True)
     log = FrameLog(log_path(folder, 0))
     try:
-        for result in _results(job, bag, answers):
+        for result in _results(job, bag, found):
             log.append(result)
         log.finish(bag.lost)
     finally:
@@ -91,10 +89,10 @@ def write_node_log(
         write_session(folder, Session((published.end - published.start) * 1e-9, 0, power))
 
 
-def _answers(
+def _node_results(
     recorded: Bag, classes: tuple[str, ...], measured: dict[int, _Measured]
-) -> Iterator[tuple[int, _Answer]]:
-    """The answer to each image, by its stamp."""
+) -> Iterator[tuple[int, _NodeResult]]:
+    """What the node found in each image, by its stamp."""
     codec = Codec(recorded.topics.values())
     topics = [topic for topic in recorded.topics.values() if topic.type == DETECTIONS]
     if len(topics) != 1 or not topics[0].count:
@@ -105,9 +103,9 @@ def _answers(
         stamp = stamp_of(content, message.time)
         found = _detections(content, classes)
         if (image := measured.get(stamp)) is None:
-            yield stamp, _Answer(found, message.time, FrameStages())
+            yield stamp, _NodeResult(found, message.time, FrameStages())
         else:
-            yield stamp, _Answer(found, stamp + round(image.age * 1e9), image.stages)
+            yield stamp, _NodeResult(found, stamp + round(image.age * 1e9), image.stages)
 
 
 def _measured(recorded: Bag) -> dict[int, _Measured]:
@@ -128,39 +126,30 @@ def _measured(recorded: Bag) -> dict[int, _Measured]:
 
 
 def _detections(message: Any, classes: tuple[str, ...]) -> Detections:
-    boxes, scores, class_ids = read_detection_array(message)
-    return Detections(
-        boxes.astype(np.float32),
-        scores.astype(np.float32),
-        np.array([_label(text, classes) for text in class_ids], np.int32),
-    )
-
-
-def _label(class_id: str, classes: tuple[str, ...]) -> int:
-    name = class_name(class_id, classes)
-    if name not in classes:
+    try:
+        return detections_of(message, classes)
+    except ValueError as error:
         raise BagError(
-            f"the node found '{class_id}', which the model does not know: give its --model"
-        )
-    return classes.index(name)
+            f"{error} in the model, but the node found it: give the node's --model"
+        ) from None
 
 
-def _results(job: Job, bag: Bag, answers: dict[int, _Answer]) -> Iterator[FrameResult]:
+def _results(job: Job, bag: Bag, found: dict[int, _NodeResult]) -> Iterator[FrameResult]:
     """The result of every image of the recording."""
     codec, decoder = Codec(bag.topics.values()), ImageDecoder()
     for message in bag.messages(job.topics, job.start, job.stop):
         frame = read_frame(message, codec, decoder)
-        answer = answers.get(frame.stamp)
+        result = found.get(frame.stamp)
         if frame.image is None:
             yield frame.unanswered(frame.error)
-        elif answer is None:
+        elif result is None:
             yield frame.unanswered(DROPPED)
         else:
             height, width = frame.image.pixels.shape[:2]
             yield replace(
                 frame.unanswered(ANSWERED),
                 size=Size(width, height),
-                detections=answer.detections,
-                stages=answer.stages,
-                finished=answer.finished,
+                detections=result.detections,
+                stages=result.stages,
+                finished=result.finished,
             )

@@ -269,7 +269,7 @@ def _accuracy(
     if settings.reference:
         against = (
             f"agreement with {settings.reference}: its detections with a score from "
-            f"{settings.threshold} on stand in for the ground truth"
+            f"{settings.threshold} on are taken for the ground truth"
         )
     return accuracy, AccuracyResults(
         **vars(accuracy.evaluation.figures()),

@@ -150,7 +150,7 @@ class Speed:
     """How fast it was.
 
     Attributes:
-        frames_per_second: None if nothing was run here; in realtime, the rate of the answers.
+        frames_per_second: None if nothing was run here; in realtime, of the answered frames.
         seconds: of the run, without the opening of the model.
         sessions: number of times that it was begun or continued.
         workers: number of processes.

@@ -109,7 +109,7 @@ def append_session(folder: Path, session: Session) -> None:
 
 
 def total_of_sessions(folder: Path, last: Session) -> RunTotals:
-    """Add up the sessions of a folder; ``last`` stands in where none of them ran a frame."""
+    """Add up the sessions of a folder; ``last`` is used if none of them ran a frame."""
     # Half a line, left by a crash, is no session.
     path = folder / SESSIONS
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []

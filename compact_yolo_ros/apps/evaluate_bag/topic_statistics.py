@@ -24,10 +24,10 @@ from compact_yolo_ros.apps.evaluate_bag.results import (
     TimeCourse,
 )
 from compact_yolo_ros.detection.detections import Detections
-from compact_yolo_ros.evaluation.matching import overlaps
+from compact_yolo_ros.evaluation.matching import MATCH_IOU, overlaps
 from compact_yolo_ros.support.percentiles import Percentiles
 
-SAME = 0.5
+SAME = MATCH_IOU
 """Least IoU of two boxes of one object in successive frames."""
 OTHER_CLOCK = 10.0
 """Seconds between stamp and reception, either way, from which the stamps are of another clock."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import runpy
 from pathlib import Path
@@ -82,6 +83,17 @@ def test_commands_exist(document: str) -> None:
     for module in re.findall(r"-m (training[\w.]*|compact_yolo_ros[\w.]*)", text):
         path = ROOT / module.rstrip(".").replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_names_of_the_code_exist(document: str) -> None:
+    text = (ROOT / document).read_text()
+    for statement in re.findall(
+        r"^ *(from (?:compact_yolo_ros|training)\b.* import .*)$", text, re.M
+    ):
+        exec(statement, {})
+    for name in re.findall(r"`(compact_yolo_ros\.[\w.]+)`", text):
+        pkgutil.resolve_name(name)
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "docs").glob("*.py")))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.detection.detections import Detections
 
-TYPE = "vision_msgs/msg/Detection2DArray"
+DETECTION_ARRAY = "vision_msgs/msg/Detection2DArray"
 
 
 class DetectionRows(NamedTuple):

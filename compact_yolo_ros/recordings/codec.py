@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from compact_yolo_ros.detection.detection_array import TYPE as DETECTIONS
+from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY as DETECTIONS
 from compact_yolo_ros.detection.detection_array import DetectionArrayWriter
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.recordings.compression import check_libraries, plain_message

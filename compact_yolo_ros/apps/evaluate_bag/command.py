@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace, console: Console) -> int:
     bag = Bag(options.bag)
     settings = _settings(options, bag)
-    with _progress(bag, settings.job, console) as progress:
+    with _ProgressBar(bag, settings.job, console) as progress:
         if options.compare:
             found = compare(settings, options.compare, bag, progress)
         else:
@@ -137,7 +137,7 @@ def _is_source(text: str) -> bool:
     return Path(text).exists() or Path(text.rpartition(":")[0] or text).exists()
 
 
-class _progress:  # noqa: N801  (used like a function)
+class _ProgressBar:
     """Shows how many frames are done, and when all will be."""
 
     def __init__(self, bag: Bag, job: Job, console: Console) -> None:

@@ -14,7 +14,6 @@ from time import monotonic
 from typing import Protocol
 
 from compact_yolo_ros.backends import RunOptions
-from compact_yolo_ros.backends.arguments import to_arguments
 
 MODULE = "compact_yolo_ros.backends.engine_build"
 LOG_PERIOD = 15.0
@@ -48,6 +47,9 @@ class BuildProcess:
         self.failure = ""
         self.cancelled = False
         self._log = logger
+        # Imported late: argparse is not needed where no engine is built.
+        from compact_yolo_ros.backends.arguments import to_arguments
+
         arguments = to_arguments(options, leave_out=("backend", "threads"))
         self._process = subprocess.Popen(
             ["nice", "-n", "10", sys.executable, "-m", MODULE, *arguments],

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts the detector: ``ros2 launch compact_yolo_ros detector.launch.py image_topic:=...``.
 
-What counts: an argument, else ``params_file``, else the node's own default. So an argument that was
-not given must not reach the node, and only a function can leave it out.
+A launch argument overrides ``params_file``, which overrides the node's default. So an argument that
+was not given must not reach the node, and only a function can omit it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _detector(context: LaunchContext) -> list[Node]:
             executable="detector_node",
             name="detector",
             namespace=texts["namespace"],
-            # This parameter stands before params_file, which may say otherwise.
+            # Given before params_file, which may override it.
             ros_arguments=["-p", "autostart:=true", "--log-level", texts["log_level"]],
             parameters=_sources(texts["params_file"], given),
             remappings=remappings(given.get("cameras", []), texts["image_topic"]),
@@ -54,12 +54,12 @@ def _detector(context: LaunchContext) -> list[Node]:
 
 
 def _sources(params_file: str, given: dict[str, Any]) -> list[str | dict[str, ParameterValue]]:
-    """Sources of parameters; of two that name the same one, the later counts."""
+    """Sources of parameters; a later one overrides an earlier one."""
     sources: list[str | dict[str, ParameterValue]] = []
     if params_file:
         sources.append(existing_file("params_file", params_file))
     if given:
-        # With their types, because launch guesses one for a bare text: model 1 is no number.
+        # With their types, because launch guesses the type of a bare text: a model may be named 1.
         sources.append({k: ParameterValue(v, value_type=_type(v)) for k, v in given.items()})
     return sources
 

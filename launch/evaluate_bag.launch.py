@@ -3,8 +3,8 @@
 
     ros2 launch compact_yolo_ros evaluate_bag.launch.py bag:=drive out:=out/drive
 
-The recording is played with its own time on /clock, what the node publishes is recorded, and at the
-end evaluated: ``evaluate_bag --recorded``.
+The recording is played with its own time on /clock, the node's messages are recorded, and
+``evaluate_bag --recorded`` evaluates them at the end.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _player(run: Evaluation, environment: dict[str, str]) -> ExecuteProcess:
 
 def _end(event: ProcessExited, context: LaunchContext) -> EmitEvent:
     if event.returncode:
-        raise RuntimeError("the evaluation failed: its own sentence is above")  # exit code 1
+        raise RuntimeError("the evaluation failed: see its message above")  # exit code 1
     return EmitEvent(event=Shutdown(reason="the evaluation has ended"))
 
 

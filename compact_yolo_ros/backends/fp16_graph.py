@@ -8,7 +8,7 @@ FP32: FP16 has steps of a quarter of a pixel from 256 on, and would rank many sc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.libraries import ONNX
@@ -40,7 +40,7 @@ def to_half(data: bytes) -> bytes:
         onnx.checker.check_model(model, full_check=True)
     except (ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise BackendError(f"the graph cannot be made FP16: {error}") from None
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def _convert(model: onnx.ModelProto) -> None:
@@ -127,7 +127,7 @@ def _used_constants(
     ]
 
 
-def _replace(field: object, values: list) -> None:
+def _replace(field: object, values: list[Any]) -> None:
     """Put other messages into a repeated protobuf field."""
     copies = [type(value).FromString(value.SerializeToString()) for value in values]
     del field[:]  # type: ignore[attr-defined]

@@ -44,7 +44,9 @@ def precision_at_recalls(
 def highest_recall(outcomes: NDArray[np.uint8], objects: NDArray[np.int64]) -> NDArray[np.float64]:
     """Recall (L,) of all detections, outcomes (d, L); nan where there are no objects."""
     found = np.count_nonzero(outcomes == TRUE_POSITIVE, 0)
-    return np.divide(found, objects, out=np.full(len(objects), np.nan), where=objects > 0)
+    recall: NDArray[np.float64] = np.full(len(objects), np.nan)
+    np.divide(found, objects, out=recall, where=objects > 0)
+    return recall
 
 
 def voc_average_precision(outcomes: NDArray[np.uint8], objects: int) -> tuple[float, float]:

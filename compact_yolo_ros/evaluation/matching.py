@@ -45,7 +45,8 @@ def areas_of(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 def intersections(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """Common area (n, m) of boxes (n, 4) and (m, 4)."""
     sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    return np.maximum(sides[..., 0], 0) * np.maximum(sides[..., 1], 0)
+    common: NDArray[np.float64] = np.maximum(sides[..., 0], 0) * np.maximum(sides[..., 1], 0)
+    return common
 
 
 def overlaps(

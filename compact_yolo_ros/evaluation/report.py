@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
@@ -144,7 +144,7 @@ def _view(shown: ShownEvaluation) -> dict[str, Any]:
     from compact_yolo_ros.evaluation import plots
 
     evaluation = shown.evaluation
-    drawn = {
+    drawn: dict[str, Callable[[Evaluation], Any]] = {
         "Precision over recall; the area under a line is AP50. Dotted: mean at an IoU of 0.75.": (
             plots.precision_recall
         ),

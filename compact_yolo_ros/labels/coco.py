@@ -147,7 +147,7 @@ def read_coco_classes(file: Path) -> tuple[str, ...]:
 
 def _read_json(file: Path) -> dict[str, _Table]:
     try:
-        content = json.loads(file.read_bytes())
+        content: dict[str, _Table] = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise LabelError(f"cannot be read: {why}") from None

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY as DETECTIONS
-from compact_yolo_ros.detection.detection_array import DetectionArrayWriter
+from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY, DetectionArrayWriter
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.recordings.compression import check_libraries, plain_message
 from compact_yolo_ros.recordings.storage import BagError, Message, Topic
@@ -53,7 +52,7 @@ class Codec:
     @property
     def store(self) -> Any:
         """The type store of rosbags, with vision_msgs, for its writer."""
-        self._know(DETECTIONS)
+        self._know(DETECTION_ARRAY)
         return self._store
 
     def _know(self, kind: str) -> None:
@@ -64,7 +63,7 @@ class Codec:
             return
         if kind in self._definitions:
             self._store.register(get_types_from_msg(self._definitions[kind], kind))
-        elif kind == DETECTIONS:
+        elif kind == DETECTION_ARRAY:
             types = {}
             for name, text in VISION_MSGS.items():
                 types.update(get_types_from_msg(text, f"vision_msgs/msg/{name}"))
@@ -100,7 +99,7 @@ class Codec:
             make("builtin_interfaces/msg/Time")(*divmod(stamp, 10**9)), frame_id
         )
         message = self._writer.write(header, found, classes)
-        return bytes(self._store.serialize_cdr(message, DETECTIONS))
+        return bytes(self._store.serialize_cdr(message, DETECTION_ARRAY))
 
 
 def stamp_of(message: Any, received: int) -> int:
@@ -130,4 +129,4 @@ def _detection_writer(store: Any) -> DetectionArrayWriter:
         box = make("vision_msgs/msg/BoundingBox2D", centre, 0.0, 0.0)
         return make("vision_msgs/msg/Detection2D", None, [result], box, "")
 
-    return DetectionArrayWriter(lambda: make(DETECTIONS, None, []), new_detection)
+    return DetectionArrayWriter(lambda: make(DETECTION_ARRAY, None, []), new_detection)

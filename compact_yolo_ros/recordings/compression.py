@@ -33,7 +33,7 @@ def zstd() -> Any:
 
 
 def _lz4(data: bytes) -> bytes:
-    return import_module("lz4.frame").decompress(data)
+    return bytes(import_module("lz4.frame").decompress(data))
 
 
 DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from toy_model import CELL, CLASSES
 
+from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY
 from compact_yolo_ros.detection.detections import Detections
-from compact_yolo_ros.recordings.codec import COMPRESSED_IMAGE, DETECTIONS, IMAGE, Codec
+from compact_yolo_ros.recordings.codec import COMPRESSED_IMAGE, IMAGE, Codec
 
 START = 1_700_000_000 * 10**9
 PERIOD = 10**8
@@ -85,7 +86,7 @@ def labelled(scene: Scene, number: int, topic: str = "/truth", late: int = 0) ->
     stamp = START + number * PERIOD + late
     found = Detections(scene.boxes, np.ones(len(scene.boxes), np.float32), scene.labels)
     data = CODEC.write_detections(stamp, "camera", found, CLASSES)
-    return Recorded(topic, DETECTIONS, stamp, data)
+    return Recorded(topic, DETECTION_ARRAY, stamp, data)
 
 
 def write_bag(

@@ -18,7 +18,7 @@ from compact_yolo_ros.apps.evaluate_bag.recording_evaluation import (
 from compact_yolo_ros.apps.evaluate_bag.results import read_results
 from compact_yolo_ros.apps.evaluate_bag.results_folder import RESULTS
 from compact_yolo_ros.backends import PRECISIONS, RunOptions, backend_names
-from compact_yolo_ros.backends.options import AUTO
+from compact_yolo_ros.backends.registry import AUTO
 from compact_yolo_ros.evaluation.report import ReportError, check_libraries
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model

@@ -11,7 +11,8 @@ from typing import Any
 
 from compact_yolo_ros.apps.evaluate_bag.frame_log import ANSWERED, FrameResult
 from compact_yolo_ros.apps.evaluate_bag.results_folder import writing
-from compact_yolo_ros.recordings.codec import DETECTIONS, Codec
+from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY
+from compact_yolo_ros.recordings.codec import Codec
 
 
 def write_detections_recording(
@@ -57,7 +58,9 @@ def _write(
                 continue
             topic = f"{result.topic}/detections"
             if topic not in connections:
-                connections[topic] = writer.add_connection(topic, DETECTIONS, typestore=codec.store)
+                connections[topic] = writer.add_connection(
+                    topic, DETECTION_ARRAY, typestore=codec.store
+                )
             found = result.detections[result.detections.scores >= threshold]
             data = codec.write_detections(result.stamp, result.frame_id, found, classes)
             writer.write(connections[topic], result.finished or result.time, data)

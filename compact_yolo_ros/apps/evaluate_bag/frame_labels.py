@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compact_yolo_ros.apps.evaluate_bag.frame_log import ANSWERED, FrameResult
+from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY
 from compact_yolo_ros.labels.coco import CocoImage, read_coco
 from compact_yolo_ros.labels.detections_topic import read_detections_topic
 from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
 from compact_yolo_ros.labels.yolo import CLASSES_FILE, find_class_names
 from compact_yolo_ros.labels.yolo import read_labels as read_yolo
-from compact_yolo_ros.recordings.codec import DETECTIONS, Codec, stamp_of
+from compact_yolo_ros.recordings.codec import Codec, stamp_of
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import FOREVER, BagError
 
@@ -112,7 +113,7 @@ def read_frame_labels(
     elif path.is_file():
         labels = _of_coco_file(path, topic, threshold)
     else:
-        topics = [name for name, found in bag.topics.items() if found.type == DETECTIONS]
+        topics = [name for name, found in bag.topics.items() if found.type == DETECTION_ARRAY]
         there = f"its topics of detections are {', '.join(topics)}" if topics else "it has none"
         raise BagError(
             f"{source} is neither a file nor a folder nor a topic of the recording: {there}"
@@ -182,8 +183,8 @@ def labels_of_topic(bag: Bag, topic: str, model_classes: Sequence[str]) -> Frame
     """Read a topic of Detection2DArray messages; see ``read_frame_labels``."""
     if topic not in bag.topics:
         raise BagError(f"the recording {bag.paths[0]} has no topic {topic}")
-    if bag.topics[topic].type != DETECTIONS:
-        raise BagError(f"{topic} is {bag.topics[topic].type}: labels are {DETECTIONS}")
+    if bag.topics[topic].type != DETECTION_ARRAY:
+        raise BagError(f"{topic} is {bag.topics[topic].type}: labels are {DETECTION_ARRAY}")
     try:
         classes, stamped = read_detections_topic(_readable(bag, topic), model_classes)
         keyed = [(FrameKey(_TIME, stamp), truth.clipped()) for stamp, truth in stamped]

@@ -25,11 +25,11 @@ from compact_yolo_ros.apps.evaluate_bag.playback import read_frame
 from compact_yolo_ros.apps.evaluate_bag.results import MeasuredPower
 from compact_yolo_ros.apps.evaluate_bag.results_folder import claim, log_path
 from compact_yolo_ros.apps.evaluate_bag.sessions import Session, write_session
-from compact_yolo_ros.detection.detection_array import detections_of
+from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY, detections_of
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.decoding import ImageDecoder
-from compact_yolo_ros.recordings.codec import DETECTIONS, Codec, stamp_of
+from compact_yolo_ros.recordings.codec import Codec, stamp_of
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
 
@@ -94,7 +94,7 @@ def _node_results(
 ) -> Iterator[tuple[int, _NodeResult]]:
     """What the node found in each image, by its stamp."""
     codec = Codec(recorded.topics.values())
-    topics = [topic for topic in recorded.topics.values() if topic.type == DETECTIONS]
+    topics = [topic for topic in recorded.topics.values() if topic.type == DETECTION_ARRAY]
     if len(topics) != 1 or not topics[0].count:
         there = ", ".join(f"{t.name} ({t.count})" for t in topics) or "none"
         raise BagError(f"one topic of detections is needed, and {recorded.paths[0]} has: {there}")

@@ -64,7 +64,7 @@ from compact_yolo_ros.apps.evaluate_bag.topic_statistics import (
     stage_percentiles,
 )
 from compact_yolo_ros.apps.evaluate_bag.video import video_names, write_video
-from compact_yolo_ros.backends.options import AUTO
+from compact_yolo_ros.backends.registry import AUTO
 from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.evaluation.report import ReportError, check_libraries
 from compact_yolo_ros.machine.description import describe_machine

@@ -132,7 +132,7 @@ def _fix_size(builder: Any, config: Any, options: RunOptions) -> None:
 def _monitor(trt: Any, progress: BuildProgress) -> Any:
     """A progress monitor that keeps ``progress.fraction`` up to date."""
 
-    class Monitor(trt.IProgressMonitor):
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # it has no types
         """Phases nest: a step of a phase may itself be a phase of several steps."""
 
         def __init__(self) -> None:

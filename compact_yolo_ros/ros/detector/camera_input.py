@@ -43,7 +43,7 @@ class CameraInput:
         self._type = CompressedImage if transport == "compressed" else Image
         self._chosen = reliability
         self._on_image: Callable[[Any], None]
-        self._subscription: Subscription | None = None
+        self._subscription: Subscription[Any] | None = None
         self._incompatible = False
         topic = node.resolve_topic_name(topic)
         if transport == "compressed" and not topic.endswith(COMPRESSED_SUFFIX):

@@ -152,7 +152,7 @@ class DetectorNode(LifecycleNode):
 
     # Parameters and services
 
-    def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+    def _on_set_parameters(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
         """Refuse what cannot be used, with the reason; the next image uses what is accepted."""
         changes = {parameter.name: parameter.value for parameter in parameters}
         try:

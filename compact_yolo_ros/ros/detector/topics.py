@@ -99,7 +99,7 @@ class Output(Interface):
     on_demand: bool = False
     writer: Callable[[ModelCard], FrameWriter] | None = None
 
-    def create(self, node: LifecycleNode, camera: str = "") -> Publisher:
+    def create(self, node: LifecycleNode, camera: str = "") -> Publisher[Any]:
         """A publisher on the topic."""
         qos = QoSProfile(depth=self.depth)
         if self.latched:

@@ -127,7 +127,8 @@ class FrameWorker:
         stamp = header.stamp
         if stamp.sec == 0 and stamp.nanosec == 0:
             return None
-        return self._clock.now().nanoseconds * 1e-9 - (stamp.sec + stamp.nanosec * 1e-9)
+        now: float = self._clock.now().nanoseconds * 1e-9
+        return now - float(stamp.sec + stamp.nanosec * 1e-9)
 
 
 class _Frame(NamedTuple):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from compact_yolo_ros.ros.diagnostics.frame_counters import WINDOW, Snapshot
+from compact_yolo_ros.machine.power.monitor import WINDOW
+from compact_yolo_ros.ros.diagnostics.frame_counters import Snapshot
 
 SILENCE = 2.0
 """Seconds without an image after which a camera is stale."""

@@ -22,7 +22,7 @@ from compact_yolo_ros.ros.diagnostics.report import to_statuses
 class DiagnosticsPublisher:
     """Publishes the health of a node and its cameras."""
 
-    def __init__(self, node: Node, publisher: Publisher) -> None:
+    def __init__(self, node: Node, publisher: Publisher[DiagnosticArray]) -> None:
         """Publish with ``publisher``, in the name of ``node``."""
         self._node = node
         self._publisher = publisher

@@ -101,7 +101,7 @@ class BagPlayerNode(Node):
             self._stop = self._start + round(values["duration"] * 1e9)
         self._published = self._damaged = 0
         qos = QoSProfile(depth=10, reliability=ReliabilityPolicy[values["reliability"].upper()])
-        self._publishers_of: dict[str, Publisher] = {
+        self._publishers_of: dict[str, Publisher[Any]] = {
             topic: self.create_publisher(TYPES[self._bag.topics[topic].type], topic, qos)
             for topic in self._topics
         }

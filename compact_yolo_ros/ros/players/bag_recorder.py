@@ -12,7 +12,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from vision_msgs.msg import Detection2DArray
 
-from compact_yolo_ros.recordings.codec import DETECTIONS, Codec
+from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY
+from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
 
 BAG_RECORDER_PARAMETERS = (
@@ -25,7 +26,7 @@ BAG_RECORDER_PARAMETERS = (
     ),
 )
 DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
-TYPES = {DETECTIONS: Detection2DArray, DIAGNOSTICS: DiagnosticArray}
+TYPES = {DETECTION_ARRAY: Detection2DArray, DIAGNOSTICS: DiagnosticArray}
 QUEUE = QoSProfile(depth=1000)
 """This many messages may wait while the disk is busy."""
 
@@ -57,7 +58,7 @@ class BagRecorderNode(Node):
             raise ValueError(f"cannot write to {folder}: {error.strerror}") from None
         self._written = 0
         for kind, names in (
-            (DETECTIONS, values["detections"]),
+            (DETECTION_ARRAY, values["detections"]),
             (DIAGNOSTICS, values["diagnostics"]),
         ):
             for name in names:

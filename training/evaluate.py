@@ -49,7 +49,7 @@ from training.data.sample import Sample
 from training.deployment.predictor import Predictor
 from training.detectors.interface import Network, device_of
 from training.loop.checkpoint import load_detector
-from training.loop.provenance import environment
+from training.loop.provenance import provenance
 
 WORST, BEST = 9, 6
 """Number of images in a report."""
@@ -237,7 +237,7 @@ def _print(results: Sequence[ShownEvaluation]) -> None:
 def _facts(
     options: argparse.Namespace, model: Model, samples: DataSet, mapping: ClassMapping
 ) -> dict[str, str]:
-    here = environment()
+    here = provenance()
     packages = ", ".join(f"{name} {version}" for name, version in here["packages"].items())
     facts = {
         "Model": options.weights,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Export every registered detector with random weights, to measure its speed before it is trained.
+"""Export every detector with random weights, to measure its speed before it is trained.
 
 python -m training.export_zoo zoo
 benchmark --zoo zoo --reference yolo_fastest --out docs
@@ -51,10 +51,14 @@ def export_untrained(name: str, path: Path) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="files that are there already are kept")
-    folder = parser.parse_args().folder
+    parser.add_argument("folder", type=Path, help="existing files in it are kept")
+    parser.add_argument(
+        "--only", nargs="+", choices=DETECTORS, default=sorted(DETECTORS), help="these detectors"
+    )
+    arguments = parser.parse_args()
+    folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
-    for name in track(sorted(DETECTORS), "Exporting"):
+    for name in track(arguments.only, "Exporting"):
         path = folder / f"{name}.onnx"
         if not path.exists():
             export_untrained(name, path)

@@ -8,7 +8,7 @@ from torch import nn
 
 from training.detectors.complexity import kernel_values, macs
 from training.detectors.yolov4_tiny import CspOsa, YoloV4TinyConfig
-from training.studies.scaling import Cost, Scale, cost, fit, scaled
+from training.studies.scaling import DIRECTIONS, Cost, Scale, cost, fit, main, scaled
 
 TINY = YoloV4TinyConfig()
 
@@ -62,7 +62,7 @@ def test_budget_is_used_but_never_exceeded():
     assert small.size < 416 and small.config.width < 1 and small.size % 32 == 0
 
 
-def test_impossible_wishes_are_refused():
+def test_an_impossible_budget_is_refused():
     with pytest.raises(ValueError, match="larger"):
         fit(TINY, 416, Scale(0.9, 1, 1), 10**9)
     with pytest.raises(ValueError, match="1,000 FLOPs"):
@@ -97,3 +97,13 @@ def test_flops_are_twice_the_multiply_accumulates():
     with torch.device("meta"):
         network = nn.Sequential(nn.Conv2d(3, 4, 3, groups=1), nn.Conv2d(4, 4, 3, groups=4))
     assert cost(network, 32, 32).flops == 2 * macs(network, 32, 32)
+
+
+def test_the_study_prints_a_row_for_each_budget_and_direction(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(["--gflops", "3.5"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in DIRECTIONS)
+    assert "416x416" in printed, "growing in width alone keeps the input"
+    assert main(["--gflops", "0.000001"]) == 1
+    assert "costs 1,000 FLOPs or less" in capsys.readouterr().err

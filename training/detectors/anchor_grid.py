@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From raw maps to boxes: the anchors of a detector and the YOLOv3 decoding."""
+"""The anchors of a detector, and how its raw maps are decoded to boxes (YOLOv3)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ YOLOV3_ANCHORS = (
     ((30, 61), (62, 45), (59, 119)),
     ((116, 90), (156, 198), (373, 326)),
 )
-# Objectness that a fresh detector starts with, as a logit: nearly every anchor is background.
+# Initial objectness as a logit (probability 0.003): nearly every anchor is background.
 RARE_OBJECT_LOGIT = -math.log(1 / 0.003 - 1)
 # exp() of it makes a box of 2980 anchor widths: a cap that only keeps float32 finite.
 MAX_LOG_SIZE = 8.0
@@ -45,7 +45,15 @@ class AnchorGrid:
 
 
 def output_layer(inputs: int, grid: AnchorGrid, num_classes: int) -> nn.Conv2d:
-    """Return a level's last layer: biased 1x1 to A*(5+C) channels, objectness low at first."""
+    """Return the last layer of a level: a 1x1 convolution to A * (5 + C) channels.
+
+    Its bias makes the initial objectness low (RARE_OBJECT_LOGIT).
+
+    Args:
+        inputs: channels of the map that it reads.
+        grid: says how many anchors (A) a cell has.
+        num_classes: C.
+    """
     layer = nn.Conv2d(inputs, grid.per_cell * (5 + num_classes), 1)
     bias = torch.zeros(grid.per_cell, 5 + num_classes)
     bias[:, 4] = RARE_OBJECT_LOGIT
@@ -54,15 +62,31 @@ def output_layer(inputs: int, grid: AnchorGrid, num_classes: int) -> nn.Conv2d:
 
 
 def flatten(maps: list[Tensor], per_cell: int) -> Tensor:
-    """Join raw maps (N, A*F, H, W) of all levels to rows (N, R, F), ordered level, y, x, anchor."""
+    """Join the raw maps of all levels to one table of rows, ordered level, y, x, anchor.
+
+    Args:
+        maps: (N, A * F, H, W) of each level.
+        per_cell: anchors in a cell, A.
+
+    Returns:
+        (N, R, F).
+    """
     rows = [m.permute(0, 2, 3, 1).reshape(m.shape[0], -1, m.shape[1] // per_cell) for m in maps]
     return torch.cat(rows, 1)
 
 
 def cells(maps: list[Tensor], grid: AnchorGrid) -> tuple[Tensor, Tensor, Tensor]:
-    """Return begin (R, 2) and width (R, 1) of the range of every row's centre, and anchors (R, 2).
+    """Return where the centre of every row can lie, and the row's anchor.
 
-    All in input pixels. The range is the row's cell, unless ``grid.xy_scales`` widens it.
+    The range of the centre is the row's cell, unless ``grid.xy_scales`` widens it.
+
+    Args:
+        maps: raw maps (N, A * F, H, W); only their sizes and device are read.
+        grid: anchors and strides.
+
+    Returns:
+        In input pixels: begin of the range (R, 2) as x, y; its width (R, 1); width and height of
+        the anchor (R, 2).
     """
     corners, strides, sizes = [], [], []
     scales = grid.xy_scales or (1.0,) * len(grid.strides)
@@ -82,7 +106,17 @@ def cells(maps: list[Tensor], grid: AnchorGrid) -> tuple[Tensor, Tensor, Tensor]
 
 
 def decode_boxes(rows: Tensor, corners: Tensor, strides: Tensor, sizes: Tensor) -> Tensor:
-    """Decode rows (..., R, >= 4) to boxes (..., R, 4), xyxy, input pixels (YOLOv3, section 2.1)."""
+    """Decode rows to boxes (Redmon and Farhadi, 2018, YOLOv3, section 2.1).
+
+    Args:
+        rows: (..., R, 4 or more) logits: x, y, logarithms of width and height over the anchor.
+        corners: (R, 2), begin of the range of the centre, as ``cells`` returns it.
+        strides: (R, 1), width of the range.
+        sizes: (R, 2), width and height of the anchor.
+
+    Returns:
+        (..., R, 4) as x1 y1 x2 y2, in the unit of ``corners`` (input pixels).
+    """
     centre = rows[..., 0:2].sigmoid() * strides + corners
     half = rows[..., 2:4].clamp(max=MAX_LOG_SIZE).exp() * (sizes * 0.5)
     return torch.cat((centre - half, centre + half), -1)

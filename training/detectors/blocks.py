@@ -13,13 +13,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:
-    """Round channels to a multiple of ``divisor``, never more than 10 % below (MobileNetV2)."""
+    """Round a number of channels to a multiple of ``divisor``.
+
+    The result is at least ``divisor``, and never more than 10 % below ``channels``. Source: the
+    released code of MobileNetV2 (Sandler et al., 2018).
+    """
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
 def activation(name: str) -> nn.Module:
-    """Return the activation called ``relu6``, ``swish``, ``leaky`` (slope 0.1) or ``linear``."""
+    """Return the activation called ``relu6``, ``swish``, ``leaky`` (slope 0.1) or ``linear``.
+
+    Raises:
+        ValueError: the name is another.
+    """
     makers: dict[str, Callable[[], nn.Module]] = {
         "relu6": lambda: nn.ReLU6(inplace=True),
         "swish": lambda: nn.SiLU(inplace=True),
@@ -34,13 +42,20 @@ def activation(name: str) -> nn.Module:
 class ConvNormAct(nn.Module):
     """Convolution without bias, "same" padding, batch normalisation, activation.
 
-    ``uneven`` pads a strided convolution as TensorFlow does, where the odd pixel goes right and
-    below.
-
     While its norm is in evaluation mode, the normalisation is multiplied into the kernel: the map
     is read and written once instead of twice, and gradients still reach kernel, scale and shift.
     A strided depthwise convolution that is trained stays in float32 under autocast: its bfloat16
     gradient on CPUs is an unoptimised loop (measured: a quarter of a training step).
+
+    Args:
+        inputs: channels of the input.
+        outputs: channels of the output.
+        kernel: side of the kernel in pixels.
+        stride: of the convolution.
+        groups: of channels; ``inputs`` for a depthwise convolution.
+        act: name of the activation, see ``activation``.
+        eps: added to the variance in the batch norm.
+        uneven: pad a strided convolution as TensorFlow does, with the odd pixel right and below.
     """
 
     def __init__(
@@ -89,7 +104,7 @@ class ConvNormAct(nn.Module):
         return self.conv.weight * scale[:, None, None, None], norm.bias - mean * scale
 
     def deployed(self) -> nn.Sequential:
-        """Return the same function without normalisation, for export."""
+        """Return a copy with the batch norm folded into the convolution, for export."""
         conv = copy.deepcopy(self.conv)
         kernel, bias = self.folded()
         conv.weight = nn.Parameter(kernel.detach())
@@ -105,10 +120,17 @@ def statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
 
 
 class SqueezeExcite(nn.Module):
-    """Channel attention: mean of the map, 1x1 to ``hidden``, activation, 1x1, sigmoid.
+    """Channel attention (Hu et al., 2018): mean of the map, 1x1, activation, 1x1, sigmoid.
 
-    Where a gradient will be wanted, the mean is a sum divided: the gradient of PyTorch's own mean
-    comes in another memory layout than the map's, and adding it took as long as all the rest.
+    When a gradient is needed, the mean is computed as a sum and a division: the gradient of
+    PyTorch's own mean has another memory layout than the map, and adding the two took as long as
+    everything else.
+
+    Args:
+        channels: of the map.
+        hidden: channels between the two 1x1 convolutions.
+        act: name of the activation, see ``activation``.
+        bias: whether the 1x1 convolutions have biases.
     """
 
     def __init__(self, channels: int, hidden: int, act: str = "swish", bias: bool = True) -> None:
@@ -126,11 +148,24 @@ class SqueezeExcite(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Inverted bottleneck (MobileNetV2): 1x1 to ``hidden``, depthwise, linear 1x1 to ``outputs``.
+    """Inverted bottleneck: 1x1 to ``hidden``, depthwise, linear 1x1 to ``outputs``.
 
-    The input is added where stride is 1 and the widths agree. Options: no expansion (``expand``),
-    channel attention of ``squeeze`` hidden channels after the depthwise convolution, dropout
-    before the sum.
+    Source: MobileNetV2 (Sandler et al., 2018, section 3.3); with ``squeeze`` the MBConv of
+    EfficientNet (Tan and Le, 2019).
+
+    Args:
+        inputs: channels of the input.
+        hidden: channels of the depthwise convolution; ``inputs`` without ``expand``.
+        outputs: channels of the output.
+        kernel: side of the depthwise kernel in pixels.
+        stride: of the depthwise convolution.
+        expand: with the first 1x1 convolution.
+        squeeze: hidden channels of the channel attention after the depthwise convolution; 0: none.
+        residual: add the input to the output where stride is 1 and the widths agree.
+        dropout: probability, before the sum.
+        act: name of the activation, see ``activation``.
+        eps: added to the variances in the batch norms.
+        uneven: padding as in TensorFlow, see ``ConvNormAct``.
     """
 
     def __init__(
@@ -195,7 +230,7 @@ class SpatialPyramidPooling(nn.Module):
 
 
 class Reorg(nn.Module):
-    """Squares of ``stride`` pixels to channels, in the order of darknet.
+    """Move squares of ``stride`` x ``stride`` pixels to channels, in the order of darknet.
 
     Darknet reads the memory of the (C, H, W) input as if it were (C/s^2, H*s, W*s), moves every
     s x s square of that to channels, and calls the result (C*s^2, H/s, W/s).
@@ -223,9 +258,9 @@ def downsample2(x: Tensor) -> Tensor:
 
 
 def steady_pool2(x: Tensor) -> Tensor:
-    """Maximum of each 2x2 square at stride 1, the size kept; outside of the map is nothing.
+    """Return the maximum of each 2x2 square at stride 1; the map keeps its size.
 
-    A window of 2 with a pixel of padding all around is one row and column too large: the first go.
+    Padding by one pixel on all sides gives one row and one column too many: the first are dropped.
     """
     return functional.max_pool2d(x, 2, 1, 1)[..., 1:, 1:]
 
@@ -233,7 +268,16 @@ def steady_pool2(x: Tensor) -> Tensor:
 def tapped(
     blocks: Iterable[nn.Module], x: Tensor, taps: Collection[int]
 ) -> tuple[list[Tensor], Tensor]:
-    """Run ``blocks`` in turn; return the outputs of those numbered ``taps``, and the last."""
+    """Run ``blocks`` one after the other.
+
+    Args:
+        blocks: modules that map (N, C, H, W) to (N, C', H', W').
+        x: input of the first.
+        taps: numbers, from 0, of the blocks whose outputs are returned.
+
+    Returns:
+        The outputs of the blocks ``taps``, and that of the last block.
+    """
     kept = []
     for index, block in enumerate(blocks):
         x = block(x)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters and multiply-accumulates of a detector, which may be on the "meta" device."""
+"""Parameters and multiply-accumulates of a network, which may be on the "meta" device."""
 
 from __future__ import annotations
 
@@ -36,7 +36,13 @@ def deployed_values(module: Module) -> int:
 
 
 def macs(module: Module, height: int, width: int) -> int:
-    """Count multiply-accumulates of convolutions and linear layers for one image of this size."""
+    """Count the multiply-accumulates of all convolutions and linear layers for one image.
+
+    Args:
+        module: maps images (N, 3, H, W) to anything.
+        height: of the image in pixels.
+        width: of the image in pixels.
+    """
     total = 0
 
     def count(layer: nn.Conv2d | nn.Linear, _: Tensor, outputs: Tensor) -> None:
@@ -48,9 +54,17 @@ def macs(module: Module, height: int, width: int) -> int:
 
 
 def macs_by_size(module: Module, sizes: Sequence[int]) -> dict[int, int]:
-    """Count multiply-accumulates for square images of many sizes (multiples of 32) from two counts.
+    """Count the multiply-accumulates for square images of several sizes, from two runs.
 
-    Exact: the cost of a layer grows with the area, or, behind a mean over the map, not at all.
+    This is exact: the cost of a layer grows with the area, or, after a mean over the map, not at
+    all.
+
+    Args:
+        module: as for ``macs``.
+        sizes: sides in pixels, multiples of 32.
+
+    Returns:
+        The counts by side.
     """
     small, large = macs(module, 32, 32), macs(module, 64, 64)
     per_square = (large - small) // 3
@@ -63,7 +77,14 @@ def watch(
     width: int,
     seen: Callable[[nn.Conv2d | nn.Linear, Tensor, Tensor], None],
 ) -> None:
-    """Run ``module`` on an image; call ``seen`` with each weighted layer, its input and output."""
+    """Run ``module`` in evaluation mode on an empty image, and report its weighted layers.
+
+    Args:
+        module: left as it was.
+        height: of the image in pixels.
+        width: of the image in pixels.
+        seen: called with each convolution or linear layer, its input and its output.
+    """
 
     def report(layer: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
         weighted = layer.conv if isinstance(layer, ConvNormAct) else layer

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from training.detectors.blocks import ConvNormAct, InvertedResidual, make_divisible, tapped
 
-# Expansion, channels of B0, repeats of B0, stride of the first, kernel: what truncation leaves ...
+# Expansion, channels of B0, repeats of B0, stride of the first, kernel: the stages that a truncated
+# backbone keeps ...
 STAGES = (
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),
@@ -22,7 +23,7 @@ STAGES = (
     (6, 112, 3, 1, 5),
     (6, 192, 4, 2, 5),
 )
-# ... and what it cuts away, with the 1x1 convolution after it.
+# ... and the one that it leaves out, with the 1x1 convolution after it.
 LAST_STAGE = (6, 320, 1, 1, 3)
 STEM_CHANNELS, LAST_CHANNELS = 32, 1280
 # The stages whose last blocks are the outputs of strides 4, 8, 16 and 32.
@@ -41,11 +42,15 @@ EPS = 1e-3
 
 
 class EfficientNet(nn.Module):
-    """Stages 1 to 6 of an EfficientNet, or all; ``channels`` holds the width of its four outputs.
+    """An EfficientNet without its classifier, as a backbone.
 
-    ``uneven`` pads as TensorFlow does, for weights that come from there.
+    Args:
+        variant: a key of SCALES.
+        complete: with stage 7 and the 1x1 convolution after it, else truncated (stages 1 to 6).
+        uneven: padding as in TensorFlow, for weights that come from there.
 
     Attributes:
+        channels: of its four outputs.
         repeats: blocks in each stage.
     """
 
@@ -61,7 +66,7 @@ class EfficientNet(nn.Module):
         stages = (*STAGES, LAST_STAGE) if complete else STAGES
         for number, (expand, channels, repeats, first_stride, kernel) in enumerate(stages):
             outputs = make_divisible(channels * width)
-            # Lite keeps the first and the last stage at one block.
+            # The first and the last stage of Lite have one block whatever the depth.
             stretched = not (lite and number in (0, len(STAGES)))
             counts.append(math.ceil(repeats * depth) if stretched else repeats)
             for repeat in range(counts[-1]):

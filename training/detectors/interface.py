@@ -82,14 +82,12 @@ class Network(Module, Protocol):
 
 
 class Backbone(Module, Protocol):
-    """The part of a detector that extracts features, and that a recipe may freeze."""
+    """The part of a detector that extracts features, and that a recipe may freeze.
 
-    @property
-    def blocks(self) -> nn.ModuleList:
-        """Blocks in the order of computation; ``frozen_blocks`` of a recipe counts them.
-
-        Submodules that are registered before ``blocks`` are computed before it (the stem).
-        """
+    ``frozen_blocks`` of a recipe counts the members of its submodule ``blocks``, in the order of
+    computation; submodules that are registered before it are computed before it (the stem). A
+    backbone without ``blocks`` is counted by its children.
+    """
 
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
         """Map images (N, 3, H, W), RGB in 0..1, to the maps (N, C, h, w) that the rest reads."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the loss is made of, as a frozen value of plain values."""
+"""The settings of a loss, as a frozen dataclass of plain values."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LossSettings:
     (YOLOv2), all others by binary cross-entropy, whatever the kind.
 
     Attributes:
-        kind: how a row's box and objectness are compared with their truth.
+        kind: how box and objectness of a prediction are compared with the label.
             "yolo": 1 - GIoU or 1 - CIoU; binary cross-entropy of objectness.
             "sse": half the squared error of the logarithms of width and height, cross-entropy of
             the centre's place in its cell, both times 2 minus the object's share of the image;
@@ -52,29 +52,31 @@ class LossSettings:
             aspect term, and twice the slope of IoU along width and height. Its iou_normalizer 0.07
             means this gradient.
         box_weight: of the box (iou_normalizer, coord_scale).
-        objectness_weight: of objectness where a row answers for an object (obj_normalizer,
-            object_scale).
-        background_weight: of objectness of the other rows (obj_normalizer, noobject_scale).
+        objectness_weight: of objectness where a prediction is responsible for an object
+            (obj_normalizer, object_scale).
+        background_weight: of objectness of all other predictions (obj_normalizer,
+            noobject_scale).
         classes_weight: of the classes (cls_normalizer, class_scale).
-        ignore_iou: rows that answer for nothing but overlap an object by this IoU or more have no
-            objectness loss (ignore_thresh, thresh).
-        ignore_score: and whose most likely class reaches this probability: 0.25 in the code of
-            YOLOv4's darknet, where it is no setting.
-        assignment: "anchors": rows are chosen by the sizes of their anchors; "task_aligned": by
-            what they predict (Feng et al., 2021, TOOD).
-        also_above: with "anchors", every anchor whose size IoU reaches this answers for the object,
-            not the best one alone (iou_thresh); None: the best alone.
-        top_k: with "task_aligned", rows that answer for one object at most.
+        ignore_iou: predictions that are responsible for no object but overlap one by this IoU or
+            more have no objectness loss (ignore_thresh, thresh).
+        ignore_score: ... if the probability of their best class also reaches this value: 0.25 in
+            the code of YOLOv4's darknet, where it cannot be set.
+        assignment: "anchors": predictions are assigned by the sizes of their anchors;
+            "task_aligned": by what they predict (Feng et al., 2021, TOOD).
+        also_above: with "anchors", every anchor whose size IoU reaches this is responsible for the
+            object, not only the best one (iou_thresh); None: only the best one.
+        top_k: with "task_aligned", the most predictions that are responsible for one object.
         alpha: with "task_aligned", exponent of the score.
         beta: with "task_aligned", exponent of the IoU.
         label_smoothing: share of the classes' truth that is spread evenly (label_smooth_eps).
-        rescore: the objectness to reach is the IoU of the row's box and the object, not 1
+        rescore: the target of the objectness is the IoU of the predicted box and the object, not 1
             (rescore).
-        anchor_pull: with "region", until this many images have been seen, every row that answers
-            for nothing is drawn to its anchor in the middle of its cell, with weight 0.01. 12800 in
-            darknet, where it is no setting.
+        anchor_pull: with "region", until this many images have been seen, every prediction that is
+            responsible for no object is drawn to its anchor in the middle of its cell, with weight
+            0.01. 12800 in darknet, where it cannot be set.
 
-    Raises ValueError for a value out of range or settings that do not go together.
+    Raises:
+        ValueError: a value is out of range, or two settings exclude each other.
     """
 
     kind: str = "yolo"

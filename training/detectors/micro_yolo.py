@@ -39,7 +39,15 @@ class Layer:
     kernel: int = 3
 
     def build(self, inputs: int, expansion: int) -> nn.Module:
-        """Return the layer for ``inputs`` channels; ValueError for an unknown kind."""
+        """Return the layer as a module.
+
+        Args:
+            inputs: channels of its input.
+            expansion: hidden over input channels of an inverted bottleneck.
+
+        Raises:
+            ValueError: the kind is unknown.
+        """
         if self.kind == "conv":
             return ConvNormAct(inputs, self.outputs, self.kernel, act="leaky")
         if self.kind == "dsconv":

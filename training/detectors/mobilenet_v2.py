@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from training.detectors.blocks import ConvNormAct, InvertedResidual, make_divisible
 
-# Expansion, channels at width 1, repeats, stride of the first: what truncation leaves ...
+# Expansion, channels at width 1, repeats, stride of the first: the stages that a truncated backbone
+# keeps ...
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2))
-# ... and what it cuts away, with the 1x1 convolution after it.
+# ... and the one that it leaves out, with the 1x1 convolution after it.
 LAST_STAGE = (6, 320, 1, 1)
 LAST_CHANNELS = 1280
 # The last block of strides 4, 8, 16 and 32.
@@ -17,12 +18,16 @@ TAPS = (2, 5, 12, 15)
 
 
 class MobileNetV2(nn.Module):
-    """Blocks 0 to 15 of MobileNetV2, or all; ``channels`` holds the width of its four outputs.
+    """MobileNetV2 without its classifier, as a backbone.
 
-    The complete network's stride-32 output is that of the final 1x1 convolution. ``uneven`` pads as
-    TensorFlow does, for weights that come from there.
+    Args:
+        width: factor on the channels of every layer.
+        complete: with the last stage and the final 1x1 convolution, whose map is then the output of
+            stride 32; else truncated (blocks 0 to 15).
+        uneven: padding as in TensorFlow, for weights that come from there.
 
     Attributes:
+        channels: of its four outputs.
         repeats: blocks in each stage.
     """
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Necks of YOLO-ReT: none, FPN, PANet (the authors' code) and BiFPN (the ablation names it only).
+"""Necks of YOLO-ReT: none, FPN, PANet (as in the authors' code) and BiFPN (named in the ablation).
 
-Each takes maps of strides 8, 16, 32 and returns maps of the head's width. ``last_units`` are the
-units that end it, one for each of these maps.
+Each takes maps of strides 8, 16, 32 and returns three maps with the channels of the heads.
+``last_units`` are the units that end it, one for each of these maps.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class TopDown(nn.Module):
 
 
 class PathAggregation(TopDown):
-    """PANet of YOLO-ReT: top-down, then bottom-up; every map it passes on has the head's width."""
+    """PANet of YOLO-ReT: top-down, then bottom-up; all maps in between have the heads' channels."""
 
     def __init__(self, channels: tuple[int, int, int], outputs: int) -> None:
         super().__init__(channels, outputs)
@@ -173,7 +173,16 @@ Neck = SeparateLevels | TopDown | BiFpn
 
 
 def build_neck(name: str, channels: tuple[int, int, int], outputs: int) -> Neck:
-    """Build ``none``, ``fpn``, ``panet``, ``bifpn1``, ``bifpn2`` or ``bifpn3``; else ValueError."""
+    """Build a neck.
+
+    Args:
+        name: ``none``, ``fpn``, ``panet``, ``bifpn1``, ``bifpn2`` or ``bifpn3`` (that many layers).
+        channels: of the maps of strides 8, 16 and 32.
+        outputs: channels of the three maps that it returns.
+
+    Raises:
+        ValueError: there is no neck of that name.
+    """
     if name in ("bifpn1", "bifpn2", "bifpn3"):
         return BiFpn(channels, outputs, int(name[-1]))
     necks: dict[str, Callable[[tuple[int, int, int], int], Neck]] = {

@@ -15,10 +15,11 @@ EPS = 1e-3
 
 
 class RawFeatureCollection(nn.Module):
-    """Collect raw maps at stride 16, mix them, hand the mix back to strides 8, 16 and 32.
+    """Collect raw maps at stride 16, mix them, and give the mix back to strides 8, 16 and 32.
 
-    ``channels`` are the widths of the raw maps of strides 4, 8, 16, 32, or only of the last three
-    (the paper's ablation without "shortcut").
+    Args:
+        channels: of the raw maps of strides 4, 8, 16 and 32, or only of the last three (the paper's
+            ablation without "shortcut").
     """
 
     def __init__(self, channels: tuple[int, ...]) -> None:
@@ -31,7 +32,7 @@ class RawFeatureCollection(nn.Module):
         )
 
     def forward(self, taps: list[Tensor]) -> list[Tensor]:
-        """Map raw maps to those of strides 8, 16, 32, each REDISTRIBUTED channels wider."""
+        """Return the maps of strides 8, 16 and 32, each with REDISTRIBUTED more channels."""
         *s4, s8, s16, s32 = taps
         *collect4, collect8, collect16, collect32 = self.collect
         at_16 = [

@@ -20,7 +20,7 @@ class DetectorConfig(Protocol):
 
     @property
     def num_classes(self) -> int:
-        """Classes that it is built for unless told otherwise."""
+        """Classes that it is built for by default."""
 
     @property
     def grid(self) -> AnchorGrid:

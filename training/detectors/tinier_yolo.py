@@ -29,8 +29,8 @@ class TinierYoloConfig:
     """What a Tinier-YOLO is made of.
 
     Attributes:
-        squeeze_norm: batch norm after the squeeze convolutions: the COCO cfg has it, the VOC cfg
-            has not.
+        squeeze_norm: with batch norms after the squeeze convolutions, as in the cfg for COCO; the
+            one for VOC is without.
     """
 
     num_classes: int = 20

@@ -95,7 +95,7 @@ class FastestBackbone(nn.Module):
                 inputs = outputs * width
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the stride-16 map, its expansion in the block that follows, the stride-32 map."""
+        """Return the map of stride 16, its expansion in the next block, and that of stride 32."""
         x = self.stem(images)
         for block in self.blocks[:LAST_STEP]:
             x = block(x)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""YOLO Nano (Wong et al., 2019, figure 2): a table of modules, to be read and searched over.
+"""YOLO Nano (Wong et al., 2019, figure 2), as a table of modules.
 
 The paper gives the widths of the modules, but not their expansions, the activation, or what a
 residual does where widths differ. Choices here, none of them verified by released code: PEP
@@ -155,7 +155,16 @@ class ProjectedSkip(nn.Module):
 
 
 def sequence(inputs: int, stage: Stage, projected_skips: bool) -> tuple[list[nn.Module], int]:
-    """Build the modules of a stage; return them and the width of the last."""
+    """Build the modules of a stage.
+
+    Args:
+        inputs: channels of its input.
+        stage: descriptions of the modules.
+        projected_skips: see ``YoloNanoConfig``.
+
+    Returns:
+        The modules, and the channels of the last one.
+    """
     modules = []
     for description in stage:
         module = description.build(inputs)

@@ -11,7 +11,12 @@ from training.detectors.interface import Detector
 
 
 class AveragedModel:
-    """A copy of a model that follows it slowly; buffers are copied as they are."""
+    """The moving average of a detector's weights; buffers are copied as they are.
+
+    Args:
+        model: the detector.
+        decay: share of the average that a step keeps; 0: no average.
+    """
 
     def __init__(self, model: Detector, decay: float) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
@@ -19,7 +24,12 @@ class AveragedModel:
 
     @torch.no_grad()
     def update(self, model: Detector, step: int) -> None:
-        """Move towards ``model`` after ``step`` steps; early steps count more (warm-up)."""
+        """Move towards ``model``; the decay is lower in the first steps.
+
+        Args:
+            model: the detector after a step.
+            step: optimizer steps done.
+        """
         decay = min(self.decay, (1 + step) / (10 + step))
         for mine, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
             mine.lerp_(theirs, 1 - decay)

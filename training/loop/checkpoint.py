@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints: everything a run needs to go on as if it had never stopped."""
+"""Checkpoints: everything that a run needs to continue exactly where it stopped."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ from training.quantisation.quantisation_aware import prepare
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint; a reader sees the old file or the new one, never a part.
 
-    Raises OSError if it cannot be written.
+    Raises:
+        OSError: it cannot be written.
     """
     try:
         with replacing(path) as temporary:
             torch.save(content, temporary)
-    except RuntimeError as error:  # PyTorch's word for a full disk
+    except RuntimeError as error:  # raised by PyTorch for a full disk, too
         raise OSError(f"{path} cannot be written: {first_line(error)}") from error
 
 
 def read_tensors(path: Path) -> Any:
-    """Read a file of torch.save; no code in it is run. ValueError if it is missing, damaged or
-    foreign.
+    """Read a file of torch.save without running code in it.
+
+    Raises:
+        ValueError: it is missing, damaged, or no such file.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -41,7 +44,11 @@ def read_tensors(path: Path) -> Any:
 
 
 def fill(module: Module, state: Mapping[str, Any], path: Path) -> None:
-    """Load a state dict that was read from ``path``. ValueError if it is of another module."""
+    """Load a state dict that was read from ``path``.
+
+    Raises:
+        ValueError: it is of another network.
+    """
     try:
         module.load_state_dict(state)
     except (RuntimeError, TypeError):
@@ -49,7 +56,11 @@ def fill(module: Module, state: Mapping[str, Any], path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; no code in it is run. ValueError if it is not one of this trainer."""
+    """Read a checkpoint without running code in it.
+
+    Raises:
+        ValueError: it is damaged, or not a checkpoint of this trainer.
+    """
     content = read_tensors(path)
     if not isinstance(content, dict) or not {"detector", "classes", "average"} <= set(content):
         raise ValueError(f"{path} is not a checkpoint of training.train")
@@ -57,9 +68,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_detector(path: Path) -> tuple[Detector, dict[str, Any]]:
-    """Return the averaged detector of a checkpoint, in evaluation mode, and the checkpoint.
+    """Return the averaged detector of a checkpoint, and the content of the checkpoint.
 
-    One that was trained for INT8 rounds, as it did in training.
+    The detector is in evaluation mode. One that was trained for INT8 rounds as it did in training.
+
+    Raises:
+        ValueError: the checkpoint cannot be used.
     """
     content = load_checkpoint(path)
     model = build(content["detector"], num_classes=len(content["classes"]))

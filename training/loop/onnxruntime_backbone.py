@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A frozen backbone's features from ONNX Runtime, which computes them faster than eager PyTorch."""
+"""The features of a frozen backbone from ONNX Runtime, which is faster on CPUs than PyTorch."""
 
 from __future__ import annotations
 
@@ -20,26 +20,35 @@ SAMPLE = (1, 64, 96, 3)
 
 
 class OnnxRuntimeBackbone:
-    """The features of a detector's backbone, its batch norms folded into the convolutions.
+    """A backbone in ONNX Runtime, its batch norms folded into the convolutions.
 
-    The weights are those at construction. Sums are taken in float32, in the same order for the
-    same images and threads.
+    The weights are those at construction. The same images and number of threads give the same
+    float32 values in every run.
+
+    Args:
+        backbone: of a detector.
+        threads: of ONNX Runtime.
     """
 
     def __init__(self, backbone: Backbone, threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
-        # PyTorch's threads compute between two calls: waiting must not take a core from them.
+        # PyTorch computes between two calls: threads that wait here must not occupy its cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(
             _graph(backbone), options, providers=["CPUExecutionProvider"]
         )
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Map images (N, H, W, 3) uint8 RGB to the backbone's maps (N, C, h, w), channels last.
+        """Compute the features of a batch.
 
-        They are float32, in the memory that the runtime wrote; under autocast of its type.
+        Args:
+            images: (N, H, W, 3) uint8, RGB.
+
+        Returns:
+            The backbone's maps (N, C, h, w) in channels-last memory; float32, or the type of an
+            active autocast.
         """
         autocast = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if autocast else torch.float32
@@ -49,9 +58,13 @@ class OnnxRuntimeBackbone:
 
 @contextmanager
 def features_from(runtime: OnnxRuntimeBackbone | None, detector: Detector) -> Iterator[None]:
-    """Let a detector take its features from ``runtime``, if there is one, when given uint8 images.
+    """Make a detector compute the features of uint8 images in ONNX Runtime, within the context.
 
-    Float images, as those that an attack wants the gradient of, go through the module as ever.
+    Float images, as those of self-adversarial training, go through the PyTorch module.
+
+    Args:
+        runtime: the backbone in ONNX Runtime; None: nothing changes.
+        detector: whose backbone it is.
     """
     if runtime is None:
         yield
@@ -94,7 +107,7 @@ class _Features(nn.Module):
 def _graph(backbone: Backbone) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings():
-        # As in training.export: of the exporter's successor, and of shapes read as numbers.
+        # As in onnx_export: about the newer exporter, and shapes that are read as numbers.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             _Features(fused(backbone)).eval(),

@@ -14,10 +14,10 @@ from training.loop.recipe import OptimizerSettings
 
 
 def make_optimizer(model: Detector, settings: OptimizerSettings) -> Optimizer:
-    """Return SGD with momentum, Adam (decay as L2) or AdamW (decoupled decay)."""
+    """Return the optimizer of the settings, over the groups of ``parameter_groups``."""
     groups = parameter_groups(model, settings)
-    # Three times as fast as one operation after the other. On a GPU, Fabric cannot clip the
-    # gradients of a fused optimizer in float16.
+    # Fused, a step takes a third of the time. On a GPU, Fabric cannot clip the gradients of a fused
+    # optimizer in float16.
     fused = all(parameter.device.type == "cpu" for parameter in model.parameters())
     if settings.name == "sgd":
         # The same as darknet's update, whose gradient is the sum over the batch and whose rate is
@@ -28,7 +28,10 @@ def make_optimizer(model: Detector, settings: OptimizerSettings) -> Optimizer:
 
 
 def parameter_groups(model: Detector, settings: OptimizerSettings) -> list[dict[str, Any]]:
-    """Return optimizer groups: backbone or not, kernels (decayed) or not; ``peak`` is the rate."""
+    """Return the groups of an optimizer: by backbone or not, and by kernels or other values.
+
+    Only kernels have weight decay. ``peak`` of a group is its learning rate before the schedule.
+    """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         key = (name.startswith("backbone."), parameter.ndim > 1)
@@ -44,6 +47,6 @@ def parameter_groups(model: Detector, settings: OptimizerSettings) -> list[dict[
 
 
 def set_rate(optimizer: Optimizer, factor: float) -> None:
-    """Set every group to its share of its peak."""
+    """Set the learning rate of every group to ``factor`` times its peak."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor

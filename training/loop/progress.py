@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run shows while it goes on: a progress line, and TensorBoard events."""
+"""What a run shows while it trains: a progress bar, and curves for TensorBoard."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVERY = 20
 
 
 class _TwoLines(Progress):
-    """The line of a task, and its text below it: side by side they need a wide terminal."""
+    """The bar of a task with its text below: side by side they would need a wide terminal."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
@@ -29,7 +29,7 @@ class _TwoLines(Progress):
 
 
 def progress_bar(console: Console, shown: bool) -> Progress:
-    """Return the bar of a run: epoch, steps, time left; losses, rate and speed."""
+    """Return the progress bar of a run: epoch, steps, time left; losses, rate and speed."""
     return _TwoLines(
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(bar_width=20),
@@ -41,7 +41,12 @@ def progress_bar(console: Console, shown: bool) -> Progress:
 
 
 class Curves:
-    """Scalars for TensorBoard; ``first_step`` hides what an earlier start wrote after it."""
+    """Scalars for TensorBoard.
+
+    Args:
+        folder: of the event files.
+        first_step: points that an earlier start wrote after this step are hidden.
+    """
 
     def __init__(self, folder: Path, first_step: int) -> None:
         self.logger = TensorBoardLogger(
@@ -62,12 +67,12 @@ class Curves:
         self.logger.log_metrics(values, row["step"])
 
     def close(self) -> None:
-        """Write what is not yet on disk."""
+        """Flush and close the event file."""
         self.logger.experiment.close()
 
 
 def describe(trainer: Trainer) -> str:
-    """Return the means of the epoch so far in a line."""
+    """Return the means of the current epoch in one line."""
     sums = trainer.sums
     box, objectness, classes = (value / max(1, sums.steps) for value in sums.loss)
     speed = sums.steps * trainer.images_per_step / sums.seconds if sums.seconds else 0.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a run was made: source, packages, machine."""
+"""Where results come from: source, packages, command, machine."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PACKAGES = ("torch", "lightning-fabric", "numpy", "opencv-python-headless", "onn
 
 
 def source_commit() -> str:
-    """Return the commit of the source tree, or an empty string where there is none."""
+    """Return the commit of the source tree; empty: it is not in a git repository."""
     return _git("rev-parse", "HEAD")
 
 
-def environment() -> dict[str, Any]:
-    """Return plain values that say what runs where: versions, source, command, machine."""
+def provenance() -> dict[str, Any]:
+    """Return versions, source, command and machine of this process as plain values."""
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": [sys.executable, *sys.argv],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training run does, as a frozen value read from a YAML file."""
+"""The recipe of a training run: a frozen dataclass, read from a YAML file."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 DEFAULT_RECIPE = "cpu_small"
-"""Suits every detector: few pictures and no GPU."""
+"""For every detector: few images and no GPU."""
 PAPER = "paper"
-"""In place of a recipe's name: the detector's training as published."""
+"""Instead of a recipe's name: the training of the detector as published."""
 DEFAULT_DETECTOR = "yolo_ret_m075"
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of epochs.
+    """Epochs with the same settings.
 
     Attributes:
         epochs: passes over the training images.
         sizes: sides of the square input in pixels, multiples of 32; one is drawn for every step.
-        frozen_blocks: the backbone's first layers and this many blocks get no gradient; 0 trains
-            all, the number of blocks or more freezes the whole backbone.
+        frozen_blocks: this many blocks of the backbone, and what is computed before them, are not
+            trained; 0: all is trained; all blocks: the whole backbone is frozen.
         mosaic: probability of a mosaic.
         self_adversarial: probability that a step trains on images altered against the detector.
         rate: factor on the learning rate.
@@ -59,7 +59,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """How a gradient becomes a step.
+    """The optimizer.
 
     Attributes:
         name: SGD with momentum, Adam (decay as L2) or AdamW (decoupled decay).
@@ -86,8 +86,8 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How the learning rate changes.
+class ScheduleSettings:
+    """The schedule of the learning rate.
 
     Attributes:
         name: "cosine" falls from 1 to ``final``; "steps" multiplies by each of ``scales`` once the
@@ -97,7 +97,7 @@ class Schedule:
         final: share of the rate that a cosine ends at.
         steps: ascending shares of the run, 0 to 1.
         scales: factors, one for each of ``steps``.
-        restart: every phase has a schedule of its own.
+        restart: the schedule starts again in every phase.
     """
 
     name: Literal["cosine", "steps", "constant"] = "cosine"
@@ -119,13 +119,13 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """How the run is judged on the split ``val``, by the averaged weights.
+class EvaluationSettings:
+    """How the averaged weights are evaluated on the split ``val`` during the run.
 
     Attributes:
         every: epochs between evaluations; the last epoch is always evaluated.
         size: side of the evaluated input in pixels.
-        metric: what best.pt is best in: AP, AP50, AP75, or "AP50 <class>".
+        metric: selects best.pt: AP, AP50, AP75, or "AP50 <class>".
         patience: epochs without a better value after which the run stops; null: never.
     """
 
@@ -148,18 +148,18 @@ class Recipe:
 
     Attributes:
         detector: a name of the registry.
-        phases: run one after the other.
+        phases: in the order in which they are trained.
         batch_size: images in an optimizer step, of all processes together.
-        accumulate: parts that a step is computed in, one after the other, to save memory (darknet's
+        accumulate: number of parts that a step is computed in, to save memory (darknet's
             subdivisions).
         optimizer, schedule, evaluation: see there.
         loss: see ``LossSettings``.
         augmentation: see ``Augmentation``.
-        adversarial_step: how far self-adversarial training moves a pixel, as a share of 255.
+        adversarial_step: largest change of a pixel in self-adversarial training, as a share of 255.
         ema_decay: of the averaged weights, which are evaluated and exported; 0: no average.
-        fixed_norm: batch norms that keep the statistics they start with: of the backbone, or all.
+        fixed_norm: batch norms whose statistics stay as they are: none, of the backbone, or all.
         precision: of the network's forward and backward pass (Lightning Fabric's names).
-        quantisation_aware: train with the rounding of 8-bit inference.
+        quantisation_aware: train with the rounding of INT8 inference.
         seed: of first weights, shuffling, augmentation and dropout.
     """
 
@@ -168,8 +168,8 @@ class Recipe:
     batch_size: int = 16
     accumulate: int = 1
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-    schedule: Schedule = field(default_factory=Schedule)
-    evaluation: Evaluation = field(default_factory=Evaluation)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     augmentation: Augmentation = field(default_factory=Augmentation)
     adversarial_step: float = 0.03
@@ -197,7 +197,11 @@ class Recipe:
         return sum(phase.epochs for phase in self.phases)
 
     def phase_index(self, epoch: int) -> tuple[int, int]:
-        """Return the number of the phase that an epoch (from 0) belongs to, and its first epoch."""
+        """Return the number of the phase of an epoch (from 0), and the first epoch of that phase.
+
+        Raises:
+            IndexError: the recipe has fewer epochs.
+        """
         first = 0
         for index, phase in enumerate(self.phases):
             if epoch < first + phase.epochs:
@@ -216,7 +220,11 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
-        """Build a recipe; ValueError names a key that does not exist, is missing or wrong."""
+        """Build a recipe from plain values.
+
+        Raises:
+            ValueError: a key is unknown, missing or has a wrong value; the sentence names it.
+        """
         return from_plain(cls, values)
 
     @classmethod
@@ -278,6 +286,6 @@ def _loss_of(detector: object) -> dict[str, Any]:
     return to_plain(spec.loss) if spec else {}
 
 
-def _require(name: str, value: Any, holds: object, wanted: str) -> None:
+def _require(name: str, value: Any, holds: object, meaning: str) -> None:
     if not holds or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(f"{name} must be {wanted}, not {value!r}")
+        raise ValueError(f"{name} must be {meaning}, not {value!r}")

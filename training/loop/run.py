@@ -22,8 +22,14 @@ Measure = Callable[[Detector], Mapping[str, float]]
 def run(trainer: Trainer, folder: RunFolder, measure: Measure, console: Console) -> None:
     """Train to the end of the recipe, an early stop, or SIGINT or SIGTERM.
 
-    A checkpoint is written after every epoch before it is evaluated, once more with the results,
-    and when a signal comes. ``measure`` gets the averaged detector, in the first process only.
+    A checkpoint is written after every epoch, before and after it is evaluated, and when a signal
+    arrives.
+
+    Args:
+        trainer: with the state to start from.
+        folder: of the run.
+        measure: returns the metrics of the averaged detector; called in the first process only.
+        console: for the progress and the results.
     """
     first = trainer.fabric.is_global_zero
     curves = Curves(folder.tensorboard, trainer.step) if first else None
@@ -57,7 +63,7 @@ def run(trainer: Trainer, folder: RunFolder, measure: Measure, console: Console)
             except RuntimeError as error:
                 if not received or isinstance(error, DivergedError):
                     raise
-                finished = False  # the signal reached a loader process before it could ignore it
+                finished = False  # a loader process got the signal before it began to ignore it
             if first:
                 folder.save_last(trainer.state())
             if not finished or trainer.agreed(bool(received)):
@@ -69,12 +75,12 @@ def run(trainer: Trainer, folder: RunFolder, measure: Measure, console: Console)
 
 
 def closed_epochs(trainer: Trainer) -> int:
-    """Return how many epochs have their row of metrics."""
+    """Return how many epochs have a row of metrics."""
     return trainer.history[-1]["epoch"] if trainer.history else 0
 
 
 def close_epoch(trainer: Trainer, measure: Measure) -> None:
-    """Add the row of metrics of the epoch that has just been trained."""
+    """Append the row of metrics of the epoch that has just been trained."""
     recipe, sums = trainer.recipe, trainer.sums
     box, objectness, classes = (value / max(1, sums.steps) for value in sums.loss)
     row: dict[str, Any] = {
@@ -92,7 +98,7 @@ def close_epoch(trainer: Trainer, measure: Measure) -> None:
     }
     last = trainer.step >= trainer.total_steps
     if last or trainer.epoch % recipe.evaluation.every == 0:
-        # The others wait for the scores of the first.
+        # The other processes wait for the scores of the first.
         scores = dict(measure(trainer.average.model)) if trainer.fabric.is_global_zero else {}
         row |= trainer.fabric.broadcast(scores)
     trainer.history.append(row)
@@ -107,7 +113,7 @@ def best_epoch(trainer: Trainer) -> int:
 
 
 def out_of_patience(trainer: Trainer) -> bool:
-    """Tell whether the run is to stop early."""
+    """Return whether ``patience`` epochs have passed since the best one."""
     patience, best = trainer.recipe.evaluation.patience, best_epoch(trainer)
     return patience is not None and best > 0 and closed_epochs(trainer) - best >= patience
 
@@ -131,7 +137,7 @@ def _write_results(
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list in place of their effect."""
+    """Collect SIGINT and SIGTERM in a list instead of acting on them."""
     received: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
     old = [signal.signal(n, lambda number, _: received.append(number)) for n in numbers]

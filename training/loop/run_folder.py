@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a run: recipe, environment, checkpoints and metrics. Files are written whole."""
+"""The folder of a run: recipe, provenance, checkpoints and metrics, written atomically."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 from compact_yolo_ros.support.files import replacing
 from training.data.listing import BadFile
 from training.loop.checkpoint import load_checkpoint, save_checkpoint
-from training.loop.provenance import environment
+from training.loop.provenance import provenance
 from training.loop.recipe import Recipe
 
 
@@ -22,7 +22,7 @@ class RunFolder:
     """Reads and writes the files of one run.
 
     Attributes:
-        last: checkpoint to go on from.
+        last: checkpoint to continue from.
         best: checkpoint of the best epoch, for evaluation and export only.
         tensorboard: folder of event files.
     """
@@ -33,12 +33,20 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
 
     def read_last(self) -> dict[str, Any] | None:
-        """Return the checkpoint to go on from, if there is one."""
+        """Return the checkpoint to continue from; None: the run has not started.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         return load_checkpoint(self.last) if self.last.exists() else None
 
     def begin(self, recipe: Recipe, step: int, bad_files: Sequence[BadFile] = ()) -> None:
-        """Write recipe.yaml and bad_files.txt, the files that the data go without, and add this
-        start at ``step`` to the list in environment.json.
+        """Write the files that describe the run, and add this start to environment.json.
+
+        Args:
+            recipe: for recipe.yaml.
+            step: optimizer steps done before this start.
+            bad_files: images and labels that were left out, for bad_files.txt.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         for leftover in self.path.glob(".*.*.pt"):  # of a process that was killed while it wrote
@@ -46,14 +54,14 @@ class RunFolder:
         starts = self.path / "environment.json"
         entries = json.loads(starts.read_text()) if step and starts.exists() else []
         with replacing(starts) as temporary:
-            temporary.write_text(json.dumps([*entries, {"step": step, **environment()}], indent=1))
+            temporary.write_text(json.dumps([*entries, {"step": step, **provenance()}], indent=1))
         with replacing(self.path / "recipe.yaml") as temporary:
             temporary.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False))
         with replacing(self.path / "bad_files.txt") as temporary:
             temporary.write_text("".join(f"{path}: {reason}\n" for path, reason in bad_files))
 
     def save_last(self, state: dict[str, Any]) -> None:
-        """Write the checkpoint to go on from."""
+        """Write the checkpoint to continue from."""
         save_checkpoint(self.last, state)
 
     def save_best(self, state: dict[str, Any], parts: Sequence[str]) -> None:
@@ -61,7 +69,7 @@ class RunFolder:
         save_checkpoint(self.best, {name: state[name] for name in parts})
 
     def write_metrics(self, history: Sequence[dict[str, Any]]) -> None:
-        """Write metrics.csv: a row an epoch; empty where an epoch was not evaluated."""
+        """Write metrics.csv, one row for each epoch; cells without a value stay empty."""
         columns = list(dict.fromkeys(name for row in history for name in row))
         with (
             replacing(self.path / "metrics.csv") as temporary,

@@ -10,10 +10,15 @@ from training.loop.recipe import Recipe
 
 
 def rate_factor(step: int, steps_per_epoch: int, recipe: Recipe) -> float:
-    """Return the factor of a step (from 0): warm-up, then the schedule, times the phase's own rate.
+    """Return the factor of the learning rate: warm-up or schedule, times the rate of the phase.
 
-    The schedule spans all phases, or with ``restart`` each phase for itself. The warm-up is that of
-    the whole run: ((step + 1) / steps) ** power; darknet's burn-in has power 4.
+    The schedule spans all phases, or with ``restart`` each phase separately. The warm-up at the
+    beginning of the run is ((step + 1) / steps) ** power; darknet's burn-in has power 4.
+
+    Args:
+        step: optimizer step, from 0.
+        steps_per_epoch: optimizer steps in an epoch.
+        recipe: phases and schedule.
     """
     schedule = recipe.schedule
     index, first_epoch = recipe.phase_index(step // steps_per_epoch)

@@ -19,11 +19,19 @@ def hide_objects(
     images: Tensor,
     step: float,
 ) -> Tensor:
-    """Return images (N, H, W, 3) uint8, altered so that the detector sees less in them.
+    """Return images that are altered so that the detector finds less in them.
 
-    One step of length ``step`` (a share of 255, in the maximum norm) against the gradient of the
-    loss for the claim that nothing is there. The paper gives neither norm nor length; the maximum
-    norm is that of YOLO-ReT's description.
+    One step down the gradient of the loss for empty labels. The paper gives neither norm nor
+    length of the step; the maximum norm is from YOLO-ReT's description.
+
+    Args:
+        network: the detector.
+        criterion: its loss.
+        images: (N, H, W, 3) uint8, RGB.
+        step: largest change of a pixel, as a share of 255.
+
+    Returns:
+        (N, H, W, 3) uint8, RGB.
     """
     pixels = (images.float() / 255).requires_grad_(True)
     nothing = Targets.of(torch.zeros((0, 6), device=images.device))
@@ -34,7 +42,7 @@ def hide_objects(
 
 
 class Undisturbed:
-    """While it lasts, a model is in evaluation mode: an attack moves no statistics."""
+    """Context in which a model is in evaluation mode, so that its statistics do not change."""
 
     def __init__(self, model: Module) -> None:
         self.modes = {module: module.training for module in model.modules()}

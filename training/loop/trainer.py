@@ -32,7 +32,7 @@ from training.loop.self_adversarial import Undisturbed, hide_objects
 from training.losses.criterion import Loss, criterion
 from training.quantisation.quantisation_aware import prepare
 
-# What evaluation and export need of a checkpoint: best.pt holds no more.
+# The parts of a checkpoint that evaluation and export need: those of best.pt.
 DEPLOYED = ("detector", "classes", "recipe", "commit", "step", "average", "history")
 
 
@@ -42,11 +42,11 @@ class DivergedError(RuntimeError):
 
 @dataclass
 class EpochSums:
-    """What has happened in the current epoch, over all processes.
+    """Sums over the current epoch, of all processes.
 
     Attributes:
-        loss: sums over steps of box, objectness and classes.
-        steps: done.
+        loss: sums over steps of the box, objectness and class losses.
+        steps: number of steps done.
         seconds: of training.
     """
 
@@ -56,7 +56,7 @@ class EpochSums:
 
 
 def make_detector(recipe: Recipe, num_classes: int) -> Detector:
-    """Build what a recipe trains, with fresh weights, before the optimizer is made."""
+    """Build the detector of a recipe with fresh weights, prepared for INT8 if so set."""
     model = build(recipe.detector, num_classes=num_classes)
     if recipe.quantisation_aware:
         prepare(model)
@@ -64,16 +64,24 @@ def make_detector(recipe: Recipe, num_classes: int) -> Detector:
 
 
 class Trainer:
-    """A detector with its optimizer, its average and its place in the recipe.
+    """A detector with its optimizer, its averaged weights and its place in the recipe.
 
-    With several processes, each has its share of every batch, and gradients are averaged: as a
-    loss is a sum over images divided by their number, the step is that of one process, but for
-    batch norms that follow their batches. On GPUs these are synchronised.
+    With several processes, each has its share of every batch, and gradients are averaged. As a loss
+    is a mean over images, the step is the same as in one process, except for batch norms that
+    follow their batches: on GPUs these are synchronised.
+
+    Args:
+        recipe: what the run does.
+        classes: class names.
+        samples: the training images.
+        fabric: processes, devices and precision; None: one process on the CPU.
+        workers: loader processes of each process.
 
     Attributes:
-        model: the detector, not wrapped.
+        model: the detector, not wrapped by Fabric.
+        average: the averaged weights, which are evaluated and exported.
         step: optimizer steps done, of ``total_steps``.
-        sums: of the epoch under way.
+        sums: of the current epoch.
         history: a row of metrics for every epoch that was closed.
     """
 
@@ -115,31 +123,38 @@ class Trainer:
 
     @property
     def images_per_step(self) -> int:
-        """Images of all processes in a step: the batch, or as many as there are."""
+        """Images of all processes in a step: the batch size, or all images if there are fewer."""
         part, images = self.recipe.batch_size // self.recipe.accumulate, len(self.samples)
         return min(part, images) * min(self.recipe.accumulate, steps_per_epoch(images, part))
 
     @property
     def learning_rate(self) -> float:
-        """That of the head, in the last step."""
+        """Learning rate of the parts after the backbone in the last step."""
         return float(max(group["lr"] for group in self.optimizer.param_groups))
 
     def begin_average(self) -> None:
-        """Let the average begin at the model's weights, after these were given from outside."""
+        """Set the averaged weights to the model's, after these were loaded from a file."""
         self.average.model.load_state_dict(self.model.state_dict())
 
     def train_epoch(self, after_step: Callable[[Loss], bool]) -> bool:
-        """Train to the end of the current epoch; ``after_step`` returns True to stop before it.
+        """Train to the end of the current epoch.
 
-        It gets the mean loss of all processes; they stop together if one wants to. Returns whether
-        the end was reached. Raises DivergedError if the loss is not finite: the weights are lost.
+        Args:
+            after_step: called with the mean loss of all processes; returns True to stop early. All
+                processes stop together if it does so in one of them.
+
+        Returns:
+            Whether the end of the epoch was reached.
+
+        Raises:
+            DivergedError: the loss is not finite; the weights are lost.
         """
         epoch, done = divmod(self.step, self.steps_per_epoch)
         if done == 0:
             self.sums = EpochSums()
         phase = self.recipe.phase(epoch)
         set_phase(self.model, phase, self.recipe.fixed_norm)
-        # Wrapped anew: several processes average the gradients of what was trainable at this point.
+        # Wrapped in every epoch: processes average the gradients of what is trainable then.
         network = self.fabric.setup_module(as_module(self.model))
         self._open_frozen()
         started = time.monotonic()
@@ -158,14 +173,14 @@ class Trainer:
         return True
 
     def _open_frozen(self) -> None:
-        """Run a frozen backbone outside of PyTorch, from its first epoch to its last."""
+        """Run a frozen backbone in ONNX Runtime, from its first frozen epoch to its last."""
         if not runs_outside(self.model):
             self._frozen = None
         elif self._frozen is None:
             self._frozen = OnnxRuntimeBackbone(self.model.backbone, torch.get_num_threads())
 
     def _steps(self, epoch: int, done: int, phase: Phase) -> Iterator[list[Batch]]:
-        """Yield the batches of every step that is left of the epoch, in its parts."""
+        """Yield the batches of every remaining step of the epoch, as its parts."""
         parts = self.recipe.accumulate
         batches = epoch_batches(
             self.samples,
@@ -236,7 +251,7 @@ class Trainer:
         self.sums.seconds += seconds
 
     def state(self) -> dict[str, Any]:
-        """Return all that ``restore`` needs, and what evaluation and export read."""
+        """Return a checkpoint: what ``restore`` needs, and what evaluation and export read."""
         return {
             "detector": self.recipe.detector,
             "classes": list(self.classes),
@@ -253,11 +268,16 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any], replan: bool = False) -> None:
-        """Go on where a saved state was.
+        """Continue from a checkpoint.
 
-        With ``replan`` recipe and number of images may differ from the saved ones (fewer epochs,
-        say); the step count stays, and an optimizer of another name begins anew. Raises ValueError
-        for a difference without it, another detector, other classes, or other rounding.
+        Args:
+            state: what ``state`` returned.
+            replan: allow another recipe (for example with fewer epochs) or another number of
+                images. The step count stays; an optimizer of another name starts fresh.
+
+        Raises:
+            ValueError: the checkpoint is of another detector, other classes or another setting of
+                ``quantisation_aware``, or of another recipe or data set without ``replan``.
         """
         if (state["detector"], tuple(state["classes"])) != (self.recipe.detector, self.classes):
             raise ValueError(
@@ -290,7 +310,7 @@ class Trainer:
         self._frozen = None
 
     def _take_rates(self) -> None:
-        """Give the optimizer the new recipe's settings: a restored state brings the old ones."""
+        """Give the optimizer the recipe's settings: the restored state has those of the old one."""
         fresh = make_optimizer(self.model, self.recipe.optimizer)
         for group, new in zip(self.optimizer.param_groups, fresh.param_groups, strict=True):
             group.update({key: value for key, value in new.items() if key != "params"})

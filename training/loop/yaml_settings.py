@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings as frozen dataclasses: built from plain values, and turned back into them.
+"""Frozen dataclasses of settings: from plain values of YAML files, and back.
 
 Every error is a ValueError of one sentence that names the key by its path, as
 ``phases.0.epochs must be a whole number, not 'ten'``.
@@ -25,7 +25,16 @@ BASE = "base"
 
 
 def from_plain(kind: type[T], values: Any, where: str = "") -> T:
-    """Build the dataclass ``kind`` of a mapping; ``where`` is the path of the mapping's own key."""
+    """Build a dataclass from a mapping.
+
+    Args:
+        kind: the dataclass; its fields may be dataclasses, tuples, literals and optional.
+        values: the mapping.
+        where: path of the mapping's key, for messages.
+
+    Raises:
+        ValueError: a key is unknown, missing or has a wrong value.
+    """
     if not isinstance(values, dict):
         raise ValueError(f"{where or kind.__name__} must be a mapping, not {values!r}")
     types_ = typing.get_type_hints(kind)
@@ -42,7 +51,7 @@ def from_plain(kind: type[T], values: Any, where: str = "") -> T:
     try:
         return kind(**built)
     except ValueError as error:
-        # Ours begin with the name of the setting; other parts have sentences of their own.
+        # Messages of a dataclass begin with the name of a field; those of its parts do not.
         begin = where and (f"{where}." if str(error).split(" ")[0] in own else f"{where}: ")
         raise ValueError(f"{begin}{error}") from None
 
@@ -57,9 +66,16 @@ def to_plain(value: Any) -> Any:
 
 
 def read_plain(path: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read a YAML mapping; a file named by its key ``base`` gives what it leaves out.
+    """Read a YAML mapping, merged into the file that its key ``base`` names.
 
-    Mappings are merged; a list replaces the base's list. ``heirs`` are the files that led here.
+    Mappings are merged; a list replaces the list of the base.
+
+    Args:
+        path: the file.
+        heirs: the files that name this one as their base.
+
+    Raises:
+        ValueError: a file cannot be read, is not a mapping, or is its own base.
     """
     if path.resolve() in heirs:
         raise ValueError(f"{path} is its own base")
@@ -76,9 +92,15 @@ def read_plain(path: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def override(values: dict[str, Any], assignments: Sequence[str]) -> None:
-    """Change plain settings in place by texts like ``optimizer.rate=1e-3``, phases.0.epochs=5``.
+    """Change plain settings in place.
 
-    The right side is YAML. Keys are checked by ``from_plain``, list positions here.
+    Args:
+        values: the settings. Their keys are checked later, by ``from_plain``.
+        assignments: texts like ``optimizer.rate=1e-3`` and ``phases.0.epochs=5``; the right side is
+            YAML.
+
+    Raises:
+        ValueError: a text is not an assignment, or names a position that a list does not have.
     """
     for assignment in assignments:
         path, equals, text = assignment.partition("=")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which rows of the prediction answer for which objects."""
+"""Which predictions are responsible for which objects."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from training.losses.task_aligned import align
 
 
 class Pairs(NamedTuple):
-    """P pairs of an object and a row that answers for it.
+    """P pairs of an object and a prediction that is responsible for it.
 
     Attributes:
         target: (P,), number of the object.
-        image: (P,).
-        row: (P,).
-        weight: (P,) in 0..1, of box and classes.
-        sure: (P,) in 0..1, the objectness to reach.
+        image: (P,), number of the image.
+        row: (P,), number of the prediction in its image.
+        weight: (P,) in 0..1, of the box and class losses.
+        sure: (P,) in 0..1, the target of the objectness.
     """
 
     target: Tensor
@@ -35,10 +35,16 @@ class Pairs(NamedTuple):
 
 
 def match(rows: Predictions, targets: Targets, settings: LossSettings, grid: AnchorGrid) -> Pairs:
-    """Assign rows as the settings say.
+    """Assign predictions to objects.
 
-    An object that a teacher drew with confidence c weighs c, and so is the objectness to reach: on
+    An object that a teacher labelled with confidence c has weight and objectness target c: on
     average that is the loss of an object that exists with probability c.
+
+    Args:
+        rows: the predictions.
+        targets: the labels.
+        settings: ``assignment`` and the settings of the one chosen; ``rescore``.
+        grid: the detector's anchors and strides.
     """
     objects = targets.objects
     if settings.assignment == "task_aligned":
@@ -56,16 +62,19 @@ def match(rows: Predictions, targets: Targets, settings: LossSettings, grid: Anc
 def assign(
     targets: Tensor, grid: AnchorGrid, shapes: list[tuple[int, int]], also_above: float | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the pairs (target number (P,), row (P,)) that shall match.
+    """Assign predictions by the sizes of their anchors (YOLOv3).
 
-    The object's cell is the one its centre lies in. Its anchor is the one of all levels whose size
-    overlaps most (YOLOv3); with ``also_above`` every anchor whose size IoU reaches it answers too.
+    The cell of an object is the one that its centre lies in. Its anchor is the one of all levels
+    whose size overlaps most; with ``also_above``, every anchor whose size IoU reaches it as well.
 
     Args:
         targets: (T, 6): image number, class, xyxy in input pixels.
         grid: the detector's anchors and strides.
         shapes: (height, width) in cells of each level.
         also_above: size IoU from 0 to 1, or None.
+
+    Returns:
+        P pairs: numbers of the objects (P,) and of the predictions (P,).
     """
     anchors = targets.new_tensor(grid.anchors).reshape(-1, 2)
     sizes = targets[:, 4:6] - targets[:, 2:4]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the error of a box costs. All functions take P pairs of a row and its object."""
+"""The loss of the boxes. All functions take P pairs of a prediction and its object."""
 
 from __future__ import annotations
 
@@ -20,16 +20,24 @@ from training.losses.overlap import (
 )
 from training.losses.predictions import Predictions
 
-# darknet's weight of the pull towards the anchors.
+# The weight of the pull towards the anchors in darknet.
 PULL = 0.01
 
 
 def box_errors(
     logits: Tensor, truths: Tensor, pairs: Pairs, rows: Predictions, settings: LossSettings
 ) -> Tensor:
-    """Return the error (P,) of logits (P, 4) about boxes that shall be truths (P, 4).
+    """Return the error of boxes.
 
-    Truths are xyxy in input pixels.
+    Args:
+        logits: (P, 4), place in the cell and logarithms of width and height over the anchor.
+        truths: (P, 4), the objects' boxes as x1 y1 x2 y2 in input pixels.
+        pairs: which predictions the logits are of.
+        rows: all predictions.
+        settings: ``kind``, ``box`` and ``gradient``.
+
+    Returns:
+        (P,).
     """
     cells = rows.begin[pairs.row], rows.width[pairs.row], rows.anchors[pairs.row]
     if settings.kind == "region":
@@ -47,15 +55,21 @@ def box_errors(
 
 
 def squared_error(logits: Tensor, place: Tensor, scale: Tensor) -> Tensor:
-    """Half the squared error (P,) of the place in the cell and of the size's logarithm (YOLOv2)."""
+    """Return half the squared error (P,) of the place in the cell and of the size (YOLOv2).
+
+    Args:
+        logits: (P, 4).
+        place: (P, 2), target of the sigmoid of the first two.
+        scale: (P, 2), target of the last two, as ``encode`` returns it.
+    """
     error = torch.cat((logits[:, :2].sigmoid() - place, logits[:, 2:] - scale), 1)
     return error.square().sum(1) / 2
 
 
 def yolov3_error(logits: Tensor, place: Tensor, scale: Tensor) -> Tensor:
-    """As ``squared_error``, but the place by cross-entropy, less what is left of that at its best.
+    """Return the same with cross-entropy of the place, minus its minimum (YOLOv3).
 
-    Its gradient is that of darknet's YOLOv3: prediction minus truth, of all four.
+    The gradient is that of darknet's YOLOv3: prediction minus target, of all four logits.
     """
     cross = binary_cross_entropy_with_logits(logits[:, :2], place, reduction="none")
     least = torch.special.entr(place) + torch.special.entr(1 - place)
@@ -64,18 +78,18 @@ def yolov3_error(logits: Tensor, place: Tensor, scale: Tensor) -> Tensor:
 
 
 def darknet_ciou_error(logits: Tensor, boxes: Tensor, truths: Tensor) -> Tensor:
-    """1 - CIoU (P,) with the gradient that darknet passes to the logits.
+    """Return 1 - CIoU (P,) with the gradient that darknet passes to the logits.
 
     It reaches the centre's logits as it is, without the slope of the sigmoid and the size of the
     cell, and those of width and height times their exponential, without the size of the anchor.
     IoU counts twice along width and height. The aspect term leaves out 1 / (w^2 + h^2) (Zheng et
-    al., 2020, below equation 12). darknet's sign of the hull's slope along x and y, a slip, is not
-    repeated.
+    al., 2020, below equation 12). The wrong sign of the hull's slope along x and y in darknet is
+    not repeated.
 
     Args:
         logits: (P, 4), place in the cell and logarithm of the size.
-        boxes: (P, 4) that they decode to, xyxy, as shares of the image.
-        truths: (P, 4), likewise.
+        boxes: (P, 4) that they decode to, as x1 y1 x2 y2 in shares of the image.
+        truths: (P, 4), the objects' boxes likewise.
     """
     centre = _with_slope_of((boxes[:, :2] + boxes[:, 2:]) / 2, logits[:, :2])
     exponential = logits[:, 2:].clamp(max=MAX_LOG_SIZE).exp()
@@ -88,9 +102,18 @@ def darknet_ciou_error(logits: Tensor, boxes: Tensor, truths: Tensor) -> Tensor:
 
 
 def encode(truths: Tensor, begin: Tensor, width: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what shall be reached: place in the range of the centre, 0..1, and log of the size.
+    """Return the targets of the logits of boxes, the inverse of ``decode_boxes``.
 
-    Both are (P, 2). An object thinner than a pixel counts as a pixel: its logarithm stays finite.
+    Args:
+        truths: (P, 4), the objects' boxes as x1 y1 x2 y2 in input pixels. A side below one pixel
+            counts as one pixel, so that its logarithm stays finite.
+        begin: (P, 2), begin of the range of the centre in input pixels.
+        width: (P, 1), width of that range.
+        anchors: (P, 2), width and height.
+
+    Returns:
+        The place in the range of the centre (P, 2), 0..1, and the logarithms of width and height
+        over the anchor (P, 2).
     """
     place = ((truths[:, :2] + truths[:, 2:]) / 2 - begin) / width
     sides = (truths[:, 2:] - truths[:, :2]).clamp(min=1)
@@ -98,10 +121,10 @@ def encode(truths: Tensor, begin: Tensor, width: Tensor, anchors: Tensor) -> tup
 
 
 def pull_to_anchors(logits: Tensor) -> Tensor:
-    """Return the cost of rows (M, 4) that are not their anchor in the middle of their cell."""
+    """Return the cost of logits (M, 4) that differ from the anchor in the middle of the cell."""
     return PULL * squared_error(logits, logits.new_tensor(0.5), logits.new_tensor(0.0)).sum()
 
 
 def _with_slope_of(value: Tensor, source: Tensor) -> Tensor:
-    """Return the numbers of ``value``, with the gradient of ``source``."""
+    """Return the values of ``value`` with the gradient of ``source``."""
     return source + (value - source).detach()

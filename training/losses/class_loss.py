@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the error of the classes costs."""
+"""The loss of the classes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 def class_errors(
     logits: Tensor, labels: Tensor, open_classes: Tensor | None, softmax: bool, smoothing: float
 ) -> Tensor:
-    """Return the cross-entropy (P, C) of logits (P, C) and the labels (P,) they shall tell.
+    """Return the cross-entropy of the classes.
 
     Args:
         logits: (P, C).
-        labels: (P,) int64.
-        open_classes: (P, C), which classes nobody has labelled: they have no loss and no gradient
-            unless the label says so; None: all are labelled.
-        softmax: the classes exclude each other.
+        labels: (P,) int64, the true classes.
+        open_classes: (P, C), which classes are not labelled: they have no loss and no gradient,
+            except the true class; None: all are labelled.
+        softmax: whether the classes exclude each other.
         smoothing: share of the truth that is spread evenly: over the classes with softmax (Szegedy
             et al., 2016, section 7), else over yes and no of each class (darknet).
+
+    Returns:
+        (P, C).
     """
     own = one_hot(labels, logits.shape[1])
     skipped = None if open_classes is None else open_classes & ~own.bool()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loss of a detector: raw maps against what the images show."""
+"""The loss of a detector: raw maps compared with the labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from training.losses.predictions import Predictions, read_predictions
 
 
 class Loss(NamedTuple):
-    """Sums over all rows, divided by the number of images."""
+    """The parts of a loss: sums over all predictions, divided by the number of images."""
 
     box: Tensor
     objectness: Tensor
@@ -41,7 +41,7 @@ class Criterion(Protocol):
 
 
 def criterion(settings: LossSettings, grid: AnchorGrid) -> Criterion:
-    """Return the loss of the settings for a detector with these anchors."""
+    """Return the loss with these settings for a detector with these anchors and strides."""
     return partial(detection_loss, settings=settings, grid=grid)
 
 
@@ -53,15 +53,15 @@ def detection_loss(
     settings: LossSettings,
     grid: AnchorGrid,
 ) -> Loss:
-    """Compare raw maps with what their images show.
+    """Compare raw maps with the labels of their images.
 
-    A row that answers for two objects is trained for both.
+    A prediction that is responsible for two objects is trained for both.
 
     Args:
         maps: (N, A*(5+C), H, W) of each level, of any floating type; the loss is float32 at least.
-        targets: what the images show.
-        seen: images the detector has been trained on before, which ``anchor_pull`` asks for; None:
-            more than it asks for.
+        targets: the labels.
+        seen: images that the detector has been trained on before, for ``anchor_pull``; None: more
+            than that.
         settings: of the loss.
         grid: the detector's anchors and strides.
     """
@@ -93,7 +93,7 @@ def detection_loss(
 def _objectness(
     rows: Predictions, pairs: Pairs, positive: Tensor, counted: Tensor, settings: LossSettings
 ) -> Tensor:
-    """Return the sum over the counted rows; where two objects want a row, the surer one counts."""
+    """Return the sum over the counted rows; of two objects of a row, the surer one counts."""
     place = pairs.image * positive.shape[1] + pairs.row
     truth = rows.boxes.new_zeros(positive.numel())
     truth = truth.scatter_reduce(0, place, pairs.sure.to(truth.dtype), "amax")

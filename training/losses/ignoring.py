@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows whose objectness is neither right nor wrong."""
+"""Predictions without an objectness loss, because they may or may not be background."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ TABLE = 2**18
 def ignored_rows(
     rows: Predictions, targets: Targets, settings: LossSettings, softmax: bool
 ) -> Tensor:
-    """Return the mask (N, R) of rows that are no background for sure.
+    """Return which predictions may not be counted as background.
 
-    These overlap an object by ``ignore_iou`` or more (and are sure of some class, if the settings
-    say so), or lie in an ignored box with that share of their area (COCO's measure for crowds), or
-    take themselves for a class without labels.
+    A prediction is ignored if it overlaps an object by ``ignore_iou`` or more (and the probability
+    of its best class reaches ``ignore_score``), if that share of its area lies in an ignored box
+    (COCO's measure for crowds), or if its best class is one that is not labelled in its image.
 
     Args:
-        rows: predictions.
-        targets: what the images show.
+        rows: the predictions.
+        targets: the labels.
         settings: ``ignore_iou`` and ``ignore_score``.
-        softmax: the classes exclude each other.
+        softmax: whether the classes exclude each other.
+
+    Returns:
+        A mask (N, R).
     """
     least, objects, ignored = settings.ignore_iou, targets.objects, targets.ignored
     mask = overlapping(rows.boxes, objects[:, 0].long(), objects[:, 2:], iou, least)
@@ -47,7 +50,16 @@ def ignored_rows(
 
 
 def open_classes(targets: Targets, images: int, classes: int) -> Tensor | None:
-    """Return which classes (N, C) may be in an image without a box; None: all are labelled."""
+    """Return which classes may be in an image without a box.
+
+    Args:
+        targets: the labels.
+        images: N.
+        classes: C.
+
+    Returns:
+        A mask (N, C); None if every class is labelled in every image.
+    """
     if not len(targets.unlabelled):
         return None
     mask = torch.zeros((images, classes), dtype=torch.bool, device=targets.unlabelled.device)
@@ -62,14 +74,17 @@ def overlapping(
     measure: Callable[[Tensor, Tensor], Tensor],
     least: float,
 ) -> Tensor:
-    """Return the mask (N, R) of boxes (N, R, 4) whose overlap with a truth reaches ``least``.
+    """Return which boxes overlap one of the true boxes of their image.
 
     Args:
-        boxes: xyxy.
-        image: (T,), the image of each truth.
-        truths: (T, 4), xyxy.
+        boxes: (N, R, 4) as x1 y1 x2 y2.
+        image: (T,), the number of the image of each true box.
+        truths: (T, 4) as x1 y1 x2 y2.
         measure: of the overlap, as ``iou``.
         least: smallest overlap that counts.
+
+    Returns:
+        A mask (N, R).
     """
     mask = torch.zeros(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
     at_once = max(1, TABLE // boxes.shape[1])

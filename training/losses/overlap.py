@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Overlap of boxes (xyxy, any one unit)."""
+"""Overlap of boxes, given as x1 y1 x2 y2 in any one unit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TINY = 1e-9
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of boxes (..., 4), broadcast against each other."""
+    """Return the intersection over union of boxes (..., 4), broadcast against each other."""
     inside, union = _intersection_and_union(a, b)
     return inside / (union + TINY)
 
@@ -34,33 +34,33 @@ def complete_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def centre_gap(a: Tensor, b: Tensor) -> Tensor:
-    """Squared distance of the centres over the squared diagonal of the hull, 0 to 1."""
+    """Return the squared distance of the centres over the squared diagonal of the hull, 0 to 1."""
     hull = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
     apart = (a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]) / 2
     return apart.square().sum(-1) / (hull.square().sum(-1) + TINY)
 
 
 def aspect_gap(a: Tensor, b: Tensor) -> Tensor:
-    """Squared difference of the angles of the diagonals, 0 to 1 (v in CIoU)."""
+    """Return the squared difference of the angles of the diagonals, 0 to 1 (v in CIoU)."""
     sides = ((x[..., 2:] - x[..., :2]).clamp(min=TINY) for x in (a, b))
     one, other = (torch.atan2(*side.unbind(-1)) for side in sides)
     return (one - other).square() * (4 / math.pi**2)
 
 
 def aspect_weight(overlap: Tensor, aspect: Tensor) -> Tensor:
-    """Weight of the aspect term (alpha in CIoU), 0 to 1, a constant to the gradient."""
+    """Return the weight of the aspect term, 0 to 1 (alpha in CIoU), detached."""
     aspect = aspect.detach()
     return aspect / (1 - overlap.detach() + aspect + TINY)
 
 
 def share_inside(a: Tensor, b: Tensor) -> Tensor:
-    """Share of the boxes ``a`` (..., 4) that lies inside ``b``, broadcast against each other."""
+    """Return the share of the area of boxes ``a`` (..., 4) inside ``b``, broadcast."""
     inside, _ = _intersection_and_union(a, b)
     return inside / ((a[..., 2:] - a[..., :2]).prod(-1) + TINY)
 
 
 def size_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of sizes (..., 2), as if the boxes shared their centre."""
+    """Return the intersection over union of sizes (..., 2) with a common centre."""
     inside = torch.minimum(a, b).prod(-1)
     return inside / (a.prod(-1) + b.prod(-1) - inside + TINY)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The raw maps of a detector as one table of predictions an image."""
+"""The raw maps of a detector as a table: one row for each prediction of an image."""
 
 from __future__ import annotations
 
@@ -36,7 +36,12 @@ class Predictions(NamedTuple):
 
 
 def read_predictions(maps: list[Tensor], grid: AnchorGrid) -> Predictions:
-    """Join raw maps (N, A*(5+C), H, W) of any floating type."""
+    """Join the raw maps of all levels, and decode their boxes.
+
+    Args:
+        maps: (N, A * (5 + C), H, W) of each level, of any floating type.
+        grid: the detector's anchors and strides.
+    """
     joined = flatten(maps, grid.per_cell)
     logits = joined.to(torch.promote_types(joined.dtype, torch.float32))
     where = cells(maps, grid)

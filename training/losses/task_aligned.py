@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which rows answer for which objects, by what they predict (Feng et al., 2021, TOOD, section 3.2).
+"""Assignment of predictions to objects by what is predicted (Feng et al., 2021, TOOD, section 3.2).
 
-In the paper one anchor point a cell predicts; here every row does, so an object's candidates are
-all rows of the cells whose centre lies in it, of all levels. An object narrower than a cell counts
-as wide as the cell there, so that it has candidates on every level.
+The paper has one prediction a cell, this package one for each anchor: an object's candidates are
+all predictions of the cells whose centre lies in it, on all levels. An object narrower than a cell
+counts as wide as the cell there, so that it has candidates on every level.
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ TABLE = 2**18
 def align(
     rows: Predictions, objects: Tensor, settings: LossSettings, softmax: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the pairs (object number (P,), row (P,)) that shall match, and how well (P,).
+    """Assign predictions by their alignment with the objects, score^alpha * IoU^beta.
 
-    A row's alignment with an object is score^alpha * IoU^beta. The ``top_k`` candidates that are
-    best aligned answer for the object; a row wanted by several answers for the one it overlaps
-    most. How well is the alignment, scaled so that an object's best row has its largest IoU.
+    The ``top_k`` best aligned candidates are responsible for an object; a candidate of several
+    objects is responsible for the one that it overlaps most.
 
     Args:
-        rows: predictions.
+        rows: the predictions.
         objects: (T, 6): image number, class, xyxy in input pixels.
         settings: ``top_k``, ``alpha`` and ``beta``.
-        softmax: the classes exclude each other.
+        softmax: whether the classes exclude each other.
+
+    Returns:
+        P pairs: numbers of the objects (P,) and of the predictions (P,), and the alignment (P,),
+        scaled so that the best prediction of an object has the largest IoU of its predictions.
     """
     number, row, alignment, overlap = _candidates(rows, objects, settings, softmax)
     place = objects[number, 0].long() * rows.boxes.shape[1] + row

@@ -1,25 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scaling YOLOv4-tiny: width, depth and input together, to what a budget allows (Scaled-YOLOv4).
+"""Scaling YOLOv4-tiny to a budget of operations (Wang et al., 2021, Scaled-YOLOv4).
 
-Costs scale with the square of the input's side (alpha), with depth (beta) and with the square of
-the width (gamma); sections 3.1 and 3.2 of the paper. They are computed here, exactly, before
-anything is trained. P5 to P7 are too large for this package.
+    python -m training.studies.scaling --gflops 1.5 3.5 7
+
+prints the largest detector for each budget, by the way it grows: input, depth and width together,
+or one of them alone. Costs scale with the square of the input's side (alpha), with depth (beta) and
+with the square of the width (gamma); sections 3.1 and 3.2 of the paper. They are counted exactly,
+before anything is trained. P5 to P7 of the paper are too large for this package.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor, nn
 
 from training.detectors.complexity import watch
 from training.detectors.interface import Module
 from training.detectors.yolov4_tiny import YoloV4Tiny, YoloV4TinyConfig
 
-# Refinement steps of the search for the largest scale.
+SIZE = 416
+"""Side in pixels of the base's input: that of YOLOv4-tiny."""
 HALVINGS = 10
+"""Refinement steps of the search for the largest scale."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,13 @@ class Cost:
 
 
 def cost(network: Module, height: int, width: int) -> Cost:
-    """Add up the costs of all convolutions for one image of this size in pixels."""
+    """Add up the costs of all convolutions for one image.
+
+    Args:
+        network: maps images (N, 3, H, W) to anything.
+        height: of the image in pixels.
+        width: of the image in pixels.
+    """
     multiplied = accessed = moved = 0
 
     def count(conv: nn.Conv2d | nn.Linear, inputs: Tensor, outputs: Tensor) -> None:
@@ -62,7 +78,7 @@ class Scale:
 
     @property
     def cost(self) -> float:
-        """The factor on FLOPs that they promise; rounding makes the exact one differ."""
+        """The factor on FLOPs before rounding, alpha^2 beta gamma^2 (section 3.1)."""
         return self.alpha**2 * self.beta * self.gamma**2
 
     def __pow__(self, exponent: float) -> Scale:
@@ -79,7 +95,13 @@ class Scaled:
 
 
 def scaled(base: YoloV4TinyConfig, size: int, scale: Scale) -> Scaled:
-    """Apply ``scale`` to a configuration and its input of ``size`` pixels (to a multiple of 32)."""
+    """Scale a configuration and its input.
+
+    Args:
+        base: the configuration.
+        size: side of its square input in pixels; the scaled one is rounded to a multiple of 32.
+        scale: the factors.
+    """
     config = replace(
         base, width=base.width * scale.gamma, depth=max(1, round(base.depth * scale.beta))
     )
@@ -92,8 +114,15 @@ def scaled(base: YoloV4TinyConfig, size: int, scale: Scale) -> Scaled:
 def fit(base: YoloV4TinyConfig, size: int, direction: Scale, budget: int) -> Scaled:
     """Return the largest detector that costs at most ``budget`` FLOPs.
 
-    ``direction`` tells how the three dimensions grow together: it is raised to one common
-    exponent, which may be negative (as in compound scaling). ValueError if none fits.
+    Args:
+        base: the configuration to scale.
+        size: side of its square input in pixels.
+        direction: how the three dimensions grow together. It is raised to one common exponent,
+            which may be negative (compound scaling; Tan and Le, 2019, EfficientNet, section 3.3).
+        budget: FLOPs for one image.
+
+    Raises:
+        ValueError: the direction does not make a detector larger, or no scale is cheap enough.
     """
     if direction.cost <= 1:
         raise ValueError("the direction must make the detector larger: alpha^2 beta gamma^2 > 1")
@@ -112,3 +141,63 @@ def fit(base: YoloV4TinyConfig, size: int, direction: Scale, budget: int) -> Sca
     if best is None:
         raise ValueError(f"no scale of this detector costs {budget:,} FLOPs or less")
     return best
+
+
+DIRECTIONS = {
+    "together": Scale(1.15, 1.2, 1.1),
+    "input only": Scale(alpha=2.0),
+    "width only": Scale(gamma=2.0),
+}
+"""Ways to grow, by name. "together" has EfficientNet's ratios (Tan and Le, 2019, section 3.3)."""
+
+
+def table(gigaflops: Sequence[float], size: int = SIZE) -> Table:
+    """Return the largest detectors within budgets, one row a budget and direction.
+
+    Args:
+        gigaflops: budgets in 10^9 FLOPs for one image.
+        size: side in pixels of the input that YOLOv4-tiny starts from.
+
+    Raises:
+        ValueError: no scale fits one of the budgets.
+    """
+    columns = "budget", "grows", "input", "width", "depth", "GFLOPs", "M values accessed"
+    result = Table(*columns, title="YOLOv4-tiny, scaled", title_justify="left")
+    for budget in gigaflops:
+        for name, direction in DIRECTIONS.items():
+            found = fit(YoloV4TinyConfig(), size, direction, round(budget * 1e9))
+            result.add_row(
+                f"{budget:g}",
+                name,
+                f"{found.size}x{found.size}",
+                f"{found.config.width:.2f}",
+                str(found.config.depth),
+                f"{found.cost.flops / 1e9:.2f}",
+                f"{found.cost.memory_access / 1e6:.1f}",
+            )
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; return the exit code."""
+    parser = argparse.ArgumentParser(description="Scale YOLOv4-tiny to budgets of operations.")
+    parser.add_argument(
+        "--gflops",
+        type=float,
+        nargs="+",
+        default=[1.5, 3.5, 7.0],
+        help="budgets in 10^9 FLOPs for one image, two for a multiply-accumulate",
+    )
+    parser.add_argument("--size", type=int, default=SIZE, help="side of the base's input in pixels")
+    options = parser.parse_args(arguments)
+    try:
+        result = table(options.gflops, options.size)
+    except ValueError as error:
+        print(f"training.studies.scaling: {error}", file=sys.stderr)
+        return 1
+    Console().print(result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Let a teacher label pictures, as a data set to train on.
+"""Label images with a larger detector (the teacher), as a data set to train on.
 
     python -m training.distill --teacher yolox_nano.onnx --teacher-classes coco.names \
         --map person=person motorbike=motorbike car=car bus=bus truck=truck \
         --data street/data.yaml --out street_taught
 
-With --data, the labels of its pictures are kept; with --images, any folder of pictures will do. The
-new data set links to the pictures. Its label lines have the teacher's confidence as sixth number.
-The same command goes on where it was interrupted.
+With --data, its own labels are kept; --images takes any folder of images without labels. The new
+data set links to the images. Its label lines have the teacher's confidence as sixth number. The
+same command continues after an interruption.
 """
 
 from __future__ import annotations
@@ -60,16 +60,18 @@ class Work(NamedTuple):
 
 
 class Labeller:
-    """Joins what people drew with what the teacher sees."""
+    """Joins the labels of people with the detections of a teacher.
+
+    Args:
+        teacher: the detector.
+        table: for each of its classes the number of ours; -1: dropped.
+        overlap: a detection whose IoU with a label of people reaches this is dropped.
+        only_unlabelled: keep only detections of classes that people did not label in the image.
+    """
 
     def __init__(
         self, teacher: Teacher, table: NDArray[np.int64], overlap: float, only_unlabelled: bool
     ) -> None:
-        """Take the teacher's boxes where they overlap no drawn one by IoU ``overlap`` or more.
-
-        ``table`` is our class number of each of the teacher's classes; -1 drops it. With
-        ``only_unlabelled``, people are trusted to have found all of the classes that they label.
-        """
         self.teacher, self.table = teacher, table
         self.overlap, self.only_unlabelled = overlap, only_unlabelled
 
@@ -89,9 +91,15 @@ class Labeller:
 
 
 def label_all(works: Sequence[Work], labellers: Sequence[Labeller], out: Path) -> list[str]:
-    """Label the pictures that have no label file yet; return what is wrong with bad ones.
+    """Label the images that have no label file yet.
 
-    As many pictures are worked on at a time as there are ``labellers``.
+    Args:
+        works: the images.
+        labellers: one for each thread.
+        out: folder of the new data set.
+
+    Returns:
+        A sentence for each image that could not be labelled.
     """
     for kind in ("images", "labels"):
         (out / kind / "train").mkdir(parents=True, exist_ok=True)
@@ -117,7 +125,12 @@ def label_all(works: Sequence[Work], labellers: Sequence[Labeller], out: Path) -
 
 
 def label_one(work: Work, labeller: Labeller, out: Path) -> None:
-    """Write link and label file of a picture, unless it has them. Raises ValueError or OSError."""
+    """Write link and label file of an image, unless the label file exists.
+
+    Raises:
+        ValueError: the image cannot be decoded.
+        OSError: a file cannot be read or written.
+    """
     text = out / "labels" / "train" / f"{work.name}.txt"
     if text.exists():
         return
@@ -132,9 +145,12 @@ def label_one(work: Work, labeller: Labeller, out: Path) -> None:
 def class_table(
     theirs: Sequence[str], ours: Sequence[str], mapping: Mapping[str, str]
 ) -> NDArray[np.int64]:
-    """Return our class number of each of the teacher's classes; -1: none.
+    """Return the number of our class for each of the teacher's classes; -1: none.
 
-    ``mapping`` holds ours by the teacher's; empty: classes of the same name.
+    Args:
+        theirs: the teacher's class names.
+        ours: class names of the data set.
+        mapping: ours by the teacher's; empty: classes of the same name.
 
     Raises:
         ValueError: an entry names an unknown class, or no class is left.
@@ -159,7 +175,7 @@ def works_of(data: Path) -> list[Work]:
 
 
 def works_in(folder: Path, classes: int, out: Path) -> list[Work]:
-    """List the pictures below a folder, on which nothing is drawn, without the links of ``out``.
+    """List the images below a folder as unlabelled, without the links of ``out``.
 
     Raises:
         ValueError: there are none.
@@ -175,7 +191,11 @@ def works_in(folder: Path, classes: int, out: Path) -> list[Work]:
 def describe(out: Path, classes: Sequence[str], labelled: Sequence[str], data: Path | None) -> None:
     """Write the ``data.yaml`` of the new data set.
 
-    It takes val and test from ``data``, or keeps those that somebody has entered.
+    Args:
+        out: its folder.
+        classes: class names.
+        labelled: the classes that are labelled in all images.
+        data: data set whose val and test it takes; None: those in the file are kept.
     """
     own: dict[str, Any] = {"names": list(classes), "train": "images/train"}
     if len(labelled) < len(classes):
@@ -195,7 +215,7 @@ def describe(out: Path, classes: Sequence[str], labelled: Sequence[str], data: P
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Let a teacher label pictures.")
+    parser = argparse.ArgumentParser(description="Label images with a larger detector.")
     parser.add_argument(
         "--teacher", required=True, help="name of a model, or ONNX file: of ours, or YOLOX"
     )
@@ -212,14 +232,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", type=Path, help="data.yaml: label its train split further")
-    what.add_argument("--images", type=Path, help="folder of pictures without labels")
+    what.add_argument("--images", type=Path, help="folder of images without labels")
     parser.add_argument(
         "--classes", nargs="+", help="with --images: ours; default: those of --map, or the teacher"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the new data set")
     parser.add_argument("--score", type=float, default=0.3, help="least confidence of a box")
     parser.add_argument(
-        "--overlap", type=float, default=0.5, help="IoU with a drawn box at which one is dropped"
+        "--overlap",
+        type=float,
+        default=0.5,
+        help="IoU with a label of people at which a box is dropped",
     )
     parser.add_argument(
         "--only-unlabelled", action="store_true", help="only classes that people did not label"
@@ -227,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--size", type=int, nargs="+", default=[], help="sides in pixels; several: their ensemble"
     )
-    parser.add_argument("--threads", type=int, default=0, help="pictures at a time; 0 chooses")
+    parser.add_argument("--threads", type=int, default=0, help="images at a time; 0: automatic")
     options = parser.parse_args(arguments)
     try:
         _distill(options)
@@ -260,7 +283,7 @@ def _distill(options: argparse.Namespace) -> None:
         classes = tuple(dict.fromkeys(options.classes or mapping.values() or theirs))
         works = works_in(options.images, len(classes), options.out)
     own = [work.path for work in works if _is_below(work.path.resolve(), options.out)]
-    if own:  # a link would take the place of the picture
+    if own:  # a link would replace the image
         raise ValueError(f"{options.out} holds pictures to label ({own[0].name}): give a new --out")
     table = class_table(theirs, classes, mapping)
     _remember(options, path)
@@ -280,7 +303,11 @@ def _distill(options: argparse.Namespace) -> None:
 
 
 def _remember(options: argparse.Namespace, teacher: Path) -> None:
-    """Write the settings that labels depend on; ValueError if there are labels of others."""
+    """Write the settings that the labels depend on.
+
+    Raises:
+        ValueError: the folder has labels that were made with other settings, or another data set.
+    """
     labels_depend_on = {key: v for key, v in vars(options).items() if key not in ("out", "threads")}
     settings = {key: str(value) for key, value in labels_depend_on.items()}
     settings["teacher"] = hashlib.sha256(teacher.read_bytes()).hexdigest()
@@ -298,7 +325,7 @@ def _is_below(path: Path, folder: Path) -> bool:
 
 
 def _named(pictures: Sequence[tuple[Path, GroundTruth]]) -> list[Work]:
-    """Give every picture a name of its own."""
+    """Give every image a unique name."""
     seen: Counter[str] = Counter()
     works = []
     for path, drawn in pictures:

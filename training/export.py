@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write a trained detector as one ONNX file that holds all but letterbox and suppression.
+"""Write a trained detector as one ONNX file that holds everything except letterbox and NMS.
 
     python -m training.export --weights runs/street/last.pt --out models/yolo_ret_m075.onnx \
         --words training/cards/yolo_ret_m075.yaml --data street/data.yaml
 
-Beside it go the model card in readable form (.md) and the entry in manifest.yaml.
+The model card as a page (.md) and the entry in manifest.yaml are written next to it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="checkpoint of training.train")
     parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
     parser.add_argument(
-        "--bare", action="store_true", help="the network alone: float input, raw rows"
+        "--bare", action="store_true", help="only the network: float input, raw rows"
     )
     parser.add_argument("--words", type=Path, help="YAML: data, licence, recipe, notes of the card")
     parser.add_argument(
         "--data", type=Path, help="data.yaml: measure AP on its val split for the card"
     )
     parser.add_argument(
-        "--default-size", type=int, default=DEFAULT_SIZE, help="input the node takes unless asked"
+        "--default-size", type=int, default=DEFAULT_SIZE, help="side of the node's input by default"
     )
     arguments = parser.parse_args()
     try:
@@ -56,7 +56,7 @@ def _export(arguments: argparse.Namespace) -> None:
     ap = {}
     if arguments.data:
         if list(read_classes(arguments.data)) != checkpoint["classes"]:
-            raise ValueError(f"{arguments.data} has not the classes of {arguments.weights}")
+            raise ValueError(f"{arguments.data} and {arguments.weights} have different classes")
         samples = open_split(arguments.data, "val")
         for size in sizes(arguments.default_size):
             scores = average_precision(

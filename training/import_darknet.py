@@ -35,9 +35,13 @@ NOT_STATED = "Not stated by the person who imported the file."
 
 
 def read_network(cfg: Path, weights: Path) -> tuple[DarknetNetwork, list[ConvolutionWeights]]:
-    """Build the network of a cfg file with the values of a weights file; return both.
+    """Build the network of a cfg file, and load the values of a weights file.
 
-    Raises DarknetError; its one sentence begins with the file that is wrong.
+    Returns:
+        The network in evaluation mode, and the values.
+
+    Raises:
+        DarknetError: a file cannot be used; the sentence begins with the file.
     """
     text = _read_text(cfg)
     try:
@@ -54,7 +58,15 @@ def read_network(cfg: Path, weights: Path) -> tuple[DarknetNetwork, list[Convolu
 
 
 def read_names(path: Path, count: int) -> tuple[str, ...]:
-    """Return the ``count`` class names of a file with one name a line, else raise DarknetError."""
+    """Read class names, one on each line.
+
+    Args:
+        path: the file.
+        count: number of classes.
+
+    Raises:
+        DarknetError: the file cannot be read, or has another number of different names.
+    """
     names = tuple(name.strip() for name in _read_text(path).rstrip().splitlines())
     if len(names) != count:
         raise DarknetError(f"{path}: it names {len(names)} classes, but the cfg has {count}")
@@ -73,9 +85,17 @@ def card_of(
     data: str = "",
     detector: str = "",
 ) -> ModelCard:
-    """Build the card of an imported network; ``licence`` and ``data`` are the user's own words.
+    """Build the card of an imported network.
 
-    ``detector`` is the name of the same network in the registry, if it is there.
+    Args:
+        name: of the model.
+        network: of the cfg.
+        classes: class names.
+        cfg: its file.
+        weights: their file.
+        licence: as the user states it.
+        data: what it was trained on, as the user states it.
+        detector: name of the same network in the registry; empty: it is not there.
     """
     height, width = network.input[1:]
     own_size = f"The cfg's own input is {width} wide and {height} high."
@@ -106,17 +126,27 @@ def import_darknet(
     data: str = "",
     detector: str = "",
 ) -> tuple[ModelCard, DarknetNetwork]:
-    """Write the ONNX detector ``out``; return its card and the network of the cfg.
+    """Write a model file of a darknet network.
 
-    With ``detector``, the detector of that name in the registry is written, with the weights of the
-    file; ``out`` may then also be a checkpoint (.pt) for ``training.evaluate`` and the like.
+    Args:
+        cfg: description of the network.
+        weights: its trained values.
+        names: class names, one on each line.
+        out: ONNX file to write; with ``detector`` also a checkpoint (.pt).
+        licence: of the weights, for the card.
+        data: what they were trained on, for the card.
+        detector: write this detector of the registry, which must be the same network.
 
-    Raises DarknetError, one sentence, for input that cannot be used; ``out`` is then as it was.
+    Returns:
+        The card, and the network of the cfg.
+
+    Raises:
+        DarknetError: an input cannot be used; ``out`` is unchanged.
     """
     endings = (".onnx", ".pt") if detector else (".onnx",)
     if out.suffix not in endings or not out.parent.is_dir():
-        wanted = " or ".join(endings)
-        raise DarknetError(f"{out}: give a name that ends in {wanted}, in a folder that exists")
+        allowed = " or ".join(endings)
+        raise DarknetError(f"{out}: give a name that ends in {allowed}, in a folder that exists")
     network, values = read_network(cfg, weights)
     classes = read_names(names, network.num_classes)
     deployed: Network = transferred(detector, network, values) if detector else network

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sheet of pictures with a model's detections drawn in, from pictures that may be redistributed.
+"""A sheet of images with the detections of a model, from images that may be redistributed.
 
     python -m training.picture_sheet --model yolo_ret_m075 --out models/yolo_ret_m075.png
 

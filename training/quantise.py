@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the FP16 or INT8 version of an exported model, and measure what it costs.
+"""Make the FP16 or INT8 version of an exported model, and measure its accuracy.
 
     python -m training.quantise --model models/yolo_ret_m075.onnx --precision int8 \
         --data street/data.yaml --out models/yolo_ret_m075_int8.onnx
 
-INT8 is written as explicit Q/DQ nodes, for TensorRT. Beside the file go its card (.md) and its
-entry in manifest.yaml. The card states AP on the val split, found by the node's own detector.
+INT8 is written as explicit Q/DQ nodes, for TensorRT. The card (.md) and the entry in manifest.yaml
+are written next to the file. The card has the AP on the val split, found by the node's detector.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from training.quantisation.calibration import METHODS, letterboxed, observe
 from training.quantisation.qdq_graph import find_places, quantise
 from training.quantisation.sensitivity import sensitivities
 
-# So many of the most sensitive convolutions stay float, in turn, while the loss is too large.
+# Numbers of the most sensitive convolutions that stay float, tried until AP50 falls little enough.
 LEFT_FLOAT = (0, 1, 2, 4, 8, 16)
-# Pictures that tell how sensitive a convolution is.
+# Images that the sensitivity of convolutions is measured on.
 FEW = 6
 
 Figures = dict[str, dict[str, float]]
@@ -53,9 +53,19 @@ def int8_candidates(
     skip: Sequence[str],
     progress: Progress,
 ) -> Iterator[tuple[onnx.ModelProto, str]]:
-    """Yield Q/DQ versions of ``model``, each with more left in float, and what they are in words.
+    """Yield Q/DQ versions of a model, each with more convolutions in float than the one before.
 
-    Ranges are taken from ``samples`` at ``sizes`` in turn.
+    Args:
+        model: the FP32 graph.
+        samples: images to calibrate with.
+        card: of the model.
+        sizes: sides of the input in pixels, used in turn.
+        method: a key of METHODS.
+        skip: patterns of names of convolutions that stay float.
+        progress: shows the work.
+
+    Yields:
+        The version, and a description of how it was made.
     """
     images = list(letterboxed(samples, sizes, card.resize))
     places = find_places(model, skip)
@@ -74,7 +84,17 @@ def int8_candidates(
 
 
 def measure(path: Path, samples: DataSet, sizes: Sequence[int], progress: Progress) -> Figures:
-    """Return the figures of ``average_precision`` by size."""
+    """Return the figures of ``average_precision`` by side of the input.
+
+    Args:
+        path: the ONNX file.
+        samples: the images.
+        sizes: sides of the input in pixels.
+        progress: shows the work.
+
+    Raises:
+        ValueError: no object is labelled.
+    """
     model = open_model(str(path.resolve()))
     figures = {}
     for size in sizes:
@@ -83,12 +103,20 @@ def measure(path: Path, samples: DataSet, sizes: Sequence[int], progress: Progre
         scores = average_precision(samples, found, model.classes)
         figures[str(size)] = stated(scores)
         if "AP50" not in figures[str(size)]:
-            raise ValueError("the pictures of val show no object, so AP cannot be measured")
+            raise ValueError("the images of val have no labelled objects, so AP cannot be measured")
     return figures
 
 
 def described(card: ModelCard, name: str, precision: str, how: str, source: Figures) -> ModelCard:
-    """Return the card of another precision: how it was made, and the AP50 of its source."""
+    """Return the card of a version in another precision.
+
+    Args:
+        card: of the source.
+        name: of the version.
+        precision: of the version.
+        how: it was made; may be empty.
+        source: figures of the source by side of the input.
+    """
     made = f"{precision} made of {card.name} ({card.precision}) by `python -m training.quantise`"
     compared = ", ".join(f"{figures['AP50']:.3f} at {size}" for size, figures in source.items())
     return replace(
@@ -109,7 +137,7 @@ def main() -> int:
     parser.add_argument(
         "--data", type=Path, required=True, help="data.yaml: calibrate on --split, measure on val"
     )
-    parser.add_argument("--split", default="train", help="pictures to calibrate with")
+    parser.add_argument("--split", default="train", help="split of the calibration images")
     parser.add_argument("--pictures", type=int, default=96, help="how many, spread over the split")
     parser.add_argument("--method", choices=list(METHODS), default="least-squares")
     parser.add_argument(
@@ -139,7 +167,7 @@ def _make(arguments: argparse.Namespace) -> None:
     if arguments.pictures < 1:
         raise ValueError("--pictures must be at least 1")
     if read_classes(arguments.data) != card.classes:
-        raise ValueError(f"{arguments.data} has not the classes of {arguments.model}")
+        raise ValueError(f"{arguments.data} and {arguments.model} have different classes")
     model = onnx.load(found.path)
     sizes = sorted({*map(int, card.gmacs), card.default_size})
     default = str(card.default_size)

@@ -4,7 +4,7 @@
     python -m training.train --data street/data.yaml --recipe street --out runs/street
     python -m training.train --data my_set/data.yaml --detector yolo_nano
 
-The same command goes on with an interrupted run: SIGINT and SIGTERM save a checkpoint first.
+The same command continues an interrupted run: SIGINT and SIGTERM save a checkpoint first.
 Several GPUs or nodes: --devices and --nodes, or torchrun.
 """
 
@@ -38,7 +38,7 @@ from training.loop.trainer import DivergedError, Trainer
 from training.weights.from_onnx import measure_norms, read_exported
 from training.weights.other_classes import start_from, summary
 
-# Images that the norms of an exported detector are measured on.
+# Images that the statistics of an exported detector's norms are measured on.
 MEASURED = 64
 
 
@@ -46,9 +46,9 @@ class Origin(NamedTuple):
     """Weights to start from, of any classes.
 
     Attributes:
-        classes: that they were trained for.
-        state: of the detector.
-        folded: its norms are identities, for they were folded into the convolutions.
+        classes: the classes that they were trained for.
+        state: state dict of the detector.
+        folded: whether the norms are identities, because they were folded into the convolutions.
     """
 
     classes: Sequence[str]
@@ -57,9 +57,14 @@ class Origin(NamedTuple):
 
 
 def read_origin(weights: str, detector: str) -> Origin:
-    """Read a checkpoint (.pt), or a model by its path or name.
+    """Read the weights to start from.
 
-    Raises ValueError: it cannot be found or read, or is not of ``detector``.
+    Args:
+        weights: a checkpoint (.pt), or the path or name of a model.
+        detector: its name.
+
+    Raises:
+        ValueError: they cannot be found or read, or are of another detector.
     """
     if weights.endswith(".pt"):
         content = load_checkpoint(Path(weights))
@@ -75,7 +80,7 @@ def read_origin(weights: str, detector: str) -> Origin:
 
 
 def start(trainer: Trainer, origin: Origin) -> str:
-    """Let a trainer start from ``origin``; say what was not copied."""
+    """Give a trainer the weights of ``origin``; return one line about what was not copied."""
     detector, classes = trainer.recipe.detector, origin.classes
     left = start_from(trainer.model, detector, origin.state, classes, trainer.classes)
     if origin.folded:
@@ -96,12 +101,16 @@ def _measure_norms(trainer: Trainer) -> None:
 
 
 def train(arguments: argparse.Namespace, console: Console) -> None:
-    """Run as the command line says. Raises ValueError, one sentence, for what cannot be used."""
+    """Run the command.
+
+    Raises:
+        ValueError: an argument, the recipe or the data cannot be used.
+    """
     path = find_recipe(arguments.recipe, arguments.detector)
     recipe = Recipe.read(path, arguments.set, arguments.detector)
     if arguments.precision:
         recipe = replace(recipe, precision=arguments.precision)
-    # All that is quickly read comes before the pictures, so that a slip is told at once.
+    # Whatever is read quickly comes before the images, so that mistakes are reported at once.
     _check_metric(recipe.evaluation.metric, read_classes(arguments.data))
     name = "_".join(filter(None, (arguments.detector, Path(arguments.recipe).stem)))
     folder = RunFolder(arguments.out or Path("runs") / name)
@@ -120,8 +129,8 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     warmup = recipe.schedule.warmup_steps
     if warmup >= trainer.total_steps and fabric.is_global_zero:
         console.print(
-            f"The warm-up of {warmup} steps outlasts the run of {trainer.total_steps}: so few"
-            " pictures need more epochs (--set phases.0.epochs=100).",
+            f"The warm-up of {warmup} steps is longer than the run of {trainer.total_steps}: train"
+            " for more epochs (--set phases.0.epochs=100).",
             soft_wrap=True,
         )
     if state is not None:
@@ -151,7 +160,11 @@ def _check_metric(metric: str, classes: Sequence[str]) -> None:
 
 
 def _with_objects(data: Path, split: str, cache: Cache) -> DataSet:
-    """Open a split. ValueError if it shows no object: its labels will not be where they should."""
+    """Open a split.
+
+    Raises:
+        ValueError: no object is labelled, so the labels are probably in another folder.
+    """
     opened = open_split(data, split, cache)
     if not any(len(entry.truth) for entry in opened.entries):
         raise ValueError(
@@ -165,7 +178,7 @@ def _fabric(arguments: argparse.Namespace, recipe: Recipe) -> Fabric:
     try:
         return Fabric(
             accelerator=arguments.accelerator,
-            # torchrun says how many it has started.
+            # torchrun sets these for the processes that it starts.
             devices=int(os.environ.get("LOCAL_WORLD_SIZE", arguments.devices)),
             num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", arguments.nodes)),
             precision=recipe.precision,
@@ -175,7 +188,7 @@ def _fabric(arguments: argparse.Namespace, recipe: Recipe) -> Fabric:
 
 
 def _count(text: str, least: int = 0) -> int:
-    """Return a whole number, ``least`` or more."""
+    """Read a whole number of at least ``least`` from the command line."""
     if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {least} or more")
     return int(text)
@@ -185,7 +198,7 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("--data", type=Path, required=True, help="description of the data set")
     parser.add_argument(
-        "--detector", default="", help="name of a detector, in place of the recipe's"
+        "--detector", default="", help="name of a detector, instead of the recipe's"
     )
     parser.add_argument(
         "--recipe",
@@ -212,7 +225,7 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
         "--backbone", type=Path, help="start of the backbone alone (training.weights)"
     )
     parser.add_argument(
-        "--replan", action="store_true", help="go on although the recipe has changed"
+        "--replan", action="store_true", help="continue although the recipe or the data has changed"
     )
     parser.add_argument(
         "--accelerator", default="auto", choices=("auto", "cpu", "gpu"), help="default: auto"
@@ -220,7 +233,7 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
     some = partial(_count, least=1)
     parser.add_argument("--devices", type=some, default=1, help="GPUs (or processes) of a node")
     parser.add_argument("--nodes", type=some, default=1, help="machines")
-    parser.add_argument("--precision", choices=get_args(Precision), help="in place of the recipe's")
+    parser.add_argument("--precision", choices=get_args(Precision), help="instead of the recipe's")
     parser.add_argument(
         "--cache",
         default="memory",
@@ -234,7 +247,7 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
-        description="Train a detector, or go on with an interrupted run."
+        description="Train a detector, or continue an interrupted run."
     )
     arguments_of(parser)
     arguments = parser.parse_args()

@@ -206,7 +206,7 @@ def test_unusable_options_end_in_a_sentence(detector, tmp_path, monkeypatch):
     (tmp_path / "words.yaml").write_text("notes: [")
     command = ["export", "--weights", str(tmp_path / "x.pt"), "--out", str(tmp_path / "x.onnx")]
     for option, value, message in (
-        ("--data", "data.yaml", "data.yaml has not the classes of"),  # in another order
+        ("--data", "data.yaml", "have different classes"),  # in another order
         ("--words", "words.yaml", "words.yaml is not YAML"),
         ("--default-size", "333", "input size 333 is not usable"),
         ("--out", "best.pt", "--out best.pt must end in .onnx"),

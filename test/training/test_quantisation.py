@@ -286,7 +286,7 @@ def test_pictures_without_objects_cannot_measure(exported, data, tmp_path, monke
     arguments = ["--model", exported, "--data", empty / "data.yaml", "--out", tmp_path / "x.onnx"]
     monkeypatch.setattr(sys, "argv", ["quantise", *map(str, arguments)])
     assert command.main() == 1
-    assert "the pictures of val show no object" in capsys.readouterr().err
+    assert "the images of val have no labelled objects" in capsys.readouterr().err
 
 
 def test_a_file_is_not_quantised_twice(exported, data, tmp_path, monkeypatch, capsys):

@@ -530,12 +530,12 @@ def test_a_slip_is_told_before_the_pictures_are_read(folder, monkeypatch, option
 
 def test_a_run_that_ends_in_its_warm_up_is_pointed_out(folder, monkeypatch, capsys):
     monkeypatch.setattr("training.train.run", lambda *_: None)
-    for steps, told in ((8, True), (7, False)):
+    for steps, warned in ((8, True), (7, False)):
         options = ["--set", f"schedule.warmup_steps={steps}", "--set", "detector=yolo_fastest"]
         monkeypatch.setattr("sys.argv", command(folder, folder / "run", *options)[2:])
         main()
-        said = capsys.readouterr().out
-        assert ("The warm-up of 8 steps outlasts the run of 8: so few" in said) == told
+        printed = capsys.readouterr().out
+        assert ("The warm-up of 8 steps is longer than the run of 8: train" in printed) == warned
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

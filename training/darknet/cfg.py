@@ -11,7 +11,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# No number of a compact detector is larger; products of four of them fit into 64 bits.
+# The largest number in a cfg: products of four of them fit into 64 bits.
 MOST = 2**14
 ALIASES = {"network": "net", "conv": "convolutional", "max": "maxpool"}
 
@@ -22,7 +22,13 @@ class DarknetError(ValueError):
 
 @dataclass(frozen=True)
 class Section:
-    """One ``[kind]`` with its options, as text; ``line`` is where it begins, counted from 1."""
+    """One ``[kind]`` with its options.
+
+    Attributes:
+        kind: of the section.
+        line: where it begins, from 1.
+        options: values by key, as text.
+    """
 
     kind: str
     line: int
@@ -32,7 +38,11 @@ class Section:
         return f"[{self.kind}] at line {self.line}"
 
     def text(self, key: str, default: str | None = None) -> str:
-        """Return an option; without ``default`` it must be there, else DarknetError."""
+        """Return an option as text.
+
+        Raises:
+            DarknetError: it is missing, and there is no default.
+        """
         value = self.options.get(key, default)
         if value is None:
             raise DarknetError(f"{self} does not say '{key}'")
@@ -81,10 +91,11 @@ def _list_of(kind: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
 def parse_cfg(text: str) -> list[Section]:
     """Parse the text of a cfg file to its sections, in order.
 
-    As in darknet, blanks are removed everywhere, and ``#`` or ``;`` begin a comment. A key that
-    comes twice with different values is refused, since programs disagree about which of them holds.
+    As in darknet, blanks are removed everywhere, and ``#`` or ``;`` begin a comment. A key with two
+    different values is refused, because programs disagree about which one they use.
 
-    Raises DarknetError naming the line.
+    Raises:
+        DarknetError: a line cannot be read; the sentence names it.
     """
     sections: list[Section] = []
     for number, raw in enumerate(text.splitlines(), 1):

@@ -42,7 +42,7 @@ class Convolution(nn.Sequential):
 
 
 class MaxPool(nn.Module):
-    """Maximum of squares, padded at the right and bottom by one more where ``padding`` is odd."""
+    """Maximum of squares; an odd ``padding`` has its extra pixel at the right and the bottom."""
 
     def __init__(self, size: int, stride: int, padding: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class MaxPool(nn.Module):
 
 
 class _UnevenMaxPool(torch.autograd.Function):
-    """ONNX pools with uneven padding, PyTorch only after a separate one: exported as one node."""
+    """Pooling with uneven padding, exported as one node; PyTorch pads in a separate step."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, size: int, stride: int, before: int, after: int) -> Tensor:
@@ -101,7 +101,7 @@ class Shortcut(nn.Module):
 
 
 class Head(nn.Identity):
-    """A [yolo] or [region] layer; all of them are decoded at once, see ``AnchorGrid``."""
+    """A [yolo] or [region] layer; its map is returned as it is, and decoded by ``AnchorGrid``."""
 
     def __init__(
         self, anchors: Sequence[tuple[float, float]], classes: int, xy_scale: float, softmax: bool

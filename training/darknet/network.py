@@ -23,8 +23,8 @@ from training.darknet.weights import ConvolutionWeights
 from training.detectors.anchor_grid import AnchorGrid
 from training.detectors.blocks import Reorg
 
-# Options that would change the result, and the value at which they do not (None: there is none).
-# All others that are not read below concern training only.
+# Options that would change the result, and the value at which they do not (None: no value). All
+# others that are not read below only affect training.
 NEUTRAL: dict[str, dict[str, str | None]] = {
     "net": {"channels": "3"},
     "convolutional": {
@@ -61,16 +61,17 @@ class DarknetNetwork(nn.Module):
     Attributes:
         grid: how the maps are decoded, levels in the order of the cfg.
         num_classes: classes of every head.
-        input: the cfg's own input size.
-        letterbox: whether the network was trained on images with their aspect ratio kept.
-        kinds: what every layer is.
-        sources: the layers that every layer reads, -1 is the image.
+        input: input size of the cfg.
+        letterbox: whether the network was trained on letterboxed images, not stretched ones.
+        kinds: kind of every layer.
+        sources: numbers of the layers that every layer reads; -1 is the image.
     """
 
     def __init__(self, sections: Sequence[Section]) -> None:
         """Build the network of ``sections``; it has no weights before ``load``.
 
-        Raises DarknetError for a network that cannot be built, and names the section.
+        Raises:
+            DarknetError: the network cannot be built; the sentence names the section.
         """
         super().__init__()
         if not sections or sections[0].kind != "net":
@@ -87,7 +88,7 @@ class DarknetNetwork(nn.Module):
             for source in sources:
                 if source >= 0 and isinstance(self.layers[source], Head):
                     raise DarknetError(f"{section} reads from layer {source}, which is an output")
-            # Without memory and random values, which ``load`` would throw away.
+            # No memory and no random values: ``load`` replaces them.
             with torch.device("meta"):
                 module, shape = _build(section, [shapes[source] for source in sources])
             _check_size(section, shape, self.input)
@@ -109,12 +110,12 @@ class DarknetNetwork(nn.Module):
 
     @property
     def trained_values(self) -> int:
-        """Values that training changes: running statistics of the normalisation excluded."""
+        """Number of parameters, without the running statistics of batch norms."""
         stored = [convolution.stored for convolution in self.convolutions]
         return sum(s.count - 2 * s.kernel[0] * s.normalised for s in stored)
 
     def load(self, weights: Sequence[ConvolutionWeights]) -> None:
-        """Take the values of a weights file, as ``parse_weights`` returns them."""
+        """Load the values of a weights file, as ``parse_weights`` returns them."""
         for convolution, values in zip(self.convolutions, weights, strict=True):
             convolution.load(values)
 
@@ -164,7 +165,7 @@ def _check_size(section: Section, shape: Shape, image: Shape) -> None:
 
 
 def _sources(section: Section, index: int) -> tuple[int, ...]:
-    """Absolute numbers of the layers that layer ``index`` reads."""
+    """Return the absolute numbers of the layers that layer ``index`` reads."""
     named: tuple[int, ...] = ()
     if section.kind in ("route", "shortcut"):
         named = section.wholes("layers" if section.kind == "route" else "from")

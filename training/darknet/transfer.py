@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of a darknet network in a detector of the registry that is the same network."""
+"""Load the weights of a darknet network into the same detector of the registry."""
 
 from __future__ import annotations
 
@@ -21,10 +21,16 @@ from training.detectors.registry import DETECTORS, build
 def transferred(
     name: str, network: DarknetNetwork, weights: Sequence[ConvolutionWeights]
 ) -> Detector:
-    """Build the registered detector ``name`` with ``weights``, which ``network`` has loaded.
+    """Build the detector ``name`` with the weights of a darknet network.
 
-    Raises DarknetError if its convolutions are not those of ``network`` in the same order, or if it
-    computes anything else from them.
+    Args:
+        name: of the registry.
+        network: the network of the cfg, with the weights loaded.
+        weights: of its convolutions.
+
+    Raises:
+        DarknetError: there is no such detector, or it is another network: its convolutions differ
+            or are in another order, or it computes other maps.
     """
     if name not in DETECTORS:
         raise DarknetError(f"there is no detector {name}: give one of {', '.join(DETECTORS)}")
@@ -46,7 +52,7 @@ def transferred(
 
 
 def decodes_by_default(name: str, grid: AnchorGrid) -> bool:
-    """Whether ``name`` has the anchors and scales of ``grid`` unless it is built with others."""
+    """Return whether the anchors and scales of ``grid`` are those of the row of ``name``."""
     own = DETECTORS[name].config.grid
     scales = own.xy_scales or (1.0,) * len(own.strides)
     return (own.anchors, scales) == (grid.anchors, grid.xy_scales)
@@ -83,7 +89,7 @@ def _load(name: str, detector: Detector, weights: Sequence[ConvolutionWeights]) 
 
 
 def _convolutions(detector: Detector) -> list[ConvNormAct | nn.Conv2d]:
-    """All convolutions in the order of their registration; a normalised one counts once."""
+    """Return all convolutions in the order of their registration; a normalised one counts once."""
     inside = {m.conv for m in detector.modules() if isinstance(m, ConvNormAct)}
     return [
         m for m in detector.modules() if isinstance(m, ConvNormAct | nn.Conv2d) and m not in inside
@@ -91,7 +97,7 @@ def _convolutions(detector: Detector) -> list[ConvNormAct | nn.Conv2d]:
 
 
 def _targets(layer: ConvNormAct | nn.Conv2d) -> dict[str, Tensor]:
-    """Where the values go, by the names of ``ConvolutionWeights``."""
+    """Return the tensors of a layer by the names of ``ConvolutionWeights``."""
     if isinstance(layer, ConvNormAct):
         vectors = (layer.norm.bias, layer.norm.weight, *statistics(layer.norm))
         names = ("shift", "scale", "mean", "variance")

@@ -26,9 +26,12 @@ EPS = 1e-5
 
 @dataclass(frozen=True)
 class ConvolutionShape:
-    """What a convolution stores: its kernel (O, I/groups, k, k), and whether it is normalised.
+    """The shape of a convolution's values in a weights file.
 
-    ``line`` is where it begins in the cfg file.
+    Attributes:
+        kernel: (O, I/groups, k, k).
+        normalised: whether it has a batch norm.
+        line: where it begins in the cfg file.
     """
 
     kernel: tuple[int, int, int, int]
@@ -72,10 +75,15 @@ class ConvolutionWeights:
 
 
 def parse_weights(data: bytes, shapes: Sequence[ConvolutionShape]) -> list[ConvolutionWeights]:
-    """Parse a weights file, which must hold exactly the values of ``shapes``.
+    """Parse a weights file.
 
-    Raises DarknetError for a file that is no weights file, too short, too long, or holds values
-    that no trained network has.
+    Args:
+        data: content of the file.
+        shapes: of the convolutions whose values it must hold exactly.
+
+    Raises:
+        DarknetError: it is no weights file, is too short or too long, or has values that are not
+            finite.
     """
     body = data[_header_size(data) :]
     needed = 4 * sum(shape.count for shape in shapes)

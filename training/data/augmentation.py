@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random views of labelled images. Geometry is one affine warp an image; boxes follow it."""
+"""Random views of labelled images: one affine warp of image and boxes, and changes of colour."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from compact_yolo_ros.pixels.letterbox import PADDING
 from training.data.sample import Sample
 
-# The largest value of every setting that is one number; 0 is the least.
+# The largest value of every setting that is a single number; the smallest is 0.
 LARGEST = {
     "aspect": np.inf,
     "flip": 1,
@@ -28,7 +28,7 @@ LARGEST = {
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far random views go from the letterboxed image.
+    """How much random views differ from the letterboxed image.
 
     Attributes:
         scale: range of the size, relative to the letterboxed image, drawn log-uniformly.
@@ -81,9 +81,15 @@ def augment(
     mosaic: float,
     rng: Generator,
 ) -> Sample:
-    """Return a random (size, size) view of ``samples[index]``.
+    """Return a random view of an image.
 
-    With probability ``mosaic`` it shares the canvas with three random others.
+    Args:
+        samples: all images.
+        index: of the image.
+        size: side of the view in pixels.
+        how: the augmentation.
+        mosaic: probability that the view is a mosaic of this and three random images.
+        rng: source of randomness.
     """
     if rng.random() >= mosaic:
         view = random_view(samples[index], (size, size), size, how.scale, how, rng)
@@ -101,9 +107,15 @@ def random_view(
     how: Augmentation,
     rng: Generator,
 ) -> Sample:
-    """Return a random view of ``shape`` (height, width).
+    """Return a random view of one image, without changes of colour.
 
-    ``scale`` 1 fits the image into a square of ``reference`` pixels.
+    Args:
+        sample: the image.
+        shape: (height, width) of the view in pixels.
+        reference: scale 1 fits the image into a square of this side in pixels.
+        scale: range of the scale, drawn log-uniformly.
+        how: the augmentation.
+        rng: source of randomness.
     """
     height, width = sample.image.shape[:2]
     zoom = reference / max(height, width) * np.exp(rng.uniform(*np.log(scale)))
@@ -120,10 +132,16 @@ def random_view(
 def warp(
     sample: Sample, matrix: NDArray[np.float64], shape: tuple[int, int], visible: float
 ) -> Sample:
-    """Apply an axis-aligned affine map (2, 3) and crop to ``shape`` (height, width).
+    """Warp a labelled image and crop it.
 
-    The map's coordinates are those of boxes: the image begins at the edge of its first pixel.
-    An ignored box is kept however little of it is left: that little is not to be learnt either.
+    An ignored box is kept however little of it is left, because that part is not background.
+
+    Args:
+        sample: the image.
+        matrix: axis-aligned affine map (2, 3) in the coordinates of boxes: 0 is the edge of the
+            first pixel.
+        shape: (height, width) of the result in pixels.
+        visible: a box is kept if at least this share of its area is left.
     """
     # OpenCV counts from pixel centres: its origin lies half a pixel inside ours.
     centred = matrix.copy()
@@ -155,9 +173,16 @@ def _warp_boxes(boxes: NDArray[np.floating], matrix: NDArray[np.float64]) -> NDA
 def crop_boxes(
     boxes: NDArray[np.floating], shape: tuple[int, int], visible: float, smallest: float = 2.0
 ) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
-    """Clip boxes (n, 4) xyxy to ``shape``; return the kept ones and the mask (n,) of them.
+    """Clip boxes to an image and drop those of which too little is left.
 
-    A box is kept with at least ``visible`` of its area and ``smallest`` pixels a side.
+    Args:
+        boxes: (n, 4) as x1 y1 x2 y2 in pixels.
+        shape: (height, width) of the image.
+        visible: a box is kept if at least this share of its area is left ...
+        smallest: ... and each side is at least this many pixels.
+
+    Returns:
+        The boxes that are kept, and their mask (n,).
     """
     height, width = shape
     clipped = boxes.clip(0, (width, height, width, height))
@@ -195,12 +220,12 @@ def _confidence(view: Sample) -> NDArray[np.float32]:
 
 
 def _recolour(image: NDArray[np.uint8], how: Augmentation, rng: Generator) -> NDArray[np.uint8]:
-    """Change hue, saturation and value, then gamma, contrast and compression, as YOLO-ReT does."""
+    """Change hue, saturation and value, then gamma, contrast and compression, as in YOLO-ReT."""
     shift = rng.uniform(-1, 1) * how.hue * 90
     saturation, value = 1 + rng.uniform(-1, 1, 2) * (how.saturation, how.value)
     if how.hue or how.saturation or how.value:
         image = _change_hsv(image, shift, saturation, value)
-    # What is off draws nothing, so that it changes no view.
+    # A setting that is off draws no random number, so that the views stay the same.
     if how.gamma != (1.0, 1.0):
         image = _change_gamma(image, rng.uniform(*how.gamma))
     if how.contrast:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one training step sees."""
+"""The batch of a training step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.data.sample import Sample
 
 
 class Targets(NamedTuple):
-    """What a batch of N images shows; boxes are xyxy in input pixels, float32.
+    """The labels of a batch of N images; boxes are x1 y1 x2 y2 in input pixels, float32.
 
     Attributes:
         objects: (T, 6): image number, class, box.
@@ -30,7 +30,7 @@ class Targets(NamedTuple):
 
     @classmethod
     def of(cls, objects: Tensor) -> Targets:
-        """Certain objects (T, 6), nothing ignored, every class labelled."""
+        """Return targets of certain objects (T, 6): nothing is ignored, every class is labelled."""
         return cls(
             objects,
             objects.new_ones(len(objects)),
@@ -56,7 +56,7 @@ class Batch(NamedTuple):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples of equal size."""
+    """Return the batch of samples whose images have one size."""
     objects, confidence, ignored, unlabelled = [], [], [], []
     for number, s in enumerate(samples):
         objects.append(np.column_stack((np.full(len(s.labels), number), s.labels, s.boxes)))

@@ -58,12 +58,12 @@ class Entry:
 
 
 class DataSet(Sequence[Sample]):
-    """The good images of a split; a sample's image is loaded when the sample is asked for.
+    """The good images of a split; a sample's image is loaded when the sample is read.
 
     Attributes:
         classes: names, in the order of their numbers.
-        entries: what the samples are made of.
-        bad_files: what was left out, and why.
+        entries: images and their annotations.
+        bad_files: the files that were left out, and why.
     """
 
     def __init__(
@@ -91,11 +91,17 @@ def open_split(
 ) -> DataSet:
     """Open one split ("train", "val" or "test") of a ``data.yaml``.
 
-    Every image is decoded once to find bad ones. ``cache`` says what is kept: "memory" all pixels,
-    "disk" the pixels in files of ``cache_folder`` (default: the user's cache) that processes share,
-    "none" nothing. Bad files are left out; the data set lists them.
+    Every image is decoded once to find bad files, which are left out and listed in the result.
 
-    Raises DataError if the description is wrong or no good image is left.
+    Args:
+        data: description of the data set.
+        split: its name.
+        cache: where decoded images are kept: "memory", "disk" (files that processes share) or
+            "none".
+        cache_folder: for "disk"; None: the user's cache.
+
+    Raises:
+        DataError: the description is wrong, or no good image is left.
     """
     listing = list_split(data, split)
     keep: dict[str, Callable[[Path], Decoded]] = {

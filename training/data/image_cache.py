@@ -28,7 +28,7 @@ class Load(Protocol):
 
 
 class Decoded(NamedTuple):
-    """An image that is known to be readable.
+    """An image that can be read.
 
     Attributes:
         load: returns it.
@@ -43,14 +43,24 @@ class Decoded(NamedTuple):
 
 
 def keep_in_memory(path: Path) -> Decoded:
-    """Decode an image and hold it. Raises ValueError or OSError."""
+    """Decode an image and keep its pixels in memory.
+
+    Raises:
+        ValueError: it is not a readable image.
+        OSError: the file cannot be read.
+    """
     image, digest = decode(path)
     height, width = image.shape[:2]
     return Decoded(lambda: image, height, width, digest)
 
 
 def keep_nothing(path: Path) -> Decoded:
-    """Check an image, to decode it again whenever it is used. Raises ValueError or OSError."""
+    """Decode an image only to check it; it is decoded again whenever it is used.
+
+    Raises:
+        ValueError: it is not a readable image.
+        OSError: the file cannot be read.
+    """
     image, digest = decode(path)
     height, width = image.shape[:2]
     return Decoded(lambda: decode(path)[0], height, width, digest)
@@ -59,15 +69,21 @@ def keep_nothing(path: Path) -> Decoded:
 class DiskCache:
     """A folder of decoded images, mapped into memory when they are used.
 
-    An image is found again by its path, size and time of change. Files are written atomically, so a
-    folder that was left half filled is simply filled up. Raises DataError if it cannot be written.
+    An image is found by its path, file size and modification time. Files are written atomically, so
+    that an incomplete folder is completed by the next run.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def keep(self, path: Path) -> Decoded:
-        """Decode an image unless the folder has it. Raises ValueError or OSError."""
+        """Decode an image unless the folder has it.
+
+        Raises:
+            ValueError: it is not a readable image.
+            OSError: the file cannot be read.
+            DataError: the folder cannot be written.
+        """
         facts = path.stat()
         key = f"{path.resolve()}|{facts.st_size}|{facts.st_mtime_ns}"
         file = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.rgb"
@@ -92,9 +108,14 @@ def default_cache() -> Path:
 
 
 def decode(path: Path) -> tuple[NDArray[np.uint8], bytes]:
-    """Return an image (H, W, 3) uint8, RGB, and the digest of its file.
+    """Decode an image file.
 
-    Raises ValueError or OSError.
+    Returns:
+        The image, (H, W, 3) uint8, RGB, and the digest of the file.
+
+    Raises:
+        ValueError: it is not a readable image.
+        OSError: the file cannot be read.
     """
     content = path.read_bytes()
     # A warning of the decoder would say less than the report of bad files.

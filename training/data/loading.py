@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of augmented samples: the same for one seed, epoch and step, however a run is cut up."""
+"""Batches of augmented samples: the same for a seed, epoch and step, also in a resumed run."""
 
 from __future__ import annotations
 
@@ -49,14 +49,26 @@ def epoch_batches(
     workers: int = 1,
     shard: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """Yield the batches of one epoch from ``first_step`` on; ``key`` is (seed, epoch).
+    """Yield the batches of one epoch.
 
-    Each step has one of ``sizes`` (pixels), drawn for all processes alike. ``batch_size`` counts
-    the images of all processes. With ``shard`` (rank, world) a batch is the rank's part of them;
-    the parts in the order of ranks are the batch of a single process. A view depends on the key
-    and its image's index only, so neither ``first_step``, ``workers`` nor ``shard`` changes it.
+    A view of an image depends on ``key`` and the image's index only, so that ``first_step``,
+    ``workers`` and ``shard`` do not change it.
 
-    Raises ValueError if a batch cannot be shared equally.
+    Args:
+        samples: the training images.
+        sizes: sides of the square input in pixels; one is drawn for each step, the same in all
+            processes.
+        batch_size: images in a step, of all processes together.
+        augmentation: how views are made.
+        mosaic: probability of a mosaic.
+        key: (seed, epoch).
+        first_step: the steps before it are left out.
+        workers: loader processes.
+        shard: (rank, number of processes). The parts in the order of ranks are the batch of a
+            single process.
+
+    Raises:
+        ValueError: a batch cannot be shared equally by the processes.
     """
     steps = steps_per_epoch(len(samples), batch_size)
     rank, world = shard
@@ -67,7 +79,7 @@ def epoch_batches(
             " processes: choose a multiple as batch size"
         )
     order = np.random.default_rng(key).permutation(len(samples)).tolist()
-    # Numbered apart from the views: those are (seed, epoch, index), padded with a zero.
+    # Another key than those of the views, which are (seed, epoch, index) padded with a zero.
     drawn = np.random.default_rng((*key, 0, 1)).choice(sizes, steps).tolist()
     batches = []
     for step in range(first_step, steps):
@@ -88,6 +100,6 @@ def epoch_batches(
 
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
-    # A signal to the process group is the trainer's to answer: it still needs this worker's batch.
+    # The trainer handles signals to the process group, and still needs the batch of this worker.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

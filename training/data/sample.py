@@ -16,15 +16,15 @@ def no_boxes() -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled image. Boxes are float32, xyxy, in pixels of the image.
+    """One labelled image. Boxes are float32, x1 y1 x2 y2 in pixels of the image.
 
     Attributes:
         image: (H, W, 3) uint8, RGB.
         boxes: (n, 4).
         labels: (n,) int64.
         name: file name without suffix.
-        ignored: (m, 4), objects that are neither to be found nor wrong to find (VOC's difficult
-            ones, COCO's crowds).
+        ignored: (m, 4), objects that count neither as missed nor as false detections (difficult
+            ones of VOC, crowds of COCO).
         confidence: (n,) float32 in (0, 1], below 1 for boxes that a teacher drew; None: all 1.
         unlabelled: classes that may be in the image without a box (partial labels).
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Widen an exported graph's odd channel counts, because runtimes compute in blocks of channels.
+"""Round the channels of an exported graph up, because runtimes compute in blocks of channels.
 
 ONNX Runtime leaves its blocked layout for a depthwise convolution of 75 channels, and then takes
 3.7 times as long as for 80 (3x3 at 52 x 52, AVX-512). The added channels are multiplied by zero
@@ -33,10 +33,14 @@ class Layout(NamedTuple):
 
 
 def align_channels(model: onnx.ModelProto, block: int = BLOCK) -> onnx.ModelProto:
-    """Return ``model`` with inner channel counts rounded up to multiples of ``block``.
+    """Return a graph that computes the same with more channels in between.
 
-    Maps keep their width where something else than convolutions and channel-wise operators reads
-    them, as the network's outputs.
+    Maps that are read by other operators than convolutions and channel-wise ones keep their
+    channels, for example the outputs of the network.
+
+    Args:
+        model: the graph.
+        block: channel counts are rounded up to multiples of this.
     """
     model = onnx.ModelProto.FromString(model.SerializeToString())
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -68,7 +72,7 @@ def _plan(graph: onnx.GraphProto, weights: Weights, block: int) -> dict[str, Lay
                 if len(known) == len(maps) and (concat or len({k.width for k in known}) == 1):
                     layouts[node.output[0]] = _joined(known) if concat else known[0]
                 elif any(layout.width > len(layout.places) for layout in known):
-                    # It also reads a map that could not be widened.
+                    # The operator also reads a map that could not be widened.
                     as_they_are.update(node.input)
                     break
         else:
@@ -109,7 +113,7 @@ def _joined(layouts: list[Layout]) -> Layout:
 
 
 def _rewrite(node: onnx.NodeProto, weights: Weights, layouts: dict[str, Layout]) -> None:
-    """Give a convolution the weights that the layouts around it need."""
+    """Give a convolution the weights for the layouts of its input and output."""
     values = [weights[name] for name in node.input[1:]]
     read, written = layouts.get(node.input[0]), layouts[node.output[0]]
     if read and not _grouped(node):
@@ -119,7 +123,7 @@ def _rewrite(node: onnx.NodeProto, weights: Weights, layouts: dict[str, Layout])
             if attribute.name == "group":
                 attribute.i = written.width
     values = [_spread(value, written, axis=0) for value in values]
-    # Named anew: equal weights of several convolutions may have been one tensor.
+    # New names: equal weights of several convolutions may have been one tensor.
     names = [f"{node.output[0]}_{part}" for part in ("kernel", "bias")[: len(values)]]
     weights.update(zip(names, values, strict=True))
     node.input[1:] = names

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model card of a trained detector: what was measured, and the words a person wrote."""
+"""The model card of a trained detector: measured figures and written text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORDS = {"data", "licence", "recipe", "ap_data", "notes"}
 
 
 def sizes(default_size: int) -> list[int]:
-    """Return the sides that a card tells figures of: those of every model, and its own."""
+    """Return the sides in pixels that a card has figures for: SIZES and the model's own."""
     return sorted({*SIZES, default_size})
 
 
@@ -35,11 +35,18 @@ def card_of(
     ap: Mapping[str, Mapping[str, float]],
     default_size: int = DEFAULT_SIZE,
 ) -> ModelCard:
-    """Build the card of ``detector``, loaded from ``checkpoint``; ``words``: fields of WORDS.
+    """Build the card of a trained detector. Its precision is int8 if the detector rounds.
 
-    Its precision is int8 if the detector rounds, as one that was trained for it does.
+    Args:
+        name: of the model.
+        detector: as loaded from the checkpoint.
+        checkpoint: its content.
+        words: written fields, of WORDS.
+        ap: measured figures by side of the input in pixels.
+        default_size: side in pixels that the model runs at by default.
 
-    Raises ModelCardError, among others for a ``default_size`` (pixels) that cannot be used.
+    Raises:
+        ModelCardError: a field cannot be used, for example ``default_size``.
     """
     precision = "int8" if is_prepared(detector) else "fp32"
     detector = plain(detector) if is_prepared(detector) else detector
@@ -63,12 +70,19 @@ def card_of(
 
 
 def stated(scores: Mapping[str, float]) -> dict[str, float]:
-    """Return figures as cards state them: rounded, without those of classes that were nowhere."""
+    """Return figures as cards state them: rounded, without classes that have no objects."""
     return {name: round(score, 3) for name, score in scores.items() if not math.isnan(score)}
 
 
 def read_words(path: Path) -> dict[str, str]:
-    """Read the written part of a card (YAML); ValueError names a field that is not one of WORDS."""
+    """Read the written part of a card.
+
+    Args:
+        path: a YAML mapping.
+
+    Raises:
+        ValueError: it is not YAML, or has a field that is not one of WORDS.
+    """
     try:
         words = yaml.safe_load(path.read_text())
     except (UnicodeDecodeError, yaml.YAMLError):
@@ -79,7 +93,7 @@ def read_words(path: Path) -> dict[str, str]:
 
 
 def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
-    """Return the SHA-256 over names and values of a state dict, in the order of names."""
+    """Return the SHA-256 of names and values of a state dict, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
@@ -88,7 +102,12 @@ def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
 
 
 def to_markdown(card: ModelCard, file_size: int) -> str:
-    """Return the card as a page for people; ``file_size`` in bytes."""
+    """Return a card as a Markdown page.
+
+    Args:
+        card: of the model.
+        file_size: in bytes.
+    """
     sides = sorted(card.gmacs, key=int)
     size = f"{card.default_size} x {card.default_size}"
     weight = f"{card.parameters:,} parameters, {card.precision}, {file_size / 1e6:.2f} MB"

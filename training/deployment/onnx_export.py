@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A detector as an ONNX graph: all but letterbox and suppression, or the bare network."""
+"""A detector as an ONNX graph: everything except letterbox and NMS, or the bare network."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SAMPLE = (1, 224, 320, 3)
 
 
 class BareNetwork(nn.Module):
-    """Images (N, 3, H, W) float32 in 0..1 to rows (N, R, 5 + C): the network and no more."""
+    """Images (N, 3, H, W) float32, RGB in 0..1, to rows (N, R, 5 + C): only the network."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class BareNetwork(nn.Module):
 
 
 def fused(model: M) -> M:
-    """Return a copy whose batch norms are part of their convolutions."""
+    """Return a copy in evaluation mode, its batch norms folded into the convolutions."""
     model = copy.deepcopy(model).eval().requires_grad_(False)
     for name, module in list(model.named_modules()):
         if isinstance(module, ConvNormAct):
@@ -52,10 +52,15 @@ def fused(model: M) -> M:
 
 
 def export(detector: Network, path: Path, card: ModelCard) -> None:
-    """Write ``detector`` (float input 0..1) as the deployed graph with its card.
+    """Write a detector as the deployed graph (``Predictor``) with its card.
 
-    Input ``images`` uint8 (N, H, W, 3) RGB; outputs as of ``Predictor``. A detector that was
-    prepared for INT8 gives a Q/DQ graph with the scales that it has learnt.
+    The input ``images`` is (N, H, W, 3) uint8, RGB; the outputs are ``boxes``, ``scores`` and
+    ``labels``. A detector that was prepared for INT8 gives a Q/DQ graph with its learnt scales.
+
+    Args:
+        detector: maps images (N, 3, H, W), RGB in 0..1, to raw maps.
+        path: the ONNX file.
+        card: for its metadata.
     """
     rounds = is_prepared(detector)
     axes = {"images": {0: "batch", 1: "height", 2: "width"}}
@@ -71,13 +76,13 @@ def export(detector: Network, path: Path, card: ModelCard) -> None:
 
 
 def save(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
-    """Write ``model`` with ``card`` in its metadata."""
+    """Write an ONNX graph with its card in the metadata."""
     onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
     _write(model, path)
 
 
 def export_bare(detector: Network, path: Path) -> None:
-    """Write the network alone (``BareNetwork``), the yardstick for what the deployed graph adds."""
+    """Write only the network (``BareNetwork``), to measure what the deployed graph adds."""
     axes = {"images": {0: "batch", 2: "height", 3: "width"}, "rows": {0: "batch", 1: "rows"}}
     images = torch.zeros(SAMPLE).permute(0, 3, 1, 2).contiguous()
     _write(_trace(BareNetwork(fused(detector)), images, axes), path)
@@ -86,8 +91,8 @@ def export_bare(detector: Network, path: Path) -> None:
 def _trace(module: nn.Module, images: Tensor, axes: dict[str, dict[int, str]]) -> onnx.ModelProto:
     names = list(axes)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        # The tracing exporter is the one that needs no further package; it warns of its successor,
-        # and of shapes read as numbers, which it nevertheless records as graph operations.
+        # The tracing exporter needs no further package. It warns about its successor, and about
+        # shapes that are read as numbers, which it records as graph operations anyway.
         warnings.simplefilter("ignore")
         path = Path(folder) / "traced.onnx"
         torch.onnx.export(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector as it is deployed, and exported: pixels in, ranked boxes out."""
+"""The deployed form of a detector: pixels in, ranked boxes out."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ CANDIDATES = 300
 class Predictor(nn.Module):
     """Images (N, H, W, 3) uint8 RGB to boxes (N, 300, 4), scores (N, 300), labels (N, 300).
 
-    Boxes are xyxy in input pixels, float32; scores, descending, are objectness times the best
-    class; labels are int32. Height and width are multiples of 32, at least 160. A detector of few
-    anchors has fewer candidates in a small input: the rest of its 300 have score 0.
+    Boxes are x1 y1 x2 y2 in input pixels, float32. Scores are the objectness times the probability
+    of the best class, in descending order; labels are int32. Height and width are multiples of 32,
+    at least 160. A detector with few anchors has fewer candidates in a small input: the rest of the
+    300 have score 0.
     """
 
     def __init__(self, network: Network) -> None:
@@ -43,12 +44,12 @@ class Predictor(nn.Module):
         else:
             scores, chosen = scores.topk(CANDIDATES, 1)
         rows = rows.gather(1, chosen[..., None].expand(-1, -1, rows.shape[2]))
-        # Only the winners are decoded; index_select of a (R, k) table needs no batched gather.
+        # Only the chosen rows are decoded; indexing a (R, k) table needs no batched gather.
         corners, strides, sizes = (table[chosen] for table in cells(maps, grid))
         boxes = decode_boxes(rows, corners, strides, sizes)
         return boxes, scores, labels.gather(1, chosen).int()
 
 
 def fewest_rows(grid: AnchorGrid) -> int:
-    """Count the rows of the smallest input."""
+    """Return the number of predictions for the smallest input."""
     return sum((MIN_SIDE // stride) ** 2 for stride in grid.strides) * grid.per_cell

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands beside a model file: its card as a page, and its entry in the manifest."""
+"""The files next to a model file: its card as a page, and its entry in the manifest."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from training.deployment.model_card import to_markdown
 
 
 def check_ending(out: Path) -> None:
-    """Raise ValueError for a file name that does not end in .onnx."""
+    """Check the name of an ONNX file to write.
+
+    Raises:
+        ValueError: it does not end in .onnx.
+    """
     if out.suffix != ".onnx":
         raise ValueError(f"--out {out} must end in .onnx")
 
 
 def publish(card: ModelCard, path: Path) -> None:
-    """Write a card as a page (.md) beside its ONNX file, and enter the file in the manifest."""
+    """Write the card of an ONNX file as a page (.md), and enter the file in the manifest."""
     text = to_markdown(card, path.stat().st_size)
     with replacing(path.with_suffix(".md")) as temporary:
         temporary.write_text(text)
@@ -28,7 +32,7 @@ def publish(card: ModelCard, path: Path) -> None:
 
 
 def enter_in_manifest(path: Path) -> None:
-    """Enter an ONNX file under its stem in the manifest.yaml beside it, with its SHA-256."""
+    """Enter an ONNX file with its SHA-256 in the manifest.yaml of its folder."""
     manifest = path.with_name("manifest.yaml")
     entries = yaml.safe_load(manifest.read_text()) if manifest.exists() else {}
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -28,7 +28,7 @@ MOST_BOXES = 100
 
 
 class Teacher(Protocol):
-    """A detector.
+    """A detector whose detections become labels.
 
     Attributes:
         classes: its class names.
@@ -37,13 +37,21 @@ class Teacher(Protocol):
     classes: tuple[str, ...]
 
     def detect(self, image: NDArray[np.uint8]) -> Detections:
-        """Return the objects in an RGB image (H, W, 3), in its own pixels."""
+        """Detect objects.
+
+        Args:
+            image: (H, W, 3) uint8, RGB.
+
+        Returns:
+            Boxes in pixels of the image.
+        """
 
 
 def find_teacher(name_or_path: str) -> Path:
-    """Return the file of a model of this package by its name, or a path that ends in .onnx.
+    """Return the file of a model, given by its name or by a path that ends in .onnx.
 
-    Raises ModelError: there is none.
+    Raises:
+        ModelError: there is no such file.
     """
     path = Path(name_or_path).expanduser()
     if path.suffix != ".onnx":
@@ -55,10 +63,13 @@ def find_teacher(name_or_path: str) -> Path:
 
 
 def open_teacher(path: Path, score: float, sizes: Sequence[int], names: Sequence[str]) -> Teacher:
-    """Open an ONNX file that draws boxes of at least ``score``, on one thread.
+    """Open a teacher on one thread.
 
-    ``sizes`` are sides of the input in pixels, more than one for an ensemble of them; empty is the
-    file's own. ``names`` are the classes of a YOLOX file, which has none in it.
+    Args:
+        path: an ONNX file of this package, or a YOLOX export.
+        score: the least score of its boxes.
+        sizes: sides of the input in pixels, several for an ensemble; empty: the size of the file.
+        names: class names of a YOLOX file, which does not contain them.
 
     Raises:
         ValueError: the file cannot be run, is of neither kind, or its classes are not as many as
@@ -71,7 +82,7 @@ def open_teacher(path: Path, score: float, sizes: Sequence[int], names: Sequence
 
 
 class OwnTeacher:
-    """A file of this package's contract."""
+    """A model file of this package."""
 
     def __init__(self, path: Path, selection: Selection, sizes: Sequence[int]) -> None:
         options = RunOptions(str(path.resolve()), threads=1)
@@ -145,7 +156,15 @@ class YoloxTeacher:
 
 
 def decode_yolox(rows: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Decode raw rows (R, >= 4) of an input of (height, width) to boxes (R, 4) xyxy in its pixels.
+    """Decode raw rows of YOLOX.
+
+    Args:
+        rows: (R, 4 or more): centre in cells, logarithms of width and height in cells.
+        height: of the input in pixels.
+        width: of the input in pixels.
+
+    Returns:
+        Boxes (R, 4) as x1 y1 x2 y2 in pixels of the input.
 
     Raises:
         ValueError: there are not as many rows as cells.
@@ -163,10 +182,14 @@ def decode_yolox(rows: NDArray[np.float32], height: int, width: int) -> NDArray[
 
 
 def fuse(answers: Sequence[Detections], iou: float = 0.55) -> Detections:
-    """Join answers to one image: weighted mean of boxes that agree, mean of their scores.
+    """Join several detections of one image: weighted mean of boxes that agree, mean of scores.
 
-    An answer without the object counts as score 0. Source: R. Solovyev et al., Weighted boxes
+    Detections without the object count as score 0. Source: R. Solovyev et al., Weighted boxes
     fusion, 2021.
+
+    Args:
+        answers: detections of the same image.
+        iou: boxes of one class that overlap by this much or more are the same object.
     """
     if len(answers) == 1:
         return answers[0]

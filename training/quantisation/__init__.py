@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""INT8: calibration, Q/DQ graphs, and fine-tuning with fake quantisation."""
+"""INT8: calibration, Q/DQ graphs, and quantisation-aware training."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which range of every activation 8 bits shall cover, from pictures.
+"""Calibration for INT8: the range of every activation, from example images.
 
-Histograms are kept while the pictures pass, so memory does not grow with their number.
+Histograms are filled image by image, so memory does not grow with the number of images.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from training.data.sample import Sample
 from training.quantisation.qdq_graph import LARGEST, SMALLEST
 
 BINS = 2048
-# Of large maps only so many values enter the histogram; the maximum is always exact.
+# The most values of a map that enter the histogram; the maximum is always exact.
 VALUES = 200_000
 
 
 class Histogram:
-    """Magnitudes of one activation. The range doubles when a larger value comes.
+    """Magnitudes of one activation. The range doubles when a larger value arrives.
 
     Attributes:
         counts: (BINS,) from zero up to ``range``.
@@ -55,19 +55,19 @@ class Histogram:
 
 
 def largest(histogram: Histogram) -> float:
-    """Cover everything seen."""
+    """Return the largest magnitude."""
     return histogram.largest
 
 
 def percentile(histogram: Histogram, share: float = 0.9999) -> float:
-    """Cover ``share`` of the magnitudes."""
+    """Return the magnitude below which ``share`` of all values lie."""
     passed = np.cumsum(histogram.counts)
     bin_ = int(np.searchsorted(passed, share * passed[-1]))
     return min(histogram.largest, float(histogram.edges[bin_]))
 
 
 def least_squares(histogram: Histogram) -> float:
-    """Take the range whose rounding and saturation together have the least mean square."""
+    """Return the range with the least mean square error of rounding and saturation together."""
     values = histogram.edges - histogram.range / BINS / 2
     ranges = histogram.largest * np.linspace(0.05, 1, 96)
     steps = ranges[:, None] / LARGEST
@@ -77,12 +77,12 @@ def least_squares(histogram: Histogram) -> float:
 
 
 def entropy(histogram: Histogram) -> float:
-    """Take the range whose 128 levels keep most information (least Kullback-Leibler divergence).
+    """Return the range with the least Kullback-Leibler divergence of its 128 levels.
 
     Source: S. Migacz, 8-bit Inference with TensorRT, GTC 2017.
     """
     counts, levels = histogram.counts.copy(), LARGEST + 1
-    counts[0] = 0  # what an activation cut off is exact at any scale, and would outweigh all else
+    counts[0] = 0  # zeros of an activation function are exact at any scale, and would dominate
     used = int(np.ceil(histogram.largest / histogram.range * BINS))
     best, chosen = np.inf, used
     for bins in range(min(levels, used), used + 1, 8):
@@ -95,7 +95,7 @@ def entropy(histogram: Histogram) -> float:
         quantised = np.where(filled, (total / np.maximum(members, 1))[group], 0)
         p, q = clipped / clipped.sum(), quantised / max(quantised.sum(), 1)
         both = (p > 0) & (q > 0)
-        # what the reference has and the approximation lacks costs as much as a tiny share would
+        # a value that only the reference has costs as much as a tiny share of it would
         divergence = (p[both] * np.log(p[both] / q[both])).sum() + p[(p > 0) & (q == 0)].sum() * 20
         if divergence < best:
             best, chosen = divergence, bins
@@ -113,7 +113,16 @@ METHODS: Mapping[str, Callable[[Histogram], float]] = {
 def letterboxed(
     samples: Iterable[Sample], sizes: Sequence[int], resize: Literal["letterbox", "stretch"]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield the samples as the node sees them, (1, S, S, 3) uint8 RGB, the sizes in turn."""
+    """Yield the images of samples as the node gives them to the network.
+
+    Args:
+        samples: with images (H, W, 3) uint8, RGB.
+        sizes: sides S of the input in pixels, used in turn.
+        resize: as in the model card.
+
+    Yields:
+        (1, S, S, 3) uint8, RGB.
+    """
     for number, sample in enumerate(samples):
         size = sizes[number % len(sizes)]
         image = np.empty((1, size, size, 3), np.uint8)
@@ -127,7 +136,14 @@ def observe(
     images: Iterable[NDArray[np.uint8]],
     threads: int = 1,
 ) -> dict[str, Histogram]:
-    """Run the float ``model`` on ``images`` and return the histogram of every tensor."""
+    """Run a float model on images and return the histogram of every tensor.
+
+    Args:
+        model: the deployed graph.
+        tensors: names of the activations.
+        images: (1, S, S, 3) uint8, RGB.
+        threads: of ONNX Runtime.
+    """
     session = open_session(model, tensors, threads)
     histograms = {name: Histogram() for name in tensors}
     for image in images:
@@ -139,7 +155,13 @@ def observe(
 def open_session(
     model: onnx.ModelProto, outputs: Sequence[str], threads: int = 1
 ) -> onnxruntime.InferenceSession:
-    """Open ``model`` with further tensors among its outputs, its size left free."""
+    """Open a model in ONNX Runtime with further tensors among its outputs.
+
+    Args:
+        model: the deployed graph; its input size stays free.
+        outputs: names of the tensors.
+        threads: of ONNX Runtime.
+    """
     model = onnx.ModelProto.FromString(model.SerializeToString())
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
     options = onnxruntime.SessionOptions()

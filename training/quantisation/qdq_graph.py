@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 LARGEST = 127
-"""The largest step number; what is above saturates."""
+"""The largest quantised value; larger ones saturate."""
 BIAS_STEPS = 2**30
-"""As many steps of map times kernel may be in a bias."""
+"""The most steps of map scale times kernel scale that a bias may have."""
 SMALLEST = 2.0**-20
-"""A range for values that are all zero."""
+"""The range of values that are all zero."""
 
 Constant = NDArray[Any]
 """Values of a tensor that is stored in the file."""
@@ -32,8 +32,8 @@ class Places(NamedTuple):
 
     Attributes:
         tensors: activations that convolutions read, in the order of the graph.
-        convolutions: names of the convolutions whose kernels are.
-        private: those of ``tensors`` that only convolutions read rounded, and others as they are.
+        convolutions: names of the convolutions whose kernels are quantised.
+        private: those of ``tensors`` that only convolutions read rounded.
     """
 
     tensors: tuple[str, ...]
@@ -42,12 +42,15 @@ class Places(NamedTuple):
 
 
 def find_places(model: onnx.ModelProto, skip: Collection[str] = ()) -> Places:
-    """Choose what is quantised: every convolution over maps, its kernel and what it reads.
+    """Choose what is quantised: the kernels of convolutions over maps, and the maps they read.
 
-    Whatever else reads the same maps, as a residual sum, reads the rounded values too. Outputs of
-    convolutions are left alone: so activation functions and sums are fused with them. Float stay
-    decoding, the 1x1 maps of channel attention, and convolutions whose names match one of the
-    patterns ``skip`` (as file names do, with ``*``).
+    Other readers of these maps, such as residual sums, read the rounded values too. Outputs of
+    convolutions are not rounded, so that runtimes can fuse activation functions and sums with them.
+    Decoding and the 1x1 maps of channel attention stay float.
+
+    Args:
+        model: the deployed graph.
+        skip: patterns of names of convolutions that stay float (with ``*``, as for file names).
 
     Raises:
         ValueError: a pattern matches no convolution.
@@ -86,9 +89,12 @@ def raw_maps(model: onnx.ModelProto) -> list[str]:
 def quantise(
     model: onnx.ModelProto, places: Places, ranges: Mapping[str, float]
 ) -> onnx.ModelProto:
-    """Return ``model`` with Q/DQ nodes at ``places``.
+    """Return a graph with Q/DQ nodes.
 
-    ``ranges`` holds the largest magnitude of every tensor that shall be represented.
+    Args:
+        model: the float graph.
+        places: what is quantised.
+        ranges: the largest magnitude that each tensor of ``places`` can represent.
     """
     model = onnx.ModelProto.FromString(model.SerializeToString())
     graph = model.graph

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fine-tuning for INT8: a detector that rounds as its Q/DQ graph will.
+"""Quantisation-aware training: a detector that rounds like its Q/DQ graph.
 
 Kernels are rounded with their batch norm folded in, one scale an output channel; every map that a
 convolution reads is rounded with one scale, which is learnt (S. K. Esser et al., Learned Step Size
@@ -115,11 +115,11 @@ class RoundedConv2d(nn.Conv2d):
 
 
 def prepare(model: Module) -> None:
-    """Make ``model`` (a detector) round from now on, in place.
+    """Make a detector round from now on, in place.
 
     Its parameters keep their names; its new submodule ``roundings`` holds the ranges of the maps.
-    A map that a module returns is rounded for all that read it; others, as a concatenation, only
-    where a convolution reads them.
+    A map that a module returns is rounded for all its readers; other maps, such as concatenations,
+    only where a convolution reads them.
 
     Raises:
         ValueError: a convolution runs more than once in a pass.
@@ -164,7 +164,7 @@ def plain(model: M) -> M:
 
 
 def to_int8(model: Module, graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Return ``graph``, the export of ``plain(model)``, with Q/DQ nodes of the learnt scales.
+    """Return ``graph``, the export of ``plain(model)``, with Q/DQ nodes at the learnt scales.
 
     Raises:
         ValueError: the model has seen no training batch, or the graph is of another model.
@@ -185,7 +185,7 @@ def to_int8(model: Module, graph: onnx.ModelProto) -> onnx.ModelProto:
             ranges[node.input[0]] = float(rounding.scale.detach()) * LARGEST
             private |= {node.input[0]} if rounding.private else set()
     if len(chosen) != len(rounding_of):
-        raise ValueError("the graph has not the convolutions of the model")
+        raise ValueError("the graph and the model have different convolutions")
     return quantise(graph, Places(tuple(ranges), tuple(chosen), frozenset(private)), ranges)
 
 
@@ -197,12 +197,12 @@ def _set_class(module: nn.Module, kind: type[nn.Module]) -> None:
 def _readings(model: Module) -> list[tuple[nn.Module | None, list[nn.Module]]]:
     """Run ``model`` once; return the maps that convolutions read, as (producer, readers).
 
-    The producer is the module that returned the map; None: it was made in between.
+    The producer is the module that returned the map; None: no module did.
     """
     producers: dict[int, nn.Module] = {}
     readers: dict[int, list[nn.Module]] = {}
     calls: Counter[nn.Module] = Counter()
-    alive: list[object] = []  # a freed tensor's identity would be given to another
+    alive: list[object] = []  # another tensor could get the id() of one that is freed
 
     def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         calls[module] += 1
@@ -218,7 +218,7 @@ def _readings(model: Module) -> list[tuple[nn.Module | None, list[nn.Module]]]:
         alive.append(output)
         if isinstance(module, nn.Identity) or not isinstance(output, Tensor):
             return
-        # An activation may work in place: then it is the one that made the map what it is.
+        # An activation may work in place: then it is the producer.
         is_leaf = not any(module.children())
         if is_leaf or id(output) not in producers:
             producers[id(output)] = module

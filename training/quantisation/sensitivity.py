@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which convolutions suffer most from 8 bits."""
+"""The sensitivity of convolutions to quantisation."""
 
 from __future__ import annotations
 
@@ -19,10 +19,18 @@ def sensitivities(
     ranges: Mapping[str, float],
     images: Sequence[NDArray[np.uint8]],
 ) -> dict[str, float]:
-    """Return the error that each of ``convolutions`` causes if it alone is quantised, by name.
+    """Return the error that each convolution causes if only it is quantised.
 
-    The error is the mean square of the change of the raw maps over their mean square, on ``images``
-    (1, H, W, 3). The most sensitive come first.
+    The error is the mean square of the change of the raw maps over their mean square.
+
+    Args:
+        model: the float graph.
+        convolutions: their names.
+        ranges: the largest magnitude of every map that they read.
+        images: (1, H, W, 3) uint8, RGB.
+
+    Returns:
+        The errors by name, the largest first.
     """
     inputs = {node.name: node.input[0] for node in model.graph.node if node.op_type == "Conv"}
     maps = raw_maps(model)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read the weights of a model file of this package back into its detector, to train it further.
 
-The exporter moves values (norms are folded, channels padded, constants split), but changes none.
-So the detector is exported once more with a number in place of every value, and that file tells
-where each value of the real one belongs.
+The exporter moves values (norms are folded, channels padded, constants split), but changes none. So
+the detector is exported once more with a number instead of every value, and that file shows where
+each value of the real one belongs.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ Constants = dict[tuple[str, int], NDArray[np.float32]]
 def read_exported(path: Path) -> tuple[Detector, ModelCard]:
     """Return the detector of an exported ONNX file, in evaluation mode, and the file's card.
 
-    Its norms are identities, for the file has them folded into the convolutions: before training
-    with norms that follow their batches, ``measure_norms``. Raises ValueError for a file that is
-    not an export, in 32 bits, of a detector of the registry.
+    The norms of the detector are identities, because the file has them folded into the
+    convolutions. Call ``measure_norms`` before training with norms that follow their batches.
+
+    Raises:
+        ValueError: the file is not an FP32 export of a detector of the registry.
     """
     try:
         model = onnx.load(path)
@@ -62,9 +64,13 @@ def read_exported(path: Path) -> tuple[Detector, ModelCard]:
 
 @torch.no_grad()
 def measure_norms(detector: Detector, images: Tensor) -> None:
-    """Give every norm the statistics of ``images`` (N, 3, H, W) in 0..1; the function stays.
+    """Give every batch norm the statistics of images, without changing what it computes.
 
-    Scale and shift take up what the statistics change.
+    Scale and shift compensate for the new statistics.
+
+    Args:
+        detector: changed in place.
+        images: (N, 3, H, W), RGB in 0..1.
     """
 
     def measure(unit: ConvNormAct, inputs: tuple[Tensor]) -> None:
@@ -98,14 +104,14 @@ def _neutral_norms(detector: Detector) -> None:
 
 
 def _free_parameters(detector: Detector) -> Iterator[nn.Parameter]:
-    """Yield what a file holds: all but the scales of the neutral norms."""
+    """Yield the parameters that a file holds: all except the scales of the neutral norms."""
     scales = {id(m.norm.weight) for m in detector.modules() if isinstance(m, ConvNormAct)}
     return (p for p in detector.parameters() if id(p) not in scales)
 
 
 @torch.no_grad()
 def _numbered(detector: Detector, card: ModelCard) -> Constants:
-    """Return the constants of the exported ``detector`` with every value its number."""
+    """Number all values of ``detector``, export it, and return the constants of the file."""
     count = FIRST_NUMBER
     for parameter in _free_parameters(detector):
         numbers = torch.arange(count, count + parameter.numel(), dtype=torch.float32)
@@ -120,7 +126,7 @@ def _numbered(detector: Detector, card: ModelCard) -> Constants:
 
 
 def _constants(model: onnx.ModelProto) -> Constants:
-    """Return the floating-point constants by the output of the node that reads them, and place."""
+    """Return the float32 constants by the output of their reader and the place of the input."""
     tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     return {
         (node.output[0], place): tensors[name].astype(np.float32)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MobileNetV2 x1.0 out of a frozen TensorFlow graph (object-detection layout), without TensorFlow.
+"""Read MobileNetV2 x1.0 from a frozen TensorFlow graph (object detection), without TensorFlow.
 
 A GraphDef is a protocol-buffer message; only the fields named below are read.
 """
@@ -39,7 +39,8 @@ NORM_EPS = 1e-3
 def read_constants(path: Path) -> dict[str, np.ndarray]:
     """Return every float32 constant of a frozen graph by node name.
 
-    Raises ValueError if the file is not a GraphDef with float constants.
+    Raises:
+        ValueError: the file is not a GraphDef with float constants.
     """
     constants = {}
     try:
@@ -66,8 +67,10 @@ def read_constants(path: Path) -> dict[str, np.ndarray]:
 def load_mobilenet_v2(path: Path) -> MobileNetV2:
     """Return MobileNetV2 x1.0 with the weights of a frozen graph, for RGB images in 0..1.
 
-    The graph wants -1..1: the difference is folded into the first kernel and its running mean.
-    Every parameter must be found with its exact shape, else ValueError names it.
+    The graph takes -1..1: the difference is folded into the first kernel and its running mean.
+
+    Raises:
+        ValueError: the file is no such graph, or a parameter is missing or has another shape.
     """
     constants = read_constants(path)
     model = MobileNetV2(1.0)
@@ -116,8 +119,8 @@ def _assign(target: torch.Tensor, value: np.ndarray, name: str) -> None:
     target.copy_(torch.tensor(value))
 
 
-def _values(message: memoryview, wanted: int) -> Iterator[Any]:
-    return (value for field, value in _fields(message) if field == wanted)
+def _values(message: memoryview, number: int) -> Iterator[Any]:
+    return (value for field, value in _fields(message) if field == number)
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:

@@ -5,9 +5,9 @@
     python -m training.weights.imagenet --backbone efficientnet_lite0 --out backbone.pt
     python -m training.weights.imagenet --backbone mobilenet_v2_140 --source timm.pth --out b.pt
 
-Understood are the names of timm, torchvision and efficientnet_pytorch. Every value of the backbone
-must be found, with its shape, and every value of the checkpoint must be used, but for the
-classifier and, if the backbone is truncated, what truncation cuts away.
+The names of timm, torchvision and efficientnet_pytorch are supported. Every value of the backbone
+must be found with its shape, and every value of the checkpoint must be used, except for the
+classifier and, if the backbone is truncated, the stages that it leaves out.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ TENSORFLOW = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
 UNUSED = re.compile(r"(classifier|_fc)\.|.*num_batches_tracked$")
 
-# Yields the names of a block's modules, ours and theirs, from its number among all blocks (from 0),
-# its stage and place in the stage (from 0), and the block.
+# Yields pairs of the names of a block's modules: ours, and the other package's. Takes its number
+# among all blocks, its stage, its place in the stage (all from 0), and the block.
 BlockNames = Callable[[int, int, int, InvertedResidual], Iterator[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a package keeps what.
+    """The names that a package gives to the parts of a network.
 
     Attributes:
         mark: a name that only this layout has.
@@ -126,10 +126,14 @@ LAYOUTS = (
 
 
 def translate(backbone: str, checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state of the complete ``backbone`` (a name in BACKBONES) from a foreign one.
+    """Return the state of a complete backbone, by our names.
 
-    Raises ValueError for a layout that is not known, and for the first value that is missing, of
-    another shape, or left over.
+    Args:
+        backbone: a name in BACKBONES.
+        checkpoint: state dict of another package.
+
+    Raises:
+        ValueError: its layout is unknown, or a value is missing, of another shape, or left over.
     """
     named = isinstance(checkpoint, Mapping)
     layout = next((known for known in LAYOUTS if named and known.mark in checkpoint), None)
@@ -162,7 +166,7 @@ def translate(backbone: str, checkpoint: Mapping[str, Tensor]) -> dict[str, Tens
 
 
 def names_in(layout: Layout, network: MobileNetV2 | EfficientNet) -> dict[str, str]:
-    """Return the modules of a complete backbone, by our names, and what a layout calls them."""
+    """Return the names that a layout gives to the modules of a complete backbone, by our names."""
     names = dict(_pair("stem", *layout.stem)) | dict(_pair("last", *layout.last))
     blocks = inverted_residuals(network.blocks)
     index = 0
@@ -176,9 +180,16 @@ def names_in(layout: Layout, network: MobileNetV2 | EfficientNet) -> dict[str, s
 
 @torch.no_grad()
 def load(backbone: MobileNetV2 | EfficientNet, state: Mapping[str, Tensor], eps: float) -> None:
-    """Load a translated state into a backbone, complete or truncated; its function stays the same.
+    """Load a translated state into a backbone.
 
-    ``eps`` is that of the batch norms which the weights were trained with.
+    Args:
+        backbone: complete or truncated.
+        state: of a complete backbone, by our names.
+        eps: of the batch norms that the weights were trained with; the scales are changed so that
+            ours compute the same.
+
+    Raises:
+        ValueError: the state has values that the backbone has no place for.
     """
     expected = backbone.state_dict()
     cut_away = [name for name in state if name not in expected]
@@ -193,7 +204,7 @@ def load(backbone: MobileNetV2 | EfficientNet, state: Mapping[str, Tensor], eps:
 
 
 def _beyond(name: str, blocks: int) -> bool:
-    """Tell whether truncation to a number of blocks takes this value away."""
+    """Return whether a backbone truncated to a number of blocks leaves out this value."""
     kind, number = name.split(".")[:2]
     return kind == "last" or (kind == "blocks" and int(number) >= blocks)
 
@@ -202,9 +213,15 @@ def _beyond(name: str, blocks: int) -> bool:
 def fold_normalisation(
     stem: ConvNormAct, mean: tuple[float, ...], deviation: tuple[float, ...]
 ) -> None:
-    """Make a stem that wants (x - mean) / deviation take x, RGB in 0..1.
+    """Fold the normalisation of images, (x - mean) / deviation, into the stem.
 
-    The same function, but in the outermost ring of pixels: padding is black instead of grey there.
+    The function stays the same except for the outermost pixels, where padding becomes black instead
+    of grey.
+
+    Args:
+        stem: first convolution of a backbone; takes RGB in 0..1 afterwards.
+        mean: of R, G and B.
+        deviation: of R, G and B.
     """
     kernel = stem.conv.weight
     kernel /= torch.tensor(deviation)[:, None, None]

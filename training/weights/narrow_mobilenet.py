@@ -36,9 +36,15 @@ RIDGE = 1e-4
 
 @torch.no_grad()
 def narrow(wide: MobileNetV2, slim: MobileNetV2, images: Tensor) -> list[float]:
-    """Fill ``slim`` from ``wide`` using sample images (N, 3, H, W), RGB in 0..1.
+    """Compute the weights of a narrow network from those of a wide one.
 
-    Returns, for each block, the share of the wide output's variance that the slim output explains.
+    Args:
+        wide: the trained network.
+        slim: the narrow network, changed in place.
+        images: (N, 3, H, W), RGB in 0..1, that the maps of both are compared on.
+
+    Returns:
+        For each block, the share of the variance of the wide output that the narrow one explains.
     """
     wide.eval()
     slim.eval()
@@ -64,19 +70,19 @@ def narrow(wide: MobileNetV2, slim: MobileNetV2, images: Tensor) -> list[float]:
         hidden = slim_block.depthwise(hidden)
 
         theirs = wide_block(theirs)
-        wanted = torch.einsum("nchw,cd->ndhw", theirs, basis)
-        target = wanted - ours if slim_block.residual else wanted
+        target_stream = torch.einsum("nchw,cd->ndhw", theirs, basis)
+        target = target_stream - ours if slim_block.residual else target_stream
         _set(slim_block.project, *_solve(hidden, target), hidden)
         ours = slim_block(ours)
-        back = torch.einsum("ndhw,cd->nchw", ours - wanted, basis)
-        lost = theirs - torch.einsum("ndhw,cd->nchw", wanted, basis)
+        back = torch.einsum("ndhw,cd->nchw", ours - target_stream, basis)
+        lost = theirs - torch.einsum("ndhw,cd->nchw", target_stream, basis)
         lost = lost - lost.mean((0, 2, 3), keepdim=True)
         explained.append(1 - float((back - lost).square().sum() / _centred(theirs).square().sum()))
     return explained
 
 
 def _stream_bases(wide: MobileNetV2, slim: MobileNetV2, images: Tensor) -> list[Tensor]:
-    """Return, for each block, the (wide, slim) orthonormal basis of the stream it writes."""
+    """Return, for each block, the orthonormal basis (wide, slim) of the stream that it writes."""
     x = wide.stem(images)
     bases, first = [], 0
     for _, _, repeats, _ in STAGES:
@@ -95,7 +101,7 @@ def _stream_bases(wide: MobileNetV2, slim: MobileNetV2, images: Tensor) -> list[
 
 
 def _strongest(block: InvertedResidual, x: Tensor, count: int) -> Tensor:
-    """Return the (sorted) hidden channels of a wide block that move its output most."""
+    """Return the hidden channels of a wide block with the largest effect on its output, sorted."""
     hidden = block.depthwise(block.expand(x))
     energy = hidden.var((0, 2, 3)) * block.project.folded()[0][:, :, 0, 0].square().sum(0)
     strongest: Tensor = energy.topk(count).indices.sort().values
@@ -137,7 +143,20 @@ def _centred(x: Tensor) -> Tensor:
 
 
 def read_samples(folder: Path, count: int, size: int, seed: int = 0) -> Tensor:
-    """Read ``count`` random JPEG images of a folder, squeezed to (count, 3, size, size) in 0..1."""
+    """Read random JPEG images of a folder.
+
+    Args:
+        folder: of .jpg files.
+        count: number of images.
+        size: side in pixels that they are stretched to.
+        seed: of the choice.
+
+    Returns:
+        (count, 3, size, size), RGB in 0..1.
+
+    Raises:
+        ValueError: the folder has fewer images.
+    """
     paths = sorted(folder.glob("*.jpg"))
     if len(paths) < count:
         raise ValueError(f"{folder} holds {len(paths)} .jpg files, {count} are needed")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start a detector from weights that were trained for other classes."""
+"""Start a detector from weights of the same detector that were trained for other classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from training.detectors.interface import Network
 from training.detectors.registry import build
 
-# Of every anchor: centre, size and objectness come before the classes.
+# Channels of an anchor before those of the classes: centre, size and objectness.
 BOX_CHANNELS = 5
 
 
@@ -23,11 +23,24 @@ def start_from(
     old_classes: Sequence[str],
     classes: Sequence[str],
 ) -> list[str]:
-    """Copy what fits of ``state`` into ``model``, the ``detector`` built for ``classes``.
+    """Copy the values that fit into a detector.
 
-    Channels that belong to classes are copied by the name of the class, and stay as they are for a
-    class that the old detector did not know. Returns the names of the values that were not copied,
-    because they are missing there or have another shape. Raises ValueError if nothing fits.
+    Channels that belong to classes are copied by the name of the class; those of new classes stay
+    as they are.
+
+    Args:
+        model: the detector, built for ``classes``; changed in place.
+        detector: its name.
+        state: of the same detector, built for ``old_classes``.
+        old_classes: class names.
+        classes: class names.
+
+    Returns:
+        The names of the values that were not copied, because they are missing in ``state`` or have
+        another shape.
+
+    Raises:
+        ValueError: no value fits.
     """
     own = model.state_dict()
     one_more = _shapes(detector, len(classes) + 1)
@@ -56,8 +69,11 @@ def start_from(
 
 
 def summary(names: Sequence[str], new_classes: Sequence[str]) -> str:
-    """Return what was not copied in a line: values by name, or by the part they are in if there are
-    many, and the outputs of classes that were not known.
+    """Return one line about what was not copied.
+
+    Args:
+        names: of the values that were not copied; many are counted by the part they are in.
+        new_classes: classes whose outputs start fresh.
     """
     if len(names) > 12:
         parts = Counter(name.split(".")[0] for name in names)
@@ -75,7 +91,7 @@ def _shapes(detector: str, num_classes: int) -> dict[str, torch.Size]:
 def _channels(
     per_cell: int, old_classes: Sequence[str], classes: Sequence[str]
 ) -> tuple[list[int], list[int]]:
-    """Return the channels that old and new output have in common, in the same order."""
+    """Return the channels that the old and the new output have in common, in the same order."""
     shared = [(old_classes.index(c), n) for n, c in enumerate(classes) if c in old_classes]
     rows = [(i, i) for i in range(BOX_CHANNELS)]
     rows += [(BOX_CHANNELS + old, BOX_CHANNELS + new) for old, new in shared]

@@ -17,7 +17,7 @@ PLAIN = Augmentation(
 )
 
 
-def test_a_view_without_chance_is_the_letterboxed_image():
+def test_a_view_without_augmentation_is_the_letterboxed_image():
     image = np.random.default_rng(0).integers(0, 255, (40, 80, 3), np.uint8)
     sample = Sample(image, np.array([[10, 10, 30, 20]], np.float32), np.array([1]), "a")
     room = np.random.default_rng(1)
@@ -54,7 +54,7 @@ def test_mirroring_keeps_pixel_edges_exact():
     np.testing.assert_array_equal(view.image, image[:, ::-1])
 
 
-def test_cropping_drops_what_is_hardly_seen():
+def test_cropping_drops_boxes_of_which_little_is_left():
     boxes = np.array([[-9, 0, 1, 10], [-5, 0, 5, 10], [3, 3, 4, 9]], np.float32)
     kept, mask = crop_boxes(boxes, (20, 20), visible=0.3)
     assert mask.tolist() == [False, True, False]
@@ -102,7 +102,7 @@ def test_ignored_boxes_go_where_equal_objects_go(seed, mosaic):
         assert view.confidence is None and view.unlabelled == {0}
 
 
-def test_an_ignored_box_is_kept_however_little_is_left():
+def test_an_ignored_box_is_kept_even_if_little_of_it_is_left():
     box = np.array([[0, 0, 100, 10]], np.float32)
     image = np.zeros((10, 100, 3), np.uint8)
     sample = Sample(image, box, np.array([0]), "", ignored=box)
@@ -110,7 +110,7 @@ def test_an_ignored_box_is_kept_however_little_is_left():
     assert len(view.boxes) == 0 and view.ignored.tolist() == [[0, 0, 10, 10]]
 
 
-def test_a_mosaic_lacks_the_labels_that_any_of_its_images_lacks(shapes):
+def test_a_class_unlabelled_in_one_image_is_unlabelled_in_the_mosaic(shapes):
     samples = [replace(s, unlabelled=frozenset({i})) for i, s in enumerate(shapes[:4])]
     rng = np.random.default_rng(0)
     view = augment(samples, 0, 96, PLAIN, 1.0, rng)
@@ -160,7 +160,7 @@ def test_compression_loses_more_with_less_quality(shapes):
     assert colour.max() < 3, "channels keep their order"
 
 
-def test_what_is_off_changes_neither_pixels_nor_the_other_draws(shapes):
+def test_a_setting_that_is_off_changes_neither_pixels_nor_other_draws(shapes):
     off = Augmentation(gamma=(1.0, 1.0), contrast=0.0, jpeg=None)
     late = Augmentation(gamma=(1.0, 1.0), contrast=1e-9)
     views = [augment(shapes, 2, 96, how, 0.5, np.random.default_rng(7)) for how in (off, late)]

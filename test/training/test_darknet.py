@@ -244,7 +244,7 @@ def test_weights_cut_off_anywhere_are_refused(length: int) -> None:
 
 
 @given(st.integers(1, 50))
-def test_weights_with_more_to_come_are_refused(extra: int) -> None:
+def test_weights_with_trailing_bytes_are_refused(extra: int) -> None:
     with pytest.raises(DarknetError, match=f"^{extra} bytes are left over"):
         parse_weights(reference.HEADER + VALUES.tobytes() + bytes(extra), SHAPES)
 
@@ -252,7 +252,7 @@ def test_weights_with_more_to_come_are_refused(extra: int) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"short", bytes(19)[:11], b"PK\x03\x04" * 20, struct.pack("<3i", 0, 2, 5)]
 )
-def test_a_file_that_is_no_weights_file_is_refused(data: bytes) -> None:
+def test_a_file_without_the_header_of_weights_is_refused(data: bytes) -> None:
     with pytest.raises(DarknetError, match="does not begin with the header of darknet weights"):
         parse_weights(data, SHAPES)
 

@@ -81,7 +81,7 @@ def test_images_that_share_their_labels_are_left_out(folder):
     assert good == ["b", "c", "c"], "without a label file there is nothing to share"
 
 
-def test_listed_images_that_are_missing_or_there_twice_are_reported(folder):
+def test_listed_images_that_are_missing_or_duplicate_are_reported(folder):
     listed = ["a.png", "none.png", "a.png"]
     (folder / "list.txt").write_text("".join(f"images/train/{name}\n" for name in listed))
     describe(folder, names=["cat", "dog"], train="list.txt")
@@ -89,7 +89,7 @@ def test_listed_images_that_are_missing_or_there_twice_are_reported(folder):
     assert bad == {"none.png": "does not exist", "a.png": "is listed twice"} and good == ["a"]
 
 
-def test_a_folder_is_read_with_all_below_it(folder):
+def test_a_folder_is_read_recursively(folder):
     draw_image(folder / "images/train/deep/er/a.png", 50)
     for name in ("a", "z"):
         label = folder / f"labels/train/deep/er/{name}.txt"
@@ -176,7 +176,7 @@ def test_a_coco_image_of_another_size_is_reported(tmp_path):
     assert "99x40" in bad["1.jpg"] and "80x40" in bad["1.jpg"]
 
 
-def test_nothing_usable_is_an_error_that_gives_a_reason(folder):
+def test_a_split_without_usable_images_is_an_error_with_a_reason(folder):
     for label in "abc":
         (folder / f"labels/train/{label}.txt").write_text("x")
     with pytest.raises(DataError, match=r"no good image.*a\.txt.*line 1"):
@@ -216,7 +216,7 @@ def test_the_check_finds_training_images_in_a_held_out_split(folder, monkeypatch
     assert "x.png: is also in 'train'" in capsys.readouterr().out
 
 
-def test_the_check_ends_with_one_sentence(folder, monkeypatch):
+def test_errors_of_the_check_are_one_sentence(folder, monkeypatch):
     describe(folder, names=["cat"], train="nowhere")
     with pytest.raises(SystemExit, match="holds no images"):
         run_check(monkeypatch, folder)

@@ -16,7 +16,7 @@ PLAIN = Augmentation(
 )
 
 
-def test_an_epoch_shows_every_picture_once(shapes):
+def test_an_epoch_has_every_image_once(shapes):
     numbered = [
         Sample(np.full_like(s.image, i), s.boxes, s.labels, "") for i, s in enumerate(shapes)
     ]
@@ -27,7 +27,7 @@ def test_an_epoch_shows_every_picture_once(shapes):
     assert [int(i[48, 48, 0]) for i in other.images] != seen[:4], "epochs are shuffled differently"
 
 
-def test_a_picture_looks_different_in_every_epoch(shapes):
+def test_views_of_an_image_differ_between_epochs(shapes):
     views = [
         next(epoch_batches(shapes[:1], (64,), 1, Augmentation(), 0.0, (0, epoch), workers=0)).images
         for epoch in (0, 1)
@@ -35,7 +35,7 @@ def test_a_picture_looks_different_in_every_epoch(shapes):
     assert not views[0].equal(views[1])
 
 
-def test_a_resumed_epoch_goes_on_with_the_same_batches(shapes):
+def test_a_resumed_epoch_continues_with_the_same_batches(shapes):
     whole = list(epoch_batches(shapes, (64,), 4, Augmentation(), 0.5, (0, 2), workers=0))
     rest = list(epoch_batches(shapes, (64,), 4, Augmentation(), 0.5, (0, 2), 2, workers=1))
     assert len(rest) == 2

@@ -67,7 +67,7 @@ def test_a_data_set_may_say_which_classes_it_labels(tmp_path):
     assert open_split(data, "train")[0].unlabelled == {0, 2}
 
 
-def test_what_a_source_does_not_label_stays_so_when_joined(tmp_path):
+def test_classes_unlabelled_in_a_source_stay_unlabelled_when_joined(tmp_path):
     write_yolo(tmp_path / "part", {"a": ""}, ["goal", "ball"], labelled=["ball"])
     data = describe(tmp_path, names=NAMES, sources=[{"data": "part/data.yaml"}])
     assert open_split(data, "train")[0].unlabelled == {0, 2}

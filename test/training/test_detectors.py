@@ -29,7 +29,7 @@ def test_parameters_are_exact(classes):
     assert parameters(build("yolo_ret_m075", num_classes=classes)) == COUNTS[classes]
 
 
-def test_parts_count_what_the_paper_says(detector):
+def test_parts_have_the_parameters_of_the_paper(detector):
     assert parameters(detector.backbone) == 776_624
     assert parameters(detector.collection) == 17_620
     assert detector.backbone.channels == (24, 24, 72, 120)

@@ -53,7 +53,7 @@ def boxes_of(sample) -> dict[str, list[float]]:
     return {CLASSES[n]: box for n, box in zip(sample.labels, sample.boxes.tolist(), strict=True)}
 
 
-def test_pictures_without_labels_become_a_data_set(teacher, pictures, tmp_path):
+def test_images_without_labels_become_a_data_set(teacher, pictures, tmp_path):
     out = tmp_path / "taught"
     assert run("--teacher", teacher, "--images", pictures, "--out", out) == 0
     samples = {s.name: s for s in open_split(out / "data.yaml", "train")}
@@ -93,7 +93,7 @@ def labelled(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("only_unlabelled", [False, True])
-def test_what_people_drew_stays(teacher, labelled, tmp_path, only_unlabelled):
+def test_labels_of_people_are_kept(teacher, labelled, tmp_path, only_unlabelled):
     out = tmp_path / "taught"
     options = ["--only-unlabelled"] if only_unlabelled else []
     assert run("--teacher", teacher, "--data", labelled, "--out", out, *options) == 0
@@ -120,7 +120,7 @@ def test_classes_are_mapped_by_name(teacher, pictures, tmp_path, capsys):
     assert "the teacher has no class 'violet': it has red, green, blue" in capsys.readouterr().err
 
 
-def test_an_interrupted_run_goes_on(teacher, pictures, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_labelling_continues(teacher, pictures, tmp_path, monkeypatch, capsys):
     out = tmp_path / "taught"
     arguments = ["--teacher", teacher, "--images", pictures, "--out", out]
     seen: list[int] = []
@@ -144,9 +144,7 @@ def test_an_interrupted_run_goes_on(teacher, pictures, tmp_path, monkeypatch, ca
     assert "made with other settings: give a new --out" in capsys.readouterr().err
 
 
-def test_a_teacher_is_called_by_its_name_or_its_path(
-    teacher, pictures, tmp_path, monkeypatch, capsys
-):
+def test_a_teacher_is_found_by_name_or_path(teacher, pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COMPACT_YOLO_MODELS", str(teacher.parent))
     arguments = ["--images", pictures, "--out", tmp_path / "taught"]
     assert run("--teacher", teacher.stem, *arguments) == 0
@@ -159,7 +157,7 @@ def test_a_teacher_is_called_by_its_name_or_its_path(
         assert sentence in capsys.readouterr().err
 
 
-def test_pictures_labelled_at_a_time_are_labelled_as_one_by_one(teacher, pictures, tmp_path):
+def test_labels_do_not_depend_on_the_number_of_threads(teacher, pictures, tmp_path):
     for number in range(20):
         paint(pictures / f"{number}.png", {(16 * number, 160): RED, (160, 16 * number): GREEN})
     labels = []
@@ -172,7 +170,7 @@ def test_pictures_labelled_at_a_time_are_labelled_as_one_by_one(teacher, picture
     assert all(labels[0][f"{number}.txt"].count("\n") == 2 for number in range(20) if number != 10)
 
 
-def test_pictures_are_never_replaced_by_links(teacher, labelled, tmp_path, capsys):
+def test_images_are_never_replaced_by_links(teacher, labelled, tmp_path, capsys):
     root = labelled.parent
     paint(root / "images/train/new.png", {})
     before = {p: p.read_bytes() for p in root.rglob("*") if p.is_file()}
@@ -186,7 +184,7 @@ def test_pictures_are_never_replaced_by_links(teacher, labelled, tmp_path, capsy
     assert {p: p.read_bytes() for p in root.rglob("*") if p.is_file()} == before
 
 
-def test_a_data_set_inside_the_folder_of_pictures_is_not_labelled_itself(teacher, pictures):
+def test_links_of_the_new_data_set_are_not_labelled(teacher, pictures):
     arguments = ["--teacher", teacher, "--images", pictures, "--out", pictures / "taught"]
     for _ in range(2):
         assert run(*arguments) == 0
@@ -209,7 +207,7 @@ def test_wrong_options_end_in_a_sentence(teacher, pictures, labelled, tmp_path, 
     assert "'green' is not of the form" in capsys.readouterr().err
 
 
-def test_a_bad_picture_is_left_out_and_named(teacher, pictures, tmp_path, capsys):
+def test_an_unreadable_image_is_left_out_and_named(teacher, pictures, tmp_path, capsys):
     (pictures / "broken.jpg").write_bytes(b"no picture")
     out = tmp_path / "taught"
     assert run("--teacher", teacher, "--images", pictures, "--out", out) == 0
@@ -294,7 +292,7 @@ def test_yolox_rows_are_offsets_and_logarithms_in_cells():
         decode_yolox(rows, 128, 128)
 
 
-def test_an_ensemble_means_what_agrees_and_doubts_what_does_not():
+def test_an_ensemble_averages_boxes_that_agree_and_lowers_the_score_of_others():
     def answer(*rows: tuple[float, float, int]) -> Detections:
         boxes = np.array([(x, 0, x + 10, 10) for x, _, _ in rows], np.float32).reshape(-1, 4)
         return Detections(

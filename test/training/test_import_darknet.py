@@ -224,7 +224,7 @@ def test_the_package_runs_the_file_by_its_card(files: dict[str, Path], model: Pa
         ({"names": b"ball\nball\n"}, r"net\.names: a line is empty, or two are the same"),
     ],
 )
-def test_input_that_cannot_be_used_is_told_in_one_sentence(
+def test_unusable_input_gives_one_sentence(
     files: dict[str, Path], tmp_path: Path, change: dict[str, bytes | None], sentence: str
 ) -> None:
     for name, path in files.items():
@@ -265,7 +265,7 @@ def test_the_command_writes_a_file_and_a_summary(
     assert onnx.load(tmp_path / "m.onnx").metadata_props
 
 
-def test_the_command_ends_with_the_sentence(
+def test_errors_of_the_command_are_one_sentence(
     files: dict[str, Path], tmp_path: Path, monkeypatch
 ) -> None:
     lost = files | {"weights": tmp_path / "lost.weights"}

@@ -41,7 +41,7 @@ def test_settings_survive_plain_values():
         ({"anchor_pull": 12800}, "anchor_pull: goes with kind region"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_sentence(values, sentence):
+def test_invalid_settings_are_refused_in_one_sentence(values, sentence):
     with pytest.raises(ValueError) as raised:
         LossSettings(**values)
     assert sentence in str(raised.value)

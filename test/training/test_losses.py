@@ -108,7 +108,7 @@ def test_size_overlap_ignores_the_place():
     assert size_iou(torch.tensor([2.0, 4]), torch.tensor([4.0, 2])).item() == pytest.approx(1 / 3)
 
 
-def test_an_empty_picture_costs_its_objectness_only():
+def test_an_image_without_objects_has_only_an_objectness_loss():
     loss = yolo_loss(blank(2), Targets.of(torch.zeros(0, 6)))
     rows = sum(3 * h * w for h, w in SHAPES)
     assert loss.objectness.item() == pytest.approx(rows * math.log(2), rel=1e-5)
@@ -161,7 +161,7 @@ def test_gradients_point_towards_the_object(right, down, wider, higher):
     assert descent[4:] == [1, -1, 1], "an object, of the second class"
 
 
-def test_a_row_for_two_objects_is_trained_for_both():
+def test_a_prediction_of_two_objects_is_trained_for_both():
     pair = torch.tensor([[0.0, 0, 10, 10, 70, 54], [0.0, 1, 11, 10, 71, 54]])
     maps = [m.requires_grad_() for m in blank()]
     loss = yolo_loss(maps, Targets.of(pair))

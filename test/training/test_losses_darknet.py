@@ -186,7 +186,7 @@ def test_slopes_are_those_of_darknet(kind, seen):
 
 
 @pytest.mark.parametrize("kind", ["sse", "region"])
-def test_a_perfect_prediction_costs_nothing_but_its_background(kind):
+def test_a_perfect_prediction_has_only_a_background_loss(kind):
     settings, grid = CASES[kind]
     targets = objects(1, 3, seed=5, grid=grid)
     logits = [torch.full_like(m, 0.0) for m in maps(grid, 1, seed=0)]

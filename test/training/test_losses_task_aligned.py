@@ -75,7 +75,7 @@ def test_alignment_is_the_slow_definition(grid, table, count, monkeypatch):
         assert found[pair].item() == pytest.approx(value, rel=1e-4, abs=1e-7)
 
 
-def test_an_object_smaller_than_a_cell_is_answered_for():
+def test_an_object_smaller_than_a_cell_has_responsible_predictions():
     rows = read_predictions(maps(YOLO, 1, seed=0), YOLO)
     tiny = torch.tensor([[0.0, 1, 17, 17, 19, 19]])
     number, _, quality = align(rows, tiny, LossSettings(assignment="task_aligned"), False)
@@ -83,7 +83,7 @@ def test_an_object_smaller_than_a_cell_is_answered_for():
     assert quality.max() > 0
 
 
-def test_the_better_row_shall_be_surer_and_weighs_more():
+def test_the_better_prediction_has_the_higher_objectness_target_and_weight():
     settings = LossSettings(assignment="task_aligned")
     logits = [torch.zeros(1, 24, h, w) for h, w in shapes(YOLO)]
     target = torch.tensor([[0.0, 1, 9, 33.5, 71, 78.5]])  # 62 x 45 as an anchor of stride 16

@@ -79,7 +79,7 @@ def test_the_module_is_itself_again_afterwards():
         detector.backbone(pictures())
 
 
-def test_only_a_backbone_without_any_training_runs_outside():
+def test_only_a_completely_frozen_backbone_runs_in_onnxruntime():
     detector = frozen("yolo_fastest")
     assert runs_outside(detector)
     set_phase(detector, Phase(1, (64,), frozen_blocks=5), "all")
@@ -137,7 +137,7 @@ def go_on(run: Trainer, stop_at: int) -> None:
         run.train_epoch(lambda loss: run.step >= stop_at)
 
 
-def test_a_run_with_a_frozen_backbone_can_be_cut_up(shapes):
+def test_a_run_with_a_frozen_backbone_can_be_interrupted(shapes):
     whole, first, second = (trainer(shapes, 0.5, precision="bf16-mixed") for _ in range(3))
     go_on(whole, 3)
     go_on(first, 1)
@@ -158,7 +158,7 @@ def test_features_are_of_restored_weights(shapes):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_learning_is_the_same_outside_and_inside(shapes, monkeypatch):
+def test_training_is_the_same_with_and_without_onnxruntime(shapes, monkeypatch):
     outside, inside = (trainer(shapes, 0) for _ in range(2))
     go_on(outside, 2)
     assert outside._frozen is not None

@@ -60,7 +60,7 @@ def test_reordered_classes_only_reorder_the_output(detector):
 
 
 @pytest.mark.parametrize("detector", ["yolo_fastest", "yolov4_tiny_3l"])
-def test_shared_classes_are_found_as_before_among_new_ones(detector):
+def test_detections_of_shared_classes_stay_the_same(detector):
     old, images = shaken(detector, 3), torch.rand(1, 3, 64, 64)
     new = build(detector, num_classes=4).eval()
     fresh = {name: value.clone() for name, value in new.state_dict().items()}
@@ -73,7 +73,7 @@ def test_shared_classes_are_found_as_before_among_new_ones(detector):
     assert kept.equal(fresh[head].reshape(3, 9, -1)[:, [5, 7]]), "unknown classes start fresh"
 
 
-def test_what_does_not_fit_is_listed_and_the_rest_copied():
+def test_values_that_do_not_fit_are_listed_and_the_rest_is_copied():
     old = shaken("yolo_ret_m075", 2).state_dict()
     del old["heads.0.weight"]
     old["backbone.stem.conv.weight"] = torch.zeros(3, 3, 3, 3)
@@ -146,7 +146,7 @@ def test_a_foreign_onnx_file_is_refused(tmp_path):
         read_exported(path)
 
 
-def test_rounded_weights_are_no_start(tmp_path):
+def test_a_run_cannot_start_from_rounded_weights(tmp_path):
     path = tmp_path / "half.onnx"
     half = onnx.load_from_string(to_half(SHIPPED.read_bytes()))
     entry = next(entry for entry in half.metadata_props if entry.key == METADATA_KEY)

@@ -28,7 +28,9 @@ def test_pictures_are_drawn_into_one_sheet(tmp_path, monkeypatch):
         ("toy.onnx", "gone.png", "'gone.png' does"),
     ],
 )
-def test_what_cannot_be_drawn_is_told_in_a_sentence(model, picture, message, tmp_path, monkeypatch):
+def test_an_unusable_model_or_image_gives_one_sentence(
+    model, picture, message, tmp_path, monkeypatch
+):
     write_toy_model(tmp_path / "toy.onnx")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["sheet", "--model", model, "--out", "sheet.png", picture])

@@ -102,7 +102,9 @@ def test_kernels_are_within_half_a_step(exported, quantised):
 
 
 @pytest.mark.parametrize("size", [(160, 160), (192, 256)])
-def test_answers_are_close_to_those_in_float_at_any_size(exported, quantised, shapes, size):
+def test_detections_are_close_to_those_of_the_float_model_at_any_size(
+    exported, quantised, shapes, size
+):
     image = cv2.resize(shapes[3].image, size[::-1])[None]
     for a, b in zip(run(quantised, image), run(onnx.load(exported), image), strict=True):
         assert a.shape == b.shape and a.dtype == b.dtype
@@ -111,7 +113,7 @@ def test_answers_are_close_to_those_in_float_at_any_size(exported, quantised, sh
             assert np.abs(a - b).max() > 1e-5, "it is quantised"
 
 
-def test_what_is_skipped_stays_float(exported, shapes):
+def test_skipped_convolutions_stay_float(exported, shapes):
     model = onnx.load(exported)
     everything, fewer = find_places(model), find_places(model, ["*block*", "*head*"])
     left = set(everything.convolutions) - set(fewer.convolutions)
@@ -121,7 +123,7 @@ def test_what_is_skipped_stays_float(exported, shapes):
 
 
 @given(st.lists(st.lists(st.floats(-50, 50, width=32), min_size=1), min_size=1, max_size=8))
-def test_a_histogram_is_the_same_however_values_come(parts):
+def test_a_histogram_does_not_depend_on_the_order_of_values(parts):
     grown = Histogram()
     for part in parts:
         grown.add(np.array(part, np.float32))
@@ -135,7 +137,7 @@ def test_a_histogram_is_the_same_however_values_come(parts):
     assert (found[:-1] <= expected[1:]).all() and (expected[:-1] <= found[1:]).all()
 
 
-def test_methods_trade_rounding_against_saturation():
+def test_methods_balance_rounding_and_saturation():
     rng = np.random.default_rng(0)
     values = rng.normal(0, 1, 100_000).astype(np.float32)
     values[0] = 40
@@ -264,7 +266,7 @@ def test_the_most_sensitive_stay_float_while_too_much_is_lost(
         (["--out", "small"], "--out small must end in .onnx"),
     ],
 )
-def test_a_wrong_option_is_told_before_the_source_is_measured(
+def test_a_wrong_option_is_reported_before_the_source_is_measured(
     options, sentence, exported, data, tmp_path, monkeypatch, capsys
 ):
     def measured(*_):
@@ -278,7 +280,7 @@ def test_a_wrong_option_is_told_before_the_source_is_measured(
     assert sentence in capsys.readouterr().err
 
 
-def test_pictures_without_objects_cannot_measure(exported, data, tmp_path, monkeypatch, capsys):
+def test_images_without_objects_cannot_measure_ap(exported, data, tmp_path, monkeypatch, capsys):
     empty = tmp_path / "empty"
     shutil.copytree(data.parent, empty)
     for file in (empty / "labels" / "val").iterdir():

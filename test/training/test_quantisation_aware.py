@@ -135,7 +135,7 @@ def test_a_residual_sum_reads_what_the_convolution_reads(images):
     assert private == {"stem", "head"}, "the picture and the concatenation"
 
 
-def test_it_changes_nothing_before_the_first_batch_but_the_kernels(images, tmp_path):
+def test_only_kernels_are_rounded_before_the_first_batch(images, tmp_path):
     model = small_detector()
     names = set(model.state_dict())
     (before,) = model(images)

@@ -61,7 +61,7 @@ def test_some_steps_of_a_phase_train_on_altered_images(shapes, monkeypatch):
         assert run.model.training, "the model is as it was"
 
 
-def test_the_attack_moves_no_statistics(shapes):
+def test_self_adversarial_steps_change_no_statistics(shapes):
     plain, attacked = trainer(shapes), trainer(shapes, self_adversarial=1.0)
     images = collate(shapes[:4]).images
     before = {k: v.clone() for k, v in attacked.model.state_dict().items()}

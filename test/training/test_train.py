@@ -67,7 +67,7 @@ def go_on(run: Trainer, stop_at: int = 10**9) -> None:
         },
     ],
 )
-def test_a_run_cut_up_ends_where_an_uninterrupted_one_does(shapes, tmp_path, changes):
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(shapes, tmp_path, changes):
     whole = trainer(shapes, **changes)
     go_on(whole)
     first = trainer(shapes, **changes)
@@ -110,7 +110,7 @@ def test_a_step_in_two_parts_is_the_same_step(shapes):
     assert parts.sums.loss == pytest.approx(whole.sums.loss, rel=1e-5)
 
 
-def test_another_recipe_is_refused_unless_asked_for(shapes):
+def test_another_recipe_is_refused_without_replan(shapes):
     state = trainer(shapes).state()
     other = trainer(shapes, optimizer={"rate": 0.5})
     with pytest.raises(ValueError, match="--replan"):
@@ -137,7 +137,7 @@ def test_a_replanned_run_may_change_its_optimizer(shapes):
     assert second.step == 2
 
 
-def test_a_run_that_rounds_goes_on_rounding(shapes, tmp_path):
+def test_a_resumed_quantisation_aware_run_still_rounds(shapes, tmp_path):
     run_ = trainer(shapes, quantisation_aware=True, detector="yolo_fastest", phases=ONE_PHASE)
     go_on(run_, stop_at=2)
     save_checkpoint(tmp_path / "last.pt", run_.state())
@@ -202,7 +202,7 @@ def test_every_start_is_recorded_with_the_code_it_ran(tmp_path):
         assert all(start["commit"] == head for start in starts)
 
 
-def test_a_foreign_file_is_no_checkpoint(tmp_path):
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path):
     torch.save({"weights": torch.zeros(1)}, tmp_path / "x.pt")
     with pytest.raises(ValueError, match="not a checkpoint"):
         load_detector(tmp_path / "x.pt")
@@ -331,14 +331,14 @@ def test_the_best_epoch_is_kept_and_the_run_stops_when_none_is_better(shapes, tm
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
-def test_a_run_that_has_ended_says_where_its_best_weights_are(shapes, tmp_path):
+def test_a_finished_run_prints_where_its_best_weights_are(shapes, tmp_path):
     folder, shown = RunFolder(tmp_path), io.StringIO()
     done = scripted_run(shapes, folder, [0.1, 0.3, 0.2])
     run(done, folder, lambda model: {}, Console(file=shown, width=80))
     assert f"The run has ended; {folder.best} is epoch 2, the best in AP.\n" in shown.getvalue()
 
 
-def test_a_class_that_is_nowhere_is_no_best(shapes, tmp_path, caplog, capsys):
+def test_a_class_without_objects_never_gives_the_best_epoch(shapes, tmp_path, caplog, capsys):
     done = scripted_run(shapes, RunFolder(tmp_path), [math.nan, 0.1, math.nan])
     assert best_epoch(done) == 2
     assert "NaN" not in caplog.text + "".join(capsys.readouterr()), "no curve has such a point"
@@ -458,7 +458,7 @@ def metrics(out: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_with_the_same_command(folder):
+def test_a_stopped_run_continues_with_the_same_command(folder):
     out = folder / "run"
     first = subprocess.Popen(
         command(folder, out),
@@ -521,14 +521,14 @@ def test_a_wrong_option_is_one_sentence(folder, monkeypatch, option, value, mess
 @pytest.mark.parametrize(
     "options", [["--start", "gone.pt"], ["--set", "evaluation.metric=AP49"], ["--backbone", "x.pt"]]
 )
-def test_a_slip_is_told_before_the_pictures_are_read(folder, monkeypatch, options):
+def test_mistakes_are_reported_before_the_images_are_read(folder, monkeypatch, options):
     monkeypatch.setattr("training.train.open_split", lambda *_: pytest.fail("it took minutes"))
     monkeypatch.setattr("sys.argv", command(folder, folder / "run", *options)[2:])
     with pytest.raises(SystemExit):
         main()
 
 
-def test_a_run_that_ends_in_its_warm_up_is_pointed_out(folder, monkeypatch, capsys):
+def test_a_warm_up_longer_than_the_run_is_reported(folder, monkeypatch, capsys):
     monkeypatch.setattr("training.train.run", lambda *_: None)
     for steps, warned in ((8, True), (7, False)):
         options = ["--set", f"schedule.warmup_steps={steps}", "--set", "detector=yolo_fastest"]
@@ -539,7 +539,7 @@ def test_a_run_that_ends_in_its_warm_up_is_pointed_out(folder, monkeypatch, caps
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_labels_that_are_elsewhere_are_missed(folder, monkeypatch, split):
+def test_labels_in_another_folder_are_reported(folder, monkeypatch, split):
     (folder / "labels" / split).rename(folder / "labels" / "elsewhere")
     monkeypatch.setattr("sys.argv", command(folder, folder / "run")[2:])
     with pytest.raises(SystemExit, match=f"data.yaml: no image of '{split}' shows an object: are"):

@@ -120,7 +120,7 @@ def test_another_file_is_refused(tmp_path, content):
     ("source", "picture", "message"),
     [("gone.pb", b"", "gone.pb"), ("x.pb", b"", "x.pb"), ("wide.pb", b"no picture", "readable")],
 )
-def test_what_cannot_be_narrowed_is_told_in_a_sentence(
+def test_unusable_input_for_narrowing_gives_one_sentence(
     wide, tmp_path, monkeypatch, source, picture, message
 ):
     (tmp_path / "x.pb").write_bytes(b"no graph")

@@ -39,7 +39,7 @@ def rows_of(kind: str, images: int = 2, seed: int = 3):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_in_an_ignored_box_are_neither_right_nor_wrong(kind):
+def test_predictions_in_an_ignored_box_have_no_objectness_loss(kind):
     settings, _ = KINDS[kind]
     gradient = slopes(kind, NOTHING._replace(ignored=CROWD))
     rows = rows_of(kind)
@@ -51,7 +51,7 @@ def test_rows_in_an_ignored_box_are_neither_right_nor_wrong(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_object_in_an_ignored_box_is_still_to_be_found(kind):
+def test_an_object_in_an_ignored_box_is_still_trained(kind):
     targets = objects(2, 5, seed=4, grid=KINDS[kind][1])
     everything = torch.tensor([[0.0, -999, -999, 999, 999], [1, -999, -999, 999, 999]])
     plain, within = slopes(kind, targets), slopes(kind, targets._replace(ignored=everything))
@@ -82,7 +82,7 @@ def test_a_class_without_labels_costs_nothing_in_its_image(kind):
     same(partial[1, rest], plain[1, rest])
 
 
-def test_a_row_still_learns_the_class_of_its_own_object():
+def test_a_prediction_still_learns_the_class_of_its_object():
     # a teacher has drawn an object of a class that people have not labelled
     targets = objects(1, 1, seed=6)
     label = int(targets.objects[0, 1])
@@ -116,7 +116,7 @@ def test_labels_are_smoothed_over_the_classes_that_count():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_object_of_confidence_c_costs_what_it_would_on_average(kind):
+def test_the_loss_of_an_object_of_confidence_c_is_its_expectation(kind):
     """Box and class c times; objectness as c times an object and 1 - c times background."""
     settings, grid = KINDS[kind]
     targets = objects(2, 5, seed=7, grid=grid)
@@ -135,7 +135,7 @@ def test_an_object_of_confidence_c_costs_what_it_would_on_average(kind):
     assert drawn.objectness.item() - sure.objectness.item() == pytest.approx(added, rel=1e-5)
 
 
-def test_the_surer_of_two_objects_sets_the_objectness():
+def test_the_more_confident_of_two_objects_sets_the_objectness_target():
     pair = torch.tensor([[0.0, 0, 10, 10, 70, 54], [0, 1, 11, 10, 71, 54]])
     inputs = [m.requires_grad_() for m in maps(YOLO, 1, seed=0)]
     targets = Targets.of(pair)._replace(confidence=torch.tensor([0.9, 0.4]))
@@ -206,7 +206,7 @@ def test_half_precision_maps_have_a_float32_loss(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_empty_batch_costs_background_only(kind):
+def test_a_batch_without_objects_has_only_a_background_loss(kind):
     gradient = slopes(kind, NOTHING)
     assert (gradient[..., 4] > 0).all()
     assert gradient[..., :4].abs().max() == gradient[..., 5:].abs().max() == 0

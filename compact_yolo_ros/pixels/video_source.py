@@ -177,7 +177,7 @@ class Pace:
     """Counts the overdue frames of a recording, so that it plays at its own rate."""
 
     def __init__(self, rate: float) -> None:
-        """Play ``rate`` frames a second."""
+        """Play ``rate`` frames per second."""
         self._rate = rate
         self._start: float | None = None
         self._frame = 0

@@ -133,12 +133,12 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     sys.modules.pop("madeup", None)
 
 
-def test_a_library_tells_its_version(library: Callable) -> None:
+def test_the_version_of_a_library_is_reported(library: Callable) -> None:
     (found,) = versions.library(library("__version__ = '1.2.3'"))
     assert (found.level, found.found) == (Level.OK, "1.2.3")
 
 
-def test_a_library_without_a_version_is_asked_of_its_distribution() -> None:
+def test_a_library_without_a_version_has_that_of_its_distribution() -> None:
     (found,) = versions.library(Library("YAML", "yaml.tokens", "PyYAML"))
     assert found.found == metadata.version("PyYAML")
 
@@ -176,7 +176,7 @@ def test_without_ros_the_installation_to_source_is_named(
 def test_a_middleware_that_cannot_be_loaded_is_named(
     around: Around, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    python = tmp_path / "python"  # rcl ends the process that asks
+    python = tmp_path / "python"  # rcl ends the process that loads it
     said = "[ERROR] [17.5] [rcl]: Expected rmw_x, found y"
     python.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 102")
     python.chmod(0o755)
@@ -189,7 +189,7 @@ def test_a_middleware_that_cannot_be_loaded_is_named(
     assert middleware.found == "rmw_zenoh_cpp cannot be loaded: Expected rmw_x, found y"
 
 
-def test_the_cuda_driver_tells_what_it_can_run(
+def test_the_cuda_version_of_the_driver_is_reported(
     around: Around, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Library:
@@ -206,7 +206,7 @@ def test_the_cuda_driver_tells_what_it_can_run(
     assert found.found == f"for CUDA 12.6, {module}"
 
 
-def test_no_cuda_driver_is_no_problem(around: Around, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_cuda_driver_is_fine(around: Around, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise OSError(f"{name}: cannot open shared object file")
 
@@ -218,7 +218,7 @@ def test_no_cuda_driver_is_no_problem(around: Around, monkeypatch: pytest.Monkey
 # Devices
 
 
-def test_a_jetson_tells_model_release_and_accelerators(around: Around) -> None:
+def test_model_release_and_accelerators_of_a_jetson_are_reported(around: Around) -> None:
     tree = {
         **JETSONS["AGX Orin"][0],
         "proc/device-tree/model": "NVIDIA Jetson AGX Orin Developer Kit\0",
@@ -239,7 +239,7 @@ def test_a_jetpack_that_is_too_old_is_named(board: str, around: Around) -> None:
     assert (found.level, "L4T 32.7.1" in found.found) == (Level.NOTE, True)
 
 
-def test_other_machines_are_no_jetson(around: Around) -> None:
+def test_other_machines_are_not_jetsons(around: Around) -> None:
     assert list(devices.jetson(around(LAPTOP))) == []
 
 
@@ -251,24 +251,24 @@ def test_a_graphics_card_is_named(around: Around) -> None:
     assert (found.level, found.found) == (Level.OK, "NVIDIA A2 (/dev/nvidia0)")
 
 
-def test_a_card_that_the_container_does_not_show_is_told(around: Around) -> None:
+def test_a_card_that_the_container_hides_is_a_note(around: Around) -> None:
     (found,) = devices.gpus(around(CARD))
     assert (found.level, "--gpus all" in found.remedy) == (Level.NOTE, True)
 
 
-def test_no_card_is_no_problem(around: Around) -> None:
+def test_a_missing_card_is_fine(around: Around) -> None:
     (found,) = devices.gpus(around())
     assert found.level is Level.OK
 
 
 @pytest.mark.parametrize(("available", "level"), [("16000000", Level.OK), ("100000", Level.NOTE)])
-def test_little_memory_is_told(around: Around, available: str, level: Level) -> None:
+def test_little_memory_is_a_note(around: Around, available: str, level: Level) -> None:
     text = f"MemTotal:       16384000 kB\nMemFree: 9 kB\nMemAvailable:   {available} kB"
     (found,) = devices.memory(around({"proc/meminfo": text}))
     assert found.level is level
 
 
-def test_a_container_with_less_time_than_cores_is_told(
+def test_a_container_with_less_time_than_cores_is_a_note(
     around: Around, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
@@ -288,14 +288,14 @@ def memory(around: Surroundings, frame: int = FULL_HD, known: bool = True) -> Fi
     return found
 
 
-def test_a_frame_that_does_not_fit_is_a_problem_with_the_line_that_mends_it(around: Around) -> None:
+def test_a_frame_that_does_not_fit_is_a_problem_with_the_line_that_fixes_it(around: Around) -> None:
     found = memory(around())
     assert found.level is Level.PROBLEM
     assert found.data == {"segment": 512 * 1024, "frame": FULL_HD}
     assert found.remedy.startswith(f"export FASTDDS_DEFAULT_PROFILES_FILE={PROFILE} ")
 
 
-def test_a_frame_that_nobody_sends_is_only_a_note(around: Around) -> None:
+def test_a_frame_that_no_camera_sends_is_only_a_note(around: Around) -> None:
     assert memory(around(), known=False).level is Level.NOTE
 
 
@@ -427,14 +427,14 @@ def test_a_domain_that_cannot_be_used_is_a_problem(
         ),
     ],
 )
-def test_the_range_of_discovery_is_told(
+def test_the_range_of_discovery_is_reported(
     around: Around, variables: dict[str, str], level: Level, sentence: str
 ) -> None:
     _, found, *_ = dds_transport.discovery(around(**variables))
     assert (found.level, sentence in found.found) == (level, True)
 
 
-def test_a_container_is_told_what_it_must_share(around: Around) -> None:
+def test_a_container_is_a_note_with_what_it_must_share(around: Around) -> None:
     assert list(dds_transport.container(around())) == []
     (found,) = dds_transport.container(around({".dockerenv": ""}))
     assert (found.level, "--ipc=host" in found.remedy) == (Level.NOTE, True)
@@ -497,7 +497,7 @@ def test_a_cache_that_cannot_be_written_is_a_note(
 
 
 @pytest.mark.parametrize("board", JETSONS)
-def test_every_source_of_a_jetson_tells_what_it_reads(
+def test_every_source_of_a_jetson_shows_what_it_reads(
     board: str, around: Around, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(power, "SETTLE", 0)
@@ -691,7 +691,7 @@ def test_a_model_that_is_not_there_is_one_problem(
     assert "\nproblems: 1, " in printed
 
 
-def test_whoever_listens_long_is_not_cut_short(
+def test_listening_for_a_long_time_is_not_cut_short(
     examined: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def slow(seconds: float) -> Iterator[Finding]:
@@ -705,7 +705,7 @@ def test_whoever_listens_long_is_not_cut_short(
 
 
 @pytest.mark.parametrize(("end", "code"), [(KeyboardInterrupt, 130), (BrokenPipeError, 141)])
-def test_it_ends_quietly_when_nobody_wants_to_know_more(
+def test_it_ends_quietly_when_interrupted_or_its_reader_leaves(
     end: type[BaseException], code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def examine(order: object) -> Iterator[tuple[str, Finding]]:
@@ -741,7 +741,7 @@ def test_an_image_size_that_makes_no_sense_is_refused(
 
 
 @pytest.mark.parametrize("seconds", ["-1", "nan", "long"])
-def test_a_time_to_listen_that_is_none_is_refused(
+def test_an_impossible_time_to_listen_is_refused(
     seconds: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

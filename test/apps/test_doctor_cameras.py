@@ -67,7 +67,7 @@ def test_a_camera_is_described(report: dict) -> None:
     assert found["data"]["frame"] == 80 * 60 * 3
 
 
-def test_the_largest_image_seen_is_held_against_the_shared_memory(report: dict) -> None:
+def test_the_largest_image_is_compared_with_the_shared_memory(report: dict) -> None:
     memory = report["transports"]["shared memory"]
     assert (memory["level"], memory["data"]["frame"]) == ("problem", VGA.nbytes)
 
@@ -77,7 +77,7 @@ def test_images_that_the_node_would_refuse_are_a_problem(report: dict) -> None:
     assert (found["level"], "'32FC3' is not supported" in found["found"]) == ("problem", True)
 
 
-def test_stamps_of_another_clock_are_told(report: dict) -> None:
+def test_stamps_of_another_clock_are_a_note(report: dict) -> None:
     found = report["cameras"]["/late/image"]
     assert (found["level"], "use_sim_time" in found["remedy"]) == ("note", True)
 
@@ -87,7 +87,7 @@ def test_a_camera_that_is_silent_is_a_problem(report: dict) -> None:
     assert (found["level"], "no image arrived" in found["found"]) == ("problem", True)
 
 
-def test_a_picture_that_is_drawn_on_demand_is_no_camera(report: dict) -> None:
+def test_a_debug_image_is_not_a_camera(report: dict) -> None:
     assert set(report["cameras"]) == {
         f"/{name}/image" for name in ("good", "large", "odd", "late", "silent")
     }

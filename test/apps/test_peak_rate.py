@@ -23,11 +23,11 @@ from compact_yolo_ros.apps.benchmark.peak_rate import (
 def node(capacity: float, publisher: float = 1e6) -> Callable[[float], LoadRun]:
     """A node that answers ``capacity`` images per second, of a camera that may be slow."""
 
-    def run(asked: float) -> LoadRun:
-        rate = min(asked, publisher)
+    def run(target: float) -> LoadRun:
+        rate = min(target, publisher)
         sent = 1000
         answered = min(sent, int(sent * capacity / rate))
-        return LoadRun(asked, rate, sent, (0.01,) * answered)
+        return LoadRun(target, rate, sent, (0.01,) * answered)
 
     return run
 

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from compact_yolo_ros.support.newest_slots import NewestSlots
 
 
-def test_a_newer_item_replaces_one_nobody_took() -> None:
+def test_a_newer_item_replaces_one_that_was_not_taken() -> None:
     slots: NewestSlots[int] = NewestSlots()
     assert [slots.put(n) for n in (1, 2, 3)] == [False, True, True]
     assert slots.take() == 3
     assert slots.put(4) is False
 
 
-def test_closing_wakes_the_waiting_thread_and_forgets_the_item() -> None:
+def test_closing_wakes_the_waiting_thread_and_drops_the_item() -> None:
     slots: NewestSlots[int] = NewestSlots()
     taken: list[int | None] = []
     thread = Thread(target=lambda: taken.append(slots.take()))

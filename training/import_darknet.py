@@ -221,7 +221,7 @@ def main() -> None:
         "--detector",
         default="",
         help="write this detector of the registry (yolo_fastest, ...), which must be the network "
-        "of the cfg, in place of a network built from the cfg; --out may then end in .pt",
+        "of the cfg, instead of a network built from the cfg; --out may then end in .pt",
     )
     arguments = parser.parse_args()
     console = Console()

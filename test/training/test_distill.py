@@ -148,7 +148,7 @@ def test_a_teacher_is_found_by_name_or_path(teacher, pictures, tmp_path, monkeyp
     monkeypatch.setenv("COMPACT_YOLO_MODELS", str(teacher.parent))
     arguments = ["--images", pictures, "--out", tmp_path / "taught"]
     assert run("--teacher", teacher.stem, *arguments) == 0
-    assert run("--teacher", teacher, *arguments) == 0, "the same teacher: it goes on"
+    assert run("--teacher", teacher, *arguments) == 0, "the same teacher: it continues"
     for wrong, sentence in (
         ("nobody", "training.distill: there is no model 'nobody': give one of "),
         ("gone.onnx", "training.distill: there is no model file gone.onnx\n"),

@@ -130,7 +130,7 @@ def test_the_loss_of_an_object_of_confidence_c_is_its_expectation(kind):
     rows = read_predictions(inputs, grid)
     pairs = match(rows, targets, settings, grid)
     chosen = rows.logits[pairs.image, pairs.row, 4]
-    # the target c in place of 1 adds (1 - c) times the logit to the cross-entropy
+    # the target c instead of 1 adds (1 - c) times the logit to the cross-entropy
     added = 0.7 * chosen.sum().item() / 2
     assert drawn.objectness.item() - sure.objectness.item() == pytest.approx(added, rel=1e-5)
 

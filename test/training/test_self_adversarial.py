@@ -24,7 +24,7 @@ def trainer(shapes, **phase) -> Trainer:
 
 def test_altered_images_show_less_and_stay_images():
     grid = AnchorGrid(anchors=(((30, 30),),), strides=(32,))
-    layer = torch.nn.Conv2d(3, 7, 32, 32)  # two classes; linear, so that a gradient tells all
+    layer = torch.nn.Conv2d(3, 7, 32, 32)  # two classes; linear, so that the gradient is exact
     loss = criterion(LossSettings(), grid)
     images = torch.randint(9, 247, (4, 64, 64, 3), dtype=torch.uint8)
     altered = hide_objects(lambda pixels: [layer(pixels)], loss, images, STEP)

@@ -183,7 +183,7 @@ def test_a_process_killed_while_it_writes_loses_nothing(tmp_path):
     save_checkpoint(folder.last, {"detector": "a", "classes": [], "average": {}})
     killed = subprocess.run([sys.executable, "-c", KILLED, str(folder.last)], cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL
-    assert len(list(tmp_path.iterdir())) == 2, "half a file lies beside the checkpoint"
+    assert len(list(tmp_path.iterdir())) == 2, "an incomplete file is left next to the checkpoint"
     assert folder.read_last()["detector"] == "a"
     folder.begin(Recipe.from_dict(TINY), 1, [BadFile(Path("a.jpg"), "is cut off")])
     assert (tmp_path / "bad_files.txt").read_text() == "a.jpg: is cut off\n"

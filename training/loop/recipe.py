@@ -234,7 +234,7 @@ class Recipe:
         Args:
             path: the file.
             assignments: changes, as ``optimizer.rate=1e-3``.
-            detector: a name of the registry in place of the file's; empty: the file's.
+            detector: a name of the registry that replaces the file's; empty: the file's.
 
         Raises:
             ValueError: the recipe cannot be used; the sentence begins with the file.

@@ -67,7 +67,7 @@ def run(trainer: Trainer, folder: RunFolder, measure: Measure, console: Console)
             if first:
                 folder.save_last(trainer.state())
             if not finished or trainer.agreed(bool(received)):
-                text = f"Stopped at step {trainer.step}; the same command goes on from there."
+                text = f"Stopped at step {trainer.step}; the same command continues from there."
                 console.print(text if first else "", end="\n" if first else "")
                 break
     if curves:

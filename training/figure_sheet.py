@@ -2,7 +2,7 @@
 """Plot the accuracy of a model, on a sheet for its card: for data whose images may not be shown.
 
     python -m training.figure_sheet --weights models/yolo_ret_m075_robocup.onnx \
-        --data robocup/data.yaml --size 416 --out models/yolo_ret_m075_robocup.png
+        --data robocup/data.yaml --size 416 --out models/yolo_ret_m075_robocup.webp
 
 The plots are those of the HTML report of ``training.evaluate``.
 """
@@ -24,8 +24,8 @@ from compact_yolo_ros.evaluation.plots import by_size, legend, precision_recall,
 from compact_yolo_ros.model.sizes import check_side
 from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.support.arguments import add_rename
-from compact_yolo_ros.support.files import replacing
 from training.data.dataset import open_split
+from training.deployment.publishing import SHEET_ENDING, check_ending, write_sheet
 from training.evaluate import open_model, truths_of
 
 DOTS_PER_INCH = 110
@@ -65,9 +65,10 @@ def main() -> int:
     parser.add_argument("--split", default="val")
     parser.add_argument("--size", type=int, default=320, help="side of the input in pixels")
     add_rename(parser)
-    parser.add_argument("--out", type=Path, required=True, help="PNG file to write")
+    parser.add_argument("--out", type=Path, required=True, help="WebP file to write")
     options = parser.parse_args()
     try:
+        check_ending(options.out, SHEET_ENDING)
         check_side(options.size)
         model = open_model(options.weights)
         samples = open_split(options.data, options.split, cache="none")
@@ -75,9 +76,7 @@ def main() -> int:
         truths = [mapping.truth(truth) for truth in truths_of(samples)]
         found = [mapping.detections(answer) for answer in model.detect(samples, options.size)]
         pixels = sheet(evaluate(truths, found, mapping.classes))
-        with replacing(options.out) as temporary:
-            _, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGR))
-            temporary.write_bytes(encoded.tobytes())
+        write_sheet(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGR), np.uint8), options.out)
     except (ModelError, BackendError, ValueError, OSError) as error:
         print(f"training.figure_sheet: {error}", file=sys.stderr)
         return 1

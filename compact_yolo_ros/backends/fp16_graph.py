@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.libraries import ONNX
+from compact_yolo_ros.model.stored_weights import with_plain_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -34,8 +35,8 @@ def to_half(data: bytes) -> bytes:
         raise BackendError(
             "making an FP16 graph of an FP32 file needs the onnx package", ONNX.install_line
         ) from None
-    model = onnx.load_from_string(data)
     try:
+        model = onnx.load_from_string(with_plain_weights(data))
         _convert(model)
         onnx.checker.check_model(model, full_check=True)
     except (ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -20,7 +20,7 @@ def sample_images() -> list[NDArray[np.uint8]]:
 
 def _pieces_of_sheets() -> list[NDArray[np.uint8]]:
     found: list[NDArray[np.uint8]] = []
-    for path in sorted(resource_directory("models").glob("*.png")):
+    for path in sorted(resource_directory("models").glob("*.webp")):
         sheet = cv2.imread(str(path))
         if sheet is None:
             continue

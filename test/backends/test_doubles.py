@@ -16,6 +16,10 @@ import numpy as np
 import pytest
 from toy_model import write_toy_model
 
+from compact_yolo_ros.model.stored_weights import with_plain_weights
+
+SHIPPED = Path(__file__).resolve().parents[2] / "models" / "yolo_fastest.onnx"
+
 SHAPE = (1, 320, 320, 3)
 
 
@@ -177,3 +181,11 @@ def test_precision_flags_are_an_error_in_a_strongly_typed_network(
     parts.config.add_optimization_profile(parts.profile)
     parts.config.set_flag(trt.BuilderFlag.FP16)
     assert parts.builder.build_serialized_network(network, parts.config) is None
+
+
+def test_the_parser_refuses_a_kernel_behind_a_cast(trt: Any, parts: SimpleNamespace) -> None:
+    parser = trt.OnnxParser(parts.network, parts.logger)
+    data = SHIPPED.read_bytes()
+    assert not parser.parse(data)
+    assert "two inputs (data and weights)" in parser.get_error(0).desc()
+    assert trt.OnnxParser(parts.network, parts.logger).parse(with_plain_weights(data))

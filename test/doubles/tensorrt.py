@@ -133,7 +133,9 @@ class OnnxParser:
         if MAJOR == 8 and not self._network._flags & 1:
             raise AssertionError("the ONNX parser needs a network with EXPLICIT_BATCH")
         try:
-            onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
+            graph = onnx.load_from_string(model)
+            onnx.checker.check_model(graph, full_check=True)
+            _require_constant_kernels(graph.graph)
         except Exception as error:
             self._errors.append(ParserError(str(error).partition("\n")[0]))
             return False
@@ -146,6 +148,23 @@ class OnnxParser:
 
     def get_error(self, index: int) -> ParserError:
         return self._errors[index]
+
+
+def _require_constant_kernels(graph: onnx.GraphProto) -> None:
+    """Raise ValueError as TensorRT 8 does (github.com/onnx/onnx-tensorrt/issues/790)."""
+    constants = {tensor.name for tensor in graph.initializer}
+    constants |= {
+        name
+        for node in graph.node
+        if node.op_type in ("Constant", "DequantizeLinear")
+        for name in node.output
+    }
+    for node in graph.node:
+        if node.op_type == "Conv" and node.input[1] not in constants:
+            raise ValueError(
+                f"{node.name}: two inputs (data and weights) are allowed only in "
+                "explicit-quantization mode."
+            )
 
 
 class IOptimizationProfile:

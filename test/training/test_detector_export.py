@@ -11,13 +11,13 @@ import onnxruntime
 import pytest
 import torch
 from drawn import enliven
+from exact_export import export_exactly
 from torch import nn
 
 from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import Size
-from training.deployment.onnx_export import export
 from training.deployment.predictor import CANDIDATES, Predictor
 from training.detectors.anchor_grid import output_layer
 from training.detectors.registry import DETECTORS, build
@@ -74,7 +74,7 @@ def exported(request, tmp_path_factory) -> tuple[nn.Module, Path]:
     detector = lively(request.param)
     path = tmp_path_factory.mktemp("export") / f"{request.param}.onnx"
     card = ModelCard(request.param, request.param, CLASSES, default_size=160)
-    export(detector, path, card)
+    export_exactly(detector, path, card)
     return detector, path
 
 

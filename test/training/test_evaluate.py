@@ -164,10 +164,10 @@ def test_wrong_options_give_one_sentence(options, message, data, toy, capsys):
 def test_curves_are_plotted_on_a_sheet(data, toy, tmp_path, monkeypatch, capsys):
     data.write_text("val: images/val\nnames: [lime, person, rouge]\n")
     command = ["figure_sheet", "--weights", str(toy), "--data", str(data)]
-    command += ["--out", str(tmp_path / "sheet.png"), "--rename", "green=lime", "red=rouge"]
+    command += ["--out", str(tmp_path / "sheet.webp"), "--rename", "green=lime", "red=rouge"]
     monkeypatch.setattr("sys.argv", [*command, "--size", "100"])
     assert figure_sheet.main() == 1
     assert "input size 100 is not usable" in capsys.readouterr().err
     monkeypatch.setattr("sys.argv", command)
     assert figure_sheet.main() == 0
-    assert cv2.imread(str(tmp_path / "sheet.png")).std() > 10
+    assert cv2.imread(str(tmp_path / "sheet.webp")).std() > 10

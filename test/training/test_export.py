@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 import torch
 import yaml
+from exact_export import export_exactly
 from torch import nn
 
 from compact_yolo_ros.backends import RunOptions
@@ -19,7 +20,7 @@ from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
 from compact_yolo_ros.model.sizes import Size
 from training.deployment.model_card import card_of, read_words, stated, to_markdown, weights_digest
-from training.deployment.onnx_export import BareNetwork, export, export_bare, fused
+from training.deployment.onnx_export import BareNetwork, export_bare, fused
 from training.deployment.predictor import CANDIDATES, Predictor
 from training.deployment.publishing import enter_in_manifest
 from training.detectors.registry import build
@@ -59,7 +60,7 @@ def detector() -> nn.Module:
 @pytest.fixture(scope="module")
 def folder(detector, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("models")
-    export(detector, path / "toy.onnx", CARD)
+    export_exactly(detector, path / "toy.onnx", CARD)
     export_bare(detector, path / "bare.onnx")
     return path
 

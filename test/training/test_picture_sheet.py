@@ -15,10 +15,10 @@ def test_pictures_are_drawn_into_one_sheet(tmp_path, monkeypatch):
     pictures = [str(tmp_path / f"{number}.png") for number in range(2)]
     for path in pictures:
         cv2.imwrite(path, np.full((60, 80, 3), 90, np.uint8))
-    command = ["sheet", "--model", str(model), "--out", str(tmp_path / "sheet"), *pictures]
+    command = ["sheet", "--model", str(model), "--out", str(tmp_path / "sheet.webp"), *pictures]
     monkeypatch.setattr("sys.argv", command)
     main()
-    assert cv2.imread(str(tmp_path / "sheet")).shape == (round(WIDTH / 2 * 60 / 80), WIDTH, 3)
+    assert cv2.imread(str(tmp_path / "sheet.webp")).shape == (round(WIDTH / 2 * 60 / 80), WIDTH, 3)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,6 @@ def test_an_unusable_model_or_image_gives_one_sentence(
 ):
     write_toy_model(tmp_path / "toy.onnx")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["sheet", "--model", model, "--out", "sheet.png", picture])
+    monkeypatch.setattr("sys.argv", ["sheet", "--model", model, "--out", "sheet.webp", picture])
     with pytest.raises(SystemExit, match=f"^training.picture_sheet: .*{message}"):
         main()

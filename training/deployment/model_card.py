@@ -110,7 +110,8 @@ def to_markdown(card: ModelCard, file_size: int) -> str:
     """
     sides = sorted(card.gmacs, key=int)
     size = f"{card.default_size} x {card.default_size}"
-    weight = f"{card.parameters:,} parameters, {card.precision}, {file_size / 1e6:.2f} MB"
+    stored = " (kernels stored as float16)" if card.precision == "fp32" else ""
+    weight = f"{card.parameters:,} parameters, {card.precision}{stored}, {file_size / 1e6:.2f} MB"
     lines = [
         f"# {card.name}",
         "",

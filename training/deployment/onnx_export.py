@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import tempfile
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
 from compact_yolo_ros.support.files import replacing
 from training.deployment.channel_alignment import align_channels
 from training.deployment.predictor import CANDIDATES, Predictor
+from training.deployment.weight_storage import stored
 from training.detectors.anchor_grid import flatten
 from training.detectors.blocks import ConvNormAct
 from training.detectors.interface import Module, Network, as_module
@@ -52,15 +54,18 @@ def fused(model: M) -> M:
 
 
 def export(detector: Network, path: Path, card: ModelCard) -> None:
-    """Write a detector as the deployed graph (``Predictor``) with its card.
+    """Write a detector as the ``deployed_graph`` with its card in the metadata."""
+    save(deployed_graph(detector), card, path)
+
+
+def deployed_graph(detector: Network) -> onnx.ModelProto:
+    """Return a detector as the deployed graph (``Predictor``).
 
     The input ``images`` is (N, H, W, 3) uint8, RGB; the outputs are ``boxes``, ``scores`` and
     ``labels``. A detector that was prepared for INT8 gives a Q/DQ graph with its learnt scales.
 
     Args:
         detector: maps images (N, 3, H, W), RGB in 0..1, to raw maps.
-        path: the ONNX file.
-        card: for its metadata.
     """
     rounds = is_prepared(detector)
     axes = {"images": {0: "batch", 1: "height", 2: "width"}}
@@ -72,20 +77,23 @@ def export(detector: Network, path: Path, card: ModelCard) -> None:
     for output in model.graph.output:
         output.type.tensor_type.shape.dim[1].dim_value = CANDIDATES
     onnx.checker.check_model(model, full_check=True)
-    save(model, card, path)
+    return model
 
 
-def save(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
-    """Write an ONNX graph with its card in the metadata."""
+def save(
+    model: onnx.ModelProto, card: ModelCard, path: Path, keep_float32: Collection[str] = ()
+) -> None:
+    """Write ``model`` with ``card`` in its metadata, its weights ``stored`` in few bytes."""
+    model = stored(model, keep_float32)
     onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
-    _write(model, path)
+    write(model, path)
 
 
 def export_bare(detector: Network, path: Path) -> None:
     """Write only the network (``BareNetwork``), to measure what the deployed graph adds."""
     axes = {"images": {0: "batch", 2: "height", 3: "width"}, "rows": {0: "batch", 1: "rows"}}
     images = torch.zeros(SAMPLE).permute(0, 3, 1, 2).contiguous()
-    _write(_trace(BareNetwork(fused(detector)), images, axes), path)
+    write(_trace(BareNetwork(fused(detector)), images, axes), path)
 
 
 def _trace(module: nn.Module, images: Tensor, axes: dict[str, dict[int, str]]) -> onnx.ModelProto:
@@ -112,6 +120,7 @@ def _trace(module: nn.Module, images: Tensor, axes: dict[str, dict[int, str]]) -
     return align_channels(onnxslim.slim(model))
 
 
-def _write(model: onnx.ModelProto, path: Path) -> None:
+def write(model: onnx.ModelProto, path: Path) -> None:
+    """Write ``model`` as it is."""
     with replacing(path) as temporary:
         temporary.write_bytes(model.SerializeToString())

@@ -1,26 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files next to a model file: its card as a page, and its entry in the manifest."""
+"""What stands beside a model file: its card as a page, a sheet of pictures, the manifest."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
+import cv2
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.support.files import replacing
 from training.deployment.model_card import to_markdown
 
+SHEET_ENDING = ".webp"
+SHEET_QUALITY = 80
+"""Captions and curves stay sharp, and a sheet of six pictures takes 70 kB: a tenth of a PNG."""
 
-def check_ending(out: Path) -> None:
-    """Check the name of an ONNX file to write.
+
+def check_ending(out: Path, ending: str = ".onnx") -> None:
+    """Check the name of a file to write.
 
     Raises:
-        ValueError: it does not end in .onnx.
+        ValueError: it does not end in ``ending``.
     """
-    if out.suffix != ".onnx":
-        raise ValueError(f"--out {out} must end in .onnx")
+    if out.suffix != ending:
+        raise ValueError(f"--out {out} must end in {ending}")
+
+
+def write_sheet(pixels: NDArray[np.uint8], path: Path) -> None:
+    """Write a sheet, (h, w, 3) uint8 BGR, as WebP; raises OSError."""
+    _, encoded = cv2.imencode(SHEET_ENDING, pixels, [cv2.IMWRITE_WEBP_QUALITY, SHEET_QUALITY])
+    with replacing(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
 
 
 def publish(card: ModelCard, path: Path) -> None:

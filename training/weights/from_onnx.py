@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read the weights of a model file of this package back into its detector, to train it further.
 
-The exporter moves values (norms are folded, channels padded, constants split), but changes none. So
-the detector is exported once more with a number instead of every value, and that file shows where
-each value of the real one belongs.
+The exporter moves values (norms are folded, channels padded, constants split), but changes none
+before a file rounds them to float16. So the graph of the detector is made once more with a number
+in place of every value: it shows where each value of the file belongs.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,8 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
-from training.deployment.onnx_export import export
+from training.deployment.onnx_export import deployed_graph
+from training.deployment.weight_storage import read_graph
 from training.detectors.blocks import ConvNormAct, statistics
 from training.detectors.interface import Detector
 from training.detectors.registry import DETECTORS, build
@@ -44,7 +44,7 @@ def read_exported(path: Path) -> tuple[Detector, ModelCard]:
         ValueError: the file is not an FP32 export of a detector of the registry.
     """
     try:
-        model = onnx.load(path)
+        model = read_graph(path)
         card = ModelCard.from_json(
             {entry.key: entry.value for entry in model.metadata_props}[METADATA_KEY]
         )
@@ -119,10 +119,7 @@ def _numbered(detector: Detector, card: ModelCard) -> Constants:
         count += parameter.numel()
     if count > LAST_NUMBER:
         raise ValueError(f"{card.detector} has too many parameters to be read back")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "numbered.onnx"
-        export(detector, path, card)
-        return _constants(onnx.load(path))
+    return _constants(deployed_graph(detector))
 
 
 def _constants(model: onnx.ModelProto) -> Constants:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from compact_yolo_ros.support.protobuf import read_fields
 from training.detectors.blocks import ConvNormAct, inverted_residuals, statistics
 from training.detectors.mobilenet_v2 import MobileNetV2
 
@@ -44,7 +45,7 @@ def read_constants(path: Path) -> dict[str, np.ndarray]:
     """
     constants = {}
     try:
-        for field, node in _fields(memoryview(path.read_bytes())):
+        for field, node in _fields(path.read_bytes()):
             if field != NODE:
                 continue
             parts = list(_fields(node))
@@ -123,30 +124,6 @@ def _values(message: memoryview, number: int) -> Iterator[Any]:
     return (value for field, value in _fields(message) if field == number)
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
-    """Yield (field number, value) of a protocol-buffer message: integers, or bytes as a view."""
-    position = 0
-    while position < len(message):
-        key, position = _varint(message, position)
-        kind = key & 7
-        value: int | memoryview
-        if kind == 0:
-            value, position = _varint(message, position)
-        else:
-            if kind == 2:
-                length, position = _varint(message, position)
-            else:
-                length = {1: 8, 5: 4}[kind]
-            value = message[position : position + length]
-            position += length
-        yield key >> 3, value
-
-
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 0x80:
-            return value, position
+def _fields(message: bytes | memoryview) -> Iterator[tuple[int, Any]]:
+    """Yield (field number, value) of a protocol-buffer message."""
+    return ((field.number, field.value) for field in read_fields(message))

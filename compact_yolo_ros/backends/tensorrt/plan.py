@@ -14,6 +14,7 @@ from compact_yolo_ros.backends.tensorrt.cache import EngineCache, EngineKey, lar
 from compact_yolo_ros.backends.tensorrt.cuda import Gpu
 from compact_yolo_ros.backends.tensorrt.library import major_version
 from compact_yolo_ros.model.store import ModelFile
+from compact_yolo_ros.model.stored_weights import with_plain_weights
 
 if TYPE_CHECKING:
     from compact_yolo_ros.backends.options import RunOptions
@@ -82,12 +83,12 @@ def build_plan(
 
 
 def _graph(model: ModelFile, options: RunOptions) -> bytes:
-    """The ONNX file in the requested precision."""
+    """The ONNX file in the requested precision, its kernels constants."""
     data = model.path.read_bytes()
     if options.precision == "fp16" and model.card.precision == "fp32":
         return to_half(data)
     require_file_precision(model, options)
-    return data
+    return with_plain_weights(data)
 
 
 def _network_flags(trt: Any) -> int:

@@ -28,7 +28,7 @@ from training.deployment.weight_storage import read_graph
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Store the weights of model files otherwise.")
+    parser = argparse.ArgumentParser(description="Change how model files store their weights.")
     parser.add_argument("models", nargs="+", help="ONNX files, or names of models")
     parser.add_argument("--storage", choices=("float16", "float32"), default="float16")
     parser.add_argument(

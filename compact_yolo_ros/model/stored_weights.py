@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The graph of a model file with every weight in the type that it computes in.
 
-Files of this package keep large kernels as float16, each with a Cast to float32 behind it, which
+Files of this package store large kernels as float16, each with a Cast to float32 behind it, which
 halves them (``training.deployment.weight_storage``). ONNX Runtime and OpenVINO compute these Casts
 once, when they open the file. TensorRT 8 takes no convolution whose kernel is the output of a Cast,
 and whoever rewrites a graph looks for kernels among its constants: for them the Casts are computed

@@ -54,12 +54,12 @@ def fused(model: M) -> M:
 
 
 def export(detector: Network, path: Path, card: ModelCard) -> None:
-    """Write a detector as the ``deployed_graph`` with its card in the metadata."""
+    """Write the ``deployed_graph`` of a detector with its card."""
     save(deployed_graph(detector), card, path)
 
 
 def deployed_graph(detector: Network) -> onnx.ModelProto:
-    """Return a detector as the deployed graph (``Predictor``).
+    """Return a detector as the graph that is deployed (``Predictor``).
 
     The input ``images`` is (N, H, W, 3) uint8, RGB; the outputs are ``boxes``, ``scores`` and
     ``labels``. A detector that was prepared for INT8 gives a Q/DQ graph with its learnt scales.
@@ -83,7 +83,14 @@ def deployed_graph(detector: Network) -> onnx.ModelProto:
 def save(
     model: onnx.ModelProto, card: ModelCard, path: Path, keep_float32: Collection[str] = ()
 ) -> None:
-    """Write ``model`` with ``card`` in its metadata, its weights ``stored`` in few bytes."""
+    """Write an ONNX graph with its card in the metadata, its weights as ``stored`` has them.
+
+    Args:
+        model: the graph; its weights are plain constants.
+        card: for its metadata.
+        path: the ONNX file.
+        keep_float32: convolutions whose kernels stay float32; names with ``*``.
+    """
     model = stored(model, keep_float32)
     onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
     write(model, path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands beside a model file: its card as a page, a sheet of pictures, the manifest."""
+"""The files next to a model file: its card as a page, a sheet of images, and the manifest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ def check_ending(out: Path, ending: str = ".onnx") -> None:
 
 
 def write_sheet(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Write a sheet, (h, w, 3) uint8 BGR, as WebP; raises OSError."""
+    """Write a sheet, (h, w, 3) uint8 BGR, as WebP.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     _, encoded = cv2.imencode(SHEET_ENDING, pixels, [cv2.IMWRITE_WEBP_QUALITY, SHEET_QUALITY])
     with replacing(path) as temporary:
         temporary.write_bytes(encoded.tobytes())

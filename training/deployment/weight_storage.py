@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a model file keeps its weights: large kernels as float16, and nothing twice.
+"""How a model file stores its weights: large kernels as float16, and nothing twice.
 
 A kernel in float32 is stored as float16 with a Cast to float32 behind it. The file is half as
 large and still computes in float32: ONNX Runtime and OpenVINO compute the Cast once, when they open
@@ -39,7 +39,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
 
 
 def stored(model: onnx.ModelProto, keep_float32: Collection[str] = ()) -> onnx.ModelProto:
-    """Return ``model``, whose weights are plain constants, as it is kept in a file.
+    """Return ``model``, whose weights are plain constants, in the form that a file has.
 
     Args:
         model: a graph as ``read_graph`` and the exporter return it.
@@ -60,7 +60,7 @@ def stored(model: onnx.ModelProto, keep_float32: Collection[str] = ()) -> onnx.M
 
 
 def fits_float16(kernel: NDArray[np.float32]) -> bool:
-    """Tell whether no channel of a kernel (O, ...) loses more than LARGEST_ERROR of its largest."""
+    """Return whether float16 changes each channel of a kernel (O, ...) by LARGEST_ERROR at most."""
     with np.errstate(over="ignore"):  # what becomes infinite is too far off
         rounded = kernel.astype(np.float16).astype(np.float32)
     channels = len(kernel)

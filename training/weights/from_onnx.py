@@ -2,8 +2,8 @@
 """Read the weights of a model file of this package back into its detector, to train it further.
 
 The exporter moves values (norms are folded, channels padded, constants split), but changes none
-before a file rounds them to float16. So the graph of the detector is made once more with a number
-in place of every value: it shows where each value of the file belongs.
+before they are rounded for the file. So the graph of the detector is made once more with a number
+instead of every value: it shows where each value of the file belongs.
 """
 
 from __future__ import annotations

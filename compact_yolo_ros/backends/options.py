@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from compact_yolo_ros.backends.registry import AUTO, backend_names
@@ -74,18 +73,3 @@ class RunOptions:
             precision=card.precision if self.precision == AUTO else self.precision,
             input_sizes=self.input_sizes or (Size.square(card.default_size),),
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self) | {"input_sizes": [str(size) for size in self.input_sizes]}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RunOptions:
-        """Read what ``to_dict`` returned; unknown keys are ignored.
-
-        Raises:
-            ValueError: a value is out of its range.
-        """
-        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
-        known["input_sizes"] = tuple(map(Size.parse, known.get("input_sizes", ())))
-        return cls(**known)

@@ -15,6 +15,7 @@ from toy_model import CARD
 from compact_yolo_ros.backends import BACKENDS, PRECISIONS, RunOptions, backend_names
 from compact_yolo_ros.backends.arguments import add_run_arguments, run_options_of, to_arguments
 from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.support.plain_values import from_plain, to_plain
 
 sides = st.integers(5, 40).map(lambda cells: 32 * cells)
 options = st.builds(
@@ -40,8 +41,8 @@ def parse(words: list[str]) -> RunOptions:
 @given(options)
 def test_they_survive_the_command_line_json_and_pickling(given_options: RunOptions) -> None:
     assert parse(to_arguments(given_options)) == given_options
-    text = json.dumps(given_options.to_dict())
-    assert RunOptions.from_dict(json.loads(text)) == given_options
+    text = json.dumps(to_plain(given_options))
+    assert from_plain(RunOptions, json.loads(text)) == given_options
     assert pickle.loads(pickle.dumps(given_options)) == given_options
 
 

@@ -193,10 +193,8 @@ def fuse(answers: Sequence[Detections], iou: float = 0.55) -> Detections:
     """
     if len(answers) == 1:
         return answers[0]
-    boxes, scores, labels = (
-        np.concatenate([getattr(answer, name) for answer in answers])
-        for name in ("boxes", "scores", "labels")
-    )
+    joined = Detections.concatenate(answers)
+    boxes, scores, labels = joined.boxes, joined.scores, joined.labels
     source = np.repeat(np.arange(len(answers)), [len(answer) for answer in answers])
     free, result = np.ones(len(scores), bool), []
     for best in np.argsort(-scores, kind="stable"):

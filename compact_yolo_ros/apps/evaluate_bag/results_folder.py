@@ -73,8 +73,8 @@ class RunIdentity:
     @classmethod
     def of(cls, job: Job, bag: Bag) -> RunIdentity:
         """The identity of a job; ModelError if there is no such model."""
-        options = asdict(job) | job.options.to_dict() | {"bags": list(map(str, job.bags))}
-        del options["options"]
+        options = asdict(job) | {"bags": list(map(str, job.bags))}
+        options |= options.pop("options")
         files = {str(path): path.stat() for path in bag.files}
         return cls(
             to_plain(options),

@@ -26,7 +26,7 @@ from compact_yolo_ros.backends.backend import (
     Opened,
     warm_up,
 )
-from compact_yolo_ros.backends.tensorrt.cache import EngineCache, engine_key
+from compact_yolo_ros.backends.tensorrt.cache import EngineCache, EngineKey, engine_key
 from compact_yolo_ros.backends.tensorrt.cuda import Buffer, Gpu, gpu
 from compact_yolo_ros.backends.tensorrt.inspector import precision_shares
 from compact_yolo_ros.backends.tensorrt.library import cuda_errors, library
@@ -80,45 +80,40 @@ def _open(
     """See ``open_tensorrt``. What it leaves behind is freed while the context is current."""
     engines: dict[Size, Any] = {}
     problems: list[str] = []
+    cache = EngineCache(options.engine_cache)
     for size in options.input_sizes:
         alone = options.change(input_sizes=(size,))
-        engine = _kept_engine(model, alone, trt, device)
+        key = engine_key(model, alone, trt, device)
+        engine = _kept_engine(cache, key, trt, device)
         if engine is None and not build:
             return MissingEngine(
                 f"there is no engine yet for {model.path.name} on {device.name} at {size}"
             )
         if engine is None:
-            engine, problem = _new_engine(model, alone, trt, device, progress)
-            problems.append(problem)
+            plan = build_plan(model, alone, trt, device, cache, key, progress)
+            problems.append(_keep(cache, key, plan))
+            engine = _deserialize(trt, device, plan, key.dla_core)
+            if engine is None:
+                raise BackendError("TensorRT built an engine that it cannot load; its log says why")
         engines[size] = engine
     backend = TensorRTBackend(model, options, trt, device, engines)
     warnings = filter(None, (backend.precision_warning, *problems))
     return Opened(backend, warning=next(warnings, ""))
 
 
-def _kept_engine(model: ModelFile, options: RunOptions, trt: Any, device: Gpu) -> Any:
+def _kept_engine(cache: EngineCache, key: EngineKey, trt: Any, device: Gpu) -> Any:
     """The engine from the cache; None if there is none that can be used."""
-    cache = EngineCache(options.engine_cache)
-    plan = cache.load(engine_key(model, options, trt, device))
-    return None if plan is None else _deserialize(trt, device, plan, options.dla_core)
+    plan = cache.load(key)
+    return None if plan is None else _deserialize(trt, device, plan, key.dla_core)
 
 
-def _new_engine(
-    model: ModelFile, options: RunOptions, trt: Any, device: Gpu, progress: BuildProgress
-) -> tuple[Any, str]:
-    """Build the engine; return it, and why it cannot be kept (empty if it is)."""
-    key = engine_key(model, options, trt, device)
-    cache = EngineCache(options.engine_cache)
-    plan = build_plan(model, options, trt, device, cache, key, progress)
-    unsaved = ""
+def _keep(cache: EngineCache, key: EngineKey, plan: bytes) -> str:
+    """Store a plan; return why that failed, empty if it did not."""
     try:
         cache.store(key, plan)
     except OSError as error:
-        unsaved = f"the engine cannot be kept for next time: {error}"
-    engine = _deserialize(trt, device, plan, options.dla_core)
-    if engine is None:
-        raise BackendError("TensorRT built an engine that it cannot load; its log says why")
-    return engine, unsaved
+        return f"the engine cannot be kept for next time: {error}"
+    return ""
 
 
 class TensorRTBackend:

@@ -101,6 +101,10 @@ class Client:
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
 
+    def host(self, node: Node) -> None:
+        """Let a node of this process work while waiting; whoever made it destroys it."""
+        self._executor.add_node(node)
+
     def collect(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> list[Any]:
         """Subscribe; messages appear in the returned list while waiting."""
         received: list[Any] = []

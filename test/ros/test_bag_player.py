@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builtin_interfaces.msg import Time
 from harness import DETECTOR, PATIENCE, Client, NodeProcess, running
+from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2DArray
 
 pytest.importorskip("rosbags", reason="recordings are read with rosbags")
 from bag_writer import (
@@ -27,7 +30,9 @@ from bag_writer import (
 
 from compact_yolo_ros.apps.evaluate_bag.command import main as evaluate_bag
 from compact_yolo_ros.recordings.compression import ZSTD
+from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.ros.launching.evaluation import EVALUATION_ARGUMENTS, read_evaluation
+from compact_yolo_ros.ros.players.bag_recorder import BagRecorderNode
 
 PLAYER = "compact_yolo_ros.ros.run bag_player_node"
 RECORDER = "compact_yolo_ros.ros.run bag_recorder_node"
@@ -116,6 +121,28 @@ def test_a_recording_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> N
     recorder = NodeProcess(RECORDER, tmp_path / "recorder.log", given)
     assert recorder.process.wait(3 * PATIENCE) == 1
     assert "cannot write to" in recorder.output() and "Traceback" not in recorder.output()
+
+
+def test_what_comes_before_the_time_is_recorded_with_the_first_time(
+    client: Client, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    given = {"out": str(out), "use_sim_time": True}
+    recorder = BagRecorderNode(
+        context=client.context,
+        parameter_overrides=[Parameter(name, value=value) for name, value in given.items()],
+    )
+    client.host(recorder)
+    found = client.node.create_publisher(Detection2DArray, "detector/detections", 10)
+    client.wait_for(found.get_subscription_count)
+    found.publish(Detection2DArray())
+    client.wait_for(lambda: recorder.waiting)
+    clock = client.node.create_publisher(Clock, "/clock", 10)
+    client.wait_for(lambda: clock.publish(Clock(clock=Time(sec=5))) or recorder.time)
+    recorder.close()
+    recorder.destroy_node()
+    (message,) = Bag([out]).messages(["/detector/detections"])
+    assert message.time == 5 * 10**9
 
 
 def test_a_live_node_is_evaluated(client: Client, bag: Path, toy: str, tmp_path: Path) -> None:

@@ -121,6 +121,13 @@ def test_auto_reliability_becomes_reliable_with_a_reliable_camera(
     client.wait_for(lambda: values_of(seen.diagnostics[-1]).get("image_reliability") == "reliable")
 
 
+def test_who_takes_the_detections_is_counted(client: Client, start: Start) -> None:
+    seen = start(diagnostics_period=0.2)
+    client.wait_for(lambda: values_of(seen.diagnostics[-1]).get("detection_subscribers") == "1")
+    client.collect(Detection2DArray, "/detector/detections")
+    client.wait_for(lambda: values_of(seen.diagnostics[-1])["detection_subscribers"] == "2")
+
+
 def test_incompatible_qos_is_an_error_in_diagnostics(client: Client, start: Start) -> None:
     seen = start(reliability="reliable", diagnostics_period=0.2)
     client.node.destroy_publisher(seen.camera)

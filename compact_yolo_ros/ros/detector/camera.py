@@ -92,5 +92,6 @@ class Camera:
             publishers=self.input.publisher_count(),
             incompatible_qos=self.input.incompatible_qos,
             reliability=self.input.reliability.name.lower(),
+            subscribers=self._publisher.subscriber_count(),
         )
         return CameraState(self.counters.snapshot(), situation)

@@ -11,6 +11,7 @@ from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.machine.power import PowerMonitor
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.ros.detector.topics import (
+    DETECTIONS,
     INTERFACES,
     LABEL_INFO,
     PERFORMANCE,
@@ -28,15 +29,20 @@ class CameraPublisher:
     def __init__(self, node: LifecycleNode, camera: str, card: ModelCard) -> None:
         """Create the publishers of the camera ``camera``."""
         self._node = node
-        self._outputs = [
-            (output.on_demand, output.create(node, camera), output.writer(card))
+        self._outputs = {
+            output.name: (output.on_demand, output.create(node, camera), output.writer(card))
             for output in INTERFACES
             if isinstance(output, Output) and output.writer is not None
-        ]
+        }
+
+    def subscriber_count(self) -> int:
+        """Subscribers that the next detections reach: announced here, and connected."""
+        _, publisher, _ = self._outputs[DETECTIONS.name]
+        return publisher.get_subscription_count()
 
     def publish(self, result: FrameResult) -> None:
         """Publish one result; called by the worker."""
-        for on_demand, publisher, write in self._outputs:
+        for on_demand, publisher, write in self._outputs.values():
             if on_demand and publisher.get_subscription_count() == 0:
                 continue
             message = write(result)
@@ -45,7 +51,7 @@ class CameraPublisher:
 
     def destroy(self) -> None:
         """Remove the publishers."""
-        for _, publisher, _ in self._outputs:
+        for _, publisher, _ in self._outputs.values():
             self._node.destroy_publisher(publisher)
 
 

@@ -66,12 +66,14 @@ class CameraSituation:
         publishers: publishers on it.
         incompatible_qos: a publisher offers less than the subscription asks for.
         reliability: that of the subscription.
+        subscribers: of the detections, as far as they are connected.
     """
 
     topic: str
     publishers: int
     incompatible_qos: bool
     reliability: str
+    subscribers: int = 0
 
 
 class CameraState(NamedTuple):

@@ -72,6 +72,7 @@ def _surroundings(camera: CameraSituation) -> dict[str, object]:
         "image_topic": camera.topic,
         "image_publishers": camera.publishers,
         "image_reliability": camera.reliability,
+        "detection_subscribers": camera.subscribers,
     }
 
 

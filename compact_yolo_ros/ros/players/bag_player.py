@@ -22,6 +22,7 @@ from compact_yolo_ros.recordings.compression import plain_message
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import FOREVER, Message
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
+from compact_yolo_ros.ros.players.readiness import DetectorReadiness
 
 BAG_PLAYER_PARAMETERS = (
     ParameterSpec("bags", [""], "Recordings: folders or files; read as one.", changes="never"),
@@ -51,13 +52,14 @@ BAG_PLAYER_PARAMETERS = (
     ParameterSpec(
         "wait_for",
         [""],
-        "Further topics that must have a subscriber before playback begins, such as detections.",
+        "Detector nodes that must be active, and have found the images and a subscriber of their"
+        " detections, before playback begins.",
         changes="never",
     ),
     ParameterSpec(
         "patience",
         20.0,
-        "Most seconds to wait for a subscriber of each topic; until then the clock stands still.",
+        "Most seconds to wait for subscribers and detectors; until then the clock stands still.",
         low=0,
         high=3600,
         changes="never",
@@ -75,8 +77,6 @@ TICK = 0.01
 """Seconds between two messages on /clock, and between two looks at what is due."""
 LINGER = 1.0
 """Seconds that the clock goes on after the last image, so that it can be processed."""
-SETTLING = 0.5
-"""Seconds to wait once all subscribers are found: discovery takes them unequally long."""
 
 
 class BagPlayerNode(Node):
@@ -105,8 +105,9 @@ class BagPlayerNode(Node):
             topic: self.create_publisher(TYPES[self._bag.topics[topic].type], topic, qos)
             for topic in self._topics
         }
-        others = [self.resolve_topic_name(topic) for topic in values["wait_for"] if topic]
-        self._awaited = [*self._topics, *others]
+        detectors = [self.resolve_topic_name(name) for name in values["wait_for"] if name]
+        topics = [publisher.topic_name for publisher in self._publishers_of.values()]
+        self._readiness = DetectorReadiness(self, detectors, topics)
         self._clock_publisher = self.create_publisher(ClockMessage, "/clock", 10)
         self._patience = time.monotonic() + values["patience"]
         self._begin()
@@ -127,7 +128,7 @@ class BagPlayerNode(Node):
         self.get_logger().info(f"Published {self._published} images")
 
     def _begin(self) -> None:
-        """Go to the first message; time stands still until all subscribers are there."""
+        """Go to the first message; time stands still until playback may begin."""
         self._messages: Iterator[Message] = self._bag.messages(
             self._topics, self._start, self._stop
         )
@@ -136,7 +137,7 @@ class BagPlayerNode(Node):
         self._began = self._ended = 0.0
 
     def _tick(self) -> None:
-        if not self._began and not self._has_subscribers():
+        if not self._began and not self._may_begin():
             self._publish_time()
             return
         elapsed = max(0.0, time.monotonic() - self._began)
@@ -157,15 +158,27 @@ class BagPlayerNode(Node):
         self._publishers_of[message.topic].publish(data)
         self._published += 1
 
-    def _has_subscribers(self) -> bool:
-        """Whether playback may begin; then its moment is set."""
-        missing = [topic for topic in self._awaited if not self.count_subscribers(topic)]
-        if missing and time.monotonic() < self._patience:
+    def _may_begin(self) -> bool:
+        """Whether all who must hear the first image are connected; then its moment is set."""
+        deaf, unready = self._topics_without_subscriber(), self._readiness.problems()
+        if (deaf or unready) and time.monotonic() < self._patience:
             return False
-        for topic in missing:
-            self.get_logger().warning(f"There is no subscriber on {topic}")
-        self._began = time.monotonic() + SETTLING
+        if unready:
+            self.get_logger().fatal(f"Nothing was played: {'; '.join(unready)}")
+            raise SystemExit(1)
+        for topic in deaf:
+            self.get_logger().warning(f"{topic} is played without all of its subscribers")
+        self._began = time.monotonic()
         return True
+
+    def _topics_without_subscriber(self) -> list[str]:
+        """Topics where nobody, or not everybody who was found, is connected to the publisher."""
+        return [
+            publisher.topic_name
+            for publisher in self._publishers_of.values()
+            if publisher.get_subscription_count()
+            < max(1, self.count_subscribers(publisher.topic_name))
+        ]
 
     def _end(self) -> None:
         self._ended = self._ended or time.monotonic()
@@ -173,6 +186,7 @@ class BagPlayerNode(Node):
             return
         if self._loop:
             self._begin()
+            self._began = time.monotonic()
             return
         for publisher in self._publishers_of.values():
             publisher.wait_for_all_acked(Duration(seconds=1))

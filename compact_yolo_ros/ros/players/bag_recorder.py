@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,31 +58,54 @@ class BagRecorderNode(Node):
         except OSError as error:
             raise ValueError(f"cannot write to {folder}: {error.strerror}") from None
         self._written = 0
+        self._arrived: deque[tuple[Any, bytes]] = deque(maxlen=QUEUE.depth)
+        # Others learn of subscriptions in the order of their creation: a node that has found that
+        # of its detections, which are the last, has found the ones before.
         for kind, names in (
-            (DETECTION_ARRAY, values["detections"]),
             (DIAGNOSTICS, values["diagnostics"]),
+            (DETECTION_ARRAY, values["detections"]),
         ):
             for name in names:
                 topic = self.resolve_topic_name(name)
                 connection = self._writer.add_connection(topic, kind, typestore=codec.store)
                 self.create_subscription(
-                    TYPES[kind], topic, partial(self._write, connection), QUEUE, raw=True
+                    TYPES[kind], topic, partial(self._receive, connection), QUEUE, raw=True
                 )
         self.get_logger().info(f"Recording to {folder}")
 
     def close(self) -> None:
         """Close the recording: only then can it be read."""
+        self._flush()
         try:
             self._writer.close()
         except OSError as error:
             self.get_logger().error(f"The recording is not closed: {error.strerror}")
+        if self._arrived:
+            self.get_logger().error("Nothing is recorded: no time arrived on /clock")
         self.get_logger().info(f"Recorded {self._written} messages")
 
-    def _write(self, connection: Any, data: bytes) -> None:
+    def _receive(self, connection: Any, data: bytes) -> None:
+        self._arrived.append((connection, data))
+        self._flush()
+
+    @property
+    def waiting(self) -> int:
+        """Messages that wait for the first time on /clock."""
+        return len(self._arrived)
+
+    @property
+    def time(self) -> int:
+        """Time of the node's clock in ns; 0 as long as there is none on /clock."""
+        return int(self.get_clock().now().nanoseconds)
+
+    def _flush(self) -> None:
+        """Write what has arrived; without a time yet it waits for one."""
         # Before the first message on /clock, simulated time is zero, which is not a time.
-        now = self.get_clock().now().nanoseconds
-        if not now:
-            return
+        if now := self.time:
+            while self._arrived:
+                self._write(*self._arrived.popleft(), now)
+
+    def _write(self, connection: Any, data: bytes, now: int) -> None:
         try:
             self._writer.write(connection, now, data)
         except OSError as error:

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Playback begins when everybody who must hear the first image is connected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from harness import BEST_EFFORT, Client
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+
+pytest.importorskip("rosbags", reason="recordings are read with rosbags")
+from bag_writer import TOPIC, write_labelled_bag
+
+from compact_yolo_ros.ros.players.bag_player import BagPlayerNode
+from compact_yolo_ros.ros.players.readiness import what_is_missing
+
+COUNT = 3
+READY = {
+    "state": "active",
+    "image_topic": TOPIC,
+    "image_publishers": "1",
+    "detection_subscribers": "1",
+}
+
+
+def statuses(**values: str) -> list[DiagnosticStatus]:
+    pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
+    return [DiagnosticStatus(name="/detector: detections", message="how it is", values=pairs)]
+
+
+class Stage:
+    """A player in this process, and what it is heard to play."""
+
+    def __init__(self, client: Client, bag: Path) -> None:
+        self.client = client
+        self._bag = bag
+        self._nodes: list[Node] = []
+        self.clock = client.collect(Clock, "/clock", 1000)
+        self.diagnostics: Publisher[Any] = client.node.create_publisher(
+            DiagnosticArray, "/diagnostics", 10
+        )
+
+    def play(self, **values: Any) -> None:
+        given = {"bags": [str(self._bag)], "rate": 10.0, **values}
+        player = BagPlayerNode(
+            context=self.client.context,
+            parameter_overrides=[Parameter(name, value=value) for name, value in given.items()],
+        )
+        self._nodes.append(player)
+        self.client.host(player)
+
+    def let_the_clock_tick(self, times: int = 5) -> None:
+        """Wait for further messages on /clock, with which playback would have begun."""
+        seen = len(self.clock)
+        self.client.wait_for(lambda: len(self.clock) >= seen + times)
+
+    def report(self, **values: str) -> None:
+        self.diagnostics.publish(DiagnosticArray(status=statuses(**values)))
+        self.let_the_clock_tick()
+
+    def close(self) -> None:
+        for node in self._nodes:
+            node.destroy_node()
+
+
+@pytest.fixture
+def stage(client: Client, tmp_path: Path) -> Iterator[Stage]:
+    opened = Stage(client, write_labelled_bag(tmp_path / "bag", COUNT))
+    yield opened
+    opened.close()
+
+
+def test_it_waits_until_the_detector_says_that_it_is_connected(stage: Stage) -> None:
+    images = stage.client.collect(Image, TOPIC)
+    stage.play(wait_for=["detector"])
+    stage.let_the_clock_tick()
+    stage.report(**READY | {"image_publishers": "0"})
+    stage.report(**READY | {"detection_subscribers": "0"})
+    stage.report(**READY | {"state": "inactive"})
+    assert not images and len({c.clock.nanosec for c in stage.clock}) == 1
+    stage.report(**READY)
+    stage.client.wait_for(lambda: len(images) == COUNT)
+
+
+def test_it_waits_until_every_subscriber_is_connected(stage: Stage) -> None:
+    stage.play(reliability="best_effort", patience=1000.0)
+    # This one is found, but a reliable subscription is never connected to such a publisher.
+    stage.client.collect(Image, TOPIC)
+    images = stage.client.collect(Image, TOPIC, BEST_EFFORT)
+    stage.let_the_clock_tick(20)
+    assert not images
+
+
+def test_a_detector_that_is_never_ready_ends_it_with_a_sentence(
+    stage: Stage, capfd: pytest.CaptureFixture[str]
+) -> None:
+    images = stage.client.collect(Image, TOPIC)
+    stage.play(wait_for=["/robot/detector"], patience=0.0)
+    with pytest.raises(SystemExit) as end:
+        stage.let_the_clock_tick()
+    assert end.value.code == 1 and not images
+    assert "Nothing was played: /robot/detector has not reported on /diagnostics" in str(
+        capfd.readouterr()
+    )
+
+
+def test_without_subscribers_it_begins_when_patience_ends(
+    stage: Stage, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stage.play(patience=0.0)
+    stage.client.wait_for(lambda: len({c.clock.nanosec for c in stage.clock}) > 1)
+    assert f"{TOPIC} is played without all of its subscribers" in str(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({}, ""),
+        ({"state": "inactive"}, "is not active: how it is"),
+        ({"image_topic": "/other"}, f"does not subscribe to {TOPIC}"),
+        ({"image_publishers": "0"}, f"has not found the publisher of {TOPIC}"),
+        ({"image_publishers": "many"}, f"has not found the publisher of {TOPIC}"),
+        ({"detection_subscribers": "0"}, "has no subscriber of its detections"),
+    ],
+)
+def test_what_a_detector_waits_for_is_named(values: dict[str, str], sentence: str) -> None:
+    assert what_is_missing(statuses(**READY | values), {TOPIC: 1}) == sentence
+
+
+def test_every_camera_that_is_played_must_be_connected() -> None:
+    node, left, right = statuses(state="active") + [
+        *statuses(image_topic="/l", image_publishers="1", detection_subscribers="1"),
+        *statuses(image_topic="/r", image_publishers="1", detection_subscribers="1"),
+    ]
+    assert what_is_missing([node, left, right], {"/l": 1}) == ""
+    assert "publisher of /r" in what_is_missing([node, left, right], {"/l": 1, "/r": 2})
+
+
+def test_a_publisher_of_another_node_is_not_taken_for_the_player() -> None:
+    assert "has not found" in what_is_missing(statuses(**READY), {TOPIC: 2})

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -48,7 +49,7 @@ from compact_yolo_ros.apps.evaluate_bag.results import (
     read_results,
     write_results,
 )
-from compact_yolo_ros.apps.evaluate_bag.results_folder import read_frame_results
+from compact_yolo_ros.apps.evaluate_bag.results_folder import claim, read_frame_results
 from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.evaluation.result import Confusion, Summary
 from compact_yolo_ros.model.sizes import Size
@@ -256,10 +257,11 @@ def test_a_cluster_gives_what_one_process_gives(
 
 
 def test_the_command_gives_the_same_results_on_a_cluster(
-    bag: Path, models: tuple[str, str], tmp_path: Path
+    bag: Path, models: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("distributed")
-    common = ["--bag", str(bag), "--ground-truth", "/truth", "--model", models[0]]
+    monkeypatch.chdir(bag.parent)
+    common = ["--bag", bag.name, "--ground-truth", "/truth", "--model", relative(models[0])]
     assert main([*common, "--out", str(tmp_path / "one")]) == 0
     cluster = ["--cluster", "local", "--workers", "2"]
     assert main([*common, *cluster, "--out", str(tmp_path / "many")]) == 0
@@ -272,10 +274,70 @@ def test_the_command_gives_the_same_results_on_a_cluster(
     assert files[0] == files[1]
 
 
-def test_a_worker_with_another_model_is_not_trusted(bag: Path, models: tuple[str, str]) -> None:
+def relative(path: str) -> str:
+    return os.path.relpath(path)
+
+
+@contextmanager
+def cluster_in_this_process(*_: object) -> Iterator[Any]:
+    options = {"processes": False, "n_workers": 1, "dashboard_address": None}
+    with pytest.importorskip("distributed").Client(**options) as client:
+        yield client
+
+
+def test_workers_need_not_run_in_the_folder_of_the_command(
+    bag: Path, models: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def elsewhere(*task: Any) -> Any:
+        os.chdir(tmp_path)
+        return run_elsewhere(*task)
+
+    monkeypatch.chdir(bag.parent)
+    monkeypatch.setattr(cluster, "run_elsewhere", elsewhere)
+    monkeypatch.setattr(cluster, "_client", cluster_in_this_process)
+    job = Job((Path(bag.name),), (TOPIC,), RunOptions(relative(models[0]), threads=1))
+    run_on_cluster(job, Bag([Path(bag.name)]), tmp_path / "many", "local")
+    assert len(list(read_frame_results(tmp_path / "many"))) == FRAMES
+
+
+def test_a_worker_with_another_recording_or_model_is_not_trusted(
+    bag: Path, models: tuple[str, str], tmp_path: Path
+) -> None:
     job = Job((bag,), (TOPIC,), RunOptions(models[0]))
     with pytest.raises(BagError, match="a worker of the cluster sees another model"):
         run_elsewhere(job, 0, {"model": "0"})
+    shorter = write_labelled_bag(tmp_path / bag.name, FRAMES - 1)
+    expected = cluster._fingerprint(Job((shorter,), (TOPIC,), job.options), Bag([shorter]))
+    with pytest.raises(BagError, match="a worker of the cluster sees another recording"):
+        run_elsewhere(job, 0, expected)
+
+
+def test_however_a_path_is_written_it_is_the_same_run(
+    bag: Path, models: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run continues, and its results are compared, from whatever folder and by any name."""
+    (tmp_path / "link").symlink_to(bag)
+    other = write_labelled_bag(tmp_path / "other" / bag.name, 1)
+    monkeypatch.chdir(bag.parent)
+    spellings = [str(bag), bag.name, f"../{bag.parent.name}/{bag.name}", str(tmp_path / "link")]
+    jobs = [
+        Job((Path(spelling),), (TOPIC,), RunOptions(model))
+        for spelling in spellings
+        for model in (models[0], relative(models[0]))
+    ]
+    for job, spelling in zip(jobs, spellings * 2, strict=True):
+        claim(job, Bag([Path(spelling)]), tmp_path / "out", restart=False)
+    facts = [RecordingFacts(tuple(map(str, job.bags)), 0, 9, 9.0, ()) for job in jobs]
+    first, second = results_of("a", 0.5, 1), results_of("b", 0.4, 2)
+    for found in facts:
+        candidates([replace(first, recording=facts[0]), replace(second, recording=found)])
+    monkeypatch.chdir(other.parent)
+    job = Job((Path(bag.name),), (TOPIC,), RunOptions(models[0]))
+    with pytest.raises(BagError, match="another bags"):
+        claim(job, Bag([other]), tmp_path / "out", restart=False)
+    elsewhere = replace(second, recording=replace(facts[0], paths=(str(job.bags[0]),)))
+    with pytest.raises(BagError, match="differ in their recording"):
+        candidates([replace(first, recording=facts[0]), elsewhere])
 
 
 def test_a_scheduler_that_is_not_there_is_one_sentence(
@@ -291,19 +353,11 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(
 def test_a_cluster_of_another_environment_is_one_sentence(
     bag: Path, models: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    distributed = pytest.importorskip("distributed")
-
     def fail(*_: object) -> None:
         raise RuntimeError("Error during deserialization of the task graph. And more.")
 
-    @contextmanager
-    def here(*_: object) -> Iterator[Any]:
-        options = {"processes": False, "n_workers": 1, "dashboard_address": None}
-        with distributed.Client(**options) as client:
-            yield client
-
     monkeypatch.setattr(cluster, "run_elsewhere", fail)
-    monkeypatch.setattr(cluster, "_client", here)
+    monkeypatch.setattr(cluster, "_client", cluster_in_this_process)
     job = Job((bag,), (TOPIC,), RunOptions(models[0]))
     with pytest.raises(BagError, match="deserialization of the task graph; .* same versions"):
         run_on_cluster(job, Bag([bag]), tmp_path, "local")

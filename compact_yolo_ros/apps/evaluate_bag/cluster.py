@@ -19,7 +19,7 @@ from typing import Any
 from compact_yolo_ros.apps.evaluate_bag.detection_run import Interrupted, run_part
 from compact_yolo_ros.apps.evaluate_bag.frame_log import FrameLog
 from compact_yolo_ros.apps.evaluate_bag.job import Job, parts
-from compact_yolo_ros.apps.evaluate_bag.results_folder import RunIdentity, claim, log_path
+from compact_yolo_ros.apps.evaluate_bag.results_folder import claim, log_path, model_sha256
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.recordings.reader import Bag
@@ -117,18 +117,23 @@ def run_elsewhere(job: Job, part: int, expected: dict[str, Any]) -> tuple[bytes,
 
 
 def _anywhere(job: Job) -> Job:
-    """The job with paths that do not depend on the folder a process was started in."""
+    """The job with options that do not depend on the folder a process was started in."""
     options = job.options
     if options.model.endswith(".onnx"):
-        options = options.change(model=str(Path(options.model).expanduser().absolute()))
-    return replace(job, bags=tuple(path.absolute() for path in job.bags), options=options)
+        options = options.change(model=_absolute(options.model))
+    if options.engine_cache:
+        options = options.change(engine_cache=_absolute(options.engine_cache))
+    return replace(job, options=options)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def _fingerprint(job: Job, bag: Bag) -> dict[str, Any]:
-    """What must be the same on all machines; times of files may differ between them."""
-    known = RunIdentity.of(job, bag)
-    sizes = {name: size for name, (size, _) in known.recording.items()}
-    return {"recording": sizes, "model": known.model_sha256}
+    """What must be the same on all machines; folders and times of files may differ."""
+    files = sorted((path.name, path.stat().st_size) for path in bag.files)
+    return {"recording": files, "model": model_sha256(job)}
 
 
 def _count(path: Path) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +178,7 @@ def _labels_of(results: Results) -> object:
 
 
 _SAME: dict[str, Callable[[Results], object]] = {
-    "recording": lambda r: (r.recording.paths, list(r.topics)),
+    "recording": lambda r: (list(map(os.path.realpath, r.recording.paths)), list(r.topics)),
     "part of the recording": lambda r: (r.recording.start_ns, r.recording.end_ns),
     "mode": lambda r: (r.mode, r.fixed_latency_s),
     "score threshold": lambda r: r.threshold,

@@ -20,10 +20,10 @@ PARTS = 16
 
 @dataclass(frozen=True)
 class Job:
-    """A model to run on images of a recording; it can be pickled.
+    """A model to run on images of a recording; it can be pickled, and run from any folder.
 
     Attributes:
-        bags: recordings, read as one.
+        bags: recordings, read as one; relative paths become absolute ones.
         topics: of images.
         options: the model and how to run it.
         start: time of the first frame, in ns.
@@ -39,6 +39,9 @@ class Job:
     stop: int = FOREVER
     realtime: bool = False
     latency: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bags", tuple(path.absolute() for path in self.bags))
 
     def open_detector(self) -> Detector:
         """Open the model; see ``Detector.open`` for the errors."""

@@ -53,7 +53,7 @@ class RecordingFacts:
     """The recording, and the part of it that was evaluated.
 
     Attributes:
-        paths: as given.
+        paths: absolute.
         start_ns: beginning of the part.
         end_ns: end of the part.
         seconds: length of the part.

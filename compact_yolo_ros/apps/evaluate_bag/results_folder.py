@@ -58,7 +58,7 @@ def _logs(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What makes two runs the same.
+    """What makes two runs the same, however their paths are written.
 
     Attributes:
         options: those of the job, by their names.
@@ -73,13 +73,15 @@ class RunIdentity:
     @classmethod
     def of(cls, job: Job, bag: Bag) -> RunIdentity:
         """The identity of a job; ModelError if there is no such model."""
-        options = asdict(job) | {"bags": list(map(str, job.bags))}
+        options = asdict(job) | {"bags": [str(path.resolve()) for path in job.bags]}
         options |= options.pop("options")
-        files = {str(path): path.stat() for path in bag.files}
+        if job.options.model.endswith(".onnx"):
+            options["model"] = str(find_model(job.options.model).path.resolve())
+        files = {str(path.resolve()): path.stat() for path in bag.files}
         return cls(
             to_plain(options),
             {name: (facts.st_size, facts.st_mtime_ns) for name, facts in files.items()},
-            hashlib.sha256(find_model(job.options.model).path.read_bytes()).hexdigest(),
+            model_sha256(job),
         )
 
     def difference(self, other: RunIdentity) -> str:
@@ -92,6 +94,11 @@ class RunIdentity:
         if self.model_sha256 != other.model_sha256:
             return "content of the model file"
         return ""
+
+
+def model_sha256(job: Job) -> str:
+    """The content of the job's model file; ModelError if there is no such model."""
+    return hashlib.sha256(find_model(job.options.model).path.read_bytes()).hexdigest()
 
 
 def claim(job: Job, bag: Bag, folder: Path, restart: bool) -> None:

@@ -13,6 +13,7 @@ from compact_yolo_ros.apps.evaluate_bag.frame_log import ANSWERED, FrameResult
 from compact_yolo_ros.apps.evaluate_bag.results_folder import writing
 from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY
 from compact_yolo_ros.recordings.codec import Codec
+from compact_yolo_ros.recordings.writer import new_writer
 
 
 def write_detections_recording(
@@ -48,10 +49,8 @@ def write_detections_recording(
 def _write(
     folder: Path, results: Iterable[FrameResult], classes: tuple[str, ...], threshold: float
 ) -> None:
-    from rosbags.rosbag2 import StoragePlugin, Writer
-
     codec = Codec()
-    with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+    with new_writer(folder) as writer:
         connections: dict[str, Any] = {}
         for result in results:
             if result.outcome != ANSWERED:

@@ -15,6 +15,7 @@ from vision_msgs.msg import Detection2DArray
 
 from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY
 from compact_yolo_ros.recordings.codec import Codec
+from compact_yolo_ros.recordings.writer import new_writer
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
 
 BAG_RECORDER_PARAMETERS = (
@@ -44,14 +45,12 @@ class BagRecorderNode(Node):
         super().__init__("bag_recorder", **options)
         values = NodeParameters(self, BAG_RECORDER_PARAMETERS).checked_values()
         codec = Codec()
-        from rosbags.rosbag2 import StoragePlugin, Writer
-
         folder = Path(values["out"]).expanduser()
         if not values["out"] or folder.exists():
             raise ValueError(
                 f"out '{values['out']}' must be the path of a folder that does not exist"
             )
-        self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
+        self._writer = new_writer(folder)
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             self._writer.open()

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the recorder writes is opened by every supported rosbag2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from harness import Client
+from rclpy.parameter import Parameter
+from vision_msgs.msg import Detection2DArray
+
+pytest.importorskip("rosbags", reason="recordings are written with rosbags")
+from old_rosbag2 import opened_by_old_rosbag2
+
+from compact_yolo_ros.ros.players.bag_recorder import BagRecorderNode
+
+
+def test_humble_opens_what_was_recorded(client: Client, tmp_path: Path) -> None:
+    out = Parameter("out", value=str(tmp_path / "node"))
+    node = BagRecorderNode(context=client.context, parameter_overrides=[out])
+    client._executor.add_node(node)
+    detections = client.node.create_publisher(Detection2DArray, "/detector/detections", 10)
+    client.wait_for(detections.get_subscription_count)
+    for _ in range(2):
+        detections.publish(Detection2DArray())
+    client.wait_for(lambda: node._written == 2)
+    node.close()
+    node.destroy_node()
+    found = opened_by_old_rosbag2(tmp_path / "node")
+    counts = {
+        entry["topic_metadata"]["name"]: entry["message_count"]
+        for entry in found["topics_with_message_count"]
+    }
+    assert counts == {"/detector/detections": 2, "/diagnostics": 0, "/detector/performance": 0}

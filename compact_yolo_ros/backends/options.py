@@ -24,7 +24,7 @@ class RunOptions:
         precision: one of ``PRECISIONS``; ``auto`` keeps the precision of the file. TensorRT makes
             FP16 of an FP32 file; nothing else is converted.
         input_sizes: the network starts at the first and can be resized to the others without
-            delay; empty is the card's default, square.
+            delay; empty is the card's default.
         batch: most images a run.
         threads: CPU threads; 0 chooses.
         dla_core: core of a Jetson's deep learning accelerator (TensorRT only); -1 is the GPU.
@@ -53,7 +53,7 @@ class RunOptions:
         if self.precision not in PRECISIONS:
             known = ", ".join(PRECISIONS)
             raise ValueError(f"there is no precision '{self.precision}': give one of {known}")
-        sizes = tuple(dict.fromkeys(Size(*size).check() for size in self.input_sizes))
+        sizes = tuple(dict.fromkeys(_size(size).check() for size in self.input_sizes))
         object.__setattr__(self, "input_sizes", sizes)
         if self.batch < 1:
             raise ValueError(f"a batch of {self.batch} images is not usable: give 1 or more")
@@ -71,5 +71,9 @@ class RunOptions:
         """
         return self.change(
             precision=card.precision if self.precision == AUTO else self.precision,
-            input_sizes=self.input_sizes or (Size.square(card.default_size),),
+            input_sizes=self.input_sizes or (card.own_size,),
         )
+
+
+def _size(sides: tuple[int, int]) -> Size:
+    return sides if isinstance(sides, Size) else Size(*sides)

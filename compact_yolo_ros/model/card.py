@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from compact_yolo_ros.model.sizes import check_side
+from compact_yolo_ros.model.sizes import MAX_SIDE, OwnSize, Size
 
 METADATA_KEY = "compact_yolo_ros.card"
 
@@ -27,7 +27,10 @@ class ModelCard:
         name: model name, for example ``yolo_ret_m075``.
         detector: name in the detector registry that built the network.
         classes: class names; the position is the label number the network returns.
-        default_size: side of the square network input in pixels, unless the user asks otherwise.
+        default_size: width of the network input in pixels, unless the user asks otherwise.
+        default_height: its height in pixels; 0 is the same, a square.
+        any_size: the network was made for this size, which need not be one that all networks can be
+            run at (``Size.check``).
         resize: how an image is brought to the input size: ``letterbox`` keeps its aspect ratio
             (centred, padding 114), ``stretch`` does not (darknet weights are trained so).
         anchors: (width, height) pairs in input pixels, one list per output scale.
@@ -49,6 +52,8 @@ class ModelCard:
     detector: str
     classes: tuple[str, ...]
     default_size: int
+    default_height: int = 0
+    any_size: bool = False
     resize: Literal["letterbox", "stretch"] = "letterbox"
     anchors: tuple[tuple[tuple[float, float], ...], ...] = ()
     strides: tuple[int, ...] = ()
@@ -72,9 +77,21 @@ class ModelCard:
         if self.resize not in ("letterbox", "stretch"):
             raise ModelCardError(f"the model card asks for an unknown resize '{self.resize}'")
         try:
-            check_side(self.default_size)
+            self._check_size()
         except (TypeError, ValueError) as error:
             raise ModelCardError(f"the model card's default_size is wrong: {error}") from None
+
+    @property
+    def own_size(self) -> OwnSize:
+        """The size of the network input, unless the user asks otherwise."""
+        return OwnSize(self.default_size, self.default_height or self.default_size)
+
+    def _check_size(self) -> None:
+        size = self.own_size
+        if not self.any_size:
+            Size(*size).check()
+        elif not all(isinstance(side, int) and 1 <= side <= MAX_SIDE for side in size):
+            raise ValueError(f"input size {size} is not usable: give sides from 1 to {MAX_SIDE}")
 
     def to_json(self) -> str:
         """Return the card as the text that goes into the ONNX metadata."""

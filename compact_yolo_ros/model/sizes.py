@@ -61,5 +61,20 @@ class Size(NamedTuple):
             check_side(side)
         return self
 
+    def scaled(self, height: int) -> Size:
+        """Return the size of this height and about this shape, its width a multiple of STRIDE."""
+        width = self.width * height / self.height
+        return Size(max(MIN_SIDE, round(width / STRIDE) * STRIDE), height)
+
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
+
+
+class OwnSize(Size):
+    """The size that a network was made for, which need not be one that all can be run at."""
+
+    __slots__ = ()
+
+    def check(self) -> Size:
+        """Return the size: the network's file vouches for it."""
+        return self

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -64,6 +65,17 @@ def test_what_is_left_to_the_card_comes_from_the_card() -> None:
     assert (resolved.precision, resolved.input_sizes) == ("fp32", (Size.square(320),))
     own = RunOptions("toy", precision="fp16", input_sizes=(Size(416, 256),))
     assert own.resolved(CARD) == own
+
+
+def test_a_network_runs_at_the_size_it_was_made_for() -> None:
+    """Also if no other network could be run at it."""
+    wide = replace(CARD, default_size=416, default_height=256)
+    assert RunOptions("toy").resolved(wide).input_sizes == (Size(416, 256),)
+    tiny = replace(CARD, default_size=56, any_size=True)
+    resolved = RunOptions("toy").resolved(tiny)
+    assert resolved.change(threads=2).input_sizes == (Size(56, 56),)
+    with pytest.raises(ValueError, match="input size 56 is not usable"):
+        RunOptions("toy", input_sizes=((56, 56),))
 
 
 def test_a_command_has_only_the_options_it_wants() -> None:

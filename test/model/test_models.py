@@ -15,6 +15,7 @@ from toy_model import CARD, write_store, write_toy_model
 
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard, ModelCardError
 from compact_yolo_ros.model.onnx_metadata import read_metadata
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelError, find_model, model_names
 
 FULL_CARD = ModelCard(
@@ -46,12 +47,31 @@ def test_a_card_of_a_later_version_is_read() -> None:
         ({"classes": ["a", "a"]}, "names a class twice"),
         ({"default_size": 321}, "default_size is wrong: input size 321"),
         ({"default_size": "320"}, "default_size is wrong"),
+        ({"default_height": 200}, "default_size is wrong: input size 200"),
+        ({"default_height": "256"}, "default_size is wrong"),
+        ({"default_size": 1281, "any_size": True}, "1281x1281 is not usable: give sides from 1 to"),
+        ({"default_height": -1, "any_size": True}, "320x-1 is not usable"),
+        ({"default_size": 56.5, "any_size": True}, "56.5x56.5 is not usable"),
         ({"resize": "crop"}, "unknown resize 'crop'"),
     ],
 )
 def test_a_wrong_card_is_refused(change: dict, sentence: str) -> None:
     with pytest.raises(ModelCardError, match=sentence):
         ModelCard.from_json(json.dumps({**json.loads(CARD.to_json()), **change}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "size"),
+    [
+        ({"default_size": 320}, (320, 320)),
+        ({"default_size": 320, "default_height": 256}, (320, 256)),
+        ({"default_size": 56, "any_size": True}, (56, 56)),
+        ({"default_size": 300, "default_height": 200, "any_size": True}, (300, 200)),
+    ],
+)
+def test_a_card_says_the_size_its_network_was_made_for(fields: dict, size: tuple) -> None:
+    values = {**json.loads(CARD.to_json()), **fields}
+    assert ModelCard.from_json(json.dumps(values)).own_size == Size(*size)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"name": "x"}'])

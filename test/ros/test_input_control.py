@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from list_logger import ListLogger
+from toy_model import CARD
 
 from compact_yolo_ros.backends import RunOptions, open_backend
 from compact_yolo_ros.detection.detector import Detector
@@ -17,6 +19,7 @@ from compact_yolo_ros.machine.power import NO_READING, PowerSummary
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.ros.detector import input_control
 from compact_yolo_ros.ros.detector.input_control import InputControl
+from compact_yolo_ros.ros.detector.parameters import input_sizes
 
 IMAGE = np.zeros((320, 320, 3), np.uint8)
 LARGE, SMALL = Size.square(416), Size.square(288)
@@ -78,6 +81,40 @@ def test_a_new_backend_brings_its_own_sizes(toy: str) -> None:
     control.observe("a", times(0.03), None)
     assert control.facts()["governor_sizes"] == "320"
     assert detector.backend.input.shape[1] == 320
+
+
+TARGET = {"target_fps": 0.0, "max_latency": 0.05, "power_budget_w": 0.0, "governor_skip": 0}
+
+
+@pytest.mark.parametrize(
+    ("own", "side", "latency", "sizes"),
+    [
+        ({}, 0, 0.0, [(320, 320)]),
+        ({}, 0, 0.05, [(320, 320), (224, 224)]),
+        ({}, 416, 0.05, [(416, 416), (224, 224), (320, 320)]),
+        ({"default_size": 416, "default_height": 256}, 0, 0.0, [(416, 256)]),
+        ({"default_size": 416, "default_height": 256}, 0, 0.05, [(416, 256), (352, 224)]),
+        ({"default_size": 416, "default_height": 256}, 320, 0.0, [(320, 320)]),
+        ({"default_size": 256, "default_height": 640}, 0, 0.05, [(256, 640), (160, 320)]),
+        ({"default_size": 56, "any_size": True}, 0, 0.05, [(56, 56)]),
+    ],
+)
+def test_the_node_runs_a_network_at_its_own_shape(
+    own: dict, side: int, latency: float, sizes: list
+) -> None:
+    governed = [224, 320] if own.get("default_height") != 640 else [320]
+    values = TARGET | {"input_size": side, "max_latency": latency, "governor_sizes": governed}
+    assert list(input_sizes(values, replace(CARD, **own))) == sizes
+
+
+def test_a_rectangular_detector_is_resized_to_rectangles(toy: str) -> None:
+    wide, small = Size(416, 256), Size(352, 224)
+    detector = Detector.open(RunOptions(toy, input_sizes=(wide, small), threads=1))
+    detector.backend.sizes.update({wide: 2.0, small: 1.0})
+    control = InputControl(detector, Targets(latency=0.01), ListLogger())
+    for _ in range(5):
+        control.observe("a", times(0.03), None)
+    assert detector.backend.input.shape[1:3] == small.shape
 
 
 def power(watts: float | None, problem: str = "") -> PowerSummary:

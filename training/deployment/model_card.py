@@ -109,7 +109,7 @@ def to_markdown(card: ModelCard, file_size: int) -> str:
         file_size: in bytes.
     """
     sides = sorted(card.gmacs, key=int)
-    size = f"{card.default_size} x {card.default_size}"
+    size = f"{card.own_size.width} x {card.own_size.height}"
     stored = " (kernels stored as float16)" if card.precision == "fp32" else ""
     weight = f"{card.parameters:,} parameters, {card.precision}{stored}, {file_size / 1e6:.2f} MB"
     lines = [

@@ -62,7 +62,7 @@ def all_runs(
         Run(name, RunOptions(str(model.path), backend, precision, (size,), threads=number))
         for name, model in named(models).items()
         for size, backend, precision, number in product(
-            sizes or [Size.square(model.card.default_size)], backends, precisions, threads
+            sizes or [model.card.own_size], backends, precisions, threads
         )
         # CPU threads make no difference to a GPU.
         if number == threads[0] or not _is_on_gpu(backend)

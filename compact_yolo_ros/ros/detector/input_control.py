@@ -25,7 +25,7 @@ class InputControl:
     """
 
     def __init__(self, detector: Detector, targets: Targets, logger: Logger) -> None:
-        """Begin at the detector's own size, which must be a square like all its sizes."""
+        """Begin at the detector's own size; no two of its sizes have the same height."""
         self._detector = detector
         self._backend = detector.backend
         self._governor = Governor(_costs(detector.backend), targets)
@@ -67,7 +67,7 @@ class InputControl:
         rung = governor.observe(cost, monotonic(), watts)
         self._to_skip[camera] = rung.skip
         if detector.backend.input.shape[1] != rung.size:
-            detector.resize(Size.square(rung.size))
+            detector.resize(_of_height(detector.backend, rung.size))
         if governor.switches > before and monotonic() - self._logged >= LOG_PERIOD:
             self._logged = monotonic()
             self._log.info(f"Input from {governor.reason}")
@@ -100,5 +100,9 @@ class InputControl:
 
 
 def _costs(backend: Backend) -> dict[int, float]:
-    """Seconds of a run by side of the input."""
+    """Seconds of a run by height of the input."""
     return {size.height: seconds for size, seconds in backend.sizes.items()}
+
+
+def _of_height(backend: Backend, height: int) -> Size:
+    return next(size for size in backend.sizes if size.height == height)

@@ -14,7 +14,7 @@ from compact_yolo_ros.backends import PRECISIONS, RunOptions, backend_names
 from compact_yolo_ros.detection.governor import Targets
 from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.model.card import ModelCard
-from compact_yolo_ros.model.sizes import MAX_SIDE, STRIDE, Size, check_side
+from compact_yolo_ros.model.sizes import MAX_SIDE, STRIDE, OwnSize, Size, check_side
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.ros.detector.camera_names import check_camera_names
 from compact_yolo_ros.ros.parameters import ParameterSpec
@@ -279,9 +279,10 @@ def input_sizes(values: Mapping[str, Any], card: ModelCard) -> tuple[Size, ...]:
 
     Without a target they are not opened: they take memory, and engines that must be built.
     """
-    side = values["input_size"] or card.default_size
-    smaller = sorted({other for other in values["governor_sizes"] if other < side})
-    return tuple(map(Size.square, [side, *smaller] if targets(values) else [side]))
+    side = values["input_size"]
+    first = Size.square(side) if side else card.own_size
+    smaller = sorted({other for other in values["governor_sizes"] if other < first.height})
+    return (first, *map(first.scaled, smaller)) if targets(values) else (first,)
 
 
 def to_parameters(options: RunOptions) -> dict[str, Any]:
@@ -291,7 +292,7 @@ def to_parameters(options: RunOptions) -> dict[str, Any]:
         ValueError: the size is not a square.
     """
     values = {name: getattr(options, field) for name, field in OPTION_OF.items()}
-    if not options.input_sizes:
+    if not options.input_sizes or isinstance(options.input_sizes[0], OwnSize):
         return {**values, "input_size": 0}
     size = options.input_sizes[0]
     if size.width != size.height:

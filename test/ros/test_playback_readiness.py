@@ -15,6 +15,7 @@ from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2DArray
 
 pytest.importorskip("rosbags", reason="recordings are read with rosbags")
 from bag_writer import TOPIC, write_labelled_bag
@@ -44,7 +45,10 @@ class Stage:
         self._bag = bag
         self._nodes: list[Node] = []
         self.clock = client.collect(Clock, "/clock", 1000)
-        self.diagnostics: Publisher[Any] = client.node.create_publisher(
+        self.detector = Node("detector", context=client.context)
+        client.host(self.detector)
+        self.detector.create_publisher(Detection2DArray, "~/detections", 10)
+        self.diagnostics: Publisher[Any] = self.detector.create_publisher(
             DiagnosticArray, "/diagnostics", 10
         )
 
@@ -67,7 +71,7 @@ class Stage:
         self.let_the_clock_tick()
 
     def close(self) -> None:
-        for node in self._nodes:
+        for node in (self.detector, *self._nodes):
             node.destroy_node()
 
 
@@ -80,7 +84,7 @@ def stage(client: Client, tmp_path: Path) -> Iterator[Stage]:
 
 def test_it_waits_until_the_detector_says_that_it_is_connected(stage: Stage) -> None:
     images = stage.client.collect(Image, TOPIC)
-    stage.play(wait_for=["detector"])
+    stage.play(wait_for=["detector/detections"])
     stage.let_the_clock_tick()
     stage.report(**READY | {"image_publishers": "0"})
     stage.report(**READY | {"detection_subscribers": "0"})
@@ -103,13 +107,13 @@ def test_a_detector_that_is_never_ready_ends_it_with_a_sentence(
     stage: Stage, capfd: pytest.CaptureFixture[str]
 ) -> None:
     images = stage.client.collect(Image, TOPIC)
-    stage.play(wait_for=["/robot/detector"], patience=0.0)
+    stage.play(wait_for=["/detector/detections", "/robot/detections"], patience=0.0)
     with pytest.raises(SystemExit) as end:
         stage.let_the_clock_tick()
     assert end.value.code == 1 and not images
-    assert "Nothing was played: /robot/detector has not reported on /diagnostics" in str(
-        capfd.readouterr()
-    )
+    sentence = str(capfd.readouterr())
+    assert "Nothing was played: /detector is silent on /diagnostics; " in sentence
+    assert "no node publishes /robot/detections" in sentence
 
 
 def test_without_subscribers_it_begins_when_patience_ends(

@@ -105,7 +105,7 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
     score = _number("score_threshold", texts["score_threshold"])
     compressed = bag.topics[topic].type == COMPRESSED_IMAGE
     play = {"bags": [str(bag.paths[0])], "topics": [topic], **numbers}
-    play |= {"wait_for": ["detector"], "patience": PATIENCE}
+    play |= {"wait_for": ["detector/detections"], "patience": PATIENCE}
     params_file = texts["params_file"] and existing_file("params_file", texts["params_file"])
     evaluate = ["--bag", str(bag.paths[0]), "--topic", topic, "--out", str(out)]
     evaluate += ["--recorded", str(recorded), "--score", str(score)]

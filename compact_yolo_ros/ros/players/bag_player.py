@@ -52,8 +52,8 @@ BAG_PLAYER_PARAMETERS = (
     ParameterSpec(
         "wait_for",
         [""],
-        "Detector nodes that must be active, and have found the images and a subscriber of their"
-        " detections, before playback begins.",
+        "Topics of detections whose detectors must have found the images and a subscriber, by"
+        " /diagnostics, before playback begins.",
         changes="never",
     ),
     ParameterSpec(
@@ -105,9 +105,9 @@ class BagPlayerNode(Node):
             topic: self.create_publisher(TYPES[self._bag.topics[topic].type], topic, qos)
             for topic in self._topics
         }
-        detectors = [self.resolve_topic_name(name) for name in values["wait_for"] if name]
-        topics = [publisher.topic_name for publisher in self._publishers_of.values()]
-        self._readiness = DetectorReadiness(self, detectors, topics)
+        detections = [self.resolve_topic_name(topic) for topic in values["wait_for"] if topic]
+        images = [publisher.topic_name for publisher in self._publishers_of.values()]
+        self._readiness = DetectorReadiness(self, detections, images)
         self._clock_publisher = self.create_publisher(ClockMessage, "/clock", 10)
         self._patience = time.monotonic() + values["patience"]
         self._begin()

@@ -12,35 +12,46 @@ from collections.abc import Mapping, Sequence
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 
-SILENT = "has not reported on /diagnostics"
-
 
 class DetectorReadiness:
-    """Follows what detector nodes say of their connections."""
+    """Follows what the nodes that publish some topics of detections say of their connections."""
 
-    def __init__(self, node: Node, detectors: Sequence[str], topics: Sequence[str]) -> None:
+    def __init__(self, node: Node, detections: Sequence[str], images: Sequence[str]) -> None:
         """Listen with ``node``.
 
         Args:
             node: which also counts the publishers that there are.
-            detectors: full names of nodes.
-            topics: of the images that they are to process.
+            detections: topics of detections whose nodes must be ready.
+            images: topics that these nodes are to process.
         """
-        self._node, self._topics = node, topics
-        self._missing = dict.fromkeys(detectors, SILENT)
-        if detectors:
+        self._node, self._detections, self._images = node, detections, images
+        self._missing: dict[str, str] = {}
+        if detections:
             node.create_subscription(DiagnosticArray, "/diagnostics", self._read, 10)
 
     def problems(self) -> list[str]:
         """A sentence for each detector that is not ready; empty if all are."""
-        return [f"{detector} {what}" for detector, what in self._missing.items() if what]
+        found = []
+        for topic in self._detections:
+            names = self._publishing(topic)
+            missing = [
+                (name, self._missing.get(name, "is silent on /diagnostics")) for name in names
+            ]
+            found += [f"{name} {what}" for name, what in missing if what]
+            found += [] if names else [f"no node publishes {topic}"]
+        return found
+
+    def _publishing(self, topic: str) -> set[str]:
+        """Full names of the nodes that publish a topic."""
+        publishers = self._node.get_publishers_info_by_topic(topic)
+        return {f"{p.node_namespace.rstrip('/')}/{p.node_name}" for p in publishers}
 
     def _read(self, message: DiagnosticArray) -> None:
-        publishers = {topic: self._node.count_publishers(topic) for topic in self._topics}
-        for detector in self._missing:
-            own = [s for s in message.status if s.name.startswith(f"{detector}: ")]
+        images = {topic: self._node.count_publishers(topic) for topic in self._images}
+        for name in set().union(*map(self._publishing, self._detections)):
+            own = [s for s in message.status if s.name.startswith(f"{name}: ")]
             if own:
-                self._missing[detector] = what_is_missing(own, publishers)
+                self._missing[name] = what_is_missing(own, images)
 
 
 def what_is_missing(statuses: Sequence[DiagnosticStatus], publishers: Mapping[str, int]) -> str:

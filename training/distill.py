@@ -38,8 +38,8 @@ from compact_yolo_ros.support.arguments import renaming
 from compact_yolo_ros.support.files import replacing
 from training.data.dataset import open_split
 from training.data.image_cache import decode
+from training.data.image_files import images_in
 from training.data.joining import read_classes, split_names
-from training.data.yolo_txt import SUFFIXES
 from training.distillation.teachers import Teacher, find_teacher, open_teacher, overlaps
 
 SETTINGS = "distill.json"
@@ -180,8 +180,8 @@ def works_in(folder: Path, classes: int, out: Path) -> list[Work]:
     Raises:
         ValueError: there are none.
     """
-    images = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    paths = sorted(path for path in images if not (path.is_symlink() and _is_below(path, out)))
+    images = images_in(folder)
+    paths = [path for path in images if not (path.is_symlink() and _is_below(path, out))]
     if not paths:
         raise ValueError(f"{folder} holds no images")
     nothing = replace(GroundTruth.empty(), unlabelled=frozenset(range(classes)))

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from compact_yolo_ros.model.store import find_model
 from training.data.dataset import Cache, DataSet, open_split, read_classes
+from training.data.findings import lacks_objects
 from training.data.loading import epoch_batches
 from training.detectors.interface import Detector
 from training.evaluate import average_precision, predict
@@ -166,11 +167,8 @@ def _with_objects(data: Path, split: str, cache: Cache) -> DataSet:
         ValueError: no object is labelled, so the labels are probably in another folder.
     """
     opened = open_split(data, split, cache)
-    if not any(len(entry.truth) for entry in opened.entries):
-        raise ValueError(
-            f"{data}: no image of '{split}' shows an object: are its labels where"
-            " training/data/README.md says?"
-        )
+    if sentence := lacks_objects(split, opened):
+        raise ValueError(f"{data}: {sentence}")
     return opened
 
 

@@ -8,6 +8,7 @@ a model drew. An empty file is an image without objects. The names of the classe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ CLASSES_FILE = "classes.txt"
 """Where labelling tools write the names of the classes, a line each."""
 BEYOND = 0.1
 """How far outside of 0 to 1 a number may lie: rounding, and objects that the image cuts off."""
+_LONGEST_LINE = 100_000
 _NAMES = ("class", "centre x", "centre y", "width", "height", "confidence")
 
 
@@ -58,6 +60,16 @@ def parse_labels(lines: Sequence[str], classes: int) -> GroundTruth:
         size=RELATIVE,
         confidence=None if (confidence == 1).all() else confidence,
     )
+
+
+def is_labels(file: Path) -> bool:
+    """Whether a text file looks like labels: its first line is a row of numbers."""
+    try:
+        with file.open(encoding=ENCODING) as content:
+            row = content.readline(_LONGEST_LINE).split()
+        return len(row) >= len(_NAMES) - 1 and all(math.isfinite(float(value)) for value in row[:5])
+    except (OSError, ValueError):
+        return False
 
 
 def _row(line: str, number: int, classes: int) -> list[float]:

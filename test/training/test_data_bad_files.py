@@ -183,16 +183,28 @@ def test_a_split_without_usable_images_is_an_error_with_a_reason(folder):
         open_split(folder / "data.yaml", "train")
 
 
+@pytest.fixture
+def trainable(folder):
+    """A set with a split to measure on."""
+    draw_image(folder / "images/val/v.png", 30)
+    (folder / "labels/val").mkdir()
+    (folder / "labels/val/v.txt").write_text("0 .5 .5 .5 .5\n1 .5 .5 .2 .2")
+    describe(folder, names=["cat", "dog"], train="images/train", val="images/val")
+    return folder
+
+
 def run_check(monkeypatch, folder, *more):
     monkeypatch.setattr(sys, "argv", ["check", "--data", str(folder / "data.yaml"), *more])
     check.main()
 
 
-def test_the_check_counts_boxes_and_passes_good_data(folder, monkeypatch, capsys):
-    run_check(monkeypatch, folder)
+def test_the_check_counts_boxes_and_passes_good_data(trainable, monkeypatch, capsys):
+    run_check(monkeypatch, trainable)
     printed = capsys.readouterr().out
     lines = [line.split("│")[1:-1] for line in printed.split("\n") if "│" in line]
-    cells = {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines}
+    cells = {}
+    for line in lines:
+        cells.setdefault(line[0].strip(), [cell.strip() for cell in line[1:]])
     assert cells["train"][:5] == ["3", "1", "2", "0", "0"]
     # half of 80x40 is 40x20: 28.3 pixels, and four times as much where 80 becomes 320
     assert cells["cat"][:4] == ["1", "1", "0", "113"] and cells["dog"][:2] == ["1", "1"]
@@ -218,5 +230,5 @@ def test_the_check_finds_training_images_in_a_held_out_split(folder, monkeypatch
 
 def test_errors_of_the_check_are_one_sentence(folder, monkeypatch):
     describe(folder, names=["cat"], train="nowhere")
-    with pytest.raises(SystemExit, match="holds no images"):
+    with pytest.raises(SystemExit, match="nowhere does not exist"):
         run_check(monkeypatch, folder)

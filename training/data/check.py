@@ -3,7 +3,8 @@
 
     python -m training.data.check --data street/data.yaml
 
-The exit code is 1 if there are bad files, or images in two splits.
+The exit code is 1 if there are bad files, images in two splits, or if training would refuse the
+data set.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from rich.table import Table
 
 from training.data.dataset import BadFile, DataSet, open_split
 from training.data.description import DataError
+from training.data.findings import refusals, remarks
 from training.data.joining import read_classes, split_names
 
 PERCENTILES = (5, 25, 50, 75, 95)
@@ -81,9 +84,21 @@ def class_table(name: str, data: DataSet, side: int) -> Table:
     return table
 
 
-def check(data: Path, side: int, console: Console) -> list[BadFile]:
-    """Print the tables of a data set; return its bad files. Raises DataError."""
-    console.print(f"{data}: {', '.join(read_classes(data))}", markup=False)
+@dataclass(frozen=True)
+class Verdict:
+    """What is wrong with a data set: files that training leaves out, and why it would refuse."""
+
+    bad_files: list[BadFile]
+    refusals: list[str]
+
+
+def check(data: Path, side: int, console: Console) -> Verdict:
+    """Print the tables of a data set, and what training accepts but nobody may mean.
+
+    Raises:
+        DataError: it cannot be used.
+    """
+    console.print(f"{data}: {', '.join(read_classes(data))}", soft_wrap=True, markup=False)
     names = split_names(data)
     if not names:
         raise DataError(f"{data} has no split: give train, val or test")
@@ -91,8 +106,15 @@ def check(data: Path, side: int, console: Console) -> list[BadFile]:
     console.print(overview(splits))
     for name, split in splits.items():
         console.print(class_table(name, split, side))
+    for name, split in splits.items():
+        for sentence in remarks(name, split, side):
+            _say(console, f"Note: {sentence}.")
     bad_files = [bad for split in splits.values() for bad in split.bad_files]
-    return bad_files + shared_images(splits)
+    return Verdict(bad_files + shared_images(splits), refusals(splits))
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def main() -> None:
@@ -107,17 +129,22 @@ def main() -> None:
     logging.getLogger("training.data").setLevel(logging.ERROR)  # its warning names this command
     console = Console()
     try:
-        bad_files = check(arguments.data, arguments.side, console)
+        verdict = check(arguments.data, arguments.side, console)
     except DataError as error:
         sys.exit(str(error))
+    bad_files = verdict.bad_files
     listed = bad_files if arguments.all else bad_files[:20]
     for path, reason in listed:
-        console.print(f"{path}: {reason}", soft_wrap=True, markup=False, highlight=False)
+        _say(console, f"{path}: {reason}")
     if len(listed) < len(bad_files):
         console.print(f"and {len(bad_files) - len(listed)} more: --all lists them")
+    for sentence in verdict.refusals:
+        _say(console, f"Training would refuse this data set: {sentence}.")
     if bad_files:
         sys.exit(f"Bad files: {len(bad_files)}")
     console.print("No bad files.")
+    if verdict.refusals:
+        sys.exit(f"{arguments.data}: {verdict.refusals[0]}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from compact_yolo_ros.labels.coco import CocoImage, read_coco, read_coco_classes
 from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
 from training.data.description import SPLITS, DataError, Description
+from training.data.image_files import find_path
 from training.data.listing import BadFile, ListedImage, Listing
 
 _Content = TypeVar("_Content")
@@ -30,6 +31,8 @@ def read(description: Description, split: str) -> Listing:
     names = description.names
     for folder, file in _parts(description, split):
         content = _usable(read_coco, file)
+        if not folder.is_dir():
+            raise DataError(f"{folder} does not exist: give the folder of the images")
         names = names or content.classes
         if unknown := set(content.classes) - set(names):
             raise DataError(
@@ -39,7 +42,7 @@ def read(description: Description, split: str) -> Listing:
         numbers = np.array([names.index(name) for name in content.classes], np.int64)
         bad_files += [BadFile(file, problem) for problem in content.problems]
         for image in content.images:
-            path = folder / image.file_name
+            path = find_path(image.file_name, folder, description.root)
             if image.file_name:
                 images.append(ListedImage(path, path, partial(_truth, image, numbers)))
             else:

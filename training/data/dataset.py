@@ -32,16 +32,28 @@ from training.data.sample import Sample
 
 __all__ = ["BadFile", "DataError", "DataSet", "open_split", "read_classes"]
 
+ROUNDING = 1.0
+"""In pixels: how far boxes are clipped without a word."""
 Cache = Literal["memory", "disk", "none"]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A good image with what it shows."""
+    """A good image with what it shows.
+
+    Attributes:
+        path: of its file.
+        image: its pixels.
+        truth: the objects, boxes in pixels, clipped to the image.
+        label_file: None if there is none.
+        cut: number of its boxes that were not clipped by rounding only.
+    """
 
     path: Path
     image: Decoded
     truth: GroundTruth
+    label_file: Path | None = None
+    cut: int = 0
 
     def sample(self) -> Sample:
         """Return it with its pixels."""
@@ -151,10 +163,12 @@ def _examine(keep: Callable[[Path], Decoded], listed: ListedImage) -> Entry | Ba
     except (OSError, ValueError) as error:
         return _bad(listed.path, error)
     try:
-        truth = listed.truth(Size(image.width, image.height))
-        return Entry(listed.path, image, truth)
+        found = listed.in_image_of(Size(image.width, image.height))
+        truth = found.clipped()
+        cut = int((np.abs(found.boxes - truth.boxes) > ROUNDING).any(1).sum())
+        return Entry(listed.path, image, truth, listed.label_file, cut)
     except (OSError, ValueError) as error:
-        return _bad(listed.label_file, error)
+        return _bad(listed.label_file or listed.path, error)
 
 
 def _bad(path: Path, error: Exception) -> BadFile:

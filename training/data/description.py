@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``data.yaml``: the description of a data set. ``README.md`` in this folder lists every key."""
+"""``data.yaml``: the description of a data set. ``README.md`` in this folder lists every key.
+
+darknet's ``obj.data`` is read as well.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,11 @@ from compact_yolo_ros.labels.ground_truth import LabelError
 from compact_yolo_ros.labels.voc import VOC_CLASSES
 from compact_yolo_ros.labels.yolo import class_names
 from compact_yolo_ros.support.error_text import one_line
+from training.data import darknet_data
 
 SPLITS = ("train", "val", "test")
+_COMMON = {"valid": "val", "validation": "val"}
+"""What other tools call a key."""
 KEYS = (*SPLITS, "format", "path", "names", "labelled", "sources")
 
 
@@ -81,7 +87,7 @@ def read_description(data: Path) -> Description:
     Raises:
         DataError: it cannot be read, or a key has a value that cannot be used.
     """
-    content = _read_yaml(data)
+    content = _content(data)
     _check_keys(data, content)
     kind = content.get("format", "yolo")
     if kind not in ("yolo", "voc", "coco"):
@@ -111,11 +117,20 @@ def read_description(data: Path) -> Description:
     )
 
 
+def _content(data: Path) -> dict[str, Any]:
+    if data.suffix != darknet_data.SUFFIX:
+        return _read_yaml(data)
+    try:
+        return darknet_data.read_data_file(data)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{data} cannot be read: {one_line(error)}") from None
+
+
 def _check_keys(data: Path, content: dict[str, Any]) -> None:
     """Refuse misspelled keys; unknown ones are allowed, since other tools use the same file."""
     absent = [key for key in KEYS if key not in content]
     for key in content:
-        close = get_close_matches(str(key), absent, 1, cutoff=0.8)
+        close = get_close_matches(_COMMON.get(key, str(key)), absent, 1, cutoff=0.8)
         if close and key not in KEYS:
             raise DataError(f"{data}: there is no key '{key}', did you mean '{close[0]}'?")
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.support.files import replacing
 from training.data.description import DataError
+from training.data.image_files import UNREAD_SUFFIXES
 
 # A cached file: digest of the image file, height, width; then the pixels.
 _HEADER = struct.Struct("<16sII")
@@ -117,6 +118,10 @@ def decode(path: Path) -> tuple[NDArray[np.uint8], bytes]:
         ValueError: it is not a readable image.
         OSError: the file cannot be read.
     """
+    if path.suffix.lower() in UNREAD_SUFFIXES:
+        raise ValueError(
+            f"is a {path.suffix} file, which is not read: convert it to JPEG or PNG, or delete it"
+        )
     content = path.read_bytes()
     # A warning of the decoder would say less than the report of bad files.
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None

@@ -25,16 +25,17 @@ class ListedImage:
 
     Attributes:
         path: of the image.
-        label_file: the file to name if ``read`` fails.
+        label_file: the file to name if ``read`` fails; None: there is none, so the image shows no
+            objects.
         read: reads what the image shows; LabelError or OSError says why it cannot.
     """
 
     path: Path
-    label_file: Path
+    label_file: Path | None
     read: Callable[[], GroundTruth]
 
-    def truth(self, size: Size) -> GroundTruth:
-        """What the image of ``size`` shows, boxes in its pixels.
+    def in_image_of(self, size: Size) -> GroundTruth:
+        """What the image of ``size`` shows, boxes in its pixels, not yet clipped.
 
         Raises:
             LabelError: the labels cannot be used, or are for an image of another size.
@@ -45,7 +46,7 @@ class ListedImage:
             raise LabelError(
                 f"the labels are for an image of {found.size} pixels, this one has {size}"
             )
-        return found.in_pixels_of(size).clipped()
+        return found.in_pixels_of(size)
 
 
 @dataclass(frozen=True)

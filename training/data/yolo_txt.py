@@ -2,68 +2,104 @@
 """Data sets in YOLO text format.
 
 A split is a folder of images (and of folders of them), a ``.txt`` list of image files (relative to
-``path``), or a list of such. The labels of ``images/train/a.jpg`` are in ``labels/train/a.txt``;
-without that file the image shows no objects. ``labels.yolo`` reads the files.
+``path`` or to the list), or a list of such. ``label_places`` says where the labels of an image are;
+without any the image shows no objects, unless labels lie elsewhere that could be its own.
+``labels.yolo`` reads the files.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from compact_yolo_ros.labels.ground_truth import GroundTruth
-from compact_yolo_ros.labels.yolo import CLASSES_FILE, ENCODING, read_labels
+from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
+from compact_yolo_ros.labels.yolo import ENCODING, is_labels, read_labels
 from training.data.description import DataError, Description
+from training.data.image_files import find_path, images_in
+from training.data.label_places import LabelPlaces
 from training.data.listing import BadFile, ListedImage, Listing
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+SUFFIX, FOLDERS = ".txt", ("labels",)
+OTHER_FOLDERS = (*FOLDERS, "annotations", "xml", "xmls", "json")
+OTHER_FORMATS = {
+    ".xml": "set 'format: voc'",
+    ".json": "export the labels as YOLO text, or as one file in COCO's format",
+}
+"""What to do if such labels lie where an image without a text file should have its own."""
 
 
 def read(description: Description, split: str) -> Listing:
     """List a split, sorted by path within each folder."""
     entry = description.split(split)
-    listed: list[ListedImage] = []
-    bad_files: list[BadFile] = []
+    found = Listing(description.names or (), [])
     for part in entry if isinstance(entry, list) else [entry]:
-        place = description.root / str(part)
-        images = _listed(place, description.root) if place.suffix == ".txt" else _inside(place)
+        place = find_path(str(part), description.root, description.file.parent)
+        if not place.exists():
+            raise DataError(f"{place} does not exist")
+        is_list = place.suffix.lower() == SUFFIX
+        images = _listed(place, description.root) if is_list else images_in(place)
         if not images:
             raise DataError(f"{place} holds no images")
-        labels = [labels_of(image) for image in images]
-        classes = len(description.names or ())
-        readers = Counter(text for _, text in {*zip(images, labels, strict=True)})
-        for image, text in zip(images, labels, strict=True):
-            if readers[text] > 1 and text.exists():
-                bad_files.append(BadFile(image, f"is not the only image with the labels {text}"))
-            else:
-                listed.append(ListedImage(image, text, partial(_truth, text, classes)))
-        if place.suffix != ".txt":
-            orphans = set(labels_of(place / "any").parent.rglob("*.txt")) - {*labels}
-            bad_files += [
-                BadFile(path, "labels without an image")
-                for path in sorted(orphans)
-                if path.name != CLASSES_FILE
-            ]
-    return Listing(description.names or (), listed, bad_files)
+        _add(found, images, _Labels(description.root), None if is_list else place)
+    return found
 
 
-def labels_of(image: Path) -> Path:
-    """Return the label file of an image.
+class _Labels:
+    """Finds the labels of images, and signs that an image has some in a wrong place."""
 
-    Raises:
-        DataError: the image is not below a folder called 'images'.
-    """
-    parts = list(image.with_suffix(".txt").parts)
-    if "images" not in parts:
-        raise DataError(f"{image} is not below a folder called 'images'")
-    # The last folder called "images" is the one beside which there is one called "labels".
-    parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-    return Path(*parts)
+    def __init__(self, root: Path) -> None:
+        self.places = LabelPlaces(root, SUFFIX, FOLDERS)
+        self._others = {
+            LabelPlaces(root, suffix, OTHER_FOLDERS): cure for suffix, cure in OTHER_FORMATS.items()
+        }
+
+    def of(self, image: Path) -> Path | None:
+        """Return the label file of an image; None if it shows no objects.
+
+        Raises:
+            LabelError: it is not clear which file it is, or that there is none.
+        """
+        if found := self.places.find(image):
+            return found
+        if stray := self.places.stray(image):
+            raise LabelError(f"has no labels, but {stray} has its name: put it beside the image")
+        for places, cure in self._others.items():
+            if other := places.find(image):
+                raise LabelError(f"has no labels in YOLO's text format, but in {other}: {cure}")
+        return None
 
 
-def _inside(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+def _add(found: Listing, images: list[Path], labels: _Labels, folder: Path | None) -> None:
+    """Add images to a listing, and label files below ``folder`` that belong to none of them."""
+    pairs: list[tuple[Path, Path | None]] = []
+    unclear: set[str] = set()
+    for image in images:
+        try:
+            pairs.append((image, labels.of(image)))
+        except LabelError as error:
+            found.bad_files.append(BadFile(image, str(error)))
+            unclear.add(image.stem.casefold())
+    owners: Counter[Path | None] = Counter(text for _, text in set(pairs) if text is not None)
+    for image, text in pairs:
+        if owners[text] > 1:
+            found.bad_files.append(BadFile(image, f"is not the only image with the labels {text}"))
+        else:
+            read_text = partial(_truth, text, len(found.classes))
+            found.images.append(ListedImage(image, text, read_text))
+    if folder is not None:
+        places = labels.places.folders(folder)
+        orphans = {path for place in places for path in _texts_in(place)} - owners.keys()
+        found.bad_files.extend(
+            BadFile(path, "labels without an image")
+            for path in sorted(orphans)
+            if path.stem.casefold() not in unclear and is_labels(path)
+        )
+
+
+def _texts_in(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.suffix.lower() == SUFFIX)
 
 
 def _listed(file: Path, root: Path) -> list[Path]:
@@ -71,8 +107,8 @@ def _listed(file: Path, root: Path) -> list[Path]:
         lines = file.read_text(ENCODING).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read: {error}") from None
-    return [root / line.strip() for line in lines if line.strip()]
+    return [find_path(line.strip(), root, file.parent) for line in lines if line.strip()]
 
 
-def _truth(labels: Path, classes: int) -> GroundTruth:
-    return read_labels(labels, classes) if labels.exists() else GroundTruth.empty()
+def _truth(labels: Path | None, classes: int) -> GroundTruth:
+    return GroundTruth.empty() if labels is None else read_labels(labels, classes)

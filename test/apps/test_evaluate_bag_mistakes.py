@@ -43,7 +43,6 @@ from compact_yolo_ros.apps.evaluate_bag.video import video_names
 from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.evaluation import ClassMapping
 from compact_yolo_ros.recordings import compression, reader
-from compact_yolo_ros.recordings.codec import IMAGE
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
 
@@ -116,24 +115,6 @@ def test_a_part_without_images_is_an_error(
     part = ("--start", "0.02", "--duration", "0.04")
     refused(path, model, tmp_path / "out", *part, "--ground-truth", "/truth")
     assert f"no image of {TOPIC} is in that part" in capsys.readouterr().err
-
-
-def depth(number: int) -> Recorded:
-    stamp = START + number * PERIOD
-    pixels = np.zeros(8, np.uint8)
-    message = CODEC.store.types[IMAGE](header_of(stamp), 2, 2, "16UC1", 0, 4, pixels)
-    return Recorded(TOPIC, IMAGE, stamp, bytes(CODEC.store.serialize_cdr(message, IMAGE)))
-
-
-def test_the_output_says_why_no_image_can_be_decoded(
-    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bag = write_bag(tmp_path / "bag", map(depth, range(3)))
-    results = evaluated(bag, model, tmp_path / "out")
-    assert results["topics"][TOPIC]["frames"]["errors"] == {"image encoding": 3}
-    assert "'16UC1' is not supported" in capsys.readouterr().out
-    refused(bag, model, tmp_path / "other", "--reference", model)
-    assert "no frame is labelled: 3 frames, 0 labels" in capsys.readouterr().err
 
 
 def test_detections_of_two_cameras_are_labels_of_each(model: str, tmp_path: Path) -> None:
@@ -363,15 +344,6 @@ def test_a_precision_that_is_not_run_is_a_warning(
     assert (
         "Warning: running fp32 on the CPU instead of what was requested" in capsys.readouterr().out
     )
-
-
-def test_ages_by_another_clock_are_left_out(model: str, tmp_path: Path) -> None:
-    """Some drivers stamp with the time since they were started."""
-    messages = [replace(image(s, n), time=2 * START + n * PERIOD) for n, s in enumerate(SCENES)]
-    bag = write_bag(tmp_path / "bag", messages)
-    results = evaluated(bag, model, tmp_path / "out", "--latency", "50")
-    assert results["speed"]["age_ms"] is None
-    assert "of another clock" in results["recording"]["lost"][0]
 
 
 def test_labels_by_number_are_doubted_where_images_are_missing(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from compact_yolo_ros.apps.evaluate_bag.detection_run import Interrupted
 from compact_yolo_ros.apps.evaluate_bag.job import Job
 from compact_yolo_ros.apps.evaluate_bag.node_recording import write_node_log
 from compact_yolo_ros.apps.evaluate_bag.recording_evaluation import Settings, evaluate_recording
-from compact_yolo_ros.apps.evaluate_bag.results import Results
+from compact_yolo_ros.apps.evaluate_bag.results import AccuracyResults, Results
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.backends.arguments import add_run_arguments, run_options_of
 from compact_yolo_ros.detection.selection import Selection
@@ -79,9 +79,13 @@ def _run(options: argparse.Namespace, console: Console) -> int:
             results = evaluate_recording(settings, bag, progress)
     if options.compare:
         _print_comparison(found, settings.out)
+        failures = [f for candidate in found for f in candidate.results.failures()]
     else:
         _print(results, settings.out)
-    return 0
+        failures = results.failures()
+    for sentence in dict.fromkeys(failures):
+        print(f"evaluate_bag: {sentence}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def _settings(options: argparse.Namespace, bag: Bag) -> Settings:
@@ -179,6 +183,7 @@ def _print(results: Results, out: Path) -> None:
     for name, topic in results.topics.items():
         lines += [f"{name}: {kind}: {problem}" for kind, problem in topic.problems.items()]
     lines += [f"Lost: {sentence}" for sentence in results.recording.lost]
+    lines += [f"Doubtful: {sentence}" for sentence in results.recording.doubts]
     lines += [results.accuracy.left_out] if results.accuracy else []
     lines += [f"Written: {out / ('results.json' if results.report else 'report.html')}"]
     for line in filter(None, [*lines, results.report]):
@@ -197,7 +202,18 @@ def _print_comparison(found: Sequence[Candidate], out: Path) -> None:
         table.add_row(candidate.name, *cells, f"{figures.answered_share:.1%}")
     console = Console()
     console.print(table)
+    for text, names in _evaluated_by(found).items():
+        console.print(f"AP of {', '.join(names)}: {text}", soft_wrap=True, markup=False)
     console.print(f"Written: {out / 'comparison.html'}", soft_wrap=True, markup=False)
+
+
+def _evaluated_by(found: Sequence[Candidate]) -> dict[str, list[str]]:
+    """What average precision is of, with the names of the candidates for which it is that."""
+    texts: dict[str, list[str]] = {}
+    for candidate in found:
+        if (accuracy := candidate.results.accuracy) is not None:
+            texts.setdefault(_evaluated(accuracy), []).append(candidate.name)
+    return texts
 
 
 def _summary(results: Results) -> dict[str, str]:
@@ -220,10 +236,29 @@ def _summary(results: Results) -> dict[str, str]:
         rows["power"] = f"{results.power.watts:.1f} W"
     if results.accuracy:
         rows["compared with"] = results.accuracy.against
+        rows["evaluated"] = _evaluated(results.accuracy)
+        rows |= {f"labels of {topic}": text for topic, text in _labels(results.accuracy)}
         figures = results.accuracy.summary.named()
         for name in ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large"):
             rows[name] = "-" if math.isnan(figures[name]) else f"{figures[name]:.3f}"
     return rows
+
+
+def _evaluated(accuracy: AccuracyResults) -> str:
+    text = f"{accuracy.images} images, {accuracy.objects} objects"
+    unanswered = f"; {accuracy.unanswered} labelled images were not answered"
+    return text + unanswered * bool(accuracy.unanswered)
+
+
+def _labels(accuracy: AccuracyResults) -> Iterator[tuple[str, str]]:
+    """What was not evaluated of a topic's labels, for people."""
+    for topic, counts in accuracy.matching.items():
+        parts = [f"{counts.matched} of {counts.labels} matched"]
+        if counts.labels_without_frame:
+            parts.append(f"{counts.labels_without_frame} without an image")
+        if counts.frames_without_label:
+            parts.append(f"{counts.frames_without_label} images without a label")
+        yield topic, ", ".join(parts)
 
 
 def _milliseconds(values: Percentiles | None) -> str:

@@ -36,7 +36,8 @@ class Cost:
 class CandidateFigures:
     """The figures of a finished evaluation, as they are in comparison.json.
 
-    Average precision is None without labels, or without objects; the others are as in ``Results``.
+    Average precision is None without labels, or without objects; ``images`` and ``objects`` are
+    those it is of. The others are as in ``Results``.
     """
 
     name: str
@@ -46,6 +47,8 @@ class CandidateFigures:
     input_size: Size
     threads: int
     parameters: int
+    images: int | None
+    objects: int | None
     ap: Annotated[float | None, JsonKey("AP")]
     ap50: Annotated[float | None, JsonKey("AP50")]
     ap75: Annotated[float | None, JsonKey("AP75")]
@@ -106,6 +109,8 @@ class Candidate:
             input_size=model.input_size,
             threads=model.threads,
             parameters=model.parameters,
+            images=accuracy.images if accuracy else None,
+            objects=accuracy.objects if accuracy else None,
             ap=self.average_precision,
             ap50=_known(summary.ap50) if summary else None,
             ap75=_known(summary.ap75) if summary else None,
@@ -214,7 +219,8 @@ def front(found: Sequence[Candidate], cost: Cost) -> list[Candidate]:
 
 def section(found: Sequence[Candidate]) -> Section:
     """Table and fronts for a report."""
-    head = ["", "input", "backend", "precision", "threads", "AP", "AP50", "AP75"]
+    head = ["", "input", "backend", "precision", "threads", "images", "objects"]
+    head += ["AP", "AP50", "AP75"]
     head += ["ms p50", "ms p95", "ms p99", "frames/s", "answered", "J a frame", "on a front"]
     fronts = {name: front(found, cost) for name, cost in COSTS.items()}
     rows = []
@@ -239,7 +245,7 @@ def section(found: Sequence[Candidate]) -> Section:
 
 def _cells(figures: CandidateFigures) -> list[Any]:
     numbers = [
-        *(figures.ap, figures.ap50, figures.ap75),
+        *(figures.images, figures.objects, figures.ap, figures.ap50, figures.ap75),
         *(figures.latency_ms or (None, None, None)),
         *(figures.frames_per_second, figures.answered_share, figures.joules_per_frame),
     ]

@@ -17,6 +17,7 @@ from compact_yolo_ros.apps.evaluate_bag.cluster import LOCAL, run_on_cluster
 from compact_yolo_ros.apps.evaluate_bag.coco_output import write_coco
 from compact_yolo_ros.apps.evaluate_bag.detection_run import run
 from compact_yolo_ros.apps.evaluate_bag.detections_recording import write_detections_recording
+from compact_yolo_ros.apps.evaluate_bag.doubts import doubts
 from compact_yolo_ros.apps.evaluate_bag.frame_labels import (
     FrameLabels,
     labels_of_results,
@@ -57,7 +58,6 @@ from compact_yolo_ros.apps.evaluate_bag.sessions import (
     total_of_sessions,
 )
 from compact_yolo_ros.apps.evaluate_bag.topic_statistics import (
-    OTHER_CLOCK,
     TopicStatistics,
     over_time,
     percentiles_ms,
@@ -187,7 +187,7 @@ def _reference_labels(settings: Settings, bag: Bag, progress: Progress) -> dict[
     folder = settings.out / "reference"
     card = find_model(settings.reference).card
     _run(job, bag, folder, settings, partial(progress, "reference"), "CPU")
-    return {
+    labels = {
         topic: labels_of_results(
             f"detections of {card.name}",
             (result for result in read_frame_results(folder) if result.topic == topic),
@@ -196,6 +196,12 @@ def _reference_labels(settings: Settings, bag: Bag, progress: Progress) -> dict[
         )
         for topic in job.topics
     }
+    for topic, part in labels.items():
+        if not len(part):
+            found = (result.problem for result in read_frame_results(folder))
+            why = next(filter(None, found), "it has none")
+            raise BagError(f"the reference model could answer no image of {topic}: {why}")
+    return labels
 
 
 def _run(
@@ -316,6 +322,7 @@ def _results(
     spans = parts(job, bag)
     start, end = spans[0][0], spans[-1][1]
     duration = (end - start) * 1e-9
+    lost = _lost(bag, job, statistics, settings.out)
     return Results(
         model=model,
         recording=RecordingFacts(
@@ -323,7 +330,8 @@ def _results(
             start_ns=start,
             end_ns=end,
             seconds=duration,
-            lost=_lost(bag, job, labels, statistics, settings.out),
+            lost=lost,
+            doubts=doubts(statistics, labels, realtime=job.realtime, lost=bool(lost)),
         ),
         mode=REALTIME if job.realtime else OFFLINE,
         fixed_latency_s=job.latency,
@@ -385,35 +393,17 @@ def _energy(statistics: Mapping[str, TopicStatistics], totals: RunTotals) -> Ene
 
 
 def _lost(
-    bag: Bag,
-    job: Job,
-    labels: Mapping[str, FrameLabels],
-    statistics: Mapping[str, TopicStatistics],
-    folder: Path,
+    bag: Bag, job: Job, statistics: Mapping[str, TopicStatistics], folder: Path
 ) -> tuple[str, ...]:
     """Sentences, and for whole recordings how many images are missing of each topic."""
     sentences = [*bag.lost, *lost_in(folder)]
-    missing = bool(sentences)
     if job.start <= bag.start and job.stop > bag.end:
         for topic, found in statistics.items():
             count = bag.expected.get(topic, 0) - found.outcomes.total()
             if count > 0:
-                missing = True
                 sentences.append(
                     f"{count} of {bag.expected[topic]} images of {topic} could not be read"
                 )
-    sentences += [
-        f"the stamps of {topic} are {abs(found.delay):.0f} s from the times of recording: they are "
-        "of another clock, so the age of the detections is not known"
-        for topic, found in statistics.items()
-        if job.realtime and abs(found.delay) > OTHER_CLOCK
-    ]
-    sentences += [
-        f"the labels of {topic} go by the number of the frame: behind missing images they are "
-        "those of other frames, and the accuracy is wrong"
-        for topic, part in labels.items()
-        if missing and part.numbers is not None
-    ]
     return tuple(dict.fromkeys(sentences))
 
 

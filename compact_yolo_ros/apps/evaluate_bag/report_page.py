@@ -114,6 +114,11 @@ def sections(
     if results.recording.lost:
         text = " ".join(f"{sentence}." for sentence in results.recording.lost)
         found.append(Section("What could not be read", text))
+    if results.recording.doubts:
+        text = " ".join(
+            f"{sentence[0].upper()}{sentence[1:]}." for sentence in results.recording.doubts
+        )
+        found.append(Section("What is doubtful", text))
     return found
 
 
@@ -174,7 +179,7 @@ def _course(topics: Mapping[str, TopicResults]) -> Section:
             name: (topic.over_time.second, getattr(topic.over_time, what))
             for name, topic in topics.items()
         }
-        if not any(any(values) for _, values in courses.values()):
+        if not any(np.nansum(values) for _, values in courses.values()):
             continue
         figure, axes = new_figure(WIDE)
         for number, (name, (second, values)) in enumerate(courses.items()):

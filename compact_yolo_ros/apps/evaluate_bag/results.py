@@ -58,6 +58,7 @@ class RecordingFacts:
         end_ns: end of the part.
         seconds: length of the part.
         lost: a sentence for everything that could not be read.
+        doubts: a sentence for everything else that makes figures doubtful.
     """
 
     paths: tuple[str, ...]
@@ -65,6 +66,7 @@ class RecordingFacts:
     end_ns: int
     seconds: float
     lost: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class TimeCourse:
         frames: in the step, also the next two.
         dropped: number of dropped frames.
         unreadable: number of frames that could not be decoded.
-        detections: per answered frame.
+        detections: per answered frame; nan where none was answered.
     """
 
     second: tuple[float, ...]
@@ -270,6 +272,29 @@ class Results:
     environment: dict[str, str]
     report: str = ""
     format: int = FORMAT
+
+    def failures(self) -> list[str]:
+        """A sentence for each topic without a single answer, and if no answer has a label."""
+        found = [
+            f"no image of {name} was answered: {_outcomes(topic)}"
+            for name, topic in self.topics.items()
+            if not topic.frames.answered
+        ]
+        if not found and self.accuracy and not self.accuracy.images:
+            found.append(
+                f"none of the {self.accuracy.unanswered} labelled images was answered, so nothing "
+                "is known of the accuracy"
+            )
+        return found
+
+
+def _outcomes(topic: TopicResults) -> str:
+    """What happened to the images of a topic instead of an answer."""
+    parts = [
+        f"{count} {kind} ({topic.problems[kind]})" for kind, count in topic.frames.errors.items()
+    ]
+    parts += [f"{topic.frames.dropped} dropped"] if topic.frames.dropped else []
+    return "; ".join(parts) or "there is none"
 
 
 def write_results(folder: Path, results: Results) -> None:

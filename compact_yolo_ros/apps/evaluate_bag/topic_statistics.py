@@ -30,7 +30,9 @@ from compact_yolo_ros.support.percentiles import Percentiles
 SAME = MATCH_IOU
 """Least IoU of two boxes of one object in successive frames."""
 OTHER_CLOCK = 10.0
-"""Seconds between stamp and reception, either way, from which the stamps are of another clock."""
+"""Seconds from stamp to reception, above which the stamps are of another clock."""
+EARLY = 0.02
+"""Seconds that an image may seem to arrive before its stamp: simulated clocks advance in steps."""
 MOST_BINS = 600
 """Most steps of a course over time."""
 
@@ -140,13 +142,26 @@ class TopicStatistics:
         return float(np.median(self.received - self.stamps)) * 1e-9 if self._stamps else 0.0
 
     @property
-    def ages(self) -> NDArray[np.float64]:
-        """(answered,) seconds from stamp to detections; only meaningful in realtime.
+    def has_other_clock(self) -> bool:
+        """Whether the stamps are of another clock than the times of reception."""
+        return not -EARLY <= self.delay <= OTHER_CLOCK
 
-        Empty if the stamps are of another clock than the times of reception.
+    @property
+    def ages(self) -> NDArray[np.float64]:
+        """(n,) seconds from stamp to detections; only meaningful in realtime.
+
+        Without those below zero, and empty if the stamps are of another clock.
         """
-        if abs(self.delay) > OTHER_CLOCK:
-            return np.empty(0)
+        ages = self._all_ages()
+        return np.empty(0) if self.has_other_clock else ages[ages >= 0]
+
+    @property
+    def impossible_ages(self) -> int:
+        """Number of ages below zero."""
+        return int(np.count_nonzero(self._all_ages() < 0))
+
+    def _all_ages(self) -> NDArray[np.float64]:
+        """(answered,) seconds from stamp to detections."""
         stamps = self.stamps[self.counts >= 0]
         return (np.array(self._finished, np.int64) - stamps).astype(np.float64) * 1e-9
 
@@ -183,7 +198,8 @@ def over_time(statistics: TopicStatistics, start: int, end: int) -> TimeCourse:
     bins = int(step.max(initial=0)) + 1
     counts = statistics.counts
     answered = np.bincount(step[counts >= 0], minlength=bins)
-    found = np.bincount(step[counts >= 0], counts[counts >= 0], bins)
+    found = np.bincount(step[counts >= 0], counts[counts >= 0], bins).astype(np.float64)
+    found[answered == 0] = np.nan
     return TimeCourse(
         second=tuple((np.arange(bins) * width).round(3).tolist()),
         frames=tuple(np.bincount(step, minlength=bins).tolist()),

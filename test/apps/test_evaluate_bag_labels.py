@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,11 @@ from toy_model import CLASSES
 from compact_yolo_ros.apps.evaluate_bag.accuracy import shared_classes
 from compact_yolo_ros.apps.evaluate_bag.frame_labels import (
     FrameLabels,
-    frame_of_name,
     read_frame_labels,
 )
+from compact_yolo_ros.apps.evaluate_bag.frame_names import first_number, frame_of_name
 from compact_yolo_ros.apps.evaluate_bag.label_matching import match
-from compact_yolo_ros.labels.ground_truth import GroundTruth
+from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
@@ -217,7 +218,120 @@ def test_unknown_classes_are_suggested() -> None:
         ("a/b_1700000000_000000005.png", ("time", 1_700_000_000_000_000_005)),
         ("1700000000000000005", ("time", 1_700_000_000_000_000_005)),
         ("cam2_000012.txt", ("number", 12)),
+        # Seconds with a fraction: of TUM's data sets, of a float, of a simulated clock.
+        ("rgb/1764000000.247886.png", ("time", 1_764_000_000_247_886_000)),
+        ("1764000000.25.txt", ("time", 1_764_000_000_250_000_000)),
+        ("left-1764000000.2478862.jpg", ("time", 1_764_000_000_247_886_200)),
+        ("12.345678.png", ("time", 12_345_678_000)),
+        ("cam1.000000042.png", ("time", 1_000_000_042)),
+        # Whole s, ms, us and ns.
+        ("1764000000.png", ("whole second", 1_764_000_000 * 10**9)),
+        ("cam_1764000000247.png", ("time", 1_764_000_000_247_000_000)),
+        ("1764000000247886.png", ("time", 1_764_000_000_247_886_000)),
+        ("1764000000247886123.png", ("time", 1_764_000_000_247_886_123)),
+        ("12345678901.png", ("time", 12_345_678_901)),
+        # Numbers: ffmpeg's, KITTI's, with a prefix of Label Studio, of a session.
+        ("frame_000001.jpg", ("number", 1)),
+        ("0000000042.png", ("number", 42)),
+        ("0a1b2c3d-frame_000007.jpg", ("number", 7)),
+        ("session_1700000000_000042.jpg", ("number", 42)),
+        ("images\\7.txt", ("number", 7)),
+        # Roboflow adds a hash, and makes a dash of a full stop.
+        ("front_1764000000247886123_png.rf.0a1b2c3d4e5f.jpg", ("time", 1_764_000_000_247_886_123)),
+        ("frame_000042_jpg.rf.a1b2c3.txt", ("number", 42)),
+        ("frame_000042_JPG.rf.a1b2c3", ("number", 42)),
+        ("1764000000-247886_png.rf.0a1b2c.txt", ("time", 1_764_000_000_247_886_000)),
     ],
 )
 def test_the_name_of_a_file_is_that_of_a_frame(name: str, key: tuple[str, int]) -> None:
     assert frame_of_name(name) == key
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "7b.png", "1764000000.2478860001.png", "", "a/.jpg"])
+def test_a_name_that_means_no_frame_is_an_error(name: str) -> None:
+    with pytest.raises(LabelError, match="does not say which frame it is"):
+        frame_of_name(name)
+
+
+@given(st.integers(946_684_800 * 10**9, 4_102_444_800 * 10**9 - 1), st.sampled_from([1, 2, 3]))
+def test_a_stamp_is_read_in_every_unit(stamp: int, thousands: int) -> None:
+    units = 1000**thousands  # a second has so many
+    ticks = stamp * units // 10**9
+    kept = ticks * (10**9 // units)
+    seconds, rest = divmod(ticks, units)
+    for name in (f"cam_{ticks}.jpg", f"{seconds}.{rest:0{3 * thousands}}.jpg"):
+        if len(str(ticks)) > 9:
+            assert frame_of_name(name) == ("time", kept)
+
+
+def test_nanoseconds_without_their_zeros_are_an_error(tmp_path: Path, bag: Bag) -> None:
+    folder = write_yolo(tmp_path, ["1700000000.0", "1700000000.100000000", "1700000000.200000000"])
+    with pytest.raises(BagError, match="with nine digits"):
+        read_frame_labels(str(folder), bag, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "frames", "first"),
+    [
+        ([0, 1, 2], 3, 0),
+        ([1, 2, 3], 3, 1),
+        ([3, 2, 1], 0, 1),
+        ([2, 3], 3, 1),
+        ([1, 2], 100, 1),
+        ([0, 3], 3, 0),
+        ([10, 20], 100, 0),
+    ],
+)
+def test_frames_are_counted_from_zero_or_one(numbers: list[int], frames: int, first: int) -> None:
+    assert first_number(numbers, frames) == first
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("how", ["coco", "yolo"])
+def test_the_first_number_is_found_and_said(tmp_path: Path, bag: Bag, first: int, how: str) -> None:
+    names = [f"frame_{first + n:06}" for n in range(len(SCENES))]
+    source = tmp_path / "labels.json"
+    if how == "coco":
+        source.write_text(json.dumps(coco([f"{name}.jpg" for name in names])))
+    else:
+        source = write_yolo(tmp_path, names)
+    labels = read_frame_labels(str(source), bag, CLASSES, TOPIC)
+    assert_scenes(labels)
+    assert labels.numbers is not None and labels.numbers.tolist() == [0, 1, 2]
+    assert labels.source == f"{source.name} (frames counted from {first})"
+
+
+def test_labels_in_any_order_are_those_of_their_frames(tmp_path: Path, bag: Bag) -> None:
+    """The third name is the first in the alphabet, and COCO lists images as it likes."""
+    stamps = [999_999_999, 1_000_000_000, 10_000_000_000]
+    names = [f"{stamp // 10**9}.{stamp % 10**9:09}" for stamp in stamps]
+    content = coco([f"{name}.jpg" for name in names])
+    content["images"].reverse()
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(content))
+    for source in (path, write_yolo(tmp_path, names)):
+        labels = read_frame_labels(str(source), bag, CLASSES)
+        assert_scenes(labels)
+        assert labels.times is not None and labels.times.tolist() == stamps
+    shuffled = [labelled(SCENES[n], n, "/shuffled") for n in (2, 0, 1)]
+    other = write_bag(tmp_path / "other", shuffled)
+    assert_scenes(read_frame_labels(f"{other}:/shuffled", bag, CLASSES))
+
+
+def test_frames_in_any_order_get_their_labels() -> None:
+    labels = labels_at([0, 10**9, 2 * 10**9])
+    stamps = np.array([2 * 10**9 + 1, 1, 10**9 + 1])
+    found = match(labels, stamps, 10)
+    assert found.label_of.tolist() == [2, 0, 1] and found.offset.tolist() == [-1, -1, -1]
+
+
+def test_names_of_whole_seconds_need_one_frame_a_second() -> None:
+    labels = replace(labels_at([5 * 10**9, 7 * 10**9]), whole_seconds=True)
+    stamps = np.array([7_900_000_000, 6_000_000_000, 5_000_000_001])
+    found = match(labels, stamps)
+    assert found.label_of.tolist() == [1, -1, 0]
+    assert found.offset.tolist() == [-900_000_000, 0, -1]
+    with pytest.raises(BagError, match=r"several a second: name them <sec>\.<nanosec>\.jpg"):
+        match(labels, np.array([5_000_000_001, 5_500_000_000]))
+    with pytest.raises(BagError, match="no frame has a label"):
+        match(labels, np.array([6_000_000_000]))

@@ -3,16 +3,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compact_yolo_ros.apps.evaluate_bag.frame_log import ANSWERED, FrameResult
+from compact_yolo_ros.apps.evaluate_bag.frame_names import (
+    NUMBER,
+    SECOND,
+    TIME,
+    FrameKey,
+    first_number,
+    frames_of_names,
+)
 from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY
 from compact_yolo_ros.labels.coco import CocoImage, read_coco
 from compact_yolo_ros.labels.detections_topic import read_detections_topic
@@ -22,10 +29,6 @@ from compact_yolo_ros.labels.yolo import read_labels as read_yolo
 from compact_yolo_ros.recordings.codec import Codec, stamp_of
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import FOREVER, BagError
-
-STAMP = re.compile(r"(\d{1,10})[._](\d{9})$")
-NANOSECONDS = re.compile(r"(\d{16,19})$")
-NUMBER = re.compile(r"(\d{1,9})$")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class FrameLabels:
         truths: one for each labelled frame.
         times: (n,) stamps of the frames in ns, ascending; None if frames are known by number.
         numbers: (n,) numbers of the frames in the recording, counted from 0; None if by time.
+        whole_seconds: whether the times lack what tells several frames of a second apart.
     """
 
     source: str
@@ -45,41 +49,10 @@ class FrameLabels:
     truths: Sequence[GroundTruth]
     times: NDArray[np.int64] | None = None
     numbers: NDArray[np.int64] | None = None
+    whole_seconds: bool = False
 
     def __len__(self) -> int:
         return len(self.truths)
-
-
-class FrameKey(NamedTuple):
-    """Which frame a label is of: its stamp in ns, or its number counted from 0."""
-
-    kind: str
-    value: int
-
-
-_TIME, _NUMBER = "time", "number"
-
-
-def frame_of_name(name: str) -> FrameKey:
-    """Which frame the name of an image or of a label file means, from the name's end.
-
-    ``1700000000.123456789.jpg`` and ``cam_1700000000123456789.png`` hold a stamp,
-    ``frame_000042.jpg`` the number of the frame, counted from 0.
-
-    Raises:
-        LabelError: the name holds neither.
-    """
-    stem = re.sub(r"\.[A-Za-z]\w*$", "", name.replace("\\", "/").rsplit("/", 1)[-1])
-    if found := STAMP.search(stem):
-        return FrameKey(_TIME, int(found[1]) * 10**9 + int(found[2]))
-    if found := NANOSECONDS.search(stem):
-        return FrameKey(_TIME, int(found[1]))
-    if found := NUMBER.search(stem):
-        return FrameKey(_NUMBER, int(found[1]))
-    raise LabelError(
-        f"the name '{name}' does not say which frame it is: name images <sec>.<nanosec>.jpg, by "
-        "nanoseconds, or by the number of the frame"
-    )
 
 
 def read_frame_labels(
@@ -109,9 +82,9 @@ def read_frame_labels(
     elif other and other_topic.startswith("/"):
         labels = labels_of_topic(Bag([Path(other)]), other_topic, model_classes)
     elif path.is_dir():
-        labels = _of_yolo_folder(path)
+        labels = _of_yolo_folder(path, _frames(bag, topic))
     elif path.is_file():
-        labels = _of_coco_file(path, topic, threshold)
+        labels = _of_coco_file(path, topic, threshold, _frames(bag, topic))
     else:
         topics = [name for name, found in bag.topics.items() if found.type == DETECTION_ARRAY]
         there = f"its topics of detections are {', '.join(topics)}" if topics else "it has none"
@@ -124,27 +97,35 @@ def read_frame_labels(
     return labels
 
 
-def _of_coco_file(path: Path, topic: str, threshold: float) -> FrameLabels:
+def _frames(bag: Bag, topic: str) -> int:
+    """Number of frames of a topic; 0 if it is not known."""
+    return bag.topics[topic].count if topic in bag.topics else 0
+
+
+def _of_coco_file(path: Path, topic: str, threshold: float, frames: int) -> FrameLabels:
     try:
         content = read_coco(path)
         if content.problems:
             raise LabelError(content.problems[0])
-        keyed = [
-            (_coco_key(image), _coco_truth(image, threshold))
-            for image in content.images
-            if not topic or image.topic in ("", topic)
-        ]
-        return _frame_labels(path.name, content.classes, keyed)
+        images = [image for image in content.images if not topic or image.topic in ("", topic)]
+        truths = [_coco_truth(image, threshold) for image in images]
+        keyed = list(zip(_coco_keys(images), truths, strict=True))
+        return _frame_labels(path.name, content.classes, keyed, frames)
     except LabelError as error:
         raise BagError(f"{path}: {error}") from None
 
 
-def _coco_key(image: CocoImage) -> FrameKey:
-    if image.timestamp is None:
-        return frame_of_name(image.file_name)
+def _coco_keys(images: Sequence[CocoImage]) -> Iterator[FrameKey]:
+    names = [image.file_name for image in images if image.timestamp is None]
+    by_name = iter(frames_of_names(names))
+    for image in images:
+        yield next(by_name) if image.timestamp is None else _coco_time(image)
+
+
+def _coco_time(image: CocoImage) -> FrameKey:
     try:
-        return FrameKey(_TIME, int(image.timestamp))
-    except (TypeError, ValueError):
+        return FrameKey(TIME, int(image.timestamp))
+    except (TypeError, ValueError, OverflowError):
         raise LabelError(f"the timestamp_ns '{image.timestamp}' is not a number") from None
 
 
@@ -159,15 +140,16 @@ def _coco_truth(image: CocoImage, threshold: float) -> GroundTruth:
         raise LabelError(f"{name}: {error}") from None
 
 
-def _of_yolo_folder(folder: Path) -> FrameLabels:
+def _of_yolo_folder(folder: Path, frames: int) -> FrameLabels:
     """A folder of text files, one a frame; class names are in it or in a folder above."""
     files = sorted(path for path in folder.rglob("*.txt") if path.name != CLASSES_FILE)
     if not files:
         raise BagError(f"{folder} holds no .txt files: give the folder of YOLO labels")
     try:
         classes = find_class_names(folder)
-        keyed = [(frame_of_name(path.name), _yolo_truth(path, len(classes))) for path in files]
-        return _frame_labels(folder.name, classes, keyed)
+        truths = [_yolo_truth(path, len(classes)) for path in files]
+        keyed = list(zip(frames_of_names(path.name for path in files), truths, strict=True))
+        return _frame_labels(folder.name, classes, keyed, frames)
     except LabelError as error:
         raise BagError(f"{folder}: {error}") from None
 
@@ -187,7 +169,7 @@ def labels_of_topic(bag: Bag, topic: str, model_classes: Sequence[str]) -> Frame
         raise BagError(f"{topic} is {bag.topics[topic].type}: labels are {DETECTION_ARRAY}")
     try:
         classes, stamped = read_detections_topic(_readable(bag, topic), model_classes)
-        keyed = [(FrameKey(_TIME, stamp), truth.clipped()) for stamp, truth in stamped]
+        keyed = [(FrameKey(TIME, stamp), truth.clipped()) for stamp, truth in stamped]
         return _frame_labels(topic, classes, keyed)
     except LabelError as error:
         raise BagError(f"{topic}: {error}") from None
@@ -213,21 +195,30 @@ def labels_of_results(
         if result.outcome == ANSWERED:
             found = result.detections[result.detections.scores >= threshold]
             truth = GroundTruth(found.boxes.astype(np.float64), found.labels.astype(np.int64))
-            keyed.setdefault(FrameKey(_TIME, result.stamp), truth)
+            keyed.setdefault(FrameKey(TIME, result.stamp), truth)
     return _frame_labels(source, classes, list(keyed.items()))
 
 
 def _frame_labels(
-    source: str, classes: tuple[str, ...], keyed: Sequence[tuple[FrameKey, GroundTruth]]
+    source: str,
+    classes: tuple[str, ...],
+    keyed: Sequence[tuple[FrameKey, GroundTruth]],
+    frames: int = 0,
 ) -> FrameLabels:
     """Labels in the order of their frames.
+
+    Args:
+        source: names them to a person.
+        classes: names.
+        keyed: the labels, each with its frame.
+        frames: number of frames of the topic; 0 if it is not known.
 
     Raises:
         LabelError: a frame is labelled twice, or the keys are not all alike or out of range.
     """
     kinds = {key.kind for key, _ in keyed}
     if len(kinds) > 1:
-        raise LabelError("some frames are named by time and some by number: choose one")
+        raise LabelError(f"frames are named by {' and by '.join(sorted(kinds))}: choose one")
     keyed = sorted(keyed, key=lambda pair: pair[0].value)
     if any(not 0 <= key.value < FOREVER for key, _ in keyed):
         raise LabelError("the time of a frame is out of range: give ns since 1970, below 2^63")
@@ -236,6 +227,8 @@ def _frame_labels(
     if len(twice):
         raise LabelError(f"the frame {keys[twice[0]]} is labelled twice")
     truths = [truth for _, truth in keyed]
-    if kinds == {_NUMBER}:
-        return FrameLabels(source, classes, truths, numbers=keys)
-    return FrameLabels(source, classes, truths, times=keys)
+    if kinds == {NUMBER}:
+        first = first_number(keys.tolist(), frames)
+        named = f"{source} (frames counted from {first})"
+        return FrameLabels(named, classes, truths, numbers=keys - first)
+    return FrameLabels(source, classes, truths, times=keys, whole_seconds=kinds == {SECOND})

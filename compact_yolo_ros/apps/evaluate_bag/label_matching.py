@@ -14,6 +14,8 @@ from compact_yolo_ros.recordings.storage import BagError
 
 LARGEST_TOLERANCE = 50_000_000
 """In ns: a label that is further away is not that of a frame, however slow the camera."""
+SECOND = 10**9
+"""In ns."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def match(
     """Find the label of each frame.
 
     By time, a frame and a label belong together if each is the other's nearest and they are no
-    further apart than ``tolerance``.
+    further apart than ``tolerance``. A label that is named by a whole second belongs to the only
+    frame of it.
 
     Args:
         labels: of the frames' topic.
@@ -65,7 +68,8 @@ def match(
         first: number of the first frame.
 
     Raises:
-        BagError: not a single frame has a label; the sentence holds both ranges.
+        BagError: not a single frame has a label; the sentence holds both ranges. Or labels are
+            named by whole seconds, and there are several frames in one.
     """
     if not len(stamps) or not len(labels):
         raise BagError(
@@ -85,6 +89,8 @@ def match(
             )
         return Matching(label_of, len(labels), offset, 0)
     assert labels.times is not None
+    if labels.whole_seconds:
+        return _match_by_second(labels, labels.times, stamps)
     order = np.argsort(stamps, kind="stable")
     ordered = stamps[order]
     if tolerance is None:
@@ -101,6 +107,24 @@ def match(
     label_of[order[matched]] = label_of_ordered[matched]
     offset[order[matched]] = apart[matched]
     return Matching(label_of, len(labels), offset, tolerance)
+
+
+def _match_by_second(
+    labels: FrameLabels, times: NDArray[np.int64], stamps: NDArray[np.int64]
+) -> Matching:
+    seconds = stamps // SECOND * SECOND
+    labelled = np.isin(seconds, times)
+    if len(set(seconds[labelled].tolist())) < np.count_nonzero(labelled):
+        raise BagError(
+            f"{labels.source} names images by whole seconds, but there are several a second: name "
+            "them <sec>.<nanosec>.jpg"
+        )
+    if not labelled.any():
+        raise BagError(no_overlap(labels, int(stamps.min()), int(stamps.max()), SECOND))
+    label_of, offset = np.full(len(stamps), -1), np.zeros(len(stamps), np.int64)
+    label_of[labelled] = np.searchsorted(times, seconds[labelled])
+    offset[labelled] = seconds[labelled] - stamps[labelled]
+    return Matching(label_of, len(labels), offset, SECOND)
 
 
 def no_overlap(labels: FrameLabels, first: int, last: int, tolerance: int) -> str:

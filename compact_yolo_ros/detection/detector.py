@@ -37,12 +37,14 @@ class Detector:
         opened: the network, and why it is this one.
         selection: thresholds and classes to keep.
         times: stage times of the last image.
+        stage: what ``detect`` does, or has done last; for any thread.
     """
 
     def __init__(self, opened: Opened, selection: Selection | None = None) -> None:
         """Detect with ``opened``, keeping what ``selection`` (default: ``Selection()``) says."""
         self.selection = selection or Selection()
         self.times = StageTimes(0.0, 0.0, 0.0)
+        self.stage = ""
         self._size: Size | None = None
         self._use(opened)
         self._successors: deque[Opened] = deque()  # its methods are atomic
@@ -101,11 +103,14 @@ class Detector:
             BackendError: the runtime failed.
         """
         self._use_newest()
+        self.stage = "preprocess"
         started = perf_counter()
         placement = self._letterbox(image, colour)
         ready = perf_counter()
+        self.stage = "inference"
         boxes, scores, labels = self.backend.run()
         answered = perf_counter()
+        self.stage = "postprocess"
         found = select(boxes[0], scores[0], labels[0], self.selection)
         result = found.to_source(placement)
         self.times = StageTimes(ready - started, answered - ready, perf_counter() - answered)
@@ -147,6 +152,7 @@ class Detector:
 
     def _use_newest(self) -> None:
         while self._successors:
+            self.stage = "change of the backend"
             predecessor = self.backend
             self._use(self._successors.popleft())
             predecessor.close()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,6 +38,6 @@ def idle_session(
         cameras=cameras,
         settings=Settings(Selection(), tuple(CLASSES), max_age, False, Targets()),
         control=control or IdleControl(),
-        backends=SimpleNamespace(succeeded=lambda: None, failed=lambda error: None),
+        backends=SimpleNamespace(in_use=Lock(), succeeded=lambda: None, failed=lambda error: None),
         performance=SimpleNamespace(publish=lambda *_: None),
     )

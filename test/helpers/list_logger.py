@@ -15,3 +15,6 @@ class ListLogger:
 
     def warning(self, message: str) -> None:
         self.lines.append(message)
+
+    def error(self, message: str) -> None:
+        self.lines.append(message)

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from harness import DETECTOR, Client, NodeProcess, Start
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
+
+from compact_yolo_ros.ros.detector.node import DetectorNode
 
 
 @pytest.fixture
@@ -20,6 +23,37 @@ def client() -> Iterator[Client]:
     opened = Client()
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def start_inside(toy: str, client: Client) -> Iterator[Start]:
+    """Start a detector node in the test's own process, where its parts can be replaced.
+
+    It is spun by the client. ``node`` is the node, the rest is as with ``start``.
+    """
+    nodes: list[DetectorNode] = []
+
+    def begin(**parameters: Any) -> SimpleNamespace:
+        given = {"model": toy, "autostart": True, "cpu_threads": 1, **parameters}
+        overrides = [Parameter(name, value=value) for name, value in given.items()]
+        node = DetectorNode(context=client.context, parameter_overrides=overrides)
+        nodes.append(node)
+        client._executor.add_node(node)
+        node.start()
+        seen = SimpleNamespace(
+            node=node,
+            results=client.collect(Detection2DArray, "/detector/detections"),
+            diagnostics=client.collect(DiagnosticArray, "/diagnostics"),
+            camera=client.node.create_publisher(Image, "/image", 5),
+        )
+        client.wait_for(lambda: seen.diagnostics)
+        return seen
+
+    yield begin
+    for node in nodes:
+        node.close()
+        client._executor.remove_node(node)
+        node.destroy_node()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from rclpy.lifecycle import LifecycleNode
 from compact_yolo_ros.machine.power import PowerMonitor, PowerSummary, find_power_source
 from compact_yolo_ros.ros.detector.session import Session
 from compact_yolo_ros.ros.detector.worker import FrameWorker
+from compact_yolo_ros.ros.diagnostics.health import Work
 
 
 class Activation:
@@ -30,7 +31,7 @@ class Activation:
                 self._power = PowerMonitor(partial(find_power_source, on_gpu=on_gpu))
                 started.callback(self._power.close)
             self._worker = FrameWorker(session, node.get_clock(), self._power)
-            started.callback(self._worker.stop)
+            started.callback(self._stop_worker)
             started.callback(self._unsubscribe)
             self.enable(enabled)
             self._started = started.pop_all()
@@ -46,9 +47,21 @@ class Activation:
         """Power of the last seconds; None with ``power:=none``."""
         return self._power.summary() if self._power else None
 
+    def work(self) -> Work | None:
+        """The image in work; None if there is none."""
+        return self._worker.work()
+
     def close(self) -> None:
-        """Unsubscribe, and wait for the image in work."""
+        """Unsubscribe, and wait a while for the image in work."""
         self._started.close()
+
+    def _stop_worker(self) -> None:
+        if not self._worker.stop():
+            self._session.leftovers.add(self._worker.thread, self._describe_left)
+
+    def _describe_left(self) -> str:
+        work = self._worker.work()
+        return f"a transition did not wait any longer: {work or 'the worker ends'}"
 
     def _unsubscribe(self) -> None:
         for camera in self._session.cameras:

@@ -7,11 +7,10 @@ While a TensorRT engine is built the CPU does the work; when a backend fails, th
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from threading import Thread
+from queue import SimpleQueue
+from threading import Lock, Thread
 
 from compact_yolo_ros.backends import (
     BACKENDS,
@@ -28,6 +27,7 @@ from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.ros.detector.build_process import BuildProcess, Logger
+from compact_yolo_ros.ros.detector.leftovers import END_LIMIT
 
 ON_CPU = {"backend": "onnxruntime", "precision": "auto", "dla_core": -1}
 """Changes of the options that lead to the backend that is always there."""
@@ -44,6 +44,7 @@ class BackendManager:
 
     Attributes:
         detector: what runs on the backend.
+        in_use: held by the thread that detects, until that ends.
     """
 
     def __init__(self, options: RunOptions, logger: Logger) -> None:
@@ -60,13 +61,18 @@ class BackendManager:
         self._failed: Backend | None = None
         self._given_up = self._problem = ""
         self._fallbacks = 0
-        self._opener = ThreadPoolExecutor(1, "backend opener")
+        self.in_use = Lock()
+        self._closed = False
+        self._to_open: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        # Not an executor: Python waits for the threads of those before it exits.
+        self._opener = Thread(target=self._open_queued, name="backend opener", daemon=True)
         opened = open_if_built(options)
         if isinstance(opened, MissingEngine):
             self.detector = Detector(self._open_meanwhile(opened))
             self._start_build(opened)
         else:
             self.detector = Detector(opened)
+        self._opener.start()
 
     @property
     def warning(self) -> str:
@@ -118,20 +124,44 @@ class BackendManager:
             self._given_up = f"the CPU took over from {where}: {error}"
             self._submit(self._fall_back)
 
-    def close(self) -> None:
-        """Wait for what is being opened, and release the detector."""
-        self._opener.shutdown(cancel_futures=True)
+    def close(self) -> Thread:
+        """Release the detector as soon as nothing is being opened and no thread detects.
+
+        It waits for that at most ``END_LIMIT`` seconds, and not at all for a thread that detects.
+
+        Returns:
+            The thread that releases it, which may be waiting.
+        """
+        self._closed = True
+        self._to_open.put(lambda: None)
+        releasing = Thread(target=self._release, name="backend release", daemon=True)
+        releasing.start()
+        if not self.in_use.locked():
+            releasing.join(END_LIMIT)
+        return releasing
+
+    def _release(self) -> None:
+        self._opener.join()
         self._cancel_build()
-        self.detector.close()
+        with self.in_use:
+            self.detector.close()
 
     def _submit(self, work: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # it was closed meanwhile
-            self._opener.submit(work)
+        self._to_open.put(work)
 
     def _runs_on_gpu(self) -> bool:
         return BACKENDS[self.detector.backend.name].runs_on == "GPU"
 
     # In the opener's thread
+
+    def _open_queued(self) -> None:
+        while not self._closed:
+            work = self._to_open.get()
+            try:
+                if not self._closed:
+                    work()
+            except Exception as error:  # what comes later must still be opened
+                self._report(f"{type(error).__name__}: {error}")
 
     def _fall_back(self) -> None:
         self._fallbacks += 1

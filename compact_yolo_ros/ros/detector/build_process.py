@@ -29,6 +29,9 @@ class Logger(Protocol):
     def warning(self, message: str) -> object:
         """Log what goes wrong."""
 
+    def error(self, message: str) -> object:
+        """Log what does not work any more."""
+
 
 class BuildProcess:
     """The process that builds the engines of a model.

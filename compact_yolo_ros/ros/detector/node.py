@@ -22,9 +22,11 @@ from std_srvs.srv import SetBool
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.machine.power import PowerSummary
 from compact_yolo_ros.ros.detector.activation import Activation
+from compact_yolo_ros.ros.detector.leftovers import Leftovers
 from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS, check_changes
 from compact_yolo_ros.ros.detector.session import Session
 from compact_yolo_ros.ros.detector.topics import DIAGNOSTICS, ENABLE
+from compact_yolo_ros.ros.detector.worker import DetectorBusyError
 from compact_yolo_ros.ros.diagnostics.health import NodeSituation
 from compact_yolo_ros.ros.diagnostics.publisher import DiagnosticsPublisher
 from compact_yolo_ros.ros.parameters import NodeParameters
@@ -68,6 +70,7 @@ class DetectorNode(LifecycleNode):
         self._activation: Activation | None = None
         self._enabled = True
         self._failure = ""
+        self._leftovers = Leftovers(self.get_logger())
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._own_parameters = NodeParameters(self, DETECTOR_PARAMETERS)
         self._diagnostics = DiagnosticsPublisher(self, DIAGNOSTICS.create(self))
@@ -98,7 +101,7 @@ class DetectorNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the publishers."""
         try:
-            self._session = Session(self, self._own_parameters.values())
+            self._session = Session(self, self._own_parameters.values(), self._leftovers)
         except (ValueError, BackendError, ImportError) as error:
             return self._fail(str(error))
         self._failure = ""
@@ -113,9 +116,14 @@ class DetectorNode(LifecycleNode):
         """Subscribe to the cameras and start processing."""
         assert self._session is not None  # rclpy activates a configured node only
         result = super().on_activate(state)
-        self._activation = Activation(
-            self, self._session, self._own_parameters.values(), enabled=self._enabled
-        )
+        try:
+            self._activation = Activation(
+                self, self._session, self._own_parameters.values(), enabled=self._enabled
+            )
+        except DetectorBusyError as error:
+            super().on_deactivate(state)
+            return self._fail(str(error))
+        self._failure = ""
         topics = ", ".join(camera.input.topic for camera in self._session.cameras)
         self.get_logger().info(f"Waiting for images on {topics}")
         return result
@@ -202,6 +210,8 @@ class DetectorNode(LifecycleNode):
             failure=self._failure,
             warning=self._session.warning(power) if self._session else "",
             throttling=(power.throttling or "") if power else "",
+            work=self._activation.work() if self._activation else None,
+            leftover=self._leftovers.warning(),
         )
 
 

@@ -15,6 +15,7 @@ from compact_yolo_ros.ros.detector.backend_manager import BackendManager
 from compact_yolo_ros.ros.detector.camera import Camera, new_decoder
 from compact_yolo_ros.ros.detector.camera_names import camera_names
 from compact_yolo_ros.ros.detector.input_control import InputControl
+from compact_yolo_ros.ros.detector.leftovers import Leftovers
 from compact_yolo_ros.ros.detector.parameters import input_sizes, run_options
 from compact_yolo_ros.ros.detector.publishing import ModelPublisher, PerformancePublisher
 from compact_yolo_ros.ros.detector.settings import read_settings
@@ -35,20 +36,25 @@ class Session:
         control: which images are processed, and at which input size.
         cameras: where images come from and detections go.
         performance: publishes the times of every image.
+        leftovers: what was not done in time.
     """
 
-    def __init__(self, node: LifecycleNode, values: Mapping[str, Any]) -> None:
+    def __init__(
+        self, node: LifecycleNode, values: Mapping[str, Any], leftovers: Leftovers
+    ) -> None:
         """Load the model and create the publishers.
 
         Args:
             node: what publishes and subscribes.
             values: of all parameters, by name.
+            leftovers: keeps what is not done in time.
 
         Raises:
             ModuleNotFoundError: a library that a parameter chooses is not installed.
             BackendError: the network cannot be run.
             ValueError: a parameter or the model cannot be used.
         """
+        self.leftovers = leftovers
         # First, so that a missing decoder is reported before anything is opened.
         transport = values["image_transport"]
         decoders = {
@@ -57,7 +63,7 @@ class Session:
         }
         with ExitStack() as opened:
             self.backends = BackendManager(run_options(values), node.get_logger())
-            opened.callback(self.backends.close)
+            opened.callback(self._release)
             self.detector = self.backends.detector
             self.settings = read_settings(values, self.detector)
             self.detector.selection = self.settings.selection
@@ -127,5 +133,9 @@ class Session:
             camera.input.follow_publishers()
 
     def close(self) -> None:
-        """Remove the publishers and release the model."""
+        """Remove the publishers and release the model, at once or when nobody uses it any more."""
         self._opened.close()
+
+    def _release(self) -> None:
+        releasing = self.backends.close()
+        self.leftovers.add(releasing, lambda: "a model is not released yet: it is still in use")

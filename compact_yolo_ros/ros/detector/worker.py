@@ -17,7 +17,9 @@ from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.machine.power import PowerMonitor
 from compact_yolo_ros.pixels.decoding import ImageError
+from compact_yolo_ros.ros.detector.leftovers import END_LIMIT
 from compact_yolo_ros.ros.detector.topics import FrameResult
+from compact_yolo_ros.ros.diagnostics.health import Work
 from compact_yolo_ros.support.newest_slots import NewestSlots
 
 if TYPE_CHECKING:
@@ -31,8 +33,16 @@ class ImageMessage(Protocol):
     header: Header
 
 
+class DetectorBusyError(RuntimeError):
+    """An earlier worker has not ended, and two must not run one detector."""
+
+
 class FrameWorker:
-    """Runs the detector of a session: while it lives, no other thread may call that."""
+    """Runs the detector of a session: until its thread ends, no other one may call that.
+
+    Attributes:
+        thread: runs the detector.
+    """
 
     def __init__(self, session: Session, clock: Clock, power: PowerMonitor | None) -> None:
         """Start the thread.
@@ -41,13 +51,24 @@ class FrameWorker:
             session: the detector, its cameras, and what follows from each image.
             clock: of the node; the age of an image is its time minus the stamp.
             power: what measures the power; None if nothing does.
+
+        Raises:
+            DetectorBusyError: an earlier worker of the session does not end.
         """
+        if not session.backends.in_use.acquire(timeout=END_LIMIT):
+            raise DetectorBusyError(
+                "an image of the last activation is still in work: wait until it ends, or clean up "
+                "and configure the node again"
+            )
         self._session = session
         self._clock = clock
         self._power = power
         self._slots: NewestSlots[_Frame] = NewestSlots(len(session.cameras))
-        self._thread = Thread(target=self._run, name="detector", daemon=True)
-        self._thread.start()
+        self._abandoned = False
+        self._taken: tuple[_Frame, float] | None = None
+        self._stage = ""
+        self.thread = Thread(target=self._run, name="detector", daemon=True)
+        self.thread.start()
 
     def submit(self, place: int, message: ImageMessage) -> None:
         """Hand over an image of ``cameras[place]``; one that still waits is dropped.
@@ -58,32 +79,59 @@ class FrameWorker:
         replaced = self._slots.put(_Frame(camera, message, perf_counter()), place)
         camera.counters.image_received(replaced_another=replaced)
 
-    def stop(self) -> None:
-        """Finish the image in work, forget those that wait, end the thread.
+    def work(self) -> Work | None:
+        """The image in work, and how far it is; None if there is none. For any thread."""
+        taken = self._taken
+        if taken is None:
+            return None
+        frame, since = taken
+        stage = self._stage or self._session.detector.stage
+        return Work(frame.camera.name, stage, perf_counter() - since)
 
-        It waits as long as that takes: afterwards another thread may use the detector or free it.
-        A process that a signal ends does not wait for it (``process.GRACE``).
+    def stop(self) -> bool:
+        """Forget the images that wait, and let the one in work be finished.
+
+        It waits at most ``END_LIMIT`` seconds. A worker that takes longer is left behind: it keeps
+        the detector until it ends, and publishes and counts nothing any more.
+
+        Returns:
+            Whether the thread has ended, so that another one may use the detector or free it.
         """
         self._slots.close()
-        self._thread.join()
+        self.thread.join(END_LIMIT)
+        self._abandoned = self.thread.is_alive()
+        return not self._abandoned
 
     def _run(self) -> None:
-        while (frame := self._slots.take()) is not None:
-            try:
-                self._process(frame)
-            except ImageError as error:
-                frame.camera.failed(f"image {error.kind}", str(error))
-            except BackendError as error:
-                frame.camera.failed("backend", str(error))
-                self._session.backends.failed(error)
-            except Exception as error:
-                # One bad frame must never end the stream, whatever was wrong with it.
-                frame.camera.failed("internal", f"{type(error).__name__}: {error}")
+        try:
+            while (frame := self._slots.take()) is not None:
+                self._answer(frame)
+        finally:
+            self._session.backends.in_use.release()
 
-    def _process(self, frame: _Frame) -> None:
+    def _answer(self, frame: _Frame) -> None:
+        self._stage = "decode"
+        self._taken = (frame, perf_counter())
+        try:
+            self._process(frame, self._taken[1])
+        except Exception as error:
+            # One bad frame must never end the stream, whatever was wrong with it.
+            if not self._abandoned:
+                self._report(frame.camera, error)
+        self._taken = None
+
+    def _report(self, camera: Camera, error: Exception) -> None:
+        if isinstance(error, ImageError):
+            camera.failed(f"image {error.kind}", str(error))
+        elif isinstance(error, BackendError):
+            camera.failed("backend", str(error))
+            self._session.backends.failed(error)
+        else:
+            camera.failed("internal", f"{type(error).__name__}: {error}")
+
+    def _process(self, frame: _Frame, taken: float) -> None:
         session, settings = self._session, self._session.settings
         camera, header = frame.camera, frame.message.header
-        taken = perf_counter()
         if not session.control.admits(camera.name):
             camera.counters.image_skipped()
             return
@@ -92,8 +140,14 @@ class FrameWorker:
             return
         image = camera.decode(frame.message)
         decoded = perf_counter()
+        if self._abandoned:
+            return
+        self._stage = ""  # the detector says how far it is
         detections = session.detector.detect(image.pixels, image.colour)
         detected = perf_counter()
+        if self._abandoned:
+            return
+        self._stage = "publish"
         result = FrameResult(camera.name, header, image, detections, settings)
         camera.publish(result)
         published = perf_counter()

@@ -30,6 +30,7 @@ class Snapshot:
         fps_out: images processed per second.
         fps_skipped: images skipped per second.
         silence: seconds since the last image, or since activation.
+        unanswered: seconds for which images have arrived and none has been answered or refused.
         age: percentiles of the age at publish in seconds; None if none was processed.
         stages: percentiles in seconds by stage name; empty if none was processed.
         last_error: the last failure's sentence; empty if there was none.
@@ -46,6 +47,7 @@ class Snapshot:
     fps_out: float
     fps_skipped: float
     silence: float
+    unanswered: float
     age: Percentiles | None
     stages: dict[str, Percentiles]
     last_error: str
@@ -67,6 +69,7 @@ class FrameCounters:
             self._last_image = self._since
             self._received = self._processed = self._dropped = self._too_old = self._skipped = 0
             self._dropped_before = 0
+            self._unanswered_since: float | None = None
             self._errors: Counter[str] = Counter()
             self._last_error = ""
             self._arrivals: deque[float] = deque()
@@ -78,6 +81,8 @@ class FrameCounters:
         """Count an image from the camera, and the unprocessed one it may have replaced."""
         with self._lock:
             self._last_image = monotonic()
+            if self._unanswered_since is None:
+                self._unanswered_since = self._last_image
             self._received += 1
             self._dropped += replaced_another
             _append(self._arrivals, self._last_image)
@@ -86,17 +91,20 @@ class FrameCounters:
         """Count an image that was too old to be processed."""
         with self._lock:
             self._too_old += 1
+            self._unanswered_since = None
 
     def image_skipped(self) -> None:
         """Count an image that the governor skipped."""
         with self._lock:
             self._skipped += 1
+            self._unanswered_since = None
             _append(self._skips, monotonic())
 
     def image_processed(self, times: FrameTimes) -> int:
         """Count a processed image; return how many were dropped since the one before."""
         with self._lock:
             self._processed += 1
+            self._unanswered_since = None
             now = monotonic()
             self._times.append((now, times))
             while self._times[0][0] < now - WINDOW:
@@ -108,6 +116,7 @@ class FrameCounters:
         """Count a failure; return True if it is the first of its kind."""
         with self._lock:
             self._errors[kind] += 1
+            self._unanswered_since = None
             self._last_error = sentence
             _append(self._failures, monotonic())
             return self._errors[kind] == 1
@@ -125,6 +134,7 @@ class FrameCounters:
             counts = (self._received, self._processed, self._dropped, self._too_old, self._skipped)
             errors, last_error = dict(self._errors), self._last_error
             silence = now - self._last_image
+            unanswered = now - (self._unanswered_since or now)
         columns = zip(*times, strict=True)
         percentiles = {
             name: Percentiles.of(column)
@@ -138,6 +148,7 @@ class FrameCounters:
             fps_out=len(times) / span,
             fps_skipped=skips / span,
             silence=silence,
+            unanswered=unanswered,
             age=percentiles.pop("age", None),
             stages=percentiles,
             last_error=last_error,
@@ -160,6 +171,7 @@ def combined(snapshots: Sequence[Snapshot]) -> Snapshot:
         fps_out=sum(s.fps_out for s in snapshots),
         fps_skipped=sum(s.fps_skipped for s in snapshots),
         silence=min((s.silence for s in snapshots), default=0.0),
+        unanswered=max((s.unanswered for s in snapshots), default=0.0),
         age=None,
         stages={},
         last_error=next((s.last_error for s in snapshots if s.last_error), ""),

@@ -15,6 +15,8 @@ SILENCE = 2.0
 """Seconds without an image after which a camera is stale."""
 KEEPING_UP = 0.9
 """Share of the images that must be processed, skipped ones aside; else it is falling behind."""
+UNANSWERED = 5.0
+"""Seconds for which images arrive, or one is in work, without any answer: then it is an error."""
 MIN_IMAGES = 10
 """Images in the window before a share of them means anything."""
 
@@ -38,6 +40,24 @@ class Status(NamedTuple):
     message: str
 
 
+class Work(NamedTuple):
+    """The image in work.
+
+    Attributes:
+        camera: where it came from; empty for a single camera.
+        stage: what is done with it, for example ``decode``.
+        seconds: how long ago it was taken.
+    """
+
+    camera: str
+    stage: str
+    seconds: float
+
+    def __str__(self) -> str:
+        which = f"an image of {self.camera}" if self.camera else "an image"
+        return f"{which} has been in work for {self.seconds:.0f} s, now in {self.stage}"
+
+
 @dataclass(frozen=True)
 class NodeSituation:
     """What concerns all cameras.
@@ -48,6 +68,8 @@ class NodeSituation:
         failure: why configuring or activating failed; empty if it did not.
         warning: what differs from the parameters although it works; empty if nothing does.
         throttling: what slowed the machine down in the last seconds; empty if nothing did.
+        work: the image in work; None if there is none.
+        leftover: what goes on although it should have ended; empty if nothing does.
     """
 
     state: str
@@ -55,6 +77,8 @@ class NodeSituation:
     failure: str = ""
     warning: str = ""
     throttling: str = ""
+    work: Work | None = None
+    leftover: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,11 +142,18 @@ def _resting(node: NodeSituation) -> Status | None:
     """Why no image is processed; None if images are."""
     if node.failure:
         return Status(Level.ERROR, node.failure)
-    if node.state != "active":
-        return Status(Level.OK, f"{node.state}: waiting for a lifecycle transition")
-    if not node.enabled:
+    if node.work is not None and node.work.seconds >= UNANSWERED:
+        return Status(
+            Level.ERROR, f"no image is answered: {node.work}; if it stays there, restart the node"
+        )
+    if node.state == "active" and node.enabled:
+        return None
+    resting = node.state if node.state != "active" else "disabled"
+    if node.leftover:
+        return Status(Level.WARN, f"{resting}: {node.leftover}")
+    if resting == "disabled":
         return Status(Level.OK, "disabled by ~/enable")
-    return None
+    return Status(Level.OK, f"{node.state}: waiting for a lifecycle transition")
 
 
 def assess_camera(snapshot: Snapshot, camera: CameraSituation) -> Status:
@@ -135,7 +166,7 @@ def assess_camera(snapshot: Snapshot, camera: CameraSituation) -> Status:
     if snapshot.age is None:
         if snapshot.too_old:
             return Status(Level.WARN, "every image is older than max_age: check the clocks")
-        return Status(Level.OK, "waiting for the first image")
+        return _waiting(snapshot)
     expected = snapshot.fps_in - snapshot.fps_skipped
     if expected * WINDOW >= MIN_IMAGES and snapshot.fps_out < KEEPING_UP * expected:
         return Status(
@@ -166,7 +197,7 @@ def _with_shared(worst: Status, node: NodeSituation, fps_out: float) -> Status:
     """``worst``, after the problems that the cameras share: they may be its cause."""
     if worst.level > Level.WARN:
         return worst
-    sentences = [node.warning] if node.warning else []
+    sentences = [sentence for sentence in (node.leftover, node.warning) if sentence]
     if node.throttling:
         sentences.insert(
             0,
@@ -178,6 +209,14 @@ def _with_shared(worst: Status, node: NodeSituation, fps_out: float) -> Status:
     if worst.level == Level.WARN:
         sentences.append(worst.message)
     return Status(Level.WARN, "; ".join(sentences))
+
+
+def _waiting(snapshot: Snapshot) -> Status:
+    if snapshot.unanswered >= UNANSWERED:
+        sentence = f"no image was answered for {snapshot.unanswered:.0f} s: restart the node"
+        return Status(Level.ERROR, sentence)
+    awaited = "answer" if snapshot.received else "image"
+    return Status(Level.OK, f"waiting for the first {awaited}")
 
 
 def _silent(snapshot: Snapshot, camera: CameraSituation) -> Status:

@@ -36,6 +36,8 @@ from compact_yolo_ros.labels.ground_truth import GroundTruth
 from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.support.arguments import renaming
 from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.json_files import read_json
+from compact_yolo_ros.support.yaml_files import read_yaml
 from training.data.dataset import open_split
 from training.data.image_cache import decode
 from training.data.image_files import images_in
@@ -202,7 +204,7 @@ def describe(out: Path, classes: Sequence[str], labelled: Sequence[str], data: P
         own["labelled"] = list(labelled)
     if data is None:
         file = out / "data.yaml"
-        old = yaml.safe_load(file.read_text()) if file.exists() else {}
+        old = read_yaml(file) if file.exists() else {}
         entered = {split: old[split] for split in ("val", "test") if split in old}
         _write_yaml(file, own | entered)
         return
@@ -312,7 +314,7 @@ def _remember(options: argparse.Namespace, teacher: Path) -> None:
     settings = {key: str(value) for key, value in labels_depend_on.items()}
     settings["teacher"] = hashlib.sha256(teacher.read_bytes()).hexdigest()
     file = options.out / SETTINGS
-    if file.exists() and json.loads(file.read_text()) != settings:
+    if file.exists() and read_json(file) != settings:
         raise ValueError(f"{options.out} holds labels made with other settings: give a new --out")
     if not file.exists() and (options.out / "data.yaml").exists():
         raise ValueError(f"{options.out} holds another data set: give a new --out")

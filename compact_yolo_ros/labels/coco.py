@@ -8,7 +8,6 @@ three more keys: ``timestamp_ns`` and ``topic`` of an image, ``score`` of an ann
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,9 @@ import numpy as np
 
 from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
 from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.support.document import DocumentError
+from compact_yolo_ros.support.error_text import reason
+from compact_yolo_ros.support.json_files import read_large_json
 
 _IDS = ("id", "image_id", "category_id")
 
@@ -84,7 +86,7 @@ class CocoImage:
             return None
         try:
             size = Size(*map(int, self._sides))
-        except (TypeError, ValueError):
+        except (OverflowError, TypeError, ValueError):
             size = Size(0, 0)
         if min(size) < 1:
             width, height = self._sides
@@ -147,10 +149,9 @@ def read_coco_classes(file: Path) -> tuple[str, ...]:
 
 def _read_json(file: Path) -> dict[str, _Table]:
     try:
-        content: dict[str, _Table] = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise LabelError(f"cannot be read: {why}") from None
+        content: dict[str, _Table] = read_large_json(file)
+    except (OSError, DocumentError) as error:
+        raise LabelError(f"cannot be read: {reason(error)}") from None
     for key in ("images", "categories", "annotations"):
         table = content.get(key) if isinstance(content, dict) else None
         if not isinstance(table, list) or not all(isinstance(row, dict) for row in table):
@@ -164,7 +165,7 @@ def _categories(content: dict[str, _Table]) -> dict[int, str]:
     """Names by id, in the order of the ids."""
     try:
         rows = [(int(row["id"]), str(row["name"])) for row in content["categories"]]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         raise LabelError("every category needs an 'id' and a 'name'") from None
     if not rows or len({i for i, _ in rows}) < len(rows) or len({n for _, n in rows}) < len(rows):
         raise LabelError("categories are missing, or one is there twice")
@@ -188,7 +189,7 @@ def _box(row: _Row) -> list[float]:
     """Box xyxy of an annotation."""
     try:
         x, y, width, height = map(float, row.bbox)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         x = y = width = height = math.nan
     if not all(map(math.isfinite, (x, y, width, height))):
         raise LabelError(

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from compact_yolo_ros.labels.ground_truth import RELATIVE, GroundTruth, LabelError
+from compact_yolo_ros.support.error_text import reason
+from compact_yolo_ros.support.yaml_files import read_yaml
 
 ENCODING = "utf-8-sig"
 """Editors of Windows write a mark before the first line."""
@@ -110,10 +111,12 @@ def find_class_names(folder: Path) -> tuple[str, ...]:
 
 def _names_in(file: Path) -> tuple[str, ...]:
     try:
-        content = yaml.safe_load(file.read_text(ENCODING))
+        content = read_yaml(file)
         names = class_names(content) if isinstance(content, dict) else None
-    except (OSError, yaml.YAMLError, ValueError) as error:
-        raise LabelError(f"the names of the classes cannot be read from {file}: {error}") from None
+    except (OSError, ValueError) as error:
+        raise LabelError(
+            f"the names of the classes cannot be read from {file}: {reason(error)}"
+        ) from None
     if names is None:
         raise LabelError(f"{file} does not list the classes under 'names'")
     return names
@@ -135,6 +138,8 @@ def class_names(content: dict[str, Any]) -> tuple[str, ...] | None:
     for name in names:
         if name is None or isinstance(name, bool):
             raise LabelError(f"YAML reads one of 'names' as {name}: put it in quotes")
+        if isinstance(name, list | dict):
+            raise LabelError("one of 'names' is a list or a mapping, not a text")
     result = tuple(str(name) for name in names)
     if len(set(result)) < len(result):
         raise LabelError("'names' has the same class twice")

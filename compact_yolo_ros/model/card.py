@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from compact_yolo_ros.model.sizes import MAX_SIDE, OwnSize, Size
+from compact_yolo_ros.support.document import DocumentError
+from compact_yolo_ros.support.json_files import parse_json
 
 METADATA_KEY = "compact_yolo_ros.card"
 
@@ -105,9 +107,9 @@ class ModelCard:
             ModelCardError: the text is not a card, or a required field is missing or wrong.
         """
         try:
-            values = json.loads(text)
-        except ValueError:
-            raise ModelCardError("the model card is not valid JSON") from None
+            values = parse_json(text)
+        except DocumentError as error:
+            raise ModelCardError(f"the model card cannot be read: {error}") from None
         if not isinstance(values, dict):
             raise ModelCardError("the model card is not a JSON object")
         known = {f.name: _as_tuples(values[f.name]) for f in fields(cls) if f.name in values}

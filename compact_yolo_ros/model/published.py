@@ -7,12 +7,13 @@ training code, ``python -m training.describe --write`` copies them to published.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from compact_yolo_ros.support.json_files import read_json
 
 FILE = Path(__file__).with_name("published.json")
 
@@ -58,7 +59,7 @@ class Published:
 @cache
 def published_figures() -> Mapping[str, Published]:
     """Return the published figures by name of the detector."""
-    entries = json.loads(FILE.read_text())
+    entries = read_json(FILE)
     return {name: Published.from_dict(values) for name, values in entries.items()}
 
 

@@ -8,11 +8,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.onnx_metadata import read_metadata
+from compact_yolo_ros.support.document import DocumentError
 from compact_yolo_ros.support.resources import resource_directory
+from compact_yolo_ros.support.yaml_files import read_yaml
 
 FOLDERS_VARIABLE = "COMPACT_YOLO_MODELS"
 """Environment variable: folders of the user's own models, like PATH."""
@@ -98,9 +98,9 @@ def _verified(path: Path, sha256: str) -> Path:
 def _manifest(directory: Path) -> dict[str, dict[str, str]]:
     path = directory / "manifest.yaml"
     try:
-        manifest = yaml.safe_load(path.read_text())
+        manifest = read_yaml(path)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}; reinstall the package") from None
-    except yaml.YAMLError:
-        raise ModelError(f"{path} is not valid YAML: reinstall the package") from None
+    except DocumentError as error:
+        raise ModelError(f"{path} cannot be used: {error}; reinstall the package") from None
     return manifest or {}

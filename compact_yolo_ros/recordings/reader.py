@@ -9,8 +9,6 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-import yaml
-
 from compact_yolo_ros.recordings.codec import IMAGE_TYPES
 from compact_yolo_ros.recordings.compression import check_libraries, plain_file
 from compact_yolo_ros.recordings.storage import (
@@ -23,8 +21,12 @@ from compact_yolo_ros.recordings.storage import (
     in_time_order,
 )
 from compact_yolo_ros.recordings.storages import STORAGES, endings, open_storage
+from compact_yolo_ros.support.document import Limits
+from compact_yolo_ros.support.yaml_files import read_yaml
 
 METADATA = "metadata.yaml"
+METADATA_LIMITS = Limits(size=16_000_000, values=300_000)
+"""A recording in 5,000 files has 60,000 values; the parser reads 50,000 a second."""
 COMPRESSED_DEPTH = "/compressedDepth"
 
 
@@ -153,7 +155,7 @@ class Bag:
     def _metadata(self, folder: Path) -> list[str]:
         """Note how much the recorder wrote, and return its files; none without metadata."""
         try:
-            content = yaml.safe_load((folder / METADATA).read_text())
+            content = read_yaml(folder / METADATA, METADATA_LIMITS)
             metadata = content["rosbag2_bagfile_information"]
             for entry in metadata["topics_with_message_count"]:
                 name, count = entry["topic_metadata"]["name"], int(entry["message_count"])
@@ -164,7 +166,7 @@ class Bag:
                 f"{folder.name} has no {METADATA}: the recorder was not closed, so the last "
                 "messages may be missing"
             )
-        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        except (OSError, ValueError, TypeError, KeyError):
             self._lost.append(f"{folder.name}: {METADATA} cannot be read, and is ignored")
         return []
 

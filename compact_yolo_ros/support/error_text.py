@@ -9,6 +9,11 @@ def first_line(error: object) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def reason(error: BaseException) -> str:
+    """Why a file cannot be used: the system's words without the path, or the whole message."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+
+
 def one_line(error: object) -> str:
     """Return the whole message in one line."""
     return " ".join(str(error).split())

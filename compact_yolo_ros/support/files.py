@@ -1,13 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write files that no reader sees half-written, and check that a folder is writable."""
+"""Read files of bounded size, and write files that no reader sees half-written."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Return the content of a regular file of at most ``limit`` bytes.
+
+    Raises:
+        OSError: it cannot be read, is too large, or is a pipe or device, which may never end.
+    """
+    with open(path, "rb", opener=_open_at_once) as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if facts.st_size > limit:
+            raise OSError(errno.EFBIG, f"larger than {limit / 1e6:g} MB", str(path))
+        return file.read()
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting for somebody to write into a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 @contextmanager

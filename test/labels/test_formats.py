@@ -160,6 +160,9 @@ def test_other_numbers_for_the_classes() -> None:
         ("data.yaml", "names: {1: a}", "must list the classes"),
         ("data.yaml", "train: x", "does not list the classes"),
         ("data.yaml", "[", "cannot be read"),
+        ("data.yaml", "names: [[a]]", "one of 'names' is a list"),
+        ("data.yaml", "names: [a]\nnames: [b]", "the key 'names' twice"),
+        ("data.yaml", "names: " + "[" * 200_000, "nested deeper"),
         ("other.txt", "", "neither a data.yaml nor a classes.txt"),
     ],
 )

@@ -74,7 +74,9 @@ def test_a_card_says_the_size_its_network_was_made_for(fields: dict, size: tuple
     assert ModelCard.from_json(json.dumps(values)).own_size == Size(*size)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"name": "x"}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"name": "x"}', "[" * 200_000, '{"name": NaN}', '{"name": "\\ud800"}']
+)
 def test_text_that_is_no_card_is_refused(text: str) -> None:
     with pytest.raises(ModelCardError):
         ModelCard.from_json(text)
@@ -156,6 +158,14 @@ def test_an_altered_model_is_refused(tmp_path: Path) -> None:
         file.write(b"\0")
     with pytest.raises(ModelError, match="was altered .*reinstall"):
         find_model("toy", store)
+
+
+@pytest.mark.parametrize("text", ["[" * 20_000, "a: &a [*a]", "toy: 1\ntoy: 2", "a: .inf", "["])
+def test_a_damaged_manifest_is_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.yaml").write_text(text)
+    with pytest.raises(ModelError, match=r"manifest.yaml cannot be used: .*; reinstall") as caught:
+        find_model("toy", tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_every_model_of_the_package_is_what_its_manifest_says() -> None:

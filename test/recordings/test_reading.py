@@ -92,6 +92,25 @@ def test_split_files_without_metadata_are_one_recording(tmp_path: Path, storage:
     assert "no metadata.yaml" in bag.lost[0]
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "a: &a [x, x]\n" + "".join(f"- &a{n} [*a, *a]\n" for n in range(3)),
+        "rosbag2_bagfile_information: &a {topics_with_message_count: *a}",
+        "rosbag2_bagfile_information: " + "[" * 20_000,
+        "rosbag2_bagfile_information: {version: .inf}",
+        "rosbag2_bagfile_information: {topics_with_message_count: 5, relative_file_paths: 5}",
+        "rosbag2_bagfile_information: {topics_with_message_count: [.5], relative_file_paths: []}",
+    ],
+)
+def test_hostile_metadata_is_ignored_and_told(tmp_path: Path, metadata: str) -> None:
+    folder = write_bag(tmp_path / "bag", IMAGES, "sqlite3")
+    (folder / "metadata.yaml").write_text(metadata)
+    bag = Bag([folder])
+    assert times(bag) == [message.time for message in IMAGES]
+    assert "metadata.yaml cannot be read" in bag.lost[0]
+
+
 def test_a_single_file_and_several_recordings_are_read_in_time_order(tmp_path: Path) -> None:
     first = write_bag(tmp_path / "first", IMAGES[::2], "mcap")
     second = write_bag(tmp_path / "second", IMAGES[1::2], "sqlite3")

@@ -169,8 +169,29 @@ def test_a_wrong_description_is_one_clear_sentence(tmp_path, content, says):
 
 
 @pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: &a [x, x]\nb: &b [*a, *a]\n" + "c: &c [*b, *b]\nd: [*c, *c, *c]", "'names'"),
+        ("a: &a " + "[x, x]\nb: &a [*a]", "stands for itself"),
+        ("names: [" + "a, " * 100_001 + "]", "more than 100000 values"),
+        ("names: " + "[" * 20_000, "nested deeper than 64"),
+        ("names: [a]\ntrain: x\ntrain: y", "the key 'train' twice"),
+        ("names: [a]\ntrain: .inf", "the number inf"),
+    ],
+)
+def test_a_hostile_description_is_one_clear_sentence(tmp_path, text, says):
+    (tmp_path / "data.yaml").write_text(text)
+    with pytest.raises(DataError, match=says) as caught:
+        open_split(tmp_path / "data.yaml", "train")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
     "content",
     [
+        "[" * 200_000,
+        '{"images": [], "images": [], "annotations": [], "categories": []}',
+        '{"images": [], "annotations": [], "categories": [{"id": 1e999, "name": "a"}]}',
         *("[", "{}", "[]", '{"images": [], "annotations": [], "categories": [{}]}'),
         '{"images": [{"id": [1]}], "annotations": [], "categories": [{"id": 1, "name": "a"}]}',
     ],

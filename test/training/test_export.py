@@ -208,7 +208,7 @@ def test_unusable_options_end_in_a_sentence(detector, tmp_path, monkeypatch):
     command = ["export", "--weights", str(tmp_path / "x.pt"), "--out", str(tmp_path / "x.onnx")]
     for option, value, message in (
         ("--data", "data.yaml", "have different classes"),  # in another order
-        ("--words", "words.yaml", "words.yaml is not YAML"),
+        ("--words", "words.yaml", "words.yaml cannot be read: it is not YAML"),
         ("--default-size", "333", "input size 333 is not usable"),
         ("--out", "best.pt", "--out best.pt must end in .onnx"),
     ):

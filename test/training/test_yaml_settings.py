@@ -87,6 +87,9 @@ def test_options_override_the_file(tmp_path):
         ("seed", "'seed' is not of the form key=value"),
         ("phases.0.epochs.x=1", "unknown setting phases.0.epochs.x"),
         ("seed=[", "the value cannot be read"),
+        ("optimizer.rate=.inf", "the value cannot be read: it has the number inf"),
+        ("optimizer.rate=1e999", "optimizer.rate must be a finite number"),
+        ("seed=" + "[" * 20_000, "nested deeper than 64"),
         ("seed=1.5", "seed must be a whole number, not 1.5"),
     ],
 )
@@ -112,6 +115,11 @@ def test_an_unreadable_recipe_is_named(tmp_path):
     (tmp_path / "list.yaml").write_text("[1, 2]")
     with pytest.raises(ValueError, match=r"list\.yaml is not a mapping"):
         Recipe.read(tmp_path / "list.yaml")
+    (tmp_path / "twice.yaml").write_text("seed: 1\nseed: 2")
+    with pytest.raises(
+        ValueError, match=r"twice\.yaml cannot be read: it has the key 'seed' twice"
+    ):
+        Recipe.read(tmp_path / "twice.yaml")
 
 
 def test_a_base_that_leads_back_is_named(tmp_path):

@@ -11,12 +11,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from compact_yolo_ros.labels.ground_truth import LabelError
 from compact_yolo_ros.labels.voc import VOC_CLASSES
 from compact_yolo_ros.labels.yolo import class_names
-from compact_yolo_ros.support.error_text import one_line
+from compact_yolo_ros.support.document import DocumentError
+from compact_yolo_ros.support.error_text import reason
+from compact_yolo_ros.support.yaml_files import read_yaml
 from training.data import darknet_data
 
 SPLITS = ("train", "val", "test")
@@ -119,11 +119,11 @@ def read_description(data: Path) -> Description:
 
 def _content(data: Path) -> dict[str, Any]:
     if data.suffix != darknet_data.SUFFIX:
-        return _read_yaml(data)
+        return _read_mapping(data)
     try:
         return darknet_data.read_data_file(data)
     except (OSError, ValueError) as error:
-        raise DataError(f"{data} cannot be read: {one_line(error)}") from None
+        raise DataError(f"{data} cannot be read: {reason(error)}") from None
 
 
 def _check_keys(data: Path, content: dict[str, Any]) -> None:
@@ -135,11 +135,11 @@ def _check_keys(data: Path, content: dict[str, Any]) -> None:
             raise DataError(f"{data}: there is no key '{key}', did you mean '{close[0]}'?")
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_mapping(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path} cannot be read: {one_line(error)}") from None
+        content = read_yaml(path)
+    except (OSError, DocumentError) as error:
+        raise DataError(f"{path} cannot be read: {reason(error)}") from None
     if not isinstance(content, dict):
         raise DataError(f"{path} is not a mapping")
     return content

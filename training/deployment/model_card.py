@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.support.document import DocumentError
+from compact_yolo_ros.support.yaml_files import read_yaml
 from training.detectors.complexity import macs, parameters
 from training.detectors.interface import Network
 from training.quantisation.quantisation_aware import is_prepared, plain
@@ -81,12 +82,13 @@ def read_words(path: Path) -> dict[str, str]:
         path: a YAML mapping.
 
     Raises:
+        OSError: it cannot be read.
         ValueError: it is not YAML, or has a field that is not one of WORDS.
     """
     try:
-        words = yaml.safe_load(path.read_text())
-    except (UnicodeDecodeError, yaml.YAMLError):
-        raise ValueError(f"{path} is not YAML") from None
+        words = read_yaml(path)
+    except DocumentError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
     if not isinstance(words, dict) or not set(words) <= WORDS:
         raise ValueError(f"{path} may hold {', '.join(sorted(WORDS))}, and nothing else")
     return {key: " ".join(str(text).split()) for key, text in words.items()}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.yaml_files import read_yaml
 from training.deployment.model_card import to_markdown
 
 SHEET_ENDING = ".webp"
@@ -52,7 +53,7 @@ def publish(card: ModelCard, path: Path) -> None:
 def enter_in_manifest(path: Path) -> None:
     """Enter an ONNX file with its SHA-256 in the manifest.yaml of its folder."""
     manifest = path.with_name("manifest.yaml")
-    entries = yaml.safe_load(manifest.read_text()) if manifest.exists() else {}
+    entries = read_yaml(manifest) if manifest.exists() else {}
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     entries = (entries or {}) | {path.stem: {"file": path.name, "sha256": digest}}
     with replacing(manifest) as temporary:

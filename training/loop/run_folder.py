@@ -11,7 +11,9 @@ from typing import Any
 
 import yaml
 
+from compact_yolo_ros.support.document import LARGE
 from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.json_files import read_json
 from training.data.listing import BadFile
 from training.loop.checkpoint import load_checkpoint, save_checkpoint
 from training.loop.provenance import provenance
@@ -52,7 +54,7 @@ class RunFolder:
         for leftover in self.path.glob(".*.*.pt"):  # of a process that was killed while it wrote
             leftover.unlink()
         starts = self.path / "environment.json"
-        entries = json.loads(starts.read_text()) if step and starts.exists() else []
+        entries = read_json(starts, LARGE) if step and starts.exists() else []
         with replacing(starts) as temporary:
             temporary.write_text(json.dumps([*entries, {"step": step, **provenance()}], indent=1))
         with replacing(self.path / "recipe.yaml") as temporary:

@@ -7,6 +7,7 @@ Every error is a ValueError of one sentence that names the key by its path, as
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Sequence
@@ -14,9 +15,9 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
-
-from compact_yolo_ros.support.error_text import one_line
+from compact_yolo_ros.support.document import DocumentError
+from compact_yolo_ros.support.error_text import reason
+from compact_yolo_ros.support.yaml_files import parse_yaml, read_yaml
 
 T = TypeVar("T")
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -80,9 +81,9 @@ def read_plain(path: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path.resolve() in heirs:
         raise ValueError(f"{path} is its own base")
     try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} cannot be read: {one_line(error)}") from None
+        values = read_yaml(path)
+    except (OSError, DocumentError) as error:
+        raise ValueError(f"{path} cannot be read: {reason(error)}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} is not a mapping of settings")
     base = values.pop(BASE, None)
@@ -107,9 +108,9 @@ def override(values: dict[str, Any], assignments: Sequence[str]) -> None:
         if not equals or not path:
             raise ValueError(f"{assignment!r} is not of the form key=value")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ValueError(f"{assignment!r}: the value cannot be read") from None
+            value = parse_yaml(text)
+        except DocumentError as error:
+            raise ValueError(f"{assignment!r}: the value cannot be read: {error}") from None
         _assign(values, path.split("."), value, path)
 
 
@@ -185,6 +186,8 @@ def _scalar(kind: Any, value: Any, where: str) -> Any:
             value = float(value)
         except ValueError:
             raise ValueError(f"{where} must be a number, not {value!r}") from None
+        if not math.isfinite(value):
+            raise ValueError(f"{where} must be a finite number, not {value!r}")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:

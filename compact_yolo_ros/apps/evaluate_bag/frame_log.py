@@ -16,6 +16,7 @@ import numpy as np
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.storage import BagError
+from compact_yolo_ros.support.json_files import parse_json
 
 ANSWERED, DROPPED = "answered", "dropped"
 END = b'{"end": '
@@ -94,7 +95,7 @@ class FrameResult:
     @classmethod
     def from_line(cls, line: bytes) -> FrameResult:
         """Read what ``to_line`` wrote."""
-        values = json.loads(line)
+        values = parse_json(line)
         table = np.frombuffer(base64.b64decode(values.pop("found")), "<f4").reshape(-1, 6)
         boxes, scores = table[:, :4].astype(np.float32), table[:, 4].astype(np.float32)
         values["detections"] = Detections(boxes, scores, table[:, 5].astype(np.int32))
@@ -189,6 +190,6 @@ def read_lost(path: Path) -> list[str]:
     with path.open("rb") as file:
         for line in file:
             if line.startswith(END):
-                values: dict[str, Any] = json.loads(line)
+                values: dict[str, Any] = parse_json(line)
                 return list(values["end"])
     return []

@@ -11,7 +11,10 @@ from compact_yolo_ros.apps.evaluate_bag.results_folder import RESULTS, writing
 from compact_yolo_ros.evaluation.result import EvaluationFigures
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.storage import BagError
+from compact_yolo_ros.support.document import LARGE
+from compact_yolo_ros.support.error_text import reason
 from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.json_files import read_json
 from compact_yolo_ros.support.percentiles import Percentiles
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
 
@@ -312,9 +315,11 @@ def read_results(folder: Path) -> Results:
     """
     path = folder / RESULTS
     try:
-        results = from_plain(Results, json.loads(path.read_text()))
+        results = from_plain(Results, read_json(path, LARGE))
     except (OSError, ValueError) as error:
-        raise BagError(f"{path} was not written by this version of evaluate_bag: {error}") from None
+        raise BagError(
+            f"{path} was not written by this version of evaluate_bag: {reason(error)}"
+        ) from None
     if results.format != FORMAT:
         raise BagError(
             f"{path} was not written by this version of evaluate_bag: its format is "

@@ -18,7 +18,9 @@ from compact_yolo_ros.apps.evaluate_bag.job import Job
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
+from compact_yolo_ros.support.document import LARGE
 from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.json_files import read_json
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
 
 IDENTITY = "run.json"
@@ -126,7 +128,7 @@ def claim(job: Job, bag: Bag, folder: Path, restart: bool) -> None:
 
 def _read_identity(path: Path) -> RunIdentity:
     try:
-        return from_plain(RunIdentity, json.loads(path.read_text()))
+        return from_plain(RunIdentity, read_json(path, LARGE))
     except ValueError:
         raise BagError(f"{path} is damaged: give another folder, or --restart") from None
 

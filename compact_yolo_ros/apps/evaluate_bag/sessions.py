@@ -13,6 +13,7 @@ from compact_yolo_ros.apps.evaluate_bag.results import MeasuredPower
 from compact_yolo_ros.apps.evaluate_bag.results_folder import SESSIONS, writing
 from compact_yolo_ros.machine.power import PowerMonitor, PowerSummary, find_power_source
 from compact_yolo_ros.machine.power.monitor import WINDOW
+from compact_yolo_ros.support.json_files import parse_json
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
 
 
@@ -113,7 +114,7 @@ def total_of_sessions(folder: Path, last: Session) -> RunTotals:
     # Half a line, left by a crash, is no session.
     path = folder / SESSIONS
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    whole = (json.loads(line) for line in lines if line.endswith(b"}\n"))
+    whole = (parse_json(line) for line in lines if line.endswith(b"}\n"))
     sessions = [from_plain(Session, content) for content in whole]
     if not sessions:  # nothing was run here, so the power was not that of the network
         sessions = [replace(last, power=replace(last.power, watts=None))]

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 
 import numpy as np
+
+from compact_yolo_ros.support.document import LARGE, DocumentError
+from compact_yolo_ros.support.json_files import parse_json
 
 TYPE_KEYS = ("DataType", "Datatype", "Format/Datatype", "Format/DataType", "Format")
 """Fields of the engine inspector with a tensor's type. TensorRT 11 split the field of 8 and 10;
@@ -33,8 +35,8 @@ def precision_shares(information: str) -> dict[str, float]:
     }
     values: Counter[str] = Counter()
     try:
-        layers = json.loads(information, strict=False).get("Layers", [])
-    except (TypeError, ValueError):
+        layers = parse_json(information, LARGE).get("Layers", [])
+    except (AttributeError, TypeError, DocumentError):
         return {}  # the engine works even if its report cannot be read
     for layer in layers:
         for tensor in layer.get("Outputs", []) if isinstance(layer, dict) else []:

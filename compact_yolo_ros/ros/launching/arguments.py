@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from compact_yolo_ros.ros.detector.parameters import SPECS, check_value
 from compact_yolo_ros.ros.fast_dds import OLD_PROFILE_VARIABLE, PROFILE_VARIABLE, profile_variable
 from compact_yolo_ros.ros.parameters import ParameterSpec, Value
+from compact_yolo_ros.support.document import DocumentError
 from compact_yolo_ros.support.resources import resource_directory
+from compact_yolo_ros.support.yaml_files import parse_yaml
 
 USE_SIM_TIME = ParameterSpec(
     "use_sim_time", False, "Take the time from /clock, for simulation and recorded data."
@@ -143,8 +143,8 @@ def typed(name: str, text: str, kind: type) -> Any:
     if kind is str:
         return text
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text)
+    except DocumentError:
         value = None
     if type(value) is not kind:
         kinds = {bool: "true or false", int: "a whole number", list: "a list as ['a', 'b']"}

@@ -74,7 +74,9 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         else:
             if options.recorded:
                 classes = find_model(options.model).card.classes
-                write_node_log(settings.job, bag, options.recorded, classes, settings.out)
+                write_node_log(
+                    settings.job, bag, options.recorded, classes, settings.out, options.rate
+                )
                 settings = replace(settings, restart=False)  # it would delete the log
             results = evaluate_recording(settings, bag, progress)
     if options.compare:
@@ -114,6 +116,7 @@ def _settings(options: argparse.Namespace, bag: Bag) -> Settings:
         restart=options.restart,
         video=options.video,
         cluster=options.cluster,
+        playback_rate=options.rate if options.recorded else None,
     )
 
 
@@ -224,12 +227,14 @@ def _summary(results: Results) -> dict[str, str]:
         frames = topic.frames
         parts = [f"{frames.answered} answered"]
         parts += [f"{frames.dropped} dropped"] if frames.dropped else []
-        parts += [f"{count} {kind}" for kind, count in frames.errors.items()]
+        parts += [f"{n} {kind}" for kind, n in (topic.unanswered | frames.errors).items()]
         rows[name] = ", ".join(parts)
     rows["total, p50 / p95 / p99"] = _milliseconds(speed.stages_ms.total)
     rows["inference, p50 / p95 / p99"] = _milliseconds(speed.stages_ms.inference)
     if speed.age_ms:
         rows["age, p50 / p95 / p99"] = _milliseconds(speed.age_ms)
+    if results.playback_rate not in (None, 1.0):
+        rows["playback rate"] = f"{results.playback_rate:g}; ages are those of rate 1"
     if speed.frames_per_second is not None:
         rows["frames a second"] = f"{speed.frames_per_second:.1f}"
     if results.power.watts is not None:
@@ -301,6 +306,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="RECORDING",
         help="evaluate what a live node published, instead of running the model",
     )
+    add(
+        "--rate",
+        type=finite,
+        default=1.0,
+        help="playback rate of that, to which its ages are scaled [1]",
+    )
     add_run_arguments(parser, leave_out=("model", "batch"))
     add("--workers", type=int, default=1, help="processes, for every frame of a long recording")
     add("--cluster", default="", metavar="ADDRESS", help="of a Dask scheduler, or local")
@@ -313,6 +324,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("give --model, or --compare")
     if options.compare and options.recorded:
         parser.error("--recorded is what one model found: give it without --compare")
+    if options.rate <= 0 or (options.rate != 1 and not options.recorded):
+        parser.error("--rate is how fast what is --recorded was played, above 0")
     if options.workers < 1 or options.threads < 0:
         parser.error("--workers must be at least 1 and --threads at least 0")
     if len(options.input_sizes) > 1:

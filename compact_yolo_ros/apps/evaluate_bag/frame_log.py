@@ -19,6 +19,11 @@ from compact_yolo_ros.recordings.storage import BagError
 from compact_yolo_ros.support.json_files import parse_json
 
 ANSWERED, DROPPED = "answered", "dropped"
+LOST_BEFORE, LOST_AFTER = "lost before the node", "lost after the node"
+TOO_OLD, SKIPPED, FAILED = "too old", "skipped", "failed in the node"
+NOT_ANSWERED = "not answered"
+UNANSWERED = (DROPPED, LOST_BEFORE, TOO_OLD, SKIPPED, FAILED, LOST_AFTER, NOT_ANSWERED)
+"""Outcomes of frames that can be read, but have no detections; all but the first of a live node."""
 END = b'{"end": '
 """How the last line of a complete log begins."""
 
@@ -48,7 +53,8 @@ class FrameResult:
         time: when the recorder received it, in ns.
         stamp: of its header, in ns; ``time`` if it has none.
         frame_id: of its header.
-        outcome: ``ANSWERED``, ``DROPPED`` or the kind of error that kept it from being answered.
+        outcome: ``ANSWERED``, one of ``UNANSWERED``, or the kind of error that kept it from being
+            answered.
         size: in pixels; 0x0 unless answered.
         detections: boxes in pixels of the frame.
         stages: what they took.

@@ -42,12 +42,13 @@ class Frame:
     Attributes:
         topic: of the image.
         time: when the recorder received it, in ns.
-        stamp: of its header, in ns.
+        stamp: of its header, in ns; ``time`` if it has none.
         frame_id: of its header.
         image: its pixels; None if the message could not be decoded.
         error: the kind of error then.
         decode: seconds that it took.
         problem: a sentence about the error.
+        stamped: whether its header has a stamp.
     """
 
     topic: str
@@ -58,6 +59,7 @@ class Frame:
     error: str
     decode: float
     problem: str = ""
+    stamped: bool = False
 
     def unanswered(self, outcome: str) -> FrameResult:
         """The result of a frame that the network did not see."""
@@ -87,7 +89,8 @@ def _decode(message: Message, content: Any, decoder: ImageDecoder) -> Frame:
         error, problem = f"image {found.kind}", str(found)
     took = perf_counter() - began
     stamp, frame_id = stamp_of(content, message.time), content.header.frame_id
-    return Frame(message.topic, message.time, stamp, frame_id, image, error, took, problem)
+    stamped = stamp_of(content, 0) != 0
+    return Frame(message.topic, message.time, stamp, frame_id, image, error, took, problem, stamped)
 
 
 def every_frame(

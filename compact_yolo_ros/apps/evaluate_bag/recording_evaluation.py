@@ -98,6 +98,7 @@ class Settings:
         restart: forget what an earlier call did.
         video: write a video of each topic.
         cluster: address of a Dask scheduler that distributes the work; empty for this machine.
+        playback_rate: at which the recording was played to a live node; None if it was not.
     """
 
     job: Job
@@ -111,6 +112,7 @@ class Settings:
     restart: bool = False
     video: bool = False
     cluster: str = ""
+    playback_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -342,6 +344,7 @@ def _results(
                 problems=found.problems,
                 detections=found.detection_counts(model.classes),
                 over_time=over_time(found, start, end),
+                unanswered=found.unanswered_counts(),
             )
             for topic, found in statistics.items()
         },
@@ -349,6 +352,7 @@ def _results(
         power=_energy(statistics, done.totals),
         accuracy=accuracy,
         environment=done.environment,
+        playback_rate=settings.playback_rate,
     )
 
 
@@ -365,7 +369,7 @@ def _speed(
     rate = totals.frames / totals.seconds if totals.frames else None
     ages = np.empty(0)
     if settings.job.realtime:
-        rate = len(seconds) / duration
+        rate = len(seconds) / duration * (settings.playback_rate or 1.0)
         ages = np.concatenate([found.ages for found in statistics.values()])
     return Speed(
         frames_per_second=rate,

@@ -86,6 +86,8 @@ def _facts(results: Results) -> dict[str, str]:
 def _mode(results: Results) -> str:
     if results.mode == OFFLINE:
         return "every frame, as fast as possible"
+    if results.playback_rate is not None:
+        return f"a live node, to which it was played at {results.playback_rate:g} times its pace"
     fixed = results.fixed_latency_s
     how = "as measured here" if fixed is None else f"{1e3 * fixed:.0f} ms"
     return f"as on a robot: the newest frame only, where a frame takes {how}"
@@ -132,18 +134,30 @@ def _frames(results: Results) -> Section:
         flicker = topic.detections.flicker.per_detection
         per_frame = total / max(frames.answered, 1)
         rows.append([name, *columns, per_frame, np.nan if flicker is None else flicker])
-    errors = {
-        f"{count} × {kind} ({topic.problems[kind]})"
-        for topic in results.topics.values()
-        for kind, count in topic.frames.errors.items()
-    }
     text = (
         f"Detections with a score from {results.threshold} on. Flicker is the part of them that "
         "appear for one frame only, or are missing in one frame between two."
     )
-    if errors:
-        text += f" Unreadable: {', '.join(sorted(errors))}."
+    for title, counts in (
+        ("Not answered", {name: topic.unanswered for name, topic in results.topics.items()}),
+        ("Unreadable", {name: topic.frames.errors for name, topic in results.topics.items()}),
+    ):
+        if reasons := _reasons(results.topics, counts):
+            text += f" {title}: {', '.join(reasons)}."
     return Section("Frames and detections", text, [Table([*head, "flicker"], rows)])
+
+
+def _reasons(
+    topics: Mapping[str, TopicResults], counts: Mapping[str, Mapping[str, int]]
+) -> list[str]:
+    """Each kind of frame without detections with its number and why, for people."""
+    return sorted(
+        {
+            f"{count} × {kind} ({topics[name].problems[kind]})"
+            for name, kinds in counts.items()
+            for kind, count in kinds.items()
+        }
+    )
 
 
 def _speed(results: Results, seconds: NDArray[np.float64], ages: NDArray[np.float64]) -> Section:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from compact_yolo_ros.apps.evaluate_bag.results_folder import RESULTS, writing
@@ -74,7 +74,10 @@ class RecordingFacts:
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """Number of frames of a topic: all, answered, dropped, and errors by their kind."""
+    """Number of frames of a topic: all, answered, dropped, and errors by their kind.
+
+    Of a live node, those in ``TopicResults.unanswered`` are in none but the first.
+    """
 
     all: int
     answered: int
@@ -113,7 +116,7 @@ class TimeCourse:
     Attributes:
         second: beginning of each step.
         frames: in the step, also the next two.
-        dropped: number of dropped frames.
+        dropped: number of dropped frames, and of those that a live node did not answer otherwise.
         unreadable: number of frames that could not be decoded.
         detections: per answered frame; nan where none was answered.
     """
@@ -127,12 +130,22 @@ class TimeCourse:
 
 @dataclass(frozen=True)
 class TopicResults:
-    """The results of a topic; ``problems`` holds a sentence about the first error of each kind."""
+    """The results of a topic.
+
+    Attributes:
+        frames: how many.
+        problems: a sentence about the first error of each kind.
+        detections: how many.
+        over_time: the course of both.
+        unanswered: of a live node, number of frames that it has not answered and not dropped for a
+            newer one, by the reason: lost before or after the node, too old, skipped.
+    """
 
     frames: FrameCounts
     problems: dict[str, str]
     detections: DetectionCounts
     over_time: TimeCourse
+    unanswered: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,13 +168,15 @@ class Speed:
     """How fast it was.
 
     Attributes:
-        frames_per_second: None if nothing was run here; in realtime, of the answered frames.
+        frames_per_second: None if nothing was run here; in realtime, of the answered frames. Of a
+            live node at another playback rate: in seconds of the playback.
         seconds: of the run, without the opening of the model.
         sessions: number of times that it was begun or continued.
         workers: number of processes.
         network_share: part of the frames' time that the network takes; None without frames.
         stages_ms: None where no frame was answered.
-        age_ms: from the stamp to the detections, in realtime; None if it is not known.
+        age_ms: from the stamp to the detections, in realtime; None if it is not known. Of a live
+            node at another playback rate: as it would be at the recorded one.
     """
 
     frames_per_second: float | None
@@ -260,6 +275,7 @@ class Results:
         accuracy: None without labels.
         environment: facts about the machine, for people.
         report: why there is no report.html; empty if there is one.
+        playback_rate: at which the recording was played to a live node; None if it was not.
         format: of the file.
     """
 
@@ -274,6 +290,7 @@ class Results:
     accuracy: AccuracyResults | None
     environment: dict[str, str]
     report: str = ""
+    playback_rate: float | None = None
     format: int = FORMAT
 
     def failures(self) -> list[str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from compact_yolo_ros.apps.evaluate_bag.frame_log import (
     ANSWERED,
     DROPPED,
+    UNANSWERED,
     FrameResult,
     FrameStages,
 )
@@ -106,7 +107,7 @@ class TopicStatistics:
             self.problems.setdefault(result.outcome, result.problem)
         self._stamps.append(result.stamp)
         self._received.append(result.time)
-        count = -2 if result.outcome == DROPPED else -1
+        count = -2 if result.outcome in UNANSWERED else -1
         if result.outcome == ANSWERED:
             seen = result.detections[result.detections.scores >= self._threshold]
             self.flicker.add(seen)
@@ -128,7 +129,7 @@ class TopicStatistics:
 
     @property
     def counts(self) -> NDArray[np.int32]:
-        """(frames,) detections; -2 for a dropped frame, -1 for one that could not be read."""
+        """(frames,) detections; -2 for an unanswered frame, -1 for one that could not be read."""
         return np.array(self._counts, np.int32)
 
     @property
@@ -167,13 +168,17 @@ class TopicStatistics:
 
     def frame_counts(self) -> FrameCounts:
         """The counts of frames for the results."""
-        errors = {k: n for k, n in sorted(self.outcomes.items()) if k not in (ANSWERED, DROPPED)}
+        kinds = sorted(self.outcomes.keys() - {ANSWERED, *UNANSWERED})
         return FrameCounts(
             all=self.outcomes.total(),
             answered=self.outcomes[ANSWERED],
             dropped=self.outcomes[DROPPED],
-            errors=errors,
+            errors={kind: self.outcomes[kind] for kind in kinds},
         )
+
+    def unanswered_counts(self) -> dict[str, int]:
+        """Frames that can be read, but were neither answered nor dropped, by the reason."""
+        return {kind: n for kind in UNANSWERED[1:] if (n := self.outcomes[kind])}
 
     def detection_counts(self, classes: Sequence[str]) -> DetectionCounts:
         """The counts of detections for the results; ``classes`` are the names of the labels."""

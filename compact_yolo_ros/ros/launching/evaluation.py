@@ -112,7 +112,7 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
     evaluate += ["--model", options.model, *to_arguments(options, leave_out=("model",))]
     if texts["ground_truth"]:
         evaluate += ["--ground-truth", texts["ground_truth"]]
-    for name in ("start", "duration"):
+    for name in ("start", "duration", "rate"):
         evaluate += [f"--{name}", str(numbers[name])] if numbers[name] else []
     return Evaluation(
         topic=topic,

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a live node published becomes results: who was answered, when, and what became of others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rosbags", reason="recordings are read with rosbags")
+from bag_writer import (
+    CODEC,
+    PERIOD,
+    START,
+    TOPIC,
+    Recorded,
+    draw_scene,
+    header_of,
+    image,
+    labelled,
+    write_bag,
+)
+
+from compact_yolo_ros.apps.evaluate_bag.answer_matching import Moment, match_answers
+from compact_yolo_ros.apps.evaluate_bag.command import main
+
+pytestmark = pytest.mark.usefixtures("no_report")
+
+COUNT = 8
+SCENES = [draw_scene(number) for number in range(COUNT)]
+MS = 1_000_000
+DELAY = 5 * MS
+"""From the stamp of an image to its reception."""
+TAKEN = 40 * MS
+"""From the reception of an image to its detections."""
+DIAGNOSTIC_ARRAY = "diagnostic_msgs/msg/DiagnosticArray"
+
+
+def unstamped(message: Recorded) -> Recorded:
+    """The message with zeros for the stamp: the first field behind CDR's four bytes."""
+    return replace(message, data=message.data[:4] + bytes(8) + message.data[12:])
+
+
+def played(path: Path, *, stamped: bool = True) -> Path:
+    """A recording of all scenes, with the truth about them."""
+    messages = []
+    for number, scene in enumerate(SCENES):
+        frame = image(scene, number, delay=DELAY)
+        messages += [frame if stamped else unstamped(frame), labelled(scene, number)]
+    return write_bag(path, sorted(messages, key=lambda message: message.time))
+
+
+def answer(number: int, taken: int = TAKEN) -> Recorded:
+    """What the node finds in a scene, as it is recorded."""
+    found = labelled(SCENES[number], number, "/detector/detections")
+    return replace(found, time=START + number * PERIOD + DELAY + taken)
+
+
+def diagnostics(topic: str, stamp: int, time: int, values: Mapping[str, object]) -> Recorded:
+    make = CODEC.store.types
+    pairs = [make["diagnostic_msgs/msg/KeyValue"](key, str(v)) for key, v in values.items()]
+    status = make["diagnostic_msgs/msg/DiagnosticStatus"](0, "detector", "", "", pairs)
+    message = make[DIAGNOSTIC_ARRAY](header_of(stamp), [status])
+    data = bytes(CODEC.store.serialize_cdr(message, DIAGNOSTIC_ARRAY))
+    return Recorded(topic, DIAGNOSTIC_ARRAY, time, data)
+
+
+def counted(
+    received: int, processed: int, dropped: int, time: int = START + 10**9, **others: object
+) -> Recorded:
+    """The node's /diagnostics."""
+    values = {
+        "image_topic": TOPIC,
+        "images_received": received,
+        "images_processed": processed,
+        "images_dropped": dropped,
+        "images_too_old": 0,
+        "images_skipped": 0,
+        "errors": 0,
+        **others,
+    }
+    return diagnostics("/diagnostics", time, time, values)
+
+
+def measured(number: int, **values: object) -> Recorded:
+    """The node's ~/performance of a scene."""
+    stamp = START + number * PERIOD
+    return diagnostics("/detector/performance", stamp, stamp + DELAY + TAKEN + MS, values)
+
+
+@pytest.fixture
+def evaluate(tmp_path: Path, toy: str):
+    def run(messages: Iterable[Recorded], *options: str, stamped: bool = True) -> dict[str, Any]:
+        bag = played(tmp_path / "bag", stamped=stamped)
+        in_order = sorted(messages, key=lambda message: message.time)
+        node = write_bag(tmp_path / "node", in_order)
+        given = ["--bag", bag, "--topic", TOPIC, "--model", toy, "--recorded", node]
+        given += ["--ground-truth", "/truth", "--out", tmp_path / "out"]
+        assert main([*map(str, given), *options]) == 0
+        results: dict[str, Any] = json.loads((tmp_path / "out" / "results.json").read_text())
+        return results
+
+    return run
+
+
+def frames_of(results: dict[str, Any]) -> dict[str, Any]:
+    topic = results["topics"][TOPIC]
+    return {**topic["frames"], "unanswered": topic["unanswered"]}
+
+
+def test_images_without_a_stamp_are_answered_in_their_order(evaluate) -> None:
+    answers = [unstamped(answer(number)) for number in range(COUNT)]
+    results = evaluate([*answers, counted(COUNT, COUNT, 0)], stamped=False)
+    frames = frames_of(results)
+    assert (frames["answered"], frames["dropped"], frames["unanswered"]) == (COUNT, 0, {})
+    assert results["accuracy"]["summary"]["AP50"] == 1.0  # each scene got its own detections
+    assert results["speed"]["age_ms"]["p50"] == pytest.approx(TAKEN / MS)
+
+
+def test_without_stamps_an_answer_is_that_of_the_newest_image_before_it(evaluate) -> None:
+    done = (0, 2, 3, 6)
+    answers = [unstamped(answer(number)) for number in done]
+    results = evaluate([*answers, counted(COUNT, len(done), COUNT - len(done))], stamped=False)
+    assert (frames_of(results)["answered"], frames_of(results)["dropped"]) == (4, 4)
+    assert results["accuracy"]["summary"]["AP50"] == 1.0
+
+
+def test_the_nodes_age_counts_from_reception_where_there_is_no_stamp(evaluate) -> None:
+    """Then it is on the machine's clock, whatever the playback rate."""
+    pairs = [
+        (unstamped(answer(n)), unstamped(measured(n, age_ms=33, inference_ms=9)))
+        for n in range(COUNT)
+    ]
+    messages = [message for pair in pairs for message in pair]
+    results = evaluate(messages, "--rate", "0.5", stamped=False)
+    assert results["speed"]["age_ms"]["p50"] == pytest.approx(33)
+    assert results["speed"]["stages_ms"]["inference"]["p50"] == pytest.approx(9)
+
+
+def test_what_was_lost_before_and_after_the_node_is_not_called_dropped(
+    evaluate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Of 8 images 2 never arrived, 3 were dropped, and one of 3 answers was lost.
+    earlier = counted(2, 1, 0, time=START)
+    results = evaluate([answer(3), answer(6), earlier, counted(6, 3, 3)])
+    frames = frames_of(results)
+    assert (frames["all"], frames["answered"], frames["dropped"]) == (8, 2, 3)
+    assert frames["unanswered"] == {"lost before the node": 2, "lost after the node": 1}
+    assert frames["errors"] == {}
+    assert sum(results["topics"][TOPIC]["over_time"]["unreadable"]) == 0
+    printed = capsys.readouterr().out
+    assert f"{TOPIC}: lost before the node: they did not reach the node" in printed
+    assert f"{TOPIC}: lost after the node: the node answered them" in printed
+
+
+@pytest.mark.parametrize(
+    ("others", "unanswered"),
+    [
+        ({"images_too_old": 3}, {"too old": 3}),
+        ({"images_skipped": 3}, {"skipped": 3}),
+        ({"errors": 3, "last_error": "the GPU is gone"}, {"failed in the node": 3}),
+        ({}, {"not answered": 3}),
+    ],
+)
+def test_the_nodes_other_reasons_are_told_apart(
+    evaluate, others: dict[str, object], unanswered: dict[str, int]
+) -> None:
+    answers = [answer(number) for number in range(COUNT - 3)]
+    results = evaluate([*answers, counted(COUNT, COUNT - 3, 0, **others)])
+    assert frames_of(results)["unanswered"] == unanswered
+    problems = results["topics"][TOPIC]["problems"]
+    assert problems.keys() == unanswered.keys()
+    assert others.get("last_error", "") in " ".join(problems.values())
+
+
+def test_without_the_nodes_counters_nothing_is_called_dropped(evaluate) -> None:
+    frames = frames_of(evaluate([answer(0)]))
+    assert (frames["answered"], frames["dropped"]) == (1, 0)
+    assert frames["unanswered"] == {"not answered": COUNT - 1}
+
+
+def test_counters_of_other_cameras_and_nodes_are_not_taken(evaluate) -> None:
+    other = counted(0, 0, 0, image_topic="/other", time=START + 2 * 10**9)
+    alien = diagnostics("/diagnostics", START, START + 3 * 10**9, {"images_received": "?"})
+    messages = [answer(0), counted(COUNT, 1, COUNT - 1), other, alien]
+    assert frames_of(evaluate(messages))["dropped"] == COUNT - 1
+
+
+def test_the_nodes_topic_may_have_another_name(evaluate) -> None:
+    """Where the recording was played under another name, to a node with one camera."""
+    results = evaluate([answer(0), counted(COUNT, 1, COUNT - 1, image_topic="/image")])
+    assert frames_of(results)["dropped"] == COUNT - 1
+
+
+def test_answers_to_unknown_images_are_told(evaluate) -> None:
+    results = evaluate([answer(0), replace(answer(1), data=answer(0).data)])
+    assert any("1 of 2 answers" in sentence for sentence in results["recording"]["lost"])
+
+
+@pytest.mark.parametrize("with_performance", [True, False])
+def test_ages_are_those_of_the_recorded_pace(evaluate, with_performance: bool) -> None:
+    # Played twice as fast, the 40 ms of the node are 80 ms of the recording; the 5 ms before are 5.
+    messages = [answer(number, 2 * TAKEN) for number in range(COUNT)]
+    if with_performance:
+        messages += [measured(number, age_ms=(DELAY + 2 * TAKEN) / MS) for number in range(COUNT)]
+    results = evaluate(messages, "--rate", "2")
+    assert results["playback_rate"] == 2
+    assert results["speed"]["age_ms"]["p50"] == pytest.approx((DELAY + TAKEN) / MS)
+    seconds = results["recording"]["seconds"] / 2
+    assert results["speed"]["frames_per_second"] == pytest.approx(COUNT / seconds)
+
+
+def test_figures_that_are_no_numbers_do_not_end_it(evaluate) -> None:
+    results = evaluate([answer(0), measured(0, age_ms="soon", inference_ms="nan", power_w="inf")])
+    assert results["speed"]["age_ms"]["p50"] == pytest.approx((DELAY + TAKEN) / MS)
+
+
+@pytest.mark.parametrize("given", [["--rate", "2"], ["--recorded", "node", "--rate", "0"]])
+def test_a_rate_is_that_of_a_playback(given: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--bag", "bag", "--model", "toy", "--out", "out", *given])
+
+
+def moments(*pairs: tuple[int, int]) -> list[Moment]:
+    return [Moment(*pair) for pair in pairs]
+
+
+@pytest.mark.parametrize(
+    ("frames", "answers", "expected"),
+    [
+        # by stamp, whatever the order
+        ([(7, 1), (8, 2)], [(8, 3), (7, 4)], {0: 1, 1: 0}),
+        # two images of one stamp
+        ([(7, 1), (7, 2)], [(7, 3), (7, 4)], {0: 0, 1: 1}),
+        # played twice: the later answer counts
+        ([(7, 1)], [(7, 3), (7, 4)], {0: 1}),
+        # no stamps: the newest frame that was there
+        ([(0, 1), (0, 2), (0, 9)], [(0, 3)], {1: 0}),
+        ([(0, 1), (0, 2), (0, 9)], [(0, 3), (0, 4)], {0: 0, 1: 1}),
+        # the clock of the recorder may be a step behind
+        ([(0, 10), (0, 20)], [(0, 19)], {1: 0}),
+        ([(0, 10), (0, 20)], [(0, 7)], {}),
+        # as many answers as frames: the order is enough
+        ([(0, 10), (0, 20)], [(0, 1), (0, 2)], {0: 0, 1: 1}),
+        ([], [(0, 1)], {}),
+        ([(0, 1)], [], {}),
+    ],
+)
+def test_frames_get_their_answers(
+    frames: list[tuple[int, int]], answers: list[tuple[int, int]], expected: dict[int, int]
+) -> None:
+    assert match_answers(moments(*frames), moments(*answers), slack=2) == expected

@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 from compact_yolo_ros.model.sizes import MAX_SIDE, OwnSize, Size
-from compact_yolo_ros.support.document import DocumentError
+from compact_yolo_ros.support.error_text import LONGEST_NAME, shortened
 from compact_yolo_ros.support.json_files import parse_json
+from compact_yolo_ros.support.plain_values import from_plain
 
 METADATA_KEY = "compact_yolo_ros.card"
+MOST_CLASSES = 2**16
+"""LabelInfo numbers classes with 16 bits."""
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class ModelCardError(ValueError):
@@ -72,16 +77,23 @@ class ModelCard:
     notes: str = ""
 
     def __post_init__(self) -> None:
-        if not self.classes or not all(isinstance(name, str) and name for name in self.classes):
-            raise ModelCardError("the model card names no classes")
+        if not 0 < len(self.classes) <= MOST_CLASSES:
+            raise ModelCardError(
+                f"the model card names {len(self.classes)} classes, not 1 to {MOST_CLASSES}"
+            )
+        for name in (self.name, *self.classes):
+            _check_name(name)
         if len(set(self.classes)) != len(self.classes):
             raise ModelCardError("the model card names a class twice")
-        if self.resize not in ("letterbox", "stretch"):
-            raise ModelCardError(f"the model card asks for an unknown resize '{self.resize}'")
         try:
             self._check_size()
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise ModelCardError(f"the model card's default_size is wrong: {error}") from None
+        try:
+            for size in (*self.gmacs, *self.ap):
+                Size.parse(size)
+        except ValueError as error:
+            raise ModelCardError(f"the model card has figures for no input size: {error}") from None
 
     @property
     def own_size(self) -> OwnSize:
@@ -92,7 +104,7 @@ class ModelCard:
         size = self.own_size
         if not self.any_size:
             Size(*size).check()
-        elif not all(isinstance(side, int) and 1 <= side <= MAX_SIDE for side in size):
+        elif not all(1 <= side <= MAX_SIDE for side in size):
             raise ValueError(f"input size {size} is not usable: give sides from 1 to {MAX_SIDE}")
 
     def to_json(self) -> str:
@@ -107,16 +119,11 @@ class ModelCard:
             ModelCardError: the text is not a card, or a required field is missing or wrong.
         """
         try:
-            values = parse_json(text)
-        except DocumentError as error:
-            raise ModelCardError(f"the model card cannot be read: {error}") from None
-        if not isinstance(values, dict):
-            raise ModelCardError("the model card is not a JSON object")
-        known = {f.name: _as_tuples(values[f.name]) for f in fields(cls) if f.name in values}
-        try:
-            return cls(**known)
-        except TypeError as error:
-            raise ModelCardError(f"the model card is incomplete: {error}") from None
+            return from_plain(cls, parse_json(text))
+        except ModelCardError:
+            raise
+        except ValueError as error:
+            raise ModelCardError(f"the model card cannot be used: {error}") from None
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], file: str) -> ModelCard:
@@ -131,8 +138,10 @@ class ModelCard:
             raise ModelCardError(f"{file}: {error}") from None
 
 
-def _as_tuples(value: Any) -> Any:
-    """JSON lists as tuples, so that a card read back equals the card written."""
-    if isinstance(value, list):
-        return tuple(_as_tuples(item) for item in value)
-    return value
+def _check_name(name: str) -> None:
+    """Raise ModelCardError if a name cannot be a part of messages and tables."""
+    if not 0 < len(name) <= LONGEST_NAME or CONTROL_CHARACTERS.search(name):
+        raise ModelCardError(
+            f"the model card has the name {shortened(repr(name))}: a name has 1 to {LONGEST_NAME} "
+            "letters and no control characters"
+        )

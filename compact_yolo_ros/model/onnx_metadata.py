@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from compact_yolo_ros.support.files import read_file
 from compact_yolo_ros.support.protobuf import WireError, read_fields
 
+MOST_BYTES = 2**31 - 1
+"""Of an ONNX file; protocol buffers are not larger."""
 _METADATA_PROPS, _KEY, _VALUE = 14, 1, 2
 
 
@@ -25,7 +28,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     try:
         entries = [
             {part.number: bytes(part.content).decode() for part in read_fields(field.content)}
-            for field in read_fields(path.read_bytes())
+            for field in read_fields(read_file(path, MOST_BYTES))
             if field.number == _METADATA_PROPS
         ]
         return {entry[_KEY]: entry.get(_VALUE, "") for entry in entries}

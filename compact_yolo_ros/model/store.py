@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compact_yolo_ros.model.card import ModelCard
-from compact_yolo_ros.model.onnx_metadata import read_metadata
-from compact_yolo_ros.support.document import DocumentError
+from compact_yolo_ros.model.onnx_metadata import MOST_BYTES, read_metadata
+from compact_yolo_ros.support.error_text import shortened
+from compact_yolo_ros.support.files import read_file
+from compact_yolo_ros.support.plain_values import from_plain
 from compact_yolo_ros.support.resources import resource_directory
 from compact_yolo_ros.support.yaml_files import read_yaml
 
@@ -20,6 +22,17 @@ FOLDERS_VARIABLE = "COMPACT_YOLO_MODELS"
 
 class ModelError(ValueError):
     """The model cannot be found, read or trusted."""
+
+
+MANIFEST = "manifest.yaml"
+
+
+@dataclass(frozen=True)
+class ManifestEntry:
+    """A model of a folder: the name of its file, and the SHA-256 of the file."""
+
+    file: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -49,8 +62,8 @@ def find_model(name_or_path: str, directory: Path | None = None) -> ModelFile:
     """
     if name_or_path.endswith(".onnx"):
         path = Path(os.path.expanduser(name_or_path))  # an unknown home folder stays as it is
-        if not path.is_file():
-            raise ModelError(f"there is no model file {path}")
+        if not _is_there(path):
+            raise ModelError(f"there is no model file {shortened(path)}")
     else:
         path = _named(name_or_path, directory or _own_directory())
     try:
@@ -59,6 +72,18 @@ def find_model(name_or_path: str, directory: Path | None = None) -> ModelFile:
         raise ModelError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
         raise ModelError(str(error)) from None
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file.
+
+    Raises:
+        ModelError: the system does not even look, for example because the path is too long.
+    """
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise ModelError(f"cannot read {shortened(path)}: {error.strerror}") from None
 
 
 def _own_directory() -> Path:
@@ -71,21 +96,22 @@ def _own_directory() -> Path:
 def _named(name: str, directory: Path) -> Path:
     manifest = _manifest(directory)
     if name in manifest:
-        return _verified(directory / manifest[name]["file"], manifest[name]["sha256"])
+        return _verified(directory / manifest[name].file, manifest[name].sha256)
     for folder in filter(None, os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep)):
         path = Path(os.path.expanduser(folder)) / f"{name}.onnx"
-        if path.is_file():
+        if _is_there(path):
             return path
     raise ModelError(
-        f"there is no model '{name}': give one of {', '.join(sorted(manifest))}, the path of an "
-        f".onnx file, or have {name}.onnx in a folder that {FOLDERS_VARIABLE} names"
+        f"there is no model '{shortened(name)}': give one of {', '.join(sorted(manifest))}, the "
+        f"path of an .onnx file, or have {shortened(name)}.onnx in a folder that "
+        f"{FOLDERS_VARIABLE} names"
     )
 
 
 def _verified(path: Path, sha256: str) -> Path:
     """``path``, if its content is the one the manifest was written for."""
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = hashlib.sha256(read_file(path, MOST_BYTES)).hexdigest()
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}; reinstall the package") from None
     if digest != sha256:
@@ -95,12 +121,22 @@ def _verified(path: Path, sha256: str) -> Path:
     return path
 
 
-def _manifest(directory: Path) -> dict[str, dict[str, str]]:
-    path = directory / "manifest.yaml"
+def _manifest(directory: Path) -> dict[str, ManifestEntry]:
+    path = directory / MANIFEST
     try:
-        manifest = read_yaml(path)
+        return read_manifest(path)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}; reinstall the package") from None
-    except DocumentError as error:
+    except ValueError as error:
         raise ModelError(f"{path} cannot be used: {error}; reinstall the package") from None
-    return manifest or {}
+
+
+def read_manifest(path: Path) -> dict[str, ManifestEntry]:
+    """Read the list of a folder's models, by their names; an empty file lists none.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not such a list; the message tells why.
+    """
+    content = read_yaml(path)
+    return from_plain(dict[str, ManifestEntry], {} if content is None else content)

@@ -3,6 +3,15 @@
 
 from __future__ import annotations
 
+LONGEST_NAME = 100
+"""Letters of a name or path of the user's that are repeated in a sentence."""
+
+
+def shortened(name: object) -> str:
+    """Return a name or path, or its two ends if it is long."""
+    text, half = str(name), LONGEST_NAME // 2
+    return text if len(text) <= LONGEST_NAME else f"{text[:half]}...{text[-half:]}"
+
 
 def first_line(error: object) -> str:
     """Return the first line of the message, or the name of the type if it is empty."""

@@ -2,16 +2,19 @@
 """Frozen dataclasses to and from the plain values of JSON, typed in both directions.
 
 A dataclass or a NamedTuple is an object, with the names of its fields as keys, or those that
-``Annotated[type, JsonKey("another name")]`` gives; a tuple is a list; nan is null.
+``Annotated[type, JsonKey("another name")]`` gives; a tuple is a list; nan is null. The content of
+a file is bounded before, see ``document``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from compact_yolo_ros.support.error_text import shortened
 
 T = TypeVar("T")
 
@@ -57,7 +60,7 @@ def from_plain(kind: type[T], value: Any) -> T:
     Raises:
         ValueError: the value is something else; the sentence names the place.
     """
-    result: T = _read(kind, value, "the content")
+    result: T = _read(kind, value, "")
     return result
 
 
@@ -73,22 +76,50 @@ def _read(kind: Any, value: Any, place: str) -> Any:
         return float(_checked((int, float), value, place, "a number"))
     if kind in _EXPECTED:
         return _checked(kind, value, place, _EXPECTED[kind])
+    if origin is Literal:
+        return _choice(arguments, value, place)
     if origin in (tuple, list):
-        items = _checked(list, value, place, "a list")
-        return origin(_read(arguments[0], item, f"{place}[{n}]") for n, item in enumerate(items))
+        return origin(_items(arguments, _checked(list, value, place, "a list"), place))
     content = _checked(dict, value, place, "an object")
     if origin in (dict, Mapping):
-        return {key: _read(arguments[1], item, f"{place}.{key}") for key, item in content.items()}
+        return {
+            _checked(str, key, _inside(place, key), "a text"): _read(
+                arguments[1], item, _inside(place, key)
+            )
+            for key, item in content.items()
+        }
     return kind(**_arguments(kind, content, place))
+
+
+def _choice(choices: tuple[Any, ...], value: Any, place: str) -> Any:
+    if value not in choices:
+        listed = " or ".join(f"'{choice}'" for choice in choices)
+        raise ValueError(f"{place} is not {listed}")
+    return value
+
+
+def _items(kinds: tuple[Any, ...], items: list[Any], place: str) -> Iterator[Any]:
+    """Read the items of a list, which has one kind for all or one for each."""
+    if len(kinds) == 1 or kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(items)
+    elif len(items) != len(kinds):
+        raise ValueError(f"{place} has {len(items)} values, not {len(kinds)}")
+    for n, (kind, item) in enumerate(zip(kinds, items, strict=True)):
+        yield _read(kind, item, f"{place}[{n}]")
+
+
+def _inside(place: str, key: object) -> str:
+    """The place of a key's value."""
+    return f"{place}.{shortened(key)}" if place else shortened(key)
 
 
 def _arguments(kind: Any, content: Mapping[str, Any], place: str) -> dict[str, Any]:
     types, optional, found = get_type_hints(kind), _optional(kind), {}
     for name, key in json_keys(kind).items():
         if key in content:
-            found[name] = _read(types[name], content[key], f"{place}.{key}")
+            found[name] = _read(types[name], content[key], _inside(place, key))
         elif name not in optional:
-            raise ValueError(f"{place} has no '{key}'")
+            raise ValueError(f"{place or 'it'} has no '{key}'")
     return found
 
 
@@ -105,5 +136,5 @@ def _optional(kind: Any) -> set[str]:
 
 def _checked(kinds: Any, value: Any, place: str, expected: str) -> Any:
     if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
-        raise ValueError(f"{place} is not {expected}")
+        raise ValueError(f"{place or 'it'} is not {expected}")
     return value

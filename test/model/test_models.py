@@ -43,16 +43,41 @@ def test_a_card_of_a_later_version_is_read() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"classes": []}, "names no classes"),
+        ({"classes": []}, "names 0 classes"),
+        ({"classes": [str(n) for n in range(65_537)]}, "names 65537 classes, not 1 to 65536"),
+        ({"classes": "person"}, "cannot be used: classes is not a list"),
+        ({"classes": {"0": "person"}}, "classes is not a list"),
+        ({"classes": ["a", None]}, r"classes\[1\] is not a text"),
+        ({"classes": ["a", ""]}, "has the name '': a name has 1 to 100 letters"),
+        ({"classes": ["a\n"]}, r"has the name 'a\\n': .* no control characters"),
+        ({"classes": ["a\u2028b"]}, "no control characters"),
+        ({"classes": ["a" * 1_000_000]}, "a name has 1 to 100 letters"),
+        ({"name": None}, "cannot be used: name is not a text"),
+        ({"name": ""}, "has the name ''"),
+        ({"name": "x" * 5_000}, "a name has 1 to 100 letters"),
+        ({"default_size": 320.0}, "cannot be used: default_size is not a whole number"),
+        ({"default_size": True}, "default_size is not a whole number"),
+        ({"default_height": 32.5}, "default_height is not a whole number"),
+        ({"any_size": 1}, "any_size is not true or false"),
+        ({"anchors": [[[1.0]]]}, r"anchors\[0\]\[0\] has 1 values, not 2"),
+        ({"anchors": [[["a", 1.0]]]}, r"anchors\[0\]\[0\]\[0\] is not a number"),
+        ({"strides": 32}, "strides is not a list"),
+        ({"parameters": "many"}, "parameters is not a whole number"),
+        ({"precision": ["fp32"]}, "precision is not a text"),
+        ({"gmacs": []}, "gmacs is not an object"),
+        ({"gmacs": {"large": 1.0}}, "figures for no input size: 'large'"),
+        ({"ap": {"320": 0.5}}, "ap.320 is not an object"),
+        ({"ap": {"320": {"AP": "good"}}}, "ap.320.AP is not a number"),
+        ({"notes": 5}, "notes is not a text"),
         ({"classes": ["a", "a"]}, "names a class twice"),
         ({"default_size": 321}, "default_size is wrong: input size 321"),
-        ({"default_size": "320"}, "default_size is wrong"),
+        ({"default_size": "320"}, "default_size is not a whole number"),
         ({"default_height": 200}, "default_size is wrong: input size 200"),
-        ({"default_height": "256"}, "default_size is wrong"),
+        ({"default_height": "256"}, "default_height is not a whole number"),
         ({"default_size": 1281, "any_size": True}, "1281x1281 is not usable: give sides from 1 to"),
         ({"default_height": -1, "any_size": True}, "320x-1 is not usable"),
-        ({"default_size": 56.5, "any_size": True}, "56.5x56.5 is not usable"),
-        ({"resize": "crop"}, "unknown resize 'crop'"),
+        ({"default_size": 56.5, "any_size": True}, "default_size is not a whole number"),
+        ({"resize": "crop"}, "resize is not 'letterbox' or 'stretch'"),
     ],
 )
 def test_a_wrong_card_is_refused(change: dict, sentence: str) -> None:
@@ -123,15 +148,29 @@ def test_a_file_with_a_broken_card_is_named(tmp_path: Path) -> None:
     model = onnx.load(write_toy_model(path, None))
     helper.set_model_props(model, {METADATA_KEY: "{}"})
     onnx.save(model, path)
-    with pytest.raises(ModelError, match="broken.onnx: the model card is incomplete"):
+    with pytest.raises(ModelError, match="broken.onnx: the model card cannot be used: it has no"):
         find_model(str(path))
 
 
-def test_a_missing_file_and_an_unknown_name_are_told_apart(tmp_path: Path) -> None:
+def test_a_missing_file_and_an_unknown_name_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ModelError, match="there is no model file"):
         find_model(str(tmp_path / "nowhere.onnx"))
     with pytest.raises(ModelError, match="no model 'yolo_x': give one of toy, the path"):
         find_model("yolo_x", write_store(tmp_path))
+    for name, reason in (
+        ("x" * 5_000, "there is no model"),
+        (f"/{'x' * 5_000}.onnx", "cannot read .*: File name too long"),
+        (f"/{'x/' * 5_000}y.onnx", "cannot read .*: File name too long"),
+        ("a\0b.onnx", "there is no model file"),
+    ):
+        with pytest.raises(ModelError, match=reason) as caught:
+            find_model(name, write_store(tmp_path))
+        assert len(str(caught.value)) < 500
+    monkeypatch.setenv("COMPACT_YOLO_MODELS", str(tmp_path))
+    with pytest.raises(ModelError, match=r"cannot read .*xxx\.onnx: File name too long"):
+        find_model("x" * 5_000, write_store(tmp_path))
     with pytest.raises(ModelError, match="there is no model file ~nobody_of_that_name/x.onnx"):
         find_model("~nobody_of_that_name/x.onnx")
 
@@ -158,6 +197,13 @@ def test_an_altered_model_is_refused(tmp_path: Path) -> None:
         file.write(b"\0")
     with pytest.raises(ModelError, match="was altered .*reinstall"):
         find_model("toy", store)
+
+
+@pytest.mark.parametrize("text", ["[]", "toy: 1", "toy: {file: 1, sha256: a}", "1: {}"])
+def test_a_manifest_of_another_form_is_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.yaml").write_text(text)
+    with pytest.raises(ModelError, match=r"manifest.yaml cannot be used: .*; reinstall"):
+        find_model("toy", tmp_path)
 
 
 @pytest.mark.parametrize("text", ["[" * 20_000, "a: &a [*a]", "toy: 1\ntoy: 2", "a: .inf", "["])

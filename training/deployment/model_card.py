@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from compact_yolo_ros.model.card import ModelCard
-from compact_yolo_ros.support.document import DocumentError
+from compact_yolo_ros.support.plain_values import from_plain
 from compact_yolo_ros.support.yaml_files import read_yaml
 from training.detectors.complexity import macs, parameters
 from training.detectors.interface import Network
@@ -86,12 +86,12 @@ def read_words(path: Path) -> dict[str, str]:
         ValueError: it is not YAML, or has a field that is not one of WORDS.
     """
     try:
-        words = read_yaml(path)
-    except DocumentError as error:
+        words = from_plain(dict[str, str], read_yaml(path))
+    except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
-    if not isinstance(words, dict) or not set(words) <= WORDS:
+    if not set(words) <= WORDS:
         raise ValueError(f"{path} may hold {', '.join(sorted(WORDS))}, and nothing else")
-    return {key: " ".join(str(text).split()) for key, text in words.items()}
+    return {key: " ".join(text.split()) for key, text in words.items()}
 
 
 def weights_digest(state: Mapping[str, torch.Tensor]) -> str:

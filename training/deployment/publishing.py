@@ -12,8 +12,9 @@ import yaml
 from numpy.typing import NDArray
 
 from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.model.store import MANIFEST, ManifestEntry, read_manifest
 from compact_yolo_ros.support.files import replacing
-from compact_yolo_ros.support.yaml_files import read_yaml
+from compact_yolo_ros.support.plain_values import to_plain
 from training.deployment.model_card import to_markdown
 
 SHEET_ENDING = ".webp"
@@ -52,9 +53,9 @@ def publish(card: ModelCard, path: Path) -> None:
 
 def enter_in_manifest(path: Path) -> None:
     """Enter an ONNX file with its SHA-256 in the manifest.yaml of its folder."""
-    manifest = path.with_name("manifest.yaml")
-    entries = read_yaml(manifest) if manifest.exists() else {}
+    manifest = path.with_name(MANIFEST)
+    entries = read_manifest(manifest) if manifest.exists() else {}
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    entries = (entries or {}) | {path.stem: {"file": path.name, "sha256": digest}}
+    entries[path.stem] = ManifestEntry(path.name, digest)
     with replacing(manifest) as temporary:
-        temporary.write_text(yaml.safe_dump(entries))
+        temporary.write_text(yaml.safe_dump(to_plain(entries)))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -102,3 +103,24 @@ def test_a_ros_that_cannot_start_is_one_problem_with_its_reason(
     assert found.level is Level.PROBLEM
     assert found.found.startswith("ROS cannot start: failed to initialize logging")
     assert "ROS_LOG_DIR" in found.remedy
+
+
+def test_remap_rules_do_not_change_where_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client()
+    rules = ["-r", "/eye/image:=/elsewhere", "-r", "__node:=other"]
+    monkeypatch.setattr(sys, "argv", ["doctor", "--ros-args", *rules])
+    camera = client.node.create_publisher(Image, "/eye/image", 5)
+    message = image_message(SMALL, client.node.get_clock().now().to_msg())
+    ended = Event()
+
+    def send() -> None:
+        while not ended.wait(0.05):
+            camera.publish(message)
+
+    sender = Thread(target=send)
+    sender.start()
+    (found,) = cameras(4)
+    ended.set()
+    sender.join()
+    client.close()
+    assert (found.level, found.name) == (Level.OK, "/eye/image"), found

@@ -81,7 +81,7 @@ class LoadGenerator:
         self._process = node
         self._power = power
         self._context = Context()
-        rclpy.init(context=self._context)
+        rclpy.init(args=[], context=self._context)
         self._node = Node("camera", namespace=namespace, context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)

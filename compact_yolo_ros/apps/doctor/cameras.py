@@ -54,15 +54,16 @@ def cameras(seconds: float) -> Iterator[Finding]:
     import rclpy
 
     try:
-        rclpy.init()
-    except Exception as error:  # for instance without HOME: it has no folder for its log
+        rclpy.init(args=[])  # remap rules are for nodes: the graph has the names as they are
+        node = rclpy.create_node(f"compact_yolo_ros_doctor_{os.getpid()}")
+    except Exception as error:  # rclpy has no common type for what keeps a node from starting
         yield problem(
             "cameras",
             f"ROS cannot start: {first_line(error)}",
             "no node can start either: fix that first (for the log, set HOME or ROS_LOG_DIR)",
         )
+        rclpy.try_shutdown()
         return
-    node = rclpy.create_node(f"compact_yolo_ros_doctor_{os.getpid()}")
     try:
         topics = _discover(node, seconds)
         if not topics:

@@ -91,7 +91,7 @@ class Camera:
             topic=self.input.topic,
             publishers=self.input.publisher_count(),
             incompatible_qos=self.input.incompatible_qos,
-            reliability=self.input.reliability.name.lower(),
+            reliability=self.input.reliability,
             subscribers=self._publisher.subscriber_count(),
         )
         return CameraState(self.counters.snapshot(), situation)

@@ -105,7 +105,7 @@ class BagPlayerNode(Node):
             topic: self.create_publisher(TYPES[self._bag.topics[topic].type], topic, qos)
             for topic in self._topics
         }
-        detections = [self.resolve_topic_name(topic) for topic in values["wait_for"] if topic]
+        detections = [topic for topic in values["wait_for"] if topic]
         images = [publisher.topic_name for publisher in self._publishers_of.values()]
         self._readiness = DetectorReadiness(self, detections, images)
         self._clock_publisher = self.create_publisher(ClockMessage, "/clock", 10)
@@ -117,7 +117,7 @@ class BagPlayerNode(Node):
             )
         # A steady clock: this node is what moves simulated time.
         self.create_timer(TICK, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self.get_logger().info(f"Playing {', '.join(self._topics)} at {self._rate:g} times speed")
+        self.get_logger().info(f"Playing {', '.join(images)} at {self._rate:g} times speed")
 
     def close(self) -> None:
         """Log what was published."""

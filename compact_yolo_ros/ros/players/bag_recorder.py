@@ -68,7 +68,7 @@ class BagRecorderNode(Node):
                 topic = self.resolve_topic_name(name)
                 connection = self._writer.add_connection(topic, kind, typestore=codec.store)
                 self.create_subscription(
-                    TYPES[kind], topic, partial(self._receive, connection), QUEUE, raw=True
+                    TYPES[kind], name, partial(self._receive, connection), QUEUE, raw=True
                 )
         self.get_logger().info(f"Recording to {folder}")
 

@@ -21,7 +21,7 @@ class DetectorReadiness:
 
         Args:
             node: which also counts the publishers that there are.
-            detections: topics of detections whose nodes must be ready.
+            detections: topics of detections whose nodes must be ready; they can be remapped.
             images: topics that these nodes are to process.
         """
         self._node, self._detections, self._images = node, detections, images
@@ -38,7 +38,8 @@ class DetectorReadiness:
                 (name, self._missing.get(name, "is silent on /diagnostics")) for name in names
             ]
             found += [f"{name} {what}" for name, what in missing if what]
-            found += [] if names else [f"no node publishes {topic}"]
+            if not names:
+                found.append(f"no node publishes {self._node.resolve_topic_name(topic)}")
         return found
 
     def _publishing(self, topic: str) -> set[str]:

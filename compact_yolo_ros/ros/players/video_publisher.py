@@ -18,6 +18,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from compact_yolo_ros.pixels.video_source import Pace, SourceError, open_source
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
 from compact_yolo_ros.ros.players.image_writers import ImageWriter, JpegWriter, RawWriter
+from compact_yolo_ros.ros.topic_names import compressed_name
 from compact_yolo_ros.support.error_text import first_line
 
 VIDEO_PUBLISHER_PARAMETERS = (
@@ -99,18 +100,19 @@ class VideoPublisherNode(Node):
         rate = values["rate"] or self._source.rate
         self._pace = Pace(rate)
 
-        topic = self.resolve_topic_name("image")
+        name = "image"
         self._writer: ImageWriter = RawWriter(values["encoding"])
         if values["image_transport"] == "compressed":
-            topic += "/compressed"
+            name = compressed_name(self, name)
             self._writer = JpegWriter(values["encoding"], values["jpeg_quality"])
         self._writer.message.header.frame_id = values["frame_id"]
         reliability = ReliabilityPolicy[values["reliability"].upper()]
         self._publisher = self.create_publisher(
-            type(self._writer.message), topic, QoSProfile(depth=DEPTH, reliability=reliability)
+            type(self._writer.message), name, QoSProfile(depth=DEPTH, reliability=reliability)
         )
         # A steady clock: a camera does not stop when simulated time does.
         self.create_timer(1 / rate, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        topic = self._publisher.topic_name
         self.get_logger().info(f"Publishing {rate:g} images per second on {topic}")
 
     def close(self) -> None:

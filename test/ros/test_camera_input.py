@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which images of a camera arrive while its quality of service is found out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from harness import BEST_EFFORT, Client, image_message
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import Image
+
+from compact_yolo_ros.ros.detector.camera_input import CameraInput
+
+pytestmark = pytest.mark.ros
+RELIABLE = QoSProfile(depth=5)
+TOPIC = "/eye"
+
+
+class Receiver:
+    """An input in a node of its own, and the numbers of the images that it passed on."""
+
+    def __init__(self, client: Client, reliability: str) -> None:
+        self._client = client
+        self.node = Node("receiver", context=client.context)
+        self.input = CameraInput(self.node, TOPIC, "raw", reliability)
+        self.numbers: list[int] = []
+        client._executor.add_node(self.node)
+        self.input.open(lambda image: self.numbers.append(image.data[0]))
+
+    def follow_until(self, reliability: str) -> None:
+        def followed() -> bool:
+            self.input.follow_publishers()
+            return self.input.reliability == reliability
+
+        self._client.wait_for(followed, 10)
+
+    def close(self) -> None:
+        self.input.close()
+        self._client._executor.remove_node(self.node)
+        self.node.destroy_node()
+
+
+@pytest.fixture
+def receiver(client: Client) -> Iterator[Receiver]:
+    opened = Receiver(client, "auto")
+    yield opened
+    opened.close()
+
+
+def numbered(number: int) -> Image:
+    """All images are equal but for their number."""
+    return image_message(np.full((8, 8, 3), number, np.uint8))
+
+
+def new_camera(client: Client, qos: QoSProfile) -> Any:
+    """A publisher that has just found somebody who listens, as a camera that then begins."""
+    camera = client.node.create_publisher(Image, TOPIC, qos)
+    client.wait_for(camera.get_subscription_count, 10)
+    return camera
+
+
+@pytest.mark.parametrize("qos", [RELIABLE, BEST_EFFORT])
+def test_every_image_of_a_new_camera_arrives_once(
+    client: Client, receiver: Receiver, qos: QoSProfile
+) -> None:
+    expected: list[int] = []
+    for start in (0, 10, 20):  # the camera is replaced twice
+        camera = new_camera(client, qos)
+        camera.publish(numbered(start))
+        receiver.follow_until(qos.reliability.name.lower())
+        client.wait_for(lambda start=start: start in receiver.numbers, 10)
+        camera.publish(numbered(start + 1))
+        client.wait_for(lambda start=start: start + 1 in receiver.numbers, 10)
+        expected += [start, start + 1]
+        client.node.destroy_publisher(camera)
+        receiver.follow_until("auto")
+    client.spin(0.1)
+    assert receiver.numbers == expected
+
+
+def test_images_that_both_subscriptions_bring_are_passed_on_once(
+    client: Client, receiver: Receiver
+) -> None:
+    camera = new_camera(client, RELIABLE)
+    client.wait_for(lambda: camera.get_subscription_count() == 2, 10)
+    for number in range(4):
+        camera.publish(numbered(number))
+        client.wait_for(lambda number=number: number in receiver.numbers, 10)
+        client.spin(0.05)
+    receiver.follow_until("reliable")
+    client.spin(0.05)
+    assert receiver.numbers == [0, 1, 2, 3]
+
+
+def test_two_equal_images_of_a_known_camera_both_arrive(client: Client, receiver: Receiver) -> None:
+    camera = new_camera(client, RELIABLE)
+    receiver.follow_until("reliable")
+    for count in (1, 2, 3):
+        camera.publish(numbered(7))
+        client.wait_for(lambda count=count: len(receiver.numbers) >= count, 10)
+    assert receiver.numbers == [7, 7, 7]
+
+
+def test_a_second_camera_with_best_effort_is_received_without_a_gap(
+    client: Client, receiver: Receiver
+) -> None:
+    first = new_camera(client, RELIABLE)
+    receiver.follow_until("reliable")
+    second = client.node.create_publisher(Image, TOPIC, BEST_EFFORT)
+    receiver.follow_until("best_effort")
+    client.wait_for(second.get_subscription_count, 10)
+    for number, camera in enumerate((first, second, first, second)):
+        camera.publish(numbered(number))
+        client.wait_for(lambda number=number: number in receiver.numbers, 10)
+    assert receiver.numbers == [0, 1, 2, 3]
+    assert receiver.node.count_subscribers(TOPIC) == 1
+
+
+@pytest.mark.parametrize("qos", [RELIABLE, BEST_EFFORT])
+def test_a_known_camera_costs_one_subscription(
+    client: Client, receiver: Receiver, qos: QoSProfile
+) -> None:
+    assert receiver.node.count_subscribers(TOPIC) == 2
+    new_camera(client, qos)
+    receiver.follow_until(qos.reliability.name.lower())
+    client.wait_for(lambda: receiver.node.count_subscribers(TOPIC) == 1, 10)
+    receiver.input.open(receiver.numbers.append)  # enabled again: the camera is known
+    assert receiver.node.count_subscribers(TOPIC) == 1
+    assert not receiver.input.incompatible_qos
+
+
+@pytest.mark.parametrize("reliability", ["reliable", "best_effort"])
+def test_a_given_reliability_is_kept(client: Client, reliability: str) -> None:
+    receiver = Receiver(client, reliability)
+    client.node.create_publisher(Image, TOPIC, BEST_EFFORT)
+    client.wait_for(lambda: receiver.input.publisher_count() == 1, 10)
+    receiver.input.follow_publishers()
+    client.spin(0.1)
+    assert receiver.input.reliability == reliability
+    assert receiver.input.incompatible_qos is (reliability == "reliable")
+    receiver.close()

@@ -2,14 +2,15 @@
 """Labels in COCO's JSON (https://cocodataset.org/#format-data, object detection).
 
 Classes are the file's categories in the order of their ids, which may have gaps. Crowds are
-ignored; an image without annotations shows no objects. The files that ``evaluate_bag`` writes have
-three more keys: ``timestamp_ns`` and ``topic`` of an image, ``score`` of an annotation.
+ignored; an image without annotations shows no objects. Numbers may be texts, as Labelbox writes
+them, and a size that is missing, null or 0 is not known. The files that ``evaluate_bag`` writes
+have three more keys: ``timestamp_ns`` and ``topic`` of an image, ``score`` of an annotation.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
+from compact_yolo_ros.labels.loose_values import flag, whole_number
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.support.document import DocumentError
 from compact_yolo_ros.support.error_text import reason
@@ -24,16 +26,17 @@ from compact_yolo_ros.support.json_files import read_large_json
 
 _IDS = ("id", "image_id", "category_id")
 
+_Id = int | str | None
 _Table = list[dict[str, Any]]
 
 
 class _Row(NamedTuple):
-    """An annotation as it stands in the file."""
+    """An annotation as it stands in the file, but for the id of its category."""
 
     id: Any
-    category: Any
+    category: _Id
     bbox: Any
-    crowd: bool
+    crowd: Any
     score: Any
 
 
@@ -50,9 +53,9 @@ class CocoImage:
     file_name: str
     timestamp: Any
     topic: str
-    _sides: tuple[Any, Any] | None
+    _sides: tuple[Any, Any]
     _rows: Sequence[_Row]
-    _numbers: Mapping[int, int]
+    _numbers: Mapping[_Id, int]
 
     def truth(self, least_score: float = 0.0) -> GroundTruth:
         """What the image shows, boxes as they stand in the file: see ``GroundTruth.clipped``.
@@ -72,7 +75,7 @@ class CocoImage:
                 raise LabelError(f"annotation {row.id} has the unknown category {row.category}")
         boxes = np.array([_box(row) for row in rows], np.float64).reshape(-1, 4)
         labels = np.array([self._numbers[row.category] for row in rows], np.int64)
-        crowd = np.array([row.crowd for row in rows], bool)
+        crowd = np.array([_is_crowd(row) for row in rows], bool)
         return GroundTruth(
             boxes[~crowd],
             labels[~crowd],
@@ -82,16 +85,12 @@ class CocoImage:
         )
 
     def _size(self) -> Size | None:
-        if self._sides is None:
+        if not all(self._sides):
             return None
-        try:
-            size = Size(*map(int, self._sides))
-        except (OverflowError, TypeError, ValueError):
-            size = Size(0, 0)
-        if min(size) < 1:
-            width, height = self._sides
-            raise LabelError(f"the image is stated to have {width}x{height} pixels")
-        return size
+        width, height = map(whole_number, self._sides)
+        if width is None or height is None or min(width, height) < 0:
+            raise LabelError("the image is stated to have {}x{} pixels".format(*self._sides))
+        return Size(width, height) if width and height else None
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class CocoFile:
     """The content of a file.
 
     Attributes:
-        classes: names of the categories in the order of their ids.
+        classes: names of the categories.
         images: in the order of the file.
         problems: what fits to no image: a sentence about each part of the file that is left out.
     """
@@ -117,21 +116,21 @@ def read_coco(file: Path) -> CocoFile:
     """
     content = _read_json(file)
     categories = _categories(content)
-    numbers = {number: place for place, number in enumerate(categories)}
-    rows: dict[Any, list[_Row]] = {}
+    numbers: dict[_Id, int] = {number: place for place, number in enumerate(categories.names)}
+    rows: dict[_Id, list[_Row]] = {}
     for entry in content["annotations"]:
         row = _Row(
             entry.get("id"),
-            entry.get("category_id"),
+            _id(entry.get("category_id")),
             entry.get("bbox"),
-            bool(entry.get("iscrowd")),
+            entry.get("iscrowd"),
             entry.get("score", 1.0),
         )
-        rows.setdefault(entry.get("image_id"), []).append(row)
-    images: dict[Any, CocoImage] = {}
+        rows.setdefault(_id(entry.get("image_id")), []).append(row)
+    images: dict[int | str, CocoImage] = {}
     problems = []
     for entry in content["images"]:
-        number = entry.get("id")
+        number = _id(entry.get("id"))
         if number is None or number in images:
             problems.append(f"image {number} has no id, or one that another image has")
             continue
@@ -139,12 +138,25 @@ def read_coco(file: Path) -> CocoFile:
     problems += [
         f"annotations of image {number}, which is not listed" for number in rows.keys() - images
     ]
-    return CocoFile(tuple(categories.values()), tuple(images.values()), tuple(problems))
+    return CocoFile(tuple(categories.names.values()), tuple(images.values()), tuple(problems))
 
 
-def read_coco_classes(file: Path) -> tuple[str, ...]:
-    """Names of a file's categories in the order of their ids; see ``read_coco`` for the errors."""
-    return tuple(_categories(_read_json(file)).values())
+class CocoClasses(NamedTuple):
+    """The classes of a file.
+
+    Attributes:
+        names: of its categories in the order of their ids.
+        left_out: names of groups of classes that are no class here, because no object has them.
+    """
+
+    names: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def read_coco_classes(file: Path) -> CocoClasses:
+    """The classes of a file; see ``read_coco`` for the errors."""
+    found = _categories(_read_json(file))
+    return CocoClasses(tuple(found.names.values()), found.left_out)
 
 
 def _read_json(file: Path) -> dict[str, _Table]:
@@ -161,25 +173,69 @@ def _read_json(file: Path) -> dict[str, _Table]:
     return content
 
 
-def _categories(content: dict[str, _Table]) -> dict[int, str]:
-    """Names by id, in the order of the ids."""
-    try:
-        rows = [(int(row["id"]), str(row["name"])) for row in content["categories"]]
-    except (KeyError, OverflowError, TypeError, ValueError):
-        raise LabelError("every category needs an 'id' and a 'name'") from None
-    if not rows or len({i for i, _ in rows}) < len(rows) or len({n for _, n in rows}) < len(rows):
+class _Category(NamedTuple):
+    """A category; ``group`` is its ``supercategory``, empty for none."""
+
+    id: int
+    name: str
+    group: str
+    used: bool
+
+
+class _Categories(NamedTuple):
+    """Names by id in the order of the ids, and the names of groups that are no classes.
+
+    Roboflow adds a group of all classes, without boxes.
+    """
+
+    names: dict[int, str]
+    left_out: tuple[str, ...]
+
+
+def _categories(content: dict[str, _Table]) -> _Categories:
+    used = {_id(row.get("category_id")) for row in content["annotations"]}
+    rows = sorted(_category(row, used) for row in content["categories"])
+    groups = {row.group for row in rows}
+    # Of unused categories of one name the last is kept, and none if another is used.
+    last = {row.name: row for row in sorted(rows, key=lambda row: (row.used, row.id))}
+    kept = [
+        row
+        for row in rows
+        if row.used or (last[row.name] is row and (row.group or row.name not in groups))
+    ]
+    names = {row.id: row.name for row in kept}
+    if not kept or len({row.id for row in rows}) < len(rows) or len({*names.values()}) < len(kept):
         raise LabelError("categories are missing, or one is there twice")
-    return dict(sorted(rows))
+    return _Categories(names, tuple({row.name for row in rows} - {*names.values()}))
 
 
-def _image(entry: dict[str, Any], rows: Sequence[_Row], numbers: Mapping[int, int]) -> CocoImage:
+def _category(row: dict[str, Any], used: Container[_Id]) -> _Category:
+    number, name = whole_number(row.get("id")), row.get("name")
+    if number is None or name is None:
+        raise LabelError("every category needs an 'id', which is a whole number, and a 'name'")
+    group = row.get("supercategory")
+    return _Category(
+        number, str(name), "" if group in (None, "none") else str(group), number in used
+    )
+
+
+def _id(value: Any) -> _Id:
+    """An id, which may be a number or a text; "7" is 7."""
+    number = whole_number(value)
+    return number if number is not None else value if isinstance(value, str) else None
+
+
+def _is_crowd(row: _Row) -> bool:
+    return flag(row.crowd, f"the 'iscrowd' of annotation {row.id}")
+
+
+def _image(entry: dict[str, Any], rows: Sequence[_Row], numbers: Mapping[_Id, int]) -> CocoImage:
     name = entry.get("file_name")
-    stated = "height" in entry and "width" in entry
     return CocoImage(
         name if isinstance(name, str) else "",
         entry.get("timestamp_ns"),
         str(entry.get("topic") or ""),
-        (entry["width"], entry["height"]) if stated else None,
+        (entry.get("width"), entry.get("height")),
         rows,
         numbers,
     )

@@ -2,11 +2,13 @@
 """Labels in the XML files of PASCAL VOC, one an image.
 
 Coordinates count pixels from 1 and include the last one (VOC2007 development kit, section 3.2 and
-VOCcode/PASreadrecord.m): pixels 1..1 are the box 0..1 here. Difficult objects are ignored.
+VOCcode/PASreadrecord.m): pixels 1..1 are the box 0..1 here. Difficult objects are ignored. Some
+tools write ``True`` for 1, a size of 0 that they do not know, and encodings that expat cannot read.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,6 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
+from compact_yolo_ros.labels.loose_values import flag
 from compact_yolo_ros.model.sizes import Size
 
 # In the order of the development kit, VOC2007/VOCcode/VOCinit.m.
@@ -22,6 +25,10 @@ VOC_CLASSES = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
     *("train", "tvmonitor"),
 )
+_ENCODING = re.compile(rb"\s*<\?xml[^>]*encoding=[\"']([\w.:-]+)")
+_DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
+_SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030"}
+"""Encodings that tools state though they write letters of the larger one."""
 
 
 def read_voc(file: Path, numbers: Mapping[str, int]) -> GroundTruth:
@@ -39,13 +46,7 @@ def read_voc(file: Path, numbers: Mapping[str, int]) -> GroundTruth:
         LabelError: the file is malformed, or has an unknown class.
         OSError: it cannot be read.
     """
-    try:
-        root = ElementTree.fromstring(file.read_bytes())
-    except ElementTree.ParseError as error:
-        raise LabelError(f"is not XML: {error}") from None
-    size = None
-    if (stated := root.find("size")) is not None:
-        size = Size(int(_number(stated, "width")), int(_number(stated, "height")))
+    root = _parse(file.read_bytes())
     boxes, labels, difficult = [], [], []
     for item in root.iterfind("object"):
         name = item.findtext("name", "").strip()
@@ -57,12 +58,61 @@ def read_voc(file: Path, numbers: Mapping[str, int]) -> GroundTruth:
         left, top, right, bottom = (_number(box, k) for k in ("xmin", "ymin", "xmax", "ymax"))
         boxes.append((left - 1, top - 1, right, bottom))
         labels.append(numbers[name])
-        difficult.append(item.findtext("difficult", "0").strip() == "1")
+        difficult.append(flag(item.findtext("difficult"), f"'difficult' of an object ({name})"))
     table, classes = np.array(boxes, np.float64).reshape(-1, 4), np.array(labels, np.int64)
     hard = np.array(difficult, bool)
     return GroundTruth(
-        table[~hard], classes[~hard], size=size, ignored=table[hard], ignored_labels=classes[hard]
+        table[~hard],
+        classes[~hard],
+        size=_size(root),
+        ignored=table[hard],
+        ignored_labels=classes[hard],
     )
+
+
+def _parse(content: bytes) -> ElementTree.Element:
+    if b"<!ENTITY" in content:  # a few of them can stand for gigabytes
+        raise LabelError("defines entities, which labels do not need: delete the lines '<!ENTITY'")
+    try:
+        return ElementTree.fromstring(content)
+    except (LookupError, ValueError):  # an encoding that expat cannot read
+        return _parse_decoded(content)
+    except ElementTree.ParseError as error:
+        if _is_utf8(content) and not _ENCODING.match(content):
+            raise LabelError(f"is not XML: {error}") from None
+        return _parse_decoded(content)
+
+
+def _parse_decoded(content: bytes) -> ElementTree.Element:
+    """Parse an encoding that expat does not know, or one that is not stated.
+
+    What cannot be decoded is replaced: it may be in the path of the image, which nobody reads. In
+    the name of a class it makes an unknown class.
+    """
+    stated = _ENCODING.match(content)
+    name = stated[1].decode() if stated else "utf-8"
+    try:
+        text = content.decode(_SUPERSETS.get(name.casefold(), name), "replace")
+        return ElementTree.fromstring(_DECLARATION.sub("", text))
+    except (LookupError, ValueError, ElementTree.ParseError) as error:
+        raise LabelError(f"is not XML: {error}") from None
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _size(root: ElementTree.Element) -> Size | None:
+    """The stated size of the image; None if there is none, or 0."""
+    stated = root.find("size")
+    if stated is None:
+        return None
+    width, height = (int(_number(stated, side)) for side in ("width", "height"))
+    return Size(width, height) if width and height else None
 
 
 def _number(element: ElementTree.Element, tag: str) -> float:

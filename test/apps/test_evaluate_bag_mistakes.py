@@ -156,7 +156,10 @@ def test_labels_with_a_low_score_are_left_out(path: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("image_values", "annotation", "sentence"),
     [
-        ({"height": 0}, {}, "stated to have 320x0 pixels"),
+        ({"height": 0}, {}, "its height and width are missing"),
+        ({"width": None}, {}, "its height and width are missing"),
+        ({"width": -320}, {}, "stated to have -320x320 pixels"),
+        ({}, {"iscrowd": "perhaps"}, "'iscrowd' of annotation 1 is 'perhaps': give 0 or 1"),
         ({"timestamp_ns": 10**25}, {}, "out of range"),
         ({}, {"bbox": [0, 0, float("nan"), 1]}, "is not four numbers"),
         ({}, {"bbox": [9, 9, -5, 5]}, "is empty or outside the image"),

@@ -42,7 +42,7 @@ def coco(folder: Path) -> GroundTruth:
     }
     file = folder / "labels.json"
     file.write_text(json.dumps(content))
-    assert read_coco_classes(file) == CLASSES
+    assert read_coco_classes(file) == (CLASSES, ())
     (image,) = read_coco(file).images
     return image.truth()
 

@@ -154,7 +154,10 @@ def test_coco_classes_may_be_put_in_another_order(tmp_path):
         ({"names": ["a"], "sources": [{"data": "none.yaml"}]}, "none.yaml"),
         ({"names": ["a"], "sources": [{"data": "data.yaml"}]}, "name those directly"),
         ({"names": ["a"], "sources": [{"data": "x"}], "train": "y"}, "own data.yaml"),
-        ({"format": "voc", "train": "VOC2007/trainval"}, "trainval.txt cannot be read"),
+        (
+            {"format": "voc", "train": "VOC2007/trainval"},
+            "trainval.txt does not exist: without image sets, name a folder of images",
+        ),
         ({"format": "coco", "train": "train.json"}, "annotations:"),
         (
             {"format": "coco", "train": {"images": "a", "annotations": "b"}},
@@ -212,3 +215,216 @@ def test_coco_rows_that_fit_nothing_are_reported(tmp_path):
     data = describe(tmp_path, format="coco", train={"images": "train", "annotations": "train.json"})
     found = open_split(data, "train")
     assert len(found) == 1 and [bad.path for bad in found.bad_files] == [file] * 3
+
+
+def as_texts(content):
+    """Numbers as Labelbox and others write them."""
+    for table in ("images", "annotations", "categories"):
+        for row in content[table]:
+            row.update(
+                {key: str(row[key]) for key in row if key.endswith("id") or key == "iscrowd"}
+            )
+    for row in content["images"]:
+        row.update(width=str(row["width"]), height=str(row["height"]))
+
+
+def as_floats(content):
+    for row in [*content["images"], *content["annotations"]]:
+        row.update({key: float(row[key]) for key in row if key.endswith("id")})
+
+
+def without_sizes(content):
+    content["images"][0].update(width=0, height=0)
+    content["images"][1].update(width=None, height=None)
+    del content["images"][2]["width"]
+
+
+def with_ids_from_zero(content):
+    for row in content["images"]:
+        row["id"] -= 10
+    for row in content["annotations"]:
+        row["image_id"] -= 10
+
+
+def with_flags_of_other_kinds(content):
+    for row, value in zip(content["annotations"], (None, False, "false", "True"), strict=True):
+        row["iscrowd"] = value
+
+
+def shown(samples):
+    return [(s.boxes.tolist(), s.labels.tolist(), s.ignored.tolist()) for s in samples]
+
+
+@pytest.mark.parametrize(
+    "change", [as_texts, as_floats, without_sizes, with_ids_from_zero, with_flags_of_other_kinds]
+)
+def test_coco_as_tools_write_it_says_the_same(tmp_path, change):
+    file = write_coco(tmp_path, {90: "toothbrush", 3: "car"}, COCO_ROWS, 3)
+    data = describe(tmp_path, format="coco", train={"images": "train", "annotations": "train.json"})
+    before = [
+        (s.boxes.tolist(), s.labels.tolist(), s.ignored.tolist()) for s in open_split(data, "train")
+    ]
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+    found = open_split(data, "train")
+    assert not found.bad_files and found.classes == ("car", "toothbrush")
+    assert shown(found) == before
+
+
+def test_text_ids_that_look_like_numbers_of_python_are_texts(tmp_path):
+    file = write_coco(
+        tmp_path, {1: "car"}, [{"image_id": "1_0", "category_id": 1, "bbox": [1, 1, 9, 9]}], 2
+    )
+    content = json.loads(file.read_text())
+    content["images"][0]["id"], content["images"][1]["id"] = "1_0", "10"
+    file.write_text(json.dumps(content))
+    data = describe(tmp_path, format="coco", train={"images": "train", "annotations": "train.json"})
+    assert [len(sample.boxes) for sample in open_split(data, "train")] == [1, 0]
+
+
+def with_categories(folder, split, categories, used, images):
+    """A split of Roboflow's: a root of all classes, and boxes of the categories ``used``."""
+    rows = [{"image_id": 10, "category_id": number, "bbox": [1, 1, 9, 9]} for number in used]
+    file = write_coco(folder, {}, rows, images, split)
+    content = json.loads(file.read_text())
+    content["categories"] = [
+        {"id": number, "name": name, "supercategory": group} for number, name, group in categories
+    ]
+    file.write_text(json.dumps(content))
+
+
+ROOT = (0, "balls", "none")
+
+
+@pytest.mark.parametrize(
+    ("categories", "used", "classes"),
+    [
+        ([ROOT, (1, "ball", "balls"), (2, "goal", "balls")], [1, 2], ("ball", "goal")),
+        ([ROOT, (1, "ball", "balls")], [], ("ball",)),
+        ([ROOT, (1, "ball", "balls")], [0, 1], ("balls", "ball")),
+        ([(0, "ball", "none"), (1, "ball", "ball")], [1], ("ball",)),
+        ([(0, "ball", "none"), (1, "ball", "none")], [1], ("ball",)),
+        ([(0, "ball", "none"), (1, "ball", "none")], [], ("ball",)),
+        ([(1, "person", "person"), (2, "car", "vehicle")], [2], ("person", "car")),
+        ([(1, "person", "person"), (2, "rider", "person")], [2], ("person", "rider")),
+        ([(1, "cat", "none"), (2, "dog", "none")], [], ("cat", "dog")),
+    ],
+)
+def test_the_root_of_all_classes_is_no_class(tmp_path, categories, used, classes):
+    with_categories(tmp_path, "train", categories, used, 1)
+    data = describe(tmp_path, format="coco", train={"images": "train", "annotations": "train.json"})
+    found = open_split(data, "train")
+    assert found.classes == read_classes(data) == classes
+    names = {number: name for number, name, _ in categories}
+    assert [classes[label] for label in found[0].labels] == [names[number] for number in used]
+
+
+def test_a_root_that_another_split_uses_is_a_class_of_both(tmp_path):
+    categories = [ROOT, (1, "ball", "balls")]
+    with_categories(tmp_path, "train", categories, [0, 1], 3)
+    with_categories(tmp_path, "val", categories, [1], 1)
+    splits = {s: {"images": s, "annotations": f"{s}.json"} for s in ("train", "val")}
+    data = describe(tmp_path, format="coco", **splits)
+    assert read_classes(data) == ("balls", "ball")
+    assert [open_split(data, s)[0].labels.tolist() for s in splits] == [[0, 1], [1]]
+
+
+def test_splits_of_other_classes_are_one_clear_sentence(tmp_path):
+    write_coco(tmp_path, {1: "cat", 2: "dog"}, COCO_ROWS[:0], 3)
+    write_coco(tmp_path, {1: "dog"}, [], 1, "val")
+    splits = {s: {"images": s, "annotations": f"{s}.json"} for s in ("train", "val")}
+    with pytest.raises(DataError, match=r"\['cat'\], which the file of another split has not"):
+        open_split(describe(tmp_path, format="coco", **splits), "train")
+
+
+def test_coco_paths_of_another_place_are_read(tmp_path):
+    file = write_coco(tmp_path, {1: "car"}, [], 2)
+    content = json.loads(file.read_text())
+    content["images"][0]["file_name"] = "images\\5\\0.jpg"
+    content["images"][1]["file_name"] = "/label-studio/data/media/1.jpg"
+    file.write_text(json.dumps(content))
+    data = describe(tmp_path, format="coco", train={"images": "train", "annotations": "train.json"})
+    assert [s.name for s in open_split(data, "train")] == ["0", "1"]
+
+
+VOC_TEXT = voc_object("球", (11, 6, 30, 25)) + voc_object("球", (41, 1, 60, 20), difficult=1)
+
+
+def write_xml(path, xml, seed, encoding="utf-8", image=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(xml.encode(encoding))
+    draw_image(image or path.with_suffix(".jpg"), seed)
+
+
+def assert_voc(data):
+    (sample,) = found = open_split(data, "train")
+    assert not found.bad_files and sample.labels.tolist() == [0]
+    assert sample.boxes.tolist() == [[10, 5, 30, 25]]
+    assert sample.ignored.tolist() == [[40, 0, 60, 20]]
+
+
+@pytest.mark.parametrize(
+    ("xml", "image"),
+    [
+        ("train/a.xml", "train/a.jpg"),
+        ("annotations/a.xml", "train/a.png"),
+        ("Annotations/a.XML", "train/a.JPEG"),
+        ("train/labels/a.xml", "train/a.png"),
+    ],
+)
+def test_voc_without_image_sets_is_read(tmp_path, xml, image):
+    write_xml(tmp_path / xml, f"<a>{VOC_TEXT}</a>", 1, image=tmp_path / image)
+    assert_voc(describe(tmp_path, format="voc", names=["球"], train="train"))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".JPG", ".jpeg", ".bmp"])
+def test_voc_images_have_any_suffix(tmp_path, suffix):
+    write_voc(tmp_path, "VOC2007", "train", {"a": [VOC_TEXT]})
+    old = tmp_path / "VOC2007/JPEGImages/a.jpg"
+    old.unlink()
+    draw_image(old.with_suffix(suffix), 1)
+    assert_voc(describe(tmp_path, format="voc", names=["球"], train="VOC2007/train"))
+
+
+@pytest.mark.parametrize("encoding", ["GB2312", "gbk", "Big5", "Shift_JIS", "utf-16", "latin-1"])
+def test_voc_in_any_encoding_is_read(tmp_path, encoding):
+    text = VOC_TEXT.replace("球", "ball") if encoding == "latin-1" else VOC_TEXT
+    names = ["ball"] if encoding == "latin-1" else ["球"]
+    xml = f'<?xml version="1.0" encoding="{encoding}"?><a>{text}</a>'
+    write_xml(tmp_path / "train/a.xml", xml, 1, encoding)
+    assert_voc(describe(tmp_path, format="voc", names=names, train="train"))
+
+
+def test_a_path_in_an_encoding_that_is_not_stated_does_not_matter(tmp_path):
+    xml = f"<a><path>D:/图片/a.jpg</path>{VOC_TEXT.replace('球', 'ball')}</a>"
+    write_xml(tmp_path / "train/a.xml", xml, 1, "gbk")
+    assert_voc(describe(tmp_path, format="voc", names=["ball"], train="train"))
+
+
+@pytest.mark.parametrize("yes", ["1", "True", " true\n", "1.0"])
+@pytest.mark.parametrize("no", ["0", "False", "", "false"])
+def test_difficult_objects_may_be_said_in_words(tmp_path, yes, no):
+    tag = "<difficult>{}</difficult>".format
+    xml = VOC_TEXT.replace(tag(1), tag(yes)).replace(tag(0), tag(no))
+    size = "<size><width>0</width><height>0</height></size>"
+    write_xml(tmp_path / "train/a.xml", f"<a>{size}{xml}</a>", 1)
+    assert_voc(describe(tmp_path, format="voc", names=["球"], train="train"))
+
+
+@pytest.mark.parametrize(
+    ("xml", "says"),
+    [
+        (voc_object("a", (1, 1, 9, 9)).replace("<difficult>0", "<difficult>maybe"), "maybe"),
+        ('<!DOCTYPE a [<!ENTITY x "lol">]><a>&x;</a>', "defines entities"),
+        ('<?xml version="1.0" encoding="klingon"?><a/>', "not XML"),
+    ],
+)
+def test_voc_that_cannot_be_read_is_a_bad_file(tmp_path, xml, says):
+    write_xml(tmp_path / "train/a.xml", xml if "<a" in xml else f"<a>{xml}</a>", 1)
+    draw_image(tmp_path / "train/b.jpg", 2)
+    write_xml(tmp_path / "train/c.xml", "<a/>", 3)
+    found = open_split(describe(tmp_path, format="voc", names=["a"], train="train"), "train")
+    reasons = {bad.path.name: bad.reason for bad in found.bad_files}
+    assert says in reasons["a.xml"] and reasons["b.xml"] == "does not exist"
+    assert [sample.name for sample in found] == ["c"], "without XML an image is not empty"

@@ -28,18 +28,15 @@ def read(description: Description, split: str) -> Listing:
     """List a split in the order of its files."""
     images: list[ListedImage] = []
     bad_files: list[BadFile] = []
-    names = description.names
+    names = description.names or read_names(description)
     for folder, file in _parts(description, split):
         content = _usable(read_coco, file)
         if not folder.is_dir():
             raise DataError(f"{folder} does not exist: give the folder of the images")
-        names = names or content.classes
         if unknown := set(content.classes) - set(names):
-            raise DataError(
-                f"{file} has the categories {sorted(unknown)}, which are not among 'names': leave"
-                " 'names' out, and map classes in a data.yaml with 'sources'"
-            )
-        numbers = np.array([names.index(name) for name in content.classes], np.int64)
+            raise DataError(_unknown(file, sorted(unknown), description.names is not None))
+        number_of = {name: number for number, name in enumerate(names)}
+        numbers = np.array([number_of[name] for name in content.classes], np.int64)
         bad_files += [BadFile(file, problem) for problem in content.problems]
         for image in content.images:
             path = find_path(image.file_name, folder, description.root)
@@ -47,21 +44,41 @@ def read(description: Description, split: str) -> Listing:
                 images.append(ListedImage(path, path, partial(_truth, image, numbers)))
             else:
                 bad_files.append(BadFile(file, "an image has no file_name"))
-    return Listing(names or (), images, bad_files)
+    return Listing(names, images, bad_files)
+
+
+def _unknown(file: Path, categories: list[str], named: bool) -> str:
+    if named:
+        return (
+            f"{file} has the categories {categories}, which are not among 'names': leave 'names'"
+            " out, and map classes in a data.yaml with 'sources'"
+        )
+    return (
+        f"{file} has the categories {categories}, which the file of another split has not: list"
+        " the classes of all splits as 'names'"
+    )
 
 
 def read_names(description: Description) -> tuple[str, ...]:
-    """Return the categories of the smallest annotation file, ordered by id."""
-    files = [
+    """Return the categories of the annotation files, ordered by id.
+
+    The smallest file tells them, unless it leaves out a group of classes: an object of another file
+    may have it.
+    """
+    files = {
         file
         for split in SPLITS
         if split in description.splits
         for _, file in _parts(description, split)
-    ]
+    }
     if not files:
         raise DataError(f"{description.file} has neither 'names' nor a split")
-    file = min(files, key=lambda path: path.stat().st_size if path.exists() else 0)
-    return _usable(read_coco_classes, file)
+    there = sorted((file for file in files if file.exists()), key=lambda path: path.stat().st_size)
+    first, *others = there or sorted(files)
+    found = _usable(read_coco_classes, first)
+    if not found.left_out:
+        return found.names
+    return max([found.names, *(_usable(read_coco_classes, file).names for file in others)], key=len)
 
 
 def _parts(description: Description, split: str) -> list[tuple[Path, Path]]:

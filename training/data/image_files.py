@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
@@ -54,3 +56,29 @@ def _shortened(path: Path) -> Iterator[Path]:
         rest = Path(*parts[first:])
         if len(rest.parts) > 1 or rest.suffix or set(parts[:first]) <= {".."}:
             yield rest
+
+
+class Folders:
+    """The names in folders, each of which is read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, Mapping[str, Sequence[str]]] = {}
+
+    def names(self, folder: Path) -> Mapping[str, Sequence[str]]:
+        """Return the names by what they are in lower case; empty if there is no such folder."""
+        if folder not in self._known:
+            found: dict[str, list[str]] = defaultdict(list)
+            try:
+                for name in sorted(os.listdir(folder)):
+                    found[name.casefold()].append(name)
+            except OSError:
+                pass
+            self._known[folder] = found
+        return self._known[folder]
+
+    def images(self, folder: Path, stem: str) -> list[Path]:
+        """Return the images with a name but for its suffix, sorted."""
+        names = self.names(folder)
+        keys = [(stem + suffix).casefold() for suffix in SUFFIXES | UNREAD_SUFFIXES]
+        found = (name for key in keys for name in names.get(key, ()))
+        return sorted(folder / name for name in found if name.startswith(stem))

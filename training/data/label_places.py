@@ -11,14 +11,13 @@ For ``images/train/a.jpg`` these are, with any case of the folder's name and of 
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from compact_yolo_ros.labels.ground_truth import LabelError
-from training.data.image_files import SUFFIXES, UNREAD_SUFFIXES, images_in
+from training.data.image_files import Folders, images_in
 
 IMAGE_FOLDERS = ("images", "jpegimages")
 """A folder of this name may also be above the data set's folder."""
@@ -48,7 +47,7 @@ class LabelPlaces:
 
     def __init__(self, root: Path, suffix: str, names: Sequence[str]) -> None:
         self._root, self._suffix, self._names = root, suffix, names
-        self._listings: dict[Path, Mapping[str, Sequence[str]]] = {}
+        self._listings = Folders()
         self._mirrors_of: dict[Path, Sequence[_Mirror]] = {}
         self._folders_of: dict[Path, Sequence[Path]] = {}
         self._images_below: dict[Path, Counter[str]] = {}
@@ -80,7 +79,7 @@ class LabelPlaces:
         for labels, images, _ in self._mirrors(image.parent):
             for path in self._below(labels).get(image.stem.casefold(), ()):
                 places = (images / path.relative_to(labels).parent, path.parent)
-                if not any(self._has_image(place, path.stem) for place in places):
+                if not any(self._listings.images(place, path.stem) for place in places):
                     return path
         return None
 
@@ -113,21 +112,16 @@ class LabelPlaces:
                     yield _Mirror(above / name, above / parts[place], rest)
 
     def _label_folders(self, folder: Path) -> list[str]:
-        listing = self._listing(folder)
+        listing = self._listings.names(folder)
         names = [name for known in self._names for name in listing.get(known, ())]
         return [name for name in names if (folder / name).is_dir()]
 
     def _named_like(self, image: Path, folder: Path) -> Iterator[Path]:
         """``a.txt`` and ``a.jpg.txt`` for ``a.jpg``."""
         for stem in (image.stem, image.name):
-            for name in self._listing(folder).get((stem + self._suffix).casefold(), ()):
+            for name in self._listings.names(folder).get((stem + self._suffix).casefold(), ()):
                 if name.startswith(stem):
                     yield folder / name
-
-    def _has_image(self, folder: Path, stem: str) -> bool:
-        listing = self._listing(folder)
-        names = ((stem + suffix).casefold() for suffix in SUFFIXES | UNREAD_SUFFIXES)
-        return any(found.startswith(stem) for name in names for found in listing.get(name, ()))
 
     def _below(self, folder: Path) -> Mapping[str, Sequence[Path]]:
         """The label files below a folder by their stems in lower case."""
@@ -138,15 +132,3 @@ class LabelPlaces:
                     found[path.stem.casefold()].append(path)
             self._labels_below[folder] = found
         return self._labels_below[folder]
-
-    def _listing(self, folder: Path) -> Mapping[str, Sequence[str]]:
-        """The names in a folder by what they are in lower case; empty if it cannot be read."""
-        if folder not in self._listings:
-            found: dict[str, list[str]] = defaultdict(list)
-            try:
-                for name in sorted(os.listdir(folder)):
-                    found[name.casefold()].append(name)
-            except OSError:
-                pass
-            self._listings[folder] = found
-        return self._listings[folder]

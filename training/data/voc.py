@@ -1,45 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data sets in PASCAL VOC format.
 
-A split is an entry ``VOC2007/trainval``, or a list of them: the images of
+A split is an entry or a list of them. ``VOC2007/trainval`` means the images of
 ``VOC2007/ImageSets/Main/trainval.txt``, with ``VOC2007/JPEGImages/<id>.jpg`` and
 ``VOC2007/Annotations/<id>.xml``. So the usual VOC07+12 is ``train: [VOC2007/trainval,
-VOC2012/trainval]`` and ``val: VOC2007/test``. ``labels.voc`` reads the XML.
+VOC2012/trainval]`` and ``val: VOC2007/test``. Without image sets an entry is a folder of images,
+whose XML is found as ``label_places`` says. ``labels.voc`` reads it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from compact_yolo_ros.labels.ground_truth import LabelError
 from compact_yolo_ros.labels.voc import read_voc
 from compact_yolo_ros.labels.yolo import ENCODING
 from training.data.description import DataError, Description
-from training.data.listing import ListedImage, Listing
+from training.data.image_files import Folders, find_path, images_in
+from training.data.label_places import LabelPlaces
+from training.data.listing import BadFile, ListedImage, Listing
+
+SUFFIX, FOLDERS = ".xml", ("annotations", "labels", "xml", "xmls")
 
 
 def read(description: Description, split: str) -> Listing:
-    """List a split in the order of its image sets."""
+    """List a split in the order of its image sets, or sorted by path within each folder."""
     names = description.names or ()
     numbers = {name: number for number, name in enumerate(names)}
+    found = Listing(names, [])
     entry = description.split(split)
-    images = []
     for part in entry if isinstance(entry, list) else [entry]:
-        folder, image_set = (description.root / str(part)).parent, Path(str(part)).name
-        for image in _image_set(folder / "ImageSets" / "Main" / f"{image_set}.txt"):
-            xml = folder / "Annotations" / f"{image}.xml"
-            path = folder / "JPEGImages" / f"{image}.jpg"
-            images.append(ListedImage(path, xml, partial(read_voc, xml, numbers)))
-    return Listing(names, images)
+        for image, xml in _pairs(description, str(part), found.bad_files):
+            found.images.append(ListedImage(image, xml, partial(read_voc, xml, numbers)))
+    return found
 
 
-def _image_set(file: Path) -> list[str]:
+def _pairs(
+    description: Description, part: str, bad_files: list[BadFile]
+) -> Iterator[tuple[Path, Path]]:
+    """Yield the images of an entry, each with its XML; where that is not clear it is a bad file."""
+    folder, name = (description.root / part).parent, Path(part).name
+    image_set = folder / "ImageSets" / "Main" / f"{name}.txt"
+    place = find_path(part, description.root, description.file.parent)
+    if image_set.exists() or not place.is_dir():
+        yield from _of_image_set(folder, image_set)
+        return
+    images = images_in(place)
+    if not images:
+        raise DataError(f"{place} holds no images")
+    places = LabelPlaces(description.root, SUFFIX, FOLDERS)
+    for image in images:
+        try:
+            yield image, places.find(image) or image.with_suffix(SUFFIX)
+        except LabelError as error:
+            bad_files.append(BadFile(image, str(error)))
+
+
+def _of_image_set(folder: Path, file: Path) -> Iterator[tuple[Path, Path]]:
     try:
         lines = file.read_text(ENCODING).split("\n")
+    except FileNotFoundError:
+        raise DataError(
+            f"{file} does not exist: without image sets, name a folder of images"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read: {error}") from None
     # Sets of one class have a second column, which says whether the class is there.
-    images = [line.split()[0] for line in lines if line.strip()]
-    if not images:
+    ids = [line.split()[0] for line in lines if line.strip()]
+    if not ids:
         raise DataError(f"{file} names no images")
-    return images
+    folders = Folders()
+    for number in ids:
+        image = folder / "JPEGImages" / f"{number}.jpg"
+        there = folders.images(image.parent, Path(number).name)
+        yield there[0] if there else image, folder / "Annotations" / f"{number}{SUFFIX}"

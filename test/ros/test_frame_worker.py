@@ -169,7 +169,7 @@ def test_the_image_in_work_is_finished_when_the_worker_stops() -> None:
     worker = FrameWorker(idle_session(detector, [camera]), CLOCK, None)
     worker.submit(0, SimpleNamespace(header=Header(frame_id="1")))
     assert detector.busy.wait(60)
-    stopping = Thread(target=worker.stop)
+    stopping = Thread(target=worker.stop, daemon=True)
     stopping.start()
     detector.go.release()
     stopping.join(60)

@@ -11,8 +11,8 @@ PACKAGE = "compact_yolo_ros"
 def resource_directory(name: str) -> Path:
     """Return the package's folder ``models``, ``config`` or ``launch``.
 
-    In a source tree it is the folder of the tree. Installed, it is below share/ of the prefix that
-    this file is installed in, with or without a sourced workspace; else where ROS finds the package.
+    In a source tree it is the folder of the tree. Installed, it is below share/ of the prefix of
+    this file, with or without a sourced workspace; else it is where ROS finds the package.
 
     Raises:
         FileNotFoundError: the package is installed without its folders.

@@ -258,6 +258,7 @@ def check_value(name: str, value: Any) -> None:
         ValueError: it cannot be used; the sentence says why.
     """
     SPECS[name].check(value)
+    value = SPECS[name].read(value)
     if name == "input_size" and value:
         check_side(value)
     if name == "governor_sizes":

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -12,32 +12,23 @@ from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
 from compact_yolo_ros.ros.cv_bridge_decoder import CvBridgeDecoder
 from compact_yolo_ros.ros.detector.camera_input import CameraInput
-from compact_yolo_ros.ros.detector.parameters import file_limits
 from compact_yolo_ros.ros.detector.publishing import CameraPublisher
 from compact_yolo_ros.ros.detector.topics import IMAGE, FrameResult
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
-from compact_yolo_ros.ros.diagnostics.health import CameraSituation, CameraState
+from compact_yolo_ros.ros.diagnostics.situations import CameraSituation, CameraState
 
 Decode = Callable[[Any], DecodedImage]
 """Returns the pixels of an image message; raises ImageError."""
 
 
-def new_decoder(values: Mapping[str, Any]) -> Decode:
-    """The decoder that the parameters choose; for one camera and one thread.
-
-    Args:
-        values: of all parameters, by name.
+def new_decoder(image_decoder: str, image_transport: str) -> Decode:
+    """The decoder that the parameters of these names choose; for one camera and one thread.
 
     Raises:
         ModuleNotFoundError: cv_bridge is chosen and cannot be imported.
     """
-    limits = file_limits(values)
-    decoder = (
-        CvBridgeDecoder(limits)
-        if values["image_decoder"] == "cv_bridge"
-        else ImageDecoder(limits, values["mono16_bits"])
-    )
-    return decoder.compressed if values["image_transport"] == "compressed" else decoder.image
+    decoder = CvBridgeDecoder() if image_decoder == "cv_bridge" else ImageDecoder()
+    return decoder.compressed if image_transport == "compressed" else decoder.image
 
 
 class Camera:
@@ -89,18 +80,22 @@ class Camera:
         self._publisher.publish(result)
 
     def failed(self, kind: str, sentence: str) -> None:
-        """Count a failure; log the first of its kind only, or a bad camera would flood the log."""
+        """Count a failure; log each cause once only, or a bad camera would flood the log."""
         if self.counters.error(kind, sentence):
             which = f"{self.name}: " if self.name else ""
             self._log.error(f"{which}{sentence} (further ones are counted in /diagnostics)")
 
     def state(self) -> CameraState:
         """What /diagnostics says about it now."""
+        announced = self.input.announced()
         situation = CameraSituation(
             topic=self.input.topic,
             publishers=self.input.publisher_count(),
             incompatible_qos=self.input.incompatible_qos,
             reliability=self.input.reliability,
             subscribers=self._publisher.subscriber_count(),
+            nodes=announced.nodes,
+            is_latched=announced.is_latched,
+            mistake=announced.mistake,
         )
         return CameraState(self.counters.snapshot(), situation)

@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from compact_yolo_ros.ros.fast_dds import profile_environment
+
 DOMAINS = range(216, 233)
 """ROS domains that nobody uses by default; their ports are not among those Linux hands out."""
 
@@ -25,7 +27,7 @@ def prepare_environment(profile: Path) -> None:
     """
     os.environ.setdefault("ROS_DOMAIN_ID", str(DOMAINS[os.getpid() % len(DOMAINS)]))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
+    os.environ.update(profile_environment(os.environ, str(profile)))
 
 
 class ChildNode:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
 OLD_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+PROFILE_VARIABLES = (PROFILE_VARIABLE, OLD_PROFILE_VARIABLE)
 OLD_DISTRIBUTIONS = ("humble", "iron", "jazzy")
 """Where Fast DDS reads only the old variable; later ones read the new one and warn of the old."""
 
@@ -19,3 +20,16 @@ def is_old(environment: Mapping[str, str]) -> bool:
 def profile_variable(environment: Mapping[str, str]) -> str:
     """The variable that the ROS distribution of an environment reads."""
     return OLD_PROFILE_VARIABLE if is_old(environment) else PROFILE_VARIABLE
+
+
+def profile_environment(environment: Mapping[str, str], profile: str) -> dict[str, str]:
+    """The variable with which a process reads ``profile``; none if the machine has chosen another.
+
+    Args:
+        environment: of the machine.
+        profile: path of the file.
+    """
+    read = (OLD_PROFILE_VARIABLE,) if is_old(environment) else PROFILE_VARIABLES
+    if any(environment.get(name) for name in read):
+        return {}
+    return {profile_variable(environment): profile}

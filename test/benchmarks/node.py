@@ -22,10 +22,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "test" / "helpers")]
-os.environ.setdefault("ROS_DOMAIN_ID", str(216 + os.getpid() % 17))
-os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
-os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_shm.xml"))
+
+from compact_yolo_ros.ros.child_process import prepare_environment  # noqa: E402
+
+prepare_environment(ROOT / "config" / "fastdds_shm.xml")
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from compact_yolo_ros.ros.detector.parameters import SPECS, check_value
-from compact_yolo_ros.ros.fast_dds import OLD_PROFILE_VARIABLE, PROFILE_VARIABLE, profile_variable
+from compact_yolo_ros.ros.fast_dds import profile_environment, profile_variable
 from compact_yolo_ros.ros.parameters import ParameterSpec, Value
 from compact_yolo_ros.support.document import DocumentError
 from compact_yolo_ros.support.resources import resource_directory
@@ -161,9 +161,8 @@ def dds_environment(profile: str) -> dict[str, str]:
     if profile == "none":
         return {}
     if profile == "auto":
-        if os.environ.get(PROFILE_VARIABLE) or os.environ.get(OLD_PROFILE_VARIABLE):
-            return {}
-        profile = str(resource_directory("config") / "fastdds_shm.xml")
+        own = str(resource_directory("config") / "fastdds_shm.xml")
+        return profile_environment(os.environ, own)
     return {profile_variable(os.environ): existing_file("dds_profile", profile)}
 
 

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the texts of launch arguments mean; needs no ``launch``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from harness import ROOT
+
+from compact_yolo_ros.ros.fast_dds import PROFILE_VARIABLES
+from compact_yolo_ros.ros.launching.arguments import (
+    LAUNCH_ARGUMENTS,
+    PARAMETERS,
+    dds_environment,
+    existing_file,
+    given_parameters,
+    remappings,
+    typed,
+)
+
+PROFILE = str(ROOT / "config" / "fastdds_shm.xml")
+NEW, OLD = PROFILE_VARIABLES
+NOTHING = dict.fromkeys(PARAMETERS, "")
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*PROFILE_VARIABLES, "ROS_DISTRO"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_what_is_not_given_does_not_reach_the_node() -> None:
+    assert given_parameters(NOTHING) == {}
+
+
+def test_given_texts_become_values_of_the_parameters_types() -> None:
+    given = NOTHING | {
+        "model": "1",
+        "input_size": "416",
+        "cameras": "['front', 'yes']",
+        "autostart": "false",
+        "use_sim_time": "True",
+    }
+    assert given_parameters(given) == {
+        "model": "1",
+        "input_size": 416,
+        "cameras": ["front", "yes"],
+        "autostart": False,
+        "use_sim_time": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("backend", "abacus", "backend 'abacus' is not known"),
+        ("image_transport", "pigeon", "give one of raw, compressed"),
+        ("input_size", "300", "give a multiple of 32"),
+        ("input_size", "big", "input_size must be a whole number, not 'big'"),
+        ("autostart", "perhaps", "autostart must be true or false, not 'perhaps'"),
+        ("use_sim_time", "1", "use_sim_time must be true or false, not '1'"),
+        ("cameras", "front", r"cameras must be a list as \['a', 'b'\], not 'front'"),
+        ("cameras", "[", "cameras must be a list"),
+        ("cameras", "['front', 'front']", "'front' is given twice"),
+    ],
+)
+def test_a_text_that_cannot_be_used_is_a_sentence(name: str, text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        given_parameters(NOTHING | {name: text})
+
+
+def test_the_image_topic_is_a_remapping() -> None:
+    assert remappings([], "camera/image_raw") == [("image", "camera/image_raw")]
+    assert remappings([""], "/camera/image_raw") == [("image", "/camera/image_raw")]
+    assert remappings(["front", "rear"], "color/image_raw") == [
+        ("front/image", "front/color/image_raw"),
+        ("rear/image", "rear/color/image_raw"),
+    ]
+
+
+@pytest.mark.parametrize("topic", ["/camera", "~/camera"])
+def test_cameras_cannot_share_one_topic(topic: str) -> None:
+    with pytest.raises(ValueError, match=f"image_topic '{topic}' would be the same"):
+        remappings(["front", "rear"], topic)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [("true", bool, True), ("1", str, "1"), ("1", int, 1), ("[a, b]", list, ["a", "b"])],
+)
+def test_texts_have_types(text: str, kind: type, value: object) -> None:
+    assert typed("some", text, kind) == value
+
+
+@pytest.mark.parametrize(("text", "kind"), [("1", bool), ("true", int), ("1.0", int), ("a", list)])
+def test_a_text_of_another_type_is_refused(text: str, kind: type) -> None:
+    with pytest.raises(ValueError, match=f"some must be .*, not '{text}'"):
+        typed("some", text, kind)
+
+
+def test_a_file_becomes_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for text in ("own.yaml", "~/own.yaml", str(tmp_path / "own.yaml")):
+        assert existing_file("params_file", text) == str(tmp_path / "own.yaml")
+    with pytest.raises(ValueError, match=f"params_file: there is no file {tmp_path}/other.yaml"):
+        existing_file("params_file", "other.yaml")
+    with pytest.raises(ValueError, match="there is no file"):
+        existing_file("params_file", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, {NEW: PROFILE}),
+        ({"ROS_DISTRO": "kilted"}, {NEW: PROFILE}),
+        ({"ROS_DISTRO": "humble"}, {OLD: PROFILE}),
+        ({"ROS_DISTRO": "jazzy"}, {OLD: PROFILE}),
+        # what the machine has chosen stays
+        ({NEW: "/own.xml"}, {}),
+        ({OLD: "/own.xml"}, {}),
+        ({"ROS_DISTRO": "humble", OLD: "/own.xml"}, {}),
+        # no choice where it is not read
+        ({"ROS_DISTRO": "humble", NEW: "/own.xml"}, {OLD: PROFILE}),
+        ({NEW: ""}, {NEW: PROFILE}),
+    ],
+)
+def test_the_profile_is_given_in_the_variable_that_is_read(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: dict[str, str]
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert dds_environment("auto") == expected
+
+
+def test_a_profile_can_be_given_or_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(NEW, "/own.xml")
+    (tmp_path / "mine.xml").touch()
+    assert dds_environment(str(tmp_path / "mine.xml")) == {NEW: str(tmp_path / "mine.xml")}
+    assert dds_environment("none") == {}
+    with pytest.raises(ValueError, match="dds_profile: there is no file /nowhere.xml"):
+        dds_environment("/nowhere.xml")
+
+
+def test_every_argument_describes_itself() -> None:
+    arguments = {argument.name: argument for argument in LAUNCH_ARGUMENTS}
+    assert len(arguments) == len(LAUNCH_ARGUMENTS)
+    assert all(argument.description for argument in LAUNCH_ARGUMENTS)
+    assert all(arguments[name].default == "" for name in PARAMETERS)
+    assert "else true." in arguments["autostart"].description
+    assert "One of raw, compressed." in arguments["image_transport"].description
+    assert arguments["log_level"].choices == ("debug", "info", "warn", "error", "fatal")

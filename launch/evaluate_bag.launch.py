@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from importlib.util import find_spec
+from collections.abc import Callable
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
@@ -19,6 +19,7 @@ from launch.actions import (
     ExecuteProcess,
     OpaqueFunction,
     RegisterEventHandler,
+    TimerAction,
 )
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown, matches_action
@@ -28,11 +29,15 @@ from launch_ros.actions import Node
 from compact_yolo_ros.ros.launching.arguments import dds_environment, declarations
 from compact_yolo_ros.ros.launching.evaluation import (
     EVALUATION_ARGUMENTS,
+    ROSBAG2,
+    SETTLING,
     Evaluation,
     read_evaluation,
 )
 
 PACKAGE = "compact_yolo_ros"
+
+OnExit = Callable[[ProcessExited, LaunchContext], "list[LaunchDescriptionEntity]"]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -65,23 +70,26 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         cmd=[sys.executable, "-m", "compact_yolo_ros.apps.evaluate_bag.command", *run.evaluate_bag],
         output="screen",
     )
-    stop_recorder = SignalProcess(
-        signal_number=signal.SIGINT, process_matcher=matches_action(recorder)
+    stop_recorder: LaunchDescriptionEntity = EmitEvent(
+        event=SignalProcess(signal_number=signal.SIGINT, process_matcher=matches_action(recorder))
     )
+    if run.player == ROSBAG2:
+        stop_recorder = TimerAction(period=SETTLING, actions=[stop_recorder])
+    end = EmitEvent(event=Shutdown(reason="the evaluation has ended"))
     return [
         detector,
         recorder,
         player,
+        _when(player, _then("the playback", stop_recorder)),
         # The recording can be read once its recorder has closed it.
-        _after(player, EmitEvent(event=stop_recorder)),
-        _after(recorder, evaluation),
-        RegisterEventHandler(OnProcessExit(target_action=evaluation, on_exit=_end)),
-        _after(detector, EmitEvent(event=Shutdown(reason="the detector has ended"))),
+        _when(recorder, _then("the recorder", evaluation)),
+        _when(evaluation, _then("the evaluation", end)),
+        _when(detector, _too_early),
     ]
 
 
 def _player(run: Evaluation, environment: dict[str, str]) -> ExecuteProcess:
-    if run.player == "rosbag2" or (run.player == "auto" and find_spec("rosbag2_py")):
+    if run.player == ROSBAG2:
         command = ["ros2", "bag", "play", *run.ros2_bag_play]
         return ExecuteProcess(cmd=command, additional_env=environment, output="screen")
     return Node(
@@ -94,11 +102,25 @@ def _player(run: Evaluation, environment: dict[str, str]) -> ExecuteProcess:
     )
 
 
-def _end(event: ProcessExited, context: LaunchContext) -> EmitEvent:
-    if event.returncode:
-        raise RuntimeError("the evaluation failed: see its message above")  # exit code 1
-    return EmitEvent(event=Shutdown(reason="the evaluation has ended"))
+def _when(process: ExecuteProcess, on_exit: OnExit) -> RegisterEventHandler:
+    return RegisterEventHandler(OnProcessExit(target_action=process, on_exit=on_exit))
 
 
-def _after(process: ExecuteProcess, action: LaunchDescriptionEntity) -> RegisterEventHandler:
-    return RegisterEventHandler(OnProcessExit(target_action=process, on_exit=[action]))
+def _then(what: str, action: LaunchDescriptionEntity) -> OnExit:
+    """Go on with ``action``; a failure ends everything with exit code 1."""
+
+    def on_exit(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
+        if context.is_shutdown:
+            return []
+        if event.returncode:
+            raise RuntimeError(f"{what} failed: see its message above")
+        return [action]
+
+    return on_exit
+
+
+def _too_early(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """End with exit code 1 if the detector is not stopped by the end of everything."""
+    if context.is_shutdown:
+        return []
+    raise RuntimeError("the detector has ended before the playback: see its message above")

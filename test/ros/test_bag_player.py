@@ -162,8 +162,11 @@ def test_a_live_node_is_evaluated(client: Client, bag: Path, toy: str, tmp_path:
     results = json.loads((out / "results.json").read_text())
     frames = results["topics"][TOPIC]["frames"]
     assert results["mode"] == "realtime"
-    assert frames["answered"] + frames["dropped"] == COUNT
-    assert frames["answered"] >= COUNT // 2  # a busy machine drops some
+    assert results["playback_rate"] == 0.5
+    lost = results["topics"][TOPIC]["unanswered"]
+    assert frames["answered"] + frames["dropped"] + sum(lost.values()) == COUNT
+    # A busy machine drops some, and some are replaced before they reach the node.
+    assert lost.keys() <= {"lost before the node"} and frames["answered"] >= COUNT // 2
     assert results["accuracy"]["matching"]["/camera/image_raw"]["labels_from"]
     assert results["accuracy"]["summary"]["AP50"] >= 0.4
     assert 0 < results["speed"]["age_ms"]["p50"] < 5000

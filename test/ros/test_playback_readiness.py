@@ -20,8 +20,8 @@ from vision_msgs.msg import Detection2DArray
 pytest.importorskip("rosbags", reason="recordings are read with rosbags")
 from bag_writer import TOPIC, write_labelled_bag
 
-from compact_yolo_ros.ros.players.bag_player import BagPlayerNode
-from compact_yolo_ros.ros.players.readiness import what_is_missing
+from compact_yolo_ros.ros.players.bag_player import LINGER, BagPlayerNode
+from compact_yolo_ros.ros.players.readiness import DONE, is_idle, what_is_missing
 
 COUNT = 3
 READY = {
@@ -136,17 +136,53 @@ def test_without_subscribers_it_begins_when_patience_ends(
     ],
 )
 def test_what_a_detector_waits_for_is_named(values: dict[str, str], sentence: str) -> None:
-    assert what_is_missing(statuses(**READY | values), {TOPIC: 1}) == sentence
+    assert what_is_missing([READY | values], "how it is", {TOPIC: 1}) == sentence
 
 
 def test_every_camera_that_is_played_must_be_connected() -> None:
-    node, left, right = statuses(state="active") + [
-        *statuses(image_topic="/l", image_publishers="1", detection_subscribers="1"),
-        *statuses(image_topic="/r", image_publishers="1", detection_subscribers="1"),
+    counts = {"image_publishers": "1", "detection_subscribers": "1"}
+    reports = [
+        {"state": "active"},
+        {"image_topic": "/l", **counts},
+        {"image_topic": "/r", **counts},
     ]
-    assert what_is_missing([node, left, right], {"/l": 1}) == ""
-    assert "publisher of /r" in what_is_missing([node, left, right], {"/l": 1, "/r": 2})
+    assert what_is_missing(reports, "", {"/l": 1}) == ""
+    assert "publisher of /r" in what_is_missing(reports, "", {"/l": 1, "/r": 2})
 
 
 def test_a_publisher_of_another_node_is_not_taken_for_the_player() -> None:
-    assert "has not found" in what_is_missing(statuses(**READY), {TOPIC: 2})
+    assert "has not found" in what_is_missing([READY], "", {TOPIC: 2})
+
+
+def test_it_goes_on_until_the_detector_has_finished(stage: Stage) -> None:
+    images = stage.client.collect(Image, TOPIC)
+    stage.play(wait_for=["detector/detections"], rate=100.0)
+    stage.let_the_clock_tick()
+    stage.report(**READY)
+    stage.client.wait_for(lambda: len(images) == COUNT)
+    stage.client.spin(LINGER)
+    busy = READY | {"images_received": "3", "images_processed": "1", "images_dropped": "1"}
+    for _ in range(3):
+        stage.report(**busy)
+    stage.report(**busy | {"images_processed": "2"})
+    with pytest.raises(SystemExit) as end:
+        stage.report(**busy | {"errors": "1"})
+    assert end.value.code == 0
+
+
+@pytest.mark.parametrize("key", DONE)
+def test_a_detector_is_idle_when_something_became_of_every_image(key: str) -> None:
+    assert not is_idle({"images_received": "3", key: "2"})
+    assert is_idle({"images_received": "3", key: "3"})
+
+
+def test_it_does_not_wait_for_a_detector_that_has_ended(stage: Stage) -> None:
+    images = stage.client.collect(Image, TOPIC)
+    stage.play(wait_for=["detector/detections"], rate=100.0)
+    stage.let_the_clock_tick()
+    stage.report(**READY)
+    stage.client.wait_for(lambda: len(images) == COUNT)
+    stage.detector.destroy_node()
+    with pytest.raises(SystemExit) as end:
+        stage.let_the_clock_tick(1000)
+    assert end.value.code == 0

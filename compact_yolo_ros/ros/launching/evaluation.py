@@ -18,8 +18,14 @@ from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.ros.detector.parameters import SPECS, check_value, run_options, to_parameters
 from compact_yolo_ros.ros.launching.arguments import LaunchArgument, existing_file, typed
 
+OWN, ROSBAG2 = "own", "rosbag2"
+"""The players: the node of this package, and ``ros2 bag play``."""
+
 LOADING = 8.0
 """Seconds that ``ros2 bag play`` waits before it begins: it does not look for subscribers."""
+
+SETTLING = 3.0
+"""Seconds after ``ros2 bag play`` until the recorder ends: it does not wait for the last answer."""
 
 PATIENCE = 120.0
 """Most seconds that the package's own player waits for detector and recorder to subscribe."""
@@ -51,10 +57,10 @@ EVALUATION_ARGUMENTS = (
     LaunchArgument("ground_truth", "", "Labels, as for evaluate_bag --ground-truth."),
     LaunchArgument(
         "player",
-        "auto",
-        "rosbag2 plays with ros2 bag play, own with the node of this package; auto takes the first "
-        "where it is installed.",
-        ("auto", "rosbag2", "own"),
+        OWN,
+        "own is the node of this package, which waits until detector and recorder are connected "
+        "and until the last image is answered; rosbag2 is ros2 bag play, which does neither.",
+        (OWN, ROSBAG2),
     ),
 )
 
@@ -65,7 +71,7 @@ class Evaluation:
 
     Attributes:
         topic: topic of the images.
-        player: ``auto``, ``rosbag2`` or ``own``.
+        player: ``OWN`` or ``ROSBAG2``.
         params_file: of the detector; may be empty.
         detector: parameters of the detector node.
         bag_player: parameters of the package's own player.
@@ -96,6 +102,10 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
     bag = Bag([Path(texts["bag"]).expanduser()])
     (topic,) = choose_topics(bag, [texts["topic"]] if texts["topic"] else [])
     numbers = {name: _number(name, texts[name]) for name in ("rate", "start", "duration")}
+    if texts["player"] == ROSBAG2 and numbers["duration"]:
+        raise ValueError(
+            "duration: ros2 bag play of ROS 2 Humble has no such option: give player:=own"
+        )
     options = _run_options(texts)
     parameters = to_parameters(options)
     out = Path(texts["out"]).expanduser()
@@ -112,7 +122,8 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
     evaluate += ["--model", options.model, *to_arguments(options, leave_out=("model",))]
     if texts["ground_truth"]:
         evaluate += ["--ground-truth", texts["ground_truth"]]
-    for name in ("start", "duration", "rate"):
+    evaluate += ["--rate", str(numbers["rate"])]
+    for name in ("start", "duration"):
         evaluate += [f"--{name}", str(numbers[name])] if numbers[name] else []
     return Evaluation(
         topic=topic,
@@ -145,7 +156,6 @@ def _rosbag2(bag: str, topic: str, numbers: Mapping[str, float]) -> list[str]:
     arguments = [bag, "--clock", "100", "--topics", topic, "--delay", str(LOADING)]
     arguments += ["--rate", str(numbers["rate"])]
     arguments += ["--start-offset", str(numbers["start"])] if numbers["start"] else []
-    arguments += ["--playback-duration", str(numbers["duration"])] if numbers["duration"] else []
     return arguments
 
 

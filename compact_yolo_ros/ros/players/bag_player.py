@@ -59,7 +59,8 @@ BAG_PLAYER_PARAMETERS = (
     ParameterSpec(
         "patience",
         20.0,
-        "Most seconds to wait for subscribers and detectors; until then the clock stands still.",
+        "Most seconds to wait for subscribers and detectors before playback, while the clock stands"
+        " still, and for detectors after it.",
         low=0,
         high=3600,
         changes="never",
@@ -76,7 +77,7 @@ TYPES = {IMAGE: Image, COMPRESSED_IMAGE: CompressedImage}
 TICK = 0.01
 """Seconds between two messages on /clock, and between two looks at what is due."""
 LINGER = 1.0
-"""Seconds that the clock goes on after the last image, so that it can be processed."""
+"""Least seconds that the clock goes on after the last image, so that it can be processed."""
 
 
 class BagPlayerNode(Node):
@@ -109,7 +110,8 @@ class BagPlayerNode(Node):
         images = [publisher.topic_name for publisher in self._publishers_of.values()]
         self._readiness = DetectorReadiness(self, detections, images)
         self._clock_publisher = self.create_publisher(ClockMessage, "/clock", 10)
-        self._patience = time.monotonic() + values["patience"]
+        self._patience = values["patience"]
+        self._created = time.monotonic()
         self._begin()
         if self._due is None:
             raise ValueError(
@@ -161,7 +163,7 @@ class BagPlayerNode(Node):
     def _may_begin(self) -> bool:
         """Whether all who must hear the first image are connected; then its moment is set."""
         deaf, unready = self._topics_without_subscriber(), self._readiness.problems()
-        if (deaf or unready) and time.monotonic() < self._patience:
+        if (deaf or unready) and time.monotonic() < self._created + self._patience:
             return False
         if unready:
             self.get_logger().fatal(f"Nothing was played: {'; '.join(unready)}")
@@ -181,8 +183,12 @@ class BagPlayerNode(Node):
         ]
 
     def _end(self) -> None:
-        self._ended = self._ended or time.monotonic()
-        if time.monotonic() - self._ended < LINGER:
+        if not self._ended:
+            self._ended = time.monotonic()
+            self._readiness.images_end()
+        waited = time.monotonic() - self._ended
+        unfinished = self._readiness.unfinished() if waited < self._patience else set()
+        if waited < LINGER or unfinished:
             return
         if self._loop:
             self._begin()

@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Running a launch file in a process of its own."""
+"""Running a launch file in a process of its own, or only seeing what it would start."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from typing import Any
+
+from harness import ROOT
 
 LAUNCH = """
 import sys
@@ -18,3 +25,25 @@ service.include_launch_description(
 sys.exit(service.run())
 """
 """What `ros2 launch` does, without its command line: Python for ``-c``."""
+
+
+def entities_of(launch_file: str, arguments: Mapping[str, object]) -> tuple[list[Any], Any]:
+    """What a launch file would start with these arguments, and the context; nothing is started.
+
+    With the packages or the double that ``launch`` is when it is called.
+    """
+    context = import_module("launch").LaunchContext()
+    context.launch_configurations.update({name: str(v) for name, v in arguments.items()})
+    spec = spec_from_file_location("launch_file", ROOT / "launch" / launch_file)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    actions = import_module("launch.actions")
+    waiting, found = list(module.generate_launch_description().entities), []
+    while waiting:
+        entity = waiting.pop(0)
+        if isinstance(entity, actions.DeclareLaunchArgument | actions.OpaqueFunction):
+            waiting = [*(entity.visit(context) or ()), *waiting]
+        else:
+            found.append(entity)
+    return found, context

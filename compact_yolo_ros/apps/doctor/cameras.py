@@ -109,7 +109,7 @@ def _listen(node: Any, topics: dict[str, str]) -> dict[str, Heard]:
     from rclpy.qos import QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import CompressedImage, Image
 
-    from compact_yolo_ros.ros.detector.camera_input import Quality, offered_quality
+    from compact_yolo_ros.ros.detector.camera_input import offered_reliability
 
     heard = {topic: Heard() for topic in topics}
 
@@ -123,10 +123,12 @@ def _listen(node: Any, topics: dict[str, str]) -> dict[str, Heard]:
             found.age = now - (stamp.sec + stamp.nanosec * 1e-9)
 
     for topic, kind in topics.items():
-        message = Image if kind == TYPES[0] else CompressedImage
-        quality = offered_quality(node, topic, message) or Quality(ReliabilityPolicy.BEST_EFFORT)
+        offered = offered_reliability(node, topic) or ReliabilityPolicy.BEST_EFFORT
         node.create_subscription(
-            message, topic, partial(hear, topic), QoSProfile(depth=1, **quality._asdict())
+            Image if kind == TYPES[0] else CompressedImage,
+            topic,
+            partial(hear, topic),
+            QoSProfile(depth=1, reliability=offered),
         )
     end = monotonic() + LISTENING
     while monotonic() < end:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,10 +51,16 @@ def start_inside(toy: str, client: Client) -> Iterator[Start]:
         return seen
 
     yield begin
-    for node in nodes:
+    while nodes:
+        node = nodes.pop()
         node.close()
         client._executor.remove_node(node)
         node.destroy_node()
+        del node
+    # The state machine of a lifecycle node keeps it in the graph until both are collected, and the
+    # executor has them in hand until it has looked for work again.
+    client.spin(0.02)
+    gc.collect()
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ def test_a_stage_that_hangs_is_named_left_behind_and_never_run_again(
     client.wait_for(lambda: status().level == DiagnosticStatus.ERROR)  # with no more images too
 
     assert node.trigger_deactivate() == SUCCESS
-    client.wait_for(lambda: "inactive: a transition did not wait" in status().message)
+    client.wait_for(lambda: "a transition did not wait any longer" in status().message)
     assert status().level == DiagnosticStatus.WARN
     assert f"now in {stage}" in status().message
     calls = gate.calls

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness import BEST_EFFORT, Client, image_message
+import rclpy
+from harness import BEST_EFFORT, LATCHED, Client, image_message
+from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
+from std_msgs.msg import String
 
 from compact_yolo_ros.ros.detector.camera_input import CameraInput
 
@@ -131,6 +134,50 @@ def test_a_known_camera_costs_one_subscription(
     receiver.input.open(receiver.numbers.append)  # enabled again: the camera is known
     assert receiver.node.count_subscribers(TOPIC) == 1
     assert not receiver.input.incompatible_qos
+
+
+def test_an_image_that_is_latched_arrives_once_however_late(client: Client) -> None:
+    camera = client.node.create_publisher(Image, TOPIC, LATCHED)
+    camera.publish(numbered(1))
+    receiver = Receiver(client, "auto")
+    receiver.follow_until("reliable")
+    client.wait_for(lambda: receiver.numbers == [1], 10)
+    camera.publish(numbered(2))
+    client.wait_for(lambda: receiver.numbers == [1, 2], 10)
+    # A second camera keeps nothing: one subscription must hear both.
+    second = client.node.create_publisher(Image, TOPIC, RELIABLE)
+
+    def followed() -> bool:
+        receiver.input.follow_publishers()
+        return bool(second.get_subscription_count())
+
+    client.wait_for(followed, 10)
+    second.publish(numbered(3))
+    client.wait_for(lambda: receiver.numbers == [1, 2, 3], 10)
+    receiver.close()
+
+
+def test_a_latched_image_that_arrived_already_is_not_passed_on_again(
+    client: Client, receiver: Receiver
+) -> None:
+    camera = new_camera(client, LATCHED)
+    camera.publish(numbered(1))
+    client.wait_for(lambda: receiver.numbers, 10)
+    receiver.follow_until("reliable")
+    client.spin(0.1)
+    assert receiver.numbers == [1]
+
+
+def test_a_publisher_of_another_type_changes_nothing(client: Client, receiver: Receiver) -> None:
+    context = Context()  # in one process DDS refuses a second type on a topic
+    rclpy.init(context=context)
+    other = Node("other", context=context)
+    other.create_publisher(String, TOPIC, BEST_EFFORT)
+    client.wait_for(lambda: receiver.input.publisher_count() == 1, 10)
+    new_camera(client, RELIABLE)
+    receiver.follow_until("reliable")
+    other.destroy_node()
+    rclpy.shutdown(context=context)
 
 
 @pytest.mark.parametrize("reliability", ["reliable", "best_effort"])

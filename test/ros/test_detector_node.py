@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -304,7 +305,9 @@ def test_a_decoder_that_is_not_installed_leaves_a_node_that_can_be_corrected(
     assert change_state(client, Transition.TRANSITION_CONFIGURE)
 
 
-def test_a_bad_image_is_logged_once_counted_and_survived(client: Client, start: Start) -> None:
+def test_a_bad_image_is_logged_once_a_cause_counted_and_survived(
+    client: Client, start: Start
+) -> None:
     seen = start(diagnostics_period=0.2)
     bad = image_message(red_square(), encoding="smell8")
     client.wait_for(lambda: seen.camera.get_subscription_count())
@@ -317,6 +320,15 @@ def test_a_bad_image_is_logged_once_counted_and_survived(client: Client, start: 
 
     client.wait_for(three_errors)
     assert seen.process.output().count("smell8") == 1
+    other = image_message(red_square(), encoding="taste8")  # another cause of the same kind
+
+    def logged() -> bool:
+        seen.camera.publish(other)
+        client.spin(0.05)
+        return "taste8" in seen.process.output()
+
+    client.wait_for(logged)
+    assert seen.process.output().count("taste8") == 1
     assert result_of(client, seen, image_message(red_square())).detections
 
 
@@ -367,7 +379,7 @@ def test_diagnostics_hold_what_an_operator_needs(client: Client, start: Start) -
 
     message = client.wait_for(complete)
     assert message.status[0].name == "/detector: detections"
-    assert message.status[0].hardware_id == "CPU"
+    assert message.status[0].hardware_id == f"{socket.gethostname()}: CPU"
     values = values_of(message)
     expected = {"state": "active", "backend": "onnxruntime", "precision": "fp32", "threads": "1"}
     assert expected.items() <= values.items()

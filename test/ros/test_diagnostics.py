@@ -3,22 +3,30 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from builtin_interfaces.msg import Time
+from list_logger import ListLogger
 from stepped_clock import SteppedClock
 
 from compact_yolo_ros.detection.frame_times import STAGES, FrameTimes
 from compact_yolo_ros.ros.diagnostics import frame_counters
+from compact_yolo_ros.ros.diagnostics.camera_health import MIN_IMAGES
+from compact_yolo_ros.ros.diagnostics.causes import AT_ONCE, NewCauses, cause_of
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters, Snapshot, combined
-from compact_yolo_ros.ros.diagnostics.health import (
+from compact_yolo_ros.ros.diagnostics.health import assess
+from compact_yolo_ros.ros.diagnostics.publisher import DiagnosticsPublisher
+from compact_yolo_ros.ros.diagnostics.situations import (
     CameraSituation,
     CameraState,
-    Level,
     NodeSituation,
-    Status,
-    assess,
+    Work,
 )
+from compact_yolo_ros.ros.diagnostics.status import Level, Status
 
 
 @pytest.fixture
@@ -44,7 +52,9 @@ def run(clock: SteppedClock, seconds: float, fps: float, every: int = 1) -> Fram
 
 
 ACTIVE = NodeSituation("active")
-CAMERA = CameraSituation("/image", publishers=1, incompatible_qos=False, reliability="reliable")
+CAMERA = CameraSituation(
+    "/image", publishers=4, incompatible_qos=False, reliability="reliable", nodes=("/driver",)
+)
 
 
 def status_of(
@@ -83,12 +93,29 @@ def test_memory_does_not_grow_with_time(clock: SteppedClock) -> None:
     assert len(counted._failures) <= 7
 
 
-def test_only_the_first_error_of_a_kind_is_new(clock: SteppedClock) -> None:
+def test_an_error_is_new_when_its_cause_is(clock: SteppedClock) -> None:
     counted = FrameCounters()
     assert [counted.error(kind, "x") for kind in "aabab"] == [True, False, True, False, False]
-    assert counted.snapshot().errors == {"a": 3, "b": 2}
+    assert counted.error("a", "encoding 'yuv444' is not supported")
+    assert counted.error("a", "encoding 'rgb16' is not supported")
+    assert not counted.error("a", "encoding 'yuv444' is not supported")
+    assert counted.error("a", "640 x 480 needs 921600 bytes, it has 17")
+    assert not counted.error("a", "640 x 480 needs 921600 bytes, it has 16.5")
+    assert counted.snapshot().errors == {"a": 8, "b": 2}
     counted.reset()
     assert counted.error("a", "x") is True
+
+
+def test_nonsense_of_ever_new_kinds_does_not_flood_the_log() -> None:
+    causes = NewCauses()
+    new = [causes.is_new("encoding", f"'x{n}'", now=n / 10) for n in range(6000)]
+    assert all(new[:AT_ONCE])
+    assert sum(new) == AT_ONCE + 9  # in ten minutes
+    assert len(causes._known) == AT_ONCE + 9
+    for n in range(300):
+        assert causes.is_new("encoding", f"'y{n}'", now=1000 + 60 * n)
+    assert len(causes._known) == 100
+    assert cause_of("'rgb16' of 640 x 48.5 px") == cause_of("'rgb16' of 1 x 2 px") != "'rgb8'"
 
 
 def test_all_is_well(clock: SteppedClock) -> None:
@@ -146,7 +173,17 @@ def test_silence_is_stale_and_says_where_to_look(clock: SteppedClock) -> None:
     clock.now += 2.5
     seen = counted.snapshot()
     assert status_of(seen).level is Level.STALE
-    assert "check the camera and the DDS profile" in status_of(seen).message
+    assert status_of(seen).message == (
+        "no image on /image for 2 s although /driver announced it: check the camera and the DDS "
+        "profile"
+    )  # not how many publishers: those of a dead process are counted for some time
+    many = replace(CAMERA, nodes=tuple("abcde"))
+    assert "although a, b, c and 2 more announced it" in status_of(seen, camera=many).message
+    latched = status_of(seen, camera=replace(CAMERA, is_latched=True))
+    assert latched.level is Level.STALE
+    assert "latched (transient_local)" in latched.message and "DDS" not in latched.message
+    mistaken = replace(CAMERA, mistake="/image is of type a, not b: check image_topic")
+    assert status_of(seen, camera=mistaken) == (Level.ERROR, mistaken.mistake)
     alone = status_of(seen, camera=replace(CAMERA, publishers=0))
     assert alone.level is Level.STALE
     assert "/image has no publisher: check image_topic" in alone.message
@@ -173,11 +210,117 @@ def test_some_failures_warn_and_only_failures_are_an_error(clock: SteppedClock) 
 
 def test_images_that_are_all_too_old_point_at_the_clocks(clock: SteppedClock) -> None:
     counted = FrameCounters()
+    for age, sentence in (
+        (0.7, "the last one was 0.7 s old on arrival: check the camera's driver"),
+        (-37.0, "the last one has a stamp 37.0 s in the future: synchronise the clocks"),
+        (1.8e9, "the last one is 1800000000.0 s old, which cannot be: synchronise the clocks"),
+    ):
+        counted.image_received(replaced_another=False)
+        counted.image_too_old(age)
+        status = status_of(counted.snapshot())
+        assert status.level is Level.WARN
+        assert status.message.startswith(f"max_age refuses every image: {sentence}")
+    clock.now += 1.5
     counted.image_received(replaced_another=False)
-    counted.image_too_old()
-    status = status_of(counted.snapshot())
+    clock.now += 4  # what was refused has left the window
+    counted.image_received(replaced_another=False)
+    assert status_of(counted.snapshot()) == (Level.OK, "waiting for the first answer")
+
+
+def test_images_that_max_age_refuses_are_no_reason_for_a_smaller_model(
+    clock: SteppedClock,
+) -> None:
+    counted = FrameCounters()
+    for n in range(60):
+        clock.now += 1 / 6
+        counted.image_received(replaced_another=False)
+        if n % 3:
+            counted.image_processed(times(0.01))
+        else:
+            counted.image_too_old(1.0)
+    seen = counted.snapshot()
+    assert seen.fps_refused == pytest.approx(2, rel=0.1)
+    assert (seen.refused_age, seen.span) == (1.0, pytest.approx(5))
+    status = status_of(seen)
     assert status.level is Level.WARN
-    assert "older than max_age" in status.message
+    assert "max_age refuses 33% of the images: the last one was 1.0 s old" in status.message
+    assert "falling behind" not in status.message
+    assert status_of(replace(seen, fps_refused=0.5)).level is Level.WARN  # of 4 wanted, and fewer
+    assert status_of(replace(seen, fps_refused=0.5, fps_out=5.5)).level is Level.OK
+    both = status_of(replace(seen, fps_out=1.0)).message
+    assert "max_age refuses" in both and "falling behind: 4." in both
+
+
+@pytest.mark.parametrize("age", [-37.0, -0.2, 61.0, 1.8e9])
+def test_an_age_that_cannot_be_speaks_of_the_clocks(clock: SteppedClock, age: float) -> None:
+    seen = run(clock, 10, 30).snapshot()
+    assert seen.age is not None
+    status = status_of(replace(seen, age=seen.age._replace(p50=age)))
+    assert status.level is Level.WARN
+    assert f"the median age of {age:.1f} s cannot be: synchronise the clocks" in status.message
+    for possible in (-0.05, 0.0, 59.0):
+        assert status_of(replace(seen, age=seen.age._replace(p50=possible))).level is Level.OK
+
+
+def test_a_share_means_nothing_before_enough_images(clock: SteppedClock) -> None:
+    """Whatever their rate: two images within 10 ms are 200 images/s."""
+    counted = FrameCounters()
+    counted.image_received(replaced_another=False)
+    counted.image_processed(times(0.010))
+    for n in range(2, MIN_IMAGES + 1):
+        clock.now += 0.005
+        counted.image_received(replaced_another=n > 2)
+        expected = Level.OK if n < MIN_IMAGES else Level.WARN
+        assert status_of(counted.snapshot()).level is expected
+
+
+def test_a_refused_share_means_nothing_before_enough_images(clock: SteppedClock) -> None:
+    counted = FrameCounters()
+    for n in range(1, MIN_IMAGES + 1):
+        clock.now += 0.005
+        counted.image_received(replaced_another=False)
+        if n % 2:
+            counted.image_processed(times(0.010))
+        else:
+            counted.image_too_old(1.0)
+        expected = Level.OK if n < MIN_IMAGES else Level.WARN
+        assert status_of(counted.snapshot()).level is expected
+
+
+def test_images_that_nobody_answers_are_an_error(clock: SteppedClock) -> None:
+    counted = FrameCounters()
+    for _ in range(60):
+        counted.image_received(replaced_another=True)
+        clock.now += 0.1
+        unanswered = counted.snapshot().unanswered
+        status = status_of(counted.snapshot())
+        expected = Level.ERROR if unanswered >= 5 else Level.OK
+        assert status.level is expected
+    assert status.message == "no image was answered for 6 s: restart the node"
+    counted.image_processed(times(0.01))
+    assert counted.snapshot().unanswered == 0
+    for end in (counted.image_skipped, lambda: counted.image_too_old(1.0)):
+        counted.image_received(replaced_another=False)
+        clock.now += 1
+        assert counted.snapshot().unanswered == 1
+        end()
+        assert counted.snapshot().unanswered == 0
+
+
+def test_an_image_that_stays_in_work_is_an_error_that_names_the_stage(clock: SteppedClock) -> None:
+    clock.now += 60
+    silent = FrameCounters().snapshot()
+    for camera, which in (("", "an image"), ("rear", "an image of rear")):
+        stuck = replace(ACTIVE, work=Work(camera, "decode", 35.2))
+        health = assess(stuck, {name: CameraState(silent, CAMERA) for name in ("front", "rear")})
+        assert health.node.level is Level.ERROR
+        assert health.node.message == (
+            f"no image is answered: {which} has been in work for 35 s, now in decode; if it stays "
+            "there, restart the node"
+        )
+        assert set(health.cameras.values()) == {health.node}
+    slow = replace(ACTIVE, work=Work("", "inference", 4.9))
+    assert status_of(run(clock, 10, 30).snapshot(), slow).level is Level.OK
 
 
 @pytest.mark.parametrize(
@@ -186,6 +329,11 @@ def test_images_that_are_all_too_old_point_at_the_clocks(clock: SteppedClock) ->
         ({"failure": "there is no model 'x'"}, Level.ERROR, "there is no model 'x'"),
         ({"state": "inactive"}, Level.OK, "inactive"),
         ({"enabled": False}, Level.OK, "disabled by ~/enable"),
+        ({"state": "finalized"}, Level.WARN, "finalized: the node was shut down"),
+        ({"state": "inactive", "leftover": "it hangs"}, Level.WARN, "inactive: waiting for"),
+        ({"state": "inactive", "leftover": "it hangs"}, Level.WARN, "; it hangs"),
+        ({"enabled": False, "concerns": ("two",)}, Level.WARN, "disabled by ~/enable; two"),
+        ({"concerns": ("two",), "state": "finalized"}, Level.WARN, "finalized: "),
     ],
 )
 def test_states_without_images(clock: SteppedClock, change: dict, level: Level, text: str) -> None:
@@ -211,6 +359,13 @@ def test_the_worst_camera_speaks_for_the_node(clock: SteppedClock) -> None:
     assert health.shared.level is Level.OK
     # Not stale as a whole: two cameras do work.
     assert health.node.level is Level.ERROR
+    broken = replace(well, age=None, recent_errors=3, last_error="cut off")
+    # An error is worse than a camera that is stale, in whatever order they come.
+    for names in (("broken", "rear"), ("rear", "broken")):
+        each = {"broken": broken, "rear": silent}
+        node = assess(ACTIVE, several(**{name: each[name] for name in names})).node
+        assert node == (Level.ERROR, "broken: 3 failures: cut off")
+    assert assess(ACTIVE, several(left=slow, rear=silent)).node.message.startswith("rear: ")
     assert health.node.message.startswith("rear: no image on /image for 7 s")
     assert assess(ACTIVE, several(left=silent, rear=silent)).node.level is Level.STALE
     slowed = assess(ACTIVE, several(front=well, left=slow)).node
@@ -255,3 +410,81 @@ def test_an_answer_knows_what_was_dropped_before_it(clock: SteppedClock) -> None
             dropped.append(counted.image_processed(times(0.01)))
     assert dropped == [0, 2]
     assert counted.image_processed(times(0.01)) == 1
+
+
+class LoggingNode:
+    """The part of a node that publishes /diagnostics, and its log."""
+
+    def __init__(self) -> None:
+        self.log = ListLogger()
+        self.messages: list[Any] = []
+        clock: Any = SimpleNamespace(now=lambda: SimpleNamespace(to_msg=Time))
+        self.get_logger = lambda: self.log
+        self.get_clock = lambda: clock
+        self.get_fully_qualified_name = lambda: "/detector"
+        node: Any = self
+        publisher: Any = SimpleNamespace(publish=self.messages.append)
+        self.diagnostics = DiagnosticsPublisher(node, publisher)
+
+    def publish(self, situation: NodeSituation, **cameras: Snapshot) -> list[str]:
+        """Publish, and return what was logged because of it."""
+        before = len(self.log.lines)
+        named = {"" if name == "single" else name: s for name, s in cameras.items()}
+        self.diagnostics.publish(situation, several(**named), "CPU", {})
+        return self.log.lines[before:]
+
+
+def test_a_warning_is_not_logged_again_after_something_worse(clock: SteppedClock) -> None:
+    node = LoggingNode()
+    well = run(clock, 10, 30).snapshot()
+    silent = replace(well, silence=7.0)
+    slow = replace(ACTIVE, throttling="over-current oc3", warning="fp32 instead of fp16")
+    (logged,) = node.publish(slow, single=well)
+    assert logged.startswith("the machine is slowed down")
+    assert "fp32" not in logged  # it was logged where it arose
+    (logged,) = node.publish(slow, single=silent)
+    assert logged.startswith("no image on /image for 7 s")
+    assert node.publish(slow, single=replace(silent, silence=8.0)) == []
+    (logged,) = node.publish(slow, single=well)  # the camera is well again, the rest as before
+    assert logged.startswith("30.")
+    assert node.publish(slow, single=well) == []
+    assert node.publish(replace(slow, state="inactive")) == []
+    assert node.publish(slow, single=well) == []
+
+
+def test_another_cause_of_the_same_level_is_logged(clock: SteppedClock) -> None:
+    node = LoggingNode()
+    well = run(clock, 10, 30).snapshot()
+    assert node.publish(ACTIVE, front=well, rear=well) == []
+    behind = replace(well, fps_out=10.0)
+    (logged,) = node.publish(ACTIVE, front=behind, rear=well)
+    assert logged.startswith("front: falling behind")
+    assert node.publish(ACTIVE, front=replace(behind, fps_out=11.0), rear=well) == []
+    assert well.age is not None
+    future = replace(well, age=well.age._replace(p50=-37.0))
+    (logged,) = node.publish(ACTIVE, front=future, rear=well)
+    assert logged.startswith("front: the median age of -37.0 s cannot be")
+    failing = replace(well, recent_errors=2, last_error="cut off")
+    assert node.publish(ACTIVE, front=failing, rear=well) == []  # logged when it happened
+    (logged,) = node.publish(ACTIVE, front=well, rear=well)
+    assert logged.startswith("front: 30.")
+
+
+def test_what_hangs_is_logged_once(clock: SteppedClock) -> None:
+    node = LoggingNode()
+    well = run(clock, 10, 30).snapshot()
+    for seconds in (6.0, 7.0):
+        stuck = replace(ACTIVE, work=Work("front", "decode", seconds))
+        node.publish(stuck, front=well, rear=well)
+    assert node.publish(replace(ACTIVE, failure="no model"), front=well, rear=well) == []
+    assert len(node.log.lines) == 1
+    assert node.log.lines[0].startswith("no image is answered")
+
+
+def test_the_hardware_id_tells_machines_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "robot7")
+    node = LoggingNode()
+    node.publish(NodeSituation("inactive"))
+    assert node.messages[-1].status[0].hardware_id == "robot7: CPU"
+    node.diagnostics.publish(NodeSituation("unconfigured"), {}, "", {})
+    assert node.messages[-1].status[0].hardware_id == "robot7"

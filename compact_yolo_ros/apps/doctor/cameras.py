@@ -109,7 +109,7 @@ def _listen(node: Any, topics: dict[str, str]) -> dict[str, Heard]:
     from rclpy.qos import QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import CompressedImage, Image
 
-    from compact_yolo_ros.ros.detector.camera_input import offered_reliability
+    from compact_yolo_ros.ros.detector.camera_input import Quality, offered_quality
 
     heard = {topic: Heard() for topic in topics}
 
@@ -123,12 +123,10 @@ def _listen(node: Any, topics: dict[str, str]) -> dict[str, Heard]:
             found.age = now - (stamp.sec + stamp.nanosec * 1e-9)
 
     for topic, kind in topics.items():
-        offered = offered_reliability(node, topic) or ReliabilityPolicy.BEST_EFFORT
+        message = Image if kind == TYPES[0] else CompressedImage
+        quality = offered_quality(node, topic, message) or Quality(ReliabilityPolicy.BEST_EFFORT)
         node.create_subscription(
-            Image if kind == TYPES[0] else CompressedImage,
-            topic,
-            partial(hear, topic),
-            QoSProfile(depth=1, reliability=offered),
+            message, topic, partial(hear, topic), QoSProfile(depth=1, **quality._asdict())
         )
     end = monotonic() + LISTENING
     while monotonic() < end:

@@ -13,7 +13,7 @@ from rclpy.lifecycle import LifecycleNode
 from compact_yolo_ros.machine.power import PowerMonitor, PowerSummary, find_power_source
 from compact_yolo_ros.ros.detector.session import Session
 from compact_yolo_ros.ros.detector.worker import FrameWorker
-from compact_yolo_ros.ros.diagnostics.health import Work
+from compact_yolo_ros.ros.diagnostics.situations import Work
 
 
 class Activation:

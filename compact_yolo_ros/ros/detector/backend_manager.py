@@ -197,6 +197,8 @@ class BackendManager:
         self._log.warning(problem)
 
     def _use(self, opened: Opened) -> None:
+        if opened.warning and opened.warning != self.detector.opened.warning:
+            self._log.warning(opened.warning)
         if self._given_up:
             opened = replace(opened, choice=self._given_up, warning=self._given_up)
         self.detector.replace_backend(opened)
@@ -242,8 +244,6 @@ class BackendManager:
         self._use(replace(opened, choice="its engine was built while the CPU did the work"))
         build.state = "ready"
         self._log.info(f"The engine is ready: the next image runs on {opened.backend.device}")
-        if opened.warning:
-            self._log.warning(opened.warning)
 
     def _give_up(self, build: BuildProcess, reason: str) -> None:
         build.state, build.failure = "failed", reason

@@ -15,7 +15,7 @@ from compact_yolo_ros.ros.detector.camera_input import CameraInput
 from compact_yolo_ros.ros.detector.publishing import CameraPublisher
 from compact_yolo_ros.ros.detector.topics import IMAGE, FrameResult
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
-from compact_yolo_ros.ros.diagnostics.health import CameraSituation, CameraState
+from compact_yolo_ros.ros.diagnostics.situations import CameraSituation, CameraState
 
 Decode = Callable[[Any], DecodedImage]
 """Returns the pixels of an image message; raises ImageError."""
@@ -80,18 +80,22 @@ class Camera:
         self._publisher.publish(result)
 
     def failed(self, kind: str, sentence: str) -> None:
-        """Count a failure; log the first of its kind only, or a bad camera would flood the log."""
+        """Count a failure; log each cause once only, or a bad camera would flood the log."""
         if self.counters.error(kind, sentence):
             which = f"{self.name}: " if self.name else ""
             self._log.error(f"{which}{sentence} (further ones are counted in /diagnostics)")
 
     def state(self) -> CameraState:
         """What /diagnostics says about it now."""
+        announced = self.input.announced()
         situation = CameraSituation(
             topic=self.input.topic,
             publishers=self.input.publisher_count(),
             incompatible_qos=self.input.incompatible_qos,
             reliability=self.input.reliability,
             subscribers=self._publisher.subscriber_count(),
+            nodes=announced.nodes,
+            is_latched=announced.is_latched,
+            mistake=announced.mistake,
         )
         return CameraState(self.counters.snapshot(), situation)

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
+from compact_yolo_ros.ros.detector.graph import Announced, announced
+from compact_yolo_ros.ros.detector.topics import type_name
 from compact_yolo_ros.ros.topic_names import compressed_name
 
 try:
@@ -20,23 +22,41 @@ except ImportError:  # ROS 2 Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
-EITHER = (RELIABLE, BEST_EFFORT)
+LATCHED, VOLATILE = DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.VOLATILE
+
+
+class Quality(NamedTuple):
+    """What a subscription asks for: a publisher that offers less is not heard."""
+
+    reliability: ReliabilityPolicy
+    durability: DurabilityPolicy = VOLATILE
+
+
+EITHER = (Quality(RELIABLE), Quality(BEST_EFFORT))
 """Reliable first: a publisher that finds one of the two has found that one then."""
 REMEMBERED = 4
 """Images that are known again when the other subscription brings them too."""
 
 
-def offered_reliability(node: Node, topic: str) -> ReliabilityPolicy | None:
-    """The best reliability that all publishers of ``topic`` offer; None without a publisher.
+def offered_quality(node: Node, topic: str, kind: type) -> Quality | None:
+    """The best that all publishers of ``topic`` offer; None without a publisher.
 
-    ``topic`` is the name that a subscription is given: remap rules are applied to it.
+    Args:
+        node: whose view of the graph it is.
+        topic: the name that a subscription is given: remap rules are applied to it.
+        kind: type of the messages; publishers of others are not heard anyway.
     """
-    offers = {
-        publisher.qos_profile.reliability for publisher in node.get_publishers_info_by_topic(topic)
-    }
-    if offers == {RELIABLE}:
-        return RELIABLE
-    return BEST_EFFORT if offers else None
+    offers = [
+        publisher.qos_profile
+        for publisher in node.get_publishers_info_by_topic(topic)
+        if publisher.topic_type == type_name(kind)
+    ]
+    if not offers:
+        return None
+    return Quality(
+        RELIABLE if all(offer.reliability == RELIABLE for offer in offers) else BEST_EFFORT,
+        LATCHED if all(offer.durability == LATCHED for offer in offers) else VOLATILE,
+    )
 
 
 class CameraInput:
@@ -44,7 +64,8 @@ class CameraInput:
 
     With ``reliability`` auto it takes what the publishers offer: reliable if all of them do,
     because large best-effort images lose fragments on the way; else best effort, because a
-    reliable subscription gets nothing from a best-effort publisher. As long as there is no
+    reliable subscription gets nothing from a best-effort publisher. If all of them keep their last
+    image for late subscribers, it asks for that image. As long as there is no
     publisher it has a subscription of each, so that the first image of any camera arrives.
 
     Attributes:
@@ -64,7 +85,7 @@ class CameraInput:
         self.topic = node.resolve_topic_name(self._name)
         self._parameter = reliability
         self._on_image: Callable[[Any], None]
-        self._subscriptions: dict[ReliabilityPolicy, Subscription[Any]] = {}
+        self._subscriptions: dict[Quality, Subscription[Any]] = {}
         self._recent: deque[Any] = deque(maxlen=REMEMBERED)
         self._incompatible = False
 
@@ -80,7 +101,7 @@ class CameraInput:
         self._recent.clear()
 
     def follow_publishers(self) -> None:
-        """Subscribe otherwise if the current publishers need another reliability."""
+        """Subscribe otherwise if the current publishers offer another quality."""
         if not self._subscriptions:
             return
         chosen = self._choose()
@@ -94,39 +115,43 @@ class CameraInput:
         """Publishers on the topic right now."""
         return self._node.count_publishers(self.topic)
 
+    def announced(self) -> Announced:
+        """What the graph shows of these publishers."""
+        return announced(self._node, self._name, type_name(self._type))
+
     @property
     def reliability(self) -> str:
         """That of the subscription; the parameter's value while there is none, or one of each."""
-        policies = tuple(self._subscriptions)
-        return policies[0].name.lower() if len(policies) == 1 else self._parameter
+        asked = tuple(self._subscriptions)
+        return asked[0].reliability.name.lower() if len(asked) == 1 else self._parameter
 
     @property
     def incompatible_qos(self) -> bool:
         """Whether a publisher was found that offers less than this subscription requires."""
         return self._incompatible
 
-    def _choose(self) -> tuple[ReliabilityPolicy, ...]:
+    def _choose(self) -> tuple[Quality, ...]:
         if self._parameter != "auto":
-            return (ReliabilityPolicy[self._parameter.upper()],)
-        offered = offered_reliability(self._node, self._name)
+            return (Quality(ReliabilityPolicy[self._parameter.upper()]),)
+        offered = offered_quality(self._node, self._name, self._type)
         return EITHER if offered is None else (offered,)
 
-    def _subscribe(self, chosen: tuple[ReliabilityPolicy, ...]) -> None:
+    def _subscribe(self, chosen: tuple[Quality, ...]) -> None:
         """Have these subscriptions; the new ones are there before the others are removed."""
         before = self._subscriptions
         self._subscriptions = {
-            policy: before.pop(policy) if policy in before else self._create(policy)
-            for policy in chosen
+            quality: before.pop(quality) if quality in before else self._create(quality)
+            for quality in chosen
         }
         for subscription in before.values():
             self._node.destroy_subscription(subscription)
 
-    def _create(self, reliability: ReliabilityPolicy) -> Subscription[Any]:
+    def _create(self, quality: Quality) -> Subscription[Any]:
         return self._node.create_subscription(
             self._type,
             self._name,
             self._receive,
-            QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=reliability),
+            QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, **quality._asdict()),
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos),
         )
 

@@ -22,13 +22,14 @@ from std_srvs.srv import SetBool
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.machine.power import PowerSummary
 from compact_yolo_ros.ros.detector.activation import Activation
+from compact_yolo_ros.ros.detector.graph import missing_clock, namesakes
 from compact_yolo_ros.ros.detector.leftovers import Leftovers
 from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS, check_changes
 from compact_yolo_ros.ros.detector.session import Session
 from compact_yolo_ros.ros.detector.topics import DIAGNOSTICS, ENABLE
 from compact_yolo_ros.ros.detector.worker import DetectorBusyError
-from compact_yolo_ros.ros.diagnostics.health import NodeSituation
 from compact_yolo_ros.ros.diagnostics.publisher import DiagnosticsPublisher
+from compact_yolo_ros.ros.diagnostics.situations import NodeSituation
 from compact_yolo_ros.ros.parameters import NodeParameters
 
 SWITCH_INTERVAL = 2e-4
@@ -48,10 +49,13 @@ def _logging_errors(transition: Transition) -> Transition:
     @wraps(transition)
     def logged(node: DetectorNode, state: LifecycleState) -> TransitionCallbackReturn:
         try:
-            return transition(node, state)
+            result = transition(node, state)
         except Exception as error:
             node._fail(f"{type(error).__name__}: {error}")
             raise
+        if result == SUCCESS:
+            node._failure = ""
+        return result
 
     return logged
 
@@ -69,6 +73,7 @@ class DetectorNode(LifecycleNode):
         self._session: Session | None = None
         self._activation: Activation | None = None
         self._enabled = True
+        self._is_finalized = False
         self._failure = ""
         self._leftovers = Leftovers(self.get_logger())
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -104,11 +109,9 @@ class DetectorNode(LifecycleNode):
             self._session = Session(self, self._own_parameters.values(), self._leftovers)
         except (ValueError, BackendError, ImportError) as error:
             return self._fail(str(error))
-        self._failure = ""
         self.get_logger().info(self._session.summary())
         if warning := self._session.opened.warning:
             self.get_logger().warning(warning)
-            self._diagnostics.warning_logged()
         return super().on_configure(state)
 
     @_logging_errors
@@ -123,24 +126,27 @@ class DetectorNode(LifecycleNode):
         except DetectorBusyError as error:
             super().on_deactivate(state)
             return self._fail(str(error))
-        self._failure = ""
         topics = ", ".join(camera.input.topic for camera in self._session.cameras)
         self.get_logger().info(f"Waiting for images on {topics}")
         return result
 
+    @_logging_errors
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe; the model stays loaded."""
         self._deactivate()
         return super().on_deactivate(state)
 
+    @_logging_errors
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release the model and the publishers."""
         self.close()
         return super().on_cleanup(state)
 
+    @_logging_errors
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release everything, from any state."""
         self.close()
+        self._is_finalized = True
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -203,16 +209,25 @@ class DetectorNode(LifecycleNode):
         self._diagnostics.publish(situation, cameras, device, facts)
 
     def _situation(self, power: PowerSummary | None) -> NodeSituation:
-        loaded = "unconfigured" if self._session is None else "inactive"
+        session, activation = self._session, self._activation
+        unmet = session.control.warning(power) if session and activation else ""
+        concerns = (namesakes(self), missing_clock(self), unmet)
         return NodeSituation(
-            state=loaded if self._activation is None else "active",
+            state=self._state(),
             enabled=self._enabled,
             failure=self._failure,
-            warning=self._session.warning(power) if self._session else "",
-            throttling=(power.throttling or "") if power else "",
-            work=self._activation.work() if self._activation else None,
+            warning=session.backends.warning if session else "",
             leftover=self._leftovers.warning(),
+            concerns=tuple(filter(None, concerns)),
+            throttling=(power.throttling or "") if power else "",
+            work=activation.work() if activation else None,
         )
+
+    def _state(self) -> str:
+        if self._is_finalized:
+            return "finalized"
+        loaded = "unconfigured" if self._session is None else "inactive"
+        return loaded if self._activation is None else "active"
 
 
 def create_node() -> DetectorNode:

@@ -129,14 +129,16 @@ DETECTOR_PARAMETERS = (
     ParameterSpec(
         "reliability",
         "auto",
-        "Reliability of the image subscription; auto is that of the camera's publisher.",
+        "Reliability of the image subscription; auto is that of the camera's publisher, and asks "
+        "for the last image where that is latched (transient_local).",
         choices=("auto", "reliable", "best_effort"),
         changes="unconfigured",
     ),
     ParameterSpec(
         "max_age",
         0.0,
-        "Images older than this many seconds are not processed; 0 is no limit.",
+        "Images older than this many seconds, or stamped as far in the future, are not processed; "
+        "0 is no limit.",
         low=0,
         high=3600,
     ),

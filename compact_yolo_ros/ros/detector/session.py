@@ -10,7 +10,6 @@ from typing import Any
 from rclpy.lifecycle import LifecycleNode
 
 from compact_yolo_ros.backends import Opened
-from compact_yolo_ros.machine.power import PowerSummary
 from compact_yolo_ros.ros.detector.backend_manager import BackendManager
 from compact_yolo_ros.ros.detector.camera import Camera, new_decoder
 from compact_yolo_ros.ros.detector.camera_names import camera_names
@@ -19,8 +18,8 @@ from compact_yolo_ros.ros.detector.leftovers import Leftovers
 from compact_yolo_ros.ros.detector.parameters import input_sizes, run_options
 from compact_yolo_ros.ros.detector.publishing import ModelPublisher, PerformancePublisher
 from compact_yolo_ros.ros.detector.settings import read_settings
-from compact_yolo_ros.ros.diagnostics.health import CameraState
 from compact_yolo_ros.ros.diagnostics.report import backend_facts
+from compact_yolo_ros.ros.diagnostics.situations import CameraState
 
 
 class Session:
@@ -114,10 +113,6 @@ class Session:
             f"Model {backend.card.name}, {backend.precision}, input {width}x{height}, on "
             f"{backend.name} ({backend.device}, {backend.threads} threads); {choice}"
         )
-
-    def warning(self, power: PowerSummary | None) -> str:
-        """What differs from the parameters although images are processed; empty if nothing does."""
-        return self.backends.warning or self.control.warning(power)
 
     def facts(self) -> dict[str, object]:
         """Key-value pairs for /diagnostics."""

@@ -49,6 +49,12 @@ FrameWriter = Callable[[FrameResult], Any]
 """Makes the message for an image, valid until the next call; None if there is nothing to send."""
 
 
+def type_name(kind: type) -> str:
+    """Name of a message or service as the graph shows it, for example ``sensor_msgs/msg/Image``."""
+    package, group, *_ = kind.__module__.split(".")
+    return f"{package}/{group}/{kind.__name__}"
+
+
 @dataclass(frozen=True)
 class Interface:
     """A topic or service of the node.
@@ -75,8 +81,7 @@ class Interface:
     @property
     def type_name(self) -> str:
         """Name of the type, for example ``sensor_msgs/msg/Image``."""
-        package, group, *_ = self.type.__module__.split(".")
-        return f"{package}/{group}/{self.type.__name__}"
+        return type_name(self.type)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from compact_yolo_ros.machine.power import PowerMonitor
 from compact_yolo_ros.pixels.decoding import ImageError
 from compact_yolo_ros.ros.detector.leftovers import END_LIMIT
 from compact_yolo_ros.ros.detector.topics import FrameResult
-from compact_yolo_ros.ros.diagnostics.health import Work
+from compact_yolo_ros.ros.diagnostics.situations import Work
 from compact_yolo_ros.support.newest_slots import NewestSlots
 
 if TYPE_CHECKING:
@@ -135,8 +135,7 @@ class FrameWorker:
         if not session.control.admits(camera.name):
             camera.counters.image_skipped()
             return
-        if settings.max_age > 0 and (self._age(header) or 0.0) > settings.max_age:
-            camera.counters.image_too_old()
+        if settings.max_age > 0 and self._is_refused(frame, settings.max_age):
             return
         image = camera.decode(frame.message)
         decoded = perf_counter()
@@ -175,6 +174,14 @@ class FrameWorker:
         session.performance.publish(result, times, dropped, backend, self._power)
         session.backends.succeeded()
         session.control.observe(camera.name, times, self._power)
+
+    def _is_refused(self, frame: _Frame, max_age: float) -> bool:
+        """Whether an image is too old, or from a future as far away; it is counted then."""
+        age = self._age(frame.message.header) or 0.0
+        if abs(age) <= max_age:
+            return False
+        frame.camera.counters.image_too_old(age)
+        return True
 
     def _age(self, header: Header) -> float | None:
         """Seconds since the stamp of an image; None if it has no stamp."""

@@ -11,6 +11,7 @@ from time import monotonic
 
 from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.machine.power.monitor import WINDOW
+from compact_yolo_ros.ros.diagnostics.causes import NewCauses
 from compact_yolo_ros.support.percentiles import Percentiles
 
 
@@ -22,13 +23,16 @@ class Snapshot:
         received: images that arrived.
         processed: images whose detections were published.
         dropped: images replaced by a newer one before the worker was free.
-        too_old: images older than ``max_age``.
+        too_old: images that ``max_age`` refused.
         skipped: images that the governor skipped.
         errors: failures by kind.
         recent_errors: failures inside the window.
         fps_in: images received per second.
         fps_out: images processed per second.
         fps_skipped: images skipped per second.
+        fps_refused: images refused by ``max_age`` per second.
+        refused_age: seconds from the stamp of the last refused image to now; 0 without any.
+        span: seconds that the rates cover.
         silence: seconds since the last image, or since activation.
         unanswered: seconds for which images have arrived and none has been answered or refused.
         age: percentiles of the age at publish in seconds; None if none was processed.
@@ -46,6 +50,9 @@ class Snapshot:
     fps_in: float
     fps_out: float
     fps_skipped: float
+    fps_refused: float
+    refused_age: float
+    span: float
     silence: float
     unanswered: float
     age: Percentiles | None
@@ -76,6 +83,9 @@ class FrameCounters:
             self._times: deque[tuple[float, FrameTimes]] = deque()
             self._failures: deque[float] = deque()
             self._skips: deque[float] = deque()
+            self._refusals: deque[float] = deque()
+            self._refused_age = 0.0
+            self._causes = NewCauses()
 
     def image_received(self, *, replaced_another: bool) -> None:
         """Count an image from the camera, and the unprocessed one it may have replaced."""
@@ -87,11 +97,17 @@ class FrameCounters:
             self._dropped += replaced_another
             _append(self._arrivals, self._last_image)
 
-    def image_too_old(self) -> None:
-        """Count an image that was too old to be processed."""
+    def image_too_old(self, age: float) -> None:
+        """Count an image that ``max_age`` refuses.
+
+        Args:
+            age: in seconds since its stamp; negative if that is in the future.
+        """
         with self._lock:
             self._too_old += 1
+            self._refused_age = age
             self._unanswered_since = None
+            _append(self._refusals, monotonic())
 
     def image_skipped(self) -> None:
         """Count an image that the governor skipped."""
@@ -113,13 +129,14 @@ class FrameCounters:
             return dropped
 
     def error(self, kind: str, sentence: str) -> bool:
-        """Count a failure; return True if it is the first of its kind."""
+        """Count a failure; return whether its cause is new, so that it should be logged."""
         with self._lock:
             self._errors[kind] += 1
             self._unanswered_since = None
             self._last_error = sentence
-            _append(self._failures, monotonic())
-            return self._errors[kind] == 1
+            now = monotonic()
+            _append(self._failures, now)
+            return self._causes.is_new(kind, sentence, now)
 
     def snapshot(self) -> Snapshot:
         """Summarise; the threads that count wait for a short lock only."""
@@ -131,6 +148,8 @@ class FrameCounters:
             arrivals = sum(at >= start for at in self._arrivals)
             failures = sum(at >= start for at in self._failures)
             skips = sum(at >= start for at in self._skips)
+            refusals = sum(at >= start for at in self._refusals)
+            refused_age = self._refused_age
             counts = (self._received, self._processed, self._dropped, self._too_old, self._skipped)
             errors, last_error = dict(self._errors), self._last_error
             silence = now - self._last_image
@@ -147,6 +166,9 @@ class FrameCounters:
             fps_in=arrivals / span,
             fps_out=len(times) / span,
             fps_skipped=skips / span,
+            fps_refused=refusals / span,
+            refused_age=refused_age,
+            span=span,
             silence=silence,
             unanswered=unanswered,
             age=percentiles.pop("age", None),
@@ -170,6 +192,9 @@ def combined(snapshots: Sequence[Snapshot]) -> Snapshot:
         fps_in=sum(s.fps_in for s in snapshots),
         fps_out=sum(s.fps_out for s in snapshots),
         fps_skipped=sum(s.fps_skipped for s in snapshots),
+        fps_refused=sum(s.fps_refused for s in snapshots),
+        refused_age=next((s.refused_age for s in snapshots if s.refused_age), 0.0),
+        span=max((s.span for s in snapshots), default=0.0),
         silence=min((s.silence for s in snapshots), default=0.0),
         unanswered=max((s.unanswered for s in snapshots), default=0.0),
         age=None,

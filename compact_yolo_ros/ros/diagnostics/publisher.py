@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishing /diagnostics, and logging when a level there changes."""
+"""Publishing /diagnostics, and logging what changes there."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
+from dataclasses import replace
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 
-from compact_yolo_ros.ros.diagnostics.health import (
-    CameraState,
-    Health,
-    Level,
-    NodeSituation,
-    assess,
-)
+from compact_yolo_ros.ros.diagnostics.causes import cause_of
+from compact_yolo_ros.ros.diagnostics.health import assess
 from compact_yolo_ros.ros.diagnostics.report import to_statuses
+from compact_yolo_ros.ros.diagnostics.situations import CameraState, NodeSituation
+from compact_yolo_ros.ros.diagnostics.status import Level, Status
+
+SHARED = "/"
+"""Stands for what the cameras share; no camera has such a name."""
 
 
 class DiagnosticsPublisher:
@@ -26,13 +28,14 @@ class DiagnosticsPublisher:
         """Publish with ``publisher``, in the name of ``node``."""
         self._node = node
         self._publisher = publisher
-        self._logged: dict[str, Level] = {}
+        self._logged: dict[str, Status] = {}
+        self._machine = socket.gethostname()
 
     def publish(
         self,
         situation: NodeSituation,
         cameras: Mapping[str, CameraState],
-        hardware_id: str,
+        device: str,
         facts: Mapping[str, object],
     ) -> None:
         """Publish one message.
@@ -40,35 +43,49 @@ class DiagnosticsPublisher:
         Args:
             situation: what concerns all cameras.
             cameras: counters, times and surroundings of each camera, by its name.
-            hardware_id: what the network runs on; empty if nothing is loaded.
+            device: what the network runs on; empty if nothing is loaded.
             facts: key-value pairs of the node.
         """
+        self._log_changes(situation, cameras)
         health = assess(situation, cameras)
-        self._log_changes(situation, health, cameras)
         name = self._node.get_fully_qualified_name()
-        message = DiagnosticArray(status=to_statuses(name, hardware_id, health, cameras, facts))
+        hardware = f"{self._machine}: {device}" if device else self._machine
+        message = DiagnosticArray(status=to_statuses(name, hardware, health, cameras, facts))
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
 
-    def warning_logged(self) -> None:
-        """Do not log the warning of the node again that was logged just now."""
-        self._logged[""] = Level.WARN
+    def _log_changes(self, node: NodeSituation, cameras: Mapping[str, CameraState]) -> None:
+        """Log for those who do not watch /diagnostics that something is wrong, or right again.
 
-    def _log_changes(
-        self, situation: NodeSituation, health: Health, cameras: Mapping[str, CameraState]
-    ) -> None:
-        """Log for those who do not watch /diagnostics that something is wrong, or right again."""
-        named = cameras and "" not in cameras
-        statuses = {**health.cameras, "": health.shared if named else health.node}
-        for name, status in statuses.items():
-            failing = name in cameras and cameras[name].snapshot.recent_errors
-            if situation.failure or failing:
-                continue  # each failure was logged when it happened
-            if status.level == self._logged.get(name, Level.OK):
-                continue
-            self._logged[name] = status.level
-            sentence = f"{name}: {status.message}" if name else status.message
-            if status.level == Level.OK:
-                self._node.get_logger().info(sentence)
-            else:  # not the same line as above: rclpy refuses another severity from it
-                self._node.get_logger().warning(sentence)
+        What the cameras share and each camera are logged apart: a camera that is silent for a
+        moment hides neither a warning of the node, nor makes it new afterwards.
+        """
+        if node.failure:
+            return  # it was logged when it happened, as these two were
+        health = assess(replace(node, warning="", leftover=""), cameras)
+        if health.is_resting:
+            if health.shared.level != Level.OK:
+                self._log(SHARED, health.shared)
+            return
+        self._log(SHARED, health.shared)
+        for name, status in health.cameras.items():
+            if cameras[name].snapshot.recent_errors:
+                self._logged[name] = status  # each failure was logged when it happened
+            else:
+                self._log(name, status)
+
+    def _log(self, name: str, status: Status) -> None:
+        level, message = self._logged.get(name, Status(Level.OK, ""))
+        self._logged[name] = status
+        same_cause = status.level == Level.OK or cause_of(status.message) == cause_of(message)
+        if status.level == level and same_cause:
+            return
+        sentence = status.message if name in ("", SHARED) else f"{name}: {status.message}"
+        logger = self._node.get_logger()
+        # A line for each: rclpy refuses another severity from the same one.
+        if status.level == Level.ERROR:
+            logger.error(sentence)
+        elif status.level == Level.OK:
+            logger.info(sentence)
+        else:
+            logger.warning(sentence)

@@ -9,7 +9,9 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from compact_yolo_ros.backends import Opened
 from compact_yolo_ros.ros.diagnostics.frame_counters import Snapshot, combined
-from compact_yolo_ros.ros.diagnostics.health import CameraSituation, CameraState, Health, Status
+from compact_yolo_ros.ros.diagnostics.health import Health
+from compact_yolo_ros.ros.diagnostics.situations import CameraSituation, CameraState
+from compact_yolo_ros.ros.diagnostics.status import Status
 
 
 def to_statuses(
@@ -25,7 +27,7 @@ def to_statuses(
 
     Args:
         name: the node's full name.
-        hardware_id: what the network runs on.
+        hardware_id: the machine, and what the network runs on.
         health: levels and first lines.
         cameras: counters, times and surroundings of each camera by its name.
         facts: key-value pairs of the node.

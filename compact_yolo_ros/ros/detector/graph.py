@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the ROS graph shows of a node's surroundings, and which mistakes that explains."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy
+
+from compact_yolo_ros.ros.topic_names import COMPRESSED
+
+UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
+"""What ROS shows before it has heard of a publisher's node."""
+RAW_TYPE, COMPRESSED_TYPE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+
+
+class Announced(NamedTuple):
+    """The publishers of an image topic.
+
+    Attributes:
+        nodes: full names of their nodes.
+        is_latched: whether one keeps its last image for late subscribers (transient_local).
+        mistake: why none of them can be received, and what to set; empty if one can.
+    """
+
+    nodes: tuple[str, ...]
+    is_latched: bool
+    mistake: str
+
+
+def announced(node: Node, name: str, kind: str) -> Announced:
+    """Look at the publishers of an image topic.
+
+    Args:
+        node: whose view of the graph it is.
+        name: of the topic; remap rules are applied to it.
+        kind: type of the messages that are wanted.
+    """
+    offers = node.get_publishers_info_by_topic(name)
+    topic = node.resolve_topic_name(name)
+    kinds = {offer.topic_type for offer in offers}
+    if not offers:
+        mistake = _other_transport(node, topic, kind)
+    else:
+        mistake = "" if kind in kinds else _wrong_type(topic, min(kinds), kind)
+    nodes = {
+        f"{offer.node_namespace.rstrip('/')}/{offer.node_name}"
+        for offer in offers
+        if offer.node_name != UNKNOWN_NODE
+    }
+    latched = {offer.qos_profile.durability for offer in offers}
+    return Announced(tuple(sorted(nodes)), DurabilityPolicy.TRANSIENT_LOCAL in latched, mistake)
+
+
+def _wrong_type(topic: str, found: str, kind: str) -> str:
+    """What to set for a topic of another type."""
+    if found == COMPRESSED_TYPE and topic.endswith(COMPRESSED):
+        remedy = "set image_transport to compressed"
+    elif found == COMPRESSED_TYPE:
+        remedy = "set image_transport to compressed, and remap image/compressed to it"
+    elif found == RAW_TYPE:
+        remedy = "set image_transport to raw, and image_topic to this topic"
+    else:
+        remedy = "check image_topic"
+    return f"{topic} is of type {found}, not {kind}: {remedy}"
+
+
+def _other_transport(node: Node, topic: str, kind: str) -> str:
+    """What to set if the same images are there in the other form."""
+    if kind == RAW_TYPE and node.count_publishers(topic + COMPRESSED):
+        return f"only {topic}{COMPRESSED} has a publisher: set image_transport to compressed"
+    raw = topic.removesuffix(COMPRESSED)
+    if kind == COMPRESSED_TYPE and raw != topic and node.count_publishers(raw):
+        return f"only {raw} has a publisher, not {topic}: set image_transport to raw"
+    return ""
+
+
+def namesakes(node: Node) -> str:
+    """Say that another node has this one's name; empty if none has."""
+    own = (node.get_name(), node.get_namespace())
+    if node.get_node_names_and_namespaces().count(own) < 2:
+        return ""
+    return (
+        f"another node is called {node.get_fully_qualified_name()} too, so services and parameters "
+        "reach either: give one of them another name or namespace (one that was killed fades "
+        "within half a minute)"
+    )
+
+
+def missing_clock(node: Node) -> str:
+    """Say that simulated time does not run; empty if it does, or is not used."""
+    simulated: Parameter[bool] = node.get_parameter("use_sim_time")
+    if not simulated.value or node.get_clock().now().nanoseconds:
+        return ""
+    return (
+        "use_sim_time is true but no clock runs on /clock, so ages mean nothing: start the "
+        "simulator, play the recording with --clock, or set use_sim_time to false"
+    )

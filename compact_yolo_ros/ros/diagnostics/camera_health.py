@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The health of one camera."""
+
+from __future__ import annotations
+
+from compact_yolo_ros.ros.diagnostics.frame_counters import Snapshot
+from compact_yolo_ros.ros.diagnostics.situations import CameraSituation
+from compact_yolo_ros.ros.diagnostics.status import Level, Status
+
+SILENCE = 2.0
+"""Seconds without an image after which a camera is stale."""
+UNANSWERED = 5.0
+"""Seconds for which images arrive, or one is in work, without any answer: then it is an error."""
+MIN_IMAGES = 10
+"""Images in the window before a share of them means anything."""
+KEEPING_UP = 0.9
+"""Share of the wanted images that must be processed; else it is falling behind."""
+MAX_REFUSED = 0.1
+"""Share of the images that ``max_age`` may refuse before that is told."""
+FUTURE, PAST = -0.1, 60.0
+"""Ages in seconds that clocks in step do not give: they are never in step exactly."""
+SYNCHRONISE = (
+    "synchronise the clocks of the camera's machine and this one; for simulated or recorded images "
+    "set use_sim_time"
+)
+
+
+def assess_camera(snapshot: Snapshot, camera: CameraSituation) -> Status:
+    """Find the worst problems of a camera; OK with its rate and age if there are none."""
+    if snapshot.silence >= SILENCE:
+        return _silent(snapshot, camera)
+    if snapshot.recent_errors:
+        level = Level.ERROR if snapshot.age is None else Level.WARN
+        return Status(level, f"{snapshot.recent_errors} failures: {snapshot.last_error}")
+    if snapshot.age is None:
+        return _without_answers(snapshot)
+    age = snapshot.age.p50
+    problems = (_strange_age(age), _refused(snapshot), _falling_behind(snapshot))
+    if any(problems):
+        return Status(Level.WARN, "; ".join(filter(None, problems)))
+    return Status(Level.OK, f"{snapshot.fps_out:.1f} images/s, median age {age * 1e3:.1f} ms")
+
+
+def _without_answers(snapshot: Snapshot) -> Status:
+    if snapshot.fps_refused:
+        return Status(Level.WARN, f"max_age refuses every image: {_refused_age(snapshot)}")
+    if snapshot.unanswered >= UNANSWERED:
+        sentence = f"no image was answered for {snapshot.unanswered:.0f} s: restart the node"
+        return Status(Level.ERROR, sentence)
+    awaited = "answer" if snapshot.received else "image"
+    return Status(Level.OK, f"waiting for the first {awaited}")
+
+
+def _strange_age(age: float) -> str:
+    if FUTURE <= age <= PAST:
+        return ""
+    return f"the median age of {age:.1f} s cannot be: {SYNCHRONISE}"
+
+
+def _refused(snapshot: Snapshot) -> str:
+    images = snapshot.fps_in * snapshot.span
+    if images < MIN_IMAGES or snapshot.fps_refused <= MAX_REFUSED * snapshot.fps_in:
+        return ""
+    share = snapshot.fps_refused / snapshot.fps_in
+    return f"max_age refuses {share:.0%} of the images: {_refused_age(snapshot)}"
+
+
+def _refused_age(snapshot: Snapshot) -> str:
+    age = snapshot.refused_age
+    if age < 0:
+        return f"the last one has a stamp {-age:.1f} s in the future: {SYNCHRONISE}"
+    if age > PAST:
+        return f"the last one is {age:.1f} s old, which cannot be: {SYNCHRONISE}"
+    return (
+        f"the last one was {age:.1f} s old on arrival: check the camera's driver, the transport "
+        "and the clocks"
+    )
+
+
+def _falling_behind(snapshot: Snapshot) -> str:
+    wanted = snapshot.fps_in - snapshot.fps_skipped - snapshot.fps_refused
+    if wanted * snapshot.span < MIN_IMAGES or snapshot.fps_out >= KEEPING_UP * wanted:
+        return ""
+    return (
+        f"falling behind: {wanted:.1f} images/s are wanted, {snapshot.fps_out:.1f} are "
+        "processed; a smaller input_size or model is faster"
+    )
+
+
+def _silent(snapshot: Snapshot, camera: CameraSituation) -> Status:
+    topic = camera.topic
+    if camera.incompatible_qos:
+        return Status(
+            Level.ERROR,
+            f"{topic} is published best effort but the subscription is reliable, so nothing "
+            "arrives: set reliability to auto",
+        )
+    if camera.mistake:
+        return Status(Level.ERROR, camera.mistake)
+    if camera.publishers == 0:
+        return Status(Level.STALE, f"{topic} has no publisher: check image_topic")
+    # Not how many publishers: DDS keeps those of a process that died for some time.
+    silence = f"no image on {topic} for {snapshot.silence:.0f} s although {_listed(camera.nodes)}"
+    if camera.is_latched:
+        return Status(
+            Level.STALE,
+            f"{silence} announced it: its images are latched (transient_local), so one from before "
+            "the subscription comes only with reliability auto, and the next when it changes",
+        )
+    return Status(Level.STALE, f"{silence} announced it: check the camera and the DDS profile")
+
+
+def _listed(nodes: tuple[str, ...]) -> str:
+    more = f" and {len(nodes) - 3} more" if len(nodes) > 3 else ""
+    return (", ".join(nodes[:3]) or "a node") + more

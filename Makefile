@@ -2,7 +2,7 @@
 # from apt, and colcon builds the package.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint coverage docs setup lock clean
+.PHONY: help demo test lint coverage mutants docs setup lock clean
 
 # the interpreter that makes .venv; later the one that made it
 PYTHON ?= $(shell cat .build/python 2>/dev/null || echo python3)
@@ -10,6 +10,9 @@ MODEL ?= yolo_ret_m075
 VIDEO ?=
 WORKERS ?= 2
 PYTEST_ARGS ?=
+COUNT ?= 40
+SEED ?= 0
+MODULES ?=
 
 VENV := .venv/bin
 # A test process that crashes ends the run: pytest-xdist may hang after it has replaced one.
@@ -28,7 +31,8 @@ export AMENT_PREFIX_PATH := $(CURDIR)/.venv
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
-	@echo "Variables: PYTHON=$(PYTHON) MODEL=$(MODEL) VIDEO=(file, folder or camera index) WORKERS=$(WORKERS) PYTEST_ARGS="
+	@echo "Variables: PYTHON=$(PYTHON) MODEL=$(MODEL) VIDEO=(file, folder or camera index) WORKERS=$(WORKERS) PYTEST_ARGS=" \
+		"COUNT=$(COUNT) SEED=$(SEED) MODULES="
 
 demo: ## Detect people and vehicles in a street video through ROS 2; results in out/demo
 	$(BOOTSTRAP) demo
@@ -46,6 +50,10 @@ lint: setup ## Style, format, types and the rules of imports
 coverage: setup ## All tests with line coverage; fails below the floor
 	$(PYTEST) --cov=compact_yolo_ros --cov=training --cov-report=term-missing:skip-covered \
 		--cov-fail-under=92 $(PYTEST_ARGS)
+
+mutants: ## Break the code in COUNT places, one after the other, and list what no test notices
+	$(BOOTSTRAP) mutants
+	$(VENV)/python test/mutants.py --count $(COUNT) --seed $(SEED) $(MODULES)
 
 docs: setup ## Regenerate README.md's tables, config/detector.yaml and the generated files of docs/
 	$(VENV)/python docs/generate.py

@@ -51,11 +51,22 @@ def main():
     import provision  # noqa: PLC0415 - its syntax is too new for an old Python
     from steps import SetupError  # noqa: PLC0415
 
-    verbs = {"demo": provision.demo, "test": provision.test, "lock": provision.lock}
+    verbs = {
+        "demo": provision.demo,
+        "test": provision.test,
+        "mutants": provision.mutants,
+        "lock": provision.lock,
+    }
     try:
         verbs[sys.argv[1]]()
     except SetupError as problem:
         print(f"\n{problem}", file=sys.stderr)
+        return 1
+    except OSError as problem:  # a full disk, a folder that cannot be written
+        print(
+            f"\nThe environment cannot be written: {problem}; mend it and run make again.",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("\nInterrupted; the next run repeats this step.", file=sys.stderr)

@@ -16,7 +16,10 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from steps import BUILD, REQUIREMENTS, ROOT, SetupError, clean_environment, run
@@ -25,6 +28,7 @@ SOURCE = ROOT / "environment" / "vision_msgs"
 LOCK = REQUIREMENTS / "build.txt"
 DISTRIBUTION = "compact_yolo_ros_vision_msgs"
 VERSION = "4.1.1"
+PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+-]+")
 TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"
 
 
@@ -71,8 +75,35 @@ def build_wheel() -> Path:
         return wheel
     check_compiler()
     shutil.rmtree(wheel.parent, ignore_errors=True)
-    work = wheel.parent / "work"
-    work.mkdir(parents=True)
+    wheel.parent.mkdir(parents=True)
+    with _workplace(wheel.parent) as work:
+        _build(work, wheel)
+    return wheel
+
+
+@contextmanager
+def _workplace(folder: Path) -> Iterator[Path]:
+    """A folder of the build, in ``folder`` if the generators can work there; removed afterwards.
+
+    The generators' CMake files cut a path at the first letter that is not of ASCII, and at blanks.
+    """
+    work = folder / "work"
+    if PLAIN_PATH.fullmatch(str(work)) is None:
+        work = Path(tempfile.mkdtemp(prefix="compact_yolo_ros_"))
+    work.mkdir(exist_ok=True)
+    if PLAIN_PATH.fullmatch(str(work)) is None:
+        raise SetupError(
+            f"vision_msgs cannot be built in {folder} or {work}: the tools of ROS 2 need a path "
+            "of plain letters, digits, '-', '_', '.' and '+': set TMPDIR to such a folder and run "
+            "make again."
+        )
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _build(work: Path, wheel: Path) -> None:
     prefix = work / "venv"
     python = prefix / "bin" / "python"
     run("Creating the build environment", sys.executable, "-m", "venv", prefix)
@@ -83,8 +114,6 @@ def build_wheel() -> Path:
     _point_at_this_machine(prefix, python)
     _compile(work, prefix, python)
     _pack(work / "install", wheel)
-    shutil.rmtree(work)
-    return wheel
 
 
 def _point_at_this_machine(prefix: Path, python: Path) -> None:
@@ -106,6 +135,7 @@ def _point_at_this_machine(prefix: Path, python: Path) -> None:
 
 def _compile(work: Path, prefix: Path, python: Path) -> None:
     cmake = prefix / "bin" / "cmake"
+    source = shutil.copytree(SOURCE, work / "source")
     environment = {
         "AMENT_PREFIX_PATH": str(prefix),
         "VIRTUAL_ENV": str(prefix),
@@ -113,7 +143,7 @@ def _compile(work: Path, prefix: Path, python: Path) -> None:
     }
     run(
         "Configuring vision_msgs",
-        *(cmake, "-S", SOURCE, "-B", work / "build", "-G", "Ninja"),
+        *(cmake, "-S", source, "-B", work / "build", "-G", "Ninja"),
         f"-DCMAKE_MAKE_PROGRAM={prefix / 'bin' / 'ninja'}",
         f"-DCMAKE_INSTALL_PREFIX={work / 'install'}",
         f"-DCMAKE_PREFIX_PATH={prefix}",

@@ -14,6 +14,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,9 +32,12 @@ INTERRUPTED = "interrupted"
 
 UV = "uv==0.13.9"
 OVERRIDES = ["--overrides", "environment/requirements/overrides.txt"]
-LOCKS = {"runtime": [], "sample": ["--no-deps"], "test": OVERRIDES, "build": []}
+LOCKS = {"runtime": [], "sample": ["--no-deps"], "test": OVERRIDES, "build": [], "mutants": []}
 PYPI = "https://pypi.org/simple"
 CPU_TORCH = "https://download.pytorch.org/whl/cpu"
+
+DEMO_BYTES, TEST_BYTES = 2_000_000_000, 4_000_000_000
+"""Room for the environments, pip's downloads and the build of the messages."""
 
 INSTALLED_FOLDERS = ("compact_yolo_ros", "config", "launch", "models")
 INSTALLED_FILES = ("LICENSE", "package.xml", "pyproject.toml", "setup.cfg", "setup.py")
@@ -42,6 +46,7 @@ INSTALLED_FILES = ("LICENSE", "package.xml", "pyproject.toml", "setup.cfg", "set
 def demo() -> None:
     """Install ROS 2, the messages and the package, without PyTorch."""
     with _alone():
+        _check_room(DEMO_BYTES, "runtime")
         _runtime()
         _package()
 
@@ -49,10 +54,18 @@ def demo() -> None:
 def test() -> None:
     """Install what the nodes, the tests and the training need."""
     with _alone():
+        _check_room(TEST_BYTES, "torch")
         _runtime()
         _install_lock("test", "the test tools")
         _step("torch", _digest(REQUIREMENTS / "torch.txt"), _install_torch)
         _package()
+
+
+def mutants() -> None:
+    """Add what `make mutants` needs to the environment of the tests."""
+    test()
+    with _alone():
+        _install_lock("mutants", "Cosmic Ray")
 
 
 def lock() -> None:
@@ -81,6 +94,20 @@ def _alone() -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX)
         remove_abandoned_segments()
         yield
+
+
+def _check_room(needed: int, last: str) -> None:
+    """Check that the disk has room for an environment, unless its step ``last`` is done.
+
+    Raises:
+        SetupError: it has not.
+    """
+    free = shutil.disk_usage(ROOT).free
+    if last not in _done() and free < needed:
+        raise SetupError(
+            f"The environment needs {needed / 1e9:.1f} GB in {ROOT}, and {free / 1e9:.1f} GB are "
+            "free there: make room, or move the checkout to a larger disk, and run make again."
+        )
 
 
 def _runtime() -> None:
@@ -135,8 +162,8 @@ def _install_torch() -> None:
     The index of the CPU builds is used only if pip's own sources lack the build, so that a machine
     that cannot reach it can provide the wheel itself.
     """
-    requirement = (REQUIREMENTS / "torch.txt").read_text().split()[-1]
-    version = requirement.split("==")[1]
+    lock_file = REQUIREMENTS / "torch.txt"
+    (version,) = re.findall(r"^torch==([\d.]+)", lock_file.read_text(), re.MULTILINE)
     known = subprocess.run(
         [str(word) for word in _pip("index", "versions", "torch")],
         capture_output=True,
@@ -144,7 +171,9 @@ def _install_torch() -> None:
         env=clean_environment(),
     ).stdout
     source = [] if f"{version}+cpu" in known else ["--extra-index-url", CPU_TORCH]
-    run("Installing PyTorch, CPU build", *_pip("install", *source, requirement))
+    # its dependencies are in test.txt
+    install = _pip("install", "--no-deps", *source, "-r", lock_file)
+    run("Installing PyTorch, CPU build", *install)
 
 
 def _package() -> None:

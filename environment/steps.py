@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,25 @@ BUILD = ROOT / ".build"
 REQUIREMENTS = ROOT / "environment" / "requirements"
 
 _TAIL_LINES = 15
+
+CAUSES = (
+    (
+        r"No space left on device|Disk quota exceeded",
+        "the disk is full (the checkout's, or that of TMPDIR): make room and run make again",
+    ),
+    (
+        r"name resolution|NewConnectionError|Network is unreachable|Max retries exceeded"
+        r"|ConnectTimeout|ReadTimeout|ProxyError|ConnectionResetError|Connection refused",
+        "the package index cannot be reached: check the network (behind a proxy, set https_proxy) "
+        "and run make again",
+    ),
+    (
+        r"CERTIFICATE_VERIFY_FAILED|SSLError",
+        "the package index's certificate is not trusted here: set PIP_CERT to your organisation's "
+        "certificates and run make again",
+    ),
+)
+"""Signs in the output of pip, CMake and compilers, and the sentence for each."""
 
 
 class SetupError(Exception):
@@ -68,9 +88,17 @@ def run(title: str, *command: str | Path, **environment: str) -> None:
             _show(line)
     _show("")
     if process.returncode:
+        if (cause := _known_cause(log)) is not None:
+            raise SetupError(f"{name} failed: {cause}; the whole output is in {log}.")
         end = "\n".join(tail)
         raise SetupError(f"{end}\n\n{name}: failed, see the whole output in {log}.")
     print(f"   done in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def _known_cause(log: Path) -> str | None:
+    """What the output of a failed command says in its own way, and what to do about it."""
+    output = log.read_text(errors="replace")
+    return next((cause for sign, cause in CAUSES if re.search(sign, output)), None)
 
 
 def _show(line: str) -> None:

@@ -43,7 +43,7 @@ def read_network(cfg: Path, weights: Path) -> tuple[DarknetNetwork, list[Convolu
     Raises:
         DarknetError: a file cannot be used; the sentence begins with the file.
     """
-    text = _read_text(cfg)
+    text = _read_cfg(cfg)
     try:
         network = DarknetNetwork(parse_cfg(text))
     except DarknetError as error:
@@ -98,23 +98,31 @@ def card_of(
         detector: name of the same network in the registry; empty: it is not there.
     """
     height, width = network.input[1:]
-    own_size = f"The cfg's own input is {width} wide and {height} high."
     return ModelCard(
         name=name,
         detector=detector or "darknet",
         classes=classes,
         default_size=width,
+        default_height=0 if height == width else height,
+        any_size=network.any_size,
         resize="letterbox" if network.letterbox else "stretch",
         anchors=network.grid.anchors,
         strides=network.grid.strides,
         parameters=network.trained_values,
-        gmacs={str(size): round(macs(network, size, size) / 1e9, 3) for size in SIZES},
+        gmacs={str(size): round(macs(network, size, size) / 1e9, 3) for size in _squares(network)},
         data=data or NOT_STATED,
         licence=licence or NOT_STATED,
         recipe=f"Imported from darknet: {cfg.name} (SHA-256 {_digest(cfg)}) and {weights.name}.",
         weights_sha256=_digest(weights),
-        notes="" if height == width else own_size,
     )
+
+
+def _squares(network: DarknetNetwork) -> tuple[int, ...]:
+    """Sides of the inputs that the card has figures for."""
+    if not network.any_size:
+        return SIZES
+    height, width = network.input[1:]
+    return (width,) if width == height else ()
 
 
 def import_darknet(
@@ -179,11 +187,19 @@ def _read(path: Path) -> bytes:
         raise DarknetError(f"{path}: it cannot be read: {error.strerror}") from None
 
 
+def _read_cfg(path: Path) -> str:
+    """Return the text of a cfg file; what is not UTF-8 can only be a part of a comment."""
+    data = _read(path)
+    if b"\0" in data:
+        raise DarknetError(f"{path}: it is not a text file")
+    return data.decode("utf-8-sig", "replace")
+
+
 def _read_text(path: Path) -> str:
     try:
         return _read(path).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise DarknetError(f"{path}: it is not a text file") from None
+        raise DarknetError(f"{path}: it is not in UTF-8: save it as UTF-8") from None
 
 
 def _digest(path: Path) -> str:

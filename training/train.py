@@ -27,7 +27,7 @@ from torch import Tensor
 
 from compact_yolo_ros.model.store import find_model
 from training.data.dataset import Cache, DataSet, open_split, read_classes
-from training.data.findings import lacks_objects
+from training.data.findings import lacks_objects, other_shapes
 from training.data.loading import epoch_batches
 from training.detectors.interface import Detector
 from training.evaluate import average_precision, predict
@@ -169,6 +169,8 @@ def _with_objects(data: Path, split: str, cache: Cache) -> DataSet:
     opened = open_split(data, split, cache)
     if sentence := lacks_objects(split, opened):
         raise ValueError(f"{data}: {sentence}")
+    if sentence := other_shapes(split, opened):
+        logging.getLogger("training.data").warning("%s: %s", data, sentence)
     return opened
 
 

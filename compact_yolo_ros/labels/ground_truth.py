@@ -44,6 +44,7 @@ class GroundTruth:
             is ignored.
         unlabelled: classes that may be in the image without a box; they do not count in it.
         confidence: (n,) float32 in (0, 1], below 1 for boxes that a model drew; None: all 1.
+        drawn_as: what the objects were drawn as, to a person; empty if they were boxes.
 
     Raises:
         LabelError: the arrays do not fit together, or a coordinate is not finite.
@@ -57,6 +58,7 @@ class GroundTruth:
     ignored_labels: NDArray[np.integer] | None = None
     unlabelled: frozenset[int] = frozenset()
     confidence: NDArray[np.float32] | None = None
+    drawn_as: str = ""
 
     def __post_init__(self) -> None:
         image = f"{self.name}: " if self.name else ""

@@ -18,6 +18,7 @@ import numpy as np
 from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
 from compact_yolo_ros.labels.loose_values import flag
 from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.support.files import read_file
 
 # In the order of the development kit, VOC2007/VOCcode/VOCinit.m.
 VOC_CLASSES = (
@@ -25,6 +26,8 @@ VOC_CLASSES = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
     *("train", "tvmonitor"),
 )
+LARGEST = 20_000_000
+"""Bytes of the labels of an image."""
 _ENCODING = re.compile(rb"\s*<\?xml[^>]*encoding=[\"']([\w.:-]+)")
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
 _SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030"}
@@ -46,7 +49,7 @@ def read_voc(file: Path, numbers: Mapping[str, int]) -> GroundTruth:
         LabelError: the file is malformed, or has an unknown class.
         OSError: it cannot be read.
     """
-    root = _parse(file.read_bytes())
+    root = _parse(read_file(file, LARGEST))
     boxes, labels, difficult = [], [], []
     for item in root.iterfind("object"):
         name = item.findtext("name", "").strip()

@@ -1,40 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labels in YOLO's text files: a file an image, a line ``class cx cy w h`` an object.
 
-Centre and size are fractions of the image's sides. A sixth number is the confidence of a box that
-a model drew. An empty file is an image without objects. The names of the classes are in a
-``data.yaml`` or a ``classes.txt``.
+Centre and size are fractions of the image's sides; ``yolo_line`` has the other kinds of lines. An
+empty file is an image without objects. The names of the classes are in a ``data.yaml`` or a
+``classes.txt``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from compact_yolo_ros.labels.ground_truth import RELATIVE, GroundTruth, LabelError
+from compact_yolo_ros.labels.yolo_line import parse_line
 from compact_yolo_ros.support.error_text import reason
+from compact_yolo_ros.support.files import read_file
 from compact_yolo_ros.support.yaml_files import read_yaml
 
 ENCODING = "utf-8-sig"
 """Editors of Windows write a mark before the first line."""
+DESCRIPTION = "data.yaml"
 CLASSES_FILE = "classes.txt"
 """Where labelling tools write the names of the classes, a line each."""
-BEYOND = 0.1
-"""How far outside of 0 to 1 a number may lie: rounding, and objects that the image cuts off."""
+LARGEST = 20_000_000
+"""Bytes of the labels of an image; a thousand outlines of a thousand corners are that large."""
 _LONGEST_LINE = 100_000
-_NAMES = ("class", "centre x", "centre y", "width", "height", "confidence")
 
 
-def read_labels(file: Path, classes: int) -> GroundTruth:
+def read_labels(file: Path, classes: int, keypoints: int = 0) -> GroundTruth:
     """Read the labels of one image.
 
     Args:
         file: the text file.
         classes: number of classes.
+        keypoints: how many numbers follow a box, see ``keypoint_numbers``; 0: not known.
 
     Returns:
         Boxes as fractions of the image's sides (``RELATIVE``), see ``GroundTruth.clipped``.
@@ -43,23 +46,28 @@ def read_labels(file: Path, classes: int) -> GroundTruth:
         LabelError: see ``parse_labels``.
         OSError, UnicodeDecodeError: the file cannot be read.
     """
-    return parse_labels(file.read_text(ENCODING).splitlines(), classes)
+    text = read_file(file, LARGEST).decode(ENCODING)
+    return parse_labels(text.splitlines(), classes, keypoints)
 
 
-def parse_labels(lines: Sequence[str], classes: int) -> GroundTruth:
+def parse_labels(lines: Sequence[str], classes: int, keypoints: int = 0) -> GroundTruth:
     """Read label lines; see ``read_labels``.
 
     Raises:
         LabelError: a line is malformed, has an unknown class, or a number far outside of the image.
     """
-    rows = [_row(line, number, classes) for number, line in enumerate(lines, 1) if line.strip()]
-    table = np.array(rows, np.float64).reshape(-1, len(_NAMES))
-    centre, half, confidence = table[:, 1:3], table[:, 3:5] / 2, table[:, 5].astype(np.float32)
+    objects = [
+        parse_line(line, number, classes, keypoints)
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    ]
+    confidence = np.array([item.confidence for item in objects], np.float32)
     return GroundTruth(
-        np.hstack((centre - half, centre + half)),
-        table[:, 0].astype(np.int64),
+        np.array([item.box for item in objects], np.float64).reshape(-1, 4),
+        np.array([item.label for item in objects], np.int64),
         size=RELATIVE,
         confidence=None if (confidence == 1).all() else confidence,
+        drawn_as=max((item.drawn_as for item in objects), default=""),
     )
 
 
@@ -68,31 +76,24 @@ def is_labels(file: Path) -> bool:
     try:
         with file.open(encoding=ENCODING) as content:
             row = content.readline(_LONGEST_LINE).split()
-        return len(row) >= len(_NAMES) - 1 and all(math.isfinite(float(value)) for value in row[:5])
+        return len(row) >= 5 and all(math.isfinite(float(value)) for value in row[:5])
     except (OSError, ValueError):
         return False
 
 
-def _row(line: str, number: int, classes: int) -> list[float]:
-    """The six numbers of a line; a confidence that is not there is 1."""
-    try:
-        row = [float(value) for value in line.split()]
-    except ValueError:
-        row = [np.nan]
-    row = [*row, 1.0] if len(row) == 5 else row
-    if len(row) != len(_NAMES) or not np.isfinite(row).all():
-        raise LabelError(f"line {number} is not five numbers: class cx cy w h")
-    if row[0] not in range(classes):
-        raise LabelError(f"line {number} has class {row[0]:g}, outside 0..{classes - 1}")
-    for name, value in zip(_NAMES[1:5], row[1:5], strict=True):
-        if not -BEYOND <= value <= 1 + BEYOND:
-            raise LabelError(
-                f"line {number} has a {name} of {value:g}, which is outside the image: give "
-                "fractions of its sides, from 0 to 1"
-            )
-    if not 0 < row[5] <= 1:
-        raise LabelError(f"line {number} has confidence {row[5]:g}, which is not in (0, 1]")
-    return row
+def keypoint_numbers(content: Mapping[str, Any]) -> int:
+    """How many numbers follow a box by the ``kpt_shape`` of a ``data.yaml``; 0 without it.
+
+    Raises:
+        LabelError: it is not the number of keypoints and of numbers for each, 2 or 3.
+    """
+    shape = content.get("kpt_shape")
+    if shape is None:
+        return 0
+    match shape:
+        case [int(points), 2 | 3 as each] if 0 < points <= 1000:
+            return points * int(each)
+    raise LabelError("'kpt_shape' must be [number of keypoints, 2 or 3]")
 
 
 def find_class_names(folder: Path) -> tuple[str, ...]:
@@ -101,25 +102,39 @@ def find_class_names(folder: Path) -> tuple[str, ...]:
     Raises:
         LabelError: there is no such file, or it does not list the classes.
     """
-    for place in (folder, folder.parent, folder.parent.parent):
-        if (path := place / "data.yaml").is_file():
-            return _names_in(path)
-        if (path := place / CLASSES_FILE).is_file():
-            return tuple(path.read_text(ENCODING).splitlines())
-    raise LabelError(f"has neither a data.yaml nor a {CLASSES_FILE} with the names of the classes")
+    file = _find(folder, (DESCRIPTION, CLASSES_FILE))
+    if file is None:
+        raise LabelError(
+            f"has neither a {DESCRIPTION} nor a {CLASSES_FILE} with the names of the classes"
+        )
+    if file.name == CLASSES_FILE:
+        return tuple(file.read_text(ENCODING).splitlines())
+    names = class_names(_content(file))
+    if names is None:
+        raise LabelError(f"{file} does not list the classes under 'names'")
+    return names
 
 
-def _names_in(file: Path) -> tuple[str, ...]:
+def find_keypoints(folder: Path) -> int:
+    """The ``keypoint_numbers`` of the ``data.yaml`` of ``find_class_names``; 0 without one."""
+    file = _find(folder, (DESCRIPTION,))
+    return 0 if file is None else keypoint_numbers(_content(file))
+
+
+def _find(folder: Path, names: Sequence[str]) -> Path | None:
+    places = (folder, folder.parent, folder.parent.parent)
+    files = (place / name for place in places for name in names)
+    return next((file for file in files if file.is_file()), None)
+
+
+def _content(file: Path) -> dict[str, Any]:
     try:
         content = read_yaml(file)
-        names = class_names(content) if isinstance(content, dict) else None
     except (OSError, ValueError) as error:
         raise LabelError(
             f"the names of the classes cannot be read from {file}: {reason(error)}"
         ) from None
-    if names is None:
-        raise LabelError(f"{file} does not list the classes under 'names'")
-    return names
+    return content if isinstance(content, dict) else {}
 
 
 def class_names(content: dict[str, Any]) -> tuple[str, ...] | None:

@@ -11,11 +11,9 @@ import numpy as np
 from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY, DetectionArrayWriter
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.recordings.compression import check_libraries, plain_message
+from compact_yolo_ros.recordings.foxglove import FOREIGN_TYPES
 from compact_yolo_ros.recordings.storage import BagError, Message, Topic
-
-IMAGE = "sensor_msgs/msg/Image"
-COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
-IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
+from compact_yolo_ros.support.error_text import first_line
 
 VISION_MSGS = {
     "Point2D": "float64 x\nfloat64 y",
@@ -75,11 +73,25 @@ class Codec:
         Raises:
             BagError: its type is unknown, or it is damaged.
         """
+        return self._opened(message)[1]
+
+    def published(self, message: Message) -> bytes:
+        """The bytes of a message as ROS 2 publishes them; a damaged one could end subscribers.
+
+        Raises:
+            BagError: see ``read``.
+        """
+        return self._opened(message)[0]
+
+    def _opened(self, message: Message) -> tuple[bytes, Any]:
+        """The bytes of a message in the wire format of ROS 2 (CDR), and what they hold."""
         try:
             self._know(message.type)
-            return self._store.deserialize_cdr(plain_message(message.data), message.type)
+            data = _to_cdr(message)
+            return data, self._store.deserialize_cdr(data, message.type)
         except Exception as error:  # a recording may hold anything; each library has its errors
-            raise BagError(f"a message of {message.topic} cannot be read: {error}") from None
+            why = first_line(error)
+            raise BagError(f"a message of {message.topic} cannot be read: {why}") from None
 
     def write_detections(
         self, stamp: int, frame_id: str, found: Detections, classes: tuple[str, ...]
@@ -106,6 +118,16 @@ def stamp_of(message: Any, received: int) -> int:
     """The stamp of a message's header in ns; the time of its reception if it has no stamp."""
     stamp = message.header.stamp
     return stamp.sec * 10**9 + stamp.nanosec or received
+
+
+def _to_cdr(message: Message) -> bytes:
+    """The bytes of a message as ROS 2 publishes it, however it was recorded.
+
+    Raises:
+        Exception: it is damaged, or too large; each format and compression has errors of its own.
+    """
+    data = plain_message(message.data)
+    return FOREIGN_TYPES[message.recorded_as].convert(data) if message.recorded_as else data
 
 
 def _detection_writer(store: Any) -> DetectionArrayWriter:

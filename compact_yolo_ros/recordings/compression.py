@@ -19,6 +19,11 @@ from compact_yolo_ros.recordings.storage import BagError
 ZSTD = b"\x28\xb5\x2f\xfd"
 """First bytes of Zstandard data (RFC 8878); a CDR message begins with a zero."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MOST_BYTES = 2**28 + 2**20
+"""Largest message or chunk, also unpacked: an image of 8192 x 8192 pixels with 4 bytes each."""
+MOST_EXPANSION, ALWAYS_UNPACKED = 300, 2**28
+"""A whole file is unpacked up to so many times its size, or so many bytes if that is more. Camera
+images shrink to a half and simulated ones to a few hundredths, but zeros to a ten thousandth."""
 
 
 def check_libraries() -> None:
@@ -32,25 +37,56 @@ def zstd() -> Any:
     return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
 
 
-def _lz4(data: bytes) -> bytes:
-    return bytes(import_module("lz4.frame").decompress(data))
+def _zstd(data: bytes, most: int) -> bytes:
+    return _whole(zstd().ZstdDecompressor(), data, most)
 
 
-DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
-    "": lambda data: data,
+def _lz4(data: bytes, most: int) -> bytes:
+    return _whole(import_module("lz4.frame").LZ4FrameDecompressor(), data, most)
+
+
+def _whole(decompressor: Any, data: bytes, most: int) -> bytes:
+    """Unpack the one frame that ``data`` is; no more than ``most`` bytes are ever made."""
+    content: bytes = decompressor.decompress(data, max_length=most + 1)
+    if len(content) > most:
+        raise ValueError(f"unpacked, it would have more than {most} bytes")
+    if not decompressor.eof or decompressor.unused_data:
+        raise ValueError("the compressed data end early, or something follows them")
+    return content
+
+
+DECOMPRESS: dict[str, Callable[[bytes, int], bytes]] = {
+    "": lambda data, most: data,
     "lz4": _lz4,
-    "zstd": lambda data: zstd().decompress(data),
+    "zstd": _zstd,
 }
-"""By the names MCAP has for them."""
+"""By the names MCAP has for them; they take data and the most bytes that may come of them."""
 
 
 def plain_message(data: bytes) -> bytes:
     """A message as it was published, whether or not the recorder compressed it.
 
     Raises:
-        Exception: it is damaged; each library has errors of its own.
+        Exception: it is damaged, or has more than ``MOST_BYTES``; each library has its errors.
     """
-    return zstd().decompress(data) if data.startswith(ZSTD) else data
+    return _zstd(data, MOST_BYTES) if data.startswith(ZSTD) else data
+
+
+class _Limited:
+    """The beginning of a stream: reading more than ``most`` bytes raises BagError."""
+
+    def __init__(self, stream: Any, most: int, path: Path) -> None:
+        self._stream, self._left, self._path = stream, most, path
+
+    def read(self, size: int = -1, /) -> bytes:
+        content: bytes = self._stream.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise BagError(
+                f"{self._path} would unpack to more than {MOST_EXPANSION} times its size, which is "
+                f"no recording of a camera: if you trust it, unpack it with `zstd -d {self._path}`"
+            )
+        return content
 
 
 @contextmanager
@@ -60,7 +96,7 @@ def plain_file(path: Path, lost: list[str]) -> Iterator[Path]:
     Of a damaged file, everything before the damage is there; a sentence is added to ``lost``.
 
     Raises:
-        BagError: there is no room for it.
+        BagError: there is no room for it, or it would be far larger than recordings are.
         OSError: it cannot be read.
     """
     if path.suffix != ".zstd":
@@ -70,8 +106,9 @@ def plain_file(path: Path, lost: list[str]) -> Iterator[Path]:
         plain = Path(folder, path.stem)
         with plain.open("wb") as out:
             try:
+                most = max(ALWAYS_UNPACKED, MOST_EXPANSION * path.stat().st_size)
                 with zstd().open(path, "rb") as source:
-                    shutil.copyfileobj(source, out, 2**20)
+                    shutil.copyfileobj(_Limited(source, most, path), out, 2**20)
             except (EOFError, zstd().ZstdError):
                 lost.append(f"{path.name} ends early or is damaged: its tail is lost")
             except OSError as error:

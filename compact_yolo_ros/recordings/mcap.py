@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from zlib import crc32
 
-from compact_yolo_ros.recordings.compression import DECOMPRESS
+from compact_yolo_ros.recordings.compression import DECOMPRESS, MOST_BYTES
 from compact_yolo_ros.recordings.storage import (
     FOREVER,
     Message,
@@ -26,6 +26,7 @@ from compact_yolo_ros.recordings.storage import (
     StorageInfo,
     Topic,
     in_time_order,
+    type_name,
 )
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -33,6 +34,8 @@ SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, DATA_END, FOOTER = 3, 4, 5, 6, 7
 HEAD = struct.Struct("<BQ")
 MESSAGE_HEAD = struct.Struct("<HIQQ")
 CHUNK_HEAD = struct.Struct("<QQQI")
+MOST_DECLARED = 2**24
+"""Largest declaration of a type or a channel in bytes."""
 RUN_BYTES = 2**20
 """Messages outside of chunks are grouped, up to so many bytes."""
 
@@ -118,6 +121,8 @@ class McapFile:
             for code, size in _records(stream, end):
                 if code != MESSAGE:
                     continue
+                if size > MOST_BYTES:
+                    raise _Damage(span.offset)
                 channel, _, time, _ = MESSAGE_HEAD.unpack(stream.read(MESSAGE_HEAD.size))
                 if channel in wanted and start <= time < stop:
                     name, kind, _ = wanted[channel]
@@ -165,7 +170,7 @@ class McapFile:
 
     def _note(self, file: BinaryIO, code: int, length: int) -> None:
         if code in (SCHEMA, CHANNEL):
-            self._declare(code, file.read(length))
+            self._declare(code, _declaration(file, length))
         elif code == MESSAGE:
             offset = file.tell() - HEAD.size
             channel, _, time, _ = MESSAGE_HEAD.unpack(file.read(MESSAGE_HEAD.size))
@@ -189,11 +194,10 @@ class McapFile:
         """Read from the content of a chunk what its index does not say."""
         file.seek(chunk.offset)
         try:
-            data = _plain_chunk(file.read(chunk.stop - chunk.offset))
-            stream = BytesIO(data)
-            for code, length in _records(stream, len(data)):
+            stream, end = _opened(file, chunk)
+            for code, length in _records(stream, end):
                 if code in (SCHEMA, CHANNEL):
-                    self._declare(code, stream.read(length))
+                    self._declare(code, _declaration(stream, length))
                 elif code == MESSAGE and count:
                     channel, _, time, _ = MESSAGE_HEAD.unpack(stream.read(MESSAGE_HEAD.size))
                     chunk.add(channel, time)
@@ -210,7 +214,9 @@ class McapFile:
             self._schemas[number] = name, definition if encoding == "ros2msg" else ""
         else:
             kind, definition = self._schemas.get(struct.unpack_from("<H", content, 2)[0], ("", ""))
-            self._channels[number] = _Channel(_text(content, 4)[0], kind, definition)
+            topic, position = _text(content, 4)
+            encoding, _ = _text(content, position)
+            self._channels[number] = _Channel(topic, type_name(kind, encoding), definition)
 
 
 def _records(stream: BinaryIO, stop: int) -> Iterator[tuple[int, int]]:
@@ -231,15 +237,28 @@ def _records(stream: BinaryIO, stop: int) -> Iterator[tuple[int, int]]:
         position += HEAD.size + length
 
 
+def _declaration(stream: BinaryIO, length: int) -> bytes:
+    """The content of a record that declares something.
+
+    Raises:
+        _Damage: nothing that is declared has such a length.
+    """
+    if length > MOST_DECLARED:
+        raise _Damage(stream.tell() - HEAD.size)
+    return stream.read(length)
+
+
 def _opened(file: BinaryIO, span: _Span) -> tuple[BinaryIO, int]:
     """A stream at the first record of a span, and where the last one ends.
 
     Raises:
-        Exception: the chunk is damaged; each compression has errors of its own.
+        Exception: the chunk is damaged or too large; each compression has errors of its own.
     """
     file.seek(span.offset)
     if not span.is_chunk:
         return file, span.stop
+    if span.stop - span.offset > MOST_BYTES:
+        raise _Damage(span.offset)
     data = _plain_chunk(file.read(span.stop - span.offset))
     return BytesIO(data), len(data)
 
@@ -253,7 +272,9 @@ def _plain_chunk(content: bytes) -> bytes:
     _, _, size, checksum = CHUNK_HEAD.unpack_from(content)
     compression, position = _text(content, CHUNK_HEAD.size)
     (length,) = struct.unpack_from("<Q", content, position)
-    data = DECOMPRESS[compression](content[position + 8 : position + 8 + length])
+    if size > MOST_BYTES:
+        raise _Damage(position)
+    data = DECOMPRESS[compression](content[position + 8 : position + 8 + length], size)
     if len(data) != size or (checksum and crc32(data) != checksum):
         raise _Damage(0)
     return data

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from compact_yolo_ros.recordings.codec import IMAGE_TYPES
 from compact_yolo_ros.recordings.compression import check_libraries, plain_file
+from compact_yolo_ros.recordings.foxglove import FOREIGN_TYPES
+from compact_yolo_ros.recordings.image_types import IMAGE_TYPES
 from compact_yolo_ros.recordings.storage import (
     FOREVER,
     BagError,
@@ -22,12 +25,18 @@ from compact_yolo_ros.recordings.storage import (
 )
 from compact_yolo_ros.recordings.storages import STORAGES, endings, open_storage
 from compact_yolo_ros.support.document import Limits
+from compact_yolo_ros.support.error_text import reason
+from compact_yolo_ros.support.files import check_present
 from compact_yolo_ros.support.yaml_files import read_yaml
 
 METADATA = "metadata.yaml"
 METADATA_LIMITS = Limits(size=16_000_000, values=300_000)
 """A recording in 5,000 files has 60,000 values; the parser reads 50,000 a second."""
 COMPRESSED_DEPTH = "/compressedDepth"
+MOST_NAMED = 12
+"""Most topics that a sentence names."""
+MOST_DEFINED = 2**20
+"""Longest definition of a message type in letters; the parser reads about a million a second."""
 
 
 class Bag:
@@ -61,8 +70,6 @@ class Bag:
         self._kept: tuple[Path, Storage, ExitStack] | None = None
         for path in paths:
             for file in self._files_of(path):
-                if any(file.samefile(other) for other in self.files):
-                    raise BagError(f"{file} is given twice")
                 self._scan(file)
         if not self._ranges:
             why = "; ".join(self._lost) or "it holds no messages"
@@ -106,10 +113,10 @@ class Bag:
         self, path: Path, storage: Storage | None, topics: frozenset[str], start: int, stop: int
     ) -> Iterator[Message]:
         if storage is not None:
-            yield from storage.messages(topics, start, stop)
+            yield from map(_in_ros, storage.messages(topics, start, stop))
             return
         storage = self._unpacked(path)
-        yield from storage.messages(topics, start, stop)
+        yield from map(_in_ros, storage.messages(topics, start, stop))
         self._lost += [sentence for sentence in storage.lost if sentence not in self._lost]
 
     def _unpacked(self, path: Path) -> Storage:
@@ -127,9 +134,8 @@ class Bag:
 
     def _files_of(self, path: Path) -> list[Path]:
         """The files of a folder or a file that exist; missing ones are noted in ``lost``."""
-        if not path.exists():
-            raise BagError(f"there is no recording {path}")
-        if path.is_file():
+        mode = _mode(path)
+        if stat.S_ISREG(mode):
             if path.name == METADATA:
                 path = path.parent
             elif path.suffix == ".bag":
@@ -139,11 +145,9 @@ class Bag:
                 )
             else:
                 return [path]
-        present = sorted(
-            file
-            for file in path.iterdir()
-            if Path(file.name.removesuffix(".zstd")).suffix in STORAGES
-        )
+        elif not stat.S_ISDIR(mode):
+            raise BagError(f"{path} is neither a folder nor a regular file")
+        present = _storage_files(path)
         # A file next to its own compressed form: the recorder was about to delete it.
         files = [f for f in present if f.suffix != ".zstd" or f.with_suffix("") not in present]
         if not files:
@@ -157,10 +161,14 @@ class Bag:
         try:
             content = read_yaml(folder / METADATA, METADATA_LIMITS)
             metadata = content["rosbag2_bagfile_information"]
-            for entry in metadata["topics_with_message_count"]:
-                name, count = entry["topic_metadata"]["name"], int(entry["message_count"])
+            files = list(map(str, metadata["relative_file_paths"]))
+            counts = [
+                (entry["topic_metadata"]["name"], int(entry["message_count"]))
+                for entry in metadata["topics_with_message_count"]
+            ]
+            for name, count in counts:
                 self.expected[name] = self.expected.get(name, 0) + count
-            return list(map(str, metadata["relative_file_paths"]))
+            return files
         except FileNotFoundError:
             self._lost.append(
                 f"{folder.name} has no {METADATA}: the recorder was not closed, so the last "
@@ -171,10 +179,13 @@ class Bag:
         return []
 
     def _scan(self, file: Path) -> None:
-        self.files.append(file)
         compressed = file.suffix == ".zstd"
         lost: list[str] = []
         try:
+            check_present(file)
+            if any(file.samefile(other) for other in self.files):
+                raise BagError(f"{file} is given twice")
+            self.files.append(file)
             with plain_file(file, lost) as plain:
                 storage = open_storage(plain)
         except StorageError as error:
@@ -189,19 +200,56 @@ class Bag:
             self._lost.append(f"{file.name}: the times of its messages lie beyond the year 2262")
         if compressed or empty:
             self._lost += storage.lost
-        for topic in storage.topics:
+        for topic in map(_read_as, storage.topics):
             before = self.topics.get(topic.name)
-            if before and before.type != topic.type and topic.count:
-                raise BagError(
-                    f"{topic.name} is {before.type} and {topic.type}: give one recording"
-                )
+            if before and before.shown_type != topic.shown_type and topic.count:
+                both = f"{before.shown_type} and {topic.shown_type}"
+                raise BagError(f"{topic.name} is {both}: give one recording")
             count = topic.count + (before.count if before else 0)
             text = topic.definition or (before.definition if before else "")
-            self.topics[topic.name] = Topic(topic.name, topic.type, count, text)
+            self.topics[topic.name] = replace(topic, count=count, definition=text)
         if not empty:
             # A compressed file is unpacked again when it is read: it takes room while it is open.
             kept = None if compressed else storage
             self._ranges.append((storage.start, storage.end, file, kept))
+
+
+def _mode(path: Path) -> int:
+    """The kind of a file; BagError if it is not there or cannot be reached."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise BagError(f"there is no recording {path}") from None
+    except (OSError, ValueError) as error:
+        raise BagError(f"cannot read {str(path)[:200]!r}: {reason(error)}") from None
+
+
+def _storage_files(folder: Path) -> list[Path]:
+    """What a folder holds by the names of recordings; BagError if it cannot be read."""
+    try:
+        return sorted(
+            file
+            for file in folder.iterdir()
+            if Path(file.name.removesuffix(".zstd")).suffix in STORAGES
+        )
+    except OSError as error:
+        raise BagError(f"cannot read {folder}: {error.strerror}") from None
+
+
+def _read_as(topic: Topic) -> Topic:
+    """A topic with the type that its messages are read as."""
+    if len(topic.definition) > MOST_DEFINED:
+        topic = replace(topic, definition="")
+    foreign = FOREIGN_TYPES.get(topic.type)
+    return replace(topic, type=foreign.read_as, recorded_as=topic.type) if foreign else topic
+
+
+def _in_ros(message: Message) -> Message:
+    """A message with the type that it is read as."""
+    foreign = FOREIGN_TYPES.get(message.type)
+    if foreign is None:
+        return message
+    return message._replace(type=foreign.read_as, recorded_as=message.type)
 
 
 def _name(path: str) -> str:
@@ -219,8 +267,7 @@ def choose_topics(bag: Bag, names: Sequence[str]) -> list[str]:
         for name, topic in sorted(bag.topics.items())
         if topic.type in IMAGE_TYPES and not name.endswith(COMPRESSED_DEPTH)
     }
-    there = ", ".join(f"{name} ({topic.count} images)" for name, topic in images.items())
-    listing = f"its image topics are {there}" if images else "it has no image topics"
+    listing = _image_topics(images) if images else _other_topics(bag)
     if not names:
         filled = [name for name, topic in images.items() if topic.count]
         if len(filled) == 1:
@@ -230,7 +277,27 @@ def choose_topics(bag: Bag, names: Sequence[str]) -> list[str]:
         if name not in bag.topics:
             raise BagError(f"the recording has no topic {name}: {listing}")
         if name not in images:
-            raise BagError(f"{name} is {bag.topics[name].type}, not images: {listing}")
+            raise BagError(f"{name} is {bag.topics[name].shown_type}, not images: {listing}")
         if not images[name].count:
             raise BagError(f"{name} has no images: {listing}")
     return list(dict.fromkeys(names))
+
+
+def _image_topics(images: Mapping[str, Topic]) -> str:
+    named = [f"{name} ({topic.count} images)" for name, topic in images.items()]
+    return f"its image topics are {_some(named)}"
+
+
+def _other_topics(bag: Bag) -> str:
+    named = [f"{name} ({topic.shown_type})" for name, topic in sorted(bag.topics.items())]
+    if not named:
+        return "it has no topics"
+    kinds = ", ".join((*IMAGE_TYPES, "foxglove.RawImage", "foxglove.CompressedImage"))
+    return f"it has no image topics ({kinds}), but {_some(named)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of many names, each of bounded length."""
+    rest = len(names) - MOST_NAMED
+    shown = [name if len(name) <= 200 else f"{name[:200]}..." for name in names[:MOST_NAMED]]
+    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")

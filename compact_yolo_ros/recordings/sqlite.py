@@ -11,7 +11,15 @@ from urllib.parse import quote
 
 import numpy as np
 
-from compact_yolo_ros.recordings.storage import FOREVER, Message, StorageError, StorageInfo, Topic
+from compact_yolo_ros.recordings.compression import MOST_BYTES
+from compact_yolo_ros.recordings.storage import (
+    FOREVER,
+    Message,
+    StorageError,
+    StorageInfo,
+    Topic,
+    type_name,
+)
 
 
 class SqliteFile:
@@ -29,14 +37,16 @@ class SqliteFile:
         self.lost: list[str] = []
         try:
             with closing(self._connect()) as database:
-                rows = database.execute("SELECT id, name, type FROM topics ORDER BY id").fetchall()
+                rows = database.execute(
+                    "SELECT id, name, type, serialization_format FROM topics ORDER BY id"
+                ).fetchall()
                 definitions = _definitions(database)
                 self._scan(database)
         except sqlite3.Error as error:
             raise StorageError(
                 f"{path.name} is not a recording, or badly damaged: {error}"
             ) from None
-        self._topics = {number: (str(name), str(kind)) for number, name, kind in rows}
+        self._topics = {n: (str(name), type_name(str(t), str(form))) for n, name, t, form in rows}
         self.topics = [
             Topic(name, kind, int(np.count_nonzero(self._of == n)), definitions.get(kind, ""))
             for n, (name, kind) in self._topics.items()
@@ -54,7 +64,8 @@ class SqliteFile:
             for place in places:
                 try:
                     row = database.execute(
-                        "SELECT data FROM messages WHERE id = ?", (int(self._ids[place]),)
+                        "SELECT data FROM messages WHERE id = ? AND length(data) <= ?",
+                        (int(self._ids[place]), MOST_BYTES),
                     ).fetchone()
                 except sqlite3.Error:
                     row = None

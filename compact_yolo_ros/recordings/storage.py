@@ -27,24 +27,42 @@ class Topic:
 
     Attributes:
         name: with its namespace.
-        type: such as ``sensor_msgs/msg/Image``.
+        type: such as ``sensor_msgs/msg/Image``; see ``type_name``.
         count: messages that can be read, before any damage found on the way.
         definition: text of the message type in .msg form, with those it needs; may be empty.
+        recorded_as: the type in the recording, where ``type`` is what it is read as; or empty.
     """
 
     name: str
     type: str
     count: int
     definition: str = ""
+    recorded_as: str = ""
+
+    @property
+    def shown_type(self) -> str:
+        """The type in the recording, for people."""
+        return self.recorded_as or self.type
 
 
 class Message(NamedTuple):
-    """A message as it was recorded: ``time`` is that of its arrival at the recorder, in ns."""
+    """A message as it was recorded: ``time`` is that of its arrival at the recorder, in ns.
+
+    See ``Topic`` for ``type`` and ``recorded_as``.
+    """
 
     time: int
     topic: str
     type: str
     data: bytes
+    recorded_as: str = ""
+
+
+def type_name(kind: str, encoding: str) -> str:
+    """The type of a topic: as ROS has it, or ``kind (encoding)`` where messages are not CDR."""
+    if encoding in ("cdr", ""):
+        return kind
+    return f"{kind or 'untyped'} ({encoding})"
 
 
 class Storage(Protocol):

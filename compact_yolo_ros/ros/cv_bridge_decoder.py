@@ -5,15 +5,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from compact_yolo_ros.pixels.decoding import DecodedImage, ImageError
+from compact_yolo_ros.pixels.compressed_file import check_file
+from compact_yolo_ros.pixels.decoding import DecodedImage
+from compact_yolo_ros.pixels.encodings import check_shows_colours
+from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileLimits
+from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.support.error_text import first_line
 
 
 class CvBridgeDecoder:
     """``ImageDecoder``'s interface over cv_bridge; every picture is bgr8."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: FileLimits = USUAL_LIMITS) -> None:
         """Load cv_bridge, which nothing else here needs.
+
+        Args:
+            limits: what a compressed image may demand.
 
         Raises:
             ModuleNotFoundError: cv_bridge cannot be imported; the sentence says what to install.
@@ -26,6 +33,7 @@ class CvBridgeDecoder:
                 " ros-$ROS_DISTRO-cv-bridge, or leave image_decoder at its default"
             ) from error
         self._bridge = CvBridge()
+        self._limits = limits
 
     def image(self, message: Any) -> DecodedImage:
         """Pixels of a sensor_msgs/Image.
@@ -33,6 +41,7 @@ class CvBridgeDecoder:
         Raises:
             ImageError: cv_bridge cannot convert the message.
         """
+        check_shows_colours(message.encoding)
         try:
             return DecodedImage(self._bridge.imgmsg_to_cv2(message, "bgr8"), "bgr")
         except Exception as error:  # CvBridgeError, cv2.error, and what malformed fields lead to
@@ -42,8 +51,9 @@ class CvBridgeDecoder:
         """Pixels of a sensor_msgs/CompressedImage.
 
         Raises:
-            ImageError: cv_bridge cannot convert the message.
+            ImageError: ``check_file`` refuses it, or cv_bridge cannot convert it.
         """
+        check_file(memoryview(message.data).tobytes(), message.format, self._limits)
         try:
             pixels = self._bridge.compressed_imgmsg_to_cv2(message, "bgr8")
         except Exception as error:  # CvBridgeError, cv2.error, and what malformed fields lead to

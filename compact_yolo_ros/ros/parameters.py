@@ -12,6 +12,8 @@ from typing import Any, Literal
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
+from compact_yolo_ros.ros.parameter_service import check_requests
+
 Value = bool | int | float | str | list[str] | list[int]
 NO_CHANGES: Mapping[str, Any] = {}
 
@@ -66,27 +68,36 @@ class ParameterSpec:
         return descriptor
 
     def read(self, value: Any) -> Any:
-        """The value to use: whole numbers as floats where the default is one, arrays as lists."""
+        """The value to use: whole numbers as floats where the default is one, arrays as lists.
+
+        A list is empty if it is given as [] in YAML, which is no value to ROS, or as [""].
+        """
         if isinstance(self.default, float):
             return float(value)
-        return list(value) if isinstance(self.default, list) else value
+        if isinstance(self.default, list):
+            return [] if value is None or list(value) == [""] else list(value)
+        return value
 
     def check(self, value: Any) -> None:
         """Raise ValueError, with one sentence, if ``value`` cannot be used.
 
         ROS itself checks fixed types and the ranges of integers.
         """
-        if isinstance(self.default, float) and not self._is_in_range(value):
+        if isinstance(self.default, list):
+            self._check_list(self.default, value)
+        elif value is None:
+            raise ValueError(f"{self.name} has no value: give one, or leave it out")
+        elif isinstance(self.default, float) and not self._is_in_range(value):
             low, high = self._range()
             raise ValueError(f"{self.name} is {value}: give a number from {low:g} to {high:g}")
         if self.choices and value not in self.choices:
             known = ", ".join(self.choices)
             raise ValueError(f"{self.name} '{value}' is not known: give one of {known}")
-        if isinstance(self.default, list):
-            self._check_list(self.default, value)
 
     def _check_list(self, default: list[Any], value: Any) -> None:
         kind, what = (int, "whole numbers") if type(default[0]) is int else (str, "texts")
+        if value is None:
+            return
         if not isinstance(value, list | array) or any(type(item) is not kind for item in value):
             example = default if kind is int else ["a", "b"]
             raise ValueError(f"{self.name} must be a list of {what}, for example {example}")
@@ -106,19 +117,21 @@ class NodeParameters:
     """The parameters of a node, declared from a table and read as plain values."""
 
     def __init__(self, node: Node, specs: Sequence[ParameterSpec]) -> None:
-        """Declare ``specs``; values from the command line or a file replace the defaults."""
+        """Declare ``specs``; values from the command line or a file replace the defaults.
+
+        From then on the node's services for parameters refuse what cannot be a value.
+        """
         self._node = node
         self._specs = specs
         for spec in specs:
             node.declare_parameter(spec.name, spec.default, spec.descriptor())
+        check_requests(node)
 
     def values(self, changes: Mapping[str, Any] = NO_CHANGES) -> dict[str, Any]:
         """All values by name, with ``changes`` that the node has not taken yet."""
         return {
             spec.name: spec.read(
-                changes[spec.name]
-                if spec.name in changes
-                else self._node.get_parameter(spec.name).value
+                changes[spec.name] if spec.name in changes else self._value(spec.name)
             )
             for spec in self._specs
         }
@@ -130,5 +143,9 @@ class NodeParameters:
             ValueError: a value cannot be used; the sentence says why.
         """
         for spec in self._specs:
-            spec.check(self._node.get_parameter(spec.name).value)
+            spec.check(self._value(spec.name))
         return self.values()
+
+    def _value(self, name: str) -> Any:
+        """As ROS has it; None if a file gives no value."""
+        return self._node.get_parameter_or(name).value

@@ -24,7 +24,26 @@ def read_file(path: Path, limit: int) -> bytes:
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         if facts.st_size > limit:
             raise OSError(errno.EFBIG, f"larger than {limit / 1e6:g} MB", str(path))
-        return file.read()
+        return _complete(file.read(), path)
+
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How the small text begins that Git leaves where it has not fetched a large file."""
+
+
+def check_present(path: Path) -> None:
+    """Raise OSError if a file is a pipe, a device, or only stands for one that is not fetched."""
+    with open(path, "rb", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        _complete(file.read(len(LFS_POINTER)), path)
+
+
+def _complete(content: bytes, path: Path) -> bytes:
+    if content.startswith(LFS_POINTER):
+        why = "Git has not fetched it, only a pointer is there: run `git lfs pull`"
+        raise OSError(errno.ENODATA, why, str(path))
+    return content
 
 
 def _open_at_once(path: str, flags: int) -> int:

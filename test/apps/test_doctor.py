@@ -620,6 +620,45 @@ def absent(name: str) -> object | None:
     return None if name == "rclpy" else object()
 
 
+ALONE = """
+import sys
+from compact_yolo_ros.apps.doctor import all_probes, cameras, command, power_sources, versions
+
+def absent(name):
+    return None if name == "rclpy" else object()
+
+versions.find_spec = cameras.find_spec = absent
+all_probes.LIBRARIES = all_probes.LIBRARIES[:1]
+power_sources.SETTLE = 0
+sys.exit(command.main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def run_doctor(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command on the machine of ``examined``, in a process of its own.
+
+    Its probes are forks: in one of this process, a runtime that another test has loaded would wait
+    for threads that are not there.
+    """
+
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        left_out = ("RMW_IMPLEMENTATION", "FASTDDS_DEFAULT_PROFILES_FILE")
+        kept = {name: value for name, value in os.environ.items() if name not in left_out}
+        return subprocess.run(
+            [sys.executable, "-c", ALONE, *arguments],
+            cwd=ROOT,
+            env={**kept, "XDG_CACHE_HOME": str(tmp_path), **variables},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+Doctor = Callable[..., "subprocess.CompletedProcess[str]"]
+
 WITHOUT_ROS = """
 import sys
 
@@ -657,11 +696,10 @@ def test_without_a_middleware_the_rest_is_examined(
     assert "\nproblems: 2, " in capsys.readouterr().out  # the model is the other one
 
 
-def test_it_runs_without_ros_and_without_a_gpu(
-    examined: None, toy: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert doctor.main(["--model", toy]) == 0
-    lines = capsys.readouterr().out.splitlines()
+def test_it_runs_without_ros_and_without_a_gpu(run_doctor: Doctor, toy: str) -> None:
+    done = run_doctor("--model", toy)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
     sections = [line for line in lines if line and not line.startswith(" ")][:-1]
     assert sections == [
         *("versions", "devices", "cameras", "transports", "permissions", "power", "models"),
@@ -671,14 +709,12 @@ def test_it_runs_without_ros_and_without_a_gpu(
     assert lines[-1].startswith("problems: 0, ")
 
 
-def test_a_problem_is_the_exit_code_and_comes_with_a_remedy(
-    examined: None, toy: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ROS_DOMAIN_ID", "999")
-    assert doctor.main(["--model", toy]) == 1
-    printed = capsys.readouterr().out
+def test_a_problem_is_the_exit_code_and_comes_with_a_remedy(run_doctor: Doctor, toy: str) -> None:
+    done = run_doctor("--model", toy, ROS_DOMAIN_ID="999")
+    assert done.returncode == 1
     assert (
-        "  problem ROS_DOMAIN_ID: '999' is not a domain\n          -> set it to 0 to 101" in printed
+        "  problem ROS_DOMAIN_ID: '999' is not a domain\n          -> set it to 0 to 101"
+        in done.stdout
     )
 
 
@@ -717,12 +753,10 @@ def test_it_ends_quietly_when_interrupted_or_its_reader_leaves(
     assert doctor.main([]) == code
 
 
-def test_json_holds_the_same(
-    examined: None, toy: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE", raising=False)
-    assert doctor.main(["--json", "--model", toy, "--image-size", "1920x1080"]) == 1
-    report = json.loads(capsys.readouterr().out)
+def test_json_holds_the_same(run_doctor: Doctor, toy: str) -> None:
+    done = run_doctor("--json", "--model", toy, "--image-size", "1920x1080")
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
     assert report["exit_code"] == 1
     (memory,) = [f for f in report["sections"]["transports"] if f["name"] == "shared memory"]
     assert memory["level"] == "problem"

@@ -53,7 +53,7 @@ from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.sizes import Size
-from compact_yolo_ros.recordings.codec import IMAGE
+from compact_yolo_ros.recordings.image_types import IMAGE
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
 

@@ -27,7 +27,7 @@ from bag_writer import (
 from compact_yolo_ros.apps.evaluate_bag.command import main
 from compact_yolo_ros.apps.evaluate_bag.report_page import sections
 from compact_yolo_ros.apps.evaluate_bag.results import Results, read_results
-from compact_yolo_ros.recordings.codec import COMPRESSED_IMAGE, IMAGE
+from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE, IMAGE
 
 pytestmark = pytest.mark.usefixtures("no_report")
 

@@ -119,6 +119,18 @@ def test_yolo_labels(tmp_path: Path, bag: Bag) -> None:
         read_frame_labels(str(folder), bag, CLASSES)
 
 
+def test_outlines_and_keypoints_are_taken_for_boxes_and_said(tmp_path: Path, bag: Bag) -> None:
+    folder = write_yolo(tmp_path, ["0", "1", "2"])
+    for file in folder.iterdir():
+        lines = [line.split() for line in file.read_text().splitlines()]
+        pairs = [f"{' '.join(line)} 0.1 0.2 0.3 0.4\n" for line in lines]
+        file.write_text("".join(pairs))
+    (tmp_path / "data.yaml").write_text(f"names: {list(CLASSES)}\nkpt_shape: [2, 2]\n")
+    labels = read_frame_labels(str(folder), bag, CLASSES)
+    assert_scenes(labels)
+    assert labels.source == "labels (boxes of boxes with keypoints) (frames counted from 0)"
+
+
 def test_topics_of_this_and_of_another_recording(tmp_path: Path, bag: Bag) -> None:
     assert_scenes(read_frame_labels("/truth", bag, CLASSES))
     other = [labelled(scene, number, "/others") for number, scene in enumerate(SCENES)]

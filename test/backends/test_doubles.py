@@ -119,9 +119,9 @@ def test_a_thread_without_the_context_can_do_nothing(trt: Any, cuda: Any) -> Non
                 call()
             refused.append(call)
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join()
+    thread.join(60)
     assert len(refused) == 3
 
 

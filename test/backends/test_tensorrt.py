@@ -149,9 +149,9 @@ def test_it_is_opened_in_one_thread_and_run_and_closed_in_others(trt: Any, toy: 
     backend.input[0] = 255
     scores = []
     for work in (lambda: scores.append(backend.run()[1][0, 0]), backend.close):
-        thread = threading.Thread(target=work)
+        thread = threading.Thread(target=work, daemon=True)
         thread.start()
-        thread.join()
+        thread.join(60)
     assert scores == [pytest.approx(1.0, abs=1e-3)]
 
 
@@ -470,9 +470,9 @@ def test_what_failed_to_open_is_freed_in_its_context(
         except BackendError as error:
             failures.append(error)
 
-    thread = threading.Thread(target=fail)
+    thread = threading.Thread(target=fail, daemon=True)
     thread.start()
-    thread.join()
+    thread.join(60)
     assert len(driver.memory) == before  # although the exception is still held
     assert "could not run the engine" in str(failures)
 

@@ -33,7 +33,7 @@ from compact_yolo_ros.apps.evaluate_bag.detection_run import PartRunner  # noqa:
 from compact_yolo_ros.apps.evaluate_bag.frame_log import FrameLog  # noqa: E402
 from compact_yolo_ros.apps.evaluate_bag.job import Job, parts  # noqa: E402
 from compact_yolo_ros.backends import RunOptions  # noqa: E402
-from compact_yolo_ros.recordings.codec import COMPRESSED_IMAGE, IMAGE  # noqa: E402
+from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE, IMAGE  # noqa: E402
 from compact_yolo_ros.recordings.reader import Bag  # noqa: E402
 
 WIDTH, HEIGHT = 640, 480

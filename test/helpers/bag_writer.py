@@ -15,7 +15,8 @@ from toy_model import CELL, CLASSES
 
 from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY
 from compact_yolo_ros.detection.detections import Detections
-from compact_yolo_ros.recordings.codec import COMPRESSED_IMAGE, IMAGE, Codec
+from compact_yolo_ros.recordings.codec import Codec
+from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE, IMAGE
 
 START = 1_700_000_000 * 10**9
 PERIOD = 10**8
@@ -50,12 +51,13 @@ def draw_scene(number: int, objects: int = 3) -> Scene:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A message to be written: topic, type, time in ns, bytes."""
+    """A message to be written: topic, type, time in ns, bytes, and what they are."""
 
     topic: str
     type: str
     time: int
     data: bytes
+    encoding: str = "cdr"
 
 
 CODEC = Codec()
@@ -104,8 +106,14 @@ def write_bag(
         connections = {}
         for message in messages:
             if message.topic not in connections:
+                known = {"typestore": CODEC.store}
+                if message.type not in CODEC.store.fielddefs:
+                    known = {"msgdef": "", "rihs01": "RIHS01_0"}
                 connections[message.topic] = writer.add_connection(
-                    message.topic, message.type, typestore=CODEC.store
+                    message.topic,
+                    message.type,
+                    serialization_format=message.encoding,
+                    **known,
                 )
             writer.write(connections[message.topic], message.time, message.data)
     return path

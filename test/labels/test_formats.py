@@ -17,7 +17,12 @@ from compact_yolo_ros.labels.coco import read_coco, read_coco_classes
 from compact_yolo_ros.labels.detections_topic import read_detections_topic
 from compact_yolo_ros.labels.ground_truth import ANY_CLASS, GroundTruth, LabelError
 from compact_yolo_ros.labels.voc import read_voc
-from compact_yolo_ros.labels.yolo import find_class_names, parse_labels
+from compact_yolo_ros.labels.yolo import (
+    find_class_names,
+    keypoint_numbers,
+    parse_labels,
+)
+from compact_yolo_ros.labels.yolo_line import KEYPOINTS, POLYGONS
 from compact_yolo_ros.model.sizes import Size
 
 SIZE = Size(80, 40)
@@ -85,11 +90,81 @@ def topic(_: Path) -> GroundTruth:
     return truth.renumbered(np.array([1, 0]))
 
 
-@pytest.mark.parametrize("read", [yolo, coco, voc, topic])
+def polygons(_: Path) -> GroundTruth:
+    """A triangle and an octagon whose outermost points are those of the boxes."""
+    octagon = "0 .3 0 .7 0 1 .3 1 .7 .7 1 .3 1 0 .7 0 .3"
+    return parse_labels(["1 .125 .625 .25 .125 .375 .625", octagon], len(CLASSES))
+
+
+def rotated_boxes(_: Path) -> GroundTruth:
+    """Corners as YOLO-OBB lists them: the first box stands on one corner."""
+    first = "1 .25 .125 .375 .375 .25 .625 .125 .375"
+    return parse_labels([first, "0 0 0 1 0 1 1 0 1"], len(CLASSES))
+
+
+def keypoints(_: Path) -> GroundTruth:
+    """Three keypoints with their visibility, the last one unknown."""
+    points = "0.2 0.3 2 .25 .5 1 0 0 0"
+    return parse_labels([f"1 .25 .375 .25 .5 {points}", f"0 .5 .5 1 1 {points}"], len(CLASSES))
+
+
+def flat_keypoints(_: Path) -> GroundTruth:
+    """Two keypoints without visibility: kpt_shape says that these are no polygons."""
+    numbers = keypoint_numbers({"kpt_shape": [2, 2]})
+    lines = ["1 .25 .375 .25 .5 .2 .3 .25 .5", "0 .5 .5 1 1 0 0 1 1"]
+    return parse_labels(lines, len(CLASSES), numbers)
+
+
+@pytest.mark.parametrize(
+    "read", [yolo, coco, voc, topic, polygons, rotated_boxes, keypoints, flat_keypoints]
+)
 def test_every_format_is_the_same_ground_truth(read: Any, tmp_path: Path) -> None:
     truth = read(tmp_path).in_pixels_of(SIZE).clipped()
     assert truth.boxes.tolist() == BOXES and truth.labels.tolist() == LABELS
     assert truth.size == SIZE and len(truth.ignored) == 0 and truth.confidence is None
+    shapes = {polygons: POLYGONS, rotated_boxes: POLYGONS, keypoints: KEYPOINTS}
+    assert truth.drawn_as == shapes.get(read, KEYPOINTS if read is flat_keypoints else "")
+
+
+def test_the_seventeen_keypoints_of_coco_are_no_polygon() -> None:
+    line = "0 .5 .5 .2 .2 " + " ".join(["0.55 0.45 2.000000"] * 16 + ["0 0 0"])
+    truth = parse_labels([line], 1)
+    assert truth.boxes == pytest.approx(np.array([[0.4, 0.4, 0.6, 0.6]]))
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=3, max_size=40))
+def test_the_box_of_a_polygon_is_as_small_as_can_be(corners: list[tuple[float, float]]) -> None:
+    line = " ".join(["0", *(f"{value!r}" for corner in corners for value in corner)])
+    truth = parse_labels([line], 1)
+    if truth.drawn_as == POLYGONS:
+        low, high = np.min(corners, 0), np.max(corners, 0)
+        assert truth.boxes.tolist() == [[*low, *high]]
+    else:  # along the border of the image a polygon may look like keypoints
+        assert 2.0 in np.ravel(corners)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("0 .1 .1 .2 .2 .3 .3 .4", "has 8 numbers, but a box has 5 or 6"),
+        ("0 .1 .1 .2 .1 .2 9 .1 .2", "a corner at 9, which is outside the image"),
+        ("0 .1 .1 .2 .1 .2 nan .1 .2", "is not five numbers"),
+        ("ball .1 .1 .2 .1", "is not five numbers"),
+        ("0 .5 .5 1 9 .5 .5 2", "a height of 9"),
+    ],
+)
+def test_a_line_of_no_kind_is_an_error(line: str, says: str) -> None:
+    with pytest.raises(LabelError, match=f"^line 2 .*{says}"):
+        parse_labels(["", line], 1)
+
+
+def test_the_shape_of_keypoints_must_fit() -> None:
+    assert keypoint_numbers({"kpt_shape": [17, 3]}) == 51 and keypoint_numbers({}) == 0
+    for shape in ([17], [17, 4], [0, 3], "17", [17, "3"], [1e9, 3], [10**9, 3]):
+        with pytest.raises(LabelError, match="number of keypoints, 2 or 3"):
+            keypoint_numbers({"kpt_shape": shape})
+    with pytest.raises(LabelError, match="kpt_shape"):
+        parse_labels(["0 .5 .5 .2 .2 .5 .5"], 1, keypoints=6)
 
 
 def test_messages_of_foxy_are_read() -> None:

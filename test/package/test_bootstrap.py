@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -11,7 +12,10 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -102,6 +106,98 @@ def test_a_failing_command_shows_the_end_of_its_output_and_its_log(
             *(sys.executable, "-c", "for i in range(40): print('line', i)\nraise SystemExit(3)"),
         )
     assert (tmp_path / "logs" / "counting.log").read_text().startswith("line 0\n")
+
+
+@pytest.mark.parametrize(
+    ("printed", "cure"),
+    [
+        ("OSError: [Errno 28] No space left on device", "make room"),
+        ("c++: fatal error: error writing to x.s: No space left on device", "make room"),
+        (
+            "Failed to establish a new connection: [Errno -3] Temporary failure in name resolution",
+            "network",
+        ),
+        (
+            "ConnectTimeoutError(<HTTPSConnection>, 'Connection to pypi.org timed out.')",
+            "https_proxy",
+        ),
+        ("ProxyError('Cannot connect to proxy.', OSError('Tunnel failed'))", "https_proxy"),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", "PIP_CERT"),
+    ],
+)
+def test_a_command_that_fails_for_a_known_reason_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, printed: str, cure: str
+) -> None:
+    monkeypatch.setattr(steps, "BUILD", tmp_path)
+    program = (
+        f"print({printed!r})\nfor i in range(40): print('ERROR: line', i)\nraise SystemExit(1)"
+    )
+    with pytest.raises(steps.SetupError) as caught:
+        steps.run("Installing ROS 2", sys.executable, "-c", program)
+    text = one_sentence(caught.value)
+    assert cure in text and "installing-ros-2.log" in text
+
+
+def free_bytes(count: int) -> Callable[[Path], SimpleNamespace]:
+    return lambda folder: SimpleNamespace(free=count)
+
+
+def test_a_full_disk_is_noticed_before_any_download(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(provision, "STEPS", tmp_path / "steps.json")
+    monkeypatch.setattr(shutil, "disk_usage", free_bytes(300_000_000))
+    with pytest.raises(steps.SetupError) as caught:
+        provision._check_room(provision.DEMO_BYTES, "runtime")
+    text = one_sentence(caught.value)
+    assert "needs 2.0 GB" in text and "0.3 GB are free" in text and "make room" in text
+
+
+def test_a_finished_environment_needs_no_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(provision, "STEPS", tmp_path / "steps.json")
+    monkeypatch.setattr(shutil, "disk_usage", free_bytes(0))
+    provision._note({"runtime": "a"})
+    provision._check_room(provision.DEMO_BYTES, "runtime")
+
+
+def test_a_disk_that_fills_up_meanwhile_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", ".venv/steps.partial")
+
+    monkeypatch.setattr(provision, "demo", full)
+    monkeypatch.setattr(sys, "argv", ["bootstrap.py", "demo"])
+    assert bootstrap.main() == 1
+    text = one_sentence(capsys.readouterr().err)
+    assert "No space left on device" in text and "run make again" in text
+
+
+@pytest.mark.parametrize("name", ["jörg", "my robots", "a;b", "日本"])
+def test_messages_are_built_elsewhere_if_the_path_would_break_the_tools(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    checkout = tmp_path / name
+    checkout.mkdir()
+    with build_interfaces._workplace(checkout) as work:
+        assert work.is_dir() and checkout not in work.parents
+    assert not work.exists()
+    with build_interfaces._workplace(tmp_path) as work:
+        assert work.parent == tmp_path
+
+
+def test_a_machine_without_a_plain_path_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    checkout = tmp_path / "jörg"
+    checkout.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(checkout))
+    with pytest.raises(steps.SetupError) as caught, build_interfaces._workplace(checkout):
+        pass
+    assert "set TMPDIR" in one_sentence(caught.value)
 
 
 def test_a_step_runs_once_for_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

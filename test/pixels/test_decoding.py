@@ -11,18 +11,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from compact_yolo_ros.pixels.decoding import (
-    LAYOUTS,
-    MAX_PIXELS,
-    DecodedImage,
-    ImageDecoder,
-    ImageError,
-)
+from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
+from compact_yolo_ros.pixels.encodings import LAYOUTS, MAX_PIXELS
+from compact_yolo_ros.pixels.file_limits import FileLimits
+from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.letterbox import Letterbox
 from compact_yolo_ros.ros.cv_bridge_decoder import CvBridgeDecoder
 
@@ -119,7 +116,7 @@ class TestPixels:
     @pytest.mark.parametrize("big_endian", [False, True])
     @given(width=sides, height=sides, padding=paddings, data=st.data())
     @few
-    def test_mono16_gives_the_high_byte(
+    def test_mono16_gives_the_highest_of_its_bits(
         self, big_endian: bool, width: int, height: int, padding: int, data: Any
     ) -> None:
         values = data.draw(arrays(np.uint16, (height, width)))
@@ -127,10 +124,10 @@ class TestPixels:
         message = image_message("mono16", width, height, rows, padding)
         message.is_bigendian = int(big_endian)
 
-        picture = ImageDecoder().image(message)
+        picture = ImageDecoder(mono16_bits=16).image(message)
 
         assert picture.colour == "grey"
-        np.testing.assert_array_equal(picture.pixels, values // 256)
+        np.testing.assert_allclose(picture.pixels, values / 257, atol=0.51)
 
     @pytest.mark.parametrize("pattern", BAYER)
     @given(width=st.integers(3, 24), height=st.integers(3, 24), padding=paddings)
@@ -230,7 +227,9 @@ class TestRefusal:
         [
             ({"encoding": "bgr9"}, "encoding", "bgr8, rgb8"),
             ({"encoding": ""}, "encoding", "not supported"),
-            ({"encoding": "16UC1"}, "encoding", "not supported"),
+            ({"encoding": "16UC1"}, "encoding", "distances"),
+            ({"encoding": "32FC1"}, "encoding", "distances"),
+            ({"encoding": "16SC1"}, "encoding", "not supported"),
             ({"encoding": "x" * 10_000}, "encoding", "'xxxx"),
             ({"width": 0}, "size", "0 x 6"),
             ({"height": 0}, "size", "8 x 0"),
@@ -297,12 +296,14 @@ class TestCompressed:
         top = np.iinfo(dtype).max
         pixels = np.random.default_rng(1).integers(0, top, (9, 7, channels), dtype, endpoint=True)
 
-        picture = ImageDecoder().compressed(compressed_message(encoded(".png", pixels), "png"))
+        format_ = "mono16; png compressed mono16" if channels == 1 else "png"
+        message = compressed_message(encoded(".png", pixels), format_)
+        picture = ImageDecoder(mono16_bits=16).compressed(message)
 
         assert picture.colour == colour
         assert picture.pixels.dtype == np.uint8
-        high_bytes = pixels >> (8 if dtype is np.uint16 else 0)
-        np.testing.assert_array_equal(picture.pixels.reshape(pixels.shape), high_bytes)
+        shown = picture.pixels.reshape(pixels.shape)
+        np.testing.assert_allclose(shown, pixels / (257 if dtype is np.uint16 else 1), atol=1)
 
     @pytest.mark.parametrize("format_", ["jpeg", "jpg", "", "bgr8; jpeg compressed bgr8"])
     def test_jpeg_is_close(self, format_: str) -> None:
@@ -383,33 +384,30 @@ class TestCompressed:
             ImageDecoder().compressed(compressed_message(data, format_))
         assert caught.value.kind == "compressed"
 
-    @given(
-        extension=st.sampled_from([".jpg", ".png"]),
-        damage=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=8),
-        start=st.integers(0, 4),
-        tail=st.binary(max_size=40),
-        format_=st.sampled_from(["jpeg", "bayer_rggb8; png compressed ", "png"]),
+    @pytest.mark.parametrize(
+        ("format_", "dtype"),
+        [
+            ("16UC1; png compressed ", np.uint16),
+            ("32FC1; png compressed ", np.uint8),
+            ("16SC1; png compressed ", np.uint16),
+            ("16UC1; jpeg compressed ", np.uint8),
+            ("png", np.uint16),
+            ("", np.uint16),
+            ("mono8; png compressed mono8", np.uint16),
+            ("bayer_rggb8; png compressed ", np.uint16),
+        ],
     )
-    @example(".png", [], 0, b"", "bayer_rggb8; png compressed ")
-    @settings(max_examples=300, deadline=None)
-    def test_no_compressed_message_raises_anything_else(
-        self,
-        extension: str,
-        damage: list[tuple[int, int]],
-        start: int,
-        tail: bytes,
-        format_: str,
-    ) -> None:
-        file = bytearray(encoded(extension, smooth(12, 10)))
-        for position, value in damage:
-            file[position % len(file)] = value
-        try:
-            picture = ImageDecoder().compressed(
-                compressed_message(bytes(file[start:]) + tail, format_)
-            )
-        except ImageError:
-            return
-        assert picture.pixels.dtype == np.uint8
+    def test_distances_are_refused_as_in_raw_images(self, format_: str, dtype: type) -> None:
+        extension = ".jpg" if "jpeg" in format_ else ".png"
+        file = encoded(extension, np.full((4, 4), 200, dtype))
+        with pytest.raises(ImageError) as caught:
+            ImageDecoder().compressed(compressed_message(file, format_))
+        assert caught.value.kind == "encoding"
+
+    @pytest.mark.parametrize("format_", ["8UC3; jpeg compressed bgr8", "rgb16; png compressed "])
+    def test_colours_are_taken_whatever_their_encoding_is_called(self, format_: str) -> None:
+        message = compressed_message(encoded(".jpg", smooth(20, 30)), format_)
+        assert ImageDecoder().compressed(message).colour == "bgr"
 
 
 class CvBridgeDouble:
@@ -450,10 +448,29 @@ class TestCvBridge:
             decoder.image(filled("nv12"))
         assert caught.value.kind == "encoding"
         assert "\n" not in str(caught.value)
-        for damaged in (b"no image", b""):
+        good = encoded(".png", smooth(8, 8))
+        broken = good.replace(b"IDAT", b"IDAt")
+        for damaged in (b"no image", b"", broken):
             with pytest.raises(ImageError) as caught:
                 decoder.compressed(compressed_message(damaged))
             assert caught.value.kind == "compressed"
+
+    def test_it_gets_no_file_that_the_own_decoder_would_refuse(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(CvBridgeDouble, "compressed_imgmsg_to_cv2", pytest.fail)
+        monkeypatch.setattr(CvBridgeDouble, "imgmsg_to_cv2", pytest.fail)
+        module = ModuleType("cv_bridge")
+        module.CvBridge = CvBridgeDouble  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "cv_bridge", module)
+        strict = CvBridgeDecoder(FileLimits(megabytes=1))
+        large = encoded(".png", np.zeros((600, 600, 3), np.uint8))
+        depth = encoded(".png", np.zeros((4, 4), np.uint16))
+        for file in (large, depth, large[:-20]):
+            with pytest.raises(ImageError):
+                strict.compressed(compressed_message(file))
+        with pytest.raises(ImageError, match="distances"):
+            strict.image(SimpleNamespace(encoding="16UC1"))
 
     def test_its_absence_is_said_with_the_remedy(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "cv_bridge", None)

@@ -17,7 +17,8 @@ from std_msgs.msg import Header
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import StageTimes
 from compact_yolo_ros.detection.frame_times import FrameTimes
-from compact_yolo_ros.pixels.decoding import DecodedImage, ImageError
+from compact_yolo_ros.pixels.decoding import DecodedImage
+from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.ros.detector.topics import FrameResult
 from compact_yolo_ros.ros.detector.worker import FrameWorker
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
@@ -169,7 +170,7 @@ def test_the_image_in_work_is_finished_when_the_worker_stops() -> None:
     worker = FrameWorker(idle_session(detector, [camera]), CLOCK, None)
     worker.submit(0, SimpleNamespace(header=Header(frame_id="1")))
     assert detector.busy.wait(60)
-    stopping = Thread(target=worker.stop)
+    stopping = Thread(target=worker.stop, daemon=True)
     stopping.start()
     detector.go.release()
     stopping.join(60)

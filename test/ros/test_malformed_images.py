@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hostile_images import mutated, seeds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from idle_session import CLOCK, idle_session
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from toy_model import write_toy_model
 
 from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detector import Detector
-from compact_yolo_ros.pixels.decoding import ImageDecoder
+from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
+from compact_yolo_ros.pixels.file_limits import FileLimits
 from compact_yolo_ros.ros.detector.topics import FrameResult
 from compact_yolo_ros.ros.detector.worker import FrameWorker
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
@@ -26,6 +28,7 @@ ENCODINGS = [
     *("bgr8", "rgb8", "bgra8", "rgba8", "mono8", "mono16", "8UC3", "32FC1", "", "bayer_rggb8"),
     *("bayer_gbrg8", "yuv422", "yuv422_yuy2", "uyvy", "yuyv", "nv12", "nv21", "h264"),
 ]
+FORMATS = ["jpeg", "png", "bayer_rggb8; png compressed ", "mono16; png compressed mono16", "h264"]
 SIDES = st.one_of(st.integers(0, 40), st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 2, 65535]))
 
 
@@ -42,6 +45,17 @@ def images(draw: st.DrawFn) -> Image:
     )
 
 
+@st.composite
+def compressed_images(draw: st.DrawFn) -> CompressedImage:
+    """JPEG and PNG files, whole and damaged, under right and wrong formats."""
+    random = draw(st.randoms(use_true_random=False))
+    file = mutated(draw(st.sampled_from(sorted(seeds().values()))), random)
+    return CompressedImage(
+        format=draw(st.one_of(st.sampled_from(FORMATS), st.text(max_size=12))),
+        data=array("B", file),
+    )
+
+
 class CountingCamera:
     """A camera that counts what the worker publishes."""
 
@@ -49,11 +63,15 @@ class CountingCamera:
 
     def __init__(self, model: Path) -> None:
         self.counters = FrameCounters()
-        self.decode = ImageDecoder().image
+        self.decoder = ImageDecoder(FileLimits(megabytes=1))
         self.published = 0
         detector = Detector.open(RunOptions(str(model), threads=1))
         self.worker = FrameWorker(idle_session(detector, [self]), CLOCK, None)
         self.sent = 0
+
+    def decode(self, message: Image | CompressedImage) -> DecodedImage:
+        raw = isinstance(message, Image)
+        return self.decoder.image(message) if raw else self.decoder.compressed(message)
 
     def publish(self, result: FrameResult) -> None:
         self.published += 1
@@ -61,7 +79,7 @@ class CountingCamera:
     def failed(self, kind: str, sentence: str) -> None:
         self.counters.error(kind, sentence)
 
-    def send_and_wait(self, message: Image) -> None:
+    def send_and_wait(self, message: Image | CompressedImage) -> None:
         self.sent += 1
         self.worker.submit(0, message)
         end = time.monotonic() + 20
@@ -82,16 +100,16 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CountingCamera]
 
 
 @settings(
-    max_examples=2000,
+    max_examples=600,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-@given(message=images())
+@given(message=st.one_of(images(), compressed_images()))
 def test_every_message_is_processed_or_counted_as_an_error(
-    camera: CountingCamera, message: Image
+    camera: CountingCamera, message: Image | CompressedImage
 ) -> None:
     camera.send_and_wait(message)
     seen = camera.counters.snapshot()
     assert seen.received == camera.sent
     assert seen.processed == camera.published
-    assert "internal" not in seen.errors, seen.last_error
+    assert not {"internal", "image malformed"} & seen.errors.keys(), seen.last_error

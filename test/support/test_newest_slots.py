@@ -5,10 +5,14 @@ from __future__ import annotations
 
 from threading import Thread
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from compact_yolo_ros.support.newest_slots import NewestSlots
+
+pytestmark = pytest.mark.timeout(60)  # a fault here is a wait without end
+PATIENCE = 20.0
 
 
 def test_a_newer_item_replaces_one_that_was_not_taken() -> None:
@@ -21,10 +25,11 @@ def test_a_newer_item_replaces_one_that_was_not_taken() -> None:
 def test_closing_wakes_the_waiting_thread_and_drops_the_item() -> None:
     slots: NewestSlots[int] = NewestSlots()
     taken: list[int | None] = []
-    thread = Thread(target=lambda: taken.append(slots.take()))
+    # a daemon: a fault must fail this test, not keep the process from ending
+    thread = Thread(target=lambda: taken.append(slots.take()), daemon=True)
     thread.start()
     slots.close()
-    thread.join(5)
+    thread.join(PATIENCE)
     assert taken == [None]
     slots.put(1)
     assert slots.take() is None
@@ -44,11 +49,13 @@ def test_every_item_is_taken_or_counted_as_replaced_and_order_is_kept() -> None:
     def produce(sender: int) -> None:
         replaced[sender] = sum(slots.put((sender, n), sender) for n in range(1, 10_001))
 
-    threads = [Thread(target=consume), *(Thread(target=produce, args=(n,)) for n in (0, 1))]
+    threads = [Thread(target=consume, daemon=True)]
+    threads += [Thread(target=produce, args=(n,), daemon=True) for n in (0, 1)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
     for sender, numbers in taken.items():
         assert numbers == sorted(numbers)
         assert numbers[-1] == 10_000

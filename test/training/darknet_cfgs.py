@@ -139,7 +139,8 @@ def tiny_yolov3() -> str:
     return cfg.text
 
 
-def tinier_yolo() -> str:
+def tinier_yolo(own_kinds: bool) -> str:
+    """Its authors' darknet has a kind of layer for each of its routes."""
     cfg = Cfg()
 
     def fire(squeezed: int, expanded: int) -> int:
@@ -147,28 +148,32 @@ def tinier_yolo() -> str:
             "convolutional", filters=squeezed, size=1, stride=1, pad=1, activation="leaky"
         )
         one = cfg.conv(expanded)
-        cfg.route(squeeze)
+        joined(squeeze, kind="get_squeeze")
         three = cfg.conv(expanded, 3)
-        return cfg.route(one, three)
+        return joined(three, one, kind="merge_expand")
+
+    def joined(*layers: int, kind: str) -> int:
+        return cfg.add(kind) if own_kinds else cfg.route(*layers)
 
     at_16 = tiny_trunk(cfg)
     x = cfg.layers - 1
     for number in range(5):
         out = fire(64, 256)
         if number < 4:
-            x = cfg.route(x, out)
-    cfg.route(at_16)
+            x = joined(out, x, kind="dense")
+    joined(at_16, kind="pass_through0")
     cfg.conv(64)
     folded = cfg.add("reorg", stride=2)
-    x = cfg.route(folded, out)
+    x = joined(folded, out, kind="pass_through1")
     six = fire(64, 256)
-    cfg.route(x, six)
+    joined(six, x, kind="dense")
     cfg.yolo("3,4,5")
-    cfg.route(six)
+    joined(six, kind="pass_through2")
     cfg.conv(128)
-    y = cfg.up(at_16)
-    y = cfg.route(y, fire(32, 128))
-    cfg.route(y, fire(32, 128))
+    up = cfg.add("upsample", stride=2)
+    y = joined(up, at_16, kind="pass_through3")
+    y = joined(fire(32, 128), y, kind="dense")
+    joined(fire(32, 128), y, kind="dense")
     cfg.yolo("1,2,3")
     return cfg.text
 
@@ -214,7 +219,7 @@ CFGS = {
     "yolo_fastest_xl_v1_0": yolo_fastest("1.0", 2, VOC_ANCHORS),
     "tiny_yolov2": tiny_yolov2(),
     "tiny_yolov3": tiny_yolov3(),
-    "tinier_yolo": tinier_yolo(),
+    "tinier_yolo": tinier_yolo(own_kinds=True),
     "yolov4_tiny": yolov4_tiny(2),
     "yolov4_tiny_3l": yolov4_tiny(3),
 }

@@ -26,6 +26,17 @@ ACTIVATIONS = {
     "mish": lambda x: x * np.tanh(np.log(1 + np.exp(x))),
 }
 
+# What the layers of Tinier-YOLO's own darknet read, newest first.
+FIXED = {
+    "get_squeeze": [-2],
+    "merge_expand": [-1, -3],
+    "dense": [-1, -6],
+    "pass_through0": [8],
+    "pass_through1": [-1, -4],
+    "pass_through2": [-4],
+    "pass_through3": [-1, 8],
+}
+
 
 @dataclass
 class Result:
@@ -56,8 +67,15 @@ def run(cfg: str, image: np.ndarray, seed: int = 0) -> Result:
             x = _maxpool(x, int(get("size", get("stride", 1))), int(get("stride", 1)))
         elif kind == "route":
             x = _route([outputs[int(n)] for n in get("layers").split(",")], options)
+        elif kind in FIXED:
+            x = np.concatenate([outputs[n] for n in FIXED[kind]])
         elif kind == "shortcut":
-            x = x + sum(outputs[int(n)] for n in get("from").split(","))
+            x = _shortcut(x, [outputs[int(n)] for n in get("from").split(",")])
+            x = ACTIVATIONS[get("activation", "linear")](x)
+        elif kind == "avgpool":
+            x = np.array([[[plane.sum() / plane.size]] for plane in x])
+        elif kind in ("scale_channels", "sam"):
+            x = _product(x, outputs[int(get("from"))])
             x = ACTIVATIONS[get("activation", "linear")](x)
         elif kind == "upsample":
             x = x.repeat(int(get("stride")), 1).repeat(int(get("stride")), 2)
@@ -132,6 +150,25 @@ def _route(maps, options):
     return np.concatenate([np.split(m, groups)[group] for m in maps])
 
 
+def _shortcut(x, others):
+    """Add value by value in flat memory, as far as both go."""
+    y = x.copy().ravel()
+    for other in others:
+        for i, value in enumerate(other.ravel()):
+            if i < y.size:
+                y[i] += value
+    return y.reshape(x.shape)
+
+
+def _product(factor, scaled):
+    """Find the factor of every value: by its channel, by its pixel, or by both."""
+    y = np.empty_like(scaled)
+    for c, j, i in np.ndindex(scaled.shape):
+        place = tuple(min(n, extent - 1) for n, extent in zip((c, j, i), factor.shape, strict=True))
+        y[c, j, i] = factor[place] * scaled[c, j, i]
+    return y
+
+
 def _reorg(x, stride):
     """Move numbers in flat memory, index by index."""
     channels, height, width = x.shape
@@ -155,16 +192,20 @@ def _decode(kind, x, options, image_shape, result):
     number, classes = int(options["num"]), int(options["classes"])
     mask = [int(v) for v in options.get("mask", ",".join(map(str, range(number)))).split(",")]
     scale = float(options.get("scale_x_y", 1))
+    squared = options.get("new_coords") == "1"
     logistic = ACTIVATIONS["logistic"]
     for j in range(height):
         for i in range(width):
             for place, n in enumerate(mask):
                 t = x[place * (5 + classes) : (place + 1) * (5 + classes), j, i]
-                cx = (i + logistic(t[0]) * scale - (scale - 1) / 2) / width
-                cy = (j + logistic(t[1]) * scale - (scale - 1) / 2) / height
+                # with new_coords the layer before has the sigmoid
+                p = t if squared else logistic(t)
+                cx = (i + p[0] * scale - (scale - 1) / 2) / width
+                cy = (j + p[1] * scale - (scale - 1) / 2) / height
                 cells = (width, height) if kind == "region" else (net_width, net_height)
-                w = np.exp(t[2]) * anchors[2 * n] / cells[0]
-                h = np.exp(t[3]) * anchors[2 * n + 1] / cells[1]
+                sides = (4 * t[2] ** 2, 4 * t[3] ** 2) if squared else np.exp(t[2:4])
+                w = sides[0] * anchors[2 * n] / cells[0]
+                h = sides[1] * anchors[2 * n + 1] / cells[1]
                 result.boxes.append(
                     [
                         (cx - w / 2) * net_width,
@@ -174,5 +215,5 @@ def _decode(kind, x, options, image_shape, result):
                     ]
                 )
                 exponents = np.exp(t[5:])
-                each = exponents / exponents.sum() if kind == "region" else logistic(t[5:])
-                result.scores.append(logistic(t[4]) * each)
+                each = exponents / exponents.sum() if kind == "region" else p[5:]
+                result.scores.append(p[4] * each)

@@ -30,6 +30,9 @@ REGION = (
     "[region]\nanchors=1.08,1.19, 3.4,4.4\nclasses=3\nnum=2\ncoords=4\nsoftmax=1\n"
 )
 
+# with activation=logistic before the head, as all public cfgs have it
+NEW_COORDS = OUTPUT.replace("linear", "logistic") + "new_coords=1\nscale_x_y=2.0\n"
+
 LAYERS = {
     "without normalisation": "[convolutional]\nfilters=6\nsize=3\npad=1\nactivation=linear\n",
     "logistic by default": "[convolutional]\nfilters=6\n",
@@ -54,6 +57,24 @@ LAYERS = {
     "upsample": COARSE + "[upsample]\nstride=2\n",
     "reorg": "[reorg]\nstride=2\n",
     "dropout": "[dropout]\nprobability=.5\n",
+    "shortcut to fewer channels": "[convolutional]\nfilters=5\n[shortcut]\nfrom=0\n",
+    "shortcut to more channels": (
+        "[convolutional]\nfilters=11\n[shortcut]\nfrom=0\nactivation=leaky\n"
+    ),
+    "shortcut of three unequal ones": (
+        "[convolutional]\nfilters=3\n[convolutional]\nfilters=5\n[shortcut]\nfrom=-2,0\n"
+    ),
+    "squeeze and excite": (
+        "[avgpool]\n[convolutional]\nfilters=3\nactivation=swish\n"
+        "[convolutional]\nfilters=8\nactivation=logistic\n"
+        "[scale_channels]\nfrom=-4\nactivation=leaky\n"
+    ),
+    "scale pixels": "[convolutional]\n[scale_channels]\nfrom=0\nscale_wh=1\n",
+    "spatial attention": "[convolutional]\nfilters=8\n[sam]\nfrom=-2\nactivation=relu\n",
+    "fire": (
+        "[convolutional]\nfilters=4\nactivation=leaky\n[convolutional]\nfilters=6\n[get_squeeze]\n"
+        "[convolutional]\nfilters=7\nsize=3\npad=1\n[merge_expand]\n[dense]\n"
+    ),
 } | {
     name: f"[convolutional]\nfilters=6\nbatch_normalize=1\nactivation={name}\n"
     for name in ("linear", "leaky", "relu", "relu6", "mish", "swish", "logistic")
@@ -90,11 +111,26 @@ def test_a_layer_computes_what_darknet_defines(layers: str) -> None:
         NET + STEM + OUTPUT,
         NET + STEM + OUTPUT + "scale_x_y=1.1\n[route]\nlayers=0\n" + COARSE + OUTPUT,
         NET + STEM + COARSE + COARSE + REGION,
+        NET + STEM + NEW_COORDS + "[route]\nlayers=0\n" + COARSE + NEW_COORDS,
     ],
-    ids=["yolo", "yolo at two strides, one with scale_x_y", "region"],
+    ids=["yolo", "yolo at two strides, one with scale_x_y", "region", "new coordinates"],
 )
 def test_candidates_are_decoded_as_darknet_defines(cfg: str) -> None:
-    image = picture()
+    compare_candidates(cfg, picture())
+
+
+# maps of 20 x 20 and 10 x 10 become 7 x 7, 4 x 4 and so on
+@pytest.mark.parametrize(("height", "width"), [(56, 56), (50, 75), (300, 200), (64, 416)])
+@pytest.mark.parametrize("coarse", [OUTPUT, REGION, NEW_COORDS], ids=["yolo", "region", "new"])
+def test_a_network_of_any_size_is_decoded_as_darknet_defines(
+    height: int, width: int, coarse: str
+) -> None:
+    """The cells of a map divide the input evenly, though its sides are no multiples of 32."""
+    net = NET.replace("width=160", f"width={width}").replace("height=160", f"height={height}")
+    compare_candidates(net + STEM + COARSE + coarse, picture(height, width))
+
+
+def compare_candidates(cfg: str, image: np.ndarray) -> None:
     expected = reference.run(cfg, planes(image))
     network = imported(cfg, expected.weights)
     boxes, scores, labels = (
@@ -116,12 +152,13 @@ def test_candidates_are_decoded_as_darknet_defines(cfg: str) -> None:
         ("", "the first section is not \\[net\\]"),
         (OUTPUT, "the first section is not \\[net\\]"),
         (NET + STEM, "no \\[yolo\\] and no \\[region\\] layer"),
-        (NET.replace("160", "100") + STEM, "line 1: input size 100 is not usable"),
+        (NET.replace("160", "0") + STEM, "line 1: input size 0 is not usable: give 1 to 1280"),
+        (NET.replace("160", "1536") + STEM, "line 1: input size 1536 is not usable"),
         (NET.replace("channels=3", "channels=1") + OUTPUT, "channels=1, which is not supported"),
         ("[net]\nwidth=160\n" + OUTPUT, "does not say 'height'"),
         (
             NET + "[crnn]\n" + OUTPUT,
-            "\\[crnn\\] at line 5 is not supported: .*convolutional, dropout",
+            "\\[crnn\\] at line 5 is not supported: .*avgpool, convolutional",
         ),
         (NET + STEM.replace("leaky", "hard_mish") + OUTPUT, "activation=hard_mish: .* leaky, relu"),
         (NET + STEM.replace("size=3", "size=x"), "size=x, which is not a whole number"),
@@ -129,9 +166,9 @@ def test_candidates_are_decoded_as_darknet_defines(cfg: str) -> None:
         (NET + STEM.replace("filters=8", f"filters={10**12}"), "it must be from 1 to"),
         (NET + STEM + "dilation=2\n" + OUTPUT, "dilation=2, which is not supported"),
         (NET + STEM + "groups=3\n", "cannot divide 3 to 8 channels by 3"),
-        (NET + STEM + "[convolutional]\nsize=3\n", "a map of 18 x 18 from an input of 160 x 160"),
-        (NET + STEM.replace("stride=8", "stride=7") + OUTPUT, "must be a 1st, 2nd, 4th"),
-        (NET + STEM.replace("stride=8", "stride=64") + OUTPUT, "must be a 1st, 2nd, 4th"),
+        (NET + "[convolutional]\nsize=161\n", "a map of 0 x 0 from an input of 160 x 160: it must"),
+        (NET + "[upsample]\nstride=3\n", "a map of 480 x 480 from an input of 160 x 160"),
+        (NET + "[convolutional]\npadding=16384\n", "at most twice its sides"),
         (NET + STEM + "[route]\nlayers=-3\n", "reads layer -3, which does not come before it"),
         (NET + STEM + "[route]\nlayers=1\n", "reads layer 1, which does not come before it"),
         (NET + STEM + "[route]\n", "does not say 'layers'"),
@@ -139,14 +176,36 @@ def test_candidates_are_decoded_as_darknet_defines(cfg: str) -> None:
         (NET + STEM + COARSE + "[route]\nlayers=-1,0\n", "different width or height"),
         (NET + STEM + "[route]\nlayers=0\ngroups=3\n", "cannot take part 0 of 3"),
         (NET + STEM + "[route]\nlayers=0\ngroups=2\ngroup_id=2\n", "cannot take part 2 of 2"),
-        (NET + STEM + COARSE + "[shortcut]\nfrom=0\n", "adds maps of different sizes"),
+        (NET + STEM + COARSE + "[shortcut]\nfrom=0\n", "adds maps of different width or hei"),
+        (NET + STEM + "[scale_channels]\nfrom=-2\n", "reads layer -2, which does not come before"),
+        (NET + STEM + "[scale_channels]\n", "does not say 'from'"),
+        (NET + STEM * 2 + "[scale_channels]\nfrom=0,1\n", "must name one layer in 'from'"),
+        (
+            NET + STEM + "[convolutional]\nfilters=8\n[scale_channels]\nfrom=0\n",
+            "factor for every channel of the map it scales, 1 x 1 x 8, but reads 20 x 20 x 8",
+        ),
+        (
+            NET + STEM + "[avgpool]\n[scale_channels]\nfrom=0\nscale_wh=1\n",
+            "factor for every pixel of the map it scales, 20 x 20 x 1, but reads 1 x 1 x 8",
+        ),
+        (NET + STEM + "[avgpool]\n[sam]\nfrom=0\n", "multiplies 1 x 1 x 8 with 20 x 20 x 8 values"),
+        (NET + STEM + "[merge_expand]\n", "reads layer -3, which does not come before it"),
+        (NET + STEM + "[pass_through0]\n", "reads layer 8, which does not come before it"),
         (NET + STEM + "[reorg]\nstride=3\n", "cannot divide 8 channels by 9"),
+        (NET + STEM + COARSE * 2 + "[reorg]\nstride=2\n", "cannot divide a map of 5 x 5 by 2"),
         (NET + STEM + "[maxpool]\nsize=2\npadding=2\n", "padding=2, which is not less"),
         (NET + STEM + OUTPUT.replace("14\n", "18\n"), "reads 18 channels, but 2 .* need 14"),
         (NET + STEM + OUTPUT.replace("1,2\n", "1,3\n"), "a mask that points outside its 3"),
         (NET + STEM + OUTPUT.replace("58", "58,5"), "needs 3 pairs of positive anchors"),
         (NET + STEM + OUTPUT.replace("58", "nan"), "not a list of numbers"),
-        (NET + STEM + OUTPUT + "new_coords=1\n", "new_coords=1, which is not supported"),
+        (NET + STEM + OUTPUT + "new_coords=1\n", "only supported behind .* activation=logistic"),
+        (
+            NET + STEM + NEW_COORDS + "[route]\nlayers=1\n" + NEW_COORDS.partition("[yolo]")[2],
+            "only supported behind a .convolutional. of its own",
+        ),
+        (NET + STEM + OUTPUT + "[route]\nlayers=0\n" + NEW_COORDS, "outputs differ in kind"),
+        (NET.replace("height", "width=32\nheight") + STEM, "line 3 gives .* another 'width'"),
+        (NET + "channels=1\n" + STEM, "line 5 gives .net. at line 1 another 'channels'"),
         (NET + STEM + OUTPUT + "[route]\nlayers=-1\n", "reads from layer 2, which is an output"),
         (NET + STEM + REGION.replace("softmax=1", ""), "not supported without softmax=1"),
         (NET + STEM + OUTPUT + "[route]\nlayers=0\n" + REGION, "outputs differ in kind"),
@@ -159,12 +218,28 @@ def test_a_network_that_cannot_be_built_is_refused(cfg: str, sentence: str) -> N
 
 
 def test_comments_blanks_and_aliases_are_read_as_darknet_reads_them() -> None:
-    text = "# head\n\n[network]\n width = 3 20 # why\r\n;no\n[conv]\nfilters=8\nfilters=8\n[max]\n"
+    text = "# head\n\n[network]\n width = 3 20 # why\r\n;no\n[conv]\nfilters=8\nfilters=8\n"
+    text += "[max]\n[avg]\n"
     assert parse_cfg(text) == [
         Section("net", 3, {"width": "320"}),
         Section("convolutional", 6, {"filters": "8"}),
         Section("maxpool", 9),
+        Section("avgpool", 10),
     ]
+
+
+def test_a_key_that_does_not_matter_may_have_two_values() -> None:
+    """Public cfgs give the batch of testing, then that of training."""
+    twice = NET + "batch=1\nsubdivisions=1\nbatch=64\nsubdivisions=16\n"
+    cfg = STEM + OUTPUT + "jitter=.2\njitter=.3\n"
+    once = DarknetNetwork(parse_cfg(NET + cfg))
+    assert DarknetNetwork(parse_cfg(twice + cfg)).grid == once.grid
+
+
+def test_lines_end_where_darknet_ends_them() -> None:
+    """Not at the other characters that Python's splitlines knows, which a comment may hold."""
+    text = "[net]\rwidth=320 # a\x85height=1\x0b\u2028b=2\r\nheight=160\n"
+    assert parse_cfg(text) == [Section("net", 1, {"width": "320", "height": "160"})]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +250,6 @@ def test_comments_blanks_and_aliases_are_read_as_darknet_reads_them() -> None:
         ("[net]\n=3", "line 2, '=3', is neither"),
         ("[net]\nwidth=", "line 2, 'width=', is neither"),
         ("[net\n", "line 1, '\\[net', is not a \\[section\\]"),
-        ("[net]\nwidth=1\nwidth=2", "line 3 gives \\[net\\] at line 1 another 'width'"),
     ],
 )
 def test_text_that_is_no_cfg_is_refused(text: str, sentence: str) -> None:

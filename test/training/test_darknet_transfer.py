@@ -8,7 +8,7 @@ from pathlib import Path
 import darknet_reference as reference
 import pytest
 import torch
-from darknet_cfgs import CFGS, CLASSES
+from darknet_cfgs import CFGS, CLASSES, tinier_yolo
 from torch import nn
 
 from compact_yolo_ros.detection.detector import Detector
@@ -74,6 +74,15 @@ def test_a_detector_is_the_network_of_its_cfg(name: str) -> None:
     )
     for ours, theirs in zip(detector.grid.anchors, original.grid.anchors, strict=True):
         torch.testing.assert_close(torch.tensor(ours), torch.tensor(theirs), check_dtype=False)
+
+
+def test_tinier_yolo_reads_what_routes_with_numbers_read() -> None:
+    """The kinds of layers of its authors' darknet, against the layer numbers written out."""
+    data = stored(random_detector("tinier_yolo"))
+    image = torch.rand(1, 3, 64, 64)
+    own, plain = (loaded(tinier_yolo(kinds), data)[0](image) for kinds in (True, False))
+    for ours, theirs in zip(own, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
 FASTEST = CFGS["yolo_fastest"]

@@ -256,6 +256,42 @@ def test_the_check_notes_what_nobody_may_mean(
     assert "No bad files" in printed
 
 
+@pytest.mark.parametrize(
+    ("keys", "lines", "says"),
+    [
+        ({}, {"a": "0 .25 .5 .5 .25 .75 .75", "b": "1 .2 .4 .3 .4 .3 .6 .2 .6"}, "polygons"),
+        (
+            {"kpt_shape": [1, 2]},
+            {"a": "0 .5 .5 .5 .5 .1 .1", "b": "1 .25 .5 .1 .2 0 0"},
+            "keypoints",
+        ),
+    ],
+)
+def test_objects_that_are_no_boxes_are_taken_for_boxes_and_said_once(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    keys: dict,
+    lines: dict,
+    says: str,
+) -> None:
+    for name, line in lines.items():
+        (folder / f"labels/train/{name}.txt").write_text(f"{line}\n")
+    for path in (folder / "labels/val").iterdir():
+        path.unlink()
+    (folder / "labels/val/a.txt").write_text("1 .5 .5 .5 .5" + " .1 .1" * bool(keys))
+    data = describe(folder, names=NAMES, train="images/train", val="images/val", **keys)
+    a, b = open_split(data, "train")
+    assert np.allclose(a.boxes, BOXES["a"]) and np.allclose(b.boxes, BOXES["b"][:1])
+    monkeypatch.setattr(sys, "argv", ["check", "--data", str(data)])
+    check.main()
+    printed = capsys.readouterr().out
+    (line,) = (
+        line for line in printed.splitlines() if line.startswith("Note: train: 2 label files")
+    )
+    assert says in line and "their boxes are used" in line
+
+
 def test_a_voc_object_is_no_yolo_label(tmp_path: Path) -> None:
     draw_image(tmp_path / "images/a.png", 1)
     (tmp_path / "images/a.xml").write_text(f"<a>{voc_object('ball', (1, 1, 9, 9))}</a>")

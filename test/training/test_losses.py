@@ -59,8 +59,9 @@ def assign_slowly(targets: torch.Tensor, also_above: float | None) -> set[tuple[
             if fit < best - 1e-6 and not (also_above is not None and fit >= also_above):
                 continue
             stride, (height, width) = GRID.strides[level], SHAPES[level]
-            column = min(int((x1 + x2) / 2 / stride), width - 1)
-            line = min(int((y1 + y2) / 2 / stride), height - 1)
+            # in float32, where a centre just above the edge of a cell may round to it
+            x, y = (np.float32(x1) + np.float32(x2)) / 2, (np.float32(y1) + np.float32(y2)) / 2
+            column, line = min(int(x / stride), width - 1), min(int(y / stride), height - 1)
             first = sum(3 * a * b for a, b in SHAPES[:level])
             pairs.add((number, first + 3 * (line * width + column) + index))
     return pairs

@@ -338,6 +338,23 @@ def test_a_finished_run_prints_where_its_best_weights_are(shapes, tmp_path):
     assert f"The run has ended; {folder.best} is epoch 2, the best in AP.\n" in shown.getvalue()
 
 
+@pytest.mark.parametrize("nothing", [0.0, math.nan])
+def test_epochs_without_a_result_do_not_stop_the_run(shapes, tmp_path, nothing):
+    folder = RunFolder(tmp_path)
+    done = scripted_run(shapes, folder, [nothing, nothing, nothing, 1e-4, nothing], patience=2)
+    assert done.epoch == 5 and best_epoch(done) == 4
+    assert load_checkpoint(folder.best)["step"] == 4 * done.steps_per_epoch
+
+
+def test_a_run_without_a_result_says_so_and_keeps_its_last_weights(shapes, tmp_path):
+    folder, shown = RunFolder(tmp_path), io.StringIO()
+    done = scripted_run(shapes, folder, [0.0, 0.0, 0.0], patience=1)
+    assert done.epoch == 3 and best_epoch(done) == 0 and not out_of_patience(done)
+    assert load_checkpoint(folder.best)["step"] == 3 * done.steps_per_epoch
+    run(done, folder, lambda model: {}, Console(file=shown, width=80))
+    assert "no epoch reached AP above 0: check the data" in shown.getvalue()
+
+
 def test_a_class_without_objects_never_gives_the_best_epoch(shapes, tmp_path, caplog, capsys):
     done = scripted_run(shapes, RunFolder(tmp_path), [math.nan, 0.1, math.nan])
     assert best_epoch(done) == 2

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 # The largest number in a cfg: products of four of them fit into 64 bits.
 MOST = 2**14
-ALIASES = {"network": "net", "conv": "convolutional", "max": "maxpool"}
+ALIASES = {"network": "net", "conv": "convolutional", "max": "maxpool", "avg": "avgpool"}
 
 
 class DarknetError(ValueError):
@@ -28,11 +28,14 @@ class Section:
         kind: of the section.
         line: where it begins, from 1.
         options: values by key, as text.
+        repeated: lines at which a key has another value than before. Programs disagree about which
+            one they use, so these keys cannot be read.
     """
 
     kind: str
     line: int
     options: dict[str, str] = field(default_factory=dict)
+    repeated: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"[{self.kind}] at line {self.line}"
@@ -41,12 +44,23 @@ class Section:
         """Return an option as text.
 
         Raises:
-            DarknetError: it is missing, and there is no default.
+            DarknetError: it is missing, and there is no default; or it has two values.
         """
-        value = self.options.get(key, default)
+        value = self.option(key, default)
         if value is None:
             raise DarknetError(f"{self} does not say '{key}'")
         return value
+
+    def option(self, key: str, default: str | None = None) -> str | None:
+        """Return an option as text, or ``default`` if it is missing.
+
+        Raises:
+            DarknetError: it has two values.
+        """
+        if key in self.repeated:
+            line = self.repeated[key]
+            raise DarknetError(f"line {line} gives {self} another '{key}' than before")
+        return self.options.get(key, default)
 
     def whole(self, key: str, default: int | None = None, least: int = 0) -> int:
         """Return an option that is a whole number from ``least`` to MOST."""
@@ -91,14 +105,13 @@ def _list_of(kind: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
 def parse_cfg(text: str) -> list[Section]:
     """Parse the text of a cfg file to its sections, in order.
 
-    As in darknet, blanks are removed everywhere, and ``#`` or ``;`` begin a comment. A key with two
-    different values is refused, because programs disagree about which one they use.
+    As in darknet, blanks are removed everywhere, and ``#`` or ``;`` begin a comment.
 
     Raises:
         DarknetError: a line cannot be read; the sentence names it.
     """
     sections: list[Section] = []
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(re.split("\r\n?|\n", text), 1):
         line = "".join(re.split("[#;]", raw)[0].split())
         if not line:
             continue
@@ -113,7 +126,7 @@ def parse_cfg(text: str) -> list[Section]:
             raise DarknetError(f"line {number}, '{line}', is neither [section] nor key=value")
         if not sections:
             raise DarknetError(f"line {number}, '{line}', comes before the first [section]")
-        options = sections[-1].options
-        if options.setdefault(key, value) != value:
-            raise DarknetError(f"line {number} gives {sections[-1]} another '{key}' than before")
+        section = sections[-1]
+        if section.options.setdefault(key, value) != value:
+            section.repeated.setdefault(key, number)
     return sections

@@ -32,6 +32,11 @@ class Convolution(nn.Sequential):
         outputs, inputs, height, width = conv.weight.shape
         self.stored = ConvolutionShape((outputs, inputs, height, width), normalised, line)
 
+    @property
+    def logistic(self) -> bool:
+        """Whether it ends with a sigmoid."""
+        return isinstance(self[1], nn.Sigmoid)
+
     def load(self, weights: ConvolutionWeights) -> None:
         """Take the values of a weights file."""
         conv = self[0]
@@ -89,25 +94,63 @@ class Route(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """Activation of the sum of the inputs."""
+    """Activation of the sum of the inputs: all are added to the first, which says the channels.
+
+    Of an input with more channels, the first ones are added; one with fewer is added to the first
+    ones.
+
+    Args:
+        channels: of every input.
+        activation: of the sum.
+    """
+
+    def __init__(self, channels: Sequence[int], activation: nn.Module) -> None:
+        super().__init__()
+        self.channels = tuple(channels)
+        self.activation = activation
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        total, own = maps[0], self.channels[0]
+        for other, channels in zip(maps[1:], self.channels[1:], strict=True):
+            if channels < own:
+                total = torch.cat((total[:, :channels] + other, total[:, channels:]), 1)
+            else:
+                total = total + (other[:, :own] if channels > own else other)
+        y: Tensor = self.activation(total)
+        return y
+
+
+class Product(nn.Module):
+    """Activation of the product of two maps; one may have a single pixel or a single channel."""
 
     def __init__(self, activation: nn.Module) -> None:
         super().__init__()
         self.activation = activation
 
-    def forward(self, *maps: Tensor) -> Tensor:
-        y: Tensor = self.activation(sum(maps[1:], maps[0]))
+    def forward(self, factor: Tensor, x: Tensor) -> Tensor:
+        y: Tensor = self.activation(factor * x)
         return y
 
 
 class Head(nn.Identity):
-    """A [yolo] or [region] layer; its map is returned as it is, and decoded by ``AnchorGrid``."""
+    """A [yolo] or [region] layer; its map is returned as it is, and decoded by ``AnchorGrid``.
+
+    Attributes:
+        anchors, classes: of every cell.
+        xy_scale, softmax, squared: as in ``AnchorGrid``.
+    """
 
     def __init__(
-        self, anchors: Sequence[tuple[float, float]], classes: int, xy_scale: float, softmax: bool
+        self,
+        anchors: Sequence[tuple[float, float]],
+        classes: int,
+        xy_scale: float = 1.0,
+        softmax: bool = False,
+        squared: bool = False,
     ) -> None:
         super().__init__()
         self.anchors = tuple(anchors)
         self.classes = classes
         self.xy_scale = xy_scale
         self.softmax = softmax
+        self.squared = squared

@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from compact_yolo_ros.model.sizes import STRIDE, check_side
+from compact_yolo_ros.model.sizes import MAX_SIDE, STRIDE, Size
 from training.darknet.cfg import DarknetError, Section
 from training.darknet.layers import (
     ACTIVATIONS,
     Convolution,
     Head,
     MaxPool,
+    Product,
     Route,
     Shortcut,
 )
@@ -42,9 +44,25 @@ NEUTRAL: dict[str, dict[str, str | None]] = {
     "shortcut": {"weights_type": "none"},
     "upsample": {"scale": "1"},
     "reorg": {"reverse": "0", "flatten": "0", "extra": "0"},
-    "yolo": {"new_coords": "0"},
     "region": {"softmax": "1", "coords": "4", "background": "0", "tree": None},
 }
+
+
+# Layers that read a fixed choice of those before them, as a [route]: Tinier-YOLO's darknet
+# (github.com/jnfrancis/Tinier-YOLO) has a kind for each. Negative numbers count backwards.
+FIXED_ROUTES = {
+    "get_squeeze": (-2,),
+    "merge_expand": (-1, -3),
+    "dense": (-1, -6),
+    "pass_through0": (8,),
+    "pass_through1": (-1, -4),
+    "pass_through2": (-4,),
+    "pass_through3": (-1, 8),
+}
+
+
+# The option in which a kind of layer names others that it reads.
+NAMING = {"route": "layers", "shortcut": "from", "scale_channels": "from", "sam": "from"}
 
 
 class Shape(NamedTuple):
@@ -62,6 +80,8 @@ class DarknetNetwork(nn.Module):
         grid: how the maps are decoded, levels in the order of the cfg.
         num_classes: classes of every head.
         input: input size of the cfg.
+        any_size: its input or a map has a size that is not one of all networks, see
+            ``AnchorGrid``.
         letterbox: whether the network was trained on letterboxed images, not stretched ones.
         kinds: kind of every layer.
         sources: numbers of the layers that every layer reads; -1 is the image.
@@ -83,6 +103,7 @@ class DarknetNetwork(nn.Module):
         self.sources: list[tuple[int, ...]] = []
         self.layers = nn.ModuleList()
         shapes = {-1: self.input}
+        pooled: set[int] = set()
         for index, section in enumerate(layers):
             sources = _sources(section, index)
             for source in sources:
@@ -95,7 +116,11 @@ class DarknetNetwork(nn.Module):
             self.layers.append(module)
             self.sources.append(sources)
             shapes[index] = shape
+            if section.kind == "avgpool" or pooled.issuperset(sources):
+                pooled.add(index)
+        self.any_size = not all(_is_regular(shapes[i], self.input) for i in shapes.keys() - pooled)
         self.grid, self.num_classes = self._decoding(shapes)
+        self._take_logits(layers)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         outputs = {-1: images}
@@ -123,57 +148,90 @@ class DarknetNetwork(nn.Module):
         heads = [(i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, Head)]
         if not heads:
             raise DarknetError("there is no [yolo] and no [region] layer: this is no detector")
-        if len({(head.classes, len(head.anchors), head.softmax) for _, head in heads}) > 1:
+        kinds = {(head.classes, len(head.anchors), head.softmax, head.squared) for _, head in heads}
+        if len(kinds) > 1:
             raise DarknetError("the outputs differ in kind, classes or anchors in a cell")
-        strides = tuple(self.input.width // shapes[i].width for i, _ in heads)
         first = heads[0][1]
-        # The anchors of a [region] are in cells.
-        anchors = tuple(
-            tuple((w * stride, h * stride) if first.softmax else (w, h) for w, h in head.anchors)
-            for stride, (_, head) in zip(strides, heads, strict=True)
+        grid = AnchorGrid(
+            tuple(_anchors(head, shapes[i], self.input) for i, head in heads),
+            tuple(round(self.input.width / shapes[i].width) for i, _ in heads),
+            tuple(head.xy_scale for _, head in heads),
+            first.softmax,
+            first.squared,
+            self.any_size,
         )
-        scales = tuple(head.xy_scale for _, head in heads)
-        return AnchorGrid(anchors, strides, scales, first.softmax), first.classes
+        return grid, first.classes
+
+    def _take_logits(self, sections: Sequence[Section]) -> None:
+        """Leave out the sigmoids before the heads that have none themselves (new_coords)."""
+        read = Counter(source for sources in self.sources for source in sources)
+        for section, layer, (source, *_) in zip(sections, self.layers, self.sources, strict=True):
+            if isinstance(layer, Head) and layer.squared:
+                before = self.layers[source]
+                if not (isinstance(before, Convolution) and before.logistic and read[source] == 1):
+                    raise DarknetError(
+                        f"{section} has new_coords=1, which is only supported behind a "
+                        "[convolutional] of its own with activation=logistic"
+                    )
+                before[1] = nn.Identity()
+
+
+def _anchors(head: Head, shape: Shape, image: Shape) -> tuple[tuple[float, float], ...]:
+    """Return the anchors in input pixels; those of a [region] are given in cells."""
+    if not head.softmax:
+        return head.anchors
+    across, down = image.width / shape.width, image.height / shape.height
+    return tuple((w * across, h * down) for w, h in head.anchors)
 
 
 def _input_shape(net: Section) -> Shape:
     _check_options(net)
     height, width = net.whole("height"), net.whole("width")
     for side in (height, width):
-        try:
-            check_side(side)
-        except ValueError as error:
-            raise DarknetError(f"{net}: {error}") from None
+        if not 1 <= side <= MAX_SIDE:
+            raise DarknetError(f"{net}: input size {side} is not usable: give 1 to {MAX_SIDE}")
     return Shape(3, height, width)
 
 
 def _check_options(section: Section) -> None:
     for key, neutral in NEUTRAL.get(section.kind, {}).items():
-        if section.options.get(key, neutral) != neutral:
+        if section.option(key, neutral) != neutral:
             raise DarknetError(f"{section} has {key}={section.text(key)}, which is not supported")
 
 
 def _check_size(section: Section, shape: Shape, image: Shape) -> None:
-    """Inputs of all multiples of 32 must give maps of the same relative size."""
-    down = image.width // max(1, shape.width)
-    fits = (shape.height * down, shape.width * down) == (image.height, image.width)
-    if not fits or STRIDE % down:
+    if min(shape) < 1 or max(shape[1:]) > 2 * max(image[1:]):
         raise DarknetError(
             f"{section} makes a map of {shape.width} x {shape.height} from an input of "
-            f"{image.width} x {image.height}: that must be a 1st, 2nd, 4th, 8th, 16th or 32nd of it"
+            f"{image.width} x {image.height}: it must have a pixel, and at most twice its sides"
         )
+
+
+def _is_regular(shape: Shape, image: Shape) -> bool:
+    """Return whether a map is a 1st, 2nd, 4th ... 32nd of an input that all networks can have.
+
+    Then it is the same part of every such input.
+    """
+    try:
+        Size(image.width, image.height).check()
+    except ValueError:
+        return False
+    down = image.width // shape.width
+    fits = (shape.height * down, shape.width * down) == (image.height, image.width)
+    return fits and STRIDE % down == 0
 
 
 def _sources(section: Section, index: int) -> tuple[int, ...]:
     """Return the absolute numbers of the layers that layer ``index`` reads."""
-    named: tuple[int, ...] = ()
-    if section.kind in ("route", "shortcut"):
-        named = section.wholes("layers" if section.kind == "route" else "from")
+    named = FIXED_ROUTES.get(section.kind, ())
+    if section.kind in NAMING:
+        named = section.wholes(NAMING[section.kind])
     absolute = tuple(index + n if n < 0 else n for n in named)
     for given, number in zip(named, absolute, strict=True):
         if not 0 <= number < index:
             raise DarknetError(f"{section} reads layer {given}, which does not come before it")
-    return absolute if section.kind == "route" else (index - 1, *absolute)
+    routed = section.kind == "route" or section.kind in FIXED_ROUTES
+    return absolute if routed else (index - 1, *absolute)
 
 
 def _build(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
@@ -232,9 +290,43 @@ def _route(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
 
 
 def _shortcut(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
-    if len(set(inputs)) > 1:
-        raise DarknetError(f"{section} adds maps of different sizes, which is not supported")
-    return Shortcut(_activation(section, "linear")), inputs[0]
+    if len({shape[1:] for shape in inputs}) > 1:
+        raise DarknetError(f"{section} adds maps of different width or height")
+    channels = [shape.channels for shape in inputs]
+    return Shortcut(channels, _activation(section, "linear")), inputs[0]
+
+
+def _avgpool(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
+    return nn.AdaptiveAvgPool2d(1), Shape(inputs[0].channels, 1, 1)
+
+
+def _scale_channels(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
+    factor, scaled = _two(section, inputs)
+    by_pixel = section.whole("scale_wh", 0)
+    wanted = scaled._replace(channels=1) if by_pixel else Shape(scaled.channels, 1, 1)
+    if factor != wanted:
+        raise DarknetError(
+            f"{section} needs a factor for every {'pixel' if by_pixel else 'channel'} of the map "
+            f"it scales, {_text(wanted)}, but reads {_text(factor)}"
+        )
+    return Product(_activation(section, "linear")), scaled
+
+
+def _sam(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
+    factor, scaled = _two(section, inputs)
+    if factor != scaled:
+        raise DarknetError(f"{section} multiplies {_text(factor)} with {_text(scaled)} values")
+    return Product(_activation(section, "linear")), scaled
+
+
+def _two(section: Section, inputs: list[Shape]) -> tuple[Shape, Shape]:
+    if len(inputs) != 2:
+        raise DarknetError(f"{section} must name one layer in 'from'")
+    return inputs[0], inputs[1]
+
+
+def _text(shape: Shape) -> str:
+    return f"{shape.width} x {shape.height} x {shape.channels}"
 
 
 def _upsample(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
@@ -249,6 +341,8 @@ def _reorg(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
     stride = section.whole("stride", 1, least=1)
     if channels % stride**2:
         raise DarknetError(f"{section} cannot divide {channels} channels by {stride**2}")
+    if height % stride or width % stride:
+        raise DarknetError(f"{section} cannot divide a map of {width} x {height} by {stride}")
     return Reorg(stride), Shape(channels * stride**2, height // stride, width // stride)
 
 
@@ -262,15 +356,21 @@ def _yolo(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
     if not all(0 <= number < len(pairs) for number in mask):
         raise DarknetError(f"{section} has a mask that points outside its {len(pairs)} anchors")
     anchors = [pairs[number] for number in mask]
-    scale = section.number("scale_x_y", 1.0)
-    return _head(section, inputs[0], anchors, scale, softmax=False)
+    head = Head(
+        anchors,
+        _classes(section),
+        xy_scale=section.number("scale_x_y", 1.0),
+        squared=bool(section.whole("new_coords", 0)),
+    )
+    return _fitting(section, head, inputs[0])
 
 
 def _region(section: Section, inputs: list[Shape]) -> tuple[nn.Module, Shape]:
     # Without softmax, darknet's two lines of development disagree about what the classes mean.
     if not section.whole("softmax", 0):
         raise DarknetError(f"{section} is not supported without softmax=1")
-    return _head(section, inputs[0], _anchor_pairs(section), 1.0, softmax=True)
+    head = Head(_anchor_pairs(section), _classes(section), softmax=True)
+    return _fitting(section, head, inputs[0])
 
 
 def _anchor_pairs(section: Section) -> list[tuple[float, float]]:
@@ -281,20 +381,22 @@ def _anchor_pairs(section: Section) -> list[tuple[float, float]]:
     return list(zip(values[::2], values[1::2], strict=True))
 
 
-def _head(
-    section: Section, shape: Shape, anchors: list[tuple[float, float]], scale: float, softmax: bool
-) -> tuple[nn.Module, Shape]:
-    classes = section.whole("classes", 20, least=1)
-    expected = len(anchors) * (5 + classes)
+def _classes(section: Section) -> int:
+    return section.whole("classes", 20, least=1)
+
+
+def _fitting(section: Section, head: Head, shape: Shape) -> tuple[Head, Shape]:
+    expected = len(head.anchors) * (5 + head.classes)
     if shape.channels != expected:
         raise DarknetError(
-            f"{section} reads {shape.channels} channels, but {len(anchors)} anchors and "
-            f"{classes} classes need {expected}"
+            f"{section} reads {shape.channels} channels, but {len(head.anchors)} anchors and "
+            f"{head.classes} classes need {expected}"
         )
-    return Head(anchors, classes, scale, softmax), shape
+    return head, shape
 
 
-BUILDERS: dict[str, Callable[[Section, list[Shape]], tuple[nn.Module, Shape]]] = {
+Builder = Callable[[Section, list[Shape]], tuple[nn.Module, Shape]]
+BUILDERS: dict[str, Builder] = {
     "convolutional": _convolutional,
     "maxpool": _maxpool,
     "route": _route,
@@ -302,6 +404,10 @@ BUILDERS: dict[str, Callable[[Section, list[Shape]], tuple[nn.Module, Shape]]] =
     "upsample": _upsample,
     "reorg": _reorg,
     "dropout": _dropout,
+    "avgpool": _avgpool,
+    "scale_channels": _scale_channels,
+    "sam": _sam,
     "yolo": _yolo,
     "region": _region,
+    **dict.fromkeys(FIXED_ROUTES, _route),
 }

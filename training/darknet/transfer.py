@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +38,7 @@ def transferred(
     # Detectors of the registry begin with the finest level.
     order = sorted(range(len(network.grid.strides)), key=network.grid.strides.__getitem__)
     grid = _reordered(network.grid, order)
-    own = DETECTORS[name].config.grid
-    if (own.strides, own.per_cell, own.softmax) != (grid.strides, grid.per_cell, grid.softmax):
+    if _kind(DETECTORS[name].config.grid) != _kind(grid):
         raise DarknetError(f"{name} is another network than the cfg: its outputs are different")
     detector = build(name, num_classes=network.num_classes, grid=grid).eval()
     _load(name, detector, weights)
@@ -58,12 +58,16 @@ def decodes_by_default(name: str, grid: AnchorGrid) -> bool:
     return (own.anchors, scales) == (grid.anchors, grid.xy_scales)
 
 
+def _kind(grid: AnchorGrid) -> tuple[object, ...]:
+    return grid.strides, grid.per_cell, grid.softmax, grid.squared
+
+
 def _reordered(grid: AnchorGrid, order: Sequence[int]) -> AnchorGrid:
-    return AnchorGrid(
-        tuple(grid.anchors[level] for level in order),
-        tuple(grid.strides[level] for level in order),
-        tuple(grid.xy_scales[level] for level in order),
-        grid.softmax,
+    return replace(
+        grid,
+        anchors=tuple(grid.anchors[level] for level in order),
+        strides=tuple(grid.strides[level] for level in order),
+        xy_scales=tuple(grid.xy_scales[level] for level in order),
     )
 
 

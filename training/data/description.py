@@ -6,19 +6,21 @@ darknet's ``obj.data`` is read as well.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from compact_yolo_ros.labels.ground_truth import LabelError
 from compact_yolo_ros.labels.voc import VOC_CLASSES
-from compact_yolo_ros.labels.yolo import class_names
+from compact_yolo_ros.labels.yolo import class_names, keypoint_numbers
 from compact_yolo_ros.support.document import DocumentError
 from compact_yolo_ros.support.error_text import reason
 from compact_yolo_ros.support.yaml_files import read_yaml
 from training.data import darknet_data
 
+T = TypeVar("T")
 SPLITS = ("train", "val", "test")
 _COMMON = {"valid": "val", "validation": "val"}
 """What other tools call a key."""
@@ -60,6 +62,7 @@ class Description:
         splits: name -> where it is, as the format's reader understands it.
         labelled: classes that are labelled; None: all.
         sources: data sets that this one joins.
+        keypoints: how many numbers follow a box in YOLO's label files; 0: not known.
     """
 
     file: Path
@@ -69,6 +72,7 @@ class Description:
     splits: dict[str, Any]
     labelled: tuple[str, ...] | None = None
     sources: tuple[Source, ...] = field(default=())
+    keypoints: int = 0
 
     def split(self, name: str) -> Any:
         """Return a split's entry.
@@ -98,7 +102,7 @@ def read_description(data: Path) -> Description:
     splits = {name: content[name] for name in SPLITS if content.get(name)}
     if sources and (splits or "format" in content):
         raise DataError(f"{data} has 'sources': put splits and format into their own data.yaml")
-    names = _names(data, content)
+    names = _usable(data, class_names, content)
     if names is None and kind == "voc":
         names = VOC_CLASSES
     if names is None and (kind == "yolo" or sources):
@@ -114,6 +118,7 @@ def read_description(data: Path) -> Description:
         splits,
         labelled,
         tuple(_source(data, entry) for entry in sources),
+        _usable(data, keypoint_numbers, content),
     )
 
 
@@ -145,9 +150,10 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-def _names(data: Path, content: dict[str, Any]) -> tuple[str, ...] | None:
+def _usable(data: Path, read: Callable[[dict[str, Any]], T], content: dict[str, Any]) -> T:
+    """What a reader of labels finds in the content; raises DataError."""
     try:
-        return class_names(content)
+        return read(content)
     except LabelError as error:
         raise DataError(f"{data}: {error}") from None
 

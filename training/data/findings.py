@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -24,6 +25,13 @@ def lacks_objects(split: str, data: DataSet) -> str:
     return (
         f"no image of '{split}' shows an object: are its labels where training/data/README.md says?"
     )
+
+
+def other_shapes(split: str, data: DataSet) -> str:
+    """Return a sentence if objects of a split are not drawn as boxes, else nothing."""
+    found = Counter(entry.truth.drawn_as for entry in data.entries if entry.truth.drawn_as)
+    files = " and ".join(f"{count} label files hold {shapes}" for shapes, count in found.items())
+    return f"{split}: {files}: their boxes are used" if files else ""
 
 
 def refusals(splits: Mapping[str, DataSet]) -> list[str]:
@@ -51,6 +59,8 @@ def remarks(split: str, data: DataSet, side: int) -> Iterator[str]:
             f"{split}: {without} of {len(data)} images have no label file: they count as images "
             "without objects"
         )
+    if sentence := other_shapes(split, data):
+        yield sentence
     if cut := sum(entry.cut for entry in data.entries):
         yield f"{split}: boxes that reach beyond the image and are clipped: {cut}"
     if tiny := sum(_tiny(entry, side) for entry in data.entries):

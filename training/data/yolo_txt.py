@@ -16,6 +16,7 @@ from pathlib import Path
 
 from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
 from compact_yolo_ros.labels.yolo import ENCODING, is_labels, read_labels
+from compact_yolo_ros.support.error_text import reason
 from training.data.description import DataError, Description
 from training.data.image_files import find_path, images_in
 from training.data.label_places import LabelPlaces
@@ -42,14 +43,22 @@ def read(description: Description, split: str) -> Listing:
         images = _listed(place, description.root) if is_list else images_in(place)
         if not images:
             raise DataError(f"{place} holds no images")
-        _add(found, images, _Labels(description.root), None if is_list else place)
+        labels = _Labels(description.root, len(found.classes), description.keypoints)
+        _add(found, images, labels, None if is_list else place)
     return found
 
 
 class _Labels:
-    """Finds the labels of images, and signs that an image has some in a wrong place."""
+    """Finds the labels of images, and signs that an image has some in a wrong place.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: folder of the data set.
+        classes: number of classes.
+        keypoints: how many numbers follow a box; 0: not known.
+    """
+
+    def __init__(self, root: Path, classes: int, keypoints: int) -> None:
+        self._read = partial(read_labels, classes=classes, keypoints=keypoints)
         self.places = LabelPlaces(root, SUFFIX, FOLDERS)
         self._others = {
             LabelPlaces(root, suffix, OTHER_FOLDERS): cure for suffix, cure in OTHER_FORMATS.items()
@@ -70,6 +79,10 @@ class _Labels:
                 raise LabelError(f"has no labels in YOLO's text format, but in {other}: {cure}")
         return None
 
+    def truth(self, file: Path | None) -> GroundTruth:
+        """Read a label file; see ``labels.yolo.read_labels`` for the errors."""
+        return GroundTruth.empty() if file is None else self._read(file)
+
 
 def _add(found: Listing, images: list[Path], labels: _Labels, folder: Path | None) -> None:
     """Add images to a listing, and label files below ``folder`` that belong to none of them."""
@@ -86,8 +99,7 @@ def _add(found: Listing, images: list[Path], labels: _Labels, folder: Path | Non
         if owners[text] > 1:
             found.bad_files.append(BadFile(image, f"is not the only image with the labels {text}"))
         else:
-            read_text = partial(_truth, text, len(found.classes))
-            found.images.append(ListedImage(image, text, read_text))
+            found.images.append(ListedImage(image, text, partial(labels.truth, text)))
     if folder is not None:
         places = labels.places.folders(folder)
         orphans = {path for place in places for path in _texts_in(place)} - owners.keys()
@@ -106,9 +118,5 @@ def _listed(file: Path, root: Path) -> list[Path]:
     try:
         lines = file.read_text(ENCODING).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read: {error}") from None
+        raise DataError(f"{file} cannot be read: {reason(error)}") from None
     return [find_path(line.strip(), root, file.parent) for line in lines if line.strip()]
-
-
-def _truth(labels: Path | None, classes: int) -> GroundTruth:
-    return GroundTruth.empty() if labels is None else read_labels(labels, classes)

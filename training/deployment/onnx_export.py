@@ -29,7 +29,8 @@ M = TypeVar("M", bound=Module)
 
 # The newest that TensorRT 8.6 reads.
 OPSET = 17
-SAMPLE = (1, 224, 320, 3)
+# Height and width of the image that a network is traced with.
+SAMPLE = (224, 320)
 
 
 class BareNetwork(nn.Module):
@@ -55,10 +56,11 @@ def fused(model: M) -> M:
 
 def export(detector: Network, path: Path, card: ModelCard) -> None:
     """Write the ``deployed_graph`` of a detector with its card."""
-    save(deployed_graph(detector), card, path)
+    shape = card.own_size.shape if card.any_size else SAMPLE
+    save(deployed_graph(detector, shape), card, path)
 
 
-def deployed_graph(detector: Network) -> onnx.ModelProto:
+def deployed_graph(detector: Network, shape: tuple[int, int] = SAMPLE) -> onnx.ModelProto:
     """Return a detector as the graph that is deployed (``Predictor``).
 
     The input ``images`` is (N, H, W, 3) uint8, RGB; the outputs are ``boxes``, ``scores`` and
@@ -66,11 +68,12 @@ def deployed_graph(detector: Network) -> onnx.ModelProto:
 
     Args:
         detector: maps images (N, 3, H, W), RGB in 0..1, to raw maps.
+        shape: (height, width) of the image in pixels that it is traced with.
     """
     rounds = is_prepared(detector)
     axes = {"images": {0: "batch", 1: "height", 2: "width"}}
     axes |= {name: {0: "batch"} for name in ("boxes", "scores", "labels")}
-    images = torch.zeros(SAMPLE, dtype=torch.uint8)
+    images = torch.zeros(1, *shape, 3, dtype=torch.uint8)
     model = _trace(Predictor(fused(plain(detector) if rounds else detector)), images, axes)
     if rounds:
         model = to_int8(detector, model)
@@ -99,7 +102,7 @@ def save(
 def export_bare(detector: Network, path: Path) -> None:
     """Write only the network (``BareNetwork``), to measure what the deployed graph adds."""
     axes = {"images": {0: "batch", 2: "height", 3: "width"}, "rows": {0: "batch", 1: "rows"}}
-    images = torch.zeros(SAMPLE).permute(0, 3, 1, 2).contiguous()
+    images = torch.zeros(1, 3, *SAMPLE)
     write(_trace(BareNetwork(fused(detector)), images, axes), path)
 
 

@@ -18,8 +18,8 @@ class Predictor(nn.Module):
 
     Boxes are x1 y1 x2 y2 in input pixels, float32. Scores are the objectness times the probability
     of the best class, in descending order; labels are int32. Height and width are multiples of 32,
-    at least 160. A detector with few anchors has fewer candidates in a small input: the rest of the
-    300 have score 0.
+    at least 160, unless the network was made for another size. A detector with few anchors has
+    fewer candidates in a small input: the rest of the 300 have score 0.
     """
 
     def __init__(self, network: Network) -> None:
@@ -37,7 +37,7 @@ class Predictor(nn.Module):
             best, labels = rows[..., 5:].max(-1)
             best = best.sigmoid()
         scores = rows[..., 4].sigmoid() * best
-        missing = CANDIDATES - fewest_rows(grid)
+        missing = CANDIDATES - (0 if grid.any_size else fewest_rows(grid))
         if missing > 0:
             scores, chosen = pad(scores, (0, missing)).topk(CANDIDATES, 1)
             chosen = chosen.clamp(max=rows.shape[1] - 1)
@@ -45,8 +45,9 @@ class Predictor(nn.Module):
             scores, chosen = scores.topk(CANDIDATES, 1)
         rows = rows.gather(1, chosen[..., None].expand(-1, -1, rows.shape[2]))
         # Only the chosen rows are decoded; indexing a (R, k) table needs no batched gather.
-        corners, strides, sizes = (table[chosen] for table in cells(maps, grid))
-        boxes = decode_boxes(rows, corners, strides, sizes)
+        shape = (images.shape[1], images.shape[2]) if grid.any_size else None
+        corners, strides, sizes = (table[chosen] for table in cells(maps, grid, shape))
+        boxes = decode_boxes(rows, corners, strides, sizes, grid.squared)
         return boxes, scores, labels.gather(1, chosen).int()
 
 

@@ -31,12 +31,18 @@ class AnchorGrid:
         xy_scales: width of the range of a centre in cells, around its cell, of each level (YOLOv4's
             "scale_x_y"); empty: 1 on every level.
         softmax: class probabilities exclude each other (YOLOv2) instead of being independent.
+        squared: a side is the anchor's times (2 sigmoid)^2 of its logit (Scaled-YOLOv4, darknet's
+            "new_coords"), instead of times the exponential.
+        any_size: the network was made for a size whose sides are no multiples of 32. As in darknet,
+            the cells of a map divide the input evenly, and ``strides`` are rounded.
     """
 
     anchors: tuple[tuple[tuple[float, float], ...], ...] = YOLOV3_ANCHORS
     strides: tuple[int, ...] = (8, 16, 32)
     xy_scales: tuple[float, ...] = ()
     softmax: bool = False
+    squared: bool = False
+    any_size: bool = False
 
     @property
     def per_cell(self) -> int:
@@ -75,7 +81,9 @@ def flatten(maps: list[Tensor], per_cell: int) -> Tensor:
     return torch.cat(rows, 1)
 
 
-def cells(maps: list[Tensor], grid: AnchorGrid) -> tuple[Tensor, Tensor, Tensor]:
+def cells(
+    maps: list[Tensor], grid: AnchorGrid, shape: tuple[int, int] | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return where the centre of every row can lie, and the row's anchor.
 
     The range of the centre is the row's cell, unless ``grid.xy_scales`` widens it.
@@ -83,10 +91,12 @@ def cells(maps: list[Tensor], grid: AnchorGrid) -> tuple[Tensor, Tensor, Tensor]
     Args:
         maps: raw maps (N, A * F, H, W); only their sizes and device are read.
         grid: anchors and strides.
+        shape: (height, width) of the input in pixels, which the cells divide evenly; None: every
+            cell is a square of the stride.
 
     Returns:
-        In input pixels: begin of the range (R, 2) as x, y; its width (R, 1); width and height of
-        the anchor (R, 2).
+        In input pixels: begin of the range (R, 2) as x, y; its width and height (R, 2), or (R, 1)
+        if both are the same; width and height of the anchor (R, 2).
     """
     corners, strides, sizes = [], [], []
     scales = grid.xy_scales or (1.0,) * len(grid.strides)
@@ -96,27 +106,40 @@ def cells(maps: list[Tensor], grid: AnchorGrid) -> tuple[Tensor, Tensor, Tensor]
         y = torch.arange(height, device=level.device, dtype=torch.float32)
         x = torch.arange(width, device=level.device, dtype=torch.float32)
         xy = torch.stack((x.expand(height, width), y[:, None].expand(height, width)), -1)
-        shape = (height, width, len(anchors), 2)
-        begin = (xy - (scale - 1) / 2) * stride
-        corners.append(begin[:, :, None].expand(shape).reshape(-1, 2))
+        table = (height, width, len(anchors), 2)
+        cell = stride if shape is None else _cell(shape, x, y)
+        begin = (xy - (scale - 1) / 2) * cell
+        corners.append(begin[:, :, None].expand(table).reshape(-1, 2))
         anchor = torch.tensor(anchors, dtype=torch.float32, device=level.device)
-        sizes.append(anchor.expand(shape).reshape(-1, 2))
-        strides.append(torch.full_like(sizes[-1][:, :1], stride * scale))
+        sizes.append(anchor.expand(table).reshape(-1, 2))
+        strides.append(torch.ones_like(sizes[-1][:, : 1 if shape is None else 2]) * (cell * scale))
     return torch.cat(corners), torch.cat(strides), torch.cat(sizes)
 
 
-def decode_boxes(rows: Tensor, corners: Tensor, strides: Tensor, sizes: Tensor) -> Tensor:
+def _cell(shape: tuple[int, int], x: Tensor, y: Tensor) -> Tensor:
+    """Return width and height (2,) of a cell; ``x`` and ``y`` number columns and rows."""
+    return torch.stack((shape[1] / (x[-1] + 1), shape[0] / (y[-1] + 1)))
+
+
+def decode_boxes(
+    rows: Tensor, corners: Tensor, strides: Tensor, sizes: Tensor, squared: bool = False
+) -> Tensor:
     """Decode rows to boxes (Redmon and Farhadi, 2018, YOLOv3, section 2.1).
 
     Args:
         rows: (..., R, 4 or more) logits: x, y, logarithms of width and height over the anchor.
         corners: (R, 2), begin of the range of the centre, as ``cells`` returns it.
-        strides: (R, 1), width of the range.
+        strides: (R, 1 or 2), width and height of the range.
         sizes: (R, 2), width and height of the anchor.
+        squared: as in ``AnchorGrid``.
 
     Returns:
         (..., R, 4) as x1 y1 x2 y2, in the unit of ``corners`` (input pixels).
     """
     centre = rows[..., 0:2].sigmoid() * strides + corners
-    half = rows[..., 2:4].clamp(max=MAX_LOG_SIZE).exp() * (sizes * 0.5)
+    sides = rows[..., 2:4]
+    if squared:
+        half = sides.sigmoid().square() * (sizes * 2)
+    else:
+        half = sides.clamp(max=MAX_LOG_SIZE).exp() * (sizes * 0.5)
     return torch.cat((centre - half, centre + half), -1)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tinier-YOLO (Fang et al., 2020): Tiny-YOLOv3's trunk, then fire modules, densely connected.
 
-The convolutions are registered in the order of the cfg.
+The convolutions are registered in the order of the authors' cfg, and maps are concatenated as their
+darknet does (github.com/jnfrancis/Tinier-YOLO): 3x3 before 1x1, the newest map first.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class TinierYoloConfig:
 
 
 class Fire(nn.Module):
-    """SqueezeNet's module: 1x1 to ``squeezed``; 1x1 and 3x3 to ``expanded`` each, concatenated."""
+    """SqueezeNet's module: 1x1 to ``squeezed``; 3x3 and 1x1 to ``expanded`` each, concatenated."""
 
     def __init__(self, inputs: int, squeezed: int, expanded: int, squeeze_norm: bool) -> None:
         super().__init__()
@@ -50,7 +51,7 @@ class Fire(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.squeeze(x)
-        return torch.cat((self.one(x), self.three(x)), 1)
+        return torch.cat((self.three(x), self.one(x)), 1)
 
 
 class TinierYolo(nn.Module):
@@ -73,13 +74,13 @@ class TinierYolo(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         at_16, x = self.backbone(images)
         for fire in self.dense[:-1]:
-            x = torch.cat((x, fire(x)), 1)
+            x = torch.cat((fire(x), x), 1)
         x = torch.cat((self.passthrough(at_16), self.dense[-1](x)), 1)
         six = self.fire6(x)
         y = torch.cat((upsample2(self.up(six)), at_16), 1)
-        y = torch.cat((y, self.fire7(y)), 1)
-        y = torch.cat((y, self.fire8(y)), 1)
-        return [self.head16(y), self.head32(torch.cat((x, six), 1))]
+        y = torch.cat((self.fire7(y), y), 1)
+        y = torch.cat((self.fire8(y), y), 1)
+        return [self.head16(y), self.head32(torch.cat((six, x), 1))]
 
 
 # Its training is not taken from the authors' files: everything is as for Tiny-YOLOv3, which it was

@@ -51,12 +51,8 @@ def run(trainer: Trainer, folder: RunFolder, measure: Measure, console: Console)
                 if first:
                     _write_results(trainer, folder, curves, console)
             if trainer.step >= trainer.total_steps or out_of_patience(trainer):
-                best, metric = best_epoch(trainer), trainer.recipe.evaluation.metric
-                if first and best:
-                    text = (
-                        f"The run has ended; {folder.best} is epoch {best}, the best in {metric}."
-                    )
-                    console.print(text, soft_wrap=True, markup=False)
+                if first:
+                    console.print(_ending(trainer, folder), soft_wrap=True, markup=False)
                 break
             try:
                 finished = trainer.train_epoch(after_step)
@@ -105,11 +101,14 @@ def close_epoch(trainer: Trainer, measure: Measure) -> None:
 
 
 def best_epoch(trainer: Trainer) -> int:
-    """Return the epoch with the best value of the recipe's metric, the first of equals; 0: none."""
+    """Return the epoch with the best value of the recipe's metric, the first of equals; 0: none.
+
+    A value of 0 is no result: fresh detectors begin so, and have to be given time. One that is not
+    a number (no object of the class) is none either.
+    """
     metric = trainer.recipe.evaluation.metric
-    # A metric that is not a number (no object of the class) is never the best.
-    measured = [r for r in trainer.history if r.get(metric) is not None and r[metric] == r[metric]]
-    return max(measured, key=lambda row: row[metric])["epoch"] if measured else 0
+    found = [row for row in trainer.history if (row.get(metric) or 0) > 0]
+    return max(found, key=lambda row: row[metric])["epoch"] if found else 0
 
 
 def out_of_patience(trainer: Trainer) -> bool:
@@ -118,11 +117,22 @@ def out_of_patience(trainer: Trainer) -> bool:
     return patience is not None and best > 0 and closed_epochs(trainer) - best >= patience
 
 
+def _ending(trainer: Trainer, folder: RunFolder) -> str:
+    best, metric = best_epoch(trainer), trainer.recipe.evaluation.metric
+    if best:
+        return f"The run has ended; {folder.best} is epoch {best}, the best in {metric}."
+    return (
+        f"The run has ended, and no epoch reached {metric} above 0: check the data with"
+        f" training.data.check, or train for more epochs. {folder.best} is the last epoch."
+    )
+
+
 def _write_results(
     trainer: Trainer, folder: RunFolder, curves: Curves | None, console: Console
 ) -> None:
     row, state = trainer.history[-1], trainer.state()
-    if best_epoch(trainer) == row["epoch"]:
+    # Until an epoch has a result, the last one is the best.
+    if best_epoch(trainer) in (0, row["epoch"]):
         folder.save_best(state, DEPLOYED)
     folder.write_metrics(trainer.history)
     folder.save_last(state)

@@ -164,7 +164,8 @@ def _judge(topic: str, kind: str, publishers: list[Any], heard: Heard) -> Findin
 
 def _decoded(message: Any, kind: str) -> tuple[str, str]:
     """Size and encoding of an image, and why the node would refuse it; one of them is empty."""
-    from compact_yolo_ros.pixels.decoding import ImageDecoder, ImageError
+    from compact_yolo_ros.pixels.decoding import ImageDecoder
+    from compact_yolo_ros.pixels.image_error import ImageError
 
     decoder = ImageDecoder()
     try:

@@ -256,9 +256,9 @@ def _evaluated(accuracy: AccuracyResults) -> str:
 
 
 def _labels(accuracy: AccuracyResults) -> Iterator[tuple[str, str]]:
-    """What was not evaluated of a topic's labels, for people."""
+    """Where a topic's labels are from, and what was not evaluated of them, for people."""
     for topic, counts in accuracy.matching.items():
-        parts = [f"{counts.matched} of {counts.labels} matched"]
+        parts = [f"{counts.labels_from}: {counts.matched} of {counts.labels} matched"]
         if counts.labels_without_frame:
             parts.append(f"{counts.labels_without_frame} without an image")
         if counts.frames_without_label:

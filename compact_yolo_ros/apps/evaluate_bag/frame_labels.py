@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY
 from compact_yolo_ros.labels.coco import CocoImage, read_coco
 from compact_yolo_ros.labels.detections_topic import read_detections_topic
 from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
-from compact_yolo_ros.labels.yolo import CLASSES_FILE, find_class_names
+from compact_yolo_ros.labels.yolo import CLASSES_FILE, find_class_names, find_keypoints
 from compact_yolo_ros.labels.yolo import read_labels as read_yolo
 from compact_yolo_ros.recordings.codec import Codec, stamp_of
 from compact_yolo_ros.recordings.reader import Bag
@@ -147,16 +148,17 @@ def _of_yolo_folder(folder: Path, frames: int) -> FrameLabels:
         raise BagError(f"{folder} holds no .txt files: give the folder of YOLO labels")
     try:
         classes = find_class_names(folder)
-        truths = [_yolo_truth(path, len(classes)) for path in files]
+        read = partial(read_yolo, classes=len(classes), keypoints=find_keypoints(folder))
+        truths = [_yolo_truth(path, read) for path in files]
         keyed = list(zip(frames_of_names(path.name for path in files), truths, strict=True))
         return _frame_labels(folder.name, classes, keyed, frames)
     except LabelError as error:
         raise BagError(f"{folder}: {error}") from None
 
 
-def _yolo_truth(path: Path, classes: int) -> GroundTruth:
+def _yolo_truth(path: Path, read: Callable[[Path], GroundTruth]) -> GroundTruth:
     try:
-        return read_yolo(path, classes).clipped()
+        return read(path).clipped()
     except (OSError, ValueError) as error:
         raise BagError(f"{path}: {error}") from None
 
@@ -227,6 +229,8 @@ def _frame_labels(
     if len(twice):
         raise LabelError(f"the frame {keys[twice[0]]} is labelled twice")
     truths = [truth for _, truth in keyed]
+    for shapes in sorted({truth.drawn_as for truth in truths if truth.drawn_as}):
+        source = f"{source} (boxes of {shapes})"
     if kinds == {NUMBER}:
         first = first_number(keys.tolist(), frames)
         named = f"{source} (frames counted from {first})"

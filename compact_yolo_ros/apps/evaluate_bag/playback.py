@@ -20,8 +20,10 @@ from compact_yolo_ros.apps.evaluate_bag.frame_log import (
 )
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.sizes import Size
-from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder, ImageError
-from compact_yolo_ros.recordings.codec import IMAGE, Codec, stamp_of
+from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
+from compact_yolo_ros.pixels.image_error import ImageError
+from compact_yolo_ros.recordings.codec import Codec, stamp_of
+from compact_yolo_ros.recordings.image_types import IMAGE
 from compact_yolo_ros.recordings.storage import BagError, Message
 from compact_yolo_ros.support.newest_slots import NewestSlots
 

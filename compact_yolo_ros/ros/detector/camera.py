@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -12,6 +12,7 @@ from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
 from compact_yolo_ros.ros.cv_bridge_decoder import CvBridgeDecoder
 from compact_yolo_ros.ros.detector.camera_input import CameraInput
+from compact_yolo_ros.ros.detector.parameters import file_limits
 from compact_yolo_ros.ros.detector.publishing import CameraPublisher
 from compact_yolo_ros.ros.detector.topics import IMAGE, FrameResult
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
@@ -21,14 +22,22 @@ Decode = Callable[[Any], DecodedImage]
 """Returns the pixels of an image message; raises ImageError."""
 
 
-def new_decoder(image_decoder: str, image_transport: str) -> Decode:
-    """The decoder that the parameters of these names choose; for one camera and one thread.
+def new_decoder(values: Mapping[str, Any]) -> Decode:
+    """The decoder that the parameters choose; for one camera and one thread.
+
+    Args:
+        values: of all parameters, by name.
 
     Raises:
         ModuleNotFoundError: cv_bridge is chosen and cannot be imported.
     """
-    decoder = CvBridgeDecoder() if image_decoder == "cv_bridge" else ImageDecoder()
-    return decoder.compressed if image_transport == "compressed" else decoder.image
+    limits = file_limits(values)
+    decoder = (
+        CvBridgeDecoder(limits)
+        if values["image_decoder"] == "cv_bridge"
+        else ImageDecoder(limits, values["mono16_bits"])
+    )
+    return decoder.compressed if values["image_transport"] == "compressed" else decoder.image
 
 
 class Camera:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+MOST = 64
+"""Cameras that one node takes; each has its topics, and a status in /diagnostics."""
 RESERVED = "detections"
 """Name of the node's own status in /diagnostics."""
 
@@ -19,10 +21,11 @@ def check_camera_names(value: Sequence[str]) -> None:
     """Check the parameter ``cameras``.
 
     Raises:
-        ValueError: a name cannot be part of a topic's name, or is given twice.
+        ValueError: a name cannot be part of a topic's name, or is given twice, or there are too
+            many.
     """
-    if list(value) == [""]:  # ROS has no empty list of texts
-        return
+    if len(value) > MOST:
+        raise ValueError(f"cameras: {len(value)} names are given: give at most {MOST}")
     for name in value:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*", name):
             raise ValueError(

@@ -30,6 +30,7 @@ from compact_yolo_ros.ros.detector.topics import DIAGNOSTICS, ENABLE
 from compact_yolo_ros.ros.detector.worker import DetectorBusyError
 from compact_yolo_ros.ros.diagnostics.publisher import DiagnosticsPublisher
 from compact_yolo_ros.ros.diagnostics.situations import NodeSituation
+from compact_yolo_ros.ros.parameter_service import is_unchanged
 from compact_yolo_ros.ros.parameters import NodeParameters
 
 SWITCH_INTERVAL = 2e-4
@@ -168,7 +169,11 @@ class DetectorNode(LifecycleNode):
 
     def _on_set_parameters(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
         """Refuse what cannot be used, with the reason; the next image uses what is accepted."""
-        changes = {parameter.name: parameter.value for parameter in parameters}
+        changes = {
+            parameter.name: parameter.value
+            for parameter in parameters
+            if not is_unchanged(self, parameter)
+        }
         try:
             check_changes(changes, loaded=self._session is not None)
             if self._session is not None:

@@ -16,6 +16,8 @@ from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import MAX_SIDE, STRIDE, OwnSize, Size, check_side
 from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileLimits
+from compact_yolo_ros.pixels.grey_levels import STRETCH
 from compact_yolo_ros.ros.detector.camera_names import check_camera_names
 from compact_yolo_ros.ros.parameters import ParameterSpec
 
@@ -127,6 +129,39 @@ DETECTOR_PARAMETERS = (
         changes="unconfigured",
     ),
     ParameterSpec(
+        "mono16_bits",
+        STRETCH,
+        "Bits that a mono16 camera uses, for example 10, 12 or 14; 0 stretches the contrast of "
+        "each image, as thermal cameras need.",
+        low=0,
+        high=16,
+        changes="unconfigured",
+    ),
+    ParameterSpec(
+        "max_image_mb",
+        USUAL_LIMITS.megabytes,
+        "Compressed images that take more memory when decoded are refused, in MB (2**20 bytes).",
+        low=1,
+        high=4096,
+        changes="unconfigured",
+    ),
+    ParameterSpec(
+        "max_jpeg_scans",
+        USUAL_LIMITS.scans,
+        "JPEG images with more scans are refused; a progressive one has about ten.",
+        low=1,
+        high=10000,
+        changes="unconfigured",
+    ),
+    ParameterSpec(
+        "max_png_frames",
+        USUAL_LIMITS.frames,
+        "Animated PNG images with more frames are refused; of others the first frame is used.",
+        low=1,
+        high=10000,
+        changes="unconfigured",
+    ),
+    ParameterSpec(
         "reliability",
         "auto",
         "Reliability of the image subscription; auto is that of the camera's publisher, and asks "
@@ -225,6 +260,7 @@ def check_value(name: str, value: Any) -> None:
         ValueError: it cannot be used; the sentence says why.
     """
     SPECS[name].check(value)
+    value = SPECS[name].read(value)
     if name == "input_size" and value:
         check_side(value)
     if name == "governor_sizes":
@@ -260,6 +296,15 @@ def targets(values: Mapping[str, Any]) -> Targets:
         latency=values["max_latency"],
         watts=values["power_budget_w"],
         max_skip=values["governor_skip"],
+    )
+
+
+def file_limits(values: Mapping[str, Any]) -> FileLimits:
+    """What a compressed image may demand, from the values of all parameters."""
+    return FileLimits(
+        megabytes=values["max_image_mb"],
+        scans=values["max_jpeg_scans"],
+        frames=values["max_png_frames"],
     )
 
 

@@ -56,10 +56,7 @@ class Session:
         self.leftovers = leftovers
         # First, so that a missing decoder is reported before anything is opened.
         transport = values["image_transport"]
-        decoders = {
-            name: new_decoder(values["image_decoder"], transport)
-            for name in camera_names(values["cameras"])
-        }
+        decoders = {name: new_decoder(values) for name in camera_names(values["cameras"])}
         with ExitStack() as opened:
             self.backends = BackendManager(run_options(values), node.get_logger())
             opened.callback(self._release)

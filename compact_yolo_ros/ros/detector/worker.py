@@ -16,7 +16,7 @@ from std_msgs.msg import Header
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.machine.power import PowerMonitor
-from compact_yolo_ros.pixels.decoding import ImageError
+from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.ros.detector.leftovers import END_LIMIT
 from compact_yolo_ros.ros.detector.topics import FrameResult
 from compact_yolo_ros.ros.diagnostics.situations import Work

@@ -13,8 +13,9 @@ from typing import Any
 
 from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.backends.arguments import to_arguments
-from compact_yolo_ros.recordings.codec import COMPRESSED_IMAGE
+from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
+from compact_yolo_ros.recordings.storage import Topic
 from compact_yolo_ros.ros.detector.parameters import SPECS, check_value, run_options, to_parameters
 from compact_yolo_ros.ros.launching.arguments import LaunchArgument, existing_file, typed
 
@@ -127,7 +128,7 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
         evaluate += [f"--{name}", str(numbers[name])] if numbers[name] else []
     return Evaluation(
         topic=topic,
-        player=texts["player"],
+        player=_player(texts["player"], bag.topics[topic]),
         params_file=params_file,
         detector={
             # No others: params_file may set them.
@@ -142,6 +143,18 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
         ros2_bag_play=_rosbag2(str(bag.paths[0]), topic, numbers),
         evaluate_bag=evaluate,
     )
+
+
+def _player(player: str, topic: Topic) -> str:
+    """The player, which is the package's own for what rosbag2 cannot publish."""
+    if not topic.recorded_as:
+        return player
+    if player == "rosbag2":
+        raise ValueError(
+            f"{topic.name} is {topic.recorded_as}, which ros2 bag play cannot publish: give "
+            "player:=own"
+        )
+    return "own"
 
 
 def _run_options(texts: Mapping[str, str]) -> RunOptions:

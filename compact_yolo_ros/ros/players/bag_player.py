@@ -10,6 +10,7 @@ from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -17,12 +18,13 @@ from rclpy.time import Time
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import CompressedImage, Image
 
-from compact_yolo_ros.recordings.codec import COMPRESSED_IMAGE, IMAGE
-from compact_yolo_ros.recordings.compression import plain_message
+from compact_yolo_ros.recordings.codec import Codec
+from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE, IMAGE
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
-from compact_yolo_ros.recordings.storage import FOREVER, Message
+from compact_yolo_ros.recordings.storage import FOREVER, BagError, Message
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
 from compact_yolo_ros.ros.players.readiness import DetectorReadiness
+from compact_yolo_ros.support.error_text import first_line
 
 BAG_PLAYER_PARAMETERS = (
     ParameterSpec("bags", [""], "Recordings: folders or files; read as one.", changes="never"),
@@ -101,10 +103,10 @@ class BagPlayerNode(Node):
         if values["duration"]:
             self._stop = self._start + round(values["duration"] * 1e9)
         self._published = self._damaged = 0
+        self._codec = Codec(self._bag.topics.values())
         qos = QoSProfile(depth=10, reliability=ReliabilityPolicy[values["reliability"].upper()])
         self._publishers_of: dict[str, Publisher[Any]] = {
-            topic: self.create_publisher(TYPES[self._bag.topics[topic].type], topic, qos)
-            for topic in self._topics
+            topic: self._publisher(topic, qos) for topic in self._topics
         }
         detections = [topic for topic in values["wait_for"] if topic]
         images = [publisher.topic_name for publisher in self._publishers_of.values()]
@@ -120,6 +122,13 @@ class BagPlayerNode(Node):
         # A steady clock: this node is what moves simulated time.
         self.create_timer(TICK, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.get_logger().info(f"Playing {', '.join(images)} at {self._rate:g} times speed")
+
+    def _publisher(self, topic: str, qos: QoSProfile) -> Publisher[Any]:
+        try:
+            return self.create_publisher(TYPES[self._bag.topics[topic].type], topic, qos)
+        except InvalidTopicNameException as error:
+            why = first_line(error).removeprefix("Invalid topic name: ").rstrip(":")
+            raise ValueError(f"'{topic}' cannot be a topic of ROS: {why}") from None
 
     def close(self) -> None:
         """Log what was published."""
@@ -153,8 +162,8 @@ class BagPlayerNode(Node):
 
     def _publish(self, message: Message) -> None:
         try:
-            data = plain_message(message.data)
-        except Exception:  # each compression has errors of its own
+            data = self._codec.published(message)
+        except BagError:
             self._damaged += 1
             return
         self._publishers_of[message.topic].publish(data)

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Foxglove's image messages in MCAP files, as the messages of ROS that hold the same.
+
+Schemas: https://docs.foxglove.dev/docs/sdk/schemas. A message has a handful of fields whose numbers
+are fixed, so that ``support.protobuf`` reads it without copying and without generated classes,
+which would tie a robot to one version of the protobuf library.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from compact_yolo_ros.recordings.compression import MOST_BYTES
+from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE, IMAGE
+from compact_yolo_ros.support.document import Limits
+from compact_yolo_ros.support.json_files import parse_json
+from compact_yolo_ros.support.protobuf import Field, read_fields
+
+JSON_LIMITS = Limits(size=MOST_BYTES, values=1000, depth=16)
+Buffer = bytes | memoryview
+
+
+@dataclass(frozen=True)
+class _Image:
+    """What the two messages of Foxglove hold; only one of them has a ``format``."""
+
+    seconds: int
+    nanoseconds: int
+    frame_id: str
+    data: Buffer
+    format: str = ""
+    width: int = 0
+    height: int = 0
+    encoding: str = ""
+    step: int = 0
+
+
+class ForeignType(NamedTuple):
+    """A type of messages that are read as another one: its name, and what converts them to CDR.
+
+    The conversion raises an exception where a message is damaged; each format has its own.
+    """
+
+    read_as: str
+    convert: Callable[[bytes], bytes]
+
+
+def _raw_from_protobuf(message: bytes) -> bytes:
+    fields = _fields(message)
+    return _raw_to_cdr(
+        _Image(
+            *_stamp(fields),
+            frame_id=_text(fields, 7),
+            data=_content(fields, 6),
+            width=_number(fields, 2),
+            height=_number(fields, 3),
+            encoding=_text(fields, 4),
+            step=_number(fields, 5),
+        )
+    )
+
+
+def _compressed_from_protobuf(message: bytes) -> bytes:
+    fields = _fields(message)
+    return _compressed_to_cdr(
+        _Image(
+            *_stamp(fields),
+            frame_id=_text(fields, 4),
+            data=_content(fields, 2),
+            format=_text(fields, 3),
+        )
+    )
+
+
+def _fields(message: Buffer) -> dict[int, Field]:
+    """The fields by their numbers; of one that is repeated the last, as the format demands."""
+    return {field.number: field for field in read_fields(message)}
+
+
+def _content(fields: Mapping[int, Field], number: int) -> Buffer:
+    return fields[number].content if number in fields else b""
+
+
+def _text(fields: Mapping[int, Field], number: int) -> str:
+    return str(_content(fields, number), "utf-8")
+
+
+def _number(fields: Mapping[int, Field], number: int) -> int:
+    """A field of the type fixed32."""
+    content = _content(fields, number)
+    return int(struct.unpack("<I", content)[0]) if len(content) else 0
+
+
+def _stamp(fields: Mapping[int, Field]) -> tuple[int, int]:
+    """Seconds and nanoseconds of the google.protobuf.Timestamp in the field 1."""
+    parts = _fields(_content(fields, 1))
+    seconds, nanoseconds = (parts[n].value if n in parts else 0 for n in (1, 2))
+    if not isinstance(seconds, int) or not isinstance(nanoseconds, int):
+        raise ValueError("the timestamp is not made of two integers")
+    return seconds, nanoseconds
+
+
+def _raw_from_json(message: bytes) -> bytes:
+    return _raw_to_cdr(_from_json(message))
+
+
+def _compressed_from_json(message: bytes) -> bytes:
+    return _compressed_to_cdr(_from_json(message))
+
+
+def _from_json(message: bytes) -> _Image:
+    values = _of_kind(dict, parse_json(message, JSON_LIMITS), "content")
+    stamp = _of_kind(dict, values.get("timestamp", {}), "timestamp")
+    texts = {name: _of_kind(str, values.get(name, ""), name) for name in _TEXTS}
+    numbers = {name: _of_kind(int, values.get(name, 0), name) for name in _NUMBERS}
+    return _Image(
+        _of_kind(int, stamp.get("sec", 0), "sec"),
+        _of_kind(int, stamp.get("nsec", 0), "nsec"),
+        data=base64.b64decode(_of_kind(str, values.get("data", ""), "data"), validate=True),
+        **texts,
+        **numbers,
+    )
+
+
+_TEXTS, _NUMBERS = ("frame_id", "format", "encoding"), ("width", "height", "step")
+
+
+def _of_kind(kind: type, value: Any, name: str) -> Any:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"the '{name}' of the message is not of the type {kind.__name__}")
+    return value
+
+
+class _CdrWriter:
+    """Writes a message in the wire format of ROS 2 (CDR, little-endian)."""
+
+    def __init__(self) -> None:
+        self._content = bytearray(b"\0\1\0\0")
+
+    def bytes(self) -> bytes:
+        return bytes(self._content)
+
+    def number(self, kind: str, value: int) -> None:
+        """An integer of a ``struct`` format; it is aligned to its size."""
+        self._content += bytes(-len(self._content) % struct.calcsize(kind))
+        self._content += struct.pack(f"<{kind}", value)
+
+    def text(self, text: str) -> None:
+        self.sequence(text.encode() + b"\0")
+
+    def sequence(self, content: Buffer) -> None:
+        self.number("I", len(content))
+        self._content += content
+
+    def header(self, image: _Image) -> None:
+        self.number("i", image.seconds)
+        self.number("I", image.nanoseconds)
+        self.text(image.frame_id)
+
+
+def _compressed_to_cdr(image: _Image) -> bytes:
+    writer = _CdrWriter()
+    writer.header(image)
+    writer.text(image.format)
+    writer.sequence(image.data)
+    return writer.bytes()
+
+
+def _raw_to_cdr(image: _Image) -> bytes:
+    writer = _CdrWriter()
+    writer.header(image)
+    writer.number("I", image.height)
+    writer.number("I", image.width)
+    writer.text(image.encoding)
+    writer.number("B", 0)  # Foxglove's pixels of 16 bit are little-endian
+    writer.number("I", image.step)
+    writer.sequence(image.data)
+    return writer.bytes()
+
+
+FOREIGN_TYPES = {
+    "foxglove.RawImage (protobuf)": ForeignType(IMAGE, _raw_from_protobuf),
+    "foxglove.RawImage (json)": ForeignType(IMAGE, _raw_from_json),
+    "foxglove.CompressedImage (protobuf)": ForeignType(COMPRESSED_IMAGE, _compressed_from_protobuf),
+    "foxglove.CompressedImage (json)": ForeignType(COMPRESSED_IMAGE, _compressed_from_json),
+}
+"""By their ``type_name``."""

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Foxglove's recordings are played as images of ROS, by the package's own player."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bag_writer import PERIOD, START, Recorded, Scene, draw_scene, write_bag
+from harness import PATIENCE, Client
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
+
+from compact_yolo_ros.ros.launching.evaluation import EVALUATION_ARGUMENTS, read_evaluation
+from compact_yolo_ros.ros.players.bag_player import BagPlayerNode
+
+
+def raw(scene: Scene, number: int, topic: str = "/eye") -> Recorded:
+    stamp = START + number * PERIOD
+    height, width = scene.pixels.shape[:2]
+    content = {
+        "timestamp": {"sec": stamp // 10**9, "nsec": stamp % 10**9},
+        "frame_id": "eye",
+        "width": width,
+        "height": height,
+        "encoding": "rgb8",
+        "step": 3 * width,
+        "data": base64.b64encode(scene.pixels.tobytes()).decode(),
+    }
+    return Recorded(topic, "foxglove.RawImage", stamp, json.dumps(content).encode(), "json")
+
+
+def player(client: Client, bag: Path) -> BagPlayerNode:
+    given = [Parameter("bags", value=[str(bag)]), Parameter("rate", value=20.0)]
+    return BagPlayerNode(context=client.context, parameter_overrides=given)
+
+
+def test_images_of_foxglove_are_published_as_those_of_ros(client: Client, tmp_path: Path) -> None:
+    scenes = [draw_scene(number) for number in range(3)]
+    messages = [raw(scene, number) for number, scene in enumerate(scenes)]
+    damaged = Recorded("/eye", "foxglove.RawImage", START + 10, b'{"width": 5', "json")
+    images = client.collect(Image, "/eye")
+    node = player(client, write_bag(tmp_path / "bag", [*messages, damaged]))
+    client._executor.add_node(node)
+    client.wait_for(lambda: len(images) == 3, PATIENCE)
+    node.close()
+    client._executor.remove_node(node)
+    node.destroy_node()
+    for number, (message, scene) in enumerate(zip(images, scenes, strict=True)):
+        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        assert stamp == START + number * PERIOD
+        pixels = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)
+        assert np.array_equal(pixels, scene.pixels)
+
+
+def test_a_topic_that_ros_cannot_have_is_a_sentence(client: Client, tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "bag", [raw(draw_scene(0), 0, "front camera")])
+    with pytest.raises(ValueError, match="'front camera' cannot be a topic of ROS: .+") as error:
+        player(client, bag)
+    assert "\n" not in str(error.value)
+
+
+def test_a_launch_takes_the_player_that_can_publish_them(toy: str, tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "bag", [raw(draw_scene(0), 0)])
+    texts = {argument.name: argument.default for argument in EVALUATION_ARGUMENTS}
+    texts |= {"bag": str(bag), "out": str(tmp_path / "out"), "model": toy}
+    assert read_evaluation(texts).player == "own"
+    assert read_evaluation(texts).detector["image_transport"] == "raw"
+    with pytest.raises(ValueError, match=r"/eye is foxglove.RawImage \(json\), which ros2 bag"):
+        read_evaluation({**texts, "player": "rosbag2"})

@@ -56,6 +56,20 @@ def test_a_letterbox_touches_two_opposite_sides_and_is_centred(
     assert abs(target[1] - placed.height - 2 * placed.top) <= 1
 
 
+@pytest.mark.parametrize("resize", ["letterbox", "stretch"])
+@pytest.mark.parametrize("source", [(4000, 1), (1, 4000), (30_000, 3), (2, 65_535)])
+def test_a_very_thin_image_still_shows_a_row_or_column(source: tuple[int, int], resize: str) -> None:
+    out = np.zeros((320, 320, 3), np.uint8)
+    image = np.full((source[1], source[0], 3), (10, 20, 30), np.uint8)
+    placement = Letterbox(out, resize)(image, "rgb")
+    assert min(placement.width, placement.height) >= 1
+    shown = (out == (10, 20, 30)).all(axis=2)
+    assert shown.sum() == placement.width * placement.height
+    assert (out[~shown] == PADDING).all()
+    whole = np.array([[0, 0, *source]], np.float32)
+    np.testing.assert_allclose(placement.to_source(placement.to_input(whole)), whole, rtol=1e-3)
+
+
 @pytest.mark.parametrize("source", [(0, 10), (10, 0), (-1, 5)])
 def test_an_image_without_pixels_is_refused(source: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="a side is not positive"):

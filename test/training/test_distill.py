@@ -268,6 +268,8 @@ def test_a_yolox_export_can_teach(tmp_path):
     rows = sorted(zip(found.labels.tolist(), found.boxes.round().tolist(), strict=True))
     assert rows == [(0, [96, 16, 112, 32]), (2, [0, 32, 16, 48])]
     np.testing.assert_allclose(found.scores, 1, atol=0.02)
+    thin = teacher.detect(np.zeros((1, 4000, 3), np.uint8))
+    assert len(thin) == 0
 
 
 def test_a_yolox_export_needs_its_class_names(tmp_path, pictures, capsys):

@@ -140,7 +140,7 @@ class YoloxTeacher:
 
     def _detect(self, image: NDArray[np.uint8], height: int, width: int) -> Detections:
         scale = min(height / image.shape[0], width / image.shape[1])
-        shown = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+        shown = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         canvas = np.full((height, width, 3), PADDING, np.uint8)
         canvas[: shown[1], : shown[0]] = cv2.resize(image, shown)[..., ::-1]
         planes = canvas.transpose(2, 0, 1)[None].astype(np.float32)

@@ -45,7 +45,14 @@ def check_file(data: bytes, format_: str, limits: FileLimits) -> CompressedFile:
         )
     encoding = format_.split(";")[0].strip() if ";" in format_ else ""
     check_shows_colours(encoding)
-    kind, header = _header(data, format_, limits)
+    header = _header(data, limits)
+    if header is None:
+        raise ImageError(
+            "compressed",
+            f"the compressed image (format {quote(format_)}) is neither JPEG nor PNG:"
+            " set the publisher to one of these",
+        )
+    kind = "PNG" if data.startswith(PNG) else "JPEG"
     check_size(header.width, header.height)
     _check_memory(header, limits)
     if header.fewest > header.coded:
@@ -60,16 +67,35 @@ def check_file(data: bytes, format_: str, limits: FileLimits) -> CompressedFile:
     return CompressedFile(kind, encoding, header)
 
 
-def _header(data: bytes, format_: str, limits: FileLimits) -> tuple[str, FileHeader]:
+def decodable(data: bytes, limits: FileLimits) -> bytes:
+    """Check that a file from a disk does not demand too much of its decoder.
+
+    Returns:
+        The file without what follows its end. It is for the decoder to read other formats than
+        JPEG and PNG, and to say whether a JPEG is complete.
+
+    Raises:
+        ImageError: it is a JPEG or PNG that demands too much, or whose structure is wrong.
+    """
+    try:
+        header = _header(data, limits)
+    except ImageError as error:
+        if error.kind == "truncated" and data.startswith(JPEG):
+            return data
+        raise
+    if header is None:
+        return data
+    _check_memory(header, limits)
+    return data[: header.length]
+
+
+def _header(data: bytes, limits: FileLimits) -> FileHeader | None:
+    """What the file says of itself; None if it is neither JPEG nor PNG."""
     if data.startswith(PNG):
-        return "PNG", png_header(data, limits)
+        return png_header(data, limits)
     if data.startswith(JPEG):
-        return "JPEG", jpeg_header(data, limits)
-    raise ImageError(
-        "compressed",
-        f"the compressed image (format {quote(format_)}) is neither JPEG nor PNG:"
-        " set the publisher to one of these",
-    )
+        return jpeg_header(data, limits)
+    return None
 
 
 def _check_memory(header: FileHeader, limits: FileLimits) -> None:

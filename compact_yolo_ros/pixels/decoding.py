@@ -133,14 +133,15 @@ _MORE = bytes(range(1, 0xFF))
 
 def _decode(data: bytes, file: CompressedFile) -> NDArray[Any]:
     """Decode a checked file; refuse it if its coded pixels end early."""
-    pixels = _imdecode(data)
+    # Only what was checked: a decoder may read on behind the end.
+    pixels = _imdecode(data[: file.header.length])
     if pixels is None or pixels.shape[:2] != (file.header.height, file.header.width):
         raise damaged(file.kind, "its pixels cannot be decoded")
     end = file.header.scan_end
     # The decoder paints what the coded data does not reach in one grey. If the last pixel has it,
     # a longer file tells: a complete image stays as it is.
     if end and (pixels[-1, -1] == _UNCODED).all():
-        longer = _imdecode(data[:end] + _MORE + data[end:])
+        longer = _imdecode(data[:end] + _MORE + data[end : end + 2])
         if longer is None or not np.array_equal(pixels, longer):
             raise incomplete(file.kind, data, "its coded pixels end early")
     return pixels

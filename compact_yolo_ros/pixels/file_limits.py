@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MAX_PARTS = 2**16
+MAX_PARTS = 2**15
 """Most chunks or segments of a file: an encoder writes one for some kilobytes of pixels."""
 
 
@@ -25,6 +25,8 @@ class FileLimits:
 
 
 USUAL_LIMITS = FileLimits()
+DISK_LIMITS = FileLimits(megabytes=1024)
+"""For files that somebody chose: no camera makes such large images, but a satellite does."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class FileHeader:
         memory: bytes that its decoder allocates, at least.
         coded: bytes of coded pixels.
         fewest: bytes that can code so many pixels at least.
+        length: bytes of the file, without whatever follows its end.
         scan_end: where the only scan of a JPEG ends; 0 in other files.
     """
 
@@ -48,4 +51,5 @@ class FileHeader:
     memory: int
     coded: int
     fewest: int
+    length: int
     scan_end: int = 0

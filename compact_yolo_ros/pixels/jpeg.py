@@ -120,8 +120,9 @@ def jpeg_header(data: bytes, limits: FileLimits) -> FileHeader:
     # The shortest block is a bit for its mean and one that says that nothing follows.
     fewest = frame.blocks // 4 if frame.marker in _HUFFMAN else 0
     scan_end = segments[-1].start if scans == 1 and frame.marker in _HUFFMAN else 0
+    length = segments[-1].start + 2
     size = frame.width, frame.height
-    return FileHeader(*size, channels, frame.bits, memory, coded, fewest, scan_end)
+    return FileHeader(*size, channels, frame.bits, memory, coded, fewest, length, scan_end)
 
 
 def _markers(content: NDArray[np.uint8]) -> NDArray[np.intp]:

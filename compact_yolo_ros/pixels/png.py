@@ -35,10 +35,10 @@ def png_header(data: bytes, limits: FileLimits) -> FileHeader:
     Raises:
         ImageError: it is incomplete or damaged, or has too many frames.
     """
-    chunks = _chunks(data)
-    width, height, bits, colour = _image_header(data, next(chunks, None))
+    chunks = list(_chunks(data))
+    width, height, bits, colour = _image_header(data, chunks[0])
     transparent, coded, frames = False, 0, 0
-    for chunk in chunks:
+    for chunk in chunks[1:]:
         if chunk.kind == b"IDAT":
             coded += chunk.length
         elif chunk.kind == b"tRNS":
@@ -51,14 +51,17 @@ def png_header(data: bytes, limits: FileLimits) -> FileHeader:
             _check_region(data, chunk, width, height)
         elif chunk.kind == b"IHDR":
             raise damaged("PNG", "it has two headers")
+    if not coded:
+        raise incomplete("PNG", data, "it has no pixels")
     channels = 4 if transparent else _CHANNELS[colour]
     memory = width * height * channels * (2 if bits == 16 else 1)
     fewest = width * height * _SAMPLES[colour] * bits // (8 * _MOST_DEFLATED)
-    return FileHeader(width, height, channels, bits, memory, coded, fewest)
+    end = chunks[-1].start + 4
+    return FileHeader(width, height, channels, bits, memory, coded, fewest, end)
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
-    """The chunks before the last one (IEND), which must be there and be empty."""
+    """The chunks up to the last one (IEND), which must be there and be empty."""
     position = len(PNG)
     # The decoder allocates the length a chunk claims, so no chunk may claim more than there is.
     for _ in range(MAX_PARTS):
@@ -66,20 +69,20 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
             raise incomplete("PNG", data)
         (length,) = struct.unpack_from(">I", data, position)
         kind = data[position + 4 : position + 8]
-        if kind == b"IEND":
-            if length:
-                raise damaged("PNG", "its last chunk is not empty")
-            return
+        if kind == b"IEND" and length:
+            raise damaged("PNG", "its last chunk is not empty")
         if position + 12 + length > len(data):
             raise incomplete("PNG", data)
         yield _Chunk(kind, position + 8, length)
+        if kind == b"IEND":
+            return
         position += 12 + length
     raise damaged("PNG", f"it has more than {MAX_PARTS} chunks")
 
 
-def _image_header(data: bytes, chunk: _Chunk | None) -> tuple[int, int, int, int]:
+def _image_header(data: bytes, chunk: _Chunk) -> tuple[int, int, int, int]:
     """Width, height, bits of a sample and colour type."""
-    if chunk is None or chunk.kind != b"IHDR" or chunk.length != _IHDR.size:
+    if chunk.kind != b"IHDR" or chunk.length != _IHDR.size:
         raise damaged("PNG", "it does not begin with its header")
     width, height, bits, colour, *_ = _IHDR.unpack_from(data, chunk.start)
     if colour not in _SAMPLES or bits not in (1, 2, 4, 8, 16):

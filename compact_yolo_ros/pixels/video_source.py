@@ -12,6 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from compact_yolo_ros.pixels.compressed_file import decodable
+from compact_yolo_ros.pixels.file_limits import DISK_LIMITS
+from compact_yolo_ros.pixels.image_error import ImageError
+
 IMAGE_FILE_RATE = 10.0
 """Hz at which image files are played: they have no rate of their own."""
 CAMERA_RATE = 30.0
@@ -112,7 +116,7 @@ class ImageFiles(FrameSource):
             return None
         file = self._files[self._next]
         self._next += 1
-        image: NDArray[np.uint8] | None = cv2.imread(os.fspath(file), cv2.IMREAD_COLOR)
+        image = _read(file)
         if image is None:
             raise SourceError(f"'{file}' cannot be read as an image: remove or replace it")
         return image
@@ -125,6 +129,17 @@ class ImageFiles(FrameSource):
 
     def rewind(self) -> None:
         self._next = 0
+
+
+def _read(file: Path) -> NDArray[np.uint8] | None:
+    """Decode an image file; return None if that is not possible."""
+    try:
+        content = decodable(file.read_bytes(), DISK_LIMITS)
+    except (OSError, ImageError):
+        return None
+    if not content:
+        return None
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
 
 
 def open_source(source: str) -> FrameSource:

@@ -53,7 +53,10 @@ class CvBridgeDecoder:
         Raises:
             ImageError: ``check_file`` refuses it, or cv_bridge cannot convert it.
         """
-        check_file(memoryview(message.data).tobytes(), message.format, self._limits)
+        data = memoryview(message.data).tobytes()
+        length = check_file(data, message.format, self._limits).header.length
+        if length < len(data):  # a decoder may read on behind the end
+            message.data = message.data[:length]
         try:
             pixels = self._bridge.compressed_imgmsg_to_cv2(message, "bgr8")
         except Exception as error:  # CvBridgeError, cv2.error, and what malformed fields lead to

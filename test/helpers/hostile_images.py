@@ -160,6 +160,26 @@ def _segment(marker: int, content: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
 
 
+@cache
+def bombs() -> dict[str, bytes]:
+    """Small files that claim much, by what they claim."""
+    large = Sizes(8192, 8192, bits=16, colour=6)
+    small = jpeg(photo())
+    at = small.index(struct.pack(">HH", 48, 64))
+    return {
+        "animation without end": animated_png(2**31 - 1, end=2**32 - 12),
+        "end with a length": animated_png(1, end=2**31),
+        "9000 scans": many_scans(9000),
+        "gigabytes of pixels": hand_made_png(large, bytes(600_000)),
+        "pixels without data": hand_made_png(large._replace(bits=8), b""),
+        "jpeg without data": small[:at] + b"\x20\0\x20\0" + small[at + 4 :],
+        "70000 chunks": hand_made_png(Sizes(), b"", *[chunk(b"tEXt", b"")] * 70_000),
+        "text that inflates": hand_made_png(
+            Sizes(), rows_of(Sizes()), chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**26)))
+        ),
+    }
+
+
 def jpeg_pieces(file: bytes) -> list[Piece]:
     """Markers with their parameters and the coded data after them."""
     pieces: list[Piece] = [(0xD8, file[:2])]

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
 from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileLimits
@@ -103,6 +104,10 @@ class TestGoodFiles:
 class TestClaims:
     """Refused by what the file says, before anything is decoded."""
 
+    @pytest.mark.parametrize("name", sorted(files.bombs().keys() - {"text that inflates"}))
+    def test_a_bomb(self, name: str) -> None:
+        refusal(files.bombs()[name])
+
     @pytest.mark.parametrize("frames", [2, 1000, 2**31 - 1, 2**32 - 1])
     def test_an_animation(self, frames: int) -> None:
         assert str(frames) in str(refusal(files.animated_png(frames)))
@@ -172,12 +177,36 @@ class TestClaims:
         scans = b"".join(b"\xff\xda\0\x08" + fields + bytes(8) for fields in finer)
         assert "max_jpeg_scans" in str(refusal(head + scans + files.END))
 
+    def test_pixels_behind_the_end(self) -> None:
+        """A decoder that reads on takes the garbage there for a chunk of gigabytes."""
+        ended = files.SIGNATURE + files.Sizes().chunk() + files.chunk(b"IEND", b"")
+        for length in (0, 2**31, 2**32 - 12):
+            pixels = files.chunk(b"IDAT", files.rows_of(files.Sizes()), length)
+            assert refusal(ended + pixels + files.chunk(b"IEND", b"")).kind == "truncated"
+
     def test_a_million_pieces(self) -> None:
         many = [files.chunk(b"tEXt", b"")] * 70_000
         file = files.hand_made_png(files.Sizes(), files.rows_of(files.Sizes()), *many)
-        assert "65536" in str(refusal(file))
+        assert "32768" in str(refusal(file))
         file = files.jpeg(files.photo())
-        assert "65536" in str(refusal(file[:2] + b"\xff\xfe\0\2" * 70_000 + file[2:]))
+        assert "32768" in str(refusal(file[:2] + b"\xff\xfe\0\2" * 70_000 + file[2:]))
+
+
+@pytest.mark.parametrize("name", ["jpeg", "jpeg, progressive", "png", "png, interlaced"])
+def test_what_follows_the_end_is_kept_from_the_decoder(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = files.seeds()[name]
+    real, given = cv2.imdecode, []
+
+    def imdecode(content: NDArray[np.uint8], how: int) -> object:
+        given.append(content.tobytes())
+        return real(content, how)
+
+    monkeypatch.setattr(cv2, "imdecode", imdecode)
+    for tail in (bytes(100), files.seeds()["jpeg"], files.animated_png(2**31 - 1)[8:]):
+        decode(file + tail)
+    assert given == [file] * 3
 
 
 class TestLimits:

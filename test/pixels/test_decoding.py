@@ -440,8 +440,11 @@ class TestCvBridge:
         np.testing.assert_array_equal(
             picture.pixels[..., ::-1], ImageDecoder().image(message).pixels
         )
-        file = compressed_message(encoded(".png", picture.pixels), "png")
-        np.testing.assert_array_equal(decoder.compressed(file).pixels, picture.pixels)
+        content = encoded(".png", picture.pixels)
+        for tail in (b"", b"what follows the end"):
+            file = compressed_message(content + tail, "png")
+            np.testing.assert_array_equal(decoder.compressed(file).pixels, picture.pixels)
+            assert bytes(file.data) == content
 
     def test_what_it_cannot_convert_is_an_image_error(self, decoder: CvBridgeDecoder) -> None:
         with pytest.raises(ImageError, match="is not a color format") as caught:

@@ -58,7 +58,9 @@ def test_a_letterbox_touches_two_opposite_sides_and_is_centred(
 
 @pytest.mark.parametrize("resize", ["letterbox", "stretch"])
 @pytest.mark.parametrize("source", [(4000, 1), (1, 4000), (30_000, 3), (2, 65_535)])
-def test_a_very_thin_image_still_shows_a_row_or_column(source: tuple[int, int], resize: str) -> None:
+def test_a_very_thin_image_still_shows_a_row_or_column(
+    source: tuple[int, int], resize: str
+) -> None:
     out = np.zeros((320, 320, 3), np.uint8)
     image = np.full((source[1], source[0], 3), (10, 20, 30), np.uint8)
     placement = Letterbox(out, resize)(image, "rgb")

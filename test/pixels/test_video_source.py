@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hostile_images import bombs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -146,3 +147,14 @@ class TestPace:
             shown += 1 + pace.overdue(now)
             assert shown >= round(now * rate) - 1  # never behind
             now += wait
+
+
+@pytest.mark.parametrize("name", ["animation without end", "9000 scans"])
+def test_an_image_file_that_demands_too_much_is_not_decoded(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(bombs()[name])
+    monkeypatch.setattr(cv2, "imread", pytest.fail)
+    monkeypatch.setattr(cv2, "imdecode", pytest.fail)
+    with pytest.raises(SourceError, match="a.png' cannot be read as an image: remove"):
+        open_source(str(tmp_path)).read()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
+import cv2
 import numpy as np
 import pytest
 from drawn_sets import draw_image, write_yolo
+from hostile_images import bombs, seeds
 
 from training.data import image_cache
 from training.data.augmentation import Augmentation
@@ -136,3 +138,20 @@ def test_a_cache_that_cannot_be_written_is_no_fault_of_the_images(data, tmp_path
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(DataError, match="cache cannot be written"):
         open_split(data, "train", "disk", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["animation without end", "9000 scans"])
+def test_a_file_that_demands_too_much_is_not_decoded(name, tmp_path, monkeypatch):
+    file = tmp_path / "a.png"
+    file.write_bytes(bombs()[name])
+    monkeypatch.setattr(image_cache.cv2, "imdecode", pytest.fail)
+    with pytest.raises(ValueError, match="cannot be used: the"):
+        image_cache.decode(file)
+
+
+@pytest.mark.parametrize("name", seeds())
+def test_images_of_every_usual_kind_are_read(name, tmp_path):
+    file = tmp_path / "a.png"
+    file.write_bytes(seeds()[name])
+    pixels, _ = image_cache.decode(file)
+    np.testing.assert_array_equal(pixels[..., ::-1], cv2.imread(str(file)))

@@ -14,6 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from compact_yolo_ros.pixels.compressed_file import decodable
+from compact_yolo_ros.pixels.file_limits import DISK_LIMITS
+from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.support.files import replacing
 from training.data.description import DataError
 from training.data.image_files import UNREAD_SUFFIXES
@@ -123,8 +126,12 @@ def decode(path: Path) -> tuple[NDArray[np.uint8], bytes]:
             f"is a {path.suffix} file, which is not read: convert it to JPEG or PNG, or delete it"
         )
     content = path.read_bytes()
+    try:
+        checked = decodable(content, DISK_LIMITS)
+    except ImageError as error:
+        raise ValueError(f"cannot be used: {error}") from None
     # A warning of the decoder would say less than the report of bad files.
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    image = cv2.imdecode(np.frombuffer(checked, np.uint8), cv2.IMREAD_COLOR) if content else None
     if image is None:
         raise ValueError("is not a readable image, or is cut off")
     digest = hashlib.blake2b(content, digest_size=16).digest()

@@ -10,12 +10,16 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from compact_yolo_ros.ros.start_failure import EXPECTED, start_failure
+from compact_yolo_ros.support.error_text import first_line
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -32,24 +36,25 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
     For the main thread of a process, once. A node that raises ``SystemExit`` in a callback ends
     the process with that code. If the node has a ``close`` method, it is called before the node is
     destroyed: there it joins its threads. A ``ValueError`` of the factory, or a parameter that ROS
-    refuses, is a mistake of the user: its sentence is logged and the code is 1.
+    refuses, is a mistake of the user: its sentence is logged and the code is 1. So is what keeps
+    ROS from starting, such as a limit of the machine.
 
     Args:
         factory: makes the node, in ROS's default context. It may import what it needs: signals
             are handled already.
         args: command line, with the program's name first; None takes the process's own.
     """
-    stop = StopRequest()
-    import rclpy
-    from rclpy.signals import SignalHandlerOptions
-
-    if stop:
-        return 0
     try:
+        stop = StopRequest()
+        import rclpy
+        from rclpy.signals import SignalHandlerOptions
+
+        if stop:
+            return 0
         # rclpy's own handlers shut the context down under the feet of whatever is running.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # it has no common type for a bad command line or parameter file
-        return _refuse(error, "ROS cannot start: ")
+        return _refuse(error, str(start_failure(error)))
     try:
         return 0 if stop else _run(factory, stop)
     except SystemExit as end:
@@ -112,7 +117,9 @@ def _run(factory: Callable[[], Node], stop: StopRequest) -> int:
     try:
         node = factory()
     except (ValueError, ParameterException) as error:
-        return _refuse(error)
+        return _refuse(error, first_line(error))
+    except EXPECTED as error:
+        return _refuse(error, str(start_failure(error)))
     try:
         _spin(node, stop)
     finally:
@@ -140,11 +147,14 @@ def _spin(node: Node, stop: StopRequest) -> None:
         executor.shutdown()
 
 
-def _refuse(error: Exception, prefix: str = "") -> int:
-    from rclpy.logging import get_logger
-
+def _refuse(error: Exception, sentence: str) -> int:
+    try:
+        from rclpy.logging import get_logger
+    except Exception:  # rclpy itself may be what cannot be loaded
+        print(f"compact_yolo_ros: {sentence}", file=sys.stderr)
+        return 1
     logger = get_logger("compact_yolo_ros")
-    logger.fatal(prefix + (str(error).splitlines() or [type(error).__name__])[0])
+    logger.fatal(sentence)
     logger.debug("".join(traceback.format_exception(error)))
     return 1
 

@@ -7,7 +7,10 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from resource import RLIMIT_NOFILE, setrlimit
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,13 +18,14 @@ import pytest
 from harness import ROOT
 
 
-def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
+def demo(*arguments: str, files: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "compact_yolo_ros.apps.demo.command", *arguments],
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **environment},
+        preexec_fn=partial(setrlimit, RLIMIT_NOFILE, (files, files)) if files else None,
     )
 
 
@@ -85,3 +89,27 @@ def test_what_it_cannot_do_is_one_sentence(
     assert result.returncode != 0
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr + result.stdout
+
+
+@pytest.mark.parametrize(
+    ("surroundings", "sentence"),
+    [
+        ({"files": 12}, "demo: ROS cannot start: too many open files: raise the limit"),
+        ({"HOME": "/proc/nobody", "ROS_LOG_DIR": ""}, "set HOME or ROS_LOG_DIR to a folder"),
+        ({"ROS_SECURITY_ENABLE": "true", "ROS_SECURITY_STRATEGY": "Enforce"}, "DDS security is on"),
+    ],
+)
+def test_where_ros_cannot_start_is_one_sentence(
+    tmp_path: Path, toy: str, surroundings: dict[str, Any], sentence: str
+) -> None:
+    result = demo("--model", toy, "--out", str(tmp_path / "out"), **surroundings)
+    assert result.returncode == 1
+    assert result.stderr.count("demo: ") == 1 and sentence in result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(toy: str) -> None:
+    result = demo("--model", toy, "--out", "/proc/nobody/out")
+    assert result.returncode == 1
+    assert result.stderr.startswith("demo: the results cannot be written to /proc/nobody/out: ")
+    assert "Traceback" not in result.stderr and result.stdout == ""

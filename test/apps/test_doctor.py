@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from power_trees import JETSONS, LAPTOP, write
@@ -485,9 +487,9 @@ def test_a_cache_that_cannot_be_written_is_a_note(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (found,) = permissions.cache(around())
     assert found.level is Level.OK
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nobody")  # where not even root can make a file
     (found,) = permissions.cache(around())
-    assert (found.level, str(tmp_path) in found.found) == (Level.NOTE, True)
+    assert (found.level, "/proc may not be written" in found.found) == (Level.NOTE, True)
     monkeypatch.setenv("XDG_CACHE_HOME", "~nobody_of_that_name")
     (found,) = permissions.cache(around())
     assert (found.level, "home folder is not known" in found.found) == (Level.NOTE, True)
@@ -781,3 +783,19 @@ def test_an_impossible_time_to_listen_is_refused(
     with pytest.raises(SystemExit):
         doctor.main(["--listen", seconds])
     assert f"'{seconds}' is not a number of seconds" in capsys.readouterr().err
+
+
+def test_a_limit_of_open_files_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def probe() -> Iterator[Finding]:
+        exhausted()
+        yield ok("never", "")
+
+    (inside,) = isolated("library", probe, 10)
+    monkeypatch.setattr(os, "pipe", exhausted)
+    (before,) = isolated("library", probe, 10)
+    for found in (inside, before):
+        assert (found.level, "Too many open files" in found.found) == (Level.PROBLEM, True)
+        assert found.remedy.startswith("raise the limit")

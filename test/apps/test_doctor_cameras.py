@@ -124,3 +124,15 @@ def test_remap_rules_do_not_change_where_it_looks(monkeypatch: pytest.MonkeyPatc
     sender.join()
     client.close()
     assert (found.level, found.name) == (Level.OK, "/eye/image"), found
+
+
+def test_a_node_that_security_forbids_is_one_problem_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ROS_SECURITY_ENABLE", "true")
+    monkeypatch.setenv("ROS_SECURITY_STRATEGY", "Enforce")
+    (found,) = isolated("cameras", partial(cameras, 0), 60)
+    assert found.level is Level.PROBLEM
+    assert found.found.startswith("ROS cannot start: ")
+    assert "DDS security is on" in found.found
+    assert "unset ROS_SECURITY_ENABLE" in found.remedy

@@ -44,6 +44,13 @@ def raw(number: int, encoding: str, pixel_bytes: int, content: bytes | None = No
     return Recorded(TOPIC, IMAGE, stamp, bytes(CODEC.store.serialize_cdr(message, IMAGE)))
 
 
+def named(number: int, frame_id: str) -> Recorded:
+    recorded = image(SCENES[0], number)
+    message = CODEC.store.deserialize_cdr(recorded.data, IMAGE)
+    message = replace(message, header=replace(message.header, frame_id=frame_id))
+    return replace(recorded, data=bytes(CODEC.store.serialize_cdr(message, IMAGE)))
+
+
 def packed(number: int, format_: str, content: bytes) -> Recorded:
     stamp = START + number * PERIOD
     pixels = np.frombuffer(content, np.uint8)
@@ -60,6 +67,7 @@ UNUSABLE = {
     "16UC1": lambda n: raw(n, "16UC1", 2),
     "32FC1": lambda n: raw(n, "32FC1", 4),
     "cut off": lambda n: raw(n, "rgb8", 3, b"123"),
+    "frame_id": lambda n: named(n, "x" * 100_000),
     "no message": lambda n: replace(raw(n, "rgb8", 3), data=b"\0\1\0\0nothing"),
 }
 REASON = {
@@ -69,6 +77,7 @@ REASON = {
     "16UC1": "image encoding '16UC1' is not supported",
     "32FC1": "image encoding '32FC1' is not supported",
     "cut off": "the image has 3 bytes",
+    "frame_id": "the frame_id of the image has 100000 letters",
     "no message": f"a message of {TOPIC} cannot be read",
 }
 

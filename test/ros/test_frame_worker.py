@@ -19,6 +19,7 @@ from compact_yolo_ros.detection.detector import StageTimes
 from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.pixels.image_error import ImageError
+from compact_yolo_ros.pixels.image_header import LONGEST_FRAME_ID
 from compact_yolo_ros.ros.detector.topics import FrameResult
 from compact_yolo_ros.ros.detector.worker import FrameWorker
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
@@ -175,3 +176,23 @@ def test_the_image_in_work_is_finished_when_the_worker_stops() -> None:
     detector.go.release()
     stopping.join(60)
     assert camera.processed == ["1"]
+
+
+def test_an_image_whose_header_is_huge_is_an_error_and_not_repeated_with_every_object() -> None:
+    detector, done, processed = PacedDetector(), Semaphore(0), []
+    camera = MixedCamera("", processed, done)
+    worker = FrameWorker(idle_session(detector, [camera]), CLOCK, None)
+    longest = "x" * LONGEST_FRAME_ID
+    for letters in (longest + "x", "x" * 5_000_000, longest):
+        worker.submit(0, SimpleNamespace(header=Header(frame_id=letters)))
+        detector.go.release()
+        wait_until(lambda: len(processed) + sum(camera.counters.snapshot().errors.values()) > 0)
+        if letters != longest:
+            detector.go.acquire()  # it was not needed
+            state = camera.counters.snapshot()
+            assert state.errors == {"image header": 1}
+            assert f"the frame_id of the image has {len(letters)} letters" in state.last_error
+            assert not processed
+            camera.counters.reset()
+    assert processed == [longest]
+    worker.stop()

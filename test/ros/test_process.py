@@ -9,7 +9,11 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 from importlib import import_module
+from pathlib import Path
+from resource import RLIMIT_NOFILE, setrlimit
+from typing import Any
 
 import pytest
 from harness import PATIENCE, ROOT
@@ -40,14 +44,15 @@ sys.exit(run_node(factory))
 class Program:
     """A process that runs a node with the given methods."""
 
-    def __init__(self, body: str, *arguments: str) -> None:
+    def __init__(self, body: str, *arguments: str, files: int = 0, **environment: str) -> None:
         code = PROGRAM.format(body=textwrap.indent(textwrap.dedent(body), " " * 8))
         self.process = subprocess.Popen(
             [sys.executable, "-u", "-c", code, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            preexec_fn=partial(setrlimit, RLIMIT_NOFILE, (files, files)) if files else None,
         )
 
     def wait_for_line(self) -> str:
@@ -153,6 +158,48 @@ def test_a_mistake_of_the_user_is_one_line(arguments: list[str], expected: str) 
     assert len(lines) == 1
     assert expected in lines[0]
     assert "Traceback" not in errors
+
+
+NO_SECURITY = {"ROS_SECURITY_ENABLE": "true", "ROS_SECURITY_STRATEGY": "Enforce"}
+
+
+@pytest.mark.parametrize(
+    ("surroundings", "cause", "remedy"),
+    [
+        ({"files": 5}, "too many open files", "raise the limit"),
+        ({"files": 7}, "too many open files", "raise the limit"),
+        ({"files": 12}, "too many open files", "raise the limit"),
+        ({"HOME": "/proc/nobody", "ROS_LOG_DIR": ""}, "log directory", "set HOME or ROS_LOG_DIR"),
+        ({"ROS_LOG_DIR": "/proc/nobody"}, "log directory", "set HOME or ROS_LOG_DIR"),
+        (NO_SECURITY, "DDS security is on", "unset ROS_SECURITY_ENABLE"),
+        ({**NO_SECURITY, "ROS_SECURITY_KEYSTORE": "HERE"}, "DDS security is on", "with an enclave"),
+        ({"ROS_DOMAIN_ID": "one"}, "ROS_DOMAIN_ID is not an integral number", ""),
+    ],
+)
+def test_surroundings_that_keep_ros_from_starting_are_one_sentence(
+    tmp_path: Path, surroundings: dict[str, Any], cause: str, remedy: str
+) -> None:
+    (tmp_path / "enclaves").mkdir()
+    given = {k: str(tmp_path) if v == "HERE" else v for k, v in surroundings.items()}
+    program = Program("def close(self): pass", **given)
+    code, output, errors = program.end()
+    assert (code, output) == (1, "")
+    lines = [line for line in errors.splitlines() if "ROS cannot start: " in line]
+    assert len(lines) == 1, errors
+    assert cause in lines[0] and remedy in lines[0]
+    assert "Traceback" not in errors
+    assert ".cpp:" not in lines[0] and ".c:" not in lines[0]
+
+
+def test_a_bug_in_the_making_of_a_node_is_not_hidden() -> None:
+    program = Program("""
+        def __init__(self):
+            super().__init__("subject")
+            self.nothing.at_all
+    """)
+    code, _, errors = program.end()
+    assert code == 1
+    assert "Traceback" in errors and "nothing" in errors
 
 
 def test_a_bug_is_not_hidden() -> None:

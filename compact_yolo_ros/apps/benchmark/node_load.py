@@ -33,6 +33,7 @@ from compact_yolo_ros.pixels.sample_images import sample_images
 from compact_yolo_ros.ros.child_process import ChildNode, child_node
 from compact_yolo_ros.ros.detector.parameters import to_parameters
 from compact_yolo_ros.ros.players.image_writers import ImageWriter, JpegWriter, RawWriter
+from compact_yolo_ros.ros.start_failure import EXPECTED, start_failure
 
 PATIENCE = 60.0
 """Seconds within which a node must start and answer for the first time."""
@@ -81,8 +82,11 @@ class LoadGenerator:
         self._process = node
         self._power = power
         self._context = Context()
-        rclpy.init(args=[], context=self._context)
-        self._node = Node("camera", namespace=namespace, context=self._context)
+        try:
+            rclpy.init(args=[], context=self._context)
+            self._node = Node("camera", namespace=namespace, context=self._context)
+        except EXPECTED as error:
+            raise NodeFailed(str(start_failure(error))) from error
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._messages = _messages(images)

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.ros.child_process import ChildNode, child_node, prepare_environment
+from compact_yolo_ros.ros.start_failure import EXPECTED, start_failure
+from compact_yolo_ros.support.files import require_writable
 from compact_yolo_ros.support.resources import resource_directory
 
 if TYPE_CHECKING:
@@ -36,34 +38,55 @@ def main(arguments: list[str] | None = None) -> int:
         find_model(options.model)
         profile = resource_directory("config") / "fastdds_shm.xml"
     except (ModelError, FileNotFoundError) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
+        return _fail(str(error))
     prepare_environment(profile)
-
-    # Imported late: DDS reads the environment that was just prepared.
-    from compact_yolo_ros.apps.demo.viewer import DemoViewer
-
-    namespace = f"/demo_{os.getpid()}"  # apart from other demos in the same domain
-    camera = {"source": options.video, "rate": options.rate, "loop": True}
-    detector = {"model": options.model, "autostart": True}
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        require_writable(options.out)  # before anything is collected
+        return _run(options)
+    except OSError as error:
+        return _fail(f"the results cannot be written to {options.out}: {error.strerror}")
+
+
+def _run(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
-        logs = Path(stack.enter_context(TemporaryDirectory(prefix="compact_yolo_ros_")))
-        viewer = stack.enter_context(DemoViewer.opened(namespace, options.out, options.model))
-        nodes = [
-            stack.enter_context(child_node(name, namespace, parameters, logs))
-            for name, parameters in (("detector_node", detector), ("video_publisher_node", camera))
-        ]
+        try:
+            viewer, nodes = _start(options, stack)
+        except EXPECTED as error:
+            return _fail(str(start_failure(error)))
         try:
             failed = _watch(viewer, nodes, options.seconds)
         except KeyboardInterrupt:
             failed = None  # what was collected so far is still worth keeping
         if failed is not None:
-            print(f"demo: {failed}", file=sys.stderr)
+            _fail(failed)
         viewer.save()
     if viewer.detections == 0:
-        print("demo: nothing was detected", file=sys.stderr)
+        _fail("nothing was detected")
     return 0 if viewer.detections and failed is None else 1
+
+
+def _start(options: argparse.Namespace, stack: ExitStack) -> tuple[DemoViewer, list[ChildNode]]:
+    """Start what watches and the two nodes; ``stack`` ends them."""
+    # Imported late: DDS reads the environment that was prepared.
+    from compact_yolo_ros.apps.demo.viewer import DemoViewer
+
+    namespace = f"/demo_{os.getpid()}"  # apart from other demos in the same domain
+    camera = {"source": options.video, "rate": options.rate, "loop": True}
+    detector = {"model": options.model, "autostart": True}
+    folder = TemporaryDirectory(prefix="compact_yolo_ros_", ignore_cleanup_errors=True)
+    logs = Path(stack.enter_context(folder))
+    viewer = stack.enter_context(DemoViewer.opened(namespace, options.out, options.model))
+    nodes = [
+        stack.enter_context(child_node(name, namespace, parameters, logs))
+        for name, parameters in (("detector_node", detector), ("video_publisher_node", camera))
+    ]
+    return viewer, nodes
+
+
+def _fail(sentence: str) -> int:
+    print(f"demo: {sentence}", file=sys.stderr)
+    return 1
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

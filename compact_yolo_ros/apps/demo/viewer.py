@@ -7,7 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +59,15 @@ class DemoViewer:
     @contextmanager
     def opened(cls, namespace: str, out: Path, model: str) -> Iterator[DemoViewer]:
         """A viewer of the detector in ``namespace``, inside a ROS context of its own."""
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        node, executor = Node("demo", namespace=namespace), SingleThreadedExecutor()
-        executor.add_node(node)
-        try:
+        with ExitStack() as opened:
+            opened.callback(rclpy.try_shutdown)
+            rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+            node = Node("demo", namespace=namespace)
+            opened.callback(node.destroy_node)
+            executor = SingleThreadedExecutor()
+            opened.callback(executor.shutdown)
+            executor.add_node(node)
             yield cls(node, executor, out, model)
-        finally:
-            executor.shutdown()
-            node.destroy_node()
-            rclpy.try_shutdown()
 
     @contextmanager
     def live(self) -> Iterator[None]:

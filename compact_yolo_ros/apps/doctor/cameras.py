@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from compact_yolo_ros.apps.doctor.probe import Finding, note, ok, problem
-from compact_yolo_ros.support.error_text import first_line
+from compact_yolo_ros.ros.start_failure import start_failure
 
 TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 NOT_CAMERAS = ("/debug_image",)
@@ -57,11 +57,9 @@ def cameras(seconds: float) -> Iterator[Finding]:
         rclpy.init(args=[])  # remap rules are for nodes: the graph has the names as they are
         node = rclpy.create_node(f"compact_yolo_ros_doctor_{os.getpid()}")
     except Exception as error:  # rclpy has no common type for what keeps a node from starting
-        yield problem(
-            "cameras",
-            f"ROS cannot start: {first_line(error)}",
-            "no node can start either: fix that first (for the log, set HOME or ROS_LOG_DIR)",
-        )
+        failure = start_failure(error)
+        remedy = failure.remedy or "fix that first"
+        yield problem("cameras", failure.cause, f"no node can start either: {remedy}")
         rclpy.try_shutdown()
         return
     try:
@@ -173,7 +171,7 @@ def _decoded(message: Any, kind: str) -> tuple[str, str]:
         pixels = (decoder.image(message) if raw else decoder.compressed(message)).pixels
     except ImageError as error:
         return "", str(error)
-    encoding = message.encoding if raw else message.format
+    encoding = (message.encoding if raw else message.format)[:40]
     return f"{pixels.shape[1]}x{pixels.shape[0]} {encoding}", ""
 
 

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from time import monotonic
 
 from compact_yolo_ros.apps.doctor.probe import Finding, Probe, problem
+from compact_yolo_ros.ros.start_failure import RAISE_THE_LIMIT, TOO_MANY_FILES
 
 REPORT = "report it to the maintainers, together with the output of `doctor --json`"
 
@@ -26,9 +27,13 @@ def isolated(name: str, probe: Probe, seconds: float) -> Iterator[Finding]:
         seconds: time limit, after which it is killed.
     """
     context = multiprocessing.get_context("fork")  # the probe need not be importable by name
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(probe, sender), daemon=True)
-    process.start()
+    try:
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_send, args=(probe, sender), daemon=True)
+        process.start()
+    except OSError as error:
+        yield _failed(name, error)
+        return
     sender.close()
     end = monotonic() + seconds
     try:
@@ -53,7 +58,12 @@ def _send(probe: Probe, sender: Connection) -> None:
         for finding in probe():
             sender.send(finding)
     except BaseException as error:  # a library may even call sys.exit
-        sender.send(problem("examination", f"it failed: {type(error).__name__}: {error}", REPORT))
+        sender.send(_failed("examination", error))
+
+
+def _failed(name: str, error: BaseException) -> Finding:
+    remedy = RAISE_THE_LIMIT if TOO_MANY_FILES in str(error) else REPORT
+    return problem(name, f"it failed: {type(error).__name__}: {error}", remedy)
 
 
 def _ending(exit_code: int) -> str:

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok, problem
 from compact_yolo_ros.backends import BackendError
@@ -71,7 +72,7 @@ def cache(around: Surroundings) -> Iterator[Finding]:
         yield note("engine cache", error.reason, error.remedy)
         return
     existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if os.access(existing, os.W_OK | os.X_OK):
+    if _may_write(existing):
         yield ok("engine cache", str(folder))
     else:
         yield note(
@@ -79,6 +80,15 @@ def cache(around: Surroundings) -> Iterator[Finding]:
             f"{existing} may not be written: an engine would be built at every start",
             "change its owner, or set the parameter engine_cache to another folder",
         )
+
+
+def _may_write(folder: Path) -> bool:
+    """Whether a file can be made; permissions do not say it of root, and of read-only disks."""
+    try:
+        with TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _here(around: Surroundings, path: Path) -> Path:

@@ -22,6 +22,7 @@ from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
 from compact_yolo_ros.pixels.image_error import ImageError
+from compact_yolo_ros.pixels.image_header import LONGEST_FRAME_ID, check_header
 from compact_yolo_ros.recordings.codec import Codec, stamp_of
 from compact_yolo_ros.recordings.image_types import IMAGE
 from compact_yolo_ros.recordings.storage import BagError, Message
@@ -85,12 +86,13 @@ def _decode(message: Message, content: Any, decoder: ImageDecoder) -> Frame:
     image, error, problem = None, "", ""
     began = perf_counter()
     try:
+        check_header(content.header)
         decode = decoder.image if message.type == IMAGE else decoder.compressed
         image = decode(content)
     except ImageError as found:
         error, problem = f"image {found.kind}", str(found)
     took = perf_counter() - began
-    stamp, frame_id = stamp_of(content, message.time), content.header.frame_id
+    stamp, frame_id = stamp_of(content, message.time), content.header.frame_id[:LONGEST_FRAME_ID]
     stamped = stamp_of(content, 0) != 0
     return Frame(message.topic, message.time, stamp, frame_id, image, error, took, problem, stamped)
 
@@ -208,7 +210,7 @@ def _dropped(message: Message, codec: Codec) -> FrameResult:
         content = codec.read(message)
     except BagError:
         return FrameResult(message.topic, message.time, message.time, "", DROPPED)
-    stamp, frame_id = stamp_of(content, message.time), content.header.frame_id
+    stamp, frame_id = stamp_of(content, message.time), content.header.frame_id[:LONGEST_FRAME_ID]
     return FrameResult(message.topic, message.time, stamp, frame_id, DROPPED)
 
 

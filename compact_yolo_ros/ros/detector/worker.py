@@ -17,6 +17,7 @@ from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.machine.power import PowerMonitor
 from compact_yolo_ros.pixels.image_error import ImageError
+from compact_yolo_ros.pixels.image_header import check_header
 from compact_yolo_ros.ros.detector.leftovers import END_LIMIT
 from compact_yolo_ros.ros.detector.topics import FrameResult
 from compact_yolo_ros.ros.diagnostics.situations import Work
@@ -137,6 +138,7 @@ class FrameWorker:
             return
         if settings.max_age > 0 and self._is_refused(frame, settings.max_age):
             return
+        check_header(header)
         image = camera.decode(frame.message)
         decoded = perf_counter()
         if self._abandoned:

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The header of an image, which its array of detections and every detection in it repeat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compact_yolo_ros.pixels.image_error import ImageError
+
+LONGEST_FRAME_ID = 256
+"""Letters of a frame_id. One of megabytes would be published once for each detection."""
+
+
+def check_header(header: Any) -> None:
+    """Check the std_msgs/Header of an image.
+
+    Raises:
+        ImageError: its frame_id is too long.
+    """
+    letters = len(header.frame_id)
+    if letters > LONGEST_FRAME_ID:
+        raise ImageError(
+            "header",
+            f"the frame_id of the image has {letters} letters: set one of at most "
+            f"{LONGEST_FRAME_ID} in the camera driver",
+        )

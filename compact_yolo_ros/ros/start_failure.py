@@ -50,7 +50,7 @@ def start_failure(
     if TOO_MANY_FILES in whole:
         cause = f"ROS cannot start: {TOO_MANY_FILES.lower()}"
         return StartFailure(cause, RAISE_THE_LIMIT)
-    if "log directory" in whole:
+    if "initialize logging" in whole:
         return StartFailure(cause, "set HOME or ROS_LOG_DIR to a folder that can be written")
     if environment.get("ROS_SECURITY_ENABLE") == "true":
         keystore = environment.get("ROS_SECURITY_KEYSTORE") or "not set"

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stepped_clock import SteppedClock
 from toy_model import CARD, CELL, write_store, write_toy_model
 
 from compact_yolo_ros.backends import BackendError, Opened, RunOptions, open_backend
-from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.detection import detector as detector_module
+from compact_yolo_ros.detection.detector import Detector, StageTimes
 from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
@@ -150,9 +154,26 @@ def test_what_lies_wholly_in_the_padding_is_no_detection(toy: str) -> None:
     assert (detector.backend.run()[1][0] >= 0.4).sum() > 0
 
 
-def test_stage_times_are_measured(detector: Detector) -> None:
+def test_stage_times_are_those_of_the_clock(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = Detector.open(RunOptions(toy, threads=1))
+    clock = SteppedClock()
+    monkeypatch.setattr(detector_module, "perf_counter", clock)
+    stages = []
+
+    def taking(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            stages.append(detector.stage)
+            clock.now += seconds
+            return function(*arguments)
+
+        return run
+
+    monkeypatch.setattr(detector, "_letterbox", taking(1.0, detector._letterbox))
+    monkeypatch.setattr(detector.backend, "run", taking(2.0, detector.backend.run))
+    monkeypatch.setattr(detector_module, "select", taking(4.0, detector_module.select))
     detector.detect(picture(480, 640))
-    assert all(seconds > 0 for seconds in detector.times)
+    assert detector.times == StageTimes(preprocess=1.0, inference=2.0, postprocess=4.0)
+    assert stages == list(StageTimes._fields)
 
 
 def test_an_unknown_class_is_named_with_the_known_ones(detector: Detector) -> None:

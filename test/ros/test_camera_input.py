@@ -99,6 +99,16 @@ def test_images_that_both_subscriptions_bring_are_passed_on_once(
     assert receiver.numbers == [0, 1, 2, 3]
 
 
+def test_only_the_newest_image_waits_for_a_busy_node(client: Client, receiver: Receiver) -> None:
+    camera = new_camera(client, RELIABLE)
+    receiver.follow_until("reliable")
+    for number in range(5):  # nothing is taken meanwhile: the client spins the receiver, too
+        camera.publish(numbered(number))
+    client.wait_for(lambda: 4 in receiver.numbers, 10)
+    client.spin(0.05)
+    assert receiver.numbers == [4]
+
+
 def test_two_equal_images_of_a_known_camera_both_arrive(client: Client, receiver: Receiver) -> None:
     camera = new_camera(client, RELIABLE)
     receiver.follow_until("reliable")

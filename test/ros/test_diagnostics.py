@@ -20,6 +20,7 @@ from compact_yolo_ros.ros.diagnostics.causes import AT_ONCE, NewCauses, cause_of
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters, Snapshot, combined
 from compact_yolo_ros.ros.diagnostics.health import assess
 from compact_yolo_ros.ros.diagnostics.publisher import DiagnosticsPublisher
+from compact_yolo_ros.ros.diagnostics.report import to_statuses
 from compact_yolo_ros.ros.diagnostics.situations import (
     CameraSituation,
     CameraState,
@@ -410,6 +411,58 @@ def test_an_answer_knows_what_was_dropped_before_it(clock: SteppedClock) -> None
             dropped.append(counted.image_processed(times(0.01)))
     assert dropped == [0, 2]
     assert counted.image_processed(times(0.01)) == 1
+
+
+def test_the_figures_of_each_camera_are_in_the_unit_of_their_key(clock: SteppedClock) -> None:
+    counted = FrameCounters()
+    ages = [n / 1000 for n in range(1, 102)]  # 1 to 101 ms
+    for age in ages:
+        counted.image_received(replaced_another=False)
+        counted.image_processed(FrameTimes(age, 2 * age, *[0.003] * 5, 4 * age, total=5 * age))
+    for _ in range(3):
+        counted.image_received(replaced_another=True)
+    counted.image_too_old(1.0)
+    counted.error("image size", "cut off")
+    clock.now += 4
+    seen = counted.snapshot()
+    cameras = {"front": CameraState(seen, CAMERA), "rear": CameraState(seen, CAMERA)}
+    together, front, rear = to_statuses(
+        "/detector", "here", assess(ACTIVE, cameras), cameras, {"state": "active"}
+    )
+    values = {pair.key: pair.value for pair in front.values}
+    expected = {
+        "image_topic": "/image",
+        "image_publishers": "4",
+        "image_reliability": "reliable",
+        "fps_in": "26.00",
+        "fps_out": "25.25",
+        "images_received": "104",
+        "images_processed": "101",
+        "images_dropped": "3",
+        "images_too_old": "1",
+        "images_skipped": "0",
+        "errors": "1",
+        "errors (image size)": "1",
+        "last_error": "cut off",
+        "age_ms p50": "51.000",
+        "age_ms p95": "96.000",
+        "age_ms p99": "100.000",
+        "waiting_ms p50": "102.000",
+        "decode_ms p99": "3.000",
+        "overhead_ms p50": "204.000",
+        "total_ms p95": "480.000",
+    }
+    assert expected.items() <= values.items()
+    assert (front.name, rear.name) == ("/detector: front", "/detector: rear")
+    assert rear.values == front.values
+    summed = {pair.key: pair.value for pair in together.values}
+    assert together.name == "/detector: detections"
+    assert (summed["state"], summed["images_received"], summed["fps_in"]) == (
+        "active",
+        "208",
+        "52.00",
+    )
+    assert not any(key.startswith(("age_ms", "image_topic")) for key in summed)
 
 
 class LoggingNode:

@@ -10,9 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from builtin_interfaces.msg import Time
 from idle_session import CLOCK, NOW, IdleControl, idle_session
 from std_msgs.msg import Header
+from stepped_clock import SteppedClock
 
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import StageTimes
@@ -20,6 +22,7 @@ from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.image_header import LONGEST_FRAME_ID
+from compact_yolo_ros.ros.detector import worker as worker_module
 from compact_yolo_ros.ros.detector.topics import FrameResult
 from compact_yolo_ros.ros.detector.worker import FrameWorker
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
@@ -196,3 +199,99 @@ def test_an_image_whose_header_is_huge_is_an_error_and_not_repeated_with_every_o
             camera.counters.reset()
     assert processed == [longest]
     worker.stop()
+
+
+def timed(monkeypatch: pytest.MonkeyPatch, stamp: Time, max_age: float = 0.0) -> list[FrameTimes]:
+    """The times of one image of which each stage takes another power of two, in seconds.
+
+    Its arrival is 1 s before it is taken, and the node's clock runs as the steady one: it shows
+    ``NOW`` when the image arrives.
+    """
+    steady = SteppedClock()
+    monkeypatch.setattr(worker_module, "perf_counter", steady)
+    arrived = steady.now
+    finished = Event()
+    seen: list[FrameTimes] = []
+
+    class TimedDetector(PacedDetector):
+        times = StageTimes(preprocess=4.0, inference=8.0, postprocess=16.0)
+
+        def detect(self, *_: Any) -> Detections:
+            steady.now += sum(self.times) + 0.5  # between the stages, too
+            return Detections.empty()
+
+    class TimedCamera(Camera):
+        def decode(self, message: Any) -> DecodedImage:
+            steady.now += 2.0
+            return super().decode(message)
+
+        def publish(self, result: FrameResult) -> None:
+            steady.now += 32.0
+
+    class TimedControl(IdleControl):
+        def observe(self, camera: str, times: FrameTimes, power: Any) -> None:
+            seen.append(times)
+            finished.set()
+
+    def now() -> Any:
+        passed = round((steady.now - arrived) * 1e9)
+        return SimpleNamespace(nanoseconds=NOW * 10**9 + passed)
+
+    camera = TimedCamera("", [], Semaphore(0))
+    session = idle_session(TimedDetector(), [camera], control=TimedControl(), max_age=max_age)
+    clock: Any = SimpleNamespace(now=now)
+    worker = FrameWorker(session, clock, None)
+    take = worker._slots.take
+
+    def late_take() -> Any:
+        frame = take()
+        if frame is not None:
+            steady.now += 1.0
+        return frame
+
+    monkeypatch.setattr(worker._slots, "take", late_take)
+    worker.submit(0, SimpleNamespace(header=Header()))  # the take that has begun already
+    assert finished.wait(60)
+    finished.clear()
+    seen.clear()
+    arrived = steady.now
+    worker.submit(0, SimpleNamespace(header=Header(stamp=stamp)))
+    wait_until(lambda: bool(seen) or camera.counters.snapshot().too_old > 0)
+    assert worker.stop()
+    return seen
+
+
+def test_the_times_of_an_image_are_those_of_the_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    stamp = Time(sec=NOW - 3, nanosec=750_000_000)
+    (times,) = timed(monkeypatch, stamp)
+    total = 1 + 2 + 28.5 + 32
+    assert times == FrameTimes(
+        age=pytest.approx(2.25 + total),
+        waiting=1.0,
+        decode=2.0,
+        preprocess=4.0,
+        inference=8.0,
+        postprocess=16.0,
+        publish=32.0,
+        overhead=total - 8.0,
+        total=total,
+    )
+
+
+def test_an_image_without_a_stamp_is_as_old_as_its_receipt(monkeypatch: pytest.MonkeyPatch) -> None:
+    (times,) = timed(monkeypatch, Time())
+    assert times.age == times.total == 63.5
+    (times,) = timed(monkeypatch, Time(nanosec=1))
+    assert times.age == pytest.approx(NOW + 63.5)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "refused"), [(1499, False), (1501, True), (-3499, False), (-3501, True)]
+)
+def test_max_age_counts_from_the_stamp_to_the_moment_it_is_taken(
+    monkeypatch: pytest.MonkeyPatch, milliseconds: int, refused: bool
+) -> None:
+    """It is taken 1 s after its arrival; the limit is 2.5 s, in the past and in the future."""
+    seconds, nanoseconds = divmod(NOW * 10**9 - milliseconds * 10**6, 10**9)
+    seen = timed(monkeypatch, Time(sec=seconds, nanosec=nanoseconds), max_age=2.5)
+    assert (not seen) is refused

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from diagnostic_msgs.msg import DiagnosticArray
 from harness import Client, image_message, values_of
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from compact_yolo_ros.detection.frame_times import FrameTimes
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.ros.detector import publishing
 from compact_yolo_ros.ros.detector.node import DetectorNode
 from compact_yolo_ros.ros.diagnostics.performance import PerformanceWriter
@@ -46,6 +49,29 @@ def node(client: Client, toy: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     node.close()
     client._executor.remove_node(node)
     node.destroy_node()
+
+
+def test_every_figure_is_in_the_unit_of_its_key() -> None:
+    times = FrameTimes(*(n / 1000 for n in range(1, 10)))
+    size = Size(width=416, height=320)
+    backend: Any = SimpleNamespace(
+        input=np.zeros((1, *size.shape, 3), np.uint8),
+        device_times={"compute": 0.0105},
+        name="tensorrt",
+        precision="fp16",
+    )
+    header = Header(frame_id="eye")
+    writer = PerformanceWriter()
+    for watts in (7.256, None):
+        message = writer.write(
+            header, "front", times, detections=3, dropped=2, backend=backend, watts=watts
+        )
+        expected = {f"{name}_ms": f"{n}.000" for n, name in enumerate(FrameTimes._fields, 1)}
+        expected |= {"compute_ms": "10.500", "detections": "3", "images_dropped": "2"}
+        expected |= {"input_width": "416", "input_height": "320"}
+        expected |= {"backend": "tensorrt", "precision": "fp16"}
+        assert values_of(message) == expected | ({"power_w": "7.26"} if watts else {})
+        assert (message.header, message.status[0].name) == (header, "front")
 
 
 def test_it_matches_the_detections_and_is_made_for_subscribers_only(

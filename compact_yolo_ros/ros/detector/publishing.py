@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from rclpy.lifecycle import LifecycleNode
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from rclpy.publisher import Publisher
 from std_msgs.msg import Header
 
 from compact_yolo_ros.backends import Backend
@@ -52,7 +55,7 @@ class CameraPublisher:
     def destroy(self) -> None:
         """Remove the publishers."""
         for _, publisher, _ in self._outputs.values():
-            self._node.destroy_publisher(publisher)
+            _destroy(self._node, publisher)
 
 
 class ModelPublisher:
@@ -74,8 +77,8 @@ class ModelPublisher:
 
     def destroy(self) -> None:
         """Remove the publishers."""
-        self._node.destroy_publisher(self._label_info)
-        self._node.destroy_publisher(self._vision_info)
+        _destroy(self._node, self._label_info)
+        _destroy(self._node, self._vision_info)
 
 
 class PerformancePublisher:
@@ -119,4 +122,12 @@ class PerformancePublisher:
 
     def destroy(self) -> None:
         """Remove the publisher."""
-        self._node.destroy_publisher(self._publisher)
+        _destroy(self._node, self._publisher)
+
+
+def _destroy(node: LifecycleNode, publisher: Publisher[Any]) -> None:
+    """Remove a publisher, also from the list of those that activation enables."""
+    if isinstance(publisher, LifecyclePublisher):
+        node.destroy_lifecycle_publisher(publisher)
+    else:
+        node.destroy_publisher(publisher)

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a change of a parameter or of the lifecycle state does to what users receive."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from harness import LATCHED, Client, Start, image_message, values_of
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image
+from std_srvs.srv import SetBool
+from vision_msgs.msg import Detection2DArray, LabelInfo
+
+from compact_yolo_ros.backends.onnxruntime import OnnxRuntimeBackend
+
+pytestmark = pytest.mark.ros
+SUCCESS = TransitionCallbackReturn.SUCCESS
+
+
+def coloured_squares() -> np.ndarray:
+    """A red, a green and a blue square; the network is sure of each."""
+    pixels = np.zeros((320, 320, 3), np.uint8)
+    for place, channel in ((32, 0), (96, 1), (160, 2)):
+        pixels[place : place + 16, place : place + 16, channel] = 250
+    return pixels
+
+
+def answer(client: Client, seen: SimpleNamespace, image: Image) -> Detection2DArray:
+    """Send an image until it is answered; no other one has its stamp."""
+    image.header.stamp = client.node.get_clock().now().to_msg()
+
+    def answered() -> Any:
+        seen.camera.publish(image)
+        client.spin(0.03)
+        return [result for result in seen.results if result.header.stamp == image.header.stamp]
+
+    return client.wait_for(answered)[-1]
+
+
+def classes(result: Detection2DArray) -> list[str]:
+    return sorted(found.results[0].hypothesis.class_id for found in result.detections)
+
+
+def change(seen: SimpleNamespace, **values: Any) -> None:
+    (result,) = seen.node.set_parameters([Parameter(n, value=v) for n, v in values.items()])
+    assert result.successful, result.reason
+
+
+def test_several_classes_are_kept_and_only_those(client: Client, start_inside: Start) -> None:
+    seen = start_inside(classes=["red", "blue"])
+    image = image_message(coloured_squares())
+    assert classes(answer(client, seen, image)) == ["blue", "red"]
+    change(seen, classes=["green", "blue"])
+    assert classes(answer(client, seen, image)) == ["blue", "green"]
+    change(seen, classes=[""])
+    assert classes(answer(client, seen, image)) == ["blue", "green", "red"]
+
+
+def test_the_overlap_that_one_object_may_have_can_change(
+    client: Client, start_inside: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two boxes of one class whose intersection over union is 0.6."""
+    boxes = np.array([[[0, 0, 100, 100], [0, 0, 100, 60]]], np.float32)
+    scores, labels = np.array([[0.9, 0.8]], np.float32), np.zeros((1, 2), np.int32)
+    monkeypatch.setattr(OnnxRuntimeBackend, "run", lambda self, images=1: (boxes, scores, labels))
+    seen = start_inside(iou_threshold=0.65)
+    image = image_message(coloured_squares())
+    assert len(answer(client, seen, image).detections) == 2
+    change(seen, iou_threshold=0.55)
+    (best,) = answer(client, seen, image).detections
+    assert best.bbox.size_y == pytest.approx(100)
+
+
+def test_label_info_has_the_threshold_in_use_and_only_that(
+    client: Client, start_inside: Start
+) -> None:
+    seen = start_inside(score_threshold=0.25)
+    early = client.collect(LabelInfo, "/detector/label_info", LATCHED)
+    client.wait_for(lambda: early)
+    change(seen, score_threshold=0.75)
+    client.wait_for(lambda: len(early) == 2)
+    assert [info.threshold for info in early] == [0.25, 0.75]
+    many = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    late = client.collect(LabelInfo, "/detector/label_info", many)
+    client.wait_for(lambda: late)
+    client.spin(0.1)
+    assert [info.threshold for info in late] == [0.75]
+    assert [each.class_name for each in late[0].class_map] == ["red", "green", "blue"]
+
+
+def test_the_debug_image_can_be_switched_off_and_on(client: Client, start_inside: Start) -> None:
+    seen = start_inside(debug_image=False)
+    pictures = client.collect(Image, "/detector/debug_image")
+    image = image_message(coloured_squares())
+    client.wait_for(lambda: client.node.count_publishers("/detector/debug_image"))
+
+    def answers() -> None:
+        for _ in range(3):
+            answer(client, seen, image)
+
+    answers()
+    assert not pictures
+    change(seen, debug_image=True)
+    client.wait_for(lambda: answers() or pictures)
+    change(seen, debug_image=False)
+    answers()
+    drawn = len(pictures)
+    answers()
+    assert len(pictures) == drawn
+
+
+def test_a_node_that_is_disabled_is_activated_without_a_subscription(
+    client: Client, start_inside: Start
+) -> None:
+    seen = start_inside(diagnostics_period=0.1)
+    image = image_message(coloured_squares())
+    answer(client, seen, image)
+    assert seen.node.trigger_deactivate() == SUCCESS
+    assert client.call(SetBool, "/detector/enable", data=False).message == "disabled"
+    assert seen.node.trigger_activate() == SUCCESS
+    client.wait_for(lambda: seen.diagnostics[-1].status[0].message == "disabled by ~/enable")
+    assert client.node.count_subscribers("/image") == 0
+    assert client.call(SetBool, "/detector/enable", data=True).message == "enabled"
+    answer(client, seen, image)
+
+
+def test_counts_start_at_activation(client: Client, start_inside: Start) -> None:
+    seen = start_inside(diagnostics_period=0.1)
+    image = image_message(coloured_squares())
+    bad = image_message(coloured_squares(), encoding="smell8")
+
+    def counts() -> dict[str, str]:
+        names = ("received", "processed", "dropped", "skipped", "too_old")
+        values = values_of(seen.diagnostics[-1])
+        return {n: values[n] for n in (*(f"images_{name}" for name in names), "errors")}
+
+    answer(client, seen, image)
+
+    def failed() -> bool:
+        seen.camera.publish(bad)
+        client.spin(0.03)
+        return counts()["errors"] != "0"
+
+    client.wait_for(failed)
+    assert seen.node.trigger_deactivate() == SUCCESS
+    assert seen.node.trigger_activate() == SUCCESS
+    heard = len(seen.diagnostics)
+    client.wait_for(lambda: len(seen.diagnostics) > heard)
+    assert set(counts().values()) == {"0"}
+    assert values_of(seen.diagnostics[-1])["last_error"] == "none"
+
+
+OWN = ("detections", "debug_image", "performance", "label_info", "vision_info")
+
+
+def test_cleanup_takes_the_publishers_away_and_nothing_grows(
+    client: Client, start_inside: Start
+) -> None:
+    seen = start_inside(autostart=False)
+
+    def published() -> set[str]:
+        return {name for name in OWN if client.node.count_publishers(f"/detector/{name}")}
+
+    managed = []
+    for _ in range(3):
+        assert seen.node.trigger_configure() == SUCCESS
+        client.wait_for(lambda: published() == set(OWN))
+        assert seen.node.trigger_activate() == SUCCESS
+        answer(client, seen, image_message(coloured_squares()))
+        assert seen.node.trigger_deactivate() == SUCCESS
+        assert seen.node.trigger_cleanup() == SUCCESS
+        client.wait_for(lambda: not published())
+        managed.append(len(seen.node._managed_entities))
+    assert managed == [0, 0, 0]
+    heard = len(seen.diagnostics)
+    client.wait_for(lambda: len(seen.diagnostics) > heard + 1)
+    assert values_of(seen.diagnostics[-1])["state"] == "unconfigured"

@@ -4,17 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import Size
-
-if TYPE_CHECKING:  # options.py knows the table of backends, whose rows are in the backends' files
-    from compact_yolo_ros.backends.options import RunOptions
 
 OUTPUTS = ("boxes", "scores", "labels")
 
@@ -110,26 +106,3 @@ class MissingEngine:
     """
 
     reason: str
-
-
-def warm_up(backend: Backend, options: RunOptions) -> dict[Size, float]:
-    """Run a backend at every size, the one to begin with last; return what ``sizes`` holds.
-
-    So the first image of every size finds memory and caches in place.
-
-    Args:
-        backend: what was opened.
-        options: what it was opened with, resolved.
-
-    Raises:
-        BackendError: the runtime failed.
-    """
-    seconds = dict.fromkeys(options.input_sizes, 0.0)
-    for size in reversed(options.input_sizes):
-        backend.resize(size)
-        backend.run(options.batch)
-        if len(seconds) > 1:
-            began = perf_counter()
-            backend.run(options.batch)
-            seconds[size] = perf_counter() - began
-    return seconds

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compact_yolo_ros.backends.backend import OUTPUTS, BackendError, Candidates, Opened, warm_up
+from compact_yolo_ros.backends.backend import OUTPUTS, BackendError, Candidates, Opened
 from compact_yolo_ros.backends.cpu import CpuBackend
 from compact_yolo_ros.backends.info import BackendInfo
 from compact_yolo_ros.backends.libraries import Library, imported
+from compact_yolo_ros.backends.warm_up import warm_up
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelFile
 from compact_yolo_ros.support.error_text import one_line

@@ -72,8 +72,8 @@ def _read(kind: Any, value: Any, place: str) -> Any:
         (inner,) = (argument for argument in arguments if argument is not NoneType)
         return None if value is None else _read(inner, value, place)
     if kind is float:
-        value = math.nan if value is None else value
-        return float(_checked((int, float), value, place, "a number"))
+        # A whole number stays one, so that it is written again as it was.
+        return math.nan if value is None else _checked((int, float), value, place, "a number")
     if kind in _EXPECTED:
         return _checked(kind, value, place, _EXPECTED[kind])
     if origin is Literal:

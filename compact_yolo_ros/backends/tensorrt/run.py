@@ -24,13 +24,13 @@ from compact_yolo_ros.backends.backend import (
     Candidates,
     MissingEngine,
     Opened,
-    warm_up,
 )
 from compact_yolo_ros.backends.tensorrt.cache import EngineCache, EngineKey, engine_key
 from compact_yolo_ros.backends.tensorrt.cuda import Buffer, Gpu, gpu
 from compact_yolo_ros.backends.tensorrt.inspector import precision_shares
 from compact_yolo_ros.backends.tensorrt.library import cuda_errors, library
 from compact_yolo_ros.backends.tensorrt.plan import BuildProgress, build_plan
+from compact_yolo_ros.backends.warm_up import warm_up
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelFile
 

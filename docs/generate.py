@@ -13,9 +13,9 @@ from compact_yolo_ros.backends import BACKENDS
 from compact_yolo_ros.machine.power import POWER_SOURCES
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.store import ModelFile, find_model, model_names
-from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS
+from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS, SPECS
 from compact_yolo_ros.ros.detector.topics import INTERFACES, Output
-from compact_yolo_ros.ros.launching.arguments import LAUNCH_ARGUMENTS
+from compact_yolo_ros.ros.launching.arguments import LAUNCH_ARGUMENTS, PARAMETERS
 from compact_yolo_ros.ros.parameters import ParameterSpec
 from compact_yolo_ros.ros.players.video_publisher import VIDEO_PUBLISHER_PARAMETERS
 from compact_yolo_ros.support.files import replacing
@@ -121,6 +121,12 @@ def launch_arguments() -> str:
     return _table(("Argument", "Default", "Meaning"), rows)
 
 
+def parameters_that_are_arguments() -> str:
+    """Names of the node's parameters that the launch file takes as arguments."""
+    names = [f"`{name}`" for name in PARAMETERS if name in SPECS]
+    return f"Launch arguments too are {', '.join(names[:-1])} and {names[-1]}."
+
+
 def topics() -> str:
     """Table of the topics and services of the node /detector."""
     rows = [
@@ -194,6 +200,7 @@ DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
         "models": models,
         "weights": weights,
         "launch arguments": launch_arguments,
+        "parameters that are launch arguments": parameters_that_are_arguments,
         "topics and services": topics,
         "detector parameters": lambda: parameters(DETECTOR_PARAMETERS),
         "video publisher parameters": lambda: parameters(VIDEO_PUBLISHER_PARAMETERS),

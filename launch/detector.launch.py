@@ -11,6 +11,7 @@ from typing import Any, List  # noqa: UP035
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import OpaqueFunction
+from launch.logging import get_logger
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from rclpy.validate_topic_name import validate_topic_name
@@ -21,6 +22,7 @@ from compact_yolo_ros.ros.launching.arguments import (
     declarations,
     existing_file,
     given_parameters,
+    misunderstandings,
     remappings,
     typed,
 )
@@ -34,6 +36,8 @@ def generate_launch_description() -> LaunchDescription:
 def _detector(context: LaunchContext) -> list[Node]:
     texts = {name: context.launch_configurations[name] for name, *_ in LAUNCH_ARGUMENTS}
     validate_topic_name(texts["image_topic"])
+    for sentence in misunderstandings(context.launch_configurations, LAUNCH_ARGUMENTS):
+        get_logger("detector.launch.py").warning(sentence)
     given = given_parameters(texts)
     return [
         Node(

@@ -24,9 +24,14 @@ from launch.actions import (
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown, matches_action
 from launch.events.process import ProcessExited, SignalProcess
+from launch.logging import get_logger
 from launch_ros.actions import Node
 
-from compact_yolo_ros.ros.launching.arguments import dds_environment, declarations
+from compact_yolo_ros.ros.launching.arguments import (
+    dds_environment,
+    declarations,
+    misunderstandings,
+)
 from compact_yolo_ros.ros.launching.evaluation import (
     EVALUATION_ARGUMENTS,
     ROSBAG2,
@@ -47,6 +52,8 @@ def generate_launch_description() -> LaunchDescription:
 
 def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     texts = {name: context.launch_configurations[name] for name, *_ in EVALUATION_ARGUMENTS}
+    for sentence in misunderstandings(context.launch_configurations, EVALUATION_ARGUMENTS):
+        get_logger("evaluate_bag.launch.py").warning(sentence)
     run = read_evaluation(texts)
     environment = dds_environment("auto")
     detector = Node(

@@ -225,3 +225,11 @@ def test_a_wrong_argument_is_refused_with_a_sentence(
     assert sentence in log.read_text()
     assert "Traceback" not in log.read_text()
     assert "process started" not in log.read_text()
+
+
+def test_a_name_that_has_no_effect_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "launch.log"
+    given = {"modle": "x", "score_threshold": 0.5, "input_size": 300}
+    assert begin(log, given).wait(PATIENCE) == 1
+    assert "modle is not an argument and has no effect: model is one" in log.read_text()
+    assert "score_threshold is a parameter of the node" in log.read_text()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from harness import ROOT
 
+from compact_yolo_ros.ros.detector.parameters import SPECS
 from compact_yolo_ros.ros.fast_dds import PROFILE_VARIABLES
 from compact_yolo_ros.ros.launching.arguments import (
     LAUNCH_ARGUMENTS,
@@ -15,9 +16,11 @@ from compact_yolo_ros.ros.launching.arguments import (
     dds_environment,
     existing_file,
     given_parameters,
+    misunderstandings,
     remappings,
     typed,
 )
+from compact_yolo_ros.ros.launching.evaluation import EVALUATION_ARGUMENTS
 
 PROFILE = str(ROOT / "config" / "fastdds_shm.xml")
 NEW, OLD = PROFILE_VARIABLES
@@ -154,3 +157,41 @@ def test_every_argument_describes_itself() -> None:
     assert "else true." in arguments["autostart"].description
     assert "One of raw, compressed." in arguments["image_transport"].description
     assert arguments["log_level"].choices == ("debug", "info", "warn", "error", "fatal")
+
+
+@pytest.mark.parametrize("name", sorted(SPECS.keys() - PARAMETERS.keys()))
+def test_a_parameter_that_is_no_argument_is_told(name: str) -> None:
+    (sentence,) = misunderstandings([name], LAUNCH_ARGUMENTS)
+    assert f"{name} is a parameter" in sentence and "params_file" in sentence
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("modle", "model"),
+        ("Model", "model"),
+        ("image-topic", "image_topic"),
+        ("imagetopic", "image_topic"),
+        ("camera", "cameras"),
+        ("name_space", "namespace"),
+        ("param_file", "params_file"),
+        ("input_sizes", "input_size"),
+        ("loglevel", "log_level"),
+    ],
+)
+def test_the_argument_that_was_meant_is_named(given: str, meant: str) -> None:
+    (sentence,) = misunderstandings([given, "model"], LAUNCH_ARGUMENTS)
+    assert sentence == f"{given} is not an argument and has no effect: {meant} is one"
+
+
+def test_a_misspelt_parameter_is_told() -> None:
+    (sentence,) = misunderstandings(["score_treshold"], LAUNCH_ARGUMENTS)
+    assert "score_threshold is a parameter" in sentence
+    (sentence,) = misunderstandings(["score_treshold"], EVALUATION_ARGUMENTS)
+    assert sentence.endswith("score_threshold is one")
+
+
+def test_what_is_right_or_not_for_this_file_is_left_alone() -> None:
+    for arguments in (LAUNCH_ARGUMENTS, EVALUATION_ARGUMENTS):
+        own = [argument.name for argument in arguments]
+        assert misunderstandings([*own, "map", "robot_name", "ros_namespace"], arguments) == []

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -128,6 +129,19 @@ def test_a_wrong_argument_is_refused_with_a_sentence(
         detector(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("modle", "model is one"), ("score_threshold", "score_threshold is a parameter of the node")],
+)
+def test_a_name_that_has_no_effect_is_told(
+    caplog: pytest.LogCaptureFixture, name: str, sentence: str
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert detector(**{name: "x"}).parameters == []
+    (record,) = caplog.records
+    assert record.name == "detector.launch.py" and sentence in record.getMessage()
+
+
 def test_the_arguments_are_declared_as_they_are_listed(launch_api: Any) -> None:
     from compact_yolo_ros.ros.launching.arguments import declarations
 
@@ -241,3 +255,13 @@ def test_rosbag2_plays_and_the_recorder_gets_time_for_the_last_answer(
     assert later.period > 0
     (stop,) = later.actions
     assert stop.event.process_matcher(run.recorder)
+
+
+def test_a_name_that_has_no_effect_on_the_evaluation_is_told(
+    given: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        Evaluation(**given, groundtruth="labels.json", classes="person")
+    sentences = [record.getMessage() for record in caplog.records]
+    assert len(sentences) == 2
+    assert "ground_truth is one" in sentences[0] and "classes is a parameter" in sentences[1]

@@ -7,7 +7,8 @@ They are not in the launch file, so that the README's table can be written witho
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,15 @@ PARAMETERS: Mapping[str, ParameterSpec] = {
     USE_SIM_TIME.name: USE_SIM_TIME,
 }
 """Parameters of the node that are launch arguments too."""
+
+
+NAMES_OF_LAUNCH = frozenset(
+    {"anon", "emulate_tty", "global_params", "ros_namespace", "ros_remaps"}
+    | {"sigkill_timeout", "sigterm_timeout"}
+)
+"""What ``launch`` itself keeps among the arguments."""
+ALIKE = 0.7
+"""From this likeness on, by ``difflib``, one name is taken for another one with a mistake."""
 
 
 class LaunchArgument(NamedTuple):
@@ -97,6 +107,32 @@ def declarations(arguments: Sequence[LaunchArgument]) -> list[Any]:
         )
         for argument in arguments
     ]
+
+
+def misunderstandings(given: Iterable[str], arguments: Sequence[LaunchArgument]) -> list[str]:
+    """A sentence for each text that was given under a name that this launch file does not read.
+
+    ``launch`` passes on any name without a word. One that resembles nothing here is left alone: it
+    may be for another launch file, which includes this one.
+
+    Args:
+        given: names of all that was given.
+        arguments: those of the launch file.
+    """
+    names = [argument.name for argument in arguments]
+    found = []
+    for name in given:
+        if name in names or name in NAMES_OF_LAUNCH:
+            continue
+        close = get_close_matches(name.lower().replace("-", "_"), [*names, *SPECS], 1, ALIKE)
+        if close and close[0] in names:
+            found.append(f"{name} is not an argument and has no effect: {close[0]} is one")
+        elif close:
+            found.append(
+                f"{name} is not an argument and has no effect: {close[0]} is a parameter of the "
+                "node, for a YAML file that params_file names"
+            )
+    return found
 
 
 def given_parameters(texts: Mapping[str, str]) -> dict[str, Value]:

@@ -211,6 +211,7 @@ class Governor:
             self._save_power(ladder[place + 1 :], watts)
         else:
             self.holds = True
+            self._end_trial()
             blind = limit > 0 and watts is None and bool(self._watts)  # it could be read before
             if place > 0 and not blind and (watts is None or settled):
                 self._climb(ladder[place - 1], watts)
@@ -247,9 +248,6 @@ class Governor:
 
     def _climb(self, higher: Rung, watts: float | None) -> None:
         """Go one rung up if there has been room for it long enough."""
-        if self._on_trial and self._images > TRIAL * self._hold:
-            self._on_trial = False
-            self._hold = max(FIRST_HOLD, self._hold // 2)
         if self._failed is not None and self._is_relieved(*self._failed):
             self._hold, self._failed = FIRST_HOLD, None
         if self._images <= self._hold:
@@ -267,6 +265,12 @@ class Governor:
         self._before_climb = (self.rung, usual)
         self._move(higher, f"expected to take {expected:.0%} of the target")
         self._on_trial = True
+
+    def _end_trial(self) -> None:
+        """Shorten the wait once the rung has lasted to which it went up."""
+        if self._on_trial and self._images > TRIAL * self._hold:
+            self._on_trial = False
+            self._hold = max(FIRST_HOLD, self._hold // 2)
 
     def _is_relieved(self, failed: Rung, before: float) -> bool:
         """Whether the machine is clearly faster than when the next rung up was too much."""

@@ -7,12 +7,13 @@ import colorsys
 import io
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from compact_yolo_ros.pixels.letterbox import PADDING
-from training.data.augmentation import Augmentation, augment, crop_boxes, random_view
+from training.data.augmentation import Augmentation, augment, crop_boxes, random_view, warp
 from training.data.sample import Sample
 
 VIEWS = 400
@@ -102,6 +103,19 @@ def test_a_smaller_view_shows_any_part_of_an_image() -> None:
     # the first pixel has columns 0 to 60 and rows 0 to 30
     assert 0 <= min(found) < 15 and 105 < max(found) <= 121
     assert abs(np.mean(found) - 60) < 5 * np.sqrt((60**2 + 60**2) / 12 / VIEWS)
+
+
+def test_pixels_lie_where_resizing_puts_them() -> None:
+    """Their centres are half a pixel inside, along both axes."""
+    sample = painted(20, 30)
+    sample.image[:] = np.random.default_rng(0).integers(0, 256, (20, 30, 3))
+    view = warp(sample, np.array([[2.0, 0, 0], [0, 3, 0]]), (60, 60), 0.3)
+    expected = cv2.resize(sample.image, (60, 60), interpolation=cv2.INTER_LINEAR)
+    # the edges are mixed with the padding
+    inside = np.s_[3:-3, 2:-2]
+    error = np.abs(view.image[inside].astype(int) - expected[inside])
+    # warping rounds places to 1/32 of a pixel
+    assert error.max() <= 255 / 32 + 4
 
 
 def test_what_lies_outside_the_image_is_padding() -> None:

@@ -200,6 +200,21 @@ def test_exponents_are_uniform_in_their_range() -> None:
     assert exponents.min() > 0.48 and exponents.max() < 2.02
 
 
+def test_contrast_changes_by_up_to_the_given_share_about_the_mean_of_each_channel() -> None:
+    sample = painted(8, 8)
+    dark, bright = np.array([40, 100, 220]), np.array([160, 140, 140])
+    sample.image[:4], sample.image[4:] = dark, bright
+    rng, factors = np.random.default_rng(4), []
+    for _ in range(VIEWS):
+        view = augment([sample], 0, 8, replace(PLAIN, contrast=0.5), 0.0, rng).image.astype(int)
+        np.testing.assert_allclose(view.mean((0, 1)), (dark + bright) / 2, atol=1)
+        factors.append((view[6, 0] - view[1, 0]) / (bright - dark))
+    factors = np.array(factors)
+    np.testing.assert_allclose(factors[:, 0], factors[:, 2], atol=0.03)
+    assert_uniform(factors[:, 0].clip(0.5, 1.5), 0.5, 1.5)
+    assert np.abs(factors[:, 0] - 1).max() < 0.51
+
+
 def test_compression_is_that_of_the_image_in_red_green_blue() -> None:
     """As another JPEG library has it; with red and blue exchanged, other details are lost."""
     rng = np.random.default_rng(5)

@@ -154,7 +154,7 @@ class DarknetNetwork(nn.Module):
         first = heads[0][1]
         grid = AnchorGrid(
             tuple(_anchors(head, shapes[i], self.input) for i, head in heads),
-            tuple(round(self.input.width / shapes[i].width) for i, _ in heads),
+            tuple(max(1, round(self.input.width / shapes[i].width)) for i, _ in heads),
             tuple(head.xy_scale for _, head in heads),
             first.softmax,
             first.squared,

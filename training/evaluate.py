@@ -46,6 +46,7 @@ from compact_yolo_ros.support.files import replacing
 from compact_yolo_ros.support.plain_values import to_plain
 from training.data.dataset import DataSet, open_split
 from training.data.sample import Sample
+from training.deployment.model_card import DEFAULT_SIZE
 from training.deployment.predictor import Predictor
 from training.detectors.interface import Network, device_of
 from training.loop.checkpoint import load_detector
@@ -121,13 +122,15 @@ class Model:
         name: shown to users.
         classes: its class names.
         facts: about it, shown to users.
-        detect: yields the detections of samples at an input size, a side in pixels.
+        size: its own input size; a number is the side of a square, in pixels.
+        detect: yields the detections of samples at an input size.
     """
 
     name: str
     classes: tuple[str, ...]
     facts: Mapping[str, str]
-    detect: Callable[[Sequence[Sample], int], Iterator[Detections]]
+    size: int | Size
+    detect: Callable[..., Iterator[Detections]]
 
 
 def open_model(weights: str) -> Model:
@@ -140,18 +143,21 @@ def open_model(weights: str) -> Model:
         path = Path(weights)
         network, checkpoint = load_detector(path)
         facts = {"Detector": checkpoint["detector"], "Run by": f"PyTorch {torch.__version__}"}
-        return Model(path.stem, tuple(checkpoint["classes"]), facts, partial(predictions, network))
+        detect = partial(predictions, network)
+        return Model(path.stem, tuple(checkpoint["classes"]), facts, DEFAULT_SIZE, detect)
     found = find_model(weights)
     card = found.card
     facts = {
         "Detector": f"{card.detector}, {card.parameters:,} parameters, {card.precision}",
         "Run by": "the runtime, as in the node",
     }
-    return Model(card.name, card.classes, facts, partial(_run_as_node, str(found.path)))
+    detect = partial(_run_as_node, str(found.path))
+    return Model(card.name, card.classes, facts, card.own_size, detect)
 
 
-def _run_as_node(path: str, samples: Sequence[Sample], size: int) -> Iterator[Detections]:
-    opened = Detector.open(RunOptions(path, input_sizes=(Size.square(size),)), selection=EVERYTHING)
+def _run_as_node(path: str, samples: Sequence[Sample], size: int | Size) -> Iterator[Detections]:
+    size = size if isinstance(size, Size) else Size.square(size)
+    opened = Detector.open(RunOptions(path, input_sizes=(size,)), selection=EVERYTHING)
     with closing(opened) as detector:
         for sample in samples:
             yield detector.detect(sample.image, "rgb")
@@ -176,10 +182,10 @@ def main(arguments: list[str] | None = None) -> int:
             console.print(mapping.left_out, soft_wrap=True, markup=False)
         truths = [mapping.truth(truth) for truth in truths_of(samples)]
         results = []
-        for size in options.size:
+        for size in options.size or [model.size]:
             answers = track(
                 model.detect(samples, size),
-                f"{size} x {size}",
+                _shown(size),
                 len(samples),
                 console=console,
                 transient=True,
@@ -201,8 +207,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _shown(size: int | Size) -> str:
+    width, height = size if isinstance(size, Size) else Size.square(size)
+    return f"{width} x {height}"
+
+
 def _result(
-    size: int,
+    size: int | Size,
     evaluation: Evaluation,
     samples: Sequence[Sample],
     truths: Sequence[GroundTruth],
@@ -215,7 +226,7 @@ def _result(
         return ExampleImage(pixels, truths[image.index], found[image.index], str(image))
 
     return ShownEvaluation(
-        f"{size} x {size}",
+        _shown(size),
         evaluation,
         [show(image) for image in evaluation.worst(WORST)],
         [show(image) for image in evaluation.best(BEST)],
@@ -271,7 +282,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="data.yaml")
     parser.add_argument("--split", default="val", help="val by default")
     parser.add_argument(
-        "--size", type=int, nargs="+", default=[320], help="sides of the input in pixels"
+        "--size",
+        type=int,
+        nargs="+",
+        default=[],
+        help=f"sides of the input in pixels [that of the model; {DEFAULT_SIZE} for a checkpoint]",
     )
     parser.add_argument(
         "--score",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -74,6 +75,20 @@ def test_classes_of_other_names_can_be_given(data, toy, capsys):
     assert "AP50 rouge" in capsys.readouterr().out
     assert main([*arguments, "--rename", "gren=lime"]) == 1
     assert "no class 'gren', did you mean 'green'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("own", "shown"),
+    [({}, "320 x 320"), ({"default_size": 640, "default_height": 320}, "640 x 320")],
+)
+def test_a_file_is_evaluated_at_its_own_size(data, tmp_path, own, shown):
+    """The squares stay on the toy's grid, because the image is as high as the input."""
+    path = toy_model.write_toy_model(tmp_path / "own.onnx", replace(toy_model.CARD, **own))
+    result = tmp_path / "result.json"
+    assert main(["--weights", str(path), "--data", str(data), "--json", str(result)]) == 0
+    results = json.loads(result.read_text())["results"]
+    assert list(results) == [shown]
+    assert results[shown]["summary"]["AP"] == pytest.approx(1)
 
 
 def test_average_precision_of_a_data_set(data):

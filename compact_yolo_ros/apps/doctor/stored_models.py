@@ -64,4 +64,6 @@ def missing(name: str) -> Iterator[Finding]:
 
 def _described(model: ModelFile) -> str:
     card = model.card
-    return f"{card.precision}, {len(card.classes)} classes, {card.default_size} pixels"
+    size = card.own_size
+    side = str(size.width) if size.width == size.height else str(size)
+    return f"{card.precision}, {len(card.classes)} classes, {side} pixels"

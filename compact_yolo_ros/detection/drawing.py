@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.pixels.decoding import DecodedImage, bgr_copy
 
 _GOLDEN_RATIO = 0.618033988749895
 
@@ -40,3 +42,30 @@ def draw_detections(
         bottom = y1 if y1 > height + base else y1 + height + base
         cv2.rectangle(image, (x1, bottom - height - base), (x1 + width, bottom), colour, cv2.FILLED)
         cv2.putText(image, text, (x1, bottom - base // 2), font, size, (0, 0, 0), 1, cv2.LINE_AA)
+
+
+def annotated(
+    image: DecodedImage, detections: Detections, classes: Sequence[str], longest: int = 0
+) -> NDArray[np.uint8]:
+    """A copy of an image with its detections drawn.
+
+    Args:
+        image: stays as it is.
+        detections: boxes in pixels of the image.
+        classes: name of each label.
+        longest: most pixels of the longer side, 0 for the size of the image.
+
+    Returns:
+        (h, w, 3) uint8 BGR, in the proportions of the image.
+    """
+    height, width = image.pixels.shape[:2]
+    scale = longest / max(height, width)
+    if 0 < scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        pixels = cv2.resize(image.pixels, size, interpolation=cv2.INTER_AREA)
+        image = DecodedImage(np.asarray(pixels, np.uint8), image.colour)
+        factors = np.array([size[0] / width, size[1] / height] * 2, np.float32)
+        detections = replace(detections, boxes=detections.boxes * factors)
+    canvas = bgr_copy(image)
+    draw_detections(canvas, detections, classes)
+    return canvas

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from typing import Any
 
-from sensor_msgs.msg import Image
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import (
     Detection2D,
@@ -18,10 +21,10 @@ from vision_msgs.msg import (
 )
 
 from compact_yolo_ros.detection.detection_array import DetectionArrayWriter
-from compact_yolo_ros.detection.detections import Detections
-from compact_yolo_ros.detection.drawing import draw_detections
 from compact_yolo_ros.model.card import ModelCard
-from compact_yolo_ros.pixels.decoding import DecodedImage, bgr_copy
+
+JPEG_QUALITY = 80
+"""Of the compressed debug image, as image_transport's plugin has it."""
 
 
 def class_ids(card: ModelCard, form: str) -> tuple[str, ...]:
@@ -52,15 +55,24 @@ def to_vision_info(header: Header, card: ModelCard, label_info_topic: str) -> Vi
     return VisionInfo(header=header, method=card.name, database_location=label_info_topic)
 
 
-def to_debug_image(
-    header: Header, picture: DecodedImage, detections: Detections, classes: Sequence[str]
-) -> Image:
-    """The image as bgr8 with the detections drawn into it; ``picture`` is left as it is."""
-    canvas = bgr_copy(picture)
-    draw_detections(canvas, detections, classes)
-    height, width = canvas.shape[:2]
+def to_image(header: Header, pixels: NDArray[np.uint8]) -> Image:
+    """A bgr8 image of (h, w, 3) uint8 BGR."""
+    height, width = pixels.shape[:2]
     message = Image(header=header, height=height, width=width, encoding="bgr8", step=3 * width)
-    data = array("B")
-    data.frombytes(canvas.data)  # assigning anything else makes rclpy check every byte
-    message.data = data
+    message.data = _bytes(pixels)
     return message
+
+
+def to_compressed_image(header: Header, pixels: NDArray[np.uint8]) -> CompressedImage:
+    """A JPEG of (h, w, 3) uint8 BGR, named as image_transport names it."""
+    _, file = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    message = CompressedImage(header=header, format="bgr8; jpeg compressed bgr8")
+    message.data = _bytes(file)
+    return message
+
+
+def _bytes(values: NDArray[Any]) -> array[int]:
+    """What a field of bytes takes at once: rclpy checks every byte of anything else."""
+    data = array("B")
+    data.frombytes(values.data)
+    return data

@@ -351,7 +351,7 @@ def test_images_older_than_max_age_are_not_processed(client: Client, start: Star
 def test_the_debug_image_is_drawn_for_a_subscriber_in_the_source_size(
     client: Client, start: Start
 ) -> None:
-    seen = start()
+    seen = start(debug_image_rate=0, debug_image_size=0)
     result_of(client, seen, image_message(red_square()))
     pictures = client.collect(Image, "/detector/debug_image", 1)
     client.wait_for(lambda: client.node.count_publishers("/detector/debug_image"))

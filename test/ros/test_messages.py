@@ -11,8 +11,9 @@ from std_msgs.msg import Header
 from toy_model import CARD
 
 from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.drawing import annotated
 from compact_yolo_ros.pixels.decoding import DecodedImage
-from compact_yolo_ros.ros.messages import class_ids, new_detection_writer, to_debug_image
+from compact_yolo_ros.ros.messages import class_ids, new_detection_writer, to_image
 
 FLOATS = st.floats(0, 4000, width=32)
 
@@ -70,7 +71,8 @@ def test_the_debug_image_is_bgr8_and_leaves_the_source_alone(colour: str, pixel:
     pixels = np.full(shape, pixel, np.uint8)
     before = pixels.copy()
     found = detections([(20, 20, 40, 40)])
-    message = to_debug_image(Header(), DecodedImage(pixels, colour), found, CARD.classes)
+    canvas = annotated(DecodedImage(pixels, colour), found, CARD.classes)
+    message = to_image(Header(), canvas)
     drawn = np.frombuffer(message.data, np.uint8).reshape(60, 80, 3)
     assert (message.encoding, message.step) == ("bgr8", 240)
     expected = (2, 2, 2) if colour == "grey" else (1, 2, 3)

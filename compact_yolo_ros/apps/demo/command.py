@@ -73,7 +73,9 @@ def _start(options: argparse.Namespace, stack: ExitStack) -> tuple[DemoViewer, l
 
     namespace = f"/demo_{os.getpid()}"  # apart from other demos in the same domain
     camera = {"source": options.video, "rate": options.rate, "loop": True}
-    detector = {"model": options.model, "autostart": True}
+    # Every image whole: the pictures are a result here.
+    drawn = {"debug_image_rate": 0.0, "debug_image_size": 0}
+    detector = {"model": options.model, "autostart": True, **drawn}
     folder = TemporaryDirectory(prefix="compact_yolo_ros_", ignore_cleanup_errors=True)
     logs = Path(stack.enter_context(folder))
     viewer = stack.enter_context(DemoViewer.opened(namespace, options.out, options.model))

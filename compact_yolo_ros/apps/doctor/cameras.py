@@ -15,7 +15,7 @@ from compact_yolo_ros.apps.doctor.probe import Finding, note, ok, problem
 from compact_yolo_ros.ros.start_failure import start_failure
 
 TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-NOT_CAMERAS = ("/debug_image",)
+NOT_CAMERAS = ("/debug_image", "/debug_image/compressed")
 """Endings of topics that are published only while somebody subscribes."""
 LISTENING = 2.0
 """Seconds to listen to the topics found."""

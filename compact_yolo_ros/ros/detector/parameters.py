@@ -179,6 +179,22 @@ DETECTOR_PARAMETERS = (
     ),
     ParameterSpec("debug_image", True, "Draw ~/debug_image while somebody subscribes to it."),
     ParameterSpec(
+        "debug_image_rate",
+        10.0,
+        "Most images per second on ~/debug_image, and on ~/debug_image/compressed; 0 is every "
+        "processed image.",
+        low=0,
+        high=1000,
+    ),
+    ParameterSpec(
+        "debug_image_size",
+        640,
+        "Most pixels of the longer side of the debug image; 0 keeps the size of the camera's "
+        "image.",
+        low=0,
+        high=8192,
+    ),
+    ParameterSpec(
         "target_fps",
         0.0,
         "Images per second that must be possible, over all cameras; 0 is no target. To meet a "

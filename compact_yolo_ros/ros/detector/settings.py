@@ -24,6 +24,8 @@ class Settings:
         max_age: age in seconds beyond which an image is not processed; 0 is no limit.
         debug_image: whether ``debug_image`` is drawn for those who subscribe.
         targets: what the governor holds.
+        debug_image_rate: most images per second on each topic of it; 0 is no limit.
+        debug_image_size: most pixels of its longer side; 0 is the size of the camera's image.
     """
 
     selection: Selection
@@ -31,6 +33,8 @@ class Settings:
     max_age: float
     debug_image: bool
     targets: Targets
+    debug_image_rate: float = 0.0
+    debug_image_size: int = 0
 
 
 def read_settings(values: Mapping[str, Any], detector: Detector) -> Settings:
@@ -50,4 +54,6 @@ def read_settings(values: Mapping[str, Any], detector: Detector) -> Settings:
         max_age=values["max_age"],
         debug_image=values["debug_image"],
         targets=targets(values),
+        debug_image_rate=values["debug_image_rate"],
+        debug_image_size=values["debug_image_size"],
     )

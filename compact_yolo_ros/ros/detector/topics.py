@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
@@ -23,8 +24,9 @@ from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.pixels.decoding import DecodedImage
+from compact_yolo_ros.ros.detector.debug_image import DebugImageWriter, Pack
 from compact_yolo_ros.ros.detector.settings import Settings
-from compact_yolo_ros.ros.messages import new_detection_writer, to_debug_image
+from compact_yolo_ros.ros.messages import new_detection_writer, to_compressed_image, to_image
 
 
 class FrameResult(NamedTuple):
@@ -75,8 +77,8 @@ class Interface:
 
     def path(self, camera: str = "") -> str:
         """Name for a camera: ``~/detections`` of ``front`` is ``~/front/detections``."""
-        home, slash, last = self.name.rpartition("/")
-        return f"{home}{slash}{camera}/{last}" if camera and self.per_camera else self.name
+        home, rest = ("~/", self.name[2:]) if self.name.startswith("~/") else ("", self.name)
+        return f"{home}{camera}/{rest}" if camera and self.per_camera else self.name
 
     @property
     def type_name(self) -> str:
@@ -118,13 +120,11 @@ def _detection_writer(card: ModelCard) -> FrameWriter:
     return lambda result: writer.write(result.header, result.detections, result.settings.class_ids)
 
 
-def _debug_image_writer(card: ModelCard) -> FrameWriter:
-    def write(result: FrameResult) -> Image | None:
-        if not result.settings.debug_image:
-            return None
-        return to_debug_image(result.header, result.image, result.detections, card.classes)
-
-    return write
+def _debug_image_writer(pack: Pack, card: ModelCard) -> FrameWriter:
+    writer = DebugImageWriter(card.classes, pack)
+    return lambda result: writer.write(
+        result.header, result.image, result.detections, result.settings
+    )
 
 
 IMAGE = Interface(
@@ -162,11 +162,21 @@ VISION_INFO = Output(
 DEBUG_IMAGE = Output(
     "~/debug_image",
     Image,
-    "The image with the detections drawn; only while there is a subscriber.",
+    "The image with the detections drawn, as often and as large as `debug_image_rate` and "
+    "`debug_image_size` say; only while there is a subscriber.",
     per_camera=True,
     depth=1,
     on_demand=True,
-    writer=_debug_image_writer,
+    writer=partial(_debug_image_writer, to_image),
+)
+DEBUG_IMAGE_COMPRESSED = Output(
+    "~/debug_image/compressed",
+    CompressedImage,
+    "The same as JPEG, to look at it from another machine; only while there is a subscriber.",
+    per_camera=True,
+    depth=1,
+    on_demand=True,
+    writer=partial(_debug_image_writer, to_compressed_image),
 )
 PERFORMANCE = Output(
     "~/performance",
@@ -194,6 +204,7 @@ INTERFACES: tuple[Interface, ...] = (
     LABEL_INFO,
     VISION_INFO,
     DEBUG_IMAGE,
+    DEBUG_IMAGE_COMPRESSED,
     PERFORMANCE,
     DIAGNOSTICS,
     ENABLE,

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The debug image in its forms: how large, how often, and for whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from harness import Client, Start, image_message
+from numpy.typing import NDArray
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+from stepped_clock import SteppedClock
+from toy_model import CLASSES
+
+from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.drawing import annotated
+from compact_yolo_ros.detection.governor import Targets
+from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
+from compact_yolo_ros.ros.detector.debug_image import DebugImageWriter
+from compact_yolo_ros.ros.detector.settings import Settings
+from compact_yolo_ros.ros.detector.topics import (
+    DEBUG_IMAGE,
+    DEBUG_IMAGE_COMPRESSED,
+    DETECTIONS,
+    IMAGE,
+)
+from compact_yolo_ros.ros.messages import to_compressed_image, to_image
+
+TEAL = (140, 150, 20)
+
+
+def settings(rate: float = 0.0, size: int = 0, wanted: bool = True) -> Settings:
+    return Settings(Selection(), tuple(CLASSES), 0.0, wanted, Targets(), rate, size)
+
+
+def plain(width: int, height: int, colour: tuple[int, int, int] = TEAL) -> DecodedImage:
+    return DecodedImage(np.full((height, width, 3), colour, np.uint8), "bgr")
+
+
+def found(*box: float) -> Detections:
+    boxes = np.array([box], np.float32).reshape(-1, 4)
+    return Detections(boxes, np.ones(len(boxes), np.float32), np.zeros(len(boxes), np.int32))
+
+
+def extent(canvas: NDArray[np.uint8]) -> tuple[int, int, int, int]:
+    """The rectangle x1 y1 x2 y2 of all that is not background, below the caption of a box."""
+    rows, columns = np.nonzero((np.abs(canvas.astype(int) - TEAL) > 30).any(axis=2))
+    return columns.min(), rows.min(), columns.max(), rows.max()
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "longest", "size"),
+    [
+        (1920, 1080, 640, (640, 360)),
+        (480, 640, 320, (240, 320)),
+        (640, 480, 640, (640, 480)),
+        (320, 240, 640, (320, 240)),
+        (1920, 1080, 0, (1920, 1080)),
+        (3000, 1, 100, (100, 1)),
+    ],
+)
+def test_the_longer_side_is_limited_and_the_proportions_stay(
+    width: int, height: int, longest: int, size: tuple[int, int]
+) -> None:
+    image = plain(width, height)
+    before = image.pixels.copy()
+    canvas = annotated(image, found(), CLASSES, longest)
+    assert (canvas.shape[1], canvas.shape[0]) == size
+    assert (canvas == TEAL).all()
+    np.testing.assert_array_equal(image.pixels, before)
+
+
+@pytest.mark.parametrize("longest", [0, 640, 320])
+def test_boxes_are_where_the_objects_are(longest: int) -> None:
+    canvas = annotated(plain(1280, 960), found(640, 480, 1200, 900), CLASSES, longest)
+    scale = canvas.shape[1] / 1280
+    x1, _, x2, y2 = extent(canvas)
+    assert (x1, x2, y2) == pytest.approx((640 * scale, 1200 * scale, 900 * scale), abs=3)
+
+
+@pytest.mark.parametrize("colour", ["bgr", "rgb", "bgra", "rgba"])
+def test_colours_are_those_of_the_camera_in_every_form(colour: Any) -> None:
+    pixel = {"b": 250, "g": 120, "r": 10, "a": 255}
+    pixels = np.full((48, 64, len(colour)), [pixel[c] for c in colour], np.uint8)
+    canvas = annotated(DecodedImage(pixels, colour), found(), CLASSES, 32)
+    header = Header(frame_id="eye")
+    raw, jpeg = to_image(header, canvas), to_compressed_image(header, canvas)
+    for message, decode in ((raw, ImageDecoder().image), (jpeg, ImageDecoder().compressed)):
+        shown = decode(message)
+        assert (shown.colour, shown.pixels.shape) == ("bgr", (24, 32, 3))
+        assert np.abs(shown.pixels.astype(int) - (250, 120, 10)).max() <= 4
+        assert message.header.frame_id == "eye"
+    assert jpeg.format == "bgr8; jpeg compressed bgr8"
+    assert len(jpeg.data) < len(raw.data)
+
+
+def published(writer: DebugImageWriter, clock: SteppedClock, rate: float, *, fps: int) -> int:
+    """Messages in ten seconds of a camera of so many images per second."""
+    image, count = plain(8, 8), 0
+    for _ in range(10 * fps):
+        count += writer.write(Header(), image, found(), settings(rate)) is not None
+        clock.now += 1 / fps
+    return count
+
+
+@pytest.mark.parametrize(
+    ("rate", "fps", "count"),
+    [(10, 30, 100), (10, 25, 100), (10, 10, 100), (10, 4, 40), (0, 30, 300), (0.5, 30, 5)],
+)
+def test_the_rate_is_limited_and_reached(rate: float, fps: int, count: int) -> None:
+    clock = SteppedClock()
+    writer = DebugImageWriter(CLASSES, to_image, clock)
+    assert published(writer, clock, rate, fps=fps) == pytest.approx(count, abs=1)
+
+
+def test_after_a_pause_there_is_no_burst_and_a_new_rate_holds_at_once() -> None:
+    clock = SteppedClock()
+    writer = DebugImageWriter(CLASSES, to_image, clock)
+    assert published(writer, clock, 0.2, fps=30) == 2
+    clock.now += 60
+    assert published(writer, clock, 10, fps=30) == pytest.approx(100, abs=1)
+
+
+def test_an_image_that_is_not_wanted_is_not_drawn() -> None:
+    drawn: list[Any] = []
+    writer = DebugImageWriter(CLASSES, lambda *given: drawn.append(given), SteppedClock())
+    assert writer.write(Header(), plain(8, 8), found(), settings(wanted=False)) is None
+    assert writer.write(Header(), plain(8, 8), found(), settings(rate=10)) is None
+    assert len(drawn) == 1
+    writer.write(Header(), plain(8, 8), found(), settings(rate=10))
+    assert len(drawn) == 1
+
+
+def test_each_camera_has_its_topics() -> None:
+    assert DEBUG_IMAGE_COMPRESSED.path("") == "~/debug_image/compressed"
+    assert DEBUG_IMAGE_COMPRESSED.path("front") == "~/front/debug_image/compressed"
+    assert DEBUG_IMAGE.path("front") == "~/front/debug_image"
+    assert DETECTIONS.path("front") == "~/front/detections"
+    assert IMAGE.path("front") == "front/image"
+
+
+@pytest.mark.ros
+def test_a_node_shows_small_images_to_those_who_look(client: Client, start: Start) -> None:
+    seen = start(debug_image_size=160)
+    pixels = np.zeros((480, 640, 3), np.uint8)
+    pixels[..., 2] = 200  # blue, of which the toy model finds objects
+    raw = client.collect(Image, "/detector/debug_image")
+    jpegs = client.collect(CompressedImage, "/detector/debug_image/compressed")
+
+    def arrived() -> bool:
+        seen.camera.publish(image_message(pixels, frame_id="eye"))
+        client.spin(0.05)
+        return bool(raw and jpegs)
+
+    client.wait_for(arrived)
+    assert (raw[-1].width, raw[-1].height, raw[-1].header.frame_id) == (160, 120, "eye")
+    shown = cv2.imdecode(np.frombuffer(jpegs[-1].data, np.uint8), cv2.IMREAD_COLOR)
+    assert shown.shape == (120, 160, 3)

@@ -5,11 +5,35 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import BinaryIO
+
+UNFINISHED = ".unfinished_"
+"""How the folders of files that are being written begin."""
+
+
+@contextmanager
+def open_regular(path: Path, flags: int = 0) -> Iterator[BinaryIO]:
+    """Open a regular file for reading, without waiting for somebody to write into a pipe.
+
+    Args:
+        path: of the file.
+        flags: more of ``os.open``.
+
+    Raises:
+        OSError: it cannot be opened, or is something else.
+    """
+    more = flags | os.O_NONBLOCK
+    with open(path, "rb", opener=lambda name, usual: os.open(name, usual | more)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        yield file
 
 
 def read_file(path: Path, limit: int) -> bytes:
@@ -18,11 +42,8 @@ def read_file(path: Path, limit: int) -> bytes:
     Raises:
         OSError: it cannot be read, is too large, or is a pipe or device, which may never end.
     """
-    with open(path, "rb", opener=_open_at_once) as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if facts.st_size > limit:
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > limit:
             raise OSError(errno.EFBIG, f"larger than {limit / 1e6:g} MB", str(path))
         return _complete(file.read(), path)
 
@@ -33,9 +54,7 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 def check_present(path: Path) -> None:
     """Raise OSError if a file is a pipe, a device, or only stands for one that is not fetched."""
-    with open(path, "rb", opener=_open_at_once) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with open_regular(path) as file:
         _complete(file.read(len(LFS_POINTER)), path)
 
 
@@ -46,25 +65,37 @@ def _complete(content: bytes, path: Path) -> bytes:
     return content
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    """Open a file without waiting for somebody to write into a pipe."""
-    return os.open(path, flags | os.O_NONBLOCK)
+@contextmanager
+def private_folder(parent: Path) -> Iterator[Path]:
+    """Make a folder in ``parent`` that nobody else can write into or foresee, and remove it."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=UNFINISHED, dir=parent, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to ``path`` to write to, and rename it to ``path`` at the end.
 
-    It has the same suffix, because some writers choose the format by it. If the block fails,
-    ``path`` stays as it was.
+    It has the same name, because some writers choose the format by it. If the block fails, ``path``
+    stays as it was. Nobody can put a link in its place, even where others may write.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with private_folder(path.parent) as folder:
+        yield folder / path.name
+        os.replace(folder / path.name, path)
+
+
+def remove_unfinished(folder: Path, seconds: float = 0.0) -> None:
+    """Remove what processes that were killed while they wrote have left in a folder.
+
+    Args:
+        folder: where they wrote.
+        seconds: what was begun within this time stays: it may still be written.
+    """
+    for left in folder.glob(f"{UNFINISHED}*"):
+        with suppress(OSError):  # another process tidies up at the same time
+            if time.time() - left.stat().st_mtime >= seconds:
+                shutil.rmtree(left)
 
 
 def require_writable(folder: Path, mode: int = 0o777) -> None:

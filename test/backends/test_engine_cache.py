@@ -7,6 +7,7 @@ What it does with damaged files is in test_tensorrt.py.
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -60,6 +61,60 @@ def test_a_file_of_another_user_is_not_trusted(tmp_path: Path) -> None:
     assert cache.load(KEY) is None
 
 
+@pytest.mark.parametrize(
+    ("mode", "trusted"),
+    [(0o600, True), (0o644, True), (0o400, True), (0o620, False), (0o602, False), (0o666, False)],
+)
+def test_a_file_that_others_may_write_is_not_trusted(
+    tmp_path: Path, mode: int, trusted: bool
+) -> None:
+    cache = EngineCache(tmp_path)
+    path = cache.store(KEY, PLAN)
+    cache.store_timing(KEY, b"times")
+    for file in (path, tmp_path / KEY.timing_file_name):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        file.chmod(mode)
+    assert cache.load(KEY) == (PLAN if trusted else None)
+    assert cache.load_timing(KEY) == (b"times" if trusted else b"")
+
+
+def test_a_link_or_a_pipe_is_no_engine(tmp_path: Path) -> None:
+    cache = EngineCache(tmp_path)
+    path = cache.store(KEY, PLAN)
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert cache.load(KEY) is None
+    path.unlink()
+    os.mkfifo(path)
+    assert cache.load(KEY) is None  # at once
+    cache.store(KEY, PLAN)
+    assert cache.load(KEY) == PLAN
+
+
+def test_an_engine_is_not_written_through_a_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    cache = EngineCache(tmp_path / "engines")
+    cache.directory.mkdir()
+    (cache.directory / KEY.file_name).symlink_to(victim)
+    stem, process = KEY.file_name.removesuffix(".engine"), os.getpid()
+    (cache.directory / f".{stem}.{process}.engine").symlink_to(victim)
+    cache.store(KEY, PLAN)
+    assert victim.read_text() == "precious" and cache.load(KEY) == PLAN
+
+
+def test_what_a_killed_build_left_goes_in_the_end(tmp_path: Path) -> None:
+    cache = EngineCache(tmp_path)
+    left = tmp_path / ".unfinished_1"
+    left.mkdir()
+    (left / KEY.file_name).write_bytes(PLAN)
+    cache.store(KEY, PLAN)
+    assert left.exists()  # it may still be written
+    os.utime(left, (0, 0))
+    cache.store(KEY, PLAN)
+    assert not left.exists()
+
+
 def test_a_write_that_fails_leaves_the_engine_that_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,7 +138,7 @@ def test_an_engine_in_a_folder_that_is_only_readable_is_used(
     cache = EngineCache(tmp_path)
     cache.store(KEY, PLAN)
 
-    def refuse(path: Path) -> None:
+    def refuse(path: Path, **_: object) -> None:
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(os, "utime", refuse)

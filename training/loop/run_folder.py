@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from compact_yolo_ros.support.document import LARGE
-from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.files import remove_unfinished, replacing
 from compact_yolo_ros.support.json_files import read_json
 from training.data.listing import BadFile
 from training.loop.checkpoint import load_checkpoint, save_checkpoint
@@ -51,8 +51,7 @@ class RunFolder:
             bad_files: images and labels that were left out, for bad_files.txt.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        for leftover in self.path.glob(".*.*.pt"):  # of a process that was killed while it wrote
-            leftover.unlink()
+        remove_unfinished(self.path)
         starts = self.path / "environment.json"
         entries = read_json(starts, LARGE) if step and starts.exists() else []
         with replacing(starts) as temporary:

@@ -14,6 +14,7 @@ from compact_yolo_ros.apps.evaluate_bag.results_folder import writing
 from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.writer import new_writer
+from compact_yolo_ros.support.files import private_folder
 
 
 def write_detections_recording(
@@ -33,17 +34,11 @@ def write_detections_recording(
     Raises:
         BagError: the folder cannot be written.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        with writing(folder):
-            temporary.mkdir(parents=True)
-            # The file within is named after its folder, so that name is the final one.
-            _write(temporary / folder.name, results, classes, threshold)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(temporary / folder.name, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with writing(folder), private_folder(folder.parent) as temporary:
+        # The file within is named after its folder, so that name is the final one.
+        _write(temporary / folder.name, results, classes, threshold)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary / folder.name, folder)
 
 
 def _write(

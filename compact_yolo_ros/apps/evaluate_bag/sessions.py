@@ -13,6 +13,7 @@ from compact_yolo_ros.apps.evaluate_bag.results import MeasuredPower
 from compact_yolo_ros.apps.evaluate_bag.results_folder import SESSIONS, writing
 from compact_yolo_ros.machine.power import PowerMonitor, PowerSummary, find_power_source
 from compact_yolo_ros.machine.power.monitor import WINDOW
+from compact_yolo_ros.support.files import replacing
 from compact_yolo_ros.support.json_files import parse_json
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
 
@@ -97,8 +98,8 @@ class PowerLog:
 def write_session(folder: Path, session: Session) -> None:
     """Make ``session`` the only one of the folder; BagError if it cannot be written."""
     path = folder / SESSIONS
-    with writing(path):
-        path.write_text(json.dumps(to_plain(session)) + "\n")
+    with writing(path), replacing(path) as temporary:
+        temporary.write_text(json.dumps(to_plain(session)) + "\n")
 
 
 def append_session(folder: Path, session: Session) -> None:

@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.tensorrt.cuda import Gpu
 from compact_yolo_ros.model.store import ModelFile
-from compact_yolo_ros.support.files import replacing, require_writable
+from compact_yolo_ros.support.files import (
+    open_regular,
+    remove_unfinished,
+    replacing,
+    require_writable,
+)
 
 if TYPE_CHECKING:
     from compact_yolo_ros.backends.options import RunOptions
@@ -120,7 +125,7 @@ class EngineCache:
         if len(parts) != 4 or data[: len(data) - len(plan)] != key.header(plan):
             return None
         with suppress(OSError):  # it may be read-only, or another process's to remove
-            os.utime(path)  # used now: it goes last
+            os.utime(path, follow_symlinks=False)  # used now: it goes last
         return plan
 
     def store(self, key: EngineKey, plan: bytes) -> Path:
@@ -152,6 +157,7 @@ class EngineCache:
 
     def _shrink(self, newest: Path) -> None:
         """Remove the engines used longest ago until the rest fits; ``newest`` stays."""
+        remove_unfinished(self.directory, seconds=3600)
         with suppress(FileNotFoundError):  # another process tidies up at the same time
             entries = [(path.stat(), path) for path in self.directory.glob("*.engine")]
             total = sum(entry.st_size for entry, _ in entries)
@@ -180,7 +186,7 @@ def _expanded(directory: Path) -> Path:
 def _read_own(path: Path) -> bytes | None:
     """A file's content, if nobody but this user and root can have written it."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path, os.O_NOFOLLOW) as file:
             facts = os.fstat(file.fileno())
             foreign = facts.st_uid not in (os.getuid(), 0)
             if foreign or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

@@ -191,11 +191,12 @@ def _pack(install: Path, wheel: Path) -> None:
     lines = [f"{name},sha256={_record_hash(data)},{len(data)}\n" for name, data in entries.items()]
     entries[record] = "".join([*lines, f"{record},,\n"]).encode()
 
-    partial = wheel.with_suffix(".partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in entries.items():
-            archive.writestr(name, data)
-    partial.replace(wheel)
+    with tempfile.TemporaryDirectory(dir=wheel.parent) as folder:
+        partial = Path(folder, wheel.name)
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in entries.items():
+                archive.writestr(name, data)
+        partial.replace(wheel)
 
 
 def _record_hash(data: bytes) -> str:

@@ -18,6 +18,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -217,9 +218,10 @@ def _done() -> dict[str, str]:
 
 
 def _note(steps: dict[str, str]) -> None:
-    partial = STEPS.with_suffix(".partial")
-    partial.write_text(json.dumps(steps, indent=2))
-    os.replace(partial, STEPS)
+    with tempfile.TemporaryDirectory(dir=STEPS.parent) as folder:
+        partial = Path(folder, STEPS.name)
+        partial.write_text(json.dumps(steps, indent=2))
+        os.replace(partial, STEPS)
 
 
 def _digest(*files: Path) -> str:

@@ -201,6 +201,19 @@ def test_answers_to_unknown_images_are_told(evaluate) -> None:
     assert any("1 of 2 answers" in sentence for sentence in results["recording"]["lost"])
 
 
+def test_the_rate_is_the_one_that_the_player_reported(evaluate) -> None:
+    messages = [answer(number, 2 * TAKEN) for number in range(COUNT)]
+    report = diagnostics("/diagnostics", 0, START, {"playback_rate": 2})
+    results = evaluate([*messages, report, counted(COUNT, COUNT, 0)])
+    assert results["playback_rate"] == 2
+    assert results["speed"]["age_ms"]["p50"] == pytest.approx((DELAY + TAKEN) / MS)
+
+
+def test_a_rate_that_is_given_counts_more_than_the_report(evaluate) -> None:
+    report = diagnostics("/diagnostics", 0, START, {"playback_rate": 2})
+    assert evaluate([answer(0), report], "--rate", "4")["playback_rate"] == 4
+
+
 @pytest.mark.parametrize("with_performance", [True, False])
 def test_ages_are_those_of_the_recorded_pace(evaluate, with_performance: bool) -> None:
     # Played twice as fast, the 40 ms of the node are 80 ms of the recording; the 5 ms before are 5.

@@ -204,7 +204,7 @@ def test_the_evaluation_starts_three_nodes_on_the_recordings_clock(
 
 
 def test_one_thing_follows_from_another(given: dict[str, object]) -> None:
-    run = Evaluation(**given, rate="2.0")
+    run = Evaluation(**given)
     (stop,) = run.exit(run.player)
     assert stop.event.signal_number == signal.SIGINT
     matched = [p for p in (run.detector, run.recorder) if stop.event.process_matcher(p)]
@@ -212,7 +212,6 @@ def test_one_thing_follows_from_another(given: dict[str, object]) -> None:
     (evaluation,) = run.exit(run.recorder)
     assert evaluation.command[:2] == [sys.executable, "-m"]
     assert {"--recorded", str(given["bag"])} <= set(evaluation.command)
-    assert evaluation.command[evaluation.command.index("--rate") + 1] == "2.0"
     (end,) = run.exit(evaluation)
     assert end.event.reason == "the evaluation has ended"
     run.context.is_shutdown = True
@@ -248,13 +247,23 @@ def test_a_failed_evaluation_makes_the_whole_fail(given: dict[str, object]) -> N
 def test_rosbag2_plays_and_the_recorder_gets_time_for_the_last_answer(
     given: dict[str, object],
 ) -> None:
-    run = Evaluation(**given, player="rosbag2", start="0.5")
+    run = Evaluation(**given, player="rosbag2", start="0.5", rate="2.0")
     assert run.player.command[:4] == ["ros2", "bag", "play", str(given["bag"])]
     assert run.player.environment == {PROFILE_VARIABLES[0]: PROFILE}
     (later,) = run.exit(run.player)
     assert later.period > 0
     (stop,) = later.actions
     assert stop.event.process_matcher(run.recorder)
+    (evaluation,) = run.exit(run.recorder)
+    assert evaluation.command[evaluation.command.index("--rate") + 1] == "2.0"
+
+
+def test_a_duration_needs_the_player_of_this_package(given: dict[str, object]) -> None:
+    """ros2 bag play of Humble has no option for it."""
+    run = Evaluation(**given, duration="0.5")
+    assert run.player.parameters[0]["duration"] == 0.5
+    with pytest.raises(ValueError, match="duration: .* give player:=own"):
+        Evaluation(**given, duration="0.5", player="rosbag2")
 
 
 def test_a_name_that_has_no_effect_on_the_evaluation_is_told(

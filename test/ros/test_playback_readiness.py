@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from harness import BEST_EFFORT, Client
+from harness import BEST_EFFORT, Client, values_of
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
@@ -186,3 +186,12 @@ def test_it_does_not_wait_for_a_detector_that_has_ended(stage: Stage) -> None:
     with pytest.raises(SystemExit) as end:
         stage.let_the_clock_tick(1000)
     assert end.value.code == 0
+
+
+def test_the_player_reports_its_rate(stage: Stage) -> None:
+    reports = stage.client.collect(DiagnosticArray, "/diagnostics")
+    stage.play()
+    stage.client.wait_for(lambda: reports)
+    (status,) = reports[0].status
+    assert status.name == "/bag_player: playback"
+    assert values_of(reports[0])["playback_rate"] == "10.0"

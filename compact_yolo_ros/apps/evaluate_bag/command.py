@@ -33,6 +33,7 @@ from compact_yolo_ros.apps.evaluate_bag.comparison import Candidate
 from compact_yolo_ros.apps.evaluate_bag.comparison_run import compare
 from compact_yolo_ros.apps.evaluate_bag.detection_run import Interrupted
 from compact_yolo_ros.apps.evaluate_bag.job import Job
+from compact_yolo_ros.apps.evaluate_bag.node_messages import read_node_run
 from compact_yolo_ros.apps.evaluate_bag.node_recording import write_node_log
 from compact_yolo_ros.apps.evaluate_bag.recording_evaluation import Settings, evaluate_recording
 from compact_yolo_ros.apps.evaluate_bag.results import AccuracyResults, Results
@@ -74,10 +75,11 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         else:
             if options.recorded:
                 classes = find_model(options.model).card.classes
-                write_node_log(
-                    settings.job, bag, options.recorded, classes, settings.out, options.rate
-                )
-                settings = replace(settings, restart=False)  # it would delete the log
+                job = settings.job
+                node = read_node_run(options.recorded, job.topics, classes, options.rate)
+                write_node_log(job, bag, node, settings.out)
+                # To restart would delete the log.
+                settings = replace(settings, restart=False, playback_rate=node.rate)
             results = evaluate_recording(settings, bag, progress)
     if options.compare:
         _print_comparison(found, settings.out)
@@ -116,7 +118,6 @@ def _settings(options: argparse.Namespace, bag: Bag) -> Settings:
         restart=options.restart,
         video=options.video,
         cluster=options.cluster,
-        playback_rate=options.rate if options.recorded else None,
     )
 
 
@@ -309,8 +310,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--rate",
         type=finite,
-        default=1.0,
-        help="playback rate of that, to which its ages are scaled [1]",
+        help="playback rate of that, for its ages [as the player reported it, or 1]",
     )
     add_run_arguments(parser, leave_out=("model", "batch"))
     add("--workers", type=int, default=1, help="processes, for every frame of a long recording")
@@ -324,7 +324,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("give --model, or --compare")
     if options.compare and options.recorded:
         parser.error("--recorded is what one model found: give it without --compare")
-    if options.rate <= 0 or (options.rate != 1 and not options.recorded):
+    if options.rate is not None and (options.rate <= 0 or not options.recorded):
         parser.error("--rate is how fast what is --recorded was played, above 0")
     if options.workers < 1 or options.threads < 0:
         parser.error("--workers must be at least 1 and --threads at least 0")

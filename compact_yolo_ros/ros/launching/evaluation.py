@@ -123,7 +123,8 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
     evaluate += ["--model", options.model, *to_arguments(options, leave_out=("model",))]
     if texts["ground_truth"]:
         evaluate += ["--ground-truth", texts["ground_truth"]]
-    evaluate += ["--rate", str(numbers["rate"])]
+    if texts["player"] == ROSBAG2:  # the other one reports its rate itself
+        evaluate += ["--rate", str(numbers["rate"])]
     for name in ("start", "duration"):
         evaluate += [f"--{name}", str(numbers[name])] if numbers[name] else []
     return Evaluation(

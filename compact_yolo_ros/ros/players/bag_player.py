@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.exceptions import InvalidTopicNameException
@@ -78,6 +79,8 @@ BAG_PLAYER_PARAMETERS = (
 TYPES = {IMAGE: Image, COMPRESSED_IMAGE: CompressedImage}
 TICK = 0.01
 """Seconds between two messages on /clock, and between two looks at what is due."""
+REPORT = 1.0
+"""Seconds between two reports on /diagnostics."""
 LINGER = 1.0
 """Least seconds that the clock goes on after the last image, so that it can be processed."""
 
@@ -120,7 +123,10 @@ class BagPlayerNode(Node):
                 f"nothing is left to play of {(self._bag.end - self._bag.start) * 1e-9:.1f} s"
             )
         # A steady clock: this node is what moves simulated time.
-        self.create_timer(TICK, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(TICK, self._tick, clock=steady)
+        self._reports = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_timer(REPORT, self._report, clock=steady)
         self.get_logger().info(f"Playing {', '.join(images)} at {self._rate:g} times speed")
 
     def _publisher(self, topic: str, qos: QoSProfile) -> Publisher[Any]:
@@ -206,6 +212,19 @@ class BagPlayerNode(Node):
         for publisher in self._publishers_of.values():
             publisher.wait_for_all_acked(Duration(seconds=1))
         raise SystemExit(0)
+
+    def _report(self) -> None:
+        """Say how fast it plays, for those who record what others make of it."""
+        pairs = {"playback_rate": self._rate, "images_published": self._published}
+        status = DiagnosticStatus(
+            level=DiagnosticStatus.OK,
+            name=f"{self.get_fully_qualified_name()}: playback",
+            message=f"{self._rate:g} times the recorded pace",
+            values=[KeyValue(key=key, value=str(value)) for key, value in pairs.items()],
+        )
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = Time(nanoseconds=self._now).to_msg()
+        self._reports.publish(message)
 
     def _publish_time(self) -> None:
         self._clock_publisher.publish(ClockMessage(clock=Time(nanoseconds=self._now).to_msg()))

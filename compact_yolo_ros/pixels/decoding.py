@@ -15,6 +15,7 @@ from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileLimits
 from compact_yolo_ros.pixels.grey_levels import STRETCH, to_8_bits
 from compact_yolo_ros.pixels.image_error import ImageError, damaged, incomplete
 from compact_yolo_ros.pixels.letterbox import Colour
+from compact_yolo_ros.pixels.torn_jpeg import TornJpegs
 
 
 class DecodedImage(NamedTuple):
@@ -62,6 +63,7 @@ class ImageDecoder:
         self._limits = limits
         self._mono16_bits = mono16_bits
         self._scratch: NDArray[np.uint8] | None = None
+        self._torn = TornJpegs()
 
     def image(self, message: Any) -> DecodedImage:
         """Decode a sensor_msgs/Image.
@@ -109,7 +111,7 @@ class ImageDecoder:
     def _compressed(self, message: Any) -> DecodedImage:
         data = memoryview(message.data).tobytes()  # cheap; bytes can be searched
         file = check_file(data, message.format, self._limits)
-        pixels = _decode(data, file)
+        pixels = self._decode(data, file)
         if pixels.dtype == np.uint16:
             pixels = (
                 to_8_bits(pixels, self._mono16_bits)
@@ -124,31 +126,17 @@ class ImageDecoder:
             return DecodedImage(cv2.cvtColor(pixels, BAYER[file.encoding]), "rgb")
         return DecodedImage(pixels, "grey")
 
-
-_UNCODED = 128
-"""Value of a pixel whose coefficients are all zero."""
-_MORE = bytes(range(1, 0xFF))
-"""Coded data for some more blocks: not zeros, with which the decoder completes the last one."""
-
-
-def _decode(data: bytes, file: CompressedFile) -> NDArray[Any]:
-    """Decode a checked file; refuse it if its coded pixels end early."""
-    # Only what was checked: a decoder may read on behind the end.
-    pixels = _imdecode(data[: file.header.length])
-    if pixels is None or pixels.shape[:2] != (file.header.height, file.header.width):
-        raise damaged(file.kind, "its pixels cannot be decoded")
-    end = file.header.scan_end
-    # The decoder paints what the coded data does not reach in one grey. If the last pixel has it,
-    # a longer file tells: a complete image stays as it is.
-    if end and (pixels[-1, -1] == _UNCODED).all():
-        longer = _imdecode(data[:end] + _MORE + data[end : end + 2])
-        if longer is None or not np.array_equal(pixels, longer):
-            raise incomplete(file.kind, data, "its coded pixels end early")
-    return pixels
-
-
-def _imdecode(data: bytes) -> NDArray[Any] | None:
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    def _decode(self, data: bytes, file: CompressedFile) -> NDArray[Any]:
+        """Decode a checked file; refuse it if its coded pixels are not those of one image."""
+        kind, _, header = file
+        data = data[: header.length]  # only what was checked: a decoder may read on behind the end
+        content = np.frombuffer(data, np.uint8)
+        pixels: NDArray[Any] | None = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+        if pixels is None or pixels.shape[:2] != (header.height, header.width):
+            raise damaged(kind, "its pixels cannot be decoded")
+        if header.scan_end and self._torn.is_torn(data, header.scan_end, pixels):
+            raise incomplete(kind, data, "it has fewer or more pixels than its size says")
+        return pixels
 
 
 def _view(message: Any, layout: Layout) -> NDArray[np.uint8]:

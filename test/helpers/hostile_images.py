@@ -28,6 +28,16 @@ def photo(height: int = 48, width: int = 64, seed: int = 0) -> NDArray[np.uint8]
     return cv2.GaussianBlur(noise, (0, 0), 1.2)
 
 
+def landscape(seed: int = 0, height: int = 240, width: int = 320) -> NDArray[np.uint8]:
+    """Soft hills (H, W, 3) with the noise of a camera, which is stronger for higher seeds."""
+    random = np.random.default_rng(seed)
+    hills = cv2.resize(
+        random.uniform(0, 255, (9, 12, 3)), (width, height), None, 0, 0, cv2.INTER_CUBIC
+    )
+    noise = random.normal(0, 2 + 2 * seed, (height, width, 3))
+    return np.asarray((hills + noise).clip(0, 255), np.uint8)
+
+
 def jpeg(pixels: NDArray[np.uint8], *options: int) -> bytes:
     return bytes(cv2.imencode(".jpg", pixels, options)[1].tobytes())
 

@@ -265,6 +265,61 @@ class TestTornJpeg:
         for length in range(start, len(file) - 300, 61):
             assert refusal(file[:length].removesuffix(b"\xff") + files.END).kind == "truncated"
 
+    @pytest.mark.parametrize("quality", [70, 90])
+    @pytest.mark.parametrize("colour", [True, False])
+    @pytest.mark.parametrize("part", [0.2, 0.5, 0.8])
+    def test_the_rest_of_an_older_image_is_noticed(
+        self, part: float, colour: bool, quality: int
+    ) -> None:
+        """Two pieces have more or fewer pixels than one image, or by chance exactly as many."""
+        pictures = [files.landscape(seed) for seed in range(5)]
+        whole = [
+            files.jpeg(pixels if colour else pixels[..., 1], cv2.IMWRITE_JPEG_QUALITY, quality)
+            for pixels in pictures
+        ]
+        refused = 0
+        for new, old in zip(whole, whole[1:] + whole[:1], strict=True):
+            at = int(len(new) * part)
+            try:
+                decode(new[:at] + old[at:])
+            except ImageError as error:
+                refused += error.kind == "truncated"
+        assert refused >= 4
+
+    @pytest.mark.parametrize("surplus", [b"", b"\x5a", bytes(range(1, 9)), bytes(200)])
+    @pytest.mark.parametrize("edge", [None, 120, 128])
+    def test_a_sharp_edge_or_some_bytes_too_many_do_not_tear_an_image(
+        self, edge: int | None, surplus: bytes
+    ) -> None:
+        """Cameras leave some bytes between the last pixel and the end."""
+        picture = files.landscape()
+        if edge:
+            picture[edge:] //= 8
+        file = files.jpeg(picture)
+        assert decode(file[:-2] + surplus + files.END).pixels.shape == (240, 320, 3)
+
+    def test_a_usual_image_is_decoded_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        real, calls = cv2.imdecode, []
+        monkeypatch.setattr(cv2, "imdecode", lambda *args: (calls.append(args), real(*args))[1])
+        for seed in range(10):
+            decode(files.jpeg(files.landscape(seed)))
+        assert len(calls) == 10
+
+    @pytest.mark.parametrize("level", [0, 128])
+    def test_a_camera_with_an_edge_that_looks_torn_is_rarely_looked_at_twice(
+        self, level: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """For example the bars of a film, which lie on rows of blocks."""
+        picture = files.landscape()
+        picture[160:] = level
+        file = files.jpeg(picture)
+        real, calls = cv2.imdecode, []
+        monkeypatch.setattr(cv2, "imdecode", lambda *args: (calls.append(args), real(*args))[1])
+        decoder = ImageDecoder()
+        for _ in range(50):
+            decoder.compressed(message(file))
+        assert len(calls) <= 52
+
     def test_a_lost_or_foreign_interval_is_noticed(self) -> None:
         file = files.seeds()["jpeg, restarts"]
         second, third = file.index(b"\xff\xd1"), file.index(b"\xff\xd2")
@@ -294,7 +349,7 @@ class TestTornPng:
     random=st.randoms(use_true_random=False),
     format_=st.sampled_from(FORMATS),
 )
-@settings(max_examples=1500)
+@settings(max_examples=600)
 def test_damaged_files_are_decoded_within_limits_or_refused(
     name: str, random: Random, format_: str
 ) -> None:

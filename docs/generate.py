@@ -19,6 +19,7 @@ from compact_yolo_ros.ros.launching.arguments import LAUNCH_ARGUMENTS, PARAMETER
 from compact_yolo_ros.ros.parameters import ParameterSpec
 from compact_yolo_ros.ros.players.video_publisher import VIDEO_PUBLISHER_PARAMETERS
 from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.markdown import markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent
 DETECTOR_YAML = ROOT / "config" / "detector.yaml"
@@ -174,9 +175,7 @@ def _choices(choices: tuple[str, ...]) -> str:
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = list(head)
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines).replace("<", "&lt;")
+    return markdown_table([*head], ([*row] for row in rows))
 
 
 def backends() -> str:

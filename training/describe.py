@@ -21,10 +21,12 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from compact_yolo_ros.model.published import FILE, Published
 from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.markdown import markdown_table
+from compact_yolo_ros.support.terminal import open_console, print_table
 from training.detectors.complexity import (
     deployed_values,
     kernel_values,
@@ -195,8 +197,8 @@ def _pair(published: float | None, counted: float | None, digits: int) -> str:
 
 def to_markdown(descriptions: Sequence[Description]) -> str:
     """Return the page of all detectors."""
-    costs = _markdown_table(COST_HEADER, [cost_row(d) for d in descriptions])
-    comparison = _markdown_table(COMPARISON_HEADER, comparison_rows(descriptions))
+    costs = markdown_table(COST_HEADER, [cost_row(d) for d in descriptions])
+    comparison = markdown_table(COMPARISON_HEADER, comparison_rows(descriptions))
     return "\n".join((INTRODUCTION, costs, COMPARISON, comparison, ""))
 
 
@@ -217,16 +219,15 @@ def write(page: Path = PAGE, figures: Path = FILE) -> None:
             temporary.write_text(text)
 
 
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _rich_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(*header, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*(f"[yellow]{c.strip('*')}[/]" if c.startswith("**") else c for c in row))
-    return table
+def _print(
+    console: Console, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    """Print a table; figures between double asterisks are yellow."""
+    cells = [
+        [Text(c.strip("*"), style="yellow") if c.startswith("**") else c for c in row]
+        for row in rows
+    ]
+    print_table(console, head, cells, title)
 
 
 def main() -> None:
@@ -242,14 +243,14 @@ def main() -> None:
         return
     chosen = [arguments.name] if arguments.name else list(DETECTORS)
     descriptions = [describe(name) for name in chosen]
-    console = Console()
-    console.print(_rich_table("Costs", COST_HEADER, [cost_row(d) for d in descriptions]))
+    console = open_console()
+    _print(console, "Costs", COST_HEADER, [cost_row(d) for d in descriptions])
     title = "Published / here (yellow: they differ)"
     if rows := comparison_rows(descriptions):
-        console.print(_rich_table(title, COMPARISON_HEADER, rows))
+        _print(console, title, COMPARISON_HEADER, rows)
     if arguments.name:
         parts = [(part, f"{count:,}") for part, count in descriptions[0].parts.items()]
-        console.print(_rich_table("Parameters by part", ("part", "parameters"), parts))
+        _print(console, "Parameters by part", ("part", "parameters"), parts)
         console.print(DETECTORS[arguments.name].config)
 
 

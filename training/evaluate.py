@@ -21,9 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from compact_yolo_ros.backends import BackendError, RunOptions
 from compact_yolo_ros.detection.detections import Detections
@@ -44,6 +42,7 @@ from compact_yolo_ros.pixels.letterbox import Letterbox
 from compact_yolo_ros.support.arguments import add_rename
 from compact_yolo_ros.support.files import replacing
 from compact_yolo_ros.support.plain_values import to_plain
+from compact_yolo_ros.support.terminal import open_console, print_table, say
 from training.data.dataset import DataSet, open_split
 from training.data.sample import Sample
 from training.deployment.model_card import DEFAULT_SIZE
@@ -166,7 +165,7 @@ def _run_as_node(path: str, samples: Sequence[Sample], size: int | Size) -> Iter
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate; return the process's exit code."""
     options = _parse(arguments)
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     try:
         for size in options.size:
             check_side(size)
@@ -179,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
         samples = open_split(options.data, options.split, cache="none")
         mapping = ClassMapping.match(model.classes, samples.classes, options.rename)
         if mapping.left_out:
-            console.print(mapping.left_out, soft_wrap=True, markup=False)
+            say(console, mapping.left_out)
         truths = [mapping.truth(truth) for truth in truths_of(samples)]
         results = []
         for size in options.size or [model.size]:
@@ -238,11 +237,12 @@ def _print(results: Sequence[ShownEvaluation]) -> None:
         figures_of(result.evaluation) | {"best threshold": result.evaluation.best_threshold}
         for result in results
     ]
-    table = Table("", *(result.name for result in results))
-    for name in columns[0]:
-        cells = (column[name] for column in columns)
-        table.add_row(name, *("-" if np.isnan(cell) else f"{cell:.3f}" for cell in cells))
-    Console().print(table)
+    rows = [[name, *(_cell(column[name]) for column in columns)] for name in columns[0]]
+    print_table(open_console(), ["", *(result.name for result in results)], rows)
+
+
+def _cell(figure: float) -> str:
+    return "-" if np.isnan(figure) else f"{figure:.3f}"
 
 
 def _facts(

@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.evaluation import ClassMapping, Evaluation, evaluate
-from compact_yolo_ros.evaluation.plots import by_size, legend, precision_recall, score_curve
+from compact_yolo_ros.evaluation.plots import (
+    by_size,
+    legend,
+    literal,
+    precision_recall,
+    score_curve,
+)
 from compact_yolo_ros.model.sizes import check_side
 from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.support.arguments import add_rename
@@ -41,7 +47,7 @@ def sheet(evaluation: Evaluation) -> NDArray[np.uint8]:
     ]
     axes = figures[0].axes[0]
     for name, colour in legend(evaluation).items():
-        axes.plot([], [], color=colour, label=name)
+        axes.plot([], [], color=colour, label=literal(name))
     axes.legend(loc="lower left", frameon=False, fontsize=8)
     top, bottom = (np.hstack([_pixels(f) for f in pair]) for pair in (figures[:2], figures[2:]))
     return np.vstack((top, bottom))

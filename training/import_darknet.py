@@ -17,10 +17,10 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.support.terminal import open_console, pairs_table
 from training.darknet.cfg import DarknetError, parse_cfg
 from training.darknet.network import DarknetNetwork
 from training.darknet.transfer import decodes_by_default, transferred
@@ -206,19 +206,20 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(_read(path)).hexdigest()
 
 
-def _summary(card: ModelCard, network: DarknetNetwork, out: Path) -> Table:
+def _summary(card: ModelCard, network: DarknetNetwork, out: Path) -> list[tuple[str, str]]:
     kinds = Counter(network.kinds)
     gmacs = ", ".join(f"{value:.3f} at {size}" for size, value in card.gmacs.items())
-    table = Table(title=str(out), show_header=False)
-    table.add_row("layers", ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
-    table.add_row("parameters", f"{card.parameters:,}")
-    table.add_row("GMAC", gmacs)
-    table.add_row("classes", f"{len(card.classes)}: {card.classes[0]} to {card.classes[-1]}")
-    table.add_row("input", f"{network.input.width} x {network.input.height}, {card.resize}")
-    table.add_row("strides", ", ".join(map(str, card.strides)))
-    table.add_row("licence", card.licence)
-    table.add_row("size", f"{out.stat().st_size / 1e6:.2f} MB")
-    return table
+    facts = {
+        "layers": ", ".join(f"{count} {kind}" for kind, count in kinds.items()),
+        "parameters": f"{card.parameters:,}",
+        "GMAC": gmacs,
+        "classes": f"{len(card.classes)}: {card.classes[0]} to {card.classes[-1]}",
+        "input": f"{network.input.width} x {network.input.height}, {card.resize}",
+        "strides": ", ".join(map(str, card.strides)),
+        "licence": card.licence,
+        "size": f"{out.stat().st_size / 1e6:.2f} MB",
+    }
+    return [*facts.items()]
 
 
 def main() -> None:
@@ -240,13 +241,14 @@ def main() -> None:
         "of the cfg, instead of a network built from the cfg; --out may then end in .pt",
     )
     arguments = parser.parse_args()
-    console = Console()
+    console = open_console()
     try:
-        with console.status(f"Importing {arguments.weights}"):
+        with console.status(Text(f"Importing {arguments.weights}")):
             card, network = import_darknet(**vars(arguments))
     except DarknetError as error:
         sys.exit(str(error))
-    console.print(_summary(card, network, arguments.out))
+    summary = _summary(card, network, arguments.out)
+    console.print(pairs_table(summary, str(arguments.out)))
 
 
 if __name__ == "__main__":

@@ -18,13 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx
-from rich.console import Console
+from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.fp16_graph import to_half
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.store import ModelError, find_model
+from compact_yolo_ros.support.terminal import open_console
 from training.data.dataset import DataError, DataSet, open_split
 from training.data.joining import read_classes
 from training.data.sample import Sample
@@ -100,7 +101,9 @@ def measure(path: Path, samples: DataSet, sizes: Sequence[int], progress: Progre
     figures = {}
     for size in sizes:
         answers = model.detect(samples, size)
-        found = list(progress.track(answers, len(samples), description=f"{path.stem} at {size}"))
+        found = list(
+            progress.track(answers, len(samples), description=escape(f"{path.stem} at {size}"))
+        )
         scores = average_precision(samples, found, model.classes)
         figures[str(size)] = stated(scores)
         if "AP50" not in figures[str(size)]:
@@ -177,7 +180,7 @@ def _make(arguments: argparse.Namespace) -> None:
         samples = _spread(open_split(arguments.data, arguments.split, "none"), arguments.pictures)
     held_out = open_split(arguments.data, "val")
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     with Progress(*columns, console=console) as progress, tempfile.TemporaryDirectory() as folder:
         before = measure(found.path, held_out, sizes, progress)
         if arguments.precision == "fp16":

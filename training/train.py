@@ -26,6 +26,7 @@ from rich.console import Console
 from torch import Tensor
 
 from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.support.terminal import open_console, say
 from training.data.dataset import Cache, DataSet, open_split, read_classes
 from training.data.findings import lacks_objects, other_shapes
 from training.data.loading import epoch_batches
@@ -142,7 +143,7 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     if origin is not None:
         text = start(trainer, origin)
         if fabric.is_global_zero:
-            console.print(text, soft_wrap=True)
+            say(console, text)
     fabric.barrier()
     if fabric.is_global_zero:
         folder.begin(recipe, trainer.step, [*samples.bad_files, *held_out.bad_files])
@@ -253,7 +254,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
-        train(arguments, Console())
+        train(arguments, open_console())
     except (ValueError, DivergedError, OSError) as error:
         sys.exit(str(error))
 

@@ -61,6 +61,11 @@ def to_svg(figure: Any) -> str:
     return text[text.index("<svg") :].replace(_INK, "currentColor")
 
 
+def literal(name: str) -> str:
+    """A name as matplotlib draws it letter by letter: neither a formula nor left out of legends."""
+    return f"{' ' * name.startswith('_')}{name}".replace("$", r"\$")
+
+
 def legend(evaluation: Evaluation) -> dict[str, str]:
     """Names and colours of the classes in the plots; with many classes all are grey."""
     if len(evaluation.classes) > len(COLOURS):

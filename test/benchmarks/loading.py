@@ -19,12 +19,11 @@ from typing import get_args
 
 import cv2
 import numpy as np
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from compact_yolo_ros.support.terminal import open_console, print_table  # noqa: E402
 from training.data.augmentation import Augmentation  # noqa: E402
 from training.data.dataset import Cache, DataSet, open_split  # noqa: E402
 from training.data.loading import epoch_batches  # noqa: E402
@@ -74,10 +73,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="data.yaml to read instead of drawn pictures")
     arguments = parser.parse_args()
     cv2.setNumThreads(0)  # as in a loader process
-    table = Table("views", "mosaic", "workers", "cache", title=f"Views of {arguments.size} pixels")
-    for heading in ("images/s", "CPU ms/image", "ratio to none"):
-        table.add_column(heading, justify="right")
-    console = Console(stderr=True)
+    head = ("views", "mosaic", "workers", "cache", "images/s", "CPU ms/image", "ratio to none")
+    rows = []
+    console = open_console(stderr=True)
     with tempfile.TemporaryDirectory() as folder:
         data = arguments.data or draw(Path(folder), arguments.images)
         opened = {
@@ -96,8 +94,8 @@ def main() -> None:
                 rate, cpu = measure(samples, arguments.size, VIEWS[name], mosaic, workers)
                 plain = plain or rate
                 figures = (f"{rate:.0f}", f"{cpu:.2f}", f"{rate / plain:.2f}")
-                table.add_row(name, f"{mosaic:g}", str(workers), cache, *figures)
-    Console(width=110 if not sys.stdout.isatty() else None).print(table)
+                rows.append((name, f"{mosaic:g}", str(workers), cache, *figures))
+    print_table(open_console(), head, rows, f"Views of {arguments.size} pixels")
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ import torch  # noqa: E402
 from lightning_fabric import Fabric  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
-from rich.table import Table  # noqa: E402
 
+from compact_yolo_ros.support.terminal import open_console, print_table  # noqa: E402
 from training.data.batch import Batch  # noqa: E402
 from training.data.loading import epoch_batches  # noqa: E402
 from training.data.sample import Sample  # noqa: E402
@@ -178,10 +178,9 @@ def measures(options: argparse.Namespace, console: Console) -> list[dict[str, ob
                 "with loading": median(with_loading),
             }
         )
-    table = Table(*rows[0], title=f"{options.detector} at {options.size}, batch {options.batch}")
-    for row in rows:
-        table.add_row(str(row["step"]), *(f"{value:.2f}" for value in list(row.values())[1:]))
-    console.print(table)
+    title = f"{options.detector} at {options.size}, batch {options.batch}"
+    cells = [[str(row["step"]), *(f"{row[key]:.2f}" for key in [*row][1:])] for row in rows]
+    print_table(console, [*rows[0]], cells, title)
     console.print(f"Making a view takes {1e3 * loading / options.batch:.1f} ms of CPU time.")
     return rows
 
@@ -239,7 +238,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = open_console()
     rows = (zoo if options.zoo else measures)(options, console)
     conditions = {
         "torch": torch.__version__,

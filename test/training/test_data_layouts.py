@@ -292,6 +292,23 @@ def test_objects_that_are_no_boxes_are_taken_for_boxes_and_said_once(
     assert says in line and "their boxes are used" in line
 
 
+@pytest.mark.parametrize("names", [["[/ball]", "robot"], ["ball [a]", ":car:"], ["a|b", "[red]"]])
+def test_the_check_prints_names_as_they_are(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    names: list[str],
+) -> None:
+    (folder / "labels/train/a.txt").write_text(TEXTS["a"])
+    describe(folder, names=names, train="images/train", val="images/val")
+    monkeypatch.setattr(sys, "argv", ["check", "--data", str(folder / "data.yaml")])
+    check.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if line[:1] in "│┃") <= 80
+    for name in names:
+        assert sum(line.startswith(f"│ {name} ") for line in lines) == 2, "in train and in val"
+
+
 def test_a_voc_object_is_no_yolo_label(tmp_path: Path) -> None:
     draw_image(tmp_path / "images/a.png", 1)
     (tmp_path / "images/a.xml").write_text(f"<a>{voc_object('ball', (1, 1, 9, 9))}</a>")

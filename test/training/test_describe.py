@@ -107,6 +107,20 @@ def test_one_detector_is_printed_with_its_parts(monkeypatch, capsys):
     assert all(word in printed for word in COST_HEADER)
 
 
+def test_all_detectors_can_be_read_at_80_columns_and_in_a_pipe(descriptions, monkeypatch, capsys):
+    monkeypatch.setattr(describing, "describe", {d.name: d for d in descriptions}.__getitem__)
+    monkeypatch.setattr(sys, "argv", ["describe"])
+    monkeypatch.delenv("COLUMNS", raising=False)
+    describing.main()
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    for description in descriptions:
+        assert all(cell in printed for cell in cost_row(description)), description.name
+        for *figures, source, remark in comparison_rows([description]):
+            assert all(cell.strip("*") in printed for cell in figures), description.name
+            assert all(word in printed for word in f"{source} {remark}".split())
+
+
 def test_an_unknown_name_lists_the_known_ones(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["describe", "yolo"])
     with pytest.raises(SystemExit):

@@ -73,6 +73,11 @@ def test_classes_of_other_names_can_be_given(data, toy, capsys):
     assert "share no class: the model knows red, green, blue" in capsys.readouterr().err
     assert main([*arguments, "--rename", "green=lime", "red=rouge"]) == 0
     assert "AP50 rouge" in capsys.readouterr().out
+    data.write_text("val: images/val\nnames: ['[/lime]', person, ':car:']\n")
+    assert main([*arguments, "--rename", "green=[/lime]", "red=:car:"]) == 0
+    printed = capsys.readouterr().out
+    assert "AP50 [/lime]" in printed and "AP50 :car:" in printed
+    data.write_text("val: images/val\nnames: [lime, person, rouge]\n")
     assert main([*arguments, "--rename", "gren=lime"]) == 1
     assert "no class 'gren', did you mean 'green'?" in capsys.readouterr().err
 
@@ -186,3 +191,14 @@ def test_curves_are_plotted_on_a_sheet(data, toy, tmp_path, monkeypatch, capsys)
     monkeypatch.setattr("sys.argv", command)
     assert figure_sheet.main() == 0
     assert cv2.imread(str(tmp_path / "sheet.webp")).std() > 10
+
+
+def test_curves_of_classes_that_look_like_formulas_are_plotted(data, toy, tmp_path, monkeypatch):
+    data.write_text("val: images/val\nnames: ['_$x^$', person, '$\\frac$']\n")
+    drawn = []
+    literal = figure_sheet.literal
+    monkeypatch.setattr(figure_sheet, "literal", lambda name: drawn.append(name) or literal(name))
+    command = ["figure_sheet", "--weights", str(toy), "--data", str(data)]
+    command += ["--out", str(tmp_path / "sheet.webp"), "--rename", "green=_$x^$", "red=$\\frac$"]
+    monkeypatch.setattr("sys.argv", command)
+    assert figure_sheet.main() == 0 and {"_$x^$", "$\\frac$"} <= {*drawn}

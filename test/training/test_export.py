@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,8 @@ def test_a_card_counts_measures_and_quotes(detector, tmp_path):
     assert ModelCard.from_json(card.to_json()) == card
     page = to_markdown(card, 1_000_000)
     assert "MIT, as claimed" in page and "| 0.250 | 0.500 | 0.400 | 0.500 | 0.600 |" in page
+    piped = replace(card, classes=("a|b", *card.classes[1:]))
+    assert "| input | GMAC | AP | AP50 | AP50 a\\|b |" in to_markdown(piped, 1_000_000)
     (tmp_path / "words.yaml").write_text("author: me")
     with pytest.raises(ValueError, match="licence"):
         read_words(tmp_path / "words.yaml")

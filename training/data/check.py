@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
+from compact_yolo_ros.support.terminal import open_console, print_table, say
 from training.data.dataset import BadFile, DataSet, open_split
 from training.data.description import DataError
 from training.data.findings import refusals, remarks
@@ -51,37 +51,35 @@ def shared_images(splits: dict[str, DataSet]) -> list[BadFile]:
     return result
 
 
-def overview(splits: dict[str, DataSet]) -> Table:
-    """Return a table of images in every split."""
-    table = Table("split", title="Images")
-    for heading in ("images", "without boxes", "boxes", "ignored boxes", "bad files"):
-        table.add_column(heading, justify="right")
+OVERVIEW = ("split", "images", "without boxes", "boxes", "ignored boxes", "bad files")
+CLASSES = ("class", "boxes", "images", "unlabelled in", *(f"{p} %" for p in PERCENTILES))
+
+
+def overview(splits: dict[str, DataSet]) -> list[list[str]]:
+    """Return the cells of OVERVIEW for every split."""
+    rows = []
     for name, data in splits.items():
         shown = [entry.truth for entry in data.entries]
         ignored = sum(len(truth.ignored) for truth in shown)
         empty = sum(not len(truth) for truth in shown)
         boxes = sum(map(len, shown))
         counts = (len(data), empty, boxes, ignored, len(data.bad_files))
-        table.add_row(name, *(str(count) for count in counts))
-    return table
+        rows.append([name, *(str(count) for count in counts)])
+    return rows
 
 
-def class_table(name: str, data: DataSet, side: int) -> Table:
-    """Return a table of a split's classes; sizes are pixels where the long side has ``side``."""
-    table = Table("class", title=f"Boxes of {name}; size: √area in pixels at {side}")
-    for heading in ("boxes", "images", "unlabelled in", *(f"{p} %" for p in PERCENTILES)):
-        table.add_column(heading, justify="right")
+def class_rows(data: DataSet, side: int) -> list[list[str]]:
+    """Return the cells of CLASSES; sizes are pixels where the long side has ``side``."""
+    rows = []
     shown = [entry.truth for entry in data.entries]
     for label, sizes in enumerate(box_sizes(data)):
         images = sum(bool((truth.labels == label).any()) for truth in shown)
         absent = sum(label in truth.unlabelled for truth in shown)
-        percentiles = np.percentile(sizes, PERCENTILES) * side if len(sizes) else ()
-        table.add_row(
-            data.classes[label],
-            *(str(count) for count in (len(sizes), images, absent)),
-            *(f"{value:.0f}" for value in percentiles),
-        )
-    return table
+        percentiles = np.percentile(sizes, PERCENTILES) * side if len(sizes) else np.array([])
+        counts = [str(count) for count in (len(sizes), images, absent)]
+        measured = [f"{value:.0f}" for value in percentiles] or [""] * len(PERCENTILES)
+        rows.append([data.classes[label], *counts, *measured])
+    return rows
 
 
 @dataclass(frozen=True)
@@ -98,23 +96,20 @@ def check(data: Path, side: int, console: Console) -> Verdict:
     Raises:
         DataError: it cannot be used.
     """
-    console.print(f"{data}: {', '.join(read_classes(data))}", soft_wrap=True, markup=False)
+    say(console, f"{data}: {', '.join(read_classes(data))}")
     names = split_names(data)
     if not names:
         raise DataError(f"{data} has no split: give train, val or test")
     splits = {name: open_split(data, name, cache="none") for name in names}
-    console.print(overview(splits))
+    print_table(console, OVERVIEW, overview(splits), "Images")
     for name, split in splits.items():
-        console.print(class_table(name, split, side))
+        title = f"Boxes of {name}; size: √area in pixels at {side}"
+        print_table(console, CLASSES, class_rows(split, side), title)
     for name, split in splits.items():
         for sentence in remarks(name, split, side):
-            _say(console, f"Note: {sentence}.")
+            say(console, f"Note: {sentence}.")
     bad_files = [bad for split in splits.values() for bad in split.bad_files]
     return Verdict(bad_files + shared_images(splits), refusals(splits))
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def main() -> None:
@@ -127,7 +122,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="list every bad file, not the first 20")
     arguments = parser.parse_args()
     logging.getLogger("training.data").setLevel(logging.ERROR)  # its warning names this command
-    console = Console()
+    console = open_console()
     try:
         verdict = check(arguments.data, arguments.side, console)
     except DataError as error:
@@ -135,14 +130,14 @@ def main() -> None:
     bad_files = verdict.bad_files
     listed = bad_files if arguments.all else bad_files[:20]
     for path, reason in listed:
-        _say(console, f"{path}: {reason}")
+        say(console, f"{path}: {reason}")
     if len(listed) < len(bad_files):
-        console.print(f"and {len(bad_files) - len(listed)} more: --all lists them")
+        say(console, f"and {len(bad_files) - len(listed)} more: --all lists them")
     for sentence in verdict.refusals:
-        _say(console, f"Training would refuse this data set: {sentence}.")
+        say(console, f"Training would refuse this data set: {sentence}.")
     if bad_files:
         sys.exit(f"Bad files: {len(bad_files)}")
-    console.print("No bad files.")
+    say(console, "No bad files.")
     if verdict.refusals:
         sys.exit(f"{arguments.data}: {verdict.refusals[0]}")
 

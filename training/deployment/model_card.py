@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.support.markdown import markdown_table
 from compact_yolo_ros.support.plain_values import from_plain
 from compact_yolo_ros.support.yaml_files import read_yaml
 from training.detectors.complexity import macs, parameters
@@ -126,12 +127,16 @@ def to_markdown(card: ModelCard, file_size: int) -> str:
         f"- Commit that trained it: {card.commit}",
         f"- SHA-256 of the trained weights: {card.weights_sha256}",
         "",
-        f"| input | GMAC |{''.join(f' {key} |' for key in _metrics(card))}",
-        f"|---|---|{'---|' * len(_metrics(card))}",
-        *(
-            f"| {size} | {card.gmacs[size]:.3f} |"
-            + "".join(f" {_figure(card, size, key)} |" for key in _metrics(card))
-            for size in sides
+        markdown_table(
+            ["input", "GMAC", *_metrics(card)],
+            (
+                [
+                    size,
+                    f"{card.gmacs[size]:.3f}",
+                    *(_figure(card, size, key) for key in _metrics(card)),
+                ]
+                for size in sides
+            ),
         ),
     ]
     for title in ("ap_data", "data", "licence", "recipe", "notes"):
@@ -143,6 +148,10 @@ def to_markdown(card: ModelCard, file_size: int) -> str:
 
 def _metrics(card: ModelCard) -> list[str]:
     return ["AP", "AP50", *(f"AP50 {name}" for name in card.classes)] if card.ap else []
+
+
+def _figures(card: ModelCard, size: str) -> list[str]:
+    return [f"{card.gmacs[size]:.3f}", *(_figure(card, size, key) for key in _metrics(card))]
 
 
 def _figure(card: ModelCard, size: str, key: str) -> str:

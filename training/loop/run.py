@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from compact_yolo_ros.support.terminal import say
 from training.detectors.interface import Detector
 from training.loop.progress import Curves, describe, progress_bar
 from training.loop.run_folder import RunFolder
@@ -52,7 +53,7 @@ def run(trainer: Trainer, folder: RunFolder, measure: Measure, console: Console)
                     _write_results(trainer, folder, curves, console)
             if trainer.step >= trainer.total_steps or out_of_patience(trainer):
                 if first:
-                    console.print(_ending(trainer, folder), soft_wrap=True, markup=False)
+                    say(console, _ending(trainer, folder))
                 break
             try:
                 finished = trainer.train_epoch(after_step)

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
+from compact_yolo_ros.support.terminal import open_console, print_table
 from training.detectors.blocks import ConvNormAct
 from training.detectors.complexity import macs, parameters
 from training.detectors.efficientnet import EfficientNet
@@ -142,22 +141,23 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 def main() -> None:
     """Print the table of backbones."""
-    table = Table(
-        "backbone", "parameters", "MMAC", "published", "difference", "top-1 % (published)"
-    )
+    head = "backbone", "parameters", "MMAC", "published", "difference", "top-1 % (published)"
+    rows = []
     for name, (published, accuracy) in TABLE.items():
         with torch.device("meta"):
             network = NETWORKS[name]()
         counted = macs(network, SIZE, SIZE) / 1e6
-        table.add_row(
-            name,
-            f"{parameters(network):,}",
-            f"{counted:.0f}",
-            f"{published}",
-            f"{100 * (counted / published - 1):+.1f} %",
-            f"{accuracy}",
+        rows.append(
+            (
+                name,
+                f"{parameters(network):,}",
+                f"{counted:.0f}",
+                f"{published}",
+                f"{100 * (counted / published - 1):+.1f} %",
+                f"{accuracy}",
+            )
         )
-    Console().print(table)
+    print_table(open_console(), head, rows)
 
 
 if __name__ == "__main__":

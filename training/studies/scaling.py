@@ -18,10 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
+from compact_yolo_ros.support.terminal import open_console, print_table
 from training.detectors.complexity import watch
 from training.detectors.interface import Module
 from training.detectors.yolov4_tiny import YoloV4Tiny, YoloV4TinyConfig
@@ -151,8 +150,11 @@ DIRECTIONS = {
 """Ways to grow, by name. "together" has EfficientNet's ratios (Tan and Le, 2019, section 3.3)."""
 
 
-def table(gigaflops: Sequence[float], size: int = SIZE) -> Table:
-    """Return the largest detectors within budgets, one row a budget and direction.
+COLUMNS = "budget", "grows", "input", "width", "depth", "GFLOPs", "M values accessed"
+
+
+def table(gigaflops: Sequence[float], size: int = SIZE) -> list[tuple[str, ...]]:
+    """Return the largest detectors within budgets: cells of COLUMNS a budget and direction.
 
     Args:
         gigaflops: budgets in 10^9 FLOPs for one image.
@@ -161,21 +163,22 @@ def table(gigaflops: Sequence[float], size: int = SIZE) -> Table:
     Raises:
         ValueError: no scale fits one of the budgets.
     """
-    columns = "budget", "grows", "input", "width", "depth", "GFLOPs", "M values accessed"
-    result = Table(*columns, title="YOLOv4-tiny, scaled", title_justify="left")
+    rows: list[tuple[str, ...]] = []
     for budget in gigaflops:
         for name, direction in DIRECTIONS.items():
             found = fit(YoloV4TinyConfig(), size, direction, round(budget * 1e9))
-            result.add_row(
-                f"{budget:g}",
-                name,
-                f"{found.size}x{found.size}",
-                f"{found.config.width:.2f}",
-                str(found.config.depth),
-                f"{found.cost.flops / 1e9:.2f}",
-                f"{found.cost.memory_access / 1e6:.1f}",
+            rows.append(
+                (
+                    f"{budget:g}",
+                    name,
+                    f"{found.size}x{found.size}",
+                    f"{found.config.width:.2f}",
+                    str(found.config.depth),
+                    f"{found.cost.flops / 1e9:.2f}",
+                    f"{found.cost.memory_access / 1e6:.1f}",
+                )
             )
-    return result
+    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -191,11 +194,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=SIZE, help="side of the base's input in pixels")
     options = parser.parse_args(arguments)
     try:
-        result = table(options.gflops, options.size)
+        rows = table(options.gflops, options.size)
     except ValueError as error:
         print(f"training.studies.scaling: {error}", file=sys.stderr)
         return 1
-    Console().print(result)
+    print_table(open_console(), COLUMNS, rows, "YOLOv4-tiny, scaled")
     return 0
 
 

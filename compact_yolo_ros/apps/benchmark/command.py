@@ -16,16 +16,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
 
-from rich.box import SIMPLE
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from rich.status import Status
+from rich.text import Text
 
 from compact_yolo_ros.apps.benchmark.latency import measure
 from compact_yolo_ros.apps.benchmark.peak_rate import NoRate, Peak
@@ -40,13 +39,11 @@ from compact_yolo_ros.machine.power import NO_READING, PowerMonitor, find_power_
 from compact_yolo_ros.model.store import ModelError, ModelFile, find_model, model_names
 from compact_yolo_ros.support.arguments import finite, width_x_height
 from compact_yolo_ros.support.files import require_writable
+from compact_yolo_ros.support.terminal import open_console, print_table
 from compact_yolo_ros.support.termination import terminable
 
 FIRST_READING = 5.0
 """Longest wait in seconds for the first reading of the power."""
-
-WIDTH = 200
-"""Columns of a table that is not printed to a terminal."""
 
 
 class UsageError(ValueError):
@@ -179,9 +176,9 @@ def _benchmark_node(options: argparse.Namespace, monitor: PowerMonitor) -> None:
     peaks: list[Peak] = []
     for run in runs:
         images = Images(options.image_size, options.image_transport, options.seconds)
-        with Console(stderr=True).status("starting the node") as status:
+        with open_console(stderr=True).status("starting the node") as status:
             try:
-                peaks.append(measure_node(run, images, monitor.summary, status.update))
+                peaks.append(measure_node(run, images, monitor.summary, _show(status)))
             except NodeFailed as error:
                 raise UsageError(f"{run}: {error}") from None
     facts["middleware"] = middleware()
@@ -216,15 +213,16 @@ def _runs(options: argparse.Namespace, models: list[ModelFile]) -> list[Run]:
     return with_spinning(runs) if options.spinning else runs
 
 
+def _show(status: Status) -> Callable[[str], None]:
+    return lambda text: status.update(Text(text))
+
+
 def _track(turns: Sequence[int], title: str) -> Iterable[int]:
-    return track(turns, title, console=Console(stderr=True))
+    return track(turns, title, console=open_console(stderr=True))
 
 
 def _print(rows: Rows) -> None:
-    table = Table(*rows[0], box=SIMPLE, padding=(0, 1, 0, 0))
-    for row in rows[1:]:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
+    print_table(open_console(), rows[0], rows[1:])
 
 
 if __name__ == "__main__":

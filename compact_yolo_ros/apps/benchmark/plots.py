@@ -11,6 +11,7 @@ from typing import Any
 from compact_yolo_ros.apps.benchmark.latency import Timing
 from compact_yolo_ros.apps.benchmark.peak_rate import LOSS, Peak
 from compact_yolo_ros.apps.benchmark.tables import in_order
+from compact_yolo_ros.evaluation.plots import literal
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.support.files import replacing
 
@@ -59,7 +60,12 @@ def plot_peaks(path: Path, peaks: Sequence[Peak]) -> None:
         colour = f"C{number % 10}"
         rates, losses = [run.rate for run in runs], [100 * run.loss for run in runs]
         axes.plot(
-            rates, losses, "o", alpha=0.6, color=colour, label=f"{peak.name}: {peak.rate:.1f}"
+            rates,
+            losses,
+            "o",
+            alpha=0.6,
+            color=colour,
+            label=literal(f"{peak.name}: {peak.rate:.1f}"),
         )
         axes.axvline(peak.rate, color=colour, linestyle="--", linewidth=1)
     axes.axhline(100 * LOSS, color="0.5", linestyle=":")
@@ -93,7 +99,7 @@ def _annotate(axes: Any, timings: Sequence[Timing]) -> None:
     ordered = sorted(firsts.items(), key=lambda item: item[1].gmac or 0.0)
     for number, ((name, size), timing) in enumerate(ordered):
         axes.annotate(
-            f"{name} @{size}" if several else name,
+            literal(f"{name} @{size}" if several else name),
             (timing.gmac, _cost(timing)),
             xytext=(0, heights[number % len(heights)]),
             textcoords="offset points",

@@ -10,6 +10,7 @@ from compact_yolo_ros.apps.benchmark.latency import Measurement, Timing
 from compact_yolo_ros.apps.benchmark.peak_rate import LOSS, PUNCTUAL, LoadRun, Peak
 from compact_yolo_ros.model.published import published_figures
 from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.support.markdown import markdown_table
 from compact_yolo_ros.support.percentiles import Percentiles
 
 Rows = list[list[str]]
@@ -138,17 +139,12 @@ def page(
     for heading, rows in tables.items():
         if len(rows) > 1:
             parts += [f"## {heading}"] if heading else []
-            parts.append(_markdown(rows))
+            parts.append(markdown_table(rows[0], rows[1:]))
     parts += [_paragraph(note) for note in notes]
     if picture:
         parts.append(f"![Plot]({picture})")
-    parts += ["## Machine", _markdown([["", ""], *([n, t] for n, t in facts.items())])]
+    parts += ["## Machine", markdown_table(["", ""], facts.items())]
     return "\n\n".join(parts) + "\n"
-
-
-def _markdown(rows: Rows) -> str:
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _paragraph(text: str) -> str:

@@ -20,15 +20,16 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
 from compact_yolo_ros.detection.detection_array import read_detection_array
 from compact_yolo_ros.detection.frame_times import STAGES
 from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.terminal import Cell, open_console, pairs_table, say
 
 SHEET = (3, 2)
 """Columns and rows of the picture sheet."""
@@ -72,7 +73,7 @@ class DemoViewer:
     @contextmanager
     def live(self) -> Iterator[None]:
         """Show the table while the block runs; without a terminal, only its last state."""
-        with Live(self._table(), console=Console(), refresh_per_second=4) as self._live:
+        with Live(self._table(), console=open_console(), refresh_per_second=4) as self._live:
             yield
             self._live.update(self._table())
 
@@ -99,7 +100,7 @@ class DemoViewer:
             self._save_video()
             self._save_sheet()
         names = ", ".join(sorted(path.name for path in self._out.iterdir()))
-        Console().print(f"\nResults in {self._out}: {names}")
+        say(open_console(), f"\nResults in {self._out}: {names}")
 
     # What arrives
 
@@ -131,22 +132,20 @@ class DemoViewer:
 
     def _table(self) -> Table:
         state = self._states[-1] if self._states else {}
-        table = Table(title=f"compact_yolo_ros: {self._model}", show_header=False, width=78)
-        table.add_column(style="bold", width=22)
-        table.add_column()
         level = state.get("level", "waiting for the node")
-        table.add_row("state", f"{level}: {state.get('message', '')}")
         where = (state.get(key, "-") for key in ("backend", "device", "input_size", "threads"))
-        table.add_row("runs on", "{}, {}, input {}, {} threads".format(*where))
         rates = (state.get(key, "-") for key in ("fps_in", "fps_out", "images_dropped"))
-        table.add_row("images/s in, out", "{} in, {} out, {} dropped".format(*rates))
-        table.add_row("", "[dim]p50 / p95 / p99 in ms[/dim]")
-        for stage in ("age", *STAGES):
-            table.add_row(stage, _percentiles(state, stage))
+        rows: list[tuple[str, Cell]] = [
+            ("state", f"{level}: {state.get('message', '')}"),
+            ("runs on", "{}, {}, input {}, {} threads".format(*where)),
+            ("images/s in, out", "{} in, {} out, {} dropped".format(*rates)),
+            ("", Text("p50 / p95 / p99 in ms", style="dim")),
+            *((stage, _percentiles(state, stage)) for stage in ("age", *STAGES)),
+        ]
         for name, count in self._classes.most_common():
             share = count / max(len(self._results), 1)
-            table.add_row(name, f"{count} detections, {share:.2f} per image")
-        return table
+            rows.append((name, f"{count} detections, {share:.2f} per image"))
+        return pairs_table(rows, f"compact_yolo_ros: {self._model}", width=78)
 
     def _save_json(self, name: str, content: object) -> None:
         with replacing(self._out / name) as path:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, track
 from rich.text import Text
 
@@ -209,7 +210,9 @@ def _measured(name: str, backend: Backend, device: Gpu, around: Surroundings) ->
     parts: dict[str, list[float]] = {"total": [], **{part: [] for part in backend.device_times}}
     gpu_before, own_before = _gpu_memory(device), _resident()
     began = perf_counter()
-    for _ in track(range(FRAMES), f"{name}: {FRAMES} images", console=CONSOLE(), transient=True):
+    for _ in track(
+        range(FRAMES), escape(f"{name}: {FRAMES} images"), console=CONSOLE(), transient=True
+    ):
         started = perf_counter()
         backend.run()
         parts["total"].append(perf_counter() - started)

@@ -27,7 +27,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Column, Table
 
 from compact_yolo_ros.apps.evaluate_bag.comparison import Candidate
 from compact_yolo_ros.apps.evaluate_bag.comparison_run import compare
@@ -45,6 +44,7 @@ from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import FOREVER, BagError
 from compact_yolo_ros.support.arguments import add_rename, finite
 from compact_yolo_ros.support.percentiles import Percentiles
+from compact_yolo_ros.support.terminal import open_console, pairs_table, print_table, say
 from compact_yolo_ros.support.termination import terminable
 
 INTERRUPTED = 130
@@ -54,7 +54,7 @@ INTERRUPTED = 130
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate; return the process's exit code."""
     options = _parse(arguments)
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     try:
         with terminable():
             return _run(options, console)
@@ -155,7 +155,7 @@ class _ProgressBar:
         self._total = max(1, round(whole * min(max(share, 0.0), 1.0)))
         self._tasks: dict[str, TaskID] = {}
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -178,11 +178,8 @@ class _ProgressBar:
 
 
 def _print(results: Results, out: Path) -> None:
-    console = Console()
-    table = Table(show_header=False)
-    for name, value in _summary(results).items():
-        table.add_row(name, value)
-    console.print(table)
+    console = open_console()
+    console.print(pairs_table([*_summary(results).items()]))
     lines = [f"Warning: {results.model.warning}"] if results.model.warning else []
     for name, topic in results.topics.items():
         lines += [f"{name}: {kind}: {problem}" for kind, problem in topic.problems.items()]
@@ -191,24 +188,24 @@ def _print(results: Results, out: Path) -> None:
     lines += [results.accuracy.left_out] if results.accuracy else []
     lines += [f"Written: {out / ('results.json' if results.report else 'report.html')}"]
     for line in filter(None, [*lines, results.report]):
-        console.print(line, soft_wrap=True, markup=False)
+        say(console, line)
 
 
 def _print_comparison(found: Sequence[Candidate], out: Path) -> None:
-    head = ("AP", "AP50", "ms p50", "J a frame", "frames/s", "answered")
-    table = Table(Column("", overflow="fold"), *head)
+    head = ("", "AP", "AP50", "ms p50", "J a frame", "frames/s", "answered")
+    rows = []
     for candidate in found:
         figures = candidate.figures()
         numbers = (figures.ap, figures.ap50, candidate.latency_ms, figures.joules_per_frame)
         cells = ["-" if number is None else f"{number:.3f}" for number in numbers]
         rate = figures.frames_per_second
         cells.append("-" if rate is None else f"{rate:.1f}")
-        table.add_row(candidate.name, *cells, f"{figures.answered_share:.1%}")
-    console = Console()
-    console.print(table)
+        rows.append([candidate.name, *cells, f"{figures.answered_share:.1%}"])
+    console = open_console()
+    print_table(console, head, rows)
     for text, names in _evaluated_by(found).items():
-        console.print(f"AP of {', '.join(names)}: {text}", soft_wrap=True, markup=False)
-    console.print(f"Written: {out / 'comparison.html'}", soft_wrap=True, markup=False)
+        say(console, f"AP of {', '.join(names)}: {text}")
+    say(console, f"Written: {out / 'comparison.html'}")
 
 
 def _evaluated_by(found: Sequence[Candidate]) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from compact_yolo_ros.apps.evaluate_bag.report_page import machine_line
 from compact_yolo_ros.apps.evaluate_bag.results import ModelFacts, Results
-from compact_yolo_ros.evaluation.plots import COLOURS, new_figure, to_svg
+from compact_yolo_ros.evaluation.plots import COLOURS, literal, new_figure, to_svg
 from compact_yolo_ros.evaluation.report import Plot, Section, Table, write_report
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.storage import BagError
@@ -292,7 +292,8 @@ def _plot(found: Sequence[Candidate], kept: Sequence[Candidate], cost: Cost) -> 
         if x is None or y is None:
             continue
         axes.plot(x, y, "o", color=COLOURS[number % len(COLOURS)], markersize=8)
-        axes.annotate(candidate.name, (x, y), xytext=(6, 6), textcoords="offset points", fontsize=8)
+        place = {"xytext": (6, 6), "textcoords": "offset points"}
+        axes.annotate(literal(candidate.name), (x, y), **place, fontsize=8)
     points = [(cost.of(candidate), candidate.average_precision) for candidate in kept]
     axes.plot(*zip(*points, strict=True), "-", color=COLOURS[-1], linewidth=1.2, zorder=0)
     axes.set_xlabel(cost.label)

@@ -16,6 +16,13 @@ EXPECTED = (ValueError, ImportError, OSError, RuntimeError, MemoryError)
 surroundings of a process. Anything else is a bug."""
 TOO_MANY_FILES = os.strerror(errno.EMFILE)
 RAISE_THE_LIMIT = "raise the limit, for example with ulimit -n 1024"
+REMEDIES = {
+    "initialize logging": "set HOME or ROS_LOG_DIR to a folder that can be written",
+    "failed to map segment": "give the process more memory (ulimit -v)",
+    os.strerror(errno.ENOMEM): "give the process more memory (ulimit -v)",
+    os.strerror(errno.EAGAIN): "give the process more threads and memory (ulimit -u, ulimit -v)",
+}
+"""What to do by a part of an error's text."""
 SOURCE_LINE = re.compile(r", at \S+:\d+\b")
 """Where ROS's own source found an error; it says nothing to a user."""
 
@@ -45,13 +52,13 @@ def start_failure(
         error: one of ``EXPECTED``.
         environment: variables of the process.
     """
-    whole = one_line(error)
     cause = f"ROS cannot start: {SOURCE_LINE.sub('', first_line(error))}"
-    if TOO_MANY_FILES in whole:
-        cause = f"ROS cannot start: {TOO_MANY_FILES.lower()}"
-        return StartFailure(cause, RAISE_THE_LIMIT)
-    if "initialize logging" in whole:
-        return StartFailure(cause, "set HOME or ROS_LOG_DIR to a folder that can be written")
+    whole = one_line(error)
+    if TOO_MANY_FILES in whole:  # not always in the first line
+        return StartFailure(f"ROS cannot start: {TOO_MANY_FILES.lower()}", RAISE_THE_LIMIT)
+    for part, remedy in REMEDIES.items():
+        if part in whole:
+            return StartFailure(cause, remedy)
     if environment.get("ROS_SECURITY_ENABLE") == "true":
         keystore = environment.get("ROS_SECURITY_KEYSTORE") or "not set"
         return StartFailure(

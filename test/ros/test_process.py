@@ -20,6 +20,7 @@ from harness import PATIENCE, ROOT
 
 from compact_yolo_ros.ros import run
 from compact_yolo_ros.ros.run import NODES
+from compact_yolo_ros.ros.start_failure import start_failure
 
 pytestmark = pytest.mark.ros
 
@@ -189,6 +190,33 @@ def test_surroundings_that_keep_ros_from_starting_are_one_sentence(
     assert cause in lines[0] and remedy in lines[0]
     assert "Traceback" not in errors
     assert ".cpp:" not in lines[0] and ".c:" not in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            ImportError("libcrypto.so: failed to map segment from shared object"),
+            "ROS cannot start: libcrypto.so: failed to map segment from shared object: give the "
+            "process more memory (ulimit -v)",
+        ),
+        (
+            RuntimeError("Resource temporarily unavailable"),
+            "ROS cannot start: Resource temporarily unavailable: give the process more threads and "
+            "memory (ulimit -u, ulimit -v)",
+        ),
+        (
+            RuntimeError(
+                "error creating node: no type support, at /a/b.hpp:114\nToo many open files"
+            ),
+            "ROS cannot start: too many open files: raise the limit, for example with ulimit -n "
+            "1024",
+        ),
+        (MemoryError(), "ROS cannot start: MemoryError"),
+    ],
+)
+def test_a_limit_of_the_machine_is_named_with_its_remedy(error: Exception, sentence: str) -> None:
+    assert str(start_failure(error, {})) == sentence
 
 
 def test_a_bug_in_the_making_of_a_node_is_not_hidden() -> None:

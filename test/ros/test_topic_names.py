@@ -10,13 +10,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from harness import Client
+from diagnostic_msgs.msg import DiagnosticArray
+from harness import Client, image_message, values_of
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from compact_yolo_ros.ros.detector.camera_input import CameraInput
+from compact_yolo_ros.ros.detector.node import DetectorNode
 from compact_yolo_ros.ros.players.bag_player import BagPlayerNode
 from compact_yolo_ros.ros.players.bag_recorder import BagRecorderNode
 from compact_yolo_ros.ros.players.readiness import DetectorReadiness
@@ -180,3 +182,42 @@ def test_playback_waits_for_the_detector_on_the_remapped_topic(client: Client, s
     assert readiness.problems() == ["no node publishes /c"]
     client.node.create_publisher(Detection2DArray, "/c", 5)
     client.wait_for(lambda: readiness.problems() == ["/client is silent on /diagnostics"], 10)
+
+
+def test_a_node_of_swapped_cameras_answers_and_reports_what_it_receives(
+    client: Client, spin: Spin, toy: str
+) -> None:
+    found = {
+        name: client.collect(Detection2DArray, f"/detector/{name}/detections")
+        for name in ("left", "right")
+    }
+    diagnostics = client.collect(DiagnosticArray, "/diagnostics")
+    cameras = {
+        name: client.node.create_publisher(Image, f"/{name}/image", 5) for name in ("left", "right")
+    }
+    node = spin(
+        DetectorNode,
+        *SWAP,
+        model=toy,
+        cameras=["left", "right"],
+        cpu_threads=1,
+        power="none",
+        diagnostics_period=0.2,
+    )
+    node.trigger_configure()
+    node.trigger_activate()
+
+    def answered() -> bool:
+        for name, camera in cameras.items():
+            camera.publish(image_message(np.zeros((32, 32, 3), np.uint8), frame_id=name))
+        client.spin(0.1)
+        return all(found.values()) and len(diagnostics[-1].status if diagnostics else ()) == 3
+
+    client.wait_for(answered, 20)
+    assert {message.header.frame_id for message in found["left"]} == {"right"}
+    assert {message.header.frame_id for message in found["right"]} == {"left"}
+    for place, (name, topic) in enumerate((("left", "/right/image"), ("right", "/left/image")), 1):
+        assert diagnostics[-1].status[place].name == f"/detector: {name}"
+        values = values_of(diagnostics[-1], place)
+        assert (values["image_topic"], values["image_publishers"]) == (topic, "1")
+    node.close()

@@ -132,7 +132,7 @@ DETECTOR_PARAMETERS = (
         "mono16_bits",
         STRETCH,
         "Bits that a mono16 camera uses, for example 10, 12 or 14; 0 stretches the contrast of "
-        "each image, as thermal cameras need.",
+        "each image, as thermal cameras need. For image_decoder builtin.",
         low=0,
         high=16,
         changes="unconfigured",

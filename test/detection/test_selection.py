@@ -39,9 +39,11 @@ def greedy(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, wanted: Se
 def candidates(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     count = draw(st.integers(0, 30))
     # Whole pixels and distinct scores: ties and rounding are no part of the definition.
+    scale = draw(st.sampled_from([1, 16]))  # inputs of 80 and 1280 pixels
     corner = st.tuples(*[st.integers(-20, 60)] * 2, *[st.integers(1, 40)] * 2)
     raw = np.array(draw(st.lists(corner, min_size=count, max_size=count)), float).reshape(-1, 4)
     raw[:, 2:] += raw[:, :2]
+    raw *= scale
     levels = draw(st.lists(st.integers(1, 999), min_size=count, max_size=count, unique=True))
     scores = np.array(sorted(levels, reverse=True), np.float32) / 1000
     labels = draw(st.lists(st.integers(0, 2), min_size=count, max_size=count))
@@ -62,6 +64,41 @@ def test_equals_the_definition(found, score, overlap, most, labels) -> None:
     np.testing.assert_array_equal(result.boxes, found[0][expected])
     np.testing.assert_array_equal(result.scores, found[1][expected])
     np.testing.assert_array_equal(result.labels, found[2][expected])
+
+
+@pytest.mark.parametrize("labels", [(0, 1), (1, 0), (3, 4), (79, 78), (0, 65_535)])
+@pytest.mark.parametrize("side", [160, 320, 1280])
+def test_objects_of_two_classes_never_suppress_each_other(
+    side: int, labels: tuple[int, int]
+) -> None:
+    """One object of a class, and objects of another one all over the input and far around it."""
+    corners = np.arange(-side, 4 * side, 16, dtype=np.float32)
+    around = np.stack((corners, corners, corners + 32, corners + 32), axis=1)
+    for x in (0, side / 2, side - 32):
+        boxes = np.vstack(([[x, x, x + 32, x + 32]], around)).astype(np.float32)
+        scores = np.linspace(0.9, 0.8, len(boxes), dtype=np.float32)
+        numbers = np.array([labels[0], *[labels[1]] * len(around)], np.int32)
+        found = select(boxes, scores, numbers, Selection(0.3, 0.3, 1000))
+        assert len(found) == len(boxes)
+        assert len(select(boxes, scores, numbers * 0, Selection(0.3, 0.3, 1000))) < len(boxes)
+
+
+@pytest.mark.parametrize("far", [1e9, 1e30, np.inf])
+def test_a_box_without_bound_does_not_touch_the_others(far: float) -> None:
+    boxes = np.array(
+        [
+            [0, 0, far, far],
+            [-far, 5, 10, 10],
+            [10, 10, 50, 50],
+            [10, 10, 50, 49],
+            [200, 9, 240, 49],
+        ],
+        np.float32,
+    )
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5], np.float32)
+    labels = np.array([1, 1, 1, 1, 2], np.int32)
+    found = select(boxes, scores, labels, Selection(0.3, 0.5, 10))
+    np.testing.assert_array_equal(found.boxes, boxes[[0, 1, 2, 4]])
 
 
 def test_nothing_in_nothing_out() -> None:

@@ -74,8 +74,8 @@ REASON = {
     "h264": "(format 'h264') is neither JPEG nor PNG",
     "webp": "(format 'webp') is neither JPEG nor PNG",
     "empty": "is neither JPEG nor PNG",
-    "16UC1": "image encoding '16UC1' is not supported",
-    "32FC1": "image encoding '32FC1' is not supported",
+    "16UC1": "image encoding 16UC1 holds distances, not colours",
+    "32FC1": "image encoding 32FC1 holds distances, not colours",
     "cut off": "the image has 3 bytes",
     "frame_id": "the frame_id of the image has 100000 letters",
     "no message": f"a message of {TOPIC} cannot be read",
@@ -149,7 +149,7 @@ def test_a_live_node_without_an_answer_is_a_failure(
     bag = write_bag(tmp_path / "bag", [image(s, n) for n, s in enumerate(SCENES)])
     node = write_bag(tmp_path / "node", [labelled(SCENES[0], 5000, "/detector/detections")])
     assert evaluate(bag, model, tmp_path / "out", "--recorded", str(node)) == 1
-    assert f"no image of {TOPIC} was answered: 6 dropped" in capsys.readouterr().err
+    assert f"no image of {TOPIC} was answered: 6 not answered" in capsys.readouterr().err
 
 
 def test_accuracy_of_no_image_is_a_failure(

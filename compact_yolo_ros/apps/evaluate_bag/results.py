@@ -310,10 +310,12 @@ class Results:
 
 def _outcomes(topic: TopicResults) -> str:
     """What happened to the images of a topic instead of an answer."""
-    parts = [
-        f"{count} {kind} ({topic.problems[kind]})" for kind, count in topic.frames.errors.items()
-    ]
-    parts += [f"{topic.frames.dropped} dropped"] if topic.frames.dropped else []
+    counts = {"dropped": topic.frames.dropped} if topic.frames.dropped else {}
+    counts |= topic.unanswered | topic.frames.errors
+    parts = (
+        f"{count} {kind}" + (f" ({topic.problems[kind]})" if kind in topic.problems else "")
+        for kind, count in counts.items()
+    )
     return "; ".join(parts) or "there is none"
 
 

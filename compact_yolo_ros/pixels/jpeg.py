@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -45,10 +45,10 @@ class _Component(NamedTuple):
 
 @dataclass(frozen=True)
 class _Frame:
-    """The frame header, and what is known of its coefficients after each scan.
+    """The frame header, and how far the scans have come.
 
     Attributes:
-        missing: for each coefficient of a component the lowest bit that was sent.
+        sent: for each coefficient of a component, the lowest bit that a scan has sent.
     """
 
     marker: int
@@ -56,31 +56,33 @@ class _Frame:
     height: int
     bits: int
     components: dict[int, _Component]
-    missing: dict[int, bytearray] = field(default_factory=dict)
+    sent: dict[int, bytearray]
 
     @property
-    def units(self) -> tuple[int, int]:
-        """Coding units across and down, if a scan has all components."""
-        across = max(part.across for part in self.components.values())
-        down = max(part.down for part in self.components.values())
-        return -(-self.width // (8 * across)), -(-self.height // (8 * down))
+    def largest(self) -> _Component:
+        """Blocks of a coding unit of the component with the most samples."""
+        parts = self.components.values()
+        return _Component(max(part.across for part in parts), max(part.down for part in parts))
+
+    @property
+    def units(self) -> int:
+        """Coding units of a scan that has several components."""
+        across, down = self.largest
+        return -(-self.width // (8 * across)) * -(-self.height // (8 * down))
 
     @property
     def blocks(self) -> int:
         """Blocks of 64 coefficients, in all components."""
-        columns, rows = self.units
-        return columns * rows * sum(part.across * part.down for part in self.components.values())
+        return self.units * sum(part.across * part.down for part in self.components.values())
 
     def units_of(self, scan: list[int]) -> int:
-        """Coding units in a scan of these components: single ones are padded to blocks only."""
-        columns, rows = self.units
+        """Coding units in a scan of these components; that of a single one is a block."""
         if len(scan) > 1:
-            return columns * rows
-        part = self.components[scan[0]]
-        across = max(other.across for other in self.components.values())
-        down = max(other.down for other in self.components.values())
-        samples = -(-self.width * part.across // across), -(-self.height * part.down // down)
-        return -(-samples[0] // 8) * -(-samples[1] // 8)
+            return self.units
+        part, largest = self.components[scan[0]], self.largest
+        columns = -(-self.width * part.across // largest.across)
+        rows = -(-self.height * part.down // largest.down)
+        return -(-columns // 8) * -(-rows // 8)
 
 
 def jpeg_header(data: bytes, limits: FileLimits) -> FileHeader:
@@ -90,39 +92,66 @@ def jpeg_header(data: bytes, limits: FileLimits) -> FileHeader:
         ImageError: it is incomplete or damaged, or has too many scans.
     """
     content = np.frombuffer(data, np.uint8)
+    walk = _Walk(data, limits)
     segments = list(_segments(data, _markers(content)))
-    frame: _Frame | None = None
-    interval = scans = first_scan = 0
     for segment, following in pairwise(segments):
+        walk.pass_by(segment, content[segment.end : following.start])
+    return walk.header(segments[-1].start)
+
+
+class _Walk:
+    """What the segments of a file have said so far."""
+
+    def __init__(self, data: bytes, limits: FileLimits) -> None:
+        self._data = data
+        self._limits = limits
+        self._frame: _Frame | None = None
+        self._interval = self._scans = self._first_scan = 0
+
+    def pass_by(self, segment: _Segment, coded: NDArray[np.uint8]) -> None:
+        """Take note of a segment and the coded data after it."""
         if segment.marker in _FRAMES:
-            if frame is not None:
+            if self._frame is not None:
                 raise damaged("JPEG", "it has two frames")
-            frame = _frame(data, segment)
+            self._frame = _frame(self._data, segment)
         elif segment.marker == _DRI:
-            interval = _number(data, segment)
+            self._interval = _number(self._data, segment)
         elif segment.marker == _SOS:
-            if frame is None:
-                raise damaged("JPEG", "its size is missing")
-            scans += 1
-            first_scan = first_scan or segment.end
-            _check_scans(scans, limits)
-            parts = _scan(data, segment, frame)
-            if interval and frame.marker not in _LOSSLESS:
-                expected = -(-frame.units_of(parts) // interval) - 1
-                _check_restarts(data, content[segment.end : following.start], expected)
-    if frame is None or any(map(any, frame.missing.values())):
-        raise incomplete("JPEG", data)
-    channels = 1 if len(frame.components) == 1 else 3
-    memory = frame.width * frame.height * channels
-    if scans > 1 or frame.marker in _PROGRESSIVE:
-        memory += frame.blocks * 128
-    coded = segments[-1].start - first_scan
-    # The shortest block is a bit for its mean and one that says that nothing follows.
-    fewest = frame.blocks // 4 if frame.marker in _HUFFMAN else 0
-    scan_end = segments[-1].start if scans == 1 and frame.marker in _HUFFMAN else 0
-    length = segments[-1].start + 2
-    size = frame.width, frame.height
-    return FileHeader(*size, channels, frame.bits, memory, coded, fewest, length, scan_end)
+            self._scan(segment, coded)
+
+    def _scan(self, segment: _Segment, coded: NDArray[np.uint8]) -> None:
+        if self._frame is None:
+            raise damaged("JPEG", "its size is missing")
+        self._scans += 1
+        self._first_scan = self._first_scan or segment.end
+        _check_scans(self._scans, self._limits)
+        parts = _scan(self._data, segment, self._frame)
+        if self._interval and self._frame.marker not in _LOSSLESS:
+            expected = -(-self._frame.units_of(parts) // self._interval) - 1
+            _check_restarts(self._data, coded, expected)
+
+    def header(self, end: int) -> FileHeader:
+        """What the file is, if its last scan ends at ``end`` and nothing is missing."""
+        frame = self._frame
+        if frame is None or any(map(any, frame.sent.values())):
+            raise incomplete("JPEG", self._data)
+        channels = 1 if len(frame.components) == 1 else 3
+        memory = frame.width * frame.height * channels
+        if self._scans > 1 or frame.marker in _PROGRESSIVE:
+            memory += frame.blocks * 128
+        simple = self._scans == 1 and frame.marker in _HUFFMAN
+        return FileHeader(
+            width=frame.width,
+            height=frame.height,
+            channels=channels,
+            bits=frame.bits,
+            memory=memory,
+            coded=end - self._first_scan,
+            # The shortest block is a bit for its mean and one that says that nothing follows.
+            fewest=frame.blocks // 4 if frame.marker in _HUFFMAN else 0,
+            length=end + 2,
+            scan_end=end if simple else 0,
+        )
 
 
 def _markers(content: NDArray[np.uint8]) -> NDArray[np.intp]:
@@ -175,8 +204,10 @@ def _frame(data: bytes, segment: _Segment) -> _Frame:
     }
     if any(not 1 <= factor <= 4 for part in components.values() for factor in part):
         raise damaged("JPEG", "its sampling factors are wrong")
-    missing = {number: bytearray([_UNSENT] * 64) for number in components}
-    return _Frame(segment.marker, width, height, bits, components, missing)
+    if len(components) != count:
+        raise damaged("JPEG", "two components have one name")
+    sent = {number: bytearray([_UNSENT] * 64) for number in components}
+    return _Frame(segment.marker, width, height, bits, components, sent)
 
 
 def _scan(data: bytes, segment: _Segment, frame: _Frame) -> list[int]:
@@ -193,7 +224,7 @@ def _scan(data: bytes, segment: _Segment, frame: _Frame) -> list[int]:
         raise damaged("JPEG", "a scan has unknown coefficients")
     before, after = precision >> 4 or _UNSENT, precision & 15
     for part in parts:
-        sent = frame.missing[part]
+        sent = frame.sent[part]
         if any(bit != before for bit in sent[first : last + 1]):
             raise damaged("JPEG", "a scan does not follow from those before it")
         sent[first : last + 1] = bytes([after]) * (last + 1 - first)

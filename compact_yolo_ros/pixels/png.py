@@ -37,27 +37,24 @@ def png_header(data: bytes, limits: FileLimits) -> FileHeader:
     """
     chunks = list(_chunks(data))
     width, height, bits, colour = _image_header(data, chunks[0])
-    transparent, coded, frames = False, 0, 0
-    for chunk in chunks[1:]:
-        if chunk.kind == b"IDAT":
-            coded += chunk.length
-        elif chunk.kind == b"tRNS":
-            transparent = True
-        elif chunk.kind == b"acTL":
-            _check_frames(_animation_length(data, chunk), limits)
-        elif chunk.kind == b"fcTL":
-            frames += 1
-            _check_frames(frames, limits)
-            _check_region(data, chunk, width, height)
-        elif chunk.kind == b"IHDR":
-            raise damaged("PNG", "it has two headers")
+    if any(chunk.kind == b"IHDR" for chunk in chunks[1:]):
+        raise damaged("PNG", "it has two headers")
+    _check_animation(data, chunks, (width, height), limits)
+    coded = sum(chunk.length for chunk in chunks if chunk.kind == b"IDAT")
     if not coded:
         raise incomplete("PNG", data, "it has no pixels")
+    transparent = any(chunk.kind == b"tRNS" for chunk in chunks)
     channels = 4 if transparent else _CHANNELS[colour]
-    memory = width * height * channels * (2 if bits == 16 else 1)
-    fewest = width * height * _SAMPLES[colour] * bits // (8 * _MOST_DEFLATED)
-    end = chunks[-1].start + 4
-    return FileHeader(width, height, channels, bits, memory, coded, fewest, end)
+    return FileHeader(
+        width=width,
+        height=height,
+        channels=channels,
+        bits=bits,
+        memory=width * height * channels * (2 if bits == 16 else 1),
+        coded=coded,
+        fewest=width * height * _SAMPLES[colour] * bits // (8 * _MOST_DEFLATED),
+        length=chunks[-1].start + 4,
+    )
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
@@ -90,24 +87,33 @@ def _image_header(data: bytes, chunk: _Chunk) -> tuple[int, int, int, int]:
     return width, height, bits, colour
 
 
-def _animation_length(data: bytes, chunk: _Chunk) -> int:
+def _check_animation(
+    data: bytes, chunks: list[_Chunk], size: tuple[int, int], limits: FileLimits
+) -> None:
+    """Check the number of frames, announced and real, and that each lies within the image."""
+    controls = [chunk for chunk in chunks if chunk.kind == b"fcTL"]
+    announced = [_announced(data, chunk) for chunk in chunks if chunk.kind == b"acTL"]
+    _check_frames(max(len(controls), *announced, 0), limits)
+    for control in controls:
+        _check_region(data, control, *size)
+
+
+def _announced(data: bytes, chunk: _Chunk) -> int:
     if chunk.length != 8:
         raise damaged("PNG", "its animation has no length")
-    (frames,) = struct.unpack_from(">I", data, chunk.start)
-    return int(frames)
+    return int.from_bytes(data[chunk.start : chunk.start + 4], "big")
 
 
 def _check_frames(frames: int, limits: FileLimits) -> None:
     if frames > limits.frames:
         raise ImageError(
             "compressed",
-            f"the PNG image is an animation of {frames} frames or more, and max_png_frames is"
+            f"the PNG image is an animation of {frames} frames, and max_png_frames is"
             f" {limits.frames}: send single images",
         )
 
 
 def _check_region(data: bytes, chunk: _Chunk, width: int, height: int) -> None:
-    """A frame of an animation must lie within the image."""
     if chunk.length != 26:
         raise damaged("PNG", "a frame of it has no size")
     columns, rows, left, top = _REGION.unpack_from(data, chunk.start + 4)

@@ -164,6 +164,13 @@ class TestClaims:
         file = small[:at] + bytes([32, 0, 32, 0]) + small[at + 4 :]
         assert "too short" in str(refusal(file))
 
+    def test_components_of_one_name(self) -> None:
+        """They would count as one, and take the memory of three."""
+        file = files.jpeg(files.photo())
+        at = file.index(bytes([0, 48, 0, 64, 3])) + 5
+        twins = file[:at] + file[at : at + 3] + b"\1" + file[at + 4 :]
+        assert refusal(twins).kind == "compressed"
+
     def test_thousands_of_scans(self) -> None:
         assert refusal(files.many_scans(9000)).kind == "compressed"
 
@@ -214,6 +221,12 @@ class TestLimits:
         file = files.png(np.zeros((1024, 512, 3), np.uint8))
         assert decode(file, FileLimits(megabytes=2)).pixels.shape == (1024, 512, 3)
         assert "max_image_mb is 1" in str(refusal(file, FileLimits(megabytes=1)))
+
+    def test_a_clear_colour_is_a_channel_more(self) -> None:
+        sizes, limits = files.Sizes(600, 512, colour=3), FileLimits(megabytes=1)
+        clear = files.chunk(b"tRNS", b"\0")
+        assert refusal(files.hand_made_png(sizes, bytes(1000), clear), limits).kind == "size"
+        assert refusal(files.hand_made_png(sizes, bytes(1000)), limits).kind != "size"
 
     def test_a_progressive_jpeg_needs_its_coefficients_too(self) -> None:
         """ITU-T T.81: 64 coefficients of 16 bits a block, here in 4:2:0 with 3 bytes a pixel."""

@@ -17,7 +17,7 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +37,7 @@ from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.support.arguments import renaming
 from compact_yolo_ros.support.files import replacing
 from compact_yolo_ros.support.json_files import read_json
+from compact_yolo_ros.support.plain_values import from_plain
 from compact_yolo_ros.support.yaml_files import read_yaml
 from training.data.dataset import open_split
 from training.data.image_cache import decode
@@ -204,7 +205,7 @@ def describe(out: Path, classes: Sequence[str], labelled: Sequence[str], data: P
         own["labelled"] = list(labelled)
     if data is None:
         file = out / "data.yaml"
-        old = read_yaml(file) if file.exists() else {}
+        old = _plain(read_yaml, file) if file.exists() else {}
         entered = {split: old[split] for split in ("val", "test") if split in old}
         _write_yaml(file, own | entered)
         return
@@ -314,12 +315,20 @@ def _remember(options: argparse.Namespace, teacher: Path) -> None:
     settings = {key: str(value) for key, value in labels_depend_on.items()}
     settings["teacher"] = hashlib.sha256(teacher.read_bytes()).hexdigest()
     file = options.out / SETTINGS
-    if file.exists() and read_json(file) != settings:
+    if file.exists() and _plain(read_json, file) != settings:
         raise ValueError(f"{options.out} holds labels made with other settings: give a new --out")
     if not file.exists() and (options.out / "data.yaml").exists():
         raise ValueError(f"{options.out} holds another data set: give a new --out")
     with replacing(file) as temporary:
         temporary.write_text(json.dumps(settings, indent=1))
+
+
+def _plain(read: Callable[[Path], Any], file: Path) -> dict[str, Any]:
+    """The content of a file that this command wrote; raises ValueError if it is something else."""
+    try:
+        return from_plain(dict[str, Any], read(file))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}): give a new --out") from None
 
 
 def _is_below(path: Path, folder: Path) -> bool:

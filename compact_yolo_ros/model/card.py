@@ -17,7 +17,7 @@ from compact_yolo_ros.support.plain_values import from_plain
 METADATA_KEY = "compact_yolo_ros.card"
 MOST_CLASSES = 2**16
 """LabelInfo numbers classes with 16 bits."""
-CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class ModelCardError(ValueError):
@@ -83,6 +83,10 @@ class ModelCard:
             )
         for name in (self.name, *self.classes):
             _check_name(name)
+        try:
+            self.to_json().encode()
+        except UnicodeEncodeError:
+            raise ModelCardError("the model card has a text with half a character") from None
         if len(set(self.classes)) != len(self.classes):
             raise ModelCardError("the model card names a class twice")
         try:

@@ -96,8 +96,8 @@ def _check_scalar(value: Any) -> None:
         raise DocumentError(f"it has the number {value}: give a finite one")
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         raise DocumentError("it has a whole number of more than 64 bits")
-    if isinstance(value, str):
+    if isinstance(value, str) and not value.isascii():
         try:
-            value.encode()
+            value.encode(errors="surrogateescape")  # names of files that are not in UTF-8
         except UnicodeEncodeError:
             raise DocumentError("it has a text with half a character (a surrogate)") from None

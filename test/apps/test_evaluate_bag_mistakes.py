@@ -252,9 +252,17 @@ def test_what_a_crash_left_does_not_stop_a_run(
     with sessions.open("a") as file:
         file.write('{"seconds": 1')
     assert evaluated(path, model, tmp_path)["speed"]["seconds"] == before["speed"]["seconds"]
-    log.write_bytes(b"garbage\n" + log.read_bytes())
+    whole = log.read_bytes()
+    log.write_bytes(b"garbage\n" + whole)
     refused(path, model, tmp_path)
     assert "part_00.jsonl is damaged: give --restart to begin again" in capsys.readouterr().err
+    log.write_bytes(whole[: whole.rindex(b'{"end"')] + b'{"end": 5}\n')
+    refused(path, model, tmp_path)
+    assert "part_00.jsonl is damaged: give --restart to begin again" in capsys.readouterr().err
+    log.write_bytes(whole)
+    sessions.write_text('{"seconds": "long"}\n')
+    refused(path, model, tmp_path)
+    assert "sessions.jsonl cannot be used (seconds is not a number)" in capsys.readouterr().err
     assert evaluated(path, model, tmp_path, "--restart")["speed"]["sessions"] == 1
 
 

@@ -52,6 +52,8 @@ def test_a_card_of_a_later_version_is_read() -> None:
         ({"classes": ["a\n"]}, r"has the name 'a\\n': .* no control characters"),
         ({"classes": ["a\u2028b"]}, "no control characters"),
         ({"classes": ["a" * 1_000_000]}, "a name has 1 to 100 letters"),
+        ({"classes": ["a\udc80"]}, "no control characters"),
+        ({"notes": "a\udc80"}, "half a character"),
         ({"name": None}, "cannot be used: name is not a text"),
         ({"name": ""}, "has the name ''"),
         ({"name": "x" * 5_000}, "a name has 1 to 100 letters"),
@@ -128,6 +130,8 @@ def test_any_bytes_are_metadata_or_refused(
         assert isinstance(read_metadata(path), dict)
     except ValueError as error:
         assert "is not an ONNX file" in str(error)
+    except OSError as error:
+        assert "git lfs pull" in str(error) and data.startswith(b"version https://git-lfs")
 
 
 def test_a_cut_off_file_is_refused(tmp_path: Path) -> None:

@@ -138,6 +138,11 @@ def test_what_was_written_is_read(content: Any) -> None:
     assert parse_yaml(yaml.safe_dump(content)) == yaml.safe_load(yaml.safe_dump(content))
 
 
+def test_the_name_of_a_file_in_another_encoding_comes_back() -> None:
+    name = os.fsdecode(b"caf\xe9.mcap")
+    assert parse_json(json.dumps([name])) == [name]
+
+
 @given(st.text(alphabet="[]{}&*a: -!'\"?|>%@#<\n0x_.", max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     for parse in (parse_yaml, parse_json):

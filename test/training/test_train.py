@@ -191,6 +191,15 @@ def test_a_process_killed_while_it_writes_loses_nothing(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("text", ["{}", "[" * 9_999, "[1, "])
+def test_a_damaged_list_of_starts_is_named(tmp_path, text):
+    (tmp_path / "environment.json").write_text(text)
+    with pytest.raises(ValueError, match=r"environment.json is damaged .*: move it away") as caught:
+        RunFolder(tmp_path).begin(Recipe.from_dict(TINY), 1)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "environment.json").read_text() == text
+
+
 def test_every_start_is_recorded_with_the_code_it_ran(tmp_path):
     folder, recipe = RunFolder(tmp_path), Recipe.from_dict(TINY)
     command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]

@@ -52,9 +52,16 @@ def publish(card: ModelCard, path: Path) -> None:
 
 
 def enter_in_manifest(path: Path) -> None:
-    """Enter an ONNX file with its SHA-256 in the manifest.yaml of its folder."""
+    """Enter an ONNX file with its SHA-256 in the manifest.yaml of its folder.
+
+    Raises:
+        ValueError: there is one that is damaged.
+    """
     manifest = path.with_name(MANIFEST)
-    entries = read_manifest(manifest) if manifest.exists() else {}
+    try:
+        entries = read_manifest(manifest) if manifest.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{manifest} cannot be used: {error}") from None
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     entries[path.stem] = ManifestEntry(path.name, digest)
     with replacing(manifest) as temporary:

@@ -14,6 +14,7 @@ import yaml
 from compact_yolo_ros.support.document import LARGE
 from compact_yolo_ros.support.files import remove_unfinished, replacing
 from compact_yolo_ros.support.json_files import read_json
+from compact_yolo_ros.support.plain_values import from_plain
 from training.data.listing import BadFile
 from training.loop.checkpoint import load_checkpoint, save_checkpoint
 from training.loop.provenance import provenance
@@ -53,7 +54,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         remove_unfinished(self.path)
         starts = self.path / "environment.json"
-        entries = read_json(starts, LARGE) if step and starts.exists() else []
+        entries = _entries(starts) if step and starts.exists() else []
         with replacing(starts) as temporary:
             temporary.write_text(json.dumps([*entries, {"step": step, **provenance()}], indent=1))
         with replacing(self.path / "recipe.yaml") as temporary:
@@ -79,3 +80,15 @@ class RunFolder:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(history)
+
+
+def _entries(file: Path) -> list[Any]:
+    """The starts that are recorded so far.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        return from_plain(list[Any], read_json(file, LARGE))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}): move it away to continue") from None

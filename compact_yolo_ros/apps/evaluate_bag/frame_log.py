@@ -9,14 +9,16 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.storage import BagError
+from compact_yolo_ros.support.document import LARGE
 from compact_yolo_ros.support.json_files import parse_json
+from compact_yolo_ros.support.plain_values import from_plain
 
 ANSWERED, DROPPED = "answered", "dropped"
 LOST_BEFORE, LOST_AFTER = "lost before the node", "lost after the node"
@@ -101,7 +103,7 @@ class FrameResult:
     @classmethod
     def from_line(cls, line: bytes) -> FrameResult:
         """Read what ``to_line`` wrote."""
-        values = parse_json(line)
+        values = parse_json(line, LARGE)
         table = np.frombuffer(base64.b64decode(values.pop("found")), "<f4").reshape(-1, 6)
         boxes, scores = table[:, :4].astype(np.float32), table[:, 4].astype(np.float32)
         values["detections"] = Detections(boxes, scores, table[:, 5].astype(np.int32))
@@ -192,10 +194,22 @@ def read_frame_log(path: Path) -> Iterator[FrameResult]:
 
 
 def read_lost(path: Path) -> list[str]:
-    """What could not be read of a part, from its complete log."""
-    with path.open("rb") as file:
-        for line in file:
-            if line.startswith(END):
-                values: dict[str, Any] = parse_json(line)
-                return list(values["end"])
+    """What could not be read of a part, from its complete log.
+
+    Raises:
+        BagError: it is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if line.startswith(END):
+                    return list(from_plain(_End, parse_json(line, LARGE)).end)
+    except ValueError:
+        raise BagError(f"{path} is damaged: give --restart to begin again") from None
     return []
+
+
+class _End(NamedTuple):
+    """The last line of a complete log."""
+
+    end: tuple[str, ...]

@@ -13,7 +13,10 @@ from compact_yolo_ros.apps.evaluate_bag.results import MeasuredPower
 from compact_yolo_ros.apps.evaluate_bag.results_folder import SESSIONS, writing
 from compact_yolo_ros.machine.power import PowerMonitor, PowerSummary, find_power_source
 from compact_yolo_ros.machine.power.monitor import WINDOW
-from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.recordings.storage import BagError
+from compact_yolo_ros.support.document import LARGE
+from compact_yolo_ros.support.error_text import reason
+from compact_yolo_ros.support.files import read_file, replacing
 from compact_yolo_ros.support.json_files import parse_json
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
 
@@ -111,12 +114,12 @@ def append_session(folder: Path, session: Session) -> None:
 
 
 def total_of_sessions(folder: Path, last: Session) -> RunTotals:
-    """Add up the sessions of a folder; ``last`` is used if none of them ran a frame."""
-    # Half a line, left by a crash, is no session.
-    path = folder / SESSIONS
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    whole = (parse_json(line) for line in lines if line.endswith(b"}\n"))
-    sessions = [from_plain(Session, content) for content in whole]
+    """Add up the sessions of a folder; ``last`` is used if none of them ran a frame.
+
+    Raises:
+        BagError: the file of the sessions is damaged.
+    """
+    sessions = _sessions(folder / SESSIONS)
     if not sessions:  # nothing was run here, so the power was not that of the network
         sessions = [replace(last, power=replace(last.power, watts=None))]
     known = [(s.power.watts, s.seconds) for s in sessions if s.power.watts]
@@ -127,3 +130,15 @@ def total_of_sessions(folder: Path, last: Session) -> RunTotals:
         len(sessions),
         replace(sessions[-1].power, watts=watts),
     )
+
+
+def _sessions(path: Path) -> list[Session]:
+    """The sessions in a file; half a line, left by a crash, is none."""
+    try:
+        data = read_file(path, LARGE.size) if path.exists() else b""
+        lines = (line for line in data.splitlines(keepends=True) if line.endswith(b"}\n"))
+        return [from_plain(Session, parse_json(line)) for line in lines]
+    except (OSError, ValueError) as error:
+        raise BagError(
+            f"{path} cannot be used ({reason(error)}): give --restart to begin again"
+        ) from None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -21,7 +22,8 @@ from compact_yolo_ros.detection.governor import Targets
 from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
 from compact_yolo_ros.ros.detector.debug_image import DebugImageWriter
-from compact_yolo_ros.ros.detector.settings import Settings
+from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS
+from compact_yolo_ros.ros.detector.settings import Settings, read_settings
 from compact_yolo_ros.ros.detector.topics import (
     DEBUG_IMAGE,
     DEBUG_IMAGE_COMPRESSED,
@@ -133,6 +135,17 @@ def test_an_image_that_is_not_wanted_is_not_drawn() -> None:
     assert len(drawn) == 1
     writer.write(Header(), plain(8, 8), found(), settings(rate=10))
     assert len(drawn) == 1
+
+
+def test_rate_and_size_are_the_parameters() -> None:
+    values = {spec.name: spec.default for spec in DETECTOR_PARAMETERS}
+    card = SimpleNamespace(classes=tuple(CLASSES))
+    detector: Any = SimpleNamespace(card=card, labels_of=lambda names: None)
+    usual = read_settings(values, detector)
+    assert (usual.debug_image, usual.debug_image_rate, usual.debug_image_size) == (True, 10.0, 640)
+    given = {"debug_image_rate": 2.5, "debug_image_size": 320}
+    changed = read_settings({**values, **given}, detector)
+    assert (changed.debug_image_rate, changed.debug_image_size) == (2.5, 320)
 
 
 def test_each_camera_has_its_topics() -> None:

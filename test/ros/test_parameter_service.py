@@ -195,6 +195,17 @@ def test_empty_lists_in_a_file_are_what_their_descriptions_say(
     assert set_together(client, message("cameras", []), message("classes", ["red"])).successful
 
 
+def test_a_running_recorder_takes_no_other_topics(
+    client: Client, nodes: Nodes, tmp_path: Path
+) -> None:
+    pytest.importorskip("rosbags", reason="recordings are written with rosbags")
+    nodes(BagRecorderNode, parameter_file(tmp_path, f"out: {tmp_path / 'out'}"))
+    service = "/bag_recorder/set_parameters"
+    for changed in (message("out", "elsewhere"), message("detections", ["/other"])):
+        (result,) = client.call(SetParameters, service, parameters=[changed]).results
+        assert not result.successful and "read-only" in result.reason
+
+
 def test_a_recorder_of_detections_alone_has_an_empty_list(
     client: Client, nodes: Nodes, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.ros.child_process import ChildNode, child_node, prepare_environment
 from compact_yolo_ros.ros.start_failure import EXPECTED, start_failure
+from compact_yolo_ros.support.error_text import first_line
 from compact_yolo_ros.support.files import require_writable
 from compact_yolo_ros.support.resources import resource_directory
 
@@ -45,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
         require_writable(options.out)  # before anything is collected
         return _run(options)
     except OSError as error:
-        return _fail(f"the results cannot be written to {options.out}: {error.strerror}")
+        why = error.strerror or first_line(error)
+        return _fail(f"the results cannot be written to {options.out}: {why}")
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -19,12 +19,15 @@ from compact_yolo_ros.recordings.writer import new_writer
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
 
 BAG_RECORDER_PARAMETERS = (
-    ParameterSpec("out", "", "Folder to write the recording to; it must not exist."),
-    ParameterSpec("detections", ["detector/detections"], "Topics of detections."),
+    ParameterSpec(
+        "out", "", "Folder to write the recording to; it must not exist.", changes="never"
+    ),
+    ParameterSpec("detections", ["detector/detections"], "Topics of detections.", changes="never"),
     ParameterSpec(
         "diagnostics",
         ["/diagnostics", "detector/performance"],
         "Topics of diagnostics, and of the times of each image.",
+        changes="never",
     ),
 )
 DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"

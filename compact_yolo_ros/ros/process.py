@@ -28,16 +28,19 @@ GRACE = 1.5
 """Seconds between a signal and the end of the process, however busy it is."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+MOST_CAUSES = 100
+"""Different causes that are logged."""
 
 
 def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
     """Make a node, spin it until SIGINT, SIGTERM or ROS's shutdown, and return the exit code.
 
     For the main thread of a process, once. A node that raises ``SystemExit`` in a callback ends
-    the process with that code. If the node has a ``close`` method, it is called before the node is
-    destroyed: there it joins its threads. A ``ValueError`` of the factory, or a parameter that ROS
-    refuses, is a mistake of the user: its sentence is logged and the code is 1. So is what keeps
-    ROS from starting, such as a limit of the machine.
+    the process with that code, one that raises anything else with a traceback. A message that
+    rclpy cannot read is logged and outlived. If the node has a ``close`` method, it is called
+    before the node is destroyed: there it joins its threads. A ``ValueError`` of the factory, or a
+    parameter that ROS refuses, is a mistake of the user: its sentence is logged and the code is 1.
+    So is what keeps ROS from starting, such as a limit of the machine.
 
     Args:
         factory: makes the node, in ROS's default context. It may import what it needs: signals
@@ -137,14 +140,35 @@ def _spin(node: Node, stop: StopRequest) -> None:
     executor.add_node(node)
     # Not spin_until_future_complete: until Kilted it keeps a callback for every spin.
     stop.wake_by(node.create_guard_condition(lambda: None).trigger)
+    refused: set[str] = set()
     try:
         while rclpy.ok() and not stop:
-            executor.spin_once()
+            try:
+                executor.spin_once()
+            except (ValueError, TypeError, OverflowError) as error:
+                _go_on(node, error, refused)
     except ExternalShutdownException:
         pass
     finally:
         stop.wake_by(None)
         executor.shutdown()
+
+
+def _go_on(node: Node, error: Exception, refused: set[str]) -> None:
+    """Outlive a message that rclpy itself cannot read, such as a negative time on /clock.
+
+    Each cause is logged once.
+
+    Raises:
+        Exception: ``error``, if it passed through the node's own code: it is a bug then.
+    """
+    _, *frames = traceback.walk_tb(error.__traceback__)
+    if any(not frame.f_globals["__name__"].startswith("rclpy.") for frame, _ in frames):
+        raise error
+    sentence = f"a message cannot be read ({first_line(error)}): check who publishes to this node"
+    if sentence not in refused and len(refused) < MOST_CAUSES:
+        refused.add(sentence)
+        node.get_logger().error(sentence)
 
 
 def _refuse(error: Exception, sentence: str) -> int:

@@ -230,6 +230,33 @@ def test_a_bug_in_the_making_of_a_node_is_not_hidden() -> None:
     assert "Traceback" in errors and "nothing" in errors
 
 
+def test_a_time_that_rclpy_cannot_read_is_outlived_and_logged_once() -> None:
+    program = Program(
+        """
+        def __init__(self):
+            from rclpy.clock import Clock, ClockType
+            from rosgraph_msgs.msg import Clock as ClockMessage
+            super().__init__("subject")
+            self.message = ClockMessage()
+            self.sender = self.create_publisher(ClockMessage, "/clock", 1)
+            self.create_timer(0.02, self.work, clock=Clock(clock_type=ClockType.STEADY_TIME))
+            self.count = 0
+        def work(self):
+            self.count += 1
+            self.message.clock.sec = -self.count % 3 - 1  # -1 again and again, then 0 and 1
+            self.sender.publish(self.message)
+            if self.count > 20 and self.get_clock().now().nanoseconds == 10**9:
+                print("goes on", flush=True)
+                raise SystemExit(0)
+        """,
+        *("--ros-args", "-p", "use_sim_time:=true"),
+    )
+    code, output, errors = program.end()
+    assert (code, output) == (0, "goes on\n"), errors
+    assert errors.count("a message cannot be read (Seconds value must not be negative)") == 1
+    assert "Traceback" not in errors
+
+
 def test_a_bug_is_not_hidden() -> None:
     program = Program("""
         def work(self):

@@ -90,6 +90,22 @@ def run(cfg: str, image: np.ndarray, seed: int = 0) -> Result:
     return result
 
 
+def assert_candidates(
+    boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, expected: Result
+) -> None:
+    """Compare 300 candidates with the best expected ones; those of a score may be exchanged."""
+    best, wanted = np.max(expected.scores, 1), np.array(expected.boxes)
+    count = min(300, len(best))
+    np.testing.assert_allclose(scores[:count], np.sort(best)[::-1][:count], atol=1e-4)
+    assert not scores[count:].any(), "the rest are none"
+    used = np.zeros(len(best), bool)
+    for box, score, label in zip(boxes[:count], scores[:count], labels[:count], strict=True):
+        alike = (np.abs(best - score) < 2e-4) & (np.argmax(expected.scores, 1) == label) & ~used
+        error = np.where(alike, np.abs(wanted - box).max(1), np.inf)
+        assert error.min() < 5e-3 + 1e-3 * np.abs(box).max(), f"nothing is at {box}"
+        used[error.argmin()] = True
+
+
 def _sections(cfg: str) -> list[tuple[str, dict[str, str]]]:
     found = re.findall(r"\[(\w+)\]([^\[]*)", cfg)
     return [(kind, dict(re.findall(r"(\S+) *= *(.+)", body))) for kind, body in found]

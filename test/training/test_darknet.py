@@ -130,20 +130,38 @@ def test_a_network_of_any_size_is_decoded_as_darknet_defines(
     compare_candidates(net + STEM + COARSE + coarse, picture(height, width))
 
 
+@pytest.mark.parametrize(
+    ("layers", "height", "width"),
+    [
+        (STEM.replace("stride=8", "stride=7"), 160, 160),
+        (STEM.replace("stride=8", "stride=64"), 160, 160),
+        # 5 divides 160, but no other input
+        (STEM.replace("stride=8", "stride=5"), 192, 224),
+        # without padding, maps lose their edges: 18 x 18
+        (STEM + "[convolutional]\nfilters=8\nsize=3\nactivation=relu\n", 160, 160),
+    ],
+)
+def test_maps_that_are_no_even_part_of_the_input_are_decoded_as_darknet_defines(
+    layers: str, height: int, width: int
+) -> None:
+    compare_candidates(NET + layers + OUTPUT, picture(height, width))
+
+
+def test_attention_makes_no_network_special() -> None:
+    """Though its maps of one pixel are no even part of the input."""
+    squeezed = "[avgpool]\n[convolutional]\nfilters=8\nactivation=logistic\n"
+    cfg = NET + STEM + squeezed + "[scale_channels]\nfrom=0\n" + OUTPUT
+    network = DarknetNetwork(parse_cfg(cfg))
+    assert (network.any_size, network.grid.any_size) == (False, False)
+
+
 def compare_candidates(cfg: str, image: np.ndarray) -> None:
     expected = reference.run(cfg, planes(image))
     network = imported(cfg, expected.weights)
     boxes, scores, labels = (
         t[0].numpy() for t in Predictor(network)(torch.from_numpy(image)[None])
     )
-    best = np.max(expected.scores, 1)
-    order = np.argsort(-best)[:300]
-    count = len(order)
-    np.testing.assert_allclose(scores[:count], best[order], atol=1e-5)
-    np.testing.assert_allclose(boxes[:count], np.array(expected.boxes)[order], rtol=1e-4, atol=2e-3)
-    np.testing.assert_array_equal(labels[:count], np.argmax(expected.scores, 1)[order])
-    # a single coarse map has fewer than 300 candidates
-    assert not scores[count:].any()
+    reference.assert_candidates(boxes, scores, labels, expected)
 
 
 @pytest.mark.parametrize(

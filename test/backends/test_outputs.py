@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
-from toy_model import CARD, write_toy_model
+from onnx import TensorProto
+from toy_model import CARD, write_altered, write_toy_model
 
 from compact_yolo_ros.backends import BackendError, RunOptions, open_backend
 from compact_yolo_ros.backends.outputs import check_outputs
@@ -88,25 +87,6 @@ def test_other_outputs_are_one_sentence(changes: dict[str, np.ndarray], sentence
     assert "\n" not in str(caught.value)
 
 
-def altered(path: Path, output: str, kind: str, *values: np.ndarray, **attributes: Any) -> str:
-    """The toy detector with one more operator behind an output."""
-    model = onnx.load(write_toy_model(path))
-    for node in model.graph.node:
-        node.output[:] = [f"{name}_before" if name == output else name for name in node.output]
-    names = [f"value{place}" for place in range(len(values))]
-    model.graph.initializer.extend(map(numpy_helper.from_array, values, names))
-    model.graph.node.append(
-        helper.make_node(kind, [f"{output}_before", *names], [output], **attributes)
-    )
-    (info,) = (info for info in model.graph.output if info.name == output)
-    if kind == "Cast":
-        info.type.tensor_type.elem_type = attributes["to"]
-    if kind == "Pad":
-        info.type.tensor_type.shape.dim[2].dim_value = 5
-    onnx.save(model, path)
-    return str(path)
-
-
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize(
     ("output", "operator", "sentence"),
@@ -125,13 +105,13 @@ def test_a_model_with_other_outputs_is_not_opened(
     if backend == "openvino":
         pytest.importorskip("openvino", reason="OpenVINO is optional and not installed here")
     kind, *values = operator
-    path = altered(tmp_path / "odd.onnx", output, kind, *map(np.asarray, values))
+    path = write_altered(tmp_path / "odd.onnx", output, kind, *map(np.asarray, values))
     with pytest.raises(BackendError, match=rf"cannot run .*odd\.onnx: the network .*{sentence}"):
         open_backend(RunOptions(path, backend=backend, threads=1))
 
 
 def test_a_type_that_onnx_allows_is_refused_too(tmp_path: Path) -> None:
-    path = altered(tmp_path / "odd.onnx", "boxes", "Cast", to=TensorProto.DOUBLE)
+    path = write_altered(tmp_path / "odd.onnx", "boxes", "Cast", to=TensorProto.DOUBLE)
     with pytest.raises(BackendError, match="boxes as float64, not float32"):
         open_backend(RunOptions(path, backend="onnxruntime", threads=1))
 

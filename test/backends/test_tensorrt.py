@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 import pytest
 from skimage import data
-from toy_model import CARD, write_quantized, write_toy_model
+from toy_model import CARD, write_altered, write_quantized, write_toy_model
 
 from compact_yolo_ros.backends import (
     Backend,
@@ -110,6 +110,14 @@ def test_it_returns_what_onnx_runtime_returns(opened: Open) -> None:
         for found, expected in zip(gpu.run(), cpu.run(), strict=True):
             assert found.dtype == expected.dtype
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_an_engine_with_labels_outside_of_the_classes_is_refused(
+    opened: Open, tmp_path: Path
+) -> None:
+    path = write_altered(tmp_path / "odd.onnx", "labels", "Add", np.asarray(np.int32(7)))
+    with pytest.raises(BackendError, match="labels from 7 to 9, but its card names 3 classes"):
+        opened(path)
 
 
 def test_the_input_is_page_locked_memory_allocated_once(opened: Open) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -59,6 +60,27 @@ def write_quantized(path: Path) -> Path:
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
     return path
+
+
+def write_altered(
+    path: Path, output: str, kind: str, *values: np.ndarray, **attributes: Any
+) -> str:
+    """Write the toy detector with one more operator behind an output."""
+    model = onnx.load(write_toy_model(path))
+    for node in model.graph.node:
+        node.output[:] = [f"{name}_before" if name == output else name for name in node.output]
+    names = [f"value{place}" for place in range(len(values))]
+    model.graph.initializer.extend(map(numpy_helper.from_array, values, names))
+    model.graph.node.append(
+        helper.make_node(kind, [f"{output}_before", *names], [output], **attributes)
+    )
+    (info,) = (info for info in model.graph.output if info.name == output)
+    if kind == "Cast":
+        info.type.tensor_type.elem_type = attributes["to"]
+    if kind == "Pad":
+        info.type.tensor_type.shape.dim[2].dim_value = 5
+    onnx.save(model, path)
+    return str(path)
 
 
 def write_store(directory: Path) -> Path:

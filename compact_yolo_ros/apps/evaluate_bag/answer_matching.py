@@ -39,9 +39,11 @@ class NodeCounters:
     last_error: str
 
 
-def match_answers(
-    frames: Sequence[Moment], answers: Sequence[Moment], slack: int
-) -> dict[int, int]:
+CLOCK_STEP = 10_000_000
+"""Ns between two messages on /clock: so much earlier than its frame an answer may seem."""
+
+
+def match_answers(frames: Sequence[Moment], answers: Sequence[Moment]) -> dict[int, int]:
     """Find the answer to each frame: that with its stamp, among equal stamps by their order.
 
     Where a stamp has fewer answers than frames, as when no image is stamped, an answer is taken for
@@ -50,7 +52,6 @@ def match_answers(
     Args:
         frames: in the order of time.
         answers: likewise.
-        slack: how much earlier than its frame an answer may seem, in ns: a step of /clock.
 
     Returns:
         The number of the answer by the number of the frame.
@@ -60,7 +61,7 @@ def match_answers(
     for stamp, own in _by_stamp(frames).items():
         given = theirs.get(stamp, [])
         if len(given) < len(own):
-            found.update(_newest_first(own, given, frames, answers, slack))
+            found.update(_newest_first(own, given, frames, answers))
         else:
             found.update(zip(own, given[-len(own) :], strict=True))
     return found
@@ -79,11 +80,10 @@ def _newest_first(
     given: Sequence[int],
     frames: Sequence[Moment],
     answers: Sequence[Moment],
-    slack: int,
 ) -> dict[int, int]:
     found, free = {}, list(own)
     for answer in reversed(given):
-        while free and frames[free[-1]].time > answers[answer].time + slack:
+        while free and frames[free[-1]].time > answers[answer].time + CLOCK_STEP:
             free.pop()
         if free:
             found[free.pop()] = answer

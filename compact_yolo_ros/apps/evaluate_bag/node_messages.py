@@ -36,8 +36,6 @@ COUNTED = {
     "errors": "errors",
 }
 """Keys on /diagnostics of the node's counters."""
-CLOCK_STEP = 10_000_000
-"""Ns between two messages on /clock at rate 1."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,16 @@ class Answer:
     detections: Detections
     measured: Measured | None = None
 
+    @property
+    def waited(self) -> int:
+        """Ns from the image's reception to this answer, by the machine's clock; 0 if not known.
+
+        That is what the node measures as the age of an image without a stamp.
+        """
+        if self.moment.stamp or self.measured is None or math.isnan(self.measured.age):
+            return 0
+        return round(self.measured.age * 1e9)
+
 
 @dataclass(frozen=True)
 class NodeRun:
@@ -77,10 +85,12 @@ class NodeRun:
     watts: float | None
     seconds: float
 
-    @property
-    def slack(self) -> int:
-        """How much the clock of the playback may be behind, in ns: a step of it."""
-        return round(CLOCK_STEP * self.rate)
+    def arrivals(self) -> list[Moment]:
+        """For each answer its stamp, and about when its image had reached the node, in ns."""
+        return [
+            Moment(answer.moment.stamp, answer.moment.time - round(self.rate * answer.waited))
+            for answer in self.answers
+        ]
 
 
 def read_node_run(
@@ -110,7 +120,7 @@ def read_node_run(
         watts=fmean(watts) if watts else None,
         seconds=(bag.end - bag.start) * 1e-9,
     )
-    pairs = match_answers([a.moment for a in found], [m.moment for m in measured], run.slack)
+    pairs = match_answers([a.moment for a in found], [m.moment for m in measured])
     return replace(
         run,
         answers=tuple(

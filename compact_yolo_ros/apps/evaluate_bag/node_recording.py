@@ -99,8 +99,7 @@ def _results(frames: Sequence[_Frame], run: NodeRun) -> Iterator[FrameResult]:
     readable = [number for number, frame in enumerate(frames) if not frame.result.outcome]
     pairs = match_answers(
         [frames[number].moment for number in readable],
-        [answer.moment for answer in run.answers],
-        run.slack,
+        run.arrivals(),
     )
     found = {readable[number]: run.answers[answer] for number, answer in pairs.items()}
     outcomes = iter(
@@ -139,8 +138,7 @@ def _finished(frame: Moment, answer: Answer, rate: float) -> int:
     measured = answer.measured
     if measured is None or math.isnan(measured.age):
         return frame.time + round((answer.moment.time - frame.time) / rate)
-    age = round(measured.age * 1e9)
-    if not frame.stamp:  # then the node's age is from the reception on, by the machine's clock
-        return frame.time + age
+    if not frame.stamp:
+        return frame.time + answer.waited
     # On the clock of the playback, what the node takes is as many times longer.
-    return frame.time + round((frame.stamp + age - frame.time) / rate)
+    return frame.time + round((frame.stamp + measured.age * 1e9 - frame.time) / rate)

@@ -86,6 +86,7 @@ def test_tinier_yolo_reads_what_routes_with_numbers_read() -> None:
 
 
 FASTEST = CFGS["yolo_fastest"]
+NEW_COORDS = FASTEST.replace("linear\n\n[yolo]", "logistic\n\n[yolo]\nnew_coords=1")
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,7 @@ FASTEST = CFGS["yolo_fastest"]
     [
         ("yolo_slow", FASTEST, "there is no detector yolo_slow: give one of .*yolo_fastest"),
         ("yolo_ret_m075", FASTEST, "its outputs are different"),
+        ("yolo_fastest", NEW_COORDS, "its outputs are different"),
         ("yolo_fastest_v1_0", FASTEST, "it has 85 convolutions, the cfg 84"),
         ("yolo_fastest_xl", FASTEST, r"convolution 1 has a kernel of \(16, 3, 3, 3\) and norm"),
         ("yolo_fastest", FASTEST.replace("leaky", "relu"), "its results are different"),

@@ -129,3 +129,54 @@ def test_every_size_is_drawn_and_resuming_keeps_the_draw(shapes):
 
     assert set(sizes(0)) == {64, 96, 128}
     assert sizes(5) == sizes(0)[5:]
+
+
+def test_the_targets_of_a_batch_worked_out_by_hand():
+    image = np.zeros((4, 4, 3), np.uint8)
+    boxes = np.arange(8, dtype=np.float32).reshape(2, 4)
+    certain = Sample(image, boxes[:1], np.array([2]), "", boxes[1:], None, frozenset({1}))
+    empty = Sample(image, boxes[:0], np.zeros(0, np.int64), "", unlabelled=frozenset({2, 0}))
+    taught = Sample(image, boxes, np.array([0, 1]), "", boxes, np.array([0.5, 0.25], np.float32))
+    targets = collate([certain, empty, taught]).targets
+    assert targets.objects.tolist() == [
+        [0, 2, 0, 1, 2, 3],
+        [2, 0, 0, 1, 2, 3],
+        [2, 1, 4, 5, 6, 7],
+    ]
+    assert targets.confidence.tolist() == [1, 0.5, 0.25]
+    assert targets.ignored.tolist() == [[0, 4, 5, 6, 7], [2, 0, 1, 2, 3], [2, 4, 5, 6, 7]]
+    assert targets.unlabelled.tolist() == [[0, 1], [1, 0], [1, 2]]
+    assert targets.objects.dtype == targets.ignored.dtype == torch.float32
+    assert targets.unlabelled.dtype == torch.int64
+
+
+def test_equal_images_of_an_epoch_get_views_of_their_own(shapes):
+    batch = next(epoch_batches(shapes[:1] * 4, (64,), 4, Augmentation(), 0.0, (0, 0), workers=0))
+    assert len({image.numpy().tobytes() for image in batch.images}) == 4
+
+
+def test_another_seed_gives_another_order_and_other_views(shapes):
+    def first(seed):
+        how = Augmentation(hue=0, saturation=0, value=0)
+        return next(epoch_batches(shapes, (64,), 16, how, 0.0, (seed, 0), workers=0)).images
+
+    own, other = ({image.numpy().tobytes() for image in first(seed)} for seed in (0, 1))
+    assert not own & other
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "lengths"), [(10, 4, [4, 4]), (8, 4, [4, 4]), (3, 8, [3]), (1, 1, [1])]
+)
+def test_an_epoch_has_the_full_batches_or_one_of_all_images(shapes, images, batch_size, lengths):
+    batches = list(epoch_batches(shapes[:images], (64,), batch_size, PLAIN, 0, (0, 0), workers=0))
+    assert [len(batch.images) for batch in batches] == lengths
+
+
+def test_sizes_are_drawn_equally_often(shapes):
+    sizes = [
+        batch.images.shape[1]
+        for epoch in range(20)
+        for batch in epoch_batches(shapes, (32, 64), 1, PLAIN, 0.0, (0, epoch), workers=0)
+    ]
+    # five standard deviations
+    assert abs(sizes.count(32) / len(sizes) - 0.5) < 5 * 0.5 / len(sizes) ** 0.5

@@ -125,7 +125,8 @@ def outcomes_of_unanswered(
 def explain(outcome: str, counters: NodeCounters | None) -> str:
     """A sentence for people about a frame that was not answered; empty if the outcome says it."""
     sentences: Mapping[str, str] = {
-        LOST_BEFORE: "they did not reach the node: see doctor about DDS, or play more slowly",
+        LOST_BEFORE: "they did not reach the node, or newer ones took their place on the way: see "
+        "doctor about DDS, or play more slowly",
         LOST_AFTER: "the node answered them, but its answers did not reach the recorder",
         TOO_OLD: "the node refused them by max_age",
         SKIPPED: "the governor skipped them",

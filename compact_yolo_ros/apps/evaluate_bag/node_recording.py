@@ -97,10 +97,7 @@ def _frames(job: Job, bag: Bag) -> list[_Frame]:
 def _results(frames: Sequence[_Frame], run: NodeRun) -> Iterator[FrameResult]:
     """The result of every frame."""
     readable = [number for number, frame in enumerate(frames) if not frame.result.outcome]
-    pairs = match_answers(
-        [frames[number].moment for number in readable],
-        run.arrivals(),
-    )
+    pairs = match_answers([frames[number].moment for number in readable], run.arrivals())
     found = {readable[number]: run.answers[answer] for number, answer in pairs.items()}
     outcomes = iter(
         outcomes_of_unanswered(
@@ -141,4 +138,4 @@ def _finished(frame: Moment, answer: Answer, rate: float) -> int:
     if not frame.stamp:
         return frame.time + answer.waited
     # On the clock of the playback, what the node takes is as many times longer.
-    return frame.time + round((frame.stamp + measured.age * 1e9 - frame.time) / rate)
+    return frame.time + round((frame.stamp - frame.time + measured.age * 1e9) / rate)

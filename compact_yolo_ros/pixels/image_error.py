@@ -12,7 +12,7 @@ class ImageError(ValueError):
     """A message or file that holds no usable image.
 
     Attributes:
-        kind: stable name of the failure, for counters and for logging each kind once.
+        kind: stable name of the failure, for counters.
     """
 
     def __init__(self, kind: ErrorKind, message: str) -> None:

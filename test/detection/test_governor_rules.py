@@ -72,6 +72,7 @@ def test_an_image_that_takes_exactly_the_target_is_in_time() -> None:
         ((0.05, 0.0766, 0.0766), 224),
         ((0.05, 0.0766, 0.07), 224),  # the worst of the last three counts
         ((0.05, 0.07, 0.0766), 224),
+        ((0.0766, 0.05, 0.07, 0.07), 320),  # and no earlier one
         ((0.05, 0.4, 0.4), 224),  # nothing has room: the smallest
     ],
 )

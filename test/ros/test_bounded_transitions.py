@@ -221,6 +221,21 @@ def test_two_workers_never_have_one_detector() -> None:
     assert camera.counters.snapshot().processed == 1
 
 
+def test_a_worker_that_cannot_start_does_not_keep_the_detector(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    camera = Camera("front", [], Semaphore(0))
+    session = idle_session(PacedDetector(), [camera])
+    with monkeypatch.context() as patched:
+        patched.setattr(worker.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="new thread"):
+            FrameWorker(session, CLOCK, None)
+    assert FrameWorker(session, CLOCK, None).stop()
+
+
 def test_a_failure_of_what_was_left_behind_is_nobodys() -> None:
     class FailingDetector(PacedDetector):
         def detect(self, *_: Any) -> Any:

@@ -134,10 +134,10 @@ class BackendManager:
         """
         self._closed = True
         self._to_open.put(lambda: None)
+        is_detecting = self.in_use.locked()
         releasing = Thread(target=self._release, name="backend release", daemon=True)
         releasing.start()
-        if not self.in_use.locked():
-            releasing.join(END_LIMIT)
+        releasing.join(0.0 if is_detecting else END_LIMIT)
         return releasing
 
     def _release(self) -> None:

@@ -69,7 +69,11 @@ class FrameWorker:
         self._taken: tuple[_Frame, float] | None = None
         self._stage = ""
         self.thread = Thread(target=self._run, name="detector", daemon=True)
-        self.thread.start()
+        try:
+            self.thread.start()
+        except RuntimeError:  # the machine has no thread left
+            session.backends.in_use.release()
+            raise
 
     def submit(self, place: int, message: ImageMessage) -> None:
         """Hand over an image of ``cameras[place]``; one that still waits is dropped.

@@ -171,6 +171,18 @@ class TestClaims:
         twins = file[:at] + file[at : at + 3] + b"\1" + file[at + 4 :]
         assert refusal(twins).kind == "compressed"
 
+    def test_a_second_header(self) -> None:
+        file = files.hand_made_png(
+            files.Sizes(), files.rows_of(files.Sizes()), files.Sizes(9000, 9000).chunk()
+        )
+        assert "two headers" in str(refusal(file))
+        frame = next(
+            content
+            for kind, content in files.jpeg_pieces(files.jpeg(files.photo()))
+            if kind == 0xC0
+        )
+        assert "two frames" in str(refusal(files.jpeg(files.photo()).replace(frame, frame * 2)))
+
     def test_thousands_of_scans(self) -> None:
         assert refusal(files.many_scans(9000)).kind == "compressed"
 

@@ -19,13 +19,13 @@ _MORE = bytes(range(1, 0xFF))
 """Coded pixels to add: not zeros, with which the decoder completes a block."""
 _LESS = 16
 """Bytes of coded pixels to take away; cameras leave up to eight that have no meaning."""
-_STEP = 2.5
-"""Contrast between two rows of blocks, over the usual one: 1.8 was seen in whole images, 3.4 in
-torn ones."""
+_STEP = 3.5
+"""Contrast between two rows of blocks, over the usual one: of 3,291 whole photographs 4 percent had
+more, of 229 torn ones 95 percent."""
 _STRIPS, _COLUMNS = 4, 16
 """Parts of the image that are looked at: each row of blocks of a torn image is torn in all."""
-_TRUSTED = 100
-"""Images that are not looked at after one that only looked torn: its edge may stay where it is."""
+_LONGEST_TRUST = 256
+"""Most images that are not looked at after one that only looked torn: its edge may stay."""
 _BLOCK = 8
 """Rows of pixels in a row of blocks."""
 
@@ -36,6 +36,7 @@ class TornJpegs:
     def __init__(self) -> None:
         """Suspect the first image already."""
         self._trusted = 0
+        self._trust = 1
 
     def is_torn(self, data: bytes, end: int, pixels: NDArray[np.uint8]) -> bool:
         """Whether the coded pixels of a JPEG are fewer or more than those of the image.
@@ -51,11 +52,14 @@ class TornJpegs:
         # The decoder paints what the coded pixels do not reach in one grey.
         early = bool((pixels[-1, -1] == _UNCODED).all())
         late = _has_a_step(pixels)
-        torn = early and _ends_early(data, end, pixels)
-        torn = torn or (late and _ends_late(data, end, pixels))
-        if (early or late) and not torn:
-            self._trusted = _TRUSTED
-        return torn
+        if not (early or late):
+            self._trust = 1
+            return False
+        if (early and _ends_early(data, end, pixels)) or (late and _ends_late(data, end, pixels)):
+            return True
+        self._trusted = self._trust
+        self._trust = min(2 * self._trust, _LONGEST_TRUST)
+        return False
 
 
 def _ends_early(data: bytes, end: int, pixels: NDArray[np.uint8]) -> bool:

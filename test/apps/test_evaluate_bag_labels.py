@@ -337,6 +337,17 @@ def test_frames_in_any_order_get_their_labels() -> None:
     assert found.label_of.tolist() == [2, 0, 1] and found.offset.tolist() == [-1, -1, -1]
 
 
+def test_names_of_whole_seconds_are_known_as_such(tmp_path: Path, bag: Bag) -> None:
+    """The scenes are ten a second, so such names cannot tell them apart."""
+    folder = write_yolo(tmp_path, [str(START // 10**9 + n) for n in range(len(SCENES))])
+    labels = read_frame_labels(str(folder), bag, CLASSES)
+    assert_scenes(labels)
+    stamps = START + np.arange(len(SCENES), dtype=np.int64) * PERIOD
+    with pytest.raises(BagError, match="several a second"):
+        match(labels, stamps)
+    assert match(labels, START + np.array([7, 10**9 + 5])).label_of.tolist() == [0, 1]
+
+
 def test_names_of_whole_seconds_need_one_frame_a_second() -> None:
     labels = replace(labels_at([5 * 10**9, 7 * 10**9]), whole_seconds=True)
     stamps = np.array([7_900_000_000, 6_000_000_000, 5_000_000_001])

@@ -25,8 +25,10 @@ from bag_writer import (
 )
 
 from compact_yolo_ros.apps.evaluate_bag.command import main
+from compact_yolo_ros.apps.evaluate_bag.frame_log import ANSWERED, FrameResult
 from compact_yolo_ros.apps.evaluate_bag.report_page import sections
 from compact_yolo_ros.apps.evaluate_bag.results import Results, read_results
+from compact_yolo_ros.apps.evaluate_bag.topic_statistics import TopicStatistics
 from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE, IMAGE
 
 pytestmark = pytest.mark.usefixtures("no_report")
@@ -112,7 +114,10 @@ def test_a_recording_of_which_nothing_is_answered_is_a_failure(
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith(f"evaluate_bag: no image of {TOPIC} was answered: 3 image ")
     assert REASON[kind] in said
-    assert read_results(tmp_path / "out").topics[TOPIC].frames.all == 3
+    results = read_results(tmp_path / "out")
+    assert results.topics[TOPIC].frames.all == 3
+    course = next(s for s in sections(results, np.empty(0), np.empty(0)) if s.title == "Over time")
+    assert (course.text, list(course.plots)) == ("Nothing was found.", [])
 
 
 def test_a_topic_without_an_answer_is_a_failure_beside_one_with(
@@ -230,6 +235,16 @@ def test_ages_that_cannot_be_are_questioned(
         assert sentence in doubt
         assert f"Doubtful: {' '.join(doubt.split())}" in said
     assert results.recording.lost == ()
+
+
+def test_ages_below_zero_do_not_count() -> None:
+    """Three images in ten seconds; the second one has a stamp from the future."""
+    found = TopicStatistics(1, 0.3)
+    for second, stamp, finished in ((0, 0, 1), (5, 9, 6), (10, 10, 12)):
+        times = [START + n * 10**9 for n in (second, stamp, finished)]
+        found.add(FrameResult(TOPIC, *times[:2], "", ANSWERED, finished=times[2]))
+    assert found.ages.tolist() == [1.0, 2.0]
+    assert found.impossible_ages == 1
 
 
 def test_without_ages_clocks_do_not_matter(model: str, tmp_path: Path) -> None:

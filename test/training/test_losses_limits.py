@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -17,6 +18,15 @@ from training.detectors.anchor_grid import AnchorGrid, cells, decode_boxes, flat
 from training.losses.assignment import assign
 from training.losses.box_loss import darknet_ciou_error, encode, squared_error, yolov3_error
 from training.losses.criterion import criterion
+from training.losses.overlap import (
+    aspect_gap,
+    centre_gap,
+    complete_iou,
+    generalized_iou,
+    iou,
+    share_inside,
+    size_iou,
+)
 
 BEGIN, WIDTH = torch.tensor([[32.0, 48.0]]), torch.tensor([[16.0]])
 ANCHOR = torch.tensor([[30.0, 61.0]])
@@ -167,3 +177,42 @@ def test_rows_are_ordered_by_level_line_column_and_anchor() -> None:
                     assert anchors[row].tolist() == list(anchor)
                     row += 1
     assert row == table.shape[1]
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [iou, generalized_iou, complete_iou, centre_gap, aspect_gap, share_inside],
+    ids=lambda measure: measure.__name__,
+)
+def test_two_boxes_of_no_size_in_one_place_have_finite_overlaps(measure: Callable) -> None:
+    box = torch.tensor([[5.0, 5, 5, 5]], requires_grad=True)
+    value = measure(box, torch.tensor([[5.0, 5, 5, 5]]))
+    value.sum().backward()
+    assert value.isfinite().all()
+    assert box.grad is not None and box.grad.isfinite().all()
+
+
+def test_two_sizes_of_zero_have_a_finite_overlap() -> None:
+    assert size_iou(torch.zeros(1, 2), torch.zeros(1, 2)).tolist() == [0]
+
+
+@pytest.mark.parametrize(("least", "also"), [(0.5, True), (0.5001, False)])
+def test_an_anchor_that_fits_exactly_as_much_as_asked_is_responsible_too(
+    least: float, also: bool
+) -> None:
+    """An object of 20 x 10 pixels is one anchor, and has half its area in common with the other."""
+    grid = AnchorGrid(anchors=(((10, 10), (20, 10)),), strides=(8,))
+    _, row = assign(torch.tensor([[0.0, 0, 30, 35, 50, 45]]), grid, shapes(grid), least)
+    first = 2 * (5 * SIZE[1] // 8 + 5)  # of the cell in column and line 5
+    assert row.tolist() == ([first, first + 1] if also else [first + 1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_loss_of_a_map_of_any_precision_is_float32_at_least(dtype: torch.dtype) -> None:
+    how, grid = KINDS["giou"]
+    targets = Targets.of(torch.tensor([[0.0, 1, 20, 20, 60, 50]]))
+    exact = [m.to(dtype).double() for m in maps(grid, 1, seed=4)]
+    loss = criterion(how, grid)([m.to(dtype) for m in exact], targets)
+    assert loss.total.dtype == torch.promote_types(dtype, torch.float32)
+    expected = criterion(how, grid)(exact, targets).total.item()
+    assert loss.total.item() == pytest.approx(expected, rel=1e-5)

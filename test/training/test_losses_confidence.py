@@ -210,3 +210,20 @@ def test_a_batch_without_objects_has_only_a_background_loss(kind):
     gradient = slopes(kind, NOTHING)
     assert (gradient[..., 4] > 0).all()
     assert gradient[..., :4].abs().max() == gradient[..., 5:].abs().max() == 0
+
+
+def test_a_rescored_target_is_the_overlap_times_the_confidence():
+    """With region's rescore, of every object that a prediction is responsible for."""
+    settings, grid = KINDS["region"]
+    certain = objects(2, 5, seed=4, grid=grid)
+    confidence = torch.tensor([1.0, 0.75, 0.5, 0.25, 0.125])
+    rows = rows_of("region")
+    pairs = match(rows, certain._replace(confidence=confidence), settings, grid)
+    assert sorted(pairs.target.tolist()) == list(range(5))
+    for number, image, row, sure in zip(
+        *(part.tolist() for part in (pairs.target, pairs.image, pairs.row, pairs.sure)), strict=True
+    ):
+        inside, union = overlap(rows.boxes[image, row].tolist(), certain.objects[number, 2:])
+        expected = float(inside / union) * confidence[number].item()
+        assert sure == pytest.approx(expected, rel=1e-5, abs=1e-7)
+    assert pairs.weight.tolist() == confidence[pairs.target].tolist()

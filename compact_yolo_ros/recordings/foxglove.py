@@ -12,6 +12,7 @@ import base64
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 from compact_yolo_ros.recordings.compression import MOST_BYTES
@@ -20,7 +21,9 @@ from compact_yolo_ros.support.document import Limits
 from compact_yolo_ros.support.json_files import parse_json
 from compact_yolo_ros.support.protobuf import Field, read_fields
 
-JSON_LIMITS = Limits(size=MOST_BYTES, values=1000, depth=16)
+MOST_FIELDS = 1000
+"""Of a message; there are seven, but schemas grow."""
+JSON_LIMITS = Limits(size=MOST_BYTES, values=MOST_FIELDS, depth=16)
 Buffer = bytes | memoryview
 
 
@@ -78,7 +81,10 @@ def _compressed_from_protobuf(message: bytes) -> bytes:
 
 def _fields(message: Buffer) -> dict[int, Field]:
     """The fields by their numbers; of one that is repeated the last, as the format demands."""
-    return {field.number: field for field in read_fields(message)}
+    found = list(islice(read_fields(message), MOST_FIELDS + 1))
+    if len(found) > MOST_FIELDS:
+        raise ValueError(f"the message has more than {MOST_FIELDS} fields")
+    return {field.number: field for field in found}
 
 
 def _content(fields: Mapping[int, Field], number: int) -> Buffer:

@@ -35,8 +35,8 @@ METADATA_LIMITS = Limits(size=16_000_000, values=300_000)
 COMPRESSED_DEPTH = "/compressedDepth"
 MOST_NAMED = 12
 """Most topics that a sentence names."""
-MOST_DEFINED = 2**20
-"""Longest definition of a message type in letters; the parser reads about a million a second."""
+MOST_DEFINED = 2**18
+"""Longest definition of a message type in letters; the parser reads about 100,000 a second."""
 
 
 class Bag:

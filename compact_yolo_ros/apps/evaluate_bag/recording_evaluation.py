@@ -200,8 +200,8 @@ def _reference_labels(settings: Settings, bag: Bag, progress: Progress) -> dict[
     }
     for topic, part in labels.items():
         if not len(part):
-            found = (result.problem for result in read_frame_results(folder))
-            why = next(filter(None, found), "it has none")
+            own = (result for result in read_frame_results(folder) if result.topic == topic)
+            why = next((result.problem for result in own if result.problem), "it has none")
             raise BagError(f"the reference model could answer no image of {topic}: {why}")
     return labels
 

@@ -37,7 +37,7 @@ from compact_yolo_ros.evaluation.report import (
 )
 from compact_yolo_ros.labels.ground_truth import GroundTruth
 from compact_yolo_ros.model.sizes import Size, check_side
-from compact_yolo_ros.model.store import ModelError, find_model
+from compact_yolo_ros.model.store import ModelError, ModelFile, find_model
 from compact_yolo_ros.pixels.letterbox import Letterbox
 from compact_yolo_ros.support.arguments import add_rename
 from compact_yolo_ros.support.files import replacing
@@ -150,13 +150,16 @@ def open_model(weights: str) -> Model:
         "Detector": f"{card.detector}, {card.parameters:,} parameters, {card.precision}",
         "Run by": "the runtime, as in the node",
     }
-    detect = partial(_run_as_node, str(found.path))
+    detect = partial(_run_as_node, found)
     return Model(card.name, card.classes, facts, card.own_size, detect)
 
 
-def _run_as_node(path: str, samples: Sequence[Sample], size: int | Size) -> Iterator[Detections]:
-    size = size if isinstance(size, Size) else Size.square(size)
-    opened = Detector.open(RunOptions(path, input_sizes=(size,)), selection=EVERYTHING)
+def _run_as_node(
+    found: ModelFile, samples: Sequence[Sample], size: int | Size
+) -> Iterator[Detections]:
+    size, own = size if isinstance(size, Size) else Size.square(size), found.card.own_size
+    options = RunOptions(str(found.path), input_sizes=(own if size == own else size,))
+    opened = Detector.open(options, selection=EVERYTHING)
     with closing(opened) as detector:
         for sample in samples:
             yield detector.detect(sample.image, "rgb")

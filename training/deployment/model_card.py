@@ -150,10 +150,6 @@ def _metrics(card: ModelCard) -> list[str]:
     return ["AP", "AP50", *(f"AP50 {name}" for name in card.classes)] if card.ap else []
 
 
-def _figures(card: ModelCard, size: str) -> list[str]:
-    return [f"{card.gmacs[size]:.3f}", *(_figure(card, size, key) for key in _metrics(card))]
-
-
 def _figure(card: ModelCard, size: str, key: str) -> str:
     return f"{card.ap[size][key]:.3f}" if key in card.ap[size] else "-"
 

@@ -18,6 +18,8 @@ from PIL import Image
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 END = b"\xff\xd9"
+Piece = tuple[int | bytes, bytes]
+"""A part of a file: its marker or its kind, and all its bytes."""
 HUGE = (0, 1, 7, 8, 2**16, 2**24, 2**31 - 1, 2**31, 2**32 - 12, 2**32 - 1)
 """Numbers of 32 bits that programs stumble over."""
 
@@ -91,10 +93,6 @@ def seeds() -> dict[str, bytes]:
         "png, interlaced": interlaced(),
         "png, animation of one frame": animated_png(frames=1),
     }
-
-
-# Pieces of a file: a name, the bytes that the file has for it.
-Piece = tuple[int | bytes, bytes]
 
 
 class Sizes(NamedTuple):
@@ -312,7 +310,14 @@ def _hole(file: bytes, random: Random) -> bytes:
     return file[:start] + bytes(len(hole)) + file[start + len(hole) :]
 
 
-_CHANGES: list[Callable[[list[bytes], Random, bool], None]] = [
-    *(_drop, _repeat, _swap, _borrow, _lie_about_length, _change_field, _animate),
-]
-_BYTE_CHANGES: list[Callable[[bytes, Random], bytes]] = [_flip, _cut, _stale_tail, _hole]
+Change = Callable[[list[bytes], Random, bool], None]
+_CHANGES: tuple[Change, ...] = (
+    _drop,
+    _repeat,
+    _swap,
+    _borrow,
+    _lie_about_length,
+    _change_field,
+    _animate,
+)
+_BYTE_CHANGES: tuple[Callable[[bytes, Random], bytes], ...] = (_flip, _cut, _stale_tail, _hole)

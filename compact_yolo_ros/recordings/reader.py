@@ -272,6 +272,8 @@ def choose_topics(bag: Bag, names: Sequence[str]) -> list[str]:
         filled = [name for name, topic in images.items() if topic.count]
         if len(filled) == 1:
             return filled
+        if not images:
+            raise BagError(f"the recording shows nothing: {listing}")
         raise BagError(f"choose a topic of the recording: {listing}")
     for name in names:
         if name not in bag.topics:

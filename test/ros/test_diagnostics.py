@@ -526,6 +526,18 @@ def test_another_cause_of_the_same_level_is_logged(clock: SteppedClock) -> None:
     assert logged.startswith("front: 30.")
 
 
+def test_a_concern_is_logged_once_whatever_the_state(clock: SteppedClock) -> None:
+    node = LoggingNode()
+    well = run(clock, 10, 30).snapshot()
+    sentence = "another node is called /detector too"
+    active = replace(ACTIVE, concerns=(sentence,))
+    assert node.publish(replace(active, state="unconfigured")) == [sentence]
+    for state in ("inactive", "active", "inactive", "active"):
+        assert node.publish(replace(active, state=state), front=well, rear=well) == []
+    (logged,) = node.publish(replace(active, state="finalized"))
+    assert logged.startswith("finalized: ")
+
+
 def test_what_hangs_is_logged_once(clock: SteppedClock) -> None:
     node = LoggingNode()
     well = run(clock, 10, 30).snapshot()

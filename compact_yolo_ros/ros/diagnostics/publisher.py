@@ -64,8 +64,7 @@ class DiagnosticsPublisher:
             return  # it was logged when it happened, as these two were
         health = assess(replace(node, warning="", leftover=""), cameras)
         if health.is_resting:
-            if health.shared.level != Level.OK:
-                self._log(SHARED, health.shared)
+            self._log_resting(node, health.shared)
             return
         self._log(SHARED, health.shared)
         for name, status in health.cameras.items():
@@ -73,6 +72,13 @@ class DiagnosticsPublisher:
                 self._logged[name] = status  # each failure was logged when it happened
             else:
                 self._log(name, status)
+
+    def _log_resting(self, node: NodeSituation, status: Status) -> None:
+        """Log what is wrong while no image is processed, in the same words as otherwise."""
+        if node.concerns and status.level == Level.WARN and node.state != "finalized":
+            status = Status(Level.WARN, "; ".join(node.concerns))
+        if status.level != Level.OK:
+            self._log(SHARED, status)
 
     def _log(self, name: str, status: Status) -> None:
         level, message = self._logged.get(name, Status(Level.OK, ""))

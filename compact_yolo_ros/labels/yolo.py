@@ -28,6 +28,8 @@ CLASSES_FILE = "classes.txt"
 """Where labelling tools write the names of the classes, a line each."""
 LARGEST = 20_000_000
 """Bytes of the labels of an image; a thousand outlines of a thousand corners are that large."""
+LARGEST_LIST = 256_000_000
+"""Bytes of a list of images; one of a million has about 100 MB."""
 _LONGEST_LINE = 100_000
 
 
@@ -46,8 +48,16 @@ def read_labels(file: Path, classes: int, keypoints: int = 0) -> GroundTruth:
         LabelError: see ``parse_labels``.
         OSError, UnicodeDecodeError: the file cannot be read.
     """
-    text = read_file(file, LARGEST).decode(ENCODING)
-    return parse_labels(text.splitlines(), classes, keypoints)
+    return parse_labels(read_lines(file), classes, keypoints)
+
+
+def read_lines(file: Path, limit: int = LARGEST) -> list[str]:
+    """Lines of a text file of at most ``limit`` bytes.
+
+    Raises:
+        OSError, UnicodeDecodeError: the file cannot be read.
+    """
+    return read_file(file, limit).decode(ENCODING).splitlines()
 
 
 def parse_labels(lines: Sequence[str], classes: int, keypoints: int = 0) -> GroundTruth:
@@ -108,7 +118,7 @@ def find_class_names(folder: Path) -> tuple[str, ...]:
             f"has neither a {DESCRIPTION} nor a {CLASSES_FILE} with the names of the classes"
         )
     if file.name == CLASSES_FILE:
-        return tuple(file.read_text(ENCODING).splitlines())
+        return tuple(read_lines(file))
     names = class_names(_content(file))
     if names is None:
         raise LabelError(f"{file} does not list the classes under 'names'")

@@ -166,6 +166,14 @@ def test_two_label_files_that_differ_leave_the_image_out(folder: Path) -> None:
     assert len(open_split(folder / "data.yaml", "train")) == 2, "a copy says the same"
 
 
+def test_a_label_file_that_cannot_be_read_is_a_bad_file(folder: Path) -> None:
+    (folder / "labels/train/a.txt").mkdir()
+    (folder / "images/train/a.txt").write_text(TEXTS["a"])
+    assert "delete one" in reasons(folder)["a.png"]
+    (folder / "images/train/a.txt").unlink()
+    assert reasons(folder)["a.txt"] == "Is a directory"
+
+
 def test_labels_that_two_splits_could_own_leave_the_image_out(folder: Path) -> None:
     (folder / "labels/a.txt").write_text(TEXTS["a"])
     assert "not the only image" in reasons(folder)["a.png"]

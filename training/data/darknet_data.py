@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compact_yolo_ros.labels.yolo import ENCODING, class_names
+from compact_yolo_ros.labels.yolo import class_names, read_lines
 from training.data.image_files import find_path
 
 SUFFIX = ".data"
@@ -19,11 +19,11 @@ def read_data_file(file: Path) -> dict[str, object]:
     Raises:
         ValueError, OSError: it or its file of names cannot be read.
     """
-    pairs = (line.partition("=") for line in file.read_text(ENCODING).splitlines())
+    pairs = (line.partition("=") for line in read_lines(file))
     content = {key.strip(): value.strip() for key, equals, value in pairs if equals}
     splits = {ours: content[theirs] for theirs, ours in _KEYS.items() if content.get(theirs)}
     if "names" not in content:
         raise ValueError("has no line 'names = FILE'")
-    lines = find_path(content["names"], file.parent).read_text(ENCODING).splitlines()
+    lines = read_lines(find_path(content["names"], file.parent))
     names = [line.strip() for line in lines if line.strip()]
     return {"names": list(class_names({"names": names}) or ()), **splits}

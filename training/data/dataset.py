@@ -18,6 +18,7 @@ from rich.progress import track
 
 from compact_yolo_ros.labels.ground_truth import GroundTruth
 from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.support.error_text import reason
 from training.data.description import DataError
 from training.data.image_cache import (
     Decoded,
@@ -173,4 +174,4 @@ def _examine(keep: Callable[[Path], Decoded], listed: ListedImage) -> Entry | Ba
 
 def _bad(path: Path, error: Exception) -> BadFile:
     missing = isinstance(error, FileNotFoundError)
-    return BadFile(path, "does not exist" if missing else str(error))
+    return BadFile(path, "does not exist" if missing else reason(error))

@@ -129,7 +129,7 @@ def decode(path: Path) -> tuple[NDArray[np.uint8], bytes]:
     try:
         checked = decodable(content, DISK_LIMITS)
     except ImageError as error:
-        raise ValueError(f"cannot be used: {error}") from None
+        raise ValueError(f"is not a readable image: {error}") from None
     # A warning of the decoder would say less than the report of bad files.
     image = cv2.imdecode(np.frombuffer(checked, np.uint8), cv2.IMREAD_COLOR) if content else None
     if image is None:

@@ -11,6 +11,7 @@ For ``images/train/a.jpg`` these are, with any case of the folder's name and of 
 
 from __future__ import annotations
 
+import filecmp
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,17 +38,18 @@ class _Mirror(NamedTuple):
 
 
 class LabelPlaces:
-    """Finds label files; each folder is read once.
+    """Finds label files.
 
     Args:
         root: folder of the data set.
         suffix: of label files, in lower case.
         names: what folders of labels are called, in lower case.
+        folders: what is known of folders, which finders of several suffixes share.
     """
 
-    def __init__(self, root: Path, suffix: str, names: Sequence[str]) -> None:
+    def __init__(self, root: Path, suffix: str, names: Sequence[str], folders: Folders) -> None:
         self._root, self._suffix, self._names = root, suffix, names
-        self._listings = Folders()
+        self._listings = folders
         self._mirrors_of: dict[Path, Sequence[_Mirror]] = {}
         self._folders_of: dict[Path, Sequence[Path]] = {}
         self._images_below: dict[Path, Counter[str]] = {}
@@ -62,7 +64,7 @@ class LabelPlaces:
         folders = self.folders(image.parent)
         found = [path for folder in folders for path in self._named_like(image, folder)]
         for other in found[1:]:
-            if other.read_bytes() != found[0].read_bytes():
+            if not _same(found[0], other):
                 raise LabelError(f"has labels in {found[0]} and others in {other}: delete one")
         return found[0] if found else self._in_common_folder(image)
 
@@ -132,3 +134,11 @@ class LabelPlaces:
                     found[path.stem.casefold()].append(path)
             self._labels_below[folder] = found
         return self._labels_below[folder]
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two files have the same content; False if one cannot be read."""
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False

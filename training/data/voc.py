@@ -16,7 +16,8 @@ from pathlib import Path
 
 from compact_yolo_ros.labels.ground_truth import LabelError
 from compact_yolo_ros.labels.voc import read_voc
-from compact_yolo_ros.labels.yolo import ENCODING
+from compact_yolo_ros.labels.yolo import LARGEST_LIST, read_lines
+from compact_yolo_ros.support.error_text import reason
 from training.data.description import DataError, Description
 from training.data.image_files import Folders, find_path, images_in
 from training.data.label_places import LabelPlaces
@@ -50,7 +51,7 @@ def _pairs(
     images = images_in(place)
     if not images:
         raise DataError(f"{place} holds no images")
-    places = LabelPlaces(description.root, SUFFIX, FOLDERS)
+    places = LabelPlaces(description.root, SUFFIX, FOLDERS, Folders())
     for image in images:
         try:
             yield image, places.find(image) or image.with_suffix(SUFFIX)
@@ -60,13 +61,13 @@ def _pairs(
 
 def _of_image_set(folder: Path, file: Path) -> Iterator[tuple[Path, Path]]:
     try:
-        lines = file.read_text(ENCODING).split("\n")
+        lines = read_lines(file, LARGEST_LIST)
     except FileNotFoundError:
         raise DataError(
             f"{file} does not exist: without image sets, name a folder of images"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read: {error}") from None
+        raise DataError(f"{file} cannot be read: {reason(error)}") from None
     # Sets of one class have a second column, which says whether the class is there.
     ids = [line.split()[0] for line in lines if line.strip()]
     if not ids:

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 
 from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
-from compact_yolo_ros.labels.yolo import ENCODING, is_labels, read_labels
+from compact_yolo_ros.labels.yolo import LARGEST_LIST, is_labels, read_labels, read_lines
 from compact_yolo_ros.support.error_text import reason
 from training.data.description import DataError, Description
-from training.data.image_files import find_path, images_in
+from training.data.image_files import Folders, find_path, images_in
 from training.data.label_places import LabelPlaces
 from training.data.listing import BadFile, ListedImage, Listing
 
@@ -59,9 +59,11 @@ class _Labels:
 
     def __init__(self, root: Path, classes: int, keypoints: int) -> None:
         self._read = partial(read_labels, classes=classes, keypoints=keypoints)
-        self.places = LabelPlaces(root, SUFFIX, FOLDERS)
+        folders = Folders()
+        self.places = LabelPlaces(root, SUFFIX, FOLDERS, folders)
         self._others = {
-            LabelPlaces(root, suffix, OTHER_FOLDERS): cure for suffix, cure in OTHER_FORMATS.items()
+            LabelPlaces(root, suffix, OTHER_FOLDERS, folders): cure
+            for suffix, cure in OTHER_FORMATS.items()
         }
 
     def of(self, image: Path) -> Path | None:
@@ -116,7 +118,7 @@ def _texts_in(folder: Path) -> Iterator[Path]:
 
 def _listed(file: Path, root: Path) -> list[Path]:
     try:
-        lines = file.read_text(ENCODING).splitlines()
+        lines = read_lines(file, LARGEST_LIST)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read: {reason(error)}") from None
     return [find_path(line.strip(), root, file.parent) for line in lines if line.strip()]

@@ -93,6 +93,15 @@ class TestGoodFiles:
         flat = np.full((40, 40, 3), level, np.uint8)
         np.testing.assert_array_equal(decode(files.jpeg(flat, *options)).pixels, flat)
 
+    @pytest.mark.parametrize("fields", [b"\0\0\0", b"\1\x3f\0", b"\0\x3f\x21"])
+    def test_a_baseline_jpeg_may_say_anything_of_its_coefficients(self, fields: bytes) -> None:
+        """Webcams do; the decoder warns and takes all of them."""
+        file = files.jpeg(files.photo())
+        at = file.index(b"\xff\xda") + 11
+        assert file[at : at + 3] == b"\0\x3f\0"
+        odd = file[:at] + fields + file[at + 3 :]
+        np.testing.assert_array_equal(decode(odd).pixels, decode(file).pixels)
+
     def test_a_grey_corner_is_complete(self) -> None:
         picture = files.photo()
         picture[-24:] = 128

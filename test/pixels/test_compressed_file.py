@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from compact_yolo_ros.pixels.compressed_file import decodable
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
-from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileLimits
+from compact_yolo_ros.pixels.file_limits import DISK_LIMITS, USUAL_LIMITS, FileLimits
 from compact_yolo_ros.pixels.image_error import ImageError
 
 BIG = files.Sizes(8192, 8192)
@@ -237,7 +238,35 @@ def test_what_follows_the_end_is_kept_from_the_decoder(
     assert given == [file] * 3
 
 
+class TestFilesOnDisk:
+    @pytest.mark.parametrize("name", files.seeds())
+    def test_good_ones_end_where_their_format_ends(self, name: str) -> None:
+        file = files.seeds()[name]
+        assert decodable(file + bytes(50), DISK_LIMITS) == file
+
+    def test_other_formats_and_cut_jpegs_are_left_to_the_decoder(self) -> None:
+        bmp = cv2.imencode(".bmp", files.photo())[1].tobytes()
+        for file in (bmp, b"", files.jpeg(files.photo())[:-2]):
+            assert decodable(file, DISK_LIMITS) == file
+
+    @pytest.mark.parametrize(
+        "name", ["animation without end", "end with a length", "9000 scans", "70000 chunks"]
+    )
+    def test_bombs_are_refused(self, name: str) -> None:
+        with pytest.raises(ImageError):
+            decodable(files.bombs()[name], DISK_LIMITS)
+
+    def test_pixels_behind_the_end_are_refused(self) -> None:
+        ended = files.SIGNATURE + files.Sizes().chunk() + files.chunk(b"IEND", b"")
+        with pytest.raises(ImageError):
+            decodable(ended + files.chunk(b"IDAT", b"", 2**32 - 12), DISK_LIMITS)
+
+
 class TestLimits:
+    def test_what_takes_exactly_the_limit_is_taken(self) -> None:
+        file = files.png(np.zeros((1024, 1024), np.uint8))
+        assert decode(file, FileLimits(megabytes=1)).pixels.nbytes == 2**20
+
     def test_memory_can_be_raised_and_lowered(self) -> None:
         file = files.png(np.zeros((1024, 512, 3), np.uint8))
         assert decode(file, FileLimits(megabytes=2)).pixels.shape == (1024, 512, 3)

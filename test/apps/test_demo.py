@@ -41,7 +41,7 @@ def folder_of_pictures(path: Path, colour: tuple[int, int, int]) -> str:
 
 def test_it_leaves_detections_diagnostics_and_pictures(tmp_path: Path, toy: str) -> None:
     video, out = folder_of_pictures(tmp_path / "video", (0, 0, 255)), tmp_path / "out"
-    options = ("--model", toy, "--video", video, "--rate", "20", "--seconds", "8")
+    options = ("--model", toy, "--video", video, "--rate", "20", "--seconds", "5")
     result = demo(*options, "--out", str(out))
     assert result.returncode == 0, result.stdout + result.stderr
     assert "red" in result.stdout
@@ -67,7 +67,7 @@ def test_it_leaves_detections_diagnostics_and_pictures(tmp_path: Path, toy: str)
 def test_it_fails_if_nothing_was_detected(tmp_path: Path, toy: str) -> None:
     video = folder_of_pictures(tmp_path / "video", (0, 0, 0))
     out = tmp_path / "out"
-    options = ("--model", toy, "--video", video, "--rate", "20", "--seconds", "4")
+    options = ("--model", toy, "--video", video, "--rate", "20", "--seconds", "1")
     result = demo(*options, "--out", str(out))
     assert result.returncode == 1
     assert "nothing was detected" in result.stderr

@@ -28,6 +28,8 @@ from compact_yolo_ros.support.resources import resource_directory
 if TYPE_CHECKING:
     from compact_yolo_ros.apps.demo.viewer import DemoViewer
 
+STARTING = 30.0
+"""Most seconds to wait for the first answer: a small or busy machine takes long to start."""
 PICTURE_SECONDS = 6.0
 """The debug image is subscribed to at the end only, so that it does not slow what is measured."""
 
@@ -102,7 +104,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--video", default="", help="video file, folder of images or camera index [a street clip]"
     )
     parser.add_argument("--rate", type=float, default=0.0, help="images per second [the video's]")
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long to run")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long to show it")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of the results")
     options = parser.parse_args(arguments)
     if options.seconds <= 0 or options.rate < 0:
@@ -111,11 +113,14 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _watch(viewer: DemoViewer, nodes: list[ChildNode], seconds: float) -> str | None:
-    """Show what happens for some seconds; return why it ended early, if it did."""
-    end = time.monotonic() + seconds
+    """Show what happens for some seconds from the first answer on; return why it ended early."""
+    end = time.monotonic() + STARTING + seconds
+    answered = False
     with viewer.live():
         while (left := end - time.monotonic()) > 0:
-            if left < min(PICTURE_SECONDS, seconds / 2):
+            if not answered and viewer.answered:
+                answered, end = True, time.monotonic() + seconds
+            elif answered and left < min(PICTURE_SECONDS, seconds / 2):
                 viewer.record()
             viewer.update()
             for node in nodes:

@@ -70,6 +70,11 @@ class DemoViewer:
             executor.add_node(node)
             yield cls(node, executor, out, model)
 
+    @property
+    def answered(self) -> bool:
+        """Whether the detector has answered an image."""
+        return bool(self._results)
+
     @contextmanager
     def live(self) -> Iterator[None]:
         """Show the table while the block runs; without a terminal, only its last state."""

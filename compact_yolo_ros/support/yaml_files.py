@@ -133,8 +133,6 @@ class _Inspection:
             is_mapping = isinstance(event, yaml.MappingStartEvent)
             self.inside.append(_Open(event.anchor, before, set() if is_mapping else None))
             self.limits.check_depth(len(self.inside))
-        elif isinstance(event, yaml.ScalarEvent) and event.anchor:
-            self.sizes[event.anchor] = 1
 
     def _end(self) -> None:
         done = self.inside.pop()
@@ -142,7 +140,7 @@ class _Inspection:
             self.sizes[done.anchor] = self.count - done.before
 
     def _repeated(self, anchor: str | None) -> int:
-        """Number of values that an alias stands for; one of an unknown name fails later."""
+        """Number of values that an alias stands for; 1 for that of a text or of nothing."""
         if any(place.anchor == anchor for place in self.inside):
             raise DocumentError(f"its alias {reprlib.repr(anchor)} stands for itself")
         return self.sizes.get(str(anchor), 1)

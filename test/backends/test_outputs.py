@@ -37,6 +37,7 @@ def outputs(**changes: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         {"labels": np.full((2, COUNT), 2, np.int64)},
         {"scores": np.full((2, COUNT), 1.0005, np.float32)},
         {"boxes": np.full((2, COUNT, 4), -1e6, np.float32)},
+        {"scores": np.array([[0.2] * 4, [0.9] * 4], np.float32)},  # each image on its own
     ],
 )
 def test_outputs_of_the_contract_pass(changes: dict[str, np.ndarray]) -> None:
@@ -47,6 +48,8 @@ def test_outputs_of_the_contract_pass(changes: dict[str, np.ndarray]) -> None:
     ("changes", "sentence"),
     [
         ({"labels": np.full((2, COUNT), -2, np.int32)}, "labels from -2 to -2, but its card names"),
+        ({"labels": np.array([[0, 0, -1, 0]] * 2, np.int32)}, "labels from -1 to 0"),
+        ({"scores": np.array([[0.1] * 4, [0.0, 0.1, 0.1, 0.1]], np.float32)}, "do not descend"),
         ({"labels": np.array([[0, 0, 0, 3]] * 2, np.int32)}, "labels from 0 to 3, .* 3 classes"),
         ({"labels": np.full((2, COUNT), 10**12)}, "labels from 1000000000000 to"),
         ({"labels": np.zeros((2, COUNT), np.float32)}, "labels as float32, not int32"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compact_yolo_ros.support import json_files
 from compact_yolo_ros.support.document import DocumentError, Limits
 from compact_yolo_ros.support.json_files import parse_json, read_json, read_large_json
 from compact_yolo_ros.support.yaml_files import parse_yaml, read_yaml
@@ -96,6 +98,46 @@ def test_what_fills_the_limits_is_read(parse: Callable[[str, Limits], Any]) -> N
         parse("[[1,2,3,4,5]]", limits)
     with pytest.raises(DocumentError, match="deeper than 3"):
         parse("[[[[1]]]]", limits)
+    with pytest.raises(DocumentError, match="more than 6 values"):
+        parse('{"a":1,"b":2,"c":3}', Limits(values=6))
+    assert parse('{"a":1,"b":2,"c":3}', Limits(values=7)) == {"a": 1, "b": 2, "c": 3}
+
+
+def test_an_alias_counts_as_what_it_stands_for() -> None:
+    text = "[x, x, &a [y, z], *a, &b t, *b]"
+    content = ["x", "x", ["y", "z"], ["y", "z"], "t", "t"]
+    assert parse_yaml(text, Limits(values=11)) == content
+    with pytest.raises(DocumentError, match="more than 10 values"):
+        parse_yaml(text, Limits(values=10))
+
+
+def test_control_characters_are_read_as_tensorrt_writes_them() -> None:
+    assert parse_json('{"Layer\t": "a\nb"}') == {"Layer\t": "a\nb"}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_rests_only_while_a_large_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    (tmp_path / "x.json").write_text('{"a": 1}')
+    during = []
+    checked = json_files.check_depth
+    monkeypatch.setattr(
+        json_files, "check_depth", lambda *a: (during.append(gc.isenabled()), checked(*a))
+    )
+    try:
+        (gc.enable if enabled else gc.disable)()
+        read_large_json(tmp_path / "x.json")
+        assert (during, gc.isenabled()) == ([False], enabled)
+    finally:
+        gc.enable()
+
+
+def test_a_file_of_exactly_the_limit_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[1]")
+    assert read_json(tmp_path / "x.json", Limits(size=3)) == [1]
+    with pytest.raises(OSError, match="larger than"):
+        read_json(tmp_path / "x.json", Limits(size=2))
 
 
 @pytest.mark.parametrize(
@@ -109,6 +151,7 @@ def test_what_fills_the_limits_is_read(parse: Callable[[str, Limits], Any]) -> N
         ("[1e999]", "it has the number inf"),
         ("[1" + "0" * 5_000 + "]", "more than 64 bits"),
         ("[99999999999999999999]", "more than 64 bits"),
+        ("[-9223372036854775809]", "more than 64 bits"),
         ('{"a": {"b": 1, "b": 2}}', "the key 'b' twice"),
         ('["\\ud800"]', "half a character"),
         ('{"\\ud800": 1}', "half a character"),

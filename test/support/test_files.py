@@ -86,6 +86,7 @@ def test_what_killed_processes_left_is_removed_when_it_is_old(tmp_path: Path) ->
     os.utime(tmp_path / f"{UNFINISHED}old", (0, 0))
     remove_unfinished(tmp_path, seconds=3600)
     assert not (tmp_path / f"{UNFINISHED}old").exists()
+    assert (tmp_path / f"{UNFINISHED}new").exists()
     remove_unfinished(tmp_path)
     assert not (tmp_path / f"{UNFINISHED}new").exists()
     assert outside.exists() and (tmp_path / "kept").exists()

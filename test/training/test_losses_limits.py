@@ -216,3 +216,11 @@ def test_the_loss_of_a_map_of_any_precision_is_float32_at_least(dtype: torch.dty
     assert loss.total.dtype == torch.promote_types(dtype, torch.float32)
     expected = criterion(how, grid)(exact, targets).total.item()
     assert loss.total.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_box_of_no_size_counts_as_a_square() -> None:
+    """It has no shape of its own that a prediction could be drawn to."""
+    nothing, square = torch.tensor([[5.0, 5, 5, 5]]), torch.tensor([[0.0, 0, 8, 8]])
+    assert aspect_gap(square, nothing).item() == pytest.approx(0, abs=1e-12)
+    wide = aspect_gap(torch.tensor([[0.0, 0, 8, 2]]), nothing).item()
+    assert wide == pytest.approx(4 / math.pi**2 * (math.atan(4) - math.atan(1)) ** 2)

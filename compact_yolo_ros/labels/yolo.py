@@ -24,7 +24,7 @@ from compact_yolo_ros.support.yaml_files import read_yaml
 ENCODING = "utf-8-sig"
 """Editors of Windows write a mark before the first line."""
 DESCRIPTION = "data.yaml"
-CLASSES_FILE = "classes.txt"
+CLASSES_FILE, DARKNET_NAMES = "classes.txt", "obj.names"
 """Where labelling tools write the names of the classes, a line each."""
 LARGEST = 20_000_000
 """Bytes of the labels of an image; a thousand outlines of a thousand corners are that large."""
@@ -107,17 +107,19 @@ def keypoint_numbers(content: Mapping[str, Any]) -> int:
 
 
 def find_class_names(folder: Path) -> tuple[str, ...]:
-    """Names of the classes from ``data.yaml`` or ``classes.txt`` in a folder or in the two above.
+    """Names of the classes in a folder or in the two above.
+
+    They are in ``data.yaml``, ``classes.txt`` or darknet's ``obj.names``.
 
     Raises:
         LabelError: there is no such file, or it does not list the classes.
     """
-    file = _find(folder, (DESCRIPTION, CLASSES_FILE))
+    file = _find(folder, (DESCRIPTION, CLASSES_FILE, DARKNET_NAMES))
     if file is None:
         raise LabelError(
             f"has neither a {DESCRIPTION} nor a {CLASSES_FILE} with the names of the classes"
         )
-    if file.name == CLASSES_FILE:
+    if file.name != DESCRIPTION:
         return tuple(read_lines(file))
     names = class_names(_content(file))
     if names is None:

@@ -119,6 +119,17 @@ def test_yolo_labels(tmp_path: Path, bag: Bag) -> None:
         read_frame_labels(str(folder), bag, CLASSES)
 
 
+def test_an_export_of_darknet_is_read(tmp_path: Path, bag: Bag) -> None:
+    write_yolo(tmp_path, ["frame_000000", "frame_000001", "frame_000002"])
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "labels").rename(tmp_path / "obj_train_data")
+    (tmp_path / "obj.names").write_text("".join(f"{name}\n" for name in CLASSES))
+    (tmp_path / "train.txt").write_text("data/obj_train_data/frame_000000.png\n")
+    file = tmp_path / "obj_train_data/frame_000002.txt"
+    file.rename(file.with_suffix(".TXT"))
+    assert_scenes(read_frame_labels(str(tmp_path), bag, CLASSES))
+
+
 def test_outlines_and_keypoints_are_taken_for_boxes_and_said(tmp_path: Path, bag: Bag) -> None:
     folder = write_yolo(tmp_path, ["0", "1", "2"])
     for file in folder.iterdir():

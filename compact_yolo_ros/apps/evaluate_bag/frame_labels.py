@@ -25,7 +25,12 @@ from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY
 from compact_yolo_ros.labels.coco import CocoImage, read_coco
 from compact_yolo_ros.labels.detections_topic import read_detections_topic
 from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
-from compact_yolo_ros.labels.yolo import CLASSES_FILE, find_class_names, find_keypoints
+from compact_yolo_ros.labels.yolo import (
+    CLASSES_FILE,
+    find_class_names,
+    find_keypoints,
+    is_labels,
+)
 from compact_yolo_ros.labels.yolo import read_labels as read_yolo
 from compact_yolo_ros.recordings.codec import Codec, stamp_of
 from compact_yolo_ros.recordings.reader import Bag
@@ -143,7 +148,7 @@ def _coco_truth(image: CocoImage, threshold: float) -> GroundTruth:
 
 def _of_yolo_folder(folder: Path, frames: int) -> FrameLabels:
     """A folder of text files, one a frame; class names are in it or in a folder above."""
-    files = sorted(path for path in folder.rglob("*.txt") if path.name != CLASSES_FILE)
+    files = sorted(path for path in folder.rglob("*") if _is_label_file(path))
     if not files:
         raise BagError(f"{folder} holds no .txt files: give the folder of YOLO labels")
     try:
@@ -154,6 +159,13 @@ def _of_yolo_folder(folder: Path, frames: int) -> FrameLabels:
         return _frame_labels(folder.name, classes, keyed, frames)
     except LabelError as error:
         raise BagError(f"{folder}: {error}") from None
+
+
+def _is_label_file(path: Path) -> bool:
+    """Whether a text file is one of labels, not of image names as CVAT's ``train.txt``."""
+    if path.suffix.lower() != ".txt" or path.name == CLASSES_FILE:
+        return False
+    return any(letter.isdigit() for letter in path.stem) or is_labels(path)
 
 
 def _yolo_truth(path: Path, read: Callable[[Path], GroundTruth]) -> GroundTruth:

@@ -30,8 +30,11 @@ def check_outputs(found: Candidates, images: int, classes: int) -> None:
     """
     boxes, scores, labels = found
     problem = (
-        _wrong_type(found) or _wrong_shape(found, images) or _wrong_values(boxes, scores)
-    ) or _wrong_labels(labels, classes)
+        _wrong_type(found)
+        or _wrong_shape(found, images)
+        or _wrong_values(boxes, scores)
+        or _wrong_labels(labels, classes)
+    )
     if problem:
         raise BackendError(
             f"the network {problem}", "export the model with `python -m training.export`"
@@ -51,8 +54,8 @@ def _wrong_shape(found: Candidates, images: int) -> str:
     if count and (boxes, scores, labels) == ((images, count, 4), (images, count), (images, count)):
         return ""
     return (
-        f"puts out boxes, scores and labels of shapes {boxes}, {scores} and {labels} for {images} "
-        "images, not (N, K, 4), (N, K) and (N, K)"
+        f"puts out boxes, scores and labels of shapes {boxes}, {scores} and {labels} for a "
+        f"batch of {images}, not (N, K, 4), (N, K) and (N, K)"
     )
 
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Literal
 
 from compact_yolo_ros.model.sizes import MAX_SIDE, OwnSize, Size
 from compact_yolo_ros.support.error_text import LONGEST_NAME, shortened
 from compact_yolo_ros.support.json_files import parse_json
-from compact_yolo_ros.support.plain_values import from_plain
+from compact_yolo_ros.support.plain_values import from_plain, to_plain
 
 METADATA_KEY = "compact_yolo_ros.card"
 MOST_CLASSES = 2**16
@@ -113,7 +113,7 @@ class ModelCard:
 
     def to_json(self) -> str:
         """Return the card as the text that goes into the ONNX metadata."""
-        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+        return json.dumps(to_plain(self), ensure_ascii=False, sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:

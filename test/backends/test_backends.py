@@ -81,7 +81,7 @@ def test_the_contract_of_a_backend(name: str, toy: str) -> None:
     assert (backend.name, backend.device, backend.precision) == (name, "CPU", "fp32")
     assert (backend.threads, opened.choice, opened.warning) == (1, "as requested", "")
     assert backend.card == CARD
-    assert backend.input.shape == (1, 320, 320, 3)
+    assert backend.input.shape == (1, 320, 320, 3) and not backend.input.any()
     backend.input[0, 32:48, 64:80] = (0, 255, 0)
     boxes, scores, labels = backend.run()
     assert (boxes.dtype, scores.dtype, labels.dtype) == (np.float32, np.float32, np.int32)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import onnx
@@ -33,6 +34,13 @@ FULL_CARD = ModelCard(
 @pytest.mark.parametrize("card", [CARD, FULL_CARD])
 def test_a_card_survives_json(card: ModelCard) -> None:
     assert ModelCard.from_json(card.to_json()) == card
+
+
+def test_a_figure_that_is_not_known_stays_so() -> None:
+    text = json.dumps({**json.loads(CARD.to_json()), "ap": {"320": {"AP": None}}})
+    card = ModelCard.from_json(text)
+    assert json.loads(card.to_json())["ap"] == {"320": {"AP": None}}
+    assert math.isnan(ModelCard.from_json(card.to_json()).ap["320"]["AP"])
 
 
 def test_a_card_of_a_later_version_is_read() -> None:

@@ -25,7 +25,12 @@ from bag_writer import (
     write_bag,
 )
 
-from compact_yolo_ros.apps.evaluate_bag.answer_matching import Moment, match_answers
+from compact_yolo_ros.apps.evaluate_bag.answer_matching import (
+    Moment,
+    NodeCounters,
+    match_answers,
+    outcomes_of_unanswered,
+)
 from compact_yolo_ros.apps.evaluate_bag.command import main
 
 pytestmark = pytest.mark.usefixtures("no_report")
@@ -283,3 +288,26 @@ def test_frames_get_their_answers(
     frames: list[tuple[int, int]], answers: list[tuple[int, int]], expected: dict[int, int]
 ) -> None:
     assert match_answers(moments(*frames), moments(*answers)) == expected
+
+
+BEFORE, AFTER, FAILED = "lost before the node", "lost after the node", "failed in the node"
+
+
+@pytest.mark.parametrize(
+    ("counters", "expected"),
+    [
+        # those lost before come first, whatever else there is
+        ((7, 5, 2, 0, 0, 0), [BEFORE] * 3 + ["dropped"] * 2),
+        ((10, 7, 1, 0, 0, 2), ["dropped", FAILED, AFTER, AFTER, "not answered"]),
+        # counters of more than this part of the recording
+        ((90, 80, 9, 9, 9, 9), ["dropped"] * 5),
+        ((10, 1, 0, 0, 0, 0), ["not answered"] * 5),
+    ],
+)
+def test_what_became_of_the_unanswered_is_by_the_nodes_numbers(
+    counters: tuple[int, ...], expected: list[str]
+) -> None:
+    """Of ten frames one is unreadable, which is an error of the node too, and five have answers."""
+    node = NodeCounters(*counters, last_error="")
+    found = outcomes_of_unanswered(5, frames=10, unreadable=1, answers=5, counters=node)
+    assert found == expected

@@ -77,6 +77,7 @@ def test_a_card_of_a_later_version_is_read() -> None:
         ({"gmacs": []}, "gmacs is not an object"),
         ({"gmacs": {"large": 1.0}}, "figures for no input size: 'large'"),
         ({"ap": {"320": 0.5}}, "ap.320 is not an object"),
+        ({"ap": {"large": {"AP": 0.5}}}, "figures for no input size: 'large'"),
         ({"ap": {"320": {"AP": "good"}}}, "ap.320.AP is not a number"),
         ({"notes": 5}, "notes is not a text"),
         ({"classes": ["a", "a"]}, "names a class twice"),

@@ -216,6 +216,11 @@ def test_the_nodes_topic_may_have_another_name(evaluate) -> None:
     assert frames_of(results)["dropped"] == COUNT - 1
 
 
+def test_counters_of_several_other_cameras_say_nothing(evaluate) -> None:
+    others = [counted(COUNT, 1, COUNT - 1, image_topic=topic) for topic in ("/left", "/right")]
+    assert frames_of(evaluate([answer(0), *others]))["unanswered"] == {"not answered": COUNT - 1}
+
+
 def test_answers_to_unknown_images_are_told(evaluate) -> None:
     results = evaluate([answer(0), replace(answer(1), data=answer(0).data)])
     assert any("1 of 2 answers" in sentence for sentence in results["recording"]["lost"])

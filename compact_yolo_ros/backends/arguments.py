@@ -9,7 +9,7 @@ from dataclasses import fields
 
 from compact_yolo_ros.backends.options import DEFAULT_MODEL, PRECISIONS, RunOptions
 from compact_yolo_ros.backends.registry import AUTO, backend_names
-from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.model.sizes import OwnSize, Size
 
 
 def input_size(text: str) -> Size:
@@ -66,8 +66,13 @@ def run_options_of(namespace: Namespace) -> RunOptions:
 
 
 def to_arguments(options: RunOptions, *, leave_out: Collection[str] = ()) -> list[str]:
-    """The command line of these options; what is at its default is left out."""
+    """The command line of these options; what is at its default is left out.
+
+    So is the size that the model was made for: only its card can say that it may be any size.
+    """
     defaults = RunOptions()
+    if all(isinstance(size, OwnSize) for size in options.input_sizes):
+        options = options.change(input_sizes=())
     words: list[str] = []
     for field in fields(RunOptions):
         value = getattr(options, field.name)

@@ -47,6 +47,13 @@ def test_they_survive_the_command_line_json_and_pickling(given_options: RunOptio
     assert pickle.loads(pickle.dumps(given_options)) == given_options
 
 
+def test_a_size_that_only_the_model_can_have_survives_the_command_line() -> None:
+    card = replace(CARD, default_size=56, default_height=40, any_size=True)
+    resolved = RunOptions("toy", backend="tensorrt").resolved(card)
+    assert resolved.input_sizes == (Size(56, 40),)
+    assert parse(to_arguments(resolved)).resolved(card) == resolved
+
+
 def test_sizes_are_width_times_height_and_each_is_there_once() -> None:
     found = parse(["--input-size", "320x224", "416", "320x224"])
     assert found.input_sizes == (Size(width=320, height=224), Size.square(416))

@@ -16,7 +16,7 @@ MODULES ?=
 
 VENV := .venv/bin
 # A test process that crashes ends the run: pytest-xdist may hang after it has replaced one.
-PYTEST = $(VENV)/pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
+PYTEST = $(VENV)/pytest -n $(WORKERS) --dist worksteal --max-worker-restart 0
 BOOTSTRAP = @command -v $(PYTHON) >/dev/null || { \
 	echo "$(PYTHON) is not installed: install Python 3.10 to 3.13, or choose one, as in \`make PYTHON=python3.12 ...\`." >&2; \
 	exit 1; }; $(PYTHON) environment/bootstrap.py

@@ -86,7 +86,8 @@ class ScoreCurve:
         cls, scores: NDArray[np.float64], outcomes: NDArray[np.uint8], objects: int
     ) -> ScoreCurve:
         """From scores (d,), descending, their outcomes (d,), and the number of objects."""
-        kept = np.searchsorted(-scores, -SCORES, side="right")
+        # in float32 as the node compares them, where 0.7 is a little less than 0.7
+        kept = np.searchsorted(-scores, -SCORES.astype(np.float32), side="right")
         true = np.append(0, np.cumsum(outcomes == TRUE_POSITIVE))[kept]
         false = np.append(0, np.cumsum(outcomes == FALSE_POSITIVE))[kept]
         nothing = np.full(len(SCORES), np.nan)

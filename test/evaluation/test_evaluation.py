@@ -10,7 +10,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from compact_yolo_ros.detection.detections import Detections
@@ -274,6 +274,7 @@ def test_worst_and_best_images():
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), place=st.integers(0, 1000))
+@example(seed=2, place=700)  # a score of 0.7
 def test_curves_say_what_a_score_threshold_does(seed, place):
     """Counted again, from the detections that pass the threshold."""
     truths, found = scene_of(seed, whole=True)

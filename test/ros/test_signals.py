@@ -17,7 +17,7 @@ from toy_model import write_toy_model
 pytestmark = pytest.mark.ros
 MODULES = ("compact_yolo_ros.ros.run video_publisher_node", DETECTOR)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-MOMENTS, AT_ONCE = 16, 2
+MOMENTS, AT_ONCE = 12, 2
 
 Start = Callable[[str], NodeProcess]
 
@@ -32,7 +32,9 @@ def start(tmp_path: Path) -> Any:
     processes: list[NodeProcess] = []
 
     def start_one(module: str) -> NodeProcess:
-        process = NodeProcess(module, tmp_path / f"{len(processes)}.log", parameters[module])
+        number = len(processes)
+        apart = ("-r", f"__ns:=/n{number}")  # two nodes of one name warn of each other
+        process = NodeProcess(module, tmp_path / f"{number}.log", parameters[module], *apart)
         processes.append(process)
         return process
 
@@ -62,7 +64,9 @@ def assert_clean_end(process: NodeProcess, *numbers: int) -> None:
     assert code == 0, output
     assert "Traceback" not in output
     assert "ERROR" not in output
-    assert "WARN" not in output
+    # there is no camera, which a busy machine has time to notice
+    unexpected = [line for line in output.splitlines() if "has no publisher" not in line]
+    assert not [line for line in unexpected if "WARN" in line], output
 
 
 @pytest.mark.parametrize("number", SIGNALS)

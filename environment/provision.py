@@ -48,6 +48,7 @@ def demo() -> None:
     """Install ROS 2, the messages and the package, without PyTorch."""
     with _alone():
         _check_room(DEMO_BYTES, "runtime")
+        _check_log_folder()
         _runtime()
         _package()
 
@@ -109,6 +110,25 @@ def _check_room(needed: int, last: str) -> None:
             f"The environment needs {needed / 1e9:.1f} GB in {ROOT}, and {free / 1e9:.1f} GB are "
             "free there: make room, or move the checkout to a larger disk, and run make again."
         )
+
+
+def _check_log_folder() -> None:
+    """Check that ROS can write its log, without which no node starts.
+
+    Raises:
+        SetupError: it cannot.
+    """
+    try:
+        home = os.environ.get("ROS_HOME") or Path("~/.ros").expanduser()
+        folder = Path(os.environ.get("ROS_LOG_DIR") or Path(home) / "log")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, RuntimeError) as error:  # RuntimeError: this user has no home
+        raise SetupError(
+            f"ROS cannot write its log ({error}): set HOME or ROS_LOG_DIR to a folder that can be "
+            "written and run make again."
+        ) from None
 
 
 def _runtime() -> None:

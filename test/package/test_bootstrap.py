@@ -153,6 +153,19 @@ def test_a_full_disk_is_noticed_before_any_download(
     assert "needs 2.0 GB" in text and "0.3 GB are free" in text and "make room" in text
 
 
+@pytest.mark.parametrize("variable", ["HOME", "ROS_HOME", "ROS_LOG_DIR"])
+def test_a_log_folder_that_cannot_be_written_is_noticed_first(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    for name in ("ROS_HOME", "ROS_LOG_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "/proc/nowhere")
+    with pytest.raises(steps.SetupError) as caught:
+        provision._check_log_folder()
+    text = one_sentence(caught.value)
+    assert "/proc/nowhere" in text and "set HOME or ROS_LOG_DIR" in text
+
+
 def test_a_finished_environment_needs_no_room(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

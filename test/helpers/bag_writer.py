@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,3 +158,21 @@ def header_of(stamp: int):
     return make["std_msgs/msg/Header"](
         make["builtin_interfaces/msg/Time"](*divmod(stamp, 10**9)), "camera"
     )
+
+
+def foxglove_image(
+    scene: Scene, stamp: int, topic: str = TOPIC, frame_id: str = "camera", delay: int = 0
+) -> Recorded:
+    """Foxglove's RawImage in JSON, recorded some nanoseconds after its stamp."""
+    height, width = scene.pixels.shape[:2]
+    content = {
+        "timestamp": {"sec": stamp // 10**9, "nsec": stamp % 10**9},
+        "frame_id": frame_id,
+        "width": width,
+        "height": height,
+        "encoding": "rgb8",
+        "step": 3 * width,
+        "data": base64.b64encode(scene.pixels.tobytes()).decode(),
+    }
+    data = json.dumps(content).encode()
+    return Recorded(topic, "foxglove.RawImage", stamp + delay, data, "json")

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Callable
 
 import cv2
 import numpy as np
-from bag_writer import CODEC, PERIOD, START, Recorded, Scene, header_of
+from bag_writer import CODEC, PERIOD, START, Recorded, Scene, foxglove_image, header_of
 from numpy.typing import NDArray
 from toy_model import CARD, CELL
 
@@ -139,7 +137,7 @@ def image_of(kind: str, scene: Scene, number: int, topic: str, padding: int = 0)
     height, width = scene.pixels.shape[:2]
     make = CODEC.store.types
     if kind == "foxglove":
-        return _foxglove(scene, stamp, topic)
+        return foxglove_image(scene, stamp, topic, delay=5_000_000)
     if kind in FILES:
         format_, content = FILES[kind](scene.pixels)
         data = np.frombuffer(content, np.uint8)
@@ -162,21 +160,6 @@ def image_of(kind: str, scene: Scene, number: int, topic: str, padding: int = 0)
         )
     data = bytes(CODEC.store.serialize_cdr(message, type_))
     return Recorded(topic, type_, stamp + 5_000_000, data)
-
-
-def _foxglove(scene: Scene, stamp: int, topic: str) -> Recorded:
-    height, width = scene.pixels.shape[:2]
-    content = {
-        "timestamp": {"sec": stamp // 10**9, "nsec": stamp % 10**9},
-        "frame_id": "camera",
-        "width": width,
-        "height": height,
-        "encoding": "rgb8",
-        "step": 3 * width,
-        "data": base64.b64encode(scene.pixels.tobytes()).decode(),
-    }
-    data = json.dumps(content).encode()
-    return Recorded(topic, "foxglove.RawImage", stamp + 5_000_000, data, "json")
 
 
 KINDS = (*ROWS, *FILES, "foxglove")

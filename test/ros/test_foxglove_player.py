@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bag_writer import PERIOD, START, Recorded, Scene, draw_scene, write_bag
+from bag_writer import PERIOD, START, Recorded, Scene, draw_scene, foxglove_image, write_bag
 from harness import PATIENCE, Client
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
@@ -19,18 +17,7 @@ from compact_yolo_ros.ros.players.bag_player import BagPlayerNode
 
 
 def raw(scene: Scene, number: int, topic: str = "/eye") -> Recorded:
-    stamp = START + number * PERIOD
-    height, width = scene.pixels.shape[:2]
-    content = {
-        "timestamp": {"sec": stamp // 10**9, "nsec": stamp % 10**9},
-        "frame_id": "eye",
-        "width": width,
-        "height": height,
-        "encoding": "rgb8",
-        "step": 3 * width,
-        "data": base64.b64encode(scene.pixels.tobytes()).decode(),
-    }
-    return Recorded(topic, "foxglove.RawImage", stamp, json.dumps(content).encode(), "json")
+    return foxglove_image(scene, START + number * PERIOD, topic, frame_id="eye")
 
 
 def player(client: Client, bag: Path) -> BagPlayerNode:

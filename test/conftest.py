@@ -39,13 +39,11 @@ os.environ["ROS_DOMAIN_ID"] = str(_claim_domain())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
 
-# on a busy machine an example may take any time
-settings.register_profile(
-    "patient",
-    parent=settings.default,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("patient")
+# On a busy machine an example may take any time. The examples are the same in every run, so that a
+# change is judged by itself; HYPOTHESIS=explore draws new ones.
+PATIENT = settings(settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", PATIENT, derandomize=True, database=None)
+settings.register_profile("explore", PATIENT, derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
 
 from runtime_fixtures import model, no_report, toy, trt  # noqa: E402, F401

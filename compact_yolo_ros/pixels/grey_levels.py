@@ -31,9 +31,15 @@ def to_8_bits(
         (H, W) grey levels.
     """
     low, high = _levels(values) if bits == STRETCH else (0, 2**bits - 1)
-    above = cv2.subtract(values, low) if low else values
+    above = _subtract(values, low) if low else values
     scaled: NDArray[np.uint8] = cv2.convertScaleAbs(above, out, alpha=255 / (high - low))
     return scaled
+
+
+def _subtract(values: NDArray[np.uint16], low: int) -> NDArray[np.uint16]:
+    """Subtract a level; what is below becomes 0."""
+    # as one row: of an image of 4 x 1, OpenCV cannot tell the number from a second image
+    return np.reshape(cv2.subtract(values.reshape(1, -1), low), values.shape)
 
 
 def _levels(values: NDArray[np.uint16]) -> tuple[int, int]:

@@ -81,6 +81,17 @@ def test_noise_is_not_stretched(low: int, spread: int) -> None:
     assert int(pixels.max()) - int(pixels.min()) <= spread
 
 
+@pytest.mark.parametrize("shape", [(h, w) for h in range(1, 6) for w in range(1, 6)])
+def test_images_of_a_few_pixels_are_stretched_too(shape: tuple[int, int]) -> None:
+    values = np.full(shape, 20000, np.uint16)
+    values[-1, -1] = 30000
+    expected = np.zeros(shape)
+    expected[-1, -1] = 255
+    if values.size == 1:
+        expected[:] = 0  # it is its own darkest level
+    np.testing.assert_allclose(to_8_bits(values, 0), expected, atol=8)
+
+
 def test_large_images_are_judged_by_a_sample() -> None:
     values = scene(100, 3000, 1200, 1600)
     np.testing.assert_allclose(to_8_bits(values, 0), scene(0, 255, 1200, 1600), atol=3)

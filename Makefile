@@ -13,10 +13,13 @@ PYTEST_ARGS ?=
 COUNT ?= 40
 SEED ?= 0
 MODULES ?=
+RETEST ?=
 
 VENV := .venv/bin
 # A test process that crashes ends the run: pytest-xdist may hang after it has replaced one.
 PYTEST = $(VENV)/pytest -n $(WORKERS) --dist worksteal --max-worker-restart 0
+# what failed, one after the other; pytest's exit code 1 says that all others have passed
+AGAIN = echo "Once more, without other tests beside them:" && $(VENV)/pytest -n 0 -v --last-failed --last-failed-no-failures none
 BOOTSTRAP = @command -v $(PYTHON) >/dev/null || { \
 	echo "$(PYTHON) is not installed: install Python 3.10 to 3.13, or choose one, as in \`make PYTHON=python3.12 ...\`." >&2; \
 	exit 1; }; $(PYTHON) environment/bootstrap.py
@@ -32,14 +35,14 @@ export AMENT_PREFIX_PATH := $(CURDIR)/.venv
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 	@echo "Variables: PYTHON=$(PYTHON) MODEL=$(MODEL) VIDEO=(file, folder or camera index) WORKERS=$(WORKERS) PYTEST_ARGS=" \
-		"COUNT=$(COUNT) SEED=$(SEED) MODULES="
+		"COUNT=$(COUNT) SEED=$(SEED) MODULES= RETEST="
 
 demo: ## Detect people and vehicles in a street video through ROS 2; results in out/demo
 	$(BOOTSTRAP) demo
 	@$(VENV)/demo --model "$(MODEL)" $(if $(VIDEO),--video "$(VIDEO)") --out out/demo
 
 test: setup lint ## Linters, type checks and all tests
-	$(PYTEST) $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS) || { [ $$? = 1 ] && [ -n "$(RETEST)" ] && $(AGAIN); }
 
 lint: setup ## Style, format, types and the rules of imports
 	$(VENV)/ruff check .

@@ -47,3 +47,18 @@ settings.register_profile("explore", PATIENT, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
 
 from runtime_fixtures import model, no_report, toy, trt  # noqa: E402, F401
+
+
+_crashed: list[object] = []
+
+
+def pytest_testnodedown(error: object) -> None:
+    """Remember that a test process crashed (a hook of pytest-xdist)."""
+    if error:
+        _crashed.append(error)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Do not end like a run whose tests failed: after a crash, tests were left out."""
+    if _crashed:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED

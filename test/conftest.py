@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 _DOMAINS = range(1, 102)
@@ -47,7 +48,6 @@ settings.register_profile("explore", PATIENT, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
 
 from runtime_fixtures import model, no_report, toy, trt  # noqa: E402, F401
-
 
 _crashed: list[object] = []
 

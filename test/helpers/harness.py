@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import rclpy
@@ -86,6 +87,9 @@ def running(
         process.stop()
 
 
+HostedNode = TypeVar("HostedNode", bound=Node)
+
+
 class Client:
     """A node in the test's own process that waits for things to happen."""
 
@@ -95,15 +99,34 @@ class Client:
         self.node = Node("client", context=self.context)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
+        self._hosted: list[Node] = []
+        self._has_hosted = False
 
     def close(self) -> None:
+        while self._hosted:
+            self.release(self._hosted[-1])
         self._executor.shutdown()
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
+        if self._has_hosted:
+            # The reference cycles of a node keep it in the graph, where later tests find it.
+            del self.node, self._executor
+            gc.collect()
 
-    def host(self, node: Node) -> None:
-        """Let a node of this process work while waiting; whoever made it destroys it."""
+    def host(self, node: HostedNode) -> HostedNode:
+        """Let a node of this process work while waiting, until it is released or the test ends."""
+        self._hosted.append(node)
+        self._has_hosted = True
         self._executor.add_node(node)
+        return node
+
+    def release(self, node: Node) -> None:
+        """Stop what a hosted node does, and destroy it."""
+        if hasattr(node, "close"):
+            node.close()
+        self._executor.remove_node(node)
+        node.destroy_node()
+        self._hosted.remove(node)
 
     def collect(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> list[Any]:
         """Subscribe; messages appear in the returned list while waiting."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,19 +26,17 @@ def client() -> Iterator[Client]:
 
 
 @pytest.fixture
-def start_inside(toy: str, client: Client) -> Iterator[Start]:
+def start_inside(toy: str, client: Client) -> Start:
     """Start a detector node in the test's own process, where its parts can be replaced.
 
     It is spun by the client. ``node`` is the node, the rest is as with ``start``.
     """
-    nodes: list[DetectorNode] = []
 
     def begin(**parameters: Any) -> SimpleNamespace:
         given = {"model": toy, "autostart": True, "cpu_threads": 1, **parameters}
         overrides = [Parameter(name, value=value) for name, value in given.items()]
         node = DetectorNode(context=client.context, parameter_overrides=overrides)
-        nodes.append(node)
-        client._executor.add_node(node)
+        client.host(node)
         node.start()
         seen = SimpleNamespace(
             node=node,
@@ -50,17 +47,7 @@ def start_inside(toy: str, client: Client) -> Iterator[Start]:
         client.wait_for(lambda: seen.diagnostics)
         return seen
 
-    yield begin
-    while nodes:
-        node = nodes.pop()
-        node.close()
-        client._executor.remove_node(node)
-        node.destroy_node()
-        del node
-    # The state machine of a lifecycle node keeps it in the graph until both are collected, and the
-    # executor has them in hand until it has looked for work again.
-    client.spin(0.02)
-    gc.collect()
+    return begin
 
 
 @pytest.fixture

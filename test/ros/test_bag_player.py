@@ -139,8 +139,7 @@ def test_what_comes_before_the_time_is_recorded_with_the_first_time(
     client.wait_for(lambda: recorder.waiting)
     clock = client.node.create_publisher(Clock, "/clock", 10)
     client.wait_for(lambda: clock.publish(Clock(clock=Time(sec=5))) or recorder.time)
-    recorder.close()
-    recorder.destroy_node()
+    client.release(recorder)
     (message,) = Bag([out]).messages(["/detector/detections"])
     assert message.time == 5 * 10**9
 

@@ -18,15 +18,13 @@ from compact_yolo_ros.ros.players.bag_recorder import BagRecorderNode
 
 def test_humble_opens_what_was_recorded(client: Client, tmp_path: Path) -> None:
     out = Parameter("out", value=str(tmp_path / "node"))
-    node = BagRecorderNode(context=client.context, parameter_overrides=[out])
-    client._executor.add_node(node)
+    node = client.host(BagRecorderNode(context=client.context, parameter_overrides=[out]))
     detections = client.node.create_publisher(Detection2DArray, "/detector/detections", 10)
     client.wait_for(detections.get_subscription_count)
     for _ in range(2):
         detections.publish(Detection2DArray())
     client.wait_for(lambda: node._written == 2)
-    node.close()
-    node.destroy_node()
+    client.release(node)
     found = opened_by_old_rosbag2(tmp_path / "node")
     counts = {
         entry["topic_metadata"]["name"]: entry["message_count"]

@@ -28,10 +28,9 @@ class Receiver:
 
     def __init__(self, client: Client, reliability: str) -> None:
         self._client = client
-        self.node = Node("receiver", context=client.context)
+        self.node = client.host(Node("receiver", context=client.context))
         self.input = CameraInput(self.node, TOPIC, "raw", reliability)
         self.numbers: list[int] = []
-        client._executor.add_node(self.node)
         self.input.open(lambda image: self.numbers.append(image.data[0]))
 
     def follow_until(self, reliability: str) -> None:
@@ -43,8 +42,7 @@ class Receiver:
 
     def close(self) -> None:
         self.input.close()
-        self._client._executor.remove_node(self.node)
-        self.node.destroy_node()
+        self._client.release(self.node)
 
 
 @pytest.fixture

@@ -31,11 +31,9 @@ def test_images_of_foxglove_are_published_as_those_of_ros(client: Client, tmp_pa
     damaged = Recorded("/eye", "foxglove.RawImage", START + 10, b'{"width": 5', "json")
     images = client.collect(Image, "/eye")
     node = player(client, write_bag(tmp_path / "bag", [*messages, damaged]))
-    client._executor.add_node(node)
+    client.host(node)
     client.wait_for(lambda: len(images) == 3, PATIENCE)
-    node.close()
-    client._executor.remove_node(node)
-    node.destroy_node()
+    client.release(node)
     for number, (message, scene) in enumerate(zip(images, scenes, strict=True)):
         stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
         assert stamp == START + number * PERIOD

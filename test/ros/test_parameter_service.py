@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +34,14 @@ Nodes = Callable[..., Any]
 
 
 @pytest.fixture
-def nodes(client: Client) -> Iterator[Nodes]:
+def nodes(client: Client) -> Nodes:
     """Make a node with parameters from a file; it works while the client waits."""
-    made: list[Any] = []
 
     def make(kind: type, file: Path) -> Any:
         arguments = ["--ros-args", "--params-file", str(file)]
-        node = kind(context=client.context, cli_args=arguments)
-        made.append(node)
-        client._executor.add_node(node)
-        return node
+        return client.host(kind(context=client.context, cli_args=arguments))
 
-    yield make
-    for node in made:
-        client._executor.remove_node(node)
-        node.close()
-        node.destroy_node()
+    return make
 
 
 def parameter_file(tmp_path: Path, *lines: str) -> Path:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,18 +37,14 @@ class CountingWriter(PerformanceWriter):
 
 
 @pytest.fixture
-def node(client: Client, toy: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[DetectorNode]:
+def node(client: Client, toy: str, monkeypatch: pytest.MonkeyPatch) -> DetectorNode:
     """A node in the test's own process, whose inside can be watched."""
     monkeypatch.setattr(publishing, "PerformanceWriter", CountingWriter)
     given = {"model": toy, "autostart": True, "cpu_threads": 1, "cameras": ["front"]}
     overrides = [Parameter(name, value=value) for name, value in given.items()]
-    node = DetectorNode(context=client.context, parameter_overrides=overrides)
-    client._executor.add_node(node)
+    node = client.host(DetectorNode(context=client.context, parameter_overrides=overrides))
     node.start()
-    yield node
-    node.close()
-    client._executor.remove_node(node)
-    node.destroy_node()
+    return node
 
 
 def test_every_figure_is_in_the_unit_of_its_key() -> None:

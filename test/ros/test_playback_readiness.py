@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +42,8 @@ class Stage:
     def __init__(self, client: Client, bag: Path) -> None:
         self.client = client
         self._bag = bag
-        self._nodes: list[Node] = []
         self.clock = client.collect(Clock, "/clock", 1000)
-        self.detector = Node("detector", context=client.context)
-        client.host(self.detector)
+        self.detector = client.host(Node("detector", context=client.context))
         self.detector.create_publisher(Detection2DArray, "~/detections", 10)
         self.diagnostics: Publisher[Any] = self.detector.create_publisher(
             DiagnosticArray, "/diagnostics", 10
@@ -58,7 +55,6 @@ class Stage:
             context=self.client.context,
             parameter_overrides=[Parameter(name, value=value) for name, value in given.items()],
         )
-        self._nodes.append(player)
         self.client.host(player)
 
     def let_the_clock_tick(self, times: int = 5) -> None:
@@ -70,16 +66,10 @@ class Stage:
         self.diagnostics.publish(DiagnosticArray(status=statuses(**values)))
         self.let_the_clock_tick()
 
-    def close(self) -> None:
-        for node in (self.detector, *self._nodes):
-            node.destroy_node()
-
 
 @pytest.fixture
-def stage(client: Client, tmp_path: Path) -> Iterator[Stage]:
-    opened = Stage(client, write_labelled_bag(tmp_path / "bag", COUNT))
-    yield opened
-    opened.close()
+def stage(client: Client, tmp_path: Path) -> Stage:
+    return Stage(client, write_labelled_bag(tmp_path / "bag", COUNT))
 
 
 def test_it_waits_until_the_detector_says_that_it_is_connected(stage: Stage) -> None:
@@ -182,7 +172,7 @@ def test_it_does_not_wait_for_a_detector_that_has_ended(stage: Stage) -> None:
     stage.let_the_clock_tick()
     stage.report(**READY)
     stage.client.wait_for(lambda: len(images) == COUNT)
-    stage.detector.destroy_node()
+    stage.client.release(stage.detector)
     with pytest.raises(SystemExit) as end:
         stage.let_the_clock_tick(1000)
     assert end.value.code == 0

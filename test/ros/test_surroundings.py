@@ -22,6 +22,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 from compact_yolo_ros.ros.detector.graph import announced
+from compact_yolo_ros.ros.detector.node import DetectorNode
 from compact_yolo_ros.ros.diagnostics import camera_health
 
 pytestmark = pytest.mark.ros
@@ -138,6 +139,18 @@ def test_a_second_node_of_the_same_name_is_a_warning(client: Client, start_insid
     client.wait_for(lambda: len(seen.diagnostics) > heard + 1)
     assert status(seen).level == DiagnosticStatus.OK
     elsewhere.destroy_node()
+
+
+def test_a_node_in_the_process_leaves_the_graph_with_its_client(toy: str) -> None:
+    """Otherwise the nodes of later tests have a namesake."""
+    first = Client()
+    model = Parameter("model", value=toy)
+    first.host(DetectorNode(context=first.context, parameter_overrides=[model]))
+    first.close()
+    second = Client()
+    second.spin(0.5)
+    assert second.node.get_node_names() == ["client"]
+    second.close()
 
 
 def test_a_node_that_was_shut_down_says_so(client: Client, start_inside: Start) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,26 +32,23 @@ Spin = Callable[..., Any]
 
 
 @pytest.fixture
-def spin(client: Client) -> Iterator[Spin]:
+def spin(client: Client) -> Spin:
     """Make a node with remap rules and parameters, and let it work while the client waits."""
-    nodes: list[Any] = []
 
     def begin(kind: type, *rules: str, name: str = "", **parameters: Any) -> Any:
         arguments = [part for rule in rules for part in ("-r", rule)]
-        node = kind(
-            *([name] if name else []),
-            context=client.context,
-            cli_args=["--ros-args", *arguments],
-            parameter_overrides=[Parameter(key, value=value) for key, value in parameters.items()],
+        return client.host(
+            kind(
+                *([name] if name else []),
+                context=client.context,
+                cli_args=["--ros-args", *arguments],
+                parameter_overrides=[
+                    Parameter(key, value=value) for key, value in parameters.items()
+                ],
+            )
         )
-        nodes.append(node)
-        client._executor.add_node(node)
-        return node
 
-    yield begin
-    for node in nodes:
-        client._executor.remove_node(node)
-        node.destroy_node()
+    return begin
 
 
 def source_of(client: Client, camera: CameraInput, kind: type, *others: str) -> str:

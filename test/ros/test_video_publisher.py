@@ -189,18 +189,10 @@ def test_images_that_cannot_be_sent_are_counted_and_logged_once(
 
     monkeypatch.setattr(Publisher, "publish", full)
     client.collect(Image, "image")
-    node = VideoPublisherNode(
-        context=client.context,
-        parameter_overrides=[
-            Parameter("source", value=pictures),
-            Parameter("rate", value=100.0),
-        ],
-    )
-    client._executor.add_node(node)
+    given = [Parameter("source", value=pictures), Parameter("rate", value=100.0)]
+    node = client.host(VideoPublisherNode(context=client.context, parameter_overrides=given))
     client.wait_for(lambda: len(attempts) >= 5)
-    client._executor.remove_node(node)
-    node.close()
-    node.destroy_node()
+    client.release(node)
     logged = capfd.readouterr().err
     assert logged.count("could not be sent (Failed to publish") == 1
     assert f"{len(attempts)} could not be sent" in logged

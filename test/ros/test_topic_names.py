@@ -169,7 +169,7 @@ def test_recordings_are_played_and_made_on_remapped_topics(
     assert client.node.count_subscribers("/e") == 1
     publisher.publish(Detection2DArray())
     client.spin(0.2)
-    recorder.close()
+    client.release(recorder)
     assert set(Bag([tmp_path / "out"]).topics) == {"/c", "/e"}
 
 

@@ -33,6 +33,7 @@ from training.data.loading import epoch_batches
 from training.detectors.interface import Detector
 from training.evaluate import average_precision, predict
 from training.loop.checkpoint import fill, load_checkpoint, read_tensors
+from training.loop.precision import usable_precision
 from training.loop.recipe import DEFAULT_RECIPE, PAPER, Precision, Recipe, find_recipe
 from training.loop.run import run
 from training.loop.run_folder import RunFolder
@@ -120,8 +121,10 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     fresh = state is None
     backbone = read_tensors(arguments.backbone) if fresh and arguments.backbone else None
     origin = read_origin(arguments.start, recipe.detector) if fresh and arguments.start else None
-    fabric = _fabric(arguments, recipe)
+    fabric, sentence = _fabric(arguments, recipe.precision)
     fabric.launch()
+    if sentence and fabric.is_global_zero:
+        say(console, sentence)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     samples, held_out = (
@@ -146,7 +149,8 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
             say(console, text)
     fabric.barrier()
     if fabric.is_global_zero:
-        folder.begin(recipe, trainer.step, [*samples.bad_files, *held_out.bad_files])
+        bad_files = [*samples.bad_files, *held_out.bad_files]
+        folder.begin(recipe, trainer.step, bad_files, fabric.strategy.precision.precision)
 
     def measure(model: Detector) -> Mapping[str, float]:
         found = predict(model, held_out, recipe.evaluation.size)
@@ -175,17 +179,23 @@ def _with_objects(data: Path, split: str, cache: Cache) -> DataSet:
     return opened
 
 
-def _fabric(arguments: argparse.Namespace, recipe: Recipe) -> Fabric:
+def _fabric(arguments: argparse.Namespace, precision: Precision) -> tuple[Fabric, str]:
+    """Return what runs the processes, and a sentence if it takes another precision."""
+    make = partial(
+        Fabric,
+        accelerator=arguments.accelerator,
+        # torchrun sets these for the processes that it starts.
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", arguments.devices)),
+        num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", arguments.nodes)),
+    )
     try:
-        return Fabric(
-            accelerator=arguments.accelerator,
-            # torchrun sets these for the processes that it starts.
-            devices=int(os.environ.get("LOCAL_WORLD_SIZE", arguments.devices)),
-            num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", arguments.nodes)),
-            precision=recipe.precision,
-        )
+        fabric = make(precision=precision)
     except RuntimeError as error:
         raise ValueError(f"--accelerator {arguments.accelerator}: {error}") from None
+    usable, sentence = usable_precision(precision, fabric.device.type)
+    if not sentence or arguments.precision:
+        return fabric, ""
+    return make(precision=usable), sentence
 
 
 def _count(text: str, least: int = 0) -> int:

@@ -47,12 +47,24 @@ def describe_machine(power: PowerSummary) -> dict[str, str]:
 
 def processor_name() -> str:
     """Return the name of the processor's model."""
+    name = _of_processor("model name")
+    return platform.processor() if name is None else name or platform.machine()
+
+
+def processor_features() -> frozenset[str] | None:
+    """Return the kernel's names of the instructions that the processor has; None: unknown."""
+    listed = _of_processor("flags") or _of_processor("Features")  # x86, ARM
+    return frozenset(listed.split()) if listed else None
+
+
+def _of_processor(name: str) -> str | None:
+    """The value of a line of /proc/cpuinfo; empty: it has no such line; None: there is no file."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor()
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
+        return None
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith(name))
+    return next(named, "")
 
 
 def _memory() -> int:

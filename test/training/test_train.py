@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,12 +27,13 @@ from training.loop.averaging import AveragedModel
 from training.loop.checkpoint import load_checkpoint, load_detector, save_checkpoint
 from training.loop.freezing import set_phase
 from training.loop.optimizers import parameter_groups
-from training.loop.progress import progress_bar
+from training.loop.precision import usable_precision
+from training.loop.progress import progress_bar, time_left
 from training.loop.recipe import OptimizerSettings, Phase, Recipe
 from training.loop.run import best_epoch, out_of_patience, run
 from training.loop.run_folder import RunFolder
 from training.loop.schedule import rate_factor
-from training.loop.trainer import DivergedError, Trainer
+from training.loop.trainer import DivergedError, EpochSums, Trainer
 from training.quantisation.quantisation_aware import is_prepared
 from training.train import main
 
@@ -445,11 +447,62 @@ def test_a_signal_does_not_save_a_diverged_run(shapes, tmp_path):
 def test_the_progress_of_a_run_fits_a_terminal_of_80_columns():
     shown = io.StringIO()
     text = "loss 101.38: 3.09 box, 93.99 objectness, 4.30 classes; rate 7.5e-04; 86 images/s"
-    with progress_bar(Console(file=shown, width=80), shown=True) as progress:
+    with progress_bar(Console(file=shown, width=80)) as progress:
         progress.add_task("", total=12345, completed=100, epoch=12, text=text)
     bar, *rest = shown.getvalue().splitlines()
     assert "epoch 12" in bar and "100/12345" in bar and "-:--:--" in bar
     assert " ".join(rest).split() == text.split()
+
+
+def test_a_log_gets_a_line_now_and_then(shapes, tmp_path, monkeypatch):
+    shown = io.StringIO()
+    run_ = trainer(shapes[:8], detector="yolo_fastest", phases=[{"epochs": 3, "sizes": 32}])
+    monkeypatch.setattr("training.loop.progress.now", lambda: 25.0 * run_.step)
+    run(run_, RunFolder(tmp_path), lambda model: {"AP": 0.1}, Console(file=shown, width=40))
+    lines = [line for line in shown.getvalue().splitlines() if "step" in line]
+    assert [line.split(":")[0] for line in lines] == [
+        "epoch 1, step 1/6",
+        "epoch 2, step 4/6",
+    ], "the first step, then every minute: each step takes 25 seconds here"
+    assert re.search(r"loss \d.*classes; rate .*; \d+ images/s; about 0:00:\d\d left$", lines[0])
+
+
+def test_the_time_left_is_that_of_the_steps_to_come(shapes):
+    run_ = trainer(shapes, phases=[{"epochs": 1000, "sizes": 32}])
+    run_.step, run_.sums = 1000, EpochSums(steps=10, seconds=25.0)
+    assert run_.total_steps == 4000 and time_left(run_) == "2:05:00"  # 3000 steps of 2.5 s
+
+
+def test_a_killed_run_loses_minutes_at_most(shapes, tmp_path, monkeypatch):
+    folder, saved = RunFolder(tmp_path), []
+    monkeypatch.setattr("training.loop.run.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(folder, "save_last", lambda state: saved.append(state["step"]))
+    recipe = {"detector": "yolo_fastest", "phases": [{"epochs": 1, "sizes": 32}]}
+    run(trainer(shapes, **recipe), folder, lambda model: {"AP": 0.1}, Console(quiet=True))
+    assert saved == [1, 2, 3, 4, 4, 4], "every step, at the end of the epoch, after its evaluation"
+    saved.clear()
+    monkeypatch.setattr("training.loop.run.SAVE_SECONDS", 3600.0)
+    run(trainer(shapes, **recipe), folder, lambda model: {"AP": 0.1}, Console(quiet=True))
+    assert saved == [4, 4]
+
+
+@pytest.mark.parametrize(
+    "features, device, emulated",
+    [
+        ({"avx2", "fma"}, "cpu", True),
+        ({"avx2", "avx512_bf16"}, "cpu", False),
+        ({"avx2", "amx_bf16"}, "cpu", False),
+        ({"asimd", "bf16"}, "cpu", False),
+        ({"avx2", "fma"}, "cuda", False),
+        (None, "cpu", False),
+    ],
+)
+def test_bfloat16_is_only_emulated_where_it_is_asked_for(monkeypatch, features, device, emulated):
+    monkeypatch.setattr("training.loop.precision.processor_features", lambda: features)
+    precision, sentence = usable_precision("bf16-mixed", device)
+    assert precision == ("32-true" if emulated else "bf16-mixed")
+    assert ("no bfloat16 instructions" in sentence) == emulated
+    assert usable_precision("16-mixed", device) == ("16-mixed", "")
 
 
 @pytest.fixture
@@ -562,6 +615,22 @@ def test_a_warm_up_longer_than_the_run_is_reported(folder, monkeypatch, capsys):
         main()
         printed = capsys.readouterr().out
         assert ("The warm-up of 8 steps is longer than the run of 8: train" in printed) == warned
+
+
+@pytest.mark.parametrize("insisted", [False, True])
+def test_a_processor_without_bfloat16_trains_in_float32(folder, monkeypatch, capsys, insisted):
+    monkeypatch.setattr("training.loop.precision.processor_features", lambda: {"avx2"})
+    monkeypatch.setattr("training.train.run", lambda *_: None)
+    options = ["--set", "precision=bf16-mixed", "--set", "detector=yolo_fastest"]
+    options += ["--precision", "bf16-mixed"] if insisted else []
+    monkeypatch.setattr("sys.argv", command(folder, folder / "run", *options)[2:])
+    main()
+    said = "training in 32-true instead of the recipe's bf16-mixed" in capsys.readouterr().out
+    assert said != insisted
+    (start,) = json.loads((folder / "run" / "environment.json").read_text())
+    assert start["precision"] == ("bf16-mixed" if insisted else "32-true")
+    recipe = Recipe.read(folder / "run" / "recipe.yaml")
+    assert recipe.precision == "bf16-mixed", "so the run may go on elsewhere"
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

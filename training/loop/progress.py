@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run shows while it trains: a progress bar, and curves for TensorBoard."""
+"""What a run shows while it trains: a progress bar or lines, and curves for TensorBoard."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from time import monotonic as now
 from typing import Any
 
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
@@ -13,11 +16,29 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from compact_yolo_ros.support.terminal import say
 from training.loop.trainer import Trainer
 from training.losses.criterion import Loss
 
 # Steps between two points of a curve.
 EVERY = 20
+# Between two lines of a run whose output is no terminal.
+LINE_SECONDS = 60.0
+
+
+class Interval:
+    """Says when so many seconds have passed since it last did."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self._begun = seconds, now()
+
+    def over(self) -> bool:
+        """Return whether the interval has passed; if so, begin the next."""
+        moment = now()
+        if moment - self._begun < self.seconds:
+            return False
+        self._begun = moment
+        return True
 
 
 class _TwoLines(Progress):
@@ -28,7 +49,54 @@ class _TwoLines(Progress):
         yield from (Text(task.fields["text"]) for task in self.tasks)
 
 
-def progress_bar(console: Console, shown: bool) -> Progress:
+class Lines:
+    """The progress of a run as lines of text, for a log: the first step, then one a minute."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._interval: Interval | None = None
+
+    def step(self, trainer: Trainer) -> None:
+        """Print a line if it is time."""
+        if self._interval is None or self._interval.over():
+            self._interval = self._interval or Interval(LINE_SECONDS)
+            done = f"epoch {_running_epoch(trainer)}, step {trainer.step}/{trainer.total_steps}"
+            say(self.console, f"{done}: {describe(trainer)}; about {time_left(trainer)} left")
+
+
+class Bar:
+    """The progress of a run as a bar, for a terminal.
+
+    Args:
+        progress: the shown bar.
+        trainer: with the step to start from.
+    """
+
+    def __init__(self, progress: Progress, trainer: Trainer) -> None:
+        self.progress = progress
+        self.task = progress.add_task(
+            "", total=trainer.total_steps, completed=trainer.step, epoch=trainer.epoch, text=""
+        )
+
+    def step(self, trainer: Trainer) -> None:
+        """Move on."""
+        epoch, text = _running_epoch(trainer), describe(trainer)
+        self.progress.update(self.task, completed=trainer.step, epoch=epoch, text=text)
+
+
+@contextmanager
+def progress_of(trainer: Trainer, console: Console, shown: bool) -> Iterator[Bar | Lines | None]:
+    """Show the progress: a bar on a terminal, else lines; None: nothing."""
+    if not shown:
+        yield None
+    elif not console.is_terminal:
+        yield Lines(console)
+    else:
+        with progress_bar(console) as progress:
+            yield Bar(progress, trainer)
+
+
+def progress_bar(console: Console) -> Progress:
     """Return the progress bar of a run: epoch, steps, time left; losses, rate and speed."""
     return _TwoLines(
         TextColumn("epoch {task.fields[epoch]}"),
@@ -36,7 +104,6 @@ def progress_bar(console: Console, shown: bool) -> Progress:
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
         console=console,
-        disable=not shown,
     )
 
 
@@ -80,3 +147,15 @@ def describe(trainer: Trainer) -> str:
         f"loss {box + objectness + classes:.2f}: {box:.2f} box, {objectness:.2f} objectness, "
         f"{classes:.2f} classes; rate {trainer.learning_rate:.1e}; {speed:.0f} images/s"
     )
+
+
+def time_left(trainer: Trainer) -> str:
+    """Return the time of the steps to come, at the speed of this epoch: ``1:23:45``."""
+    sums = trainer.sums
+    seconds = (trainer.total_steps - trainer.step) * sums.seconds / max(1, sums.steps)
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _running_epoch(trainer: Trainer) -> int:
+    """Return the number, from 1, of the epoch that the last step belongs to."""
+    return (trainer.step - 1) // trainer.steps_per_epoch + 1

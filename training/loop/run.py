@@ -12,19 +12,21 @@ from rich.console import Console
 
 from compact_yolo_ros.support.terminal import say
 from training.detectors.interface import Detector
-from training.loop.progress import Curves, describe, progress_bar
+from training.loop.progress import Curves, Interval, progress_of
 from training.loop.run_folder import RunFolder
 from training.loop.trainer import DEPLOYED, DivergedError, Trainer
 from training.losses.criterion import Loss
 
 Measure = Callable[[Detector], Mapping[str, float]]
+# The most that a killed process, or a power failure, can cost.
+SAVE_SECONDS = 180.0
 
 
 def run(trainer: Trainer, folder: RunFolder, measure: Measure, console: Console) -> None:
     """Train to the end of the recipe, an early stop, or SIGINT or SIGTERM.
 
-    A checkpoint is written after every epoch, before and after it is evaluated, and when a signal
-    arrives.
+    A checkpoint is written after every epoch, before and after it is evaluated, every few minutes
+    within an epoch, and when a signal arrives.
 
     Args:
         trainer: with the state to start from.
@@ -34,16 +36,16 @@ def run(trainer: Trainer, folder: RunFolder, measure: Measure, console: Console)
     """
     first = trainer.fabric.is_global_zero
     curves = Curves(folder.tensorboard, trainer.step) if first else None
-    with _signals() as received, progress_bar(console, first) as progress:
-        task = progress.add_task(
-            "", total=trainer.total_steps, completed=trainer.step, epoch=trainer.epoch, text=""
-        )
+    unsaved = Interval(SAVE_SECONDS)
+    with _signals() as received, progress_of(trainer, console, first) as progress:
 
         def after_step(loss: Loss) -> bool:
-            epoch = (trainer.step - 1) // trainer.steps_per_epoch + 1
-            progress.update(task, completed=trainer.step, epoch=epoch, text=describe(trainer))
+            if progress:
+                progress.step(trainer)
             if curves:
                 curves.step(trainer, loss)
+            if first and unsaved.over():
+                folder.save_last(trainer.state())
             return bool(received)
 
         while True:

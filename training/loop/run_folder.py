@@ -43,20 +43,28 @@ class RunFolder:
         """
         return load_checkpoint(self.last) if self.last.exists() else None
 
-    def begin(self, recipe: Recipe, step: int, bad_files: Sequence[BadFile] = ()) -> None:
+    def begin(
+        self,
+        recipe: Recipe,
+        step: int,
+        bad_files: Sequence[BadFile] = (),
+        precision: str = "",
+    ) -> None:
         """Write the files that describe the run, and add this start to environment.json.
 
         Args:
             recipe: for recipe.yaml.
             step: optimizer steps done before this start.
             bad_files: images and labels that were left out, for bad_files.txt.
+            precision: that this start computes in; empty: the recipe's.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         remove_unfinished(self.path)
         starts = self.path / "environment.json"
         entries = _entries(starts) if step and starts.exists() else []
         with replacing(starts) as temporary:
-            temporary.write_text(json.dumps([*entries, {"step": step, **provenance()}], indent=1))
+            start = {"step": step, "precision": precision or recipe.precision, **provenance()}
+            temporary.write_text(json.dumps([*entries, start], indent=1))
         with replacing(self.path / "recipe.yaml") as temporary:
             temporary.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False))
         with replacing(self.path / "bad_files.txt") as temporary:

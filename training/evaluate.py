@@ -53,6 +53,8 @@ from training.loop.provenance import provenance
 
 WORST, BEST = 9, 6
 """Number of images in a report."""
+MEANS = ("AP", "AP50", "AP75", "VOC07", "VOC")
+"""Figures of all classes together that are printed, and by which training can choose an epoch."""
 
 
 def predict(
@@ -97,17 +99,18 @@ def truths_of(samples: DataSet) -> list[GroundTruth]:
 def average_precision(
     samples: DataSet, detections: Sequence[Detections], classes: Sequence[str]
 ) -> dict[str, float]:
-    """Return COCO's AP, AP50 and AP75, and AP50 of every class as "AP50 <class>".
+    """Return COCO's AP, AP50 and AP75, VOC's AP, and AP50 of every class as "AP50 <class>".
 
-    A figure is nan where there are no objects.
+    VOC07 is PASCAL VOC's 11-point AP of 2007, VOC the whole area of 2010 and later. A figure is
+    nan where there are no objects.
     """
     return figures_of(evaluate(truths_of(samples), detections, classes))
 
 
 def figures_of(evaluation: Evaluation) -> dict[str, float]:
     """Return the figures of ``average_precision``."""
-    summary = evaluation.summary()
-    return {"AP": summary.ap, "AP50": summary.ap50, "AP75": summary.ap75} | {
+    summary = evaluation.summary().named()
+    return {name: summary[name] for name in MEANS} | {
         f"AP50 {name}": evaluation.average_precision(label, 0.5)
         for label, name in enumerate(evaluation.classes)
     }

@@ -31,7 +31,7 @@ from training.data.dataset import Cache, DataSet, open_split, read_classes
 from training.data.findings import lacks_objects, other_shapes
 from training.data.loading import epoch_batches
 from training.detectors.interface import Detector
-from training.evaluate import average_precision, predict
+from training.evaluate import MEANS, average_precision, predict
 from training.loop.checkpoint import fill, load_checkpoint, read_tensors
 from training.loop.precision import usable_precision
 from training.loop.recipe import DEFAULT_RECIPE, PAPER, Precision, Recipe, find_recipe
@@ -160,7 +160,7 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _check_metric(metric: str, classes: Sequence[str]) -> None:
-    known = ("AP", "AP50", "AP75", *(f"AP50 {name}" for name in classes))
+    known = (*MEANS, *(f"AP50 {name}" for name in classes))
     if metric not in known:
         raise ValueError(f"evaluation.metric must be one of {', '.join(known)}, not {metric!r}")
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import cv2
@@ -116,8 +117,32 @@ def test_average_precision_of_a_data_set(data):
         Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)),
     ]
     scores = average_precision(samples, seen, samples.classes)
-    assert list(scores) == ["AP", "AP50", "AP75", "AP50 green", "AP50 person", "AP50 red"]
-    assert list(scores.values()) == pytest.approx([0.5, 0.5, 0.5, 1, np.nan, 0], nan_ok=True)
+    means = {"AP": 0.5, "AP50": 0.5, "AP75": 0.5, "VOC07": 0.5, "VOC": 0.5}
+    classes = {"AP50 green": 1, "AP50 person": np.nan, "AP50 red": 0}
+    assert list(scores) == [*means, *classes]
+    assert scores == pytest.approx(means | classes, nan_ok=True)
+
+
+def test_difficult_objects_of_voc_count_neither_way(tmp_path, toy, capsys):
+    root = tmp_path / "VOCdevkit" / "VOC2007"
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    image = np.zeros((320, 320, 3), np.uint8)
+    image[48:64, 32:48], image[96:112, 96:112] = RED, RED
+    cv2.imwrite(str(root / "JPEGImages/a.jpg"), image, (cv2.IMWRITE_JPEG_QUALITY, 100))
+    objects = "".join(
+        f"<object><name>red</name><difficult>{difficult}</difficult><bndbox><xmin>{x + 1}</xmin>"
+        f"<ymin>{y + 1}</ymin><xmax>{x + 16}</xmax><ymax>{y + 16}</ymax></bndbox></object>"
+        for x, y, difficult in ((32, 48, 0), (96, 96, 1), (200, 200, 1))
+    )
+    size = "<size><width>320</width><height>320</height><depth>3</depth></size>"
+    (root / "Annotations/a.xml").write_text(f"<annotation>{size}{objects}</annotation>")
+    (root / "ImageSets/Main/val.txt").write_text("a\n")
+    data = tmp_path / "data.yaml"
+    data.write_text("format: voc\npath: VOCdevkit\nval: VOC2007/val\nnames: [red]\n")
+    assert main(["--weights", str(toy), "--data", str(data), "--size", "320"]) == 0
+    lines = [re.findall(r"[\w.]+", line) for line in capsys.readouterr().out.splitlines()]
+    assert ["VOC07", "1.000"] in lines and ["VOC", "1.000"] in lines
 
 
 def test_ignored_boxes_of_a_data_set_have_their_classes(tmp_path):

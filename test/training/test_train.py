@@ -572,7 +572,11 @@ def test_a_stopped_run_continues_with_the_same_command(folder):
     "option, value, message",
     [
         ("--set", "optimizer.rat=1", "unknown setting optimizer.rat: known are name, rate"),
-        ("--set", "evaluation.metric=loss", "one of AP, AP50, AP75, AP50 disc, AP50 square, not"),
+        (
+            "--set",
+            "evaluation.metric=loss",
+            "one of AP, AP50, AP75, VOC07, VOC, AP50 disc, AP50 square, not",
+        ),
         ("--start", "damaged.pt", "damaged.pt is damaged"),
         ("--start", "text.pt", "text.pt is damaged, or no file of PyTorch"),
         ("--start", "gone.pt", "gone.pt cannot be read: No such file or directory"),

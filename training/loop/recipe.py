@@ -125,7 +125,7 @@ class EvaluationSettings:
     Attributes:
         every: epochs between evaluations; the last epoch is always evaluated.
         size: side of the evaluated input in pixels.
-        metric: selects best.pt: AP, AP50, AP75, or "AP50 <class>".
+        metric: selects best.pt: AP, AP50, AP75, VOC07, VOC, or "AP50 <class>".
         patience: epochs without a better value after which the run stops; null: never.
     """
 

@@ -6,11 +6,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from compact_yolo_ros.backends.backend import BackendError, MissingEngine, Opened
+from compact_yolo_ros.backends.cpu import require_file_precision
 from compact_yolo_ros.backends.info import BackendInfo
 from compact_yolo_ros.backends.options import RunOptions
 from compact_yolo_ros.backends.registry import AUTO, BACKENDS
 from compact_yolo_ros.model.store import ModelFile, find_model
 
+ALWAYS = "onnxruntime"
+"""The backend that every installation has."""
 GPU_DEVICES = tuple(
     map(Path, ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu", "/dev/dxg"))
 )
@@ -52,10 +55,9 @@ def _open(options: RunOptions, build: bool) -> Opened | MissingEngine:
 
 
 def _open_best(model: ModelFile, options: RunOptions, build: bool) -> Opened | MissingEngine:
-    """The first automatic backend that works here; the last of them is always there."""
-    *better, last = (info for info in BACKENDS.values() if info.automatic)
+    """The first backend that does what was requested; else ONNX Runtime with the file as it is."""
     failed: dict[str, BackendError] = {}
-    for info in better:
+    for info in _in_turn(model, options):
         try:
             opened = _open_with(info, model, options, build)
         except BackendError as error:
@@ -64,7 +66,18 @@ def _open_best(model: ModelFile, options: RunOptions, build: bool) -> Opened | M
         if isinstance(opened, MissingEngine):
             return opened
         return Opened(opened.backend, "the fastest that works here", opened.warning)
-    return _fall_back(last, model, options, failed)
+    return _fall_back(BACKENDS[ALWAYS], model, options, failed)
+
+
+def _in_turn(model: ModelFile, options: RunOptions) -> list[BackendInfo]:
+    """Those on a GPU, then those on the CPU that convert the file if need be."""
+    wanted = options.precision
+    needed = wanted != model.card.precision
+    return [
+        info
+        for info in BACKENDS.values()
+        if info.runs_on == "GPU" or (needed and wanted in info.converts)
+    ]
 
 
 def _fall_back(
@@ -90,4 +103,6 @@ def _open_with(
 ) -> Opened | MissingEngine:
     if options.dla_core >= 0 and not info.has_dla:
         raise BackendError(f"{info.name} has no DLA", "set dla_core to -1, or backend to tensorrt")
+    if options.precision not in info.converts or model.card.precision != "fp32":
+        require_file_precision(model, options)
     return info.open(model, options, build)

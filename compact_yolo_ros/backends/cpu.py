@@ -43,12 +43,7 @@ class CpuBackend:
     device = "CPU"
 
     def __init__(self, model: ModelFile, options: RunOptions) -> None:
-        """Take the file as it is.
-
-        Raises:
-            BackendError: the options ask for another precision.
-        """
-        require_file_precision(model, options)
+        """Take the options, which the choice has found possible."""
         self.card = model.card
         self.precision = options.precision
         self.threads = options.threads or default_threads()

@@ -31,6 +31,7 @@ class BackendInfo:
         libraries: what it imports.
         automatic: whether ``auto`` may take it.
         has_dla: whether it runs on a Jetson's deep learning accelerator.
+        converts: precisions in which it can run an FP32 file, on hardware that has them.
         slow: for a precision that it runs slower than FP32, what to do instead.
     """
 
@@ -41,4 +42,5 @@ class BackendInfo:
     libraries: tuple[Library, ...]
     automatic: bool = False
     has_dla: bool = False
+    converts: tuple[str, ...] = ()
     slow: tuple[tuple[str, str], ...] = ()

@@ -19,6 +19,10 @@ from compact_yolo_ros.model.store import ModelFile
 if TYPE_CHECKING:
     from compact_yolo_ros.backends.options import RunOptions
 
+CAPABILITIES = {"fp16": "FP16", "bf16": "BF16"}
+"""What OpenVINO calls the ability of a processor to compute in a precision. It also takes the hint
+of one that it only emulates, slower than FP32: bfloat16 wherever there is AVX-512."""
+
 OPENVINO = Library(
     "OpenVINO", "openvino", "openvino", "the backend openvino, faster on some x86 CPUs"
 )
@@ -37,16 +41,18 @@ class OpenVinoBackend(CpuBackend):
             options: resolved.
 
         Raises:
-            BackendError: OpenVINO is missing, or refuses the model.
+            BackendError: OpenVINO is missing or refuses the model, or the processor does not
+                compute in the precision.
         """
         openvino = imported(OPENVINO)
         super().__init__(model, options)
+        computed = self._computed(model)
         properties = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": self.threads,
-            # Otherwise CPUs with bfloat16 units silently compute in it.
-            "INFERENCE_PRECISION_HINT": "f32",
+            # By default OpenVINO silently computes in bfloat16 or float16 where the CPU can.
+            "INFERENCE_PRECISION_HINT": computed,
             # Pinned threads of two processes share a core, and leave another one idle.
             "ENABLE_CPU_PINNING": False,
         }
@@ -54,10 +60,13 @@ class OpenVinoBackend(CpuBackend):
         try:
             core = _core()
             self._networks = {}
+            found = set()
             for size in options.input_sizes:
                 network = core.read_model(str(model.path))
                 network.reshape({"images": openvino.PartialShape([batch, *size.shape, 3])})
-                runner = core.compile_model(network, "CPU", properties).create_infer_request()
+                compiled = core.compile_model(network, "CPU", properties)
+                found.add(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+                runner = compiled.create_infer_request()
                 pixels = np.zeros((options.batch, *size.shape, 3), np.uint8)
                 # The tensors look at ``pixels``: no copy on the way in.
                 tensors = [
@@ -68,6 +77,26 @@ class OpenVinoBackend(CpuBackend):
             self.sizes = warm_up(self, options)
         except Exception as error:  # OpenVINO raises RuntimeError and pybind11's own types
             raise BackendError(f"OpenVINO cannot run {model.path}: {_last_line(error)}") from None
+        if found != {computed}:
+            raise BackendError(
+                f"OpenVINO computes in {' and '.join(sorted(found))}, not in {computed}",
+                "set precision to auto",
+            )
+
+    def _computed(self, model: ModelFile) -> str:
+        """OpenVINO's name of the type to compute in; what is quantised stays so.
+
+        Raises:
+            BackendError: the processor does not compute in it.
+        """
+        if self.precision == model.card.precision:
+            return "f32"
+        can = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if CAPABILITIES[self.precision] not in can:
+            raise BackendError(
+                f"this processor does not compute in {self.precision}", "set precision to auto"
+            )
+        return {"fp16": "f16"}.get(self.precision, self.precision)
 
     def run(self, images: int = 1) -> Candidates:
         """Run the network on the first ``images`` of ``input``."""
@@ -117,4 +146,5 @@ INFO = BackendInfo(
     runs_on="CPU",
     open=_open,
     libraries=(OPENVINO,),
+    converts=tuple(CAPABILITIES),
 )

@@ -10,7 +10,7 @@ from compact_yolo_ros.backends.registry import AUTO, backend_names
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import Size
 
-PRECISIONS = (AUTO, "fp32", "fp16", "int8")
+PRECISIONS = (AUTO, "fp32", "fp16", "bf16", "int8")
 DEFAULT_MODEL = "yolo_ret_m075"
 
 
@@ -21,8 +21,9 @@ class RunOptions:
     Attributes:
         model: name or path, see ``find_model``.
         backend: a key of ``BACKENDS``, or ``auto``: TensorRT if it works here, else ONNX Runtime.
-        precision: one of ``PRECISIONS``; ``auto`` keeps the precision of the file. TensorRT makes
-            FP16 of an FP32 file; nothing else is converted.
+        precision: one of ``PRECISIONS``; ``auto`` keeps the precision of the file. TensorRT runs an
+            FP32 file in FP16, and OpenVINO in FP16 or BF16 where the processor computes in it;
+            nothing else is converted.
         input_sizes: the network starts at the first and can be resized to the others without
             delay; empty is the card's default.
         batch: most images a run.

@@ -23,12 +23,6 @@ from rich.markup import escape
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, track
 from rich.text import Text
 
-from compact_yolo_ros.apps.doctor.output_agreement import (
-    LOWEST_SCORE,
-    TOLERANCES,
-    Agreement,
-    compare,
-)
 from compact_yolo_ros.apps.doctor.probe import Finding, Level, Surroundings, note, ok, problem
 from compact_yolo_ros.backends import (
     Backend,
@@ -37,6 +31,12 @@ from compact_yolo_ros.backends import (
     Opened,
     RunOptions,
     open_backend,
+)
+from compact_yolo_ros.backends.agreement import (
+    LOWEST_SCORE,
+    TOLERANCES,
+    Agreement,
+    compare,
 )
 from compact_yolo_ros.backends.tensorrt.cache import EngineCache, engine_key
 from compact_yolo_ros.backends.tensorrt.cuda import Gpu, gpu

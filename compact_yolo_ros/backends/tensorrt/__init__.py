@@ -15,4 +15,5 @@ INFO = BackendInfo(
     libraries=(TENSORRT, PYCUDA, ONNX),
     automatic=True,
     has_dla=True,
+    converts=("fp16",),
 )

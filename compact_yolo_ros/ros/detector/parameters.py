@@ -42,8 +42,9 @@ DETECTOR_PARAMETERS = (
     ParameterSpec(
         "precision",
         _OPTIONS.precision,
-        "Number format of the network; auto keeps that of the model file. TensorRT converts an "
-        "fp32 file to fp16; /diagnostics shows what its engine really computes in.",
+        "Number format of the network; auto keeps that of the model file. TensorRT runs an "
+        "fp32 file in fp16 too, OpenVINO in bf16 or fp16 where the processor has it; /diagnostics "
+        "shows what is really computed in.",
         choices=PRECISIONS,
         changes="unconfigured",
     ),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from compact_yolo_ros.pixels.compressed_file import check_file
@@ -56,7 +57,7 @@ class CvBridgeDecoder:
         data = memoryview(message.data).tobytes()
         length = check_file(data, message.format, self._limits).header.length
         if length < len(data):  # a decoder may read on behind the end
-            message.data = message.data[:length]
+            message = SimpleNamespace(format=message.format, data=message.data[:length])
         try:
             pixels = self._bridge.compressed_imgmsg_to_cv2(message, "bgr8")
         except Exception as error:  # CvBridgeError, cv2.error, and what malformed fields lead to

@@ -31,7 +31,7 @@ class Receiver:
         self.node = client.host(Node("receiver", context=client.context))
         self.input = CameraInput(self.node, TOPIC, "raw", reliability)
         self.numbers: list[int] = []
-        self.input.open(lambda image: self.numbers.append(image.data[0]))
+        self.input.open(lambda data: self.numbers.append(self.input.unpack(data).data[0]))
 
     def follow_until(self, reliability: str) -> None:
         def followed() -> bool:

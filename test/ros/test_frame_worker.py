@@ -68,6 +68,9 @@ class Camera:
         self.name, self.processed, self.done = name, processed, done
         self.counters = DoneCounters(done)
 
+    def unpack(self, message: Any) -> Any:
+        return message
+
     def decode(self, message: Any) -> DecodedImage:
         return DecodedImage(np.zeros((2, 2, 3), np.uint8), "bgr")
 

@@ -7,12 +7,14 @@ import time
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hostile_images import mutated, seeds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from idle_session import CLOCK, idle_session
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from toy_model import write_toy_model
 
@@ -23,6 +25,7 @@ from compact_yolo_ros.pixels.file_limits import FileLimits
 from compact_yolo_ros.ros.detector.topics import FrameResult
 from compact_yolo_ros.ros.detector.worker import FrameWorker
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
+from compact_yolo_ros.ros.received_images import UNPACK
 
 ENCODINGS = [
     *("bgr8", "rgb8", "bgra8", "rgba8", "mono8", "mono16", "8UC3", "32FC1", "", "bayer_rggb8"),
@@ -68,9 +71,13 @@ class CountingCamera:
         detector = Detector.open(RunOptions(str(model), threads=1))
         self.worker = FrameWorker(idle_session(detector, [self]), CLOCK, None)
         self.sent = 0
+        self.kind: type = Image
 
-    def decode(self, message: Image | CompressedImage) -> DecodedImage:
-        raw = isinstance(message, Image)
+    def unpack(self, data: bytes) -> Any:
+        return UNPACK[self.kind](data)
+
+    def decode(self, message: Any) -> DecodedImage:
+        raw = self.kind is Image
         return self.decoder.image(message) if raw else self.decoder.compressed(message)
 
     def publish(self, result: FrameResult) -> None:
@@ -79,9 +86,10 @@ class CountingCamera:
     def failed(self, kind: str, sentence: str) -> None:
         self.counters.error(kind, sentence)
 
-    def send_and_wait(self, message: Image | CompressedImage) -> None:
+    def send_and_wait(self, kind: type, data: bytes) -> None:
         self.sent += 1
-        self.worker.submit(0, message)
+        self.kind = kind
+        self.worker.submit(0, data)
         end = time.monotonic() + 20
         while self.counted() < self.sent:
             assert time.monotonic() < end, "the worker has stopped"
@@ -92,11 +100,14 @@ class CountingCamera:
         return seen.processed + sum(seen.errors.values())
 
 
-@pytest.fixture(scope="module")
-def camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CountingCamera]:
+def counting_camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CountingCamera]:
     opened = CountingCamera(write_toy_model(tmp_path_factory.mktemp("models") / "toy.onnx"))
     yield opened
     opened.worker.stop()
+
+
+camera = pytest.fixture(counting_camera, scope="module")
+noisy_camera = pytest.fixture(counting_camera, scope="module")
 
 
 @settings(
@@ -108,8 +119,30 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CountingCamera]
 def test_every_message_is_processed_or_counted_as_an_error(
     camera: CountingCamera, message: Image | CompressedImage
 ) -> None:
-    camera.send_and_wait(message)
+    camera.send_and_wait(type(message), serialize_message(message))
     seen = camera.counters.snapshot()
     assert seen.received == camera.sent
     assert seen.processed == camera.published
     assert not {"internal", "image malformed"} & seen.errors.keys(), seen.last_error
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    message=st.one_of(images(), compressed_images()),
+    random=st.randoms(use_true_random=False),
+    cut=st.booleans(),
+)
+def test_every_damaged_message_is_processed_or_counted_as_an_error(
+    noisy_camera: CountingCamera, message: Image | CompressedImage, random: Any, cut: bool
+) -> None:
+    """The bytes of its fields are damaged, and those of its lengths."""
+    data = bytearray(serialize_message(message))
+    for _ in range(random.randrange(1, 4)):
+        data[random.randrange(min(len(data), 60))] = random.randrange(256)
+    noisy_camera.send_and_wait(
+        type(message), bytes(data[: random.randrange(len(data)) if cut else None])
+    )
+    seen = noisy_camera.counters.snapshot()
+    assert seen.received == noisy_camera.sent
+    assert seen.processed == noisy_camera.published
+    assert "internal" not in seen.errors, seen.last_error

@@ -49,7 +49,8 @@ class Camera:
         name: empty, or one name as ``check_camera_names`` allows.
         input: the subscription.
         counters: counts and times of its images.
-        decode: turns an image message into pixels; for the worker.
+        unpack: reads a serialized image message; for the worker, as the next.
+        decode: turns what was read into pixels.
     """
 
     def __init__(
@@ -66,11 +67,12 @@ class Camera:
         self.name = name
         self.input = CameraInput(node, IMAGE.path(name), transport, reliability)
         self.counters = FrameCounters()
+        self.unpack = self.input.unpack
         self.decode = decode
         self._publisher = CameraPublisher(node, name, card)
         self._log = node.get_logger()
 
-    def open(self, on_image: Callable[[Any], None]) -> None:
+    def open(self, on_image: Callable[[bytes], None]) -> None:
         """Subscribe, and count from now on."""
         self.counters.reset()
         self.input.open(on_image)

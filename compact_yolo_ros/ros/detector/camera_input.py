@@ -14,6 +14,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from compact_yolo_ros.ros.detector.graph import Announced, announced
 from compact_yolo_ros.ros.detector.topics import type_name
+from compact_yolo_ros.ros.received_images import UNPACK
 from compact_yolo_ros.ros.topic_names import compressed_name
 
 try:
@@ -62,6 +63,9 @@ def offered_quality(node: Node, topic: str, kind: type) -> Quality | None:
 class CameraInput:
     """Subscribes to the newest image of a topic, or of <topic>/compressed.
 
+    Messages stay serialized: unpacking one costs more than all else until it is processed, and most
+    of a fast camera's are replaced by newer ones before that.
+
     With ``reliability`` auto it takes what the publishers offer: reliable if all of them do,
     because large best-effort images lose fragments on the way; else best effort, because a
     reliable subscription gets nothing from a best-effort publisher. If all of them keep their last
@@ -70,6 +74,7 @@ class CameraInput:
 
     Attributes:
         topic: the topic that is subscribed to, remap rules applied.
+        unpack: reads a message; raises ImageError.
     """
 
     def __init__(self, node: Node, topic: str, transport: str, reliability: str) -> None:
@@ -81,16 +86,17 @@ class CameraInput:
         self._node = node
         compressed = transport == "compressed"
         self._type = CompressedImage if compressed else Image
+        self.unpack = UNPACK[self._type]
         self._name = compressed_name(node, topic) if compressed else topic
         self.topic = node.resolve_topic_name(self._name)
         self._parameter = reliability
-        self._on_image: Callable[[Any], None]
+        self._on_image: Callable[[bytes], None]
         self._subscriptions: dict[Quality, Subscription[Any]] = {}
-        self._recent: deque[Any] = deque(maxlen=REMEMBERED)
+        self._recent: deque[bytes] = deque(maxlen=REMEMBERED)
         self._incompatible = False
 
-    def open(self, on_image: Callable[[Any], None]) -> None:
-        """Subscribe; ``on_image`` is called with each message."""
+    def open(self, on_image: Callable[[bytes], None]) -> None:
+        """Subscribe; ``on_image`` is called with each serialized message."""
         self._on_image = on_image
         self._incompatible = False
         self._subscribe(self._choose())
@@ -152,10 +158,13 @@ class CameraInput:
             self._name,
             self._receive,
             QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, **quality._asdict()),
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos),
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=self._on_incompatible_qos, use_default_callbacks=False
+            ),
+            raw=True,
         )
 
-    def _receive(self, message: Any) -> None:
+    def _receive(self, message: bytes) -> None:
         """Pass an image on, once: while there are two subscriptions, each brings it."""
         if message in self._recent:
             return

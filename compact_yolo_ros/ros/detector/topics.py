@@ -28,6 +28,11 @@ from compact_yolo_ros.ros.detector.debug_image import DebugImageWriter, Pack
 from compact_yolo_ros.ros.detector.settings import Settings
 from compact_yolo_ros.ros.messages import new_detection_writer, to_compressed_image, to_image
 
+try:
+    from rclpy.event_handler import PublisherEventCallbacks
+except ImportError:  # ROS 2 Humble
+    from rclpy.qos_event import PublisherEventCallbacks
+
 
 class FrameResult(NamedTuple):
     """One processed image.
@@ -112,7 +117,10 @@ class Output(Interface):
         if self.latched:
             qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
         create = node.create_publisher if self.always else node.create_lifecycle_publisher
-        return create(self.type, self.path(camera), qos)
+        # rclpy's events of a publisher only log what a subscriber's log says too, and each of them
+        # costs the executor time whenever it waits.
+        events = PublisherEventCallbacks(use_default_callbacks=False)
+        return create(self.type, self.path(camera), qos, event_callbacks=events)
 
 
 def _detection_writer(card: ModelCard) -> FrameWriter:

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The thread that processes images: always the newest of a camera, the cameras in turn.
 
-callback -> ``submit`` -> newest-frame slot -> ``_process``: decode, detect, publish, count.
+callback -> ``submit`` -> newest-frame slot -> ``_process``: unpack, decode, detect, publish, count.
 """
 
 from __future__ import annotations
 
 from threading import Thread
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from rclpy.clock import Clock
 from std_msgs.msg import Header
@@ -26,12 +26,6 @@ from compact_yolo_ros.support.newest_slots import NewestSlots
 if TYPE_CHECKING:
     from compact_yolo_ros.ros.detector.camera import Camera
     from compact_yolo_ros.ros.detector.session import Session
-
-
-class ImageMessage(Protocol):
-    """A sensor_msgs/Image or CompressedImage."""
-
-    header: Header
 
 
 class DetectorBusyError(RuntimeError):
@@ -75,10 +69,14 @@ class FrameWorker:
             session.backends.in_use.release()
             raise
 
-    def submit(self, place: int, message: ImageMessage) -> None:
+    def submit(self, place: int, message: bytes) -> None:
         """Hand over an image of ``cameras[place]``; one that still waits is dropped.
 
         Returns at once.
+
+        Args:
+            place: index of the camera.
+            message: what ``unpack`` of that camera reads.
         """
         camera = self._session.cameras[place]
         replaced = self._slots.put(_Frame(camera, message, perf_counter()), place)
@@ -136,14 +134,16 @@ class FrameWorker:
 
     def _process(self, frame: _Frame, taken: float) -> None:
         session, settings = self._session, self._session.settings
-        camera, header = frame.camera, frame.message.header
+        camera = frame.camera
         if not session.control.admits(camera.name):
             camera.counters.image_skipped()
             return
-        if settings.max_age > 0 and self._is_refused(frame, settings.max_age):
+        message = camera.unpack(frame.message)
+        header = message.header
+        if settings.max_age > 0 and self._is_refused(camera, header, settings.max_age):
             return
         check_header(header)
-        image = camera.decode(frame.message)
+        image = camera.decode(message)
         decoded = perf_counter()
         if self._abandoned:
             return
@@ -181,12 +181,12 @@ class FrameWorker:
         session.backends.succeeded()
         session.control.observe(camera.name, times, self._power)
 
-    def _is_refused(self, frame: _Frame, max_age: float) -> bool:
+    def _is_refused(self, camera: Camera, header: Header, max_age: float) -> bool:
         """Whether an image is too old, or from a future as far away; it is counted then."""
-        age = self._age(frame.message.header) or 0.0
+        age = self._age(header) or 0.0
         if abs(age) <= max_age:
             return False
-        frame.camera.counters.image_too_old(age)
+        camera.counters.image_too_old(age)
         return True
 
     def _age(self, header: Header) -> float | None:
@@ -199,8 +199,8 @@ class FrameWorker:
 
 
 class _Frame(NamedTuple):
-    """An image message, where it came from, and when, on ``perf_counter``."""
+    """A serialized image, where it came from, and when, on ``perf_counter``."""
 
     camera: Camera
-    message: ImageMessage
+    message: bytes
     arrived: float

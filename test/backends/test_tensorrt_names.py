@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import version as version_of
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -76,9 +78,21 @@ def test_the_double_offers_nothing_that_the_real_bindings_do_not(
     module = bindings(BINDINGS[version], tmp_path)
     empty_libraries(version.partition(".")[0], tmp_path)
     path = os.pathsep.join([str(tmp_path), os.environ.get("LD_LIBRARY_PATH", "")])
+    compare(module, version, LD_LIBRARY_PATH=path)
+
+
+def test_the_double_offers_nothing_that_the_installed_tensorrt_does_not() -> None:
+    """As on a Jetson, where apt installs it; no GPU is needed."""
+    found = find_spec("tensorrt")
+    if found is None or not found.origin or Path(found.origin).parent == COMPARE.parent:
+        pytest.skip("TensorRT is not installed here")
+    compare(Path(found.origin).parents[1], version_of("tensorrt"))
+
+
+def compare(folder: Path, version: str, **environment: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(COMPARE), str(module)],
-        env={**os.environ, "LD_LIBRARY_PATH": path, "TENSORRT_DOUBLE_VERSION": version},
+        [sys.executable, str(COMPARE), str(folder)],
+        env={**os.environ, **environment, "TENSORRT_DOUBLE_VERSION": version},
         capture_output=True,
         text=True,
     )

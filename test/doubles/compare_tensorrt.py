@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Print how the double of TensorRT differs from NVIDIA's own bindings; nothing if it does not.
 
-    python compare_tensorrt.py <folder of the bindings' tensorrt.so>
+    python compare_tensorrt.py <folder of the bindings' tensorrt.so, or of the package tensorrt>
 
 Everything that the double offers must exist there: classes, their methods with the same parameters
 in the same order, attributes, members of enumerations, and the bits of the network flags.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 import importlib
 import inspect
+import os
 import re
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ def main(bindings: str) -> None:
     double = importlib.import_module("tensorrt")
     del sys.modules["tensorrt"]
     sys.path.insert(0, bindings)
+    sys.setdlopenflags(os.RTLD_LAZY | os.RTLD_GLOBAL)  # cuBLAS and cuDNN are not needed for this
     real = importlib.import_module("tensorrt")
     assert real.__file__ != double.__file__
     for line in differences(double, real):

@@ -52,8 +52,11 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
         import rclpy
         from rclpy.signals import SignalHandlerOptions
 
+        from compact_yolo_ros.support.memory import keep_freed_memory
+
         if stop:
             return 0
+        keep_freed_memory()
         # rclpy's own handlers shut the context down under the feet of whatever is running.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # it has no common type for a bad command line or parameter file

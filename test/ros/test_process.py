@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -84,6 +85,24 @@ def test_close_comes_while_ros_is_still_there(number: int) -> None:
     code, output, errors = program.end(number)
     assert (code, errors) == (0, "")
     assert output.splitlines()[-1] == "closing True True"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_memory_of_one_image_is_kept_for_the_next() -> None:
+    program = Program("""
+        def work(self):
+            from resource import RUSAGE_SELF, getrusage
+            before = getrusage(RUSAGE_SELF).ru_minflt
+            for _ in range(20):
+                image, copy = bytearray(6_000_000), bytearray(6_000_000)
+                image[::4096], copy[::4096] = [bytes(1465)] * 2
+                del image, copy
+            print((getrusage(RUSAGE_SELF).ru_minflt - before) // 20)
+            sys.exit(0)
+    """)
+    code, output, _ = program.end()
+    assert code == 0
+    assert int(output) < 400  # of 2,930 pages
 
 
 def test_an_idle_node_is_woken() -> None:

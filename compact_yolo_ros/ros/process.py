@@ -52,7 +52,7 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
         import rclpy
         from rclpy.signals import SignalHandlerOptions
 
-        from compact_yolo_ros.support.memory import keep_freed_memory
+        from compact_yolo_ros.support.allocator import keep_freed_memory
 
         if stop:
             return 0

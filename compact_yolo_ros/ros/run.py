@@ -13,7 +13,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from compact_yolo_ros.ros.process import run_node
-from compact_yolo_ros.support.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -38,7 +37,6 @@ def run(name: str, args: list[str] | None = None) -> int:
 
 
 def _create(factory: str) -> Node:
-    keep_freed_memory()
     module, name = factory.split(":")
     node: Node = getattr(import_module(module), name)()
     return node

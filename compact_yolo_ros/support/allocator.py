@@ -1,26 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How this process's C library hands memory back to the system."""
+"""Keep the memory of one image for the next one, instead of fetching it from the kernel anew."""
 
 from __future__ import annotations
 
 import ctypes
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Numbers of the settings, see mallopt(3)."""
-LARGEST_KEPT = 32 << 20
-"""Bytes of the largest block that is kept; glibc allows no more."""
-MOST_KEPT = 256 << 20
-"""Bytes at the end of the heap that are kept: a handful of 4K images."""
+_SEPARATE = 32 * 2**20
+"""Bytes from which memory is fetched for one use and given back at once: the most glibc allows."""
+KEPT = 3 * _SEPARATE
+"""Bytes at the end of a heap that are kept when they become free: three images of 4K."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
-def keep_freed_memory() -> None:
-    """Let the next image use the pages of the one before.
+def keep_freed_memory() -> bool:
+    """Let this process keep up to ``KEPT`` bytes of freed memory, for the images to come.
 
-    glibc gives large blocks back to the system at once, and asks for fresh pages for the next
-    image: three copies of a VGA image then cost 700 page faults and four times the time. Another C
-    library is left as it is.
+    glibc's own limits follow the largest block that was freed. An image is received or decoded into
+    one block and copied into another, so both together are just above the limit: their pages go
+    back to the kernel with every image, and each page that comes again is cleared first. That takes
+    as long as decoding does.
+
+    Returns:
+        Whether the C library can be told so. One other than glibc keeps its own rules.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
-        mallopt(M_TRIM_THRESHOLD, MOST_KEPT)
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, _SEPARATE) and mallopt(_M_TRIM_THRESHOLD, KEPT))

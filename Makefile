@@ -2,7 +2,7 @@
 # from apt, and colcon builds the package.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint coverage mutants docs setup lock clean
+.PHONY: help demo test gpu lint coverage mutants docs setup lock clean
 
 # the interpreter that makes .venv; later the one that made it
 PYTHON ?= $(shell cat .build/python 2>/dev/null || echo python3)
@@ -16,6 +16,8 @@ MODULES ?=
 RETEST ?=
 
 VENV := .venv/bin
+# A Jetson's own Python has TensorRT, and .venv is for x86-64 only.
+GPU_PYTHON = $(if $(wildcard $(VENV)/python),$(VENV)/python,$(PYTHON))
 # A test process that crashes ends the run: pytest-xdist may hang after it has replaced one.
 PYTEST = $(VENV)/pytest -n $(WORKERS) --dist worksteal --max-worker-restart 0
 # what failed, one after the other; pytest's exit code 1 says that all others have passed
@@ -43,6 +45,9 @@ demo: ## Detect people and vehicles in a street video through ROS 2; results in 
 
 test: setup lint ## Linters, type checks and all tests
 	$(PYTEST) $(PYTEST_ARGS) || { [ $$? = 1 ] && [ -n "$(RETEST)" ] && $(AGAIN); }
+
+gpu: ## Test TensorRT on this machine's GPU; results in out/gpu
+	COMPACT_YOLO_GPU_REPORT=$${COMPACT_YOLO_GPU_REPORT:-out/gpu} $(GPU_PYTHON) -m pytest -v test/gpu
 
 lint: setup ## Style, format, types and the rules of imports
 	$(VENV)/ruff check .

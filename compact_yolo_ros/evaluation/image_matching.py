@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from compact_yolo_ros.detection.boxes import areas_of
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.evaluation.matching import (
     FALSE_POSITIVE,
     TRUE_POSITIVE,
     UNMATCHED,
     Criteria,
-    areas_of,
     coco_outcomes,
     match_coco,
     overlaps,

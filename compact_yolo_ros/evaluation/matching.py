@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from compact_yolo_ros.detection.boxes import areas_of, intersections
+
 FALSE_POSITIVE, TRUE_POSITIVE, IGNORED = 0, 1, 2
 """Outcome of a detection; an ignored one counts neither way."""
 UNMATCHED = -1
@@ -35,18 +37,6 @@ class Criteria:
     def contain(self, areas: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which of (n,) areas count under which criterion: (L, n)."""
         return (areas >= self.area[:, :1]) & (areas <= self.area[:, 1:])
-
-
-def areas_of(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Areas (n,) of boxes (n, 4)."""
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-
-
-def intersections(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Common area (n, m) of boxes (n, 4) and (m, 4)."""
-    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    common: NDArray[np.float64] = np.maximum(sides[..., 0], 0) * np.maximum(sides[..., 1], 0)
-    return common
 
 
 def overlaps(

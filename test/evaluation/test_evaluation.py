@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from compact_yolo_ros.detection.boxes import areas_of
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.evaluation import Evaluator, evaluate
-from compact_yolo_ros.evaluation.matching import areas_of
 from compact_yolo_ros.evaluation.result import EvaluationFigures
 from compact_yolo_ros.labels.ground_truth import ANY_CLASS, GroundTruth
 from compact_yolo_ros.support.plain_values import from_plain, to_plain

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How objects are tracked; the tracker itself is imported only where one is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NO_TRACK = 0
+"""The id of a detection that belongs to no track; those of tracks count from 1."""
+
+
+@dataclass(frozen=True)
+class TrackingOptions:
+    """How ByteTrack works.
+
+    Attributes:
+        high_score: detections from this score on begin tracks, and are assigned first.
+        low_score: detections from this score on continue tracks that got none of the first.
+        buffer: seconds for which an object that is not seen keeps its track.
+        by_class: whether a track takes detections of its own class only.
+    """
+
+    high_score: float = 0.3
+    low_score: float = 0.1
+    buffer: float = 1.0
+    by_class: bool = True

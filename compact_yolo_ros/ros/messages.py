@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 from array import array
-from typing import Any
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
+from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
+from rclpy.logging import get_logger
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import (
@@ -21,10 +26,19 @@ from vision_msgs.msg import (
 )
 
 from compact_yolo_ros.detection.detection_array import DetectionArrayWriter
+from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.serialized_detections import SerializedDetectionWriter
 from compact_yolo_ros.model.card import ModelCard
 
 JPEG_QUALITY = 80
 """Of the compressed debug image, as image_transport's plugin has it."""
+
+
+class DetectionWriter(Protocol):
+    """Writes the detections of one image as a publisher takes them."""
+
+    def write(self, header: Header, detections: Detections, class_ids: Sequence[str]) -> Any:
+        """A Detection2DArray, valid until the next call, or its bytes."""
 
 
 def class_ids(card: ModelCard, form: str) -> tuple[str, ...]:
@@ -32,11 +46,46 @@ def class_ids(card: ModelCard, form: str) -> tuple[str, ...]:
     return card.classes if form == "name" else tuple(map(str, range(len(card.classes))))
 
 
-def new_detection_writer() -> DetectionArrayWriter:
-    """A writer of the messages that are published; it uses them again for the next image."""
+def new_detection_writer() -> DetectionWriter:
+    """A writer of what is published, serialized if vision_msgs is as it is known here."""
+    return SerializedDetectionWriter() if is_known_layout() else new_message_writer()
+
+
+def new_message_writer() -> DetectionArrayWriter:
+    """A writer of messages; it uses them again for the next image."""
     return DetectionArrayWriter(
         Detection2DArray, lambda: Detection2D(results=[ObjectHypothesisWithPose()])
     )
+
+
+@cache
+def is_known_layout() -> bool:
+    """Whether rclpy reads what is serialized here as it is meant; logged if not."""
+    if _reads_sample():
+        return True
+    get_logger("compact_yolo_ros").warning(
+        "vision_msgs is not laid out as version 4.1 here: rclpy serializes detections, slower"
+    )
+    return False
+
+
+def _reads_sample() -> bool:
+    """Write three detections in both ways; lengths that fill no word show every padding."""
+    header = Header(stamp=Time(sec=1, nanosec=2), frame_id="abcdef")
+    boxes = np.arange(12, dtype=np.float32).reshape(3, 4) ** 2
+    found = Detections(
+        boxes, np.array([0.5, 0.25, 0.125], np.float32), np.arange(3, dtype=np.int32)
+    )
+    sample = header, found, ("g", "hi", "")
+    message = new_message_writer().write(*sample)
+    data = SerializedDetectionWriter().write(*sample)
+    try:
+        return bool(
+            deserialize_message(data, Detection2DArray) == message
+            and len(data) <= len(serialize_message(message)) < len(data) + 4
+        )
+    except Exception:  # rclpy does not export the type of what cannot be read
+        return False
 
 
 def to_label_info(header: Header, card: ModelCard, threshold: float) -> LabelInfo:

@@ -13,7 +13,7 @@ from toy_model import CARD
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.drawing import annotated
 from compact_yolo_ros.pixels.decoding import DecodedImage
-from compact_yolo_ros.ros.messages import class_ids, new_detection_writer, to_image
+from compact_yolo_ros.ros.messages import class_ids, new_message_writer, to_image
 
 FLOATS = st.floats(0, 4000, width=32)
 
@@ -28,12 +28,12 @@ def detections(rows: list[tuple[float, float, float, float]]) -> Detections:
 
 @given(st.lists(st.lists(st.tuples(FLOATS, FLOATS, FLOATS, FLOATS), max_size=6), max_size=5))
 def test_a_reused_writer_leaves_no_trace_of_earlier_images(images: list) -> None:
-    writer = new_detection_writer()
+    writer = new_message_writer()
     for number, rows in enumerate(images):
         header = Header(frame_id=f"eye{number}")
         found = detections(rows)
         message = writer.write(header, found, CARD.classes)
-        assert message == new_detection_writer().write(header, found, CARD.classes)
+        assert message == new_message_writer().write(header, found, CARD.classes)
         assert len(message.detections) == len(rows)
         for written, (x1, y1, x2, y2), score, label in zip(
             message.detections, found.boxes, found.scores, found.labels, strict=True

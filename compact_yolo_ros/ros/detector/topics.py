@@ -53,7 +53,8 @@ class FrameResult(NamedTuple):
 
 
 FrameWriter = Callable[[FrameResult], Any]
-"""Makes the message for an image, valid until the next call; None if there is nothing to send."""
+"""Makes the message for an image, or its bytes, valid until the next call; None if there is nothing
+to send."""
 
 
 def type_name(kind: type) -> str:
@@ -149,6 +150,7 @@ DETECTIONS = Output(
     "One array for every processed image, empty if nothing was found. The array and each detection "
     "carry the image's header; boxes are in its pixels.",
     per_camera=True,
+    on_demand=True,
     writer=_detection_writer,
 )
 LABEL_INFO = Output(

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compact_yolo_ros.backends import Backend, Opened, RunOptions, open_backend
+from compact_yolo_ros.backends.backend import Candidates
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.selection import Selection, select
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import Size
-from compact_yolo_ros.pixels.letterbox import Colour, Letterbox
+from compact_yolo_ros.pixels.letterbox import Colour, Letterbox, Placement
 
 
 class StageTimes(NamedTuple):
@@ -24,6 +25,41 @@ class StageTimes(NamedTuple):
     preprocess: float
     inference: float
     postprocess: float
+
+
+class Prepared(NamedTuple):
+    """An image as the network's input, made before its turn.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, RGB.
+        placement: where the image lies in it.
+        seconds: that it took.
+    """
+
+    pixels: NDArray[np.uint8]
+    placement: Placement
+    seconds: float
+
+
+class Answer(NamedTuple):
+    """What the network says about an image; the next one overwrites it.
+
+    Attributes:
+        candidates: see ``Candidates``.
+        placement: where the image lies in the network's input.
+        preprocess: seconds that making the input took.
+        inference: seconds of the network.
+    """
+
+    candidates: Candidates
+    placement: Placement
+    preprocess: float
+    inference: float
+
+    def copy(self) -> Answer:
+        """An answer that stays."""
+        boxes, scores, labels = self.candidates
+        return self._replace(candidates=(boxes.copy(), scores.copy(), labels.copy()))
 
 
 class Detector:
@@ -89,6 +125,11 @@ class Detector:
             )
         return frozenset(map(self.card.classes.index, names)) or None
 
+    def input_size(self, width: int, height: int) -> Size:
+        """The input that an image of so many pixels gets if it is the next one; for any thread."""
+        rows, columns = self.backend.input.shape[1:3]
+        return Size(columns, rows)
+
     def detect(self, image: NDArray[np.uint8], colour: Colour = "bgr") -> Detections:
         """Find objects.
 
@@ -102,18 +143,49 @@ class Detector:
         Raises:
             BackendError: the runtime failed.
         """
+        return self.conclude(self.answer(image, colour))
+
+    def answer(
+        self, image: NDArray[np.uint8], colour: Colour = "bgr", prepared: Prepared | None = None
+    ) -> Answer:
+        """The first part of ``detect``, up to the network.
+
+        Args:
+            image: see ``detect``.
+            colour: see ``detect``.
+            prepared: of this image; it is used if it has the size of the input.
+
+        Raises:
+            BackendError: the runtime failed.
+        """
         self._use_newest()
         self.stage = "preprocess"
         started = perf_counter()
-        placement = self._letterbox(image, colour)
+        own = self.backend.input[0]
+        if prepared is not None and prepared.pixels.shape == own.shape:
+            # Unlike numpy's copy, this one keeps other Python threads waiting: they would not let
+            # this one go on at once.
+            own.data.cast("B")[:] = prepared.pixels.data.cast("B")
+            placement = prepared.placement
+            started -= prepared.seconds
+        else:
+            placement = self._letterbox(image, colour)
         ready = perf_counter()
         self.stage = "inference"
-        boxes, scores, labels = self.backend.run()
-        answered = perf_counter()
+        candidates = self.backend.run()
+        return Answer(candidates, placement, ready - started, perf_counter() - ready)
+
+    def conclude(self, answer: Answer) -> Detections:
+        """The second part of ``detect``: suppression, and boxes in pixels of the image.
+
+        It may run in another thread than the first.
+        """
         self.stage = "postprocess"
+        started = perf_counter()
+        boxes, scores, labels = answer.candidates
         found = select(boxes[0], scores[0], labels[0], self.selection)
-        result = found.to_source(placement)
-        self.times = StageTimes(ready - started, answered - ready, perf_counter() - answered)
+        result = found.to_source(answer.placement)
+        self.times = StageTimes(answer.preprocess, answer.inference, perf_counter() - started)
         return result
 
     def resize(self, size: Size) -> None:

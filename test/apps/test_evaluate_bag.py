@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -46,13 +49,15 @@ from compact_yolo_ros.apps.evaluate_bag.frame_log import (
     read_frame_log,
 )
 from compact_yolo_ros.apps.evaluate_bag.job import Job
-from compact_yolo_ros.apps.evaluate_bag.playback import prefetch
+from compact_yolo_ros.apps.evaluate_bag.playback import every_frame, prefetch
 from compact_yolo_ros.apps.evaluate_bag.results_folder import read_frame_results
 from compact_yolo_ros.apps.evaluate_bag.topic_statistics import Flicker
-from compact_yolo_ros.backends import RunOptions
+from compact_yolo_ros.backends import BackendError, RunOptions
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.detection.selection import EVERYTHING
 from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.image_types import IMAGE
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
@@ -492,3 +497,67 @@ def test_an_error_in_the_prefetching_thread_is_raised_where_the_item_is_taken() 
     assert next(taken) == 1
     with pytest.raises(ValueError, match="two"):
         next(taken)
+
+
+def test_a_thread_makes_so_many_items_in_advance_and_ends_with_its_taker() -> None:
+    made, closed = [], []
+
+    def numbers():
+        try:
+            for number in range(100):
+                made.append(number)
+                yield number
+        finally:
+            closed.append(threading.current_thread().name)
+
+    taken = prefetch(numbers(), 3)
+    assert [next(taken) for _ in range(5)] == list(range(5))
+    # in the queue there is room for three, and the thread holds one more
+    _wait_for(lambda: len(made) == 5 + 3 + 1)
+    time.sleep(0.1)
+    assert len(made) == 5 + 3 + 1
+    taken.close()
+    assert closed == ["prefetch"]
+    assert "prefetch" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_frames_of_any_size_are_answered_in_order(model: str, tmp_path: Path) -> None:
+    """Sizes change from frame to frame, one cannot be read, and many are ready in advance."""
+    scenes = [draw_scene(number) for number in range(30)]
+    for number in range(0, 30, 7):
+        smaller = cv2.resize(scenes[number].pixels, (200 + 4 * number, 160))
+        scenes[number] = replace(scenes[number], pixels=smaller)
+    messages = [image(scene, number) for number, scene in enumerate(scenes)]
+    messages.insert(4, replace(messages[4], data=messages[4].data[:8]))
+    bag = Bag([write_bag(tmp_path / "bag", messages)])
+    opened = Detector.open(RunOptions(model), selection=EVERYTHING)
+    with contextlib.closing(opened) as detector:
+        frames = bag.messages([TOPIC], bag.start, bag.end + 1)
+        records = list(every_frame(frames, Codec(bag.topics.values()), detector))
+        broken = records.pop(4)
+        assert broken.outcome == "image malformed" and broken.size == (0, 0)
+        for record, scene in zip(records, scenes, strict=True):
+            expected = detector.detect(scene.pixels, "rgb")
+            assert record.size == scene.pixels.shape[1::-1]
+            assert record.detections.boxes.tobytes() == expected.boxes.tobytes()
+            assert record.detections.scores.tobytes() == expected.scores.tobytes()
+
+
+def test_what_was_answered_before_the_network_failed_is_kept(
+    path: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, count = Detector.answer, itertools.count()
+
+    def failing(*arguments: object) -> object:
+        if next(count) == 5:
+            raise BackendError("the device is gone")
+        return answer(*arguments)
+
+    monkeypatch.setattr(Detector, "answer", failing)
+    with pytest.raises(BackendError, match="the device is gone"):
+        run(job_of(path, model), Bag([path]), tmp_path)
+    monkeypatch.undo()
+    done_frames: list[int] = []
+    run(job_of(path, model), Bag([path]), tmp_path, progress=done_frames.append)
+    assert done_frames[0] == 5
+    assert len(all_of(tmp_path)) == FRAMES + 1

@@ -7,8 +7,9 @@
 A recording of 640 x 480 images is written into a temporary folder. For each part of it the
 network alone is run as often as there are frames, then all frames are evaluated: reading, decoding,
 letterbox, network, suppression and the log. The ratio is that of the two frame rates, 1 if
-everything around the network were free; its median over the parts is what other load on the machine
-changes least.
+everything around the network were free, and the two cores that it takes did not slow each other;
+its median over the parts is what other load on the machine changes least. The network's share is
+that of its runs in the time of their thread, and does not depend on the other core.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "test" / "helpers")]
@@ -64,27 +68,46 @@ def main() -> None:
         "evaluation_frames_per_second": round(float(np.median(rates[:, 1])), 1),
         "ratio": round(float(np.median(rates[:, 1] / rates[:, 0])), 3),
         "quartiles_of_ratio": np.percentile(rates[:, 1] / rates[:, 0], (25, 75)).round(3).tolist(),
+        "share_of_the_network": round(float(np.median(rates[:, 2])), 3),
     }
     print(json.dumps(result, indent=1))
 
 
-def _measure(job: Job, rounds: int, folder: Path) -> list[tuple[float, float]]:
-    """Frames a second of the network alone and of the evaluation, a pair for each part."""
+def _measure(job: Job, rounds: int, folder: Path) -> list[tuple[float, float, float]]:
+    """Frames a second of the network alone and of the evaluation, and the network's share of the
+    time of its thread, for each part."""
     bag, found = Bag(job.bags), []
     with closing(PartRunner(job, bag)) as runner:
         for number, span in enumerate(parts(job, bag) * rounds):
             frames = len(list(bag.messages(job.topics, *span)))
             backend = runner.detector.backend
+            run = backend.run
             began = time.perf_counter()
             for _ in range(frames):
-                backend.run()
+                run()
             bare = time.perf_counter() - began
+            runs: list[tuple[float, float]] = []
+            backend.run = _noting(run, runs)
             began = time.perf_counter()
             with closing(FrameLog(folder / f"{number}.jsonl")) as log:
                 runner.run(span, log, lambda: None)
             whole = time.perf_counter() - began
-            found.append((frames / bare, frames / whole))
+            backend.run = run
+            share = np.median([(b - a) / (c - a) for (a, b), (c, _) in pairwise(runs)])
+            found.append((frames / bare, frames / whole, float(share)))
     return found[1:]  # the first part warms up
+
+
+def _noting(run: Callable[..., Any], runs: list[tuple[float, float]]) -> Callable[..., Any]:
+    """``run``, with the times of its begin and end."""
+
+    def noting(images: int = 1) -> Any:
+        began = time.perf_counter()
+        found = run(images)
+        runs.append((began, time.perf_counter()))
+        return found
+
+    return noting
 
 
 def _image(number: int, form: str) -> Recorded:

@@ -16,10 +16,11 @@ from toy_model import CARD, CELL, write_store, write_toy_model
 
 from compact_yolo_ros.backends import BackendError, Opened, RunOptions, open_backend
 from compact_yolo_ros.detection import detector as detector_module
-from compact_yolo_ros.detection.detector import Detector, StageTimes
+from compact_yolo_ros.detection.detector import Detector, Prepared, StageTimes
 from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.pixels.letterbox import Letterbox
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
@@ -210,3 +211,23 @@ def test_a_graph_that_does_not_fit_the_contract_is_refused(tmp_path: Path) -> No
 
 def test_a_model_is_found_by_name_in_a_store(tmp_path: Path) -> None:
     assert find_model("toy", write_store(tmp_path)).card == CARD
+
+
+def test_an_input_that_was_prepared_elsewhere_is_used_if_it_has_the_right_size(
+    detector: Detector,
+) -> None:
+    image = picture(480, 640)
+    image[80:112, 160:192] = COLOURS["red"]
+    expected = detector.detect(image, "rgb")
+    side = detector.input_size(640, 480)
+    for size, is_used in ((side, True), (Size.square(side.width + 32), False)):
+        pixels = np.empty((*size.shape, 3), np.uint8)
+        placement = Letterbox(pixels)(image, "rgb")
+        prepared = Prepared(pixels, placement, 5.0)
+        answer = detector.answer(picture(480, 640) if is_used else image, "rgb", prepared)
+        assert (answer.preprocess > 5) == is_used
+        kept = answer.copy()
+        detector.detect(picture(480, 640), "rgb")
+        found = detector.conclude(kept)
+        assert found.boxes.tobytes() == expected.boxes.tobytes()
+        assert detector.times[:2] == (answer.preprocess, answer.inference)

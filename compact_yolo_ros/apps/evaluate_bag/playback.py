@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
-from queue import Empty, Full, Queue
+from queue import SimpleQueue
 from threading import Event, Thread
 from time import perf_counter
 from typing import Any, TypeVar
+
+import numpy as np
 
 from compact_yolo_ros.apps.evaluate_bag.frame_log import (
     ANSWERED,
@@ -18,21 +21,23 @@ from compact_yolo_ros.apps.evaluate_bag.frame_log import (
     FrameResult,
     FrameStages,
 )
-from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.detector import Answer, Detector, Prepared
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.image_header import LONGEST_FRAME_ID, check_header
+from compact_yolo_ros.pixels.letterbox import Letterbox
 from compact_yolo_ros.recordings.codec import Codec, stamp_of
 from compact_yolo_ros.recordings.image_types import IMAGE
 from compact_yolo_ros.recordings.storage import BagError, Message
 from compact_yolo_ros.support.newest_slots import NewestSlots
 
 AHEAD = 4
-"""Frames that are decoded while the network runs."""
+"""Frames that are decoded while the network runs, and answers that wait for what follows it."""
 MALFORMED = "image malformed"
 SWITCH_INTERVAL = 2e-4
-"""Seconds that a thread may run Python code while the other waits: with the usual 5 ms, the network
+"""Seconds that a thread may run Python code while another waits: with the usual 5 ms, the network
 would wait for the decoding of a frame that is not needed yet."""
 
 Item = TypeVar("Item")
@@ -100,7 +105,9 @@ def _decode(message: Message, content: Any, decoder: ImageDecoder) -> Frame:
 def every_frame(
     messages: Iterable[Message], codec: Codec, detector: Detector, skip: int = 0
 ) -> Iterator[FrameResult]:
-    """Answer every frame as fast as the machine can, while the next ones are decoded.
+    """Answer every frame as fast as the machine can.
+
+    One thread decodes, one runs the network, and the caller's does what follows.
 
     Args:
         messages: images in the order of time.
@@ -111,12 +118,63 @@ def every_frame(
     Raises:
         BackendError: the network cannot be run.
     """
+    rest = islice(iter(messages), skip, None)
+    with _short_turns():
+        ready = prefetch(_prepared(rest, codec, detector), AHEAD)
+        answered = prefetch(_answers(ready, detector), AHEAD)
+        with closing(answered):
+            for frame, size, answer in answered:
+                if answer is None:
+                    yield frame.unanswered(frame.error)
+                else:
+                    yield _result(frame, size, detector.conclude(answer), detector)
+
+
+def _prepared(
+    messages: Iterable[Message], codec: Codec, detector: Detector
+) -> Generator[tuple[Frame, Prepared | None]]:
+    """Decode frames and make the network's inputs of them, in a thread of their own."""
     # An image may be memory of its decoder, which must not decode again while it is in use.
     decoders = cycle([ImageDecoder() for _ in range(AHEAD + 2)])
-    rest = islice(iter(messages), skip, None)
-    frames = (read_frame(message, codec, next(decoders)) for message in rest)
-    for frame in prefetch(frames, AHEAD):
-        yield _answer(frame, detector)
+    letterboxes = cycle([_AheadLetterbox(detector) for _ in range(AHEAD + 2)])
+    for message in messages:
+        frame = read_frame(message, codec, next(decoders))
+        yield frame, next(letterboxes)(frame.image) if frame.image else None
+
+
+class _AheadLetterbox:
+    """Makes inputs for the network in a buffer of its own, valid until the next call."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self._pixels = np.empty((0, 0, 3), np.uint8)
+
+    def __call__(self, image: DecodedImage) -> Prepared:
+        began = perf_counter()
+        height, width = image.pixels.shape[:2]
+        size = self._detector.input_size(width, height)
+        if self._pixels.shape[:2] != size.shape:
+            self._pixels = np.empty((*size.shape, 3), np.uint8)
+            self._letterbox = Letterbox(self._pixels, self._detector.card.resize)
+        placement = self._letterbox(image.pixels, image.colour)
+        return Prepared(self._pixels, placement, perf_counter() - began)
+
+
+def _answers(
+    frames: Generator[tuple[Frame, Prepared | None]], detector: Detector
+) -> Generator[tuple[Frame, Size, Answer | None]]:
+    """Run the network, in a thread of its own, in which little else happens.
+
+    Its frames have no image any more, so that decoders can be used again.
+    """
+    with closing(frames):
+        for frame, prepared in frames:
+            image = frame.image
+            if image is None:
+                yield frame, Size(0, 0), None
+                continue
+            answer = detector.answer(image.pixels, image.colour, prepared).copy()
+            yield replace(frame, image=None), _size_of(image), answer
 
 
 def as_on_a_robot(
@@ -192,17 +250,26 @@ def _answer(frame: Frame, detector: Detector) -> FrameResult:
     if frame.image is None:
         return frame.unanswered(frame.error)
     found = detector.detect(frame.image.pixels, frame.image.colour)
-    height, width = frame.image.pixels.shape[:2]
+    return _result(frame, _size_of(frame.image), found, detector)
+
+
+def _result(frame: Frame, size: Size, found: Detections, detector: Detector) -> FrameResult:
+    """The result of the frame that the detector has just finished."""
     return FrameResult(
         frame.topic,
         frame.time,
         frame.stamp,
         frame.frame_id,
         ANSWERED,
-        Size(width, height),
+        size,
         found,
         FrameStages(frame.decode, *detector.times),
     )
+
+
+def _size_of(image: DecodedImage) -> Size:
+    height, width = image.pixels.shape[:2]
+    return Size(width, height)
 
 
 def _dropped(message: Message, codec: Codec) -> FrameResult:
@@ -214,51 +281,51 @@ def _dropped(message: Message, codec: Codec) -> FrameResult:
     return FrameResult(message.topic, message.time, stamp, frame_id, DROPPED)
 
 
-def prefetch(items: Iterable[Item], most: int) -> Iterator[Item]:
-    """Yield ``items``; a thread of its own makes up to ``most`` of them in advance."""
-    queue: Queue[tuple[str, Any]] = Queue(most)
-    ended = Event()
+def prefetch(items: Generator[Item], most: int) -> Generator[Item]:
+    """Yield ``items``; a thread of its own makes up to ``most`` of them in advance.
 
-    def put(kind: str, value: Any) -> None:
-        while not ended.is_set():
-            try:
-                queue.put((kind, value), timeout=0.1)
-                return
-            except Full:
-                continue
+    Close it, if not all are taken, to end the thread; ``items`` are closed too.
+    """
+    made: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+    room: SimpleQueue[None] = SimpleQueue()
+    for _ in range(most):
+        room.put(None)
+    ended = Event()
 
     def make() -> None:
         try:
-            for item in items:
-                put("item", item)
-                if ended.is_set():
-                    return
-            put("end", None)
+            with closing(items):
+                for item in items:
+                    room.get()
+                    if ended.is_set():
+                        return
+                    made.put(("item", item))
+            made.put(("end", None))
         except BaseException as error:  # raised where the items are taken
-            put("error", error)
+            made.put(("error", error))
 
     thread = Thread(target=make, name="prefetch", daemon=True)
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_INTERVAL)
     thread.start()
     try:
         while True:
-            kind, value = queue.get()
+            kind, value = made.get()
             if kind == "error":
                 raise value
             if kind == "end":
                 return
+            room.put(None)
             yield value
     finally:
         ended.set()
-        sys.setswitchinterval(usual)
-        _drain(queue.get_nowait)
+        room.put(None)
         thread.join()
 
 
-def _drain(get: Callable[[], object]) -> None:
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL)
     try:
-        while True:
-            get()
-    except Empty:
-        return
+        yield
+    finally:
+        sys.setswitchinterval(usual)

@@ -20,6 +20,8 @@ from training.losses.criterion import Loss
 Measure = Callable[[Detector], Mapping[str, float]]
 # The most that a killed process, or a power failure, can cost.
 SAVE_SECONDS = 180.0
+ENDED = "The run has ended"
+"""How the last line begins after all epochs, or an early stop."""
 
 
 def run(trainer: Trainer, folder: RunFolder, measure: Measure, console: Console) -> None:
@@ -123,9 +125,9 @@ def out_of_patience(trainer: Trainer) -> bool:
 def _ending(trainer: Trainer, folder: RunFolder) -> str:
     best, metric = best_epoch(trainer), trainer.recipe.evaluation.metric
     if best:
-        return f"The run has ended; {folder.best} is epoch {best}, the best in {metric}."
+        return f"{ENDED}; {folder.best} is epoch {best}, the best in {metric}."
     return (
-        f"The run has ended, and no epoch reached {metric} above 0: check the data with"
+        f"{ENDED}, and no epoch reached {metric} above 0: check the data with"
         f" training.data.check, or train for more epochs. {folder.best} is the last epoch."
     )
 

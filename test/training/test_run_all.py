@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several trainings by a plan; a small program stands in for the training where time is tested."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from threading import Event, Timer
+
+import pytest
+from rich.console import Console
+
+from training.loop.run import ENDED
+from training.run_all import Plan, RunPlan, Shared, main, read_plan, run_all
+
+WORKER = """
+import pathlib, signal, sys, time
+out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+goal = float(sys.argv[sys.argv.index("--detector") + 1])
+done = out / "done"
+count = int(done.read_text()) if done.exists() else 0
+def stop(*_):
+    done.write_text(str(count))
+    print(f"Stopped at step {count}", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+print("begins at", count, *sys.argv[1:], flush=True)
+if goal < 0:
+    sys.exit("no such detector")
+while count < goal:
+    time.sleep(0.02)
+    count += 1
+done.write_text(str(count))
+print("ENDED; best.pt is epoch 1", flush=True)
+"""
+NEVER = "1000000"
+SILENT = Console(quiet=True)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    file = tmp_path / "worker.py"
+    file.write_text(WORKER.replace("ENDED", ENDED))
+    return [sys.executable, str(file)]
+
+
+def runs(*goals: str, minutes: float = 0.0) -> dict[str, RunPlan]:
+    return {f"run{n}": RunPlan("d.yaml", goal, minutes=minutes) for n, goal in enumerate(goals)}
+
+
+def test_all_runs_of_a_plan_are_done_in_turn(command: list[str], tmp_path: Path) -> None:
+    plan = Plan(runs("3", "3", "3"), Shared(parallel=2, cache="disk"))
+    found = run_all(plan, tmp_path / "out", 0, SILENT, Event(), command)
+    assert [run.state for run in found.values()] == ["finished"] * 3
+    log = (tmp_path / "out/run0/train.log").read_text()
+    assert log.startswith("begins at 0 --data d.yaml --detector 3 --workers 1 --cache disk --out")
+    again = run_all(plan, tmp_path / "out", 0, SILENT, Event(), command)
+    assert [run.state for run in again.values()] == ["finished"] * 3
+    assert (tmp_path / "out/run0/train.log").read_text() == log, "it was begun again"
+
+
+def test_when_the_time_is_over_all_save_and_later_continue(
+    command: list[str], tmp_path: Path
+) -> None:
+    out, stop = tmp_path / "out", Event()
+    plan = Plan(runs(NEVER, NEVER, "2"), Shared(parallel=2))
+
+    def stop_when_both_work() -> None:
+        logs = [out / name / "train.log" for name in ("run0", "run1")]
+        while not all(log.exists() and log.stat().st_size for log in logs):
+            time.sleep(0.02)
+        stop.set()
+
+    Timer(0, stop_when_both_work).start()
+    found = run_all(plan, out, 0, SILENT, stop, command)
+    assert [run.state for run in found.values()] == ["stopped", "stopped", "waiting"]
+    steps = [int((out / name / "done").read_text()) for name in ("run0", "run1")]
+    later = run_all(Plan(runs("2", "2", "2")), out, 0, SILENT, Event(), command)
+    assert [run.state for run in later.values()] == ["finished"] * 3
+    assert f"begins at {steps[0]} " in (out / "run0/train.log").read_text()
+
+
+def test_a_run_has_a_time_of_its_own_over_all_starts(command: list[str], tmp_path: Path) -> None:
+    plan = Plan(runs(NEVER, minutes=0.01))
+    found = run_all(plan, tmp_path, 0, SILENT, Event(), command)["run0"]
+    assert found.state == "out of time" and found.used >= 0.6
+    again = run_all(plan, tmp_path, 0, SILENT, Event(), command)["run0"]
+    assert again.state == "out of time" and again.used == pytest.approx(found.used, abs=0.1)
+    assert (tmp_path / "run0/train.log").read_text().count("begins") == 1
+
+
+def test_a_run_that_fails_does_not_hinder_others(command: list[str], tmp_path: Path) -> None:
+    found = run_all(Plan(runs("-1", "2")), tmp_path, 0, SILENT, Event(), command)
+    assert [run.state for run in found.values()] == ["failed", "finished"]
+    assert found["run0"].last_line() == "no such detector"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("runs: {a: {data: d.yaml, recipee: x}}", "unknown setting runs.a.recipee: known are data"),
+        ("runs: {a: {recipe: x}}", "runs.a.data is missing"),
+        ("runs: {}", "runs must have at least one"),
+        ("parallel: 2", "'runs' must be a mapping of names to runs"),
+        ("runs: {../a: {data: d.yaml}}", "runs.../a: give letters, digits, '_' and '-'"),
+        ("runs: {a: {data: d.yaml}}\nparallel: 0", "parallel must be 1 or more, not 0"),
+        ("runs: {a: {data: d.yaml}}\ncache: ram", "cache"),
+    ],
+)
+def test_a_wrong_plan_is_one_sentence(
+    text: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError):
+        read_plan(file)
+    assert main([str(file), "--out", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr().err
+    assert sentence in told and told.count("\n") == 1 and str(file) in told

@@ -27,6 +27,7 @@ from launch.events.process import ProcessExited, SignalProcess
 from launch.logging import get_logger
 from launch_ros.actions import Node
 
+from compact_yolo_ros.ros.fast_dds import SENDER_PROFILE
 from compact_yolo_ros.ros.launching.arguments import (
     dds_environment,
     declarations,
@@ -55,14 +56,13 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     for sentence in misunderstandings(context.launch_configurations, EVALUATION_ARGUMENTS):
         get_logger("evaluate_bag.launch.py").warning(sentence)
     run = read_evaluation(texts)
-    environment = dds_environment("auto")
     detector = Node(
         package=PACKAGE,
         executable="detector_node",
         name="detector",
         parameters=[*([run.params_file] if run.params_file else []), run.detector],
         remappings=[("image", run.topic)],
-        additional_env=environment,
+        additional_env=dds_environment("auto"),
         output="screen",
     )
     recorder = Node(
@@ -72,7 +72,7 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         parameters=[run.recorder],
         output="screen",
     )
-    player = _player(run, environment)
+    player = _player(run, dds_environment("auto", SENDER_PROFILE))
     evaluation = ExecuteProcess(
         cmd=[sys.executable, "-m", "compact_yolo_ros.apps.evaluate_bag.command", *run.evaluate_bag],
         output="screen",

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from compact_yolo_ros.ros.fast_dds import profile_environment
+from compact_yolo_ros.ros.fast_dds import detector_environment, profile_environment
 
 DOMAINS = range(216, 233)
 """ROS domains that nobody uses by default; their ports are not among those Linux hands out."""
@@ -58,9 +58,18 @@ class ChildNode:
 
 @contextmanager
 def child_node(
-    name: str, namespace: str, parameters: dict[str, Any], folder: Path
+    name: str,
+    namespace: str,
+    parameters: dict[str, Any],
+    folder: Path,
+    *,
+    sends_images: bool = True,
 ) -> Iterator[ChildNode]:
-    """Run a node of this package; its parameters and its output are files in ``folder``."""
+    """Run a node of this package; its parameters and its output are files in ``folder``.
+
+    Without ``sends_images`` it gets little shared memory, as the launch file gives a detector.
+    """
+    environment = {} if sends_images else detector_environment(os.environ)
     file, log = folder / f"{name}.yaml", folder / f"{name}.log"
     file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
     command = [sys.executable, "-m", "compact_yolo_ros.ros.run", name]
@@ -68,7 +77,11 @@ def child_node(
     with log.open("wb") as output:
         # In a session of its own, so that Ctrl-C reaches only the program, which then stops it.
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            start_new_session=True,
         )
     node = ChildNode(name, process, log)
     try:

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
 OLD_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 PROFILE_VARIABLES = (PROFILE_VARIABLE, OLD_PROFILE_VARIABLE)
+SENDER_PROFILE, DETECTOR_PROFILE = "fastdds_shm.xml", "fastdds_detector.xml"
+"""Files in ``config/``: for who sends images, and for who receives them and sends little."""
 OLD_DISTRIBUTIONS = ("humble", "iron", "jazzy")
 """Where Fast DDS reads only the old variable; later ones read the new one and warn of the old."""
 
@@ -33,3 +36,16 @@ def profile_environment(environment: Mapping[str, str], profile: str) -> dict[st
     if any(environment.get(name) for name in read):
         return {}
     return {profile_variable(environment): profile}
+
+
+def detector_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variable for a detector beside a sender of images; none if that has another profile.
+
+    Args:
+        environment: of the sender.
+    """
+    variable = profile_variable(environment)
+    profile = Path(environment.get(variable, ""))
+    if profile.name != SENDER_PROFILE:
+        return {}
+    return {variable: str(profile.with_name(DETECTOR_PROFILE))}

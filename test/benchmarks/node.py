@@ -34,9 +34,13 @@ from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from harness import Client, running, values_of  # noqa: E402
 from vision_msgs.msg import Detection2DArray  # noqa: E402
 
+from compact_yolo_ros.ros.fast_dds import detector_environment  # noqa: E402
+
 DETECTOR = "compact_yolo_ros.ros.run detector_node"
 CAMERA = "compact_yolo_ros.ros.run video_publisher_node"
 SLOW_DETECTOR = "slow_detector_node"
+SMALL = {"environment": detector_environment(os.environ)}
+"""The profile that the launch file gives the detector."""
 WARM_UP = 6.0
 """Seconds before figures count: a little more than the window of /diagnostics."""
 
@@ -75,7 +79,9 @@ def start(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             client.spin(1)  # what the last one sent
             results.clear()
             began = time.monotonic()
-            with running(DETECTOR, folder / f"{n}.log", _detector(options)) as node:
+            with running(
+                DETECTOR, folder / f"{n}.log", _detector(options), environment=SMALL
+            ) as node:
                 client.wait_for(lambda: results)
                 seconds.append(round(time.monotonic() - began, 2))
                 client.spin(3)
@@ -89,7 +95,7 @@ def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     client, samples = Client(), []
     with (
         running(CAMERA, folder / "camera.log", _camera(options, folder)),
-        running(DETECTOR, folder / "detector.log", _detector(options)) as node,
+        running(DETECTOR, folder / "detector.log", _detector(options), **SMALL) as node,
     ):
         states = client.collect(DiagnosticArray, "/diagnostics")
         client.spin(20)
@@ -113,7 +119,7 @@ def _run(module: str, options: argparse.Namespace, folder: Path) -> list[dict[st
     states = client.collect(DiagnosticArray, "/diagnostics")
     with (
         running(CAMERA, folder / "camera.log", _camera(options, folder)),
-        running(module, folder / "detector.log", _detector(options)),
+        running(module, folder / "detector.log", _detector(options), **SMALL),
     ):
         client.wait_for(lambda: states and "age_ms p50" in values_of(states[-1]))
         client.spin(WARM_UP)

@@ -10,10 +10,10 @@ import subprocess
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -42,7 +42,14 @@ class NodeProcess:
     ``module`` may be followed by an argument: ``compact_yolo_ros.ros.run detector_node``.
     """
 
-    def __init__(self, module: str, log: Path, parameters: dict[str, Any], *ros_args: str) -> None:
+    def __init__(
+        self,
+        module: str,
+        log: Path,
+        parameters: dict[str, Any],
+        *ros_args: str,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         arguments = [f"{name}:={_yaml(value)}" for name, value in parameters.items()]
         flags = [part for argument in arguments for part in ("-p", argument)]
         self.log = log
@@ -55,6 +62,7 @@ class NodeProcess:
                     **os.environ,
                     "PYTHONPATH": os.pathsep.join(map(str, SOURCES)),
                     "PYTHONUNBUFFERED": "1",
+                    **environment,
                 },
             )
 
@@ -77,10 +85,10 @@ class NodeProcess:
 
 @contextmanager
 def running(
-    module: str, log: Path, parameters: dict[str, Any], *ros_args: str
+    module: str, log: Path, parameters: dict[str, Any], *ros_args: str, **options: Any
 ) -> Iterator[NodeProcess]:
     """A node process that is stopped in the end, whatever the test did."""
-    process = NodeProcess(module, log, parameters, *ros_args)
+    process = NodeProcess(module, log, parameters, *ros_args, **options)
     try:
         yield process
     finally:

@@ -128,7 +128,7 @@ def test_arguments_reach_the_node(client: Client, start: Start, toy: str) -> Non
         assert node.parameter(name) == value
     assert node.parameter("use_sim_time") is True
     profile = Path(profiles_of(node_pid())["FASTDDS_DEFAULT_PROFILES_FILE"])
-    assert profile.name == "fastdds_shm.xml"
+    assert profile.name == "fastdds_detector.xml"
     assert profile.is_file()
 
 

@@ -22,7 +22,7 @@ from compact_yolo_ros.ros.launching.arguments import (
 )
 from compact_yolo_ros.ros.launching.evaluation import EVALUATION_ARGUMENTS
 
-PROFILE = str(ROOT / "config" / "fastdds_shm.xml")
+PROFILE = str(ROOT / "config" / "fastdds_detector.xml")
 NEW, OLD = PROFILE_VARIABLES
 NOTHING = dict.fromkeys(PARAMETERS, "")
 

@@ -18,7 +18,8 @@ from runtime_fixtures import DOUBLES
 from compact_yolo_ros.ros.fast_dds import PROFILE_VARIABLES
 from compact_yolo_ros.ros.launching.arguments import LAUNCH_ARGUMENTS
 
-PROFILE = str(ROOT / "config" / "fastdds_shm.xml")
+PROFILE = str(ROOT / "config" / "fastdds_detector.xml")
+SENDER_PROFILE = str(ROOT / "config" / "fastdds_shm.xml")
 
 
 @pytest.fixture(autouse=True)
@@ -200,7 +201,8 @@ def test_the_evaluation_starts_three_nodes_on_the_recordings_clock(
     assert player["bags"] == [str(given["bag"])] and player["topics"] == ["/camera/image_raw"]
     assert player["wait_for"] == ["detector/detections"]
     # Whole images go through shared memory at both ends.
-    assert run.detector.environment == run.player.environment == {PROFILE_VARIABLES[0]: PROFILE}
+    assert run.detector.environment == {PROFILE_VARIABLES[0]: PROFILE}
+    assert run.player.environment == {PROFILE_VARIABLES[0]: SENDER_PROFILE}
 
 
 def test_one_thing_follows_from_another(given: dict[str, object]) -> None:
@@ -249,7 +251,7 @@ def test_rosbag2_plays_and_the_recorder_gets_time_for_the_last_answer(
 ) -> None:
     run = Evaluation(**given, player="rosbag2", start="0.5", rate="2.0")
     assert run.player.command[:4] == ["ros2", "bag", "play", str(given["bag"])]
-    assert run.player.environment == {PROFILE_VARIABLES[0]: PROFILE}
+    assert run.player.environment == {PROFILE_VARIABLES[0]: SENDER_PROFILE}
     (later,) = run.exit(run.player)
     assert later.period > 0
     (stop,) = later.actions

@@ -160,11 +160,12 @@ def _benchmark_node(options: argparse.Namespace, monitor: PowerMonitor) -> None:
     if find_spec("rclpy") is None:
         raise UsageError("--node needs ROS 2: source its setup.bash")
     from compact_yolo_ros.ros.child_process import prepare_environment
+    from compact_yolo_ros.ros.fast_dds import SENDER_PROFILE
     from compact_yolo_ros.support.resources import resource_directory
 
     runs = _runs(options, _find_models(options))
     # Before ROS is imported: DDS reads the environment that is prepared here.
-    prepare_environment(resource_directory("config") / "fastdds_shm.xml")
+    prepare_environment(resource_directory("config") / SENDER_PROFILE)
     from compact_yolo_ros.apps.benchmark.node_load import (
         Images,
         NodeFailed,

@@ -238,7 +238,7 @@ def _loaded_node(
     given = {**parameters, "image_transport": images.transport, "autostart": True}
     with (
         TemporaryDirectory(prefix="compact_yolo_ros_") as folder,
-        child_node("detector_node", namespace, given, Path(folder)) as node,
+        child_node("detector_node", namespace, given, Path(folder), sends_images=False) as node,
     ):
         load = LoadGenerator(node, namespace, images, power)
         try:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.ros.child_process import ChildNode, child_node, prepare_environment
+from compact_yolo_ros.ros.fast_dds import SENDER_PROFILE
 from compact_yolo_ros.ros.start_failure import EXPECTED, start_failure
 from compact_yolo_ros.support.error_text import first_line
 from compact_yolo_ros.support.files import require_writable
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         find_model(options.model)
-        profile = resource_directory("config") / "fastdds_shm.xml"
+        profile = resource_directory("config") / SENDER_PROFILE
     except (ModelError, FileNotFoundError) as error:
         return _fail(str(error))
     prepare_environment(profile)

@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from compact_yolo_ros.ros.detector.parameters import SPECS, check_value
-from compact_yolo_ros.ros.fast_dds import profile_environment, profile_variable
+from compact_yolo_ros.ros.fast_dds import (
+    DETECTOR_PROFILE,
+    profile_environment,
+    profile_variable,
+)
 from compact_yolo_ros.ros.parameters import ParameterSpec, Value
 from compact_yolo_ros.support.document import DocumentError
 from compact_yolo_ros.support.resources import resource_directory
@@ -87,9 +91,10 @@ LAUNCH_ARGUMENTS = (
     LaunchArgument(
         "dds_profile",
         "auto",
-        "File with Fast DDS profiles for the node's process. auto is config/fastdds_shm.xml "
-        "(shared memory for large images), unless an environment variable names another one; none "
-        "leaves DDS as the machine has it.",
+        "File with Fast DDS profiles for the node's process. auto is config/fastdds_detector.xml "
+        "(shared memory for a debug image of the usual size; config/fastdds_shm.xml has it for "
+        "larger ones), unless an environment variable names another one; none leaves DDS as the "
+        "machine has it.",
     ),
 )
 
@@ -188,8 +193,12 @@ def typed(name: str, text: str, kind: type) -> Any:
     return value
 
 
-def dds_environment(profile: str) -> dict[str, str]:
+def dds_environment(profile: str, own: str = DETECTOR_PROFILE) -> dict[str, str]:
     """Environment variables for a Fast DDS profile: a path, ``auto`` or ``none``.
+
+    Args:
+        profile: the argument ``dds_profile``.
+        own: the file in ``config/`` that ``auto`` stands for.
 
     Raises:
         ValueError: there is no such file.
@@ -197,8 +206,7 @@ def dds_environment(profile: str) -> dict[str, str]:
     if profile == "none":
         return {}
     if profile == "auto":
-        own = str(resource_directory("config") / "fastdds_shm.xml")
-        return profile_environment(os.environ, own)
+        return profile_environment(os.environ, str(resource_directory("config") / own))
     return {profile_variable(os.environ): existing_file("dds_profile", profile)}
 
 

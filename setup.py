@@ -15,6 +15,7 @@ from distutils.command.install_data import install_data  # isort: skip
 PACKAGE = "compact_yolo_ros"
 
 EXECUTABLES = {
+    "adopt": "compact_yolo_ros.apps.adopt.command:main",
     "bag_player_node": "compact_yolo_ros.ros.run:bag_player_node",
     "bag_recorder_node": "compact_yolo_ros.ros.run:bag_recorder_node",
     "benchmark": "compact_yolo_ros.apps.benchmark.command:main",

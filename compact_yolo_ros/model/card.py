@@ -38,8 +38,9 @@ class ModelCard:
         default_height: its height in pixels; 0 is the same, a square.
         any_size: the network was made for this size, which need not be one that all networks can be
             run at (``Size.check``).
-        resize: how an image is brought to the input size: ``letterbox`` keeps its aspect ratio
-            (centred, padding 114), ``stretch`` does not (darknet weights are trained so).
+        resize: how an image is brought to the input size: ``letterbox`` and ``corner`` keep its
+            aspect ratio (padding 114, the image centred or at the top left), ``stretch`` does not
+            (darknet weights are trained so).
         anchors: (width, height) pairs in input pixels, one list per output scale.
         strides: stride in pixels of each output scale, in the order of ``anchors``.
         precision: number format of the weights in the file: fp32, fp16 or int8.
@@ -61,7 +62,7 @@ class ModelCard:
     default_size: int
     default_height: int = 0
     any_size: bool = False
-    resize: Literal["letterbox", "stretch"] = "letterbox"
+    resize: Literal["letterbox", "corner", "stretch"] = "letterbox"
     anchors: tuple[tuple[tuple[float, float], ...], ...] = ()
     strides: tuple[int, ...] = ()
     precision: str = "fp32"

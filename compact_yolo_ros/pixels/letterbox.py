@@ -43,14 +43,16 @@ class Placement:
         cls,
         source: tuple[int, int],
         target: tuple[int, int],
-        resize: Literal["letterbox", "stretch"] = "letterbox",
+        resize: Literal["letterbox", "corner", "stretch"] = "letterbox",
     ) -> Placement:
-        """Place an image in an input: centred with its aspect ratio kept, or stretched to fill it.
+        """Place an image in an input: centred or in the top left corner with its aspect ratio kept,
+        or stretched to fill it.
 
         Args:
             source: (width, height) of the image in pixels.
             target: (width, height) of the input in pixels.
-            resize: ``letterbox`` keeps the aspect ratio, ``stretch`` does not.
+            resize: ``letterbox`` (centred) and ``corner`` keep the aspect ratio, ``stretch`` does
+                not. For ``corner`` sides are rounded down, as YOLOX does.
 
         Raises:
             ValueError: a side is not positive.
@@ -62,8 +64,11 @@ class Placement:
         if resize == "stretch":
             return cls(source, target, 0, 0, *target)
         scale = min(target[0] / source[0], target[1] / source[1])
-        width = max(1, min(target[0], round(source[0] * scale)))
-        height = max(1, min(target[1], round(source[1] * scale)))
+        rounded = int if resize == "corner" else round
+        width = max(1, min(target[0], rounded(source[0] * scale)))
+        height = max(1, min(target[1], rounded(source[1] * scale)))
+        if resize == "corner":
+            return cls(source, target, 0, 0, width, height)
         left, top = (target[0] - width) // 2, (target[1] - height) // 2
         return cls(source, target, left, top, width, height)
 
@@ -115,7 +120,9 @@ class Letterbox:
     """
 
     def __init__(
-        self, out: NDArray[np.uint8], resize: Literal["letterbox", "stretch"] = "letterbox"
+        self,
+        out: NDArray[np.uint8],
+        resize: Literal["letterbox", "corner", "stretch"] = "letterbox",
     ) -> None:
         """Write into ``out``, (H, W, 3) uint8 RGB, which nothing else may write to."""
         self._out = out

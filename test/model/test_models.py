@@ -88,7 +88,7 @@ def test_a_card_of_a_later_version_is_read() -> None:
         ({"default_size": 1281, "any_size": True}, "1281x1281 is not usable: give sides from 1 to"),
         ({"default_height": -1, "any_size": True}, "320x-1 is not usable"),
         ({"default_size": 56.5, "any_size": True}, "default_size is not a whole number"),
-        ({"resize": "crop"}, "resize is not 'letterbox' or 'stretch'"),
+        ({"resize": "crop"}, "resize is not 'letterbox' or 'corner' or 'stretch'"),
     ],
 )
 def test_a_wrong_card_is_refused(change: dict, sentence: str) -> None:

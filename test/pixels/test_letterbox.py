@@ -17,7 +17,7 @@ TARGETS = st.sampled_from([(320, 320), (224, 224), (416, 416), (320, 256), (1280
 
 @st.composite
 def placements(draw: st.DrawFn) -> Placement:
-    resize = draw(st.sampled_from(["letterbox", "stretch"]))
+    resize = draw(st.sampled_from(["letterbox", "corner", "stretch"]))
     return Placement.fit((draw(SIDES), draw(SIDES)), draw(TARGETS), resize)
 
 
@@ -56,7 +56,15 @@ def test_a_letterbox_touches_two_opposite_sides_and_is_centred(
     assert abs(target[1] - placed.height - 2 * placed.top) <= 1
 
 
-@pytest.mark.parametrize("resize", ["letterbox", "stretch"])
+def test_an_image_in_the_corner_has_all_padding_right_and_below() -> None:
+    buffer = np.zeros((160, 320, 3), np.uint8)
+    placed = Letterbox(buffer, "corner")(np.full((479, 333, 3), 7, np.uint8), "rgb")
+    # 333 * 160 / 479 is 111.2 columns, which YOLOX cuts off
+    assert (placed.left, placed.top, placed.width, placed.height) == (0, 0, 111, 160)
+    assert (buffer[:, :111] == 7).all() and (buffer[:, 111:] == PADDING).all()
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "corner", "stretch"])
 @pytest.mark.parametrize("source", [(4000, 1), (1, 4000), (30_000, 3), (2, 65_535)])
 def test_a_very_thin_image_still_shows_a_row_or_column(
     source: tuple[int, int], resize: str

@@ -111,7 +111,9 @@ METHODS: Mapping[str, Callable[[Histogram], float]] = {
 
 
 def letterboxed(
-    samples: Iterable[Sample], sizes: Sequence[int], resize: Literal["letterbox", "stretch"]
+    samples: Iterable[Sample],
+    sizes: Sequence[int],
+    resize: Literal["letterbox", "corner", "stretch"],
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield the images of samples as the node gives them to the network.
 

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the file of another project to a checked model file with its card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compact_yolo_ros.apps.adopt.class_names import COCO, parse_names, read_names
+from compact_yolo_ros.apps.adopt.error import AdoptError
+from compact_yolo_ros.apps.adopt.layouts.layout import Anchors, Facts, Head, Pixels
+from compact_yolo_ros.apps.adopt.layouts.table import AUTO, recognise
+from compact_yolo_ros.apps.adopt.probe import outputs_of
+from compact_yolo_ros.apps.adopt.source import Source, known_size, problem, read_source
+from compact_yolo_ros.apps.adopt.surgery import adopted_graph, parameters_of, precision_of
+from compact_yolo_ros.backends import BackendError, RunOptions
+from compact_yolo_ros.backends.onnxruntime import OnnxRuntimeBackend
+from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.detection.selection import EVERYTHING
+from compact_yolo_ros.model.card import METADATA_KEY, ModelCard, ModelCardError
+from compact_yolo_ros.model.sizes import STRIDE, Size
+from compact_yolo_ros.model.store import ModelError
+from compact_yolo_ros.pixels.sample_images import sample_images
+from compact_yolo_ros.support.error_text import shortened
+from compact_yolo_ros.support.files import replacing
+
+if TYPE_CHECKING:
+    import onnx
+
+DEFAULT_SIZE = Size(640, 640)
+"""Of a network that does not say for which size it was made: that of most of them."""
+NOT_STATED = "Not stated by the person who adopted the file."
+NEWEST_FOR_TENSORRT_8 = 17
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user says of a network.
+
+    Attributes:
+        layout: a key of ``LAYOUTS``, or ``auto``.
+        classes: see ``read_names``; empty: the file's metadata.
+        size: of the input; None: the network's own.
+        anchors: of maps that are not decoded.
+        resize, colour, values: as in ``Pixels``; empty: those of the layout.
+    """
+
+    layout: str = AUTO
+    classes: str = ""
+    size: Size | None = None
+    anchors: Anchors = ()
+    resize: str = ""
+    colour: str = ""
+    values: str = ""
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What was written.
+
+    Attributes:
+        card: of the file.
+        layout: its name.
+        head: what was recognised.
+        pixels: what the network sees.
+        any_size: whether it runs at other sizes too.
+        assumed: what nothing in the file says.
+        found: number of objects in the test picture, whatever their scores.
+    """
+
+    card: ModelCard
+    layout: str
+    head: Head
+    pixels: Pixels
+    any_size: bool
+    assumed: tuple[str, ...]
+    found: int = 0
+
+
+def adopt(path: Path, out: Path, wishes: Wishes) -> Adopted:
+    """Write ``out``, a model file of this package, from an ONNX file.
+
+    Raises:
+        AdoptError: that is not possible; ``out`` is as it was.
+    """
+    source = read_source(path)
+    size, assumed = _size(source, wishes)
+    names = _names(source, wishes)
+    facts = Facts(outputs_of(source, size), size, source.size is None, len(names), wishes.anchors)
+    layout, head = recognise(wishes.layout, facts)
+    _check_names(names, head.classes, wishes, path)
+    pixels = _pixels(head.pixels, wishes)
+    precision = precision_of(source.model)
+    any_size = source.size is None
+    assumed = (
+        *head.assumed,
+        *assumed,
+        *_assumed_pixels(layout, wishes),
+        *_limits(source, any_size),
+    )
+    model = adopted_graph(source, head, pixels)
+    card = _card(source, out.stem, layout, names, size, pixels, precision, model, assumed)
+    result = Adopted(card, layout, head, pixels, any_size, assumed)
+    try:
+        return replace(result, found=_write(model, card, out))
+    except OSError as error:
+        raise AdoptError(f"{shortened(out)} cannot be written: {error.strerror}") from None
+
+
+def _write(model: onnx.ModelProto, card: ModelCard, out: Path) -> int:
+    """Write the file if it works; return the number of objects in the test picture."""
+    from onnx import helper
+
+    helper.set_model_props(model, {METADATA_KEY: card.to_json()})
+    with replacing(out) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+        return _try(temporary)
+
+
+def _try(path: Path) -> int:
+    """Open a file as the node does, and detect in a picture."""
+    options = RunOptions(str(path), backend=OnnxRuntimeBackend.name)
+    try:
+        detector = Detector.open(options, selection=EVERYTHING)
+        found = len(detector.detect(sample_images()[0]))
+        detector.close()
+    except (BackendError, ModelError) as error:
+        raise AdoptError(f"what was made of it does not work: {problem(error)}") from None
+    return found
+
+
+def _size(source: Source, wishes: Wishes) -> tuple[Size, tuple[str, ...]]:
+    """The size of the input, and what was assumed for it."""
+    if source.size and wishes.size and source.size != wishes.size:
+        raise AdoptError(
+            f"it was exported for {source.size}: export it for {wishes.size}, or with dynamic axes"
+        )
+    size = source.size or wishes.size or known_size(source.metadata)
+    if size:
+        return size, ()
+    return DEFAULT_SIZE, (f"it was made for {DEFAULT_SIZE} (else give --size)",)
+
+
+def _names(source: Source, wishes: Wishes) -> tuple[str, ...]:
+    """Names of the classes; none if nothing states them."""
+    if wishes.classes:
+        return read_names(wishes.classes)
+    return parse_names(source.metadata["names"]) if "names" in source.metadata else ()
+
+
+def _check_names(names: tuple[str, ...], classes: int, wishes: Wishes, path: Path) -> None:
+    if not names:
+        raise AdoptError(
+            f"{shortened(path)} does not name its {classes} classes: give --classes with a text "
+            f"file (a name on each line), a data.yaml, or the word {COCO}"
+        )
+    if len(names) != classes:
+        where = wishes.classes or "its metadata"
+        raise AdoptError(
+            f"{shortened(path)} has {classes} classes, but {shortened(where)} names {len(names)}"
+        )
+
+
+def _pixels(pixels: Pixels, wishes: Wishes) -> Pixels:
+    given = {name: getattr(wishes, name) for name in ("resize", "colour", "values")}
+    return replace(pixels, **{name: value for name, value in given.items() if value})
+
+
+def _assumed_pixels(layout: str, wishes: Wishes) -> tuple[str, ...]:
+    """What is said of the pixels: an ONNX file does not state it."""
+    flags = {"--resize": wishes.resize, "--colour": wishes.colour, "--pixels": wishes.values}
+    open_flags = [flag for flag, value in flags.items() if not value]
+    if not open_flags:
+        return ()
+    return (f"it sees images as {layout} does in its own project (else {', '.join(open_flags)})",)
+
+
+def _limits(source: Source, any_size: bool) -> tuple[str, ...]:
+    notes = []
+    if not any_size:
+        notes.append(f"it runs at {source.size} only, for which it was exported")
+    if source.opset > NEWEST_FOR_TENSORRT_8:
+        notes.append(
+            f"its operators are of version {source.opset}: TensorRT 8 (JetPack 5) reads up to "
+            f"{NEWEST_FOR_TENSORRT_8}, so export with opset {NEWEST_FOR_TENSORRT_8} for it"
+        )
+    return tuple(notes)
+
+
+def _card(
+    source: Source,
+    name: str,
+    layout: str,
+    names: tuple[str, ...],
+    size: Size,
+    pixels: Pixels,
+    precision: str,
+    model: onnx.ModelProto,
+    assumed: tuple[str, ...],
+) -> ModelCard:
+    """Describe a network.
+
+    Raises:
+        AdoptError: a name or the size is one that no card can have.
+    """
+    metadata = source.metadata
+    licence, data = (shortened(metadata.get(key, "")) for key in ("license", "description"))
+    irregular = source.size is not None or any(side % STRIDE for side in size)
+    try:
+        return ModelCard(
+            name=name,
+            detector=layout,
+            classes=names,
+            default_size=size.width,
+            default_height=0 if size.width == size.height else size.height,
+            any_size=irregular,
+            resize=pixels.resize,
+            precision=precision,
+            parameters=parameters_of(model),
+            data=f"{data or NOT_STATED}",
+            licence=f"{licence} (as its exporter wrote)" if licence else NOT_STATED,
+            recipe=f"Adopted from {shortened(source.path.name)} (SHA-256 {source.sha256}) as "
+            f"{layout}: {pixels.colour}, {pixels.values}, {pixels.resize}.",
+            notes=f"Assumed: {'; '.join(assumed)}." if assumed else "",
+        )
+    except ModelCardError as error:
+        raise AdoptError(str(error)) from None

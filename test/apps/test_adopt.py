@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network of another project is adopted: the same boxes as by its own project's formulas."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import foreign_models as foreign
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from compact_yolo_ros.apps.adopt import command
+from compact_yolo_ros.apps.adopt.class_names import parse_names
+from compact_yolo_ros.apps.adopt.error import AdoptError
+from compact_yolo_ros.backends import RunOptions, open_backend
+from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.model.store import find_model
+
+NAMES = ("person", "traffic 'light'", 'the "bus"', "Fußgänger")
+METADATA = {"names": str(dict(enumerate(NAMES))), "task": "detect"}
+PIXELS = 1e-3
+SCORE = 1e-5
+
+
+class Rows(NamedTuple):
+    """What the family's own code makes of the outputs: boxes xyxy, and scores of all classes."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+
+
+def run(path: Path, image: np.ndarray) -> list[np.ndarray]:
+    """The export on an input (1, 3, H, W) as its own project runs it."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (first, *_) = session.get_inputs()
+    kind = np.float16 if "float16" in first.type else np.float32
+    return [
+        values[0].astype(np.float32)
+        for values in session.run(None, {first.name: image.astype(kind)})
+    ]
+
+
+def rgb_0_1(image: np.ndarray) -> np.ndarray:
+    return image.transpose(2, 0, 1)[None].astype(np.float32) / 255
+
+
+def bgr_0_255(image: np.ndarray) -> np.ndarray:
+    return image[..., ::-1].transpose(2, 0, 1)[None].astype(np.float32)
+
+
+def xyxy(cxcywh: np.ndarray) -> np.ndarray:
+    centre, half = cxcywh[:, :2], cxcywh[:, 2:] / 2
+    return np.concatenate((centre - half, centre + half), 1)
+
+
+def of_yolov8(outputs: list[np.ndarray]) -> Rows:
+    rows = outputs[0].T
+    return Rows(xyxy(rows[:, :4]), rows[:, 4:])
+
+
+def of_yolov5(outputs: list[np.ndarray]) -> Rows:
+    rows = outputs[0]
+    return Rows(xyxy(rows[:, :4]), rows[:, 4:5] * rows[:, 5:])
+
+
+def of_yolox(outputs: list[np.ndarray], size: tuple[int, int] = (160, 192)) -> Rows:
+    rows = outputs[0]
+    places, strides = foreign.cells(size)
+    boxes = np.concatenate(((rows[:, :2] + places) * strides, np.exp(rows[:, 2:4]) * strides), 1)
+    return Rows(xyxy(boxes), rows[:, 4:5] * rows[:, 5:])
+
+
+def adopt(path: Path, *arguments: str) -> Path:
+    """Adopt a file; return what was written."""
+    out = path.with_name("out.onnx")
+    assert command.main([str(path), "--out", str(out), "--force", *arguments]) == 0
+    return out
+
+
+def picture(size: Size, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*size.shape, 3), np.uint8)
+
+
+def check(out: Path, expected: Rows, image: np.ndarray, tolerance: float = PIXELS) -> None:
+    """The adopted file finds the best rows, with the boxes and labels of ``expected``."""
+    size = Size(image.shape[1], image.shape[0])
+    options = RunOptions(str(out), backend="onnxruntime", threads=1, input_sizes=sizes(out, size))
+    backend = open_backend(options).backend
+    backend.input[0] = image
+    boxes, scores, labels = (values[0] for values in backend.run())
+    best = expected.scores.max(1)
+    order = np.argsort(-best, kind="stable")[: len(scores)]
+    scores_within = SCORE if tolerance == PIXELS else tolerance
+    np.testing.assert_allclose(scores, best[order], atol=scores_within)
+    for box, score, label in zip(boxes, scores, labels, strict=True):
+        same = np.abs(best - score) <= scores_within
+        same &= expected.scores.argmax(1) == label
+        assert np.abs(expected.boxes[same] - box).max(1).min() <= tolerance * 10
+
+
+def sizes(out: Path, size: Size) -> tuple[Size, ...]:
+    return () if find_model(str(out)).card.own_size == size else (size,)
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> str:
+    return write_names(tmp_path)
+
+
+@pytest.mark.parametrize("options", [{}, {"half": True}, {"opset": 11}, {"opset": 18}])
+def test_yolov8(tmp_path: Path, options: dict[str, Any]) -> None:
+    path = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA, **options)
+    out = adopt(path)
+    image = picture(Size(192, 160))
+    half = bool(options.get("half"))
+    check(out, of_yolov8(run(path, rgb_0_1(image))), image, 2e-2 if half else PIXELS)
+    card = find_model(str(out)).card
+    assert card.classes == NAMES
+    assert (card.resize, card.precision) == ("letterbox", "fp16" if half else "fp32")
+    assert card.own_size == Size(192, 160)
+
+
+def test_yolov8_with_rows_and_fractions(tmp_path: Path) -> None:
+    path = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA, turned=False, fractions=True)
+    image = picture(Size(192, 160))
+    (rows,) = run(path, rgb_0_1(image))
+    boxes = rows[:, :4] * np.float32([192, 160, 192, 160])
+    check(adopt(path), Rows(xyxy(boxes), rows[:, 4:]), image)
+
+
+def test_yolov5(tmp_path: Path) -> None:
+    path = foreign.yolov5(tmp_path / "v5.onnx", metadata=METADATA)
+    image = picture(Size(192, 160))
+    check(adopt(path), of_yolov5(run(path, rgb_0_1(image))), image)
+
+
+@pytest.mark.parametrize("decoded", [False, True])
+def test_yolox(tmp_path: Path, names: str, decoded: bool) -> None:
+    path = foreign.yolox(tmp_path / "x.onnx", decoded=decoded, opset=11)
+    out = adopt(path, "--classes", names)
+    image = picture(Size(192, 160))
+    read: Callable[..., Rows] = of_yolov5 if decoded else of_yolox
+    check(out, read(run(path, bgr_0_255(image))), image)
+    assert find_model(str(out)).card.resize == "corner"
+
+
+@pytest.mark.parametrize("size", [(192, 160), (256, 320)])
+def test_yolox_of_any_size(tmp_path: Path, names: str, size: tuple[int, int]) -> None:
+    path = foreign.yolox(tmp_path / "x.onnx", size=None)
+    out = adopt(path, "--classes", names, "--size", "192x160")
+    image = picture(Size(*size))
+    check(out, of_yolox(run(path, bgr_0_255(image)), size[::-1]), image)
+
+
+def test_yolov6_is_told_from_yolox_by_its_objectness(tmp_path: Path) -> None:
+    path = foreign.yolox(tmp_path / "v6.onnx", decoded=True, objectness=False)
+    out = adopt(path, "--classes", write_names(tmp_path))
+    image = picture(Size(192, 160))
+    check(out, of_yolov5(run(path, rgb_0_1(image))), image)
+    assert find_model(str(out)).card.detector == "yolov5"
+
+
+def test_what_the_layout_assumes_can_be_said(tmp_path: Path) -> None:
+    path = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA)
+    out = adopt(path, "--colour", "bgr", "--pixels", "imagenet", "--resize", "stretch")
+    image = picture(Size(192, 160))
+    mean, deviation = (
+        np.array(v, np.float32) for v in ((0.406, 0.456, 0.485), (0.225, 0.224, 0.229))
+    )
+    seen = ((image[..., ::-1] / np.float32(255)) - mean) / deviation
+    check(out, of_yolov8(run(path, seen.transpose(2, 0, 1)[None])), image)
+    assert find_model(str(out)).card.resize == "stretch"
+
+
+def test_the_card_says_what_was_assumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    licence = "AGPL-3.0 License"
+    path = foreign.yolov8(tmp_path / "v8.onnx", metadata={**METADATA, "license": licence})
+    out = adopt(path)
+    card = find_model(str(out)).card
+    assert card.licence.startswith(licence)
+    assert "yolov8" in card.recipe and "SHA-256" in card.recipe
+    printed = capsys.readouterr().out
+    for assumed in card.notes.removeprefix("Assumed: ").rstrip(".").split("; "):
+        assert assumed in printed
+    assert f"model:={out}" in printed and "benchmark" in printed
+
+
+def test_a_detector_with_names_of_the_contract_inside(tmp_path: Path) -> None:
+    """The export's own tensors may be called boxes or scores."""
+    path = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA, name="boxes")
+    image = picture(Size(192, 160))
+    check(adopt(path), of_yolov8(run(path, rgb_0_1(image))), image)
+
+
+def test_names_of_a_data_yaml(tmp_path: Path) -> None:
+    data = tmp_path / "data.yaml"
+    data.write_text("names: {0: a, 1: b, 2: c, 3: d}\n")
+    path = foreign.yolov8(tmp_path / "v8.onnx")
+    assert find_model(str(adopt(path, "--classes", str(data)))).card.classes == tuple("abcd")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("{0: 'a', 1: \"b's\"}", ("a", "b's")),
+        ('["a", "b, c"]', ("a", "b, c")),
+        ("{1: 'b', 0: 'a',}", ("a", "b")),
+        (r"{0: 'it\'s', 1: '\u00e4'}", ("it's", "ä")),
+    ],
+)
+def test_names_in_metadata(text: str, names: tuple[str, ...]) -> None:
+    assert parse_names(text) == names
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "{0: 'a', 2: 'b'}",
+        "{0: __import__('os')}",
+        "{0: f'{1}'}",
+        "{0: 'a' + 'b'}",
+        "[" * 100_000,
+        "{" + "0: '" * 100_000 + "}",
+        "{0: '\\x'}",
+        "['" + "a" * 2_000_000 + "']",
+    ],
+)
+def test_other_names_are_one_sentence(text: str) -> None:
+    with pytest.raises(AdoptError, match="give them with --classes"):
+        parse_names(text)
+
+
+# What cannot be adopted
+
+
+def refusal(capsys: pytest.CaptureFixture[str], path: Path, *arguments: str) -> str:
+    """The sentence with which a file is refused; nothing is written."""
+    before = sorted(path.parent.iterdir())
+    assert command.main([str(path), *arguments]) == 1
+    assert sorted(path.parent.iterdir()) == before
+    error = capsys.readouterr().err
+    assert error.startswith("adopt: ") and error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "no network in it"),
+        (b"garbage" * 100, "not an ONNX file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "not an ONNX file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    ],
+)
+def test_other_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, sentence: str
+) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(content)
+    assert sentence in refusal(capsys, path)
+
+
+def test_a_file_that_is_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA)
+    content = path.read_bytes()
+    for length in range(1, len(content), 997):
+        path.write_bytes(content[:length])
+        refusal(capsys, path)
+
+
+def test_a_huge_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "net.onnx"
+    with path.open("wb") as file:
+        file.truncate(3 * 2**30)
+    assert "larger than" in refusal(capsys, path)
+
+
+def test_weights_in_another_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA)
+    model = onnx.load(path)
+    onnx.save(model, path, save_as_external_data=True, size_threshold=0, location="v8.data")
+    assert "in another file" in refusal(capsys, path)
+
+
+def test_networks_for_other_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = foreign.yolov8(tmp_path / "seg.onnx", metadata=METADATA, masks=True)
+    assert "segmentation" in refusal(capsys, path)
+    path = foreign.yolov8(tmp_path / "pose.onnx", classes=55, metadata=METADATA)
+    assert "51 more values for each box than 4 classes" in refusal(capsys, path)
+    path = foreign.yolov8(tmp_path / "obb.onnx", metadata={**METADATA, "task": "obb"})
+    assert "task 'obb'" in refusal(capsys, path)
+
+
+def test_a_network_that_is_no_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    graph = foreign.Graph()
+    path = graph.write(tmp_path / "net.onnx", {"output": graph.grid_map(32, 10)})
+    assert "its layout is not known: at 192x160 it puts out output (1, 10, 5, 6)" in refusal(
+        capsys, path
+    )
+    assert "has not the layout yolox" in refusal(capsys, path, "--layout", "yolox")
+
+
+def test_classes_must_be_known_and_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = foreign.yolox(tmp_path / "x.onnx")
+    assert "does not name its 4 classes: give --classes" in refusal(capsys, path)
+    assert "has 4 classes, but coco names 80" in refusal(capsys, path, "--classes", "coco")
+    assert "cannot be read" in refusal(capsys, path, "--classes", str(tmp_path / "none.txt"))
+
+
+def test_another_size_than_that_of_the_export(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA)
+    assert "exported for 192x160" in refusal(capsys, path, "--size", "640x640")
+
+
+def test_a_file_that_is_there_needs_force(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA)
+    assert command.main([str(path)]) == 0
+    assert (tmp_path / "v8_adopted.onnx").exists()
+    assert "give --force" in refusal(capsys, path)
+    assert command.main([str(path), "--force"]) == 0
+    assert "is the export itself" in refusal(capsys, path, "--out", str(path), "--force")
+    assert "model card already" in refusal(capsys, tmp_path / "v8_adopted.onnx")
+
+
+def test_without_the_onnx_package(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert "python3-onnx" in refusal(capsys, path)
+
+
+def write_names(folder: Path) -> str:
+    path = folder / "names.txt"
+    path.write_text("\n".join(NAMES) + "\n", encoding="utf-8")
+    return str(path)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small networks with the inputs and outputs of other projects' exports, as real ONNX files.
+
+Each averages cells of the image and draws random linear functions of them: weak as detectors, but
+every value depends on the pixels, their order and their range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+STRIDES = (8, 16, 32)
+
+
+class Graph:
+    """A graph that grows."""
+
+    def __init__(
+        self,
+        size: tuple[int, int] | None = (160, 192),
+        *,
+        opset: int = 17,
+        half: bool = False,
+        name: str = "images",
+        seed: int = 0,
+    ) -> None:
+        """Take images (height, width); None: of any size."""
+        self.size, self.opset, self.half, self.name = size, opset, half, name
+        self.random = np.random.default_rng(seed)
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self.kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+
+    def op(self, kind: str, *inputs: str | np.ndarray, **attributes: Any) -> str:
+        names = [
+            value if isinstance(value, str) else self.constant(np.asarray(value))
+            for value in inputs
+        ]
+        output = f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, names, [output], **attributes))
+        return output
+
+    def constant(self, values: np.ndarray) -> str:
+        if values.dtype in (np.float32, np.float64):
+            values = values.astype(np.float16 if self.half else np.float32)
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(values, name))
+        return name
+
+    def grid_map(self, stride: int, features: int, scale: float = 2.0) -> str:
+        """A map (N, features, H / stride, W / stride)."""
+        sides = [stride, stride]
+        means = self.op("AveragePool", self.name, kernel_shape=sides, strides=sides)
+        weights = self.random.normal(0, scale, (features, 3, 1, 1))
+        return self.op("Conv", means, weights, self.random.normal(0, 0.5, features))
+
+    def flat(self, level: str, features: int) -> str:
+        """The map (N, F, h, w) as rows (N, h * w, F)."""
+        rows = self.op("Reshape", level, np.array([0, features, -1]))
+        return self.op("Transpose", rows, perm=[0, 2, 1])
+
+    def part(self, tensor: str, begin: int, end: int, axis: int = 2) -> str:
+        return self.op("Slice", tensor, *(np.array([n]) for n in (begin, end, axis)))
+
+    def write(
+        self,
+        path: Path,
+        outputs: Mapping[str, str],
+        metadata: Mapping[str, str] | None = None,
+        kinds: Mapping[str, int] | None = None,
+    ) -> Path:
+        """Write the file; ``outputs`` are tensors by their final names."""
+        for name, tensor in outputs.items():
+            self.nodes.append(helper.make_node("Identity", [tensor], [name]))
+        shape: Sequence[Any] = (1, 3, *self.size) if self.size else ("n", 3, "h", "w")
+        infos = [
+            helper.make_tensor_value_info(name, (kinds or {}).get(name, self.kind), None)
+            for name in outputs
+        ]
+        image = helper.make_tensor_value_info(self.name, self.kind, shape)
+        graph = helper.make_graph(self.nodes, "foreign", [image], infos, self.constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
+        model.ir_version = 8
+        helper.set_model_props(model, dict(metadata or {}))
+        onnx.save(model, path)
+        return path
+
+
+def cells(size: tuple[int, int], per_cell: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Column and row (A, 2) of the cells, and their strides (A, 1), anchors outermost."""
+    height, width = size
+    places, strides = [], []
+    for stride in STRIDES:
+        grid = [(x, y) for y in range(height // stride) for x in range(width // stride)]
+        places += grid * per_cell
+        strides += [(stride,)] * len(grid) * per_cell
+    return np.array(places, np.float32), np.array(strides, np.float32)
+
+
+def yolox(
+    path: Path, classes: int = 4, decoded: bool = False, objectness: bool = True, **options: Any
+) -> Path:
+    """(N, A, 5 + C): offsets, or boxes in pixels; probabilities. Without objectness it is 1."""
+    graph = Graph(**options)
+    features = 5 + classes  # of pixels from 0 to 255, so the functions are weak
+    rows = [graph.flat(graph.grid_map(s, features, 0.01), features) for s in STRIDES]
+    joined = graph.op("Concat", *rows, axis=1)
+    boxes, scores = graph.part(joined, 0, 4), graph.part(joined, 4, 5 + classes)
+    if decoded:
+        places, strides = cells(graph.size or (0, 0))
+        centres = graph.op("Add", graph.part(boxes, 0, 2), places)
+        sizes = graph.op("Exp", graph.part(boxes, 2, 4))
+        boxes = graph.op("Mul", graph.op("Concat", centres, sizes, axis=2), strides)
+    scores = graph.op("Sigmoid", scores)
+    if not objectness:
+        scores = graph.op("Max", scores, np.array([1.0] + [0.0] * classes))
+    output = graph.op("Concat", boxes, scores, axis=2)
+    return graph.write(path, {"output": output})
+
+
+def yolov5(path: Path, classes: int = 4, metadata: Mapping[str, str] | None = None) -> Path:
+    """(N, 3 * A, 5 + C), decoded, anchors outermost; the three maps are outputs too."""
+    graph = Graph()
+    features = 5 + classes
+    maps = [graph.flat(graph.grid_map(s, features), features) for s in STRIDES for _ in range(3)]
+    rows = graph.op("Sigmoid", graph.op("Concat", *maps, axis=1))
+    places, strides = cells(graph.size or (0, 0), 3)
+    anchors = graph.random.uniform(1, 4, (len(places), 2))
+    centres = graph.op("Mul", graph.op("Add", graph.part(rows, 0, 2), places), strides)
+    sizes = graph.op("Mul", graph.part(rows, 2, 4), anchors * strides)
+    rest = graph.part(rows, 4, features)
+    output = graph.op("Concat", centres, sizes, rest, axis=2)
+    raw = graph.op("Reshape", maps[0], np.array([1, 1, 20, 24, features]))
+    return graph.write(path, {"output0": output, "371": raw}, metadata)
+
+
+def yolov8(
+    path: Path,
+    classes: int = 4,
+    metadata: Mapping[str, str] | None = None,
+    turned: bool = True,
+    fractions: bool = False,
+    masks: bool = False,
+    **options: Any,
+) -> Path:
+    """(N, 4 + C, A), boxes in pixels or as fractions; ``masks`` adds what segmentation has."""
+    graph = Graph(**options)
+    more = 32 * masks
+    rows = [graph.flat(graph.grid_map(s, 4 + classes + more), 4 + classes + more) for s in STRIDES]
+    joined = graph.op("Sigmoid", graph.op("Concat", *rows, axis=1))
+    places, strides = cells(graph.size or (0, 0))
+    centres = graph.op("Add", graph.part(joined, 0, 2), places)
+    boxes = graph.op("Concat", centres, graph.part(joined, 2, 4), axis=2)
+    boxes = graph.op("Mul", boxes, strides)
+    if fractions:
+        height, width = graph.size or (0, 0)
+        boxes = graph.op("Div", boxes, np.array([width, height, width, height], np.float32))
+    output = graph.op("Concat", boxes, graph.part(joined, 4, 99), axis=2)
+    if turned:
+        output = graph.op("Transpose", output, perm=[0, 2, 1])
+    outputs = {"output0": output}
+    if masks:
+        outputs["output1"] = graph.grid_map(4, 32)
+    return graph.write(path, outputs, metadata)

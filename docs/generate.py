@@ -187,7 +187,7 @@ def backends() -> str:
                 f"`{info.name}`",
                 info.runs_on,
                 ", ".join(library.name for library in info.libraries),
-                "yes" if info.automatic else "no",
+                "yes" if info.automatic else "if it is the fastest",
             )
             for info in BACKENDS.values()
         ),

@@ -40,6 +40,18 @@ os.environ["ROS_DOMAIN_ID"] = str(_claim_domain())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
 
+# Nodes remember what they have timed: neither do tests use what the user's nodes have remembered,
+# nor the other way round. Other programs keep their caches.
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+for variable, name in (
+    ("MPLCONFIGDIR", "matplotlib"),
+    ("UV_CACHE_DIR", "uv"),
+    ("PIP_CACHE_DIR", "pip"),
+):
+    os.environ.setdefault(variable, str(_CACHE / name))
+_own_cache = tempfile.TemporaryDirectory(prefix="compact_yolo_ros_cache_")
+os.environ["XDG_CACHE_HOME"] = _own_cache.name
+
 # On a busy machine an example may take any time. The examples are the same in every run, so that a
 # change is judged by itself; HYPOTHESIS=explore draws new ones.
 PATIENT = settings(settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
 from collections.abc import Collection
 from dataclasses import fields
 
@@ -46,6 +46,11 @@ def add_run_arguments(parser: ArgumentParser, *, leave_out: Collection[str] = ()
             "action": "store_true",
             "help": "ONNX Runtime's threads wait in a loop instead of asleep",
         },
+        "timing": {
+            "action": BooleanOptionalAction,
+            "default": defaults.timing,
+            "help": "let auto choose what was timed to be the fastest on this machine",
+        },
     }
     for name, kind in kinds.items():
         if name not in leave_out:
@@ -78,10 +83,10 @@ def to_arguments(options: RunOptions, *, leave_out: Collection[str] = ()) -> lis
         value = getattr(options, field.name)
         if field.name in leave_out or value == getattr(defaults, field.name):
             continue
-        words.append(_flag(field.name))
+        words.append(f"--no-{field.name}" if value is False else _flag(field.name))
         if field.name == "input_sizes":
             words += map(str, value)
-        elif value is not True:
+        elif not isinstance(value, bool):
             words.append(str(value))
     return words
 

@@ -9,11 +9,10 @@ from compact_yolo_ros.backends.backend import BackendError, MissingEngine, Opene
 from compact_yolo_ros.backends.cpu import require_file_precision
 from compact_yolo_ros.backends.info import BackendInfo
 from compact_yolo_ros.backends.options import RunOptions
-from compact_yolo_ros.backends.registry import AUTO, BACKENDS
+from compact_yolo_ros.backends.registry import ALWAYS, AUTO, BACKENDS
+from compact_yolo_ros.backends.remembered import Remembered, recall
 from compact_yolo_ros.model.store import ModelFile, find_model
 
-ALWAYS = "onnxruntime"
-"""The backend that every installation has."""
 GPU_DEVICES = tuple(
     map(Path, ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu", "/dev/dxg"))
 )
@@ -45,17 +44,21 @@ def open_if_built(options: RunOptions) -> Opened | MissingEngine:
 
 def _open(options: RunOptions, build: bool) -> Opened | MissingEngine:
     model = find_model(options.model)
+    may_be_timed = options.are_for_timing
     options = options.resolved(model.card)
     if options.backend == AUTO:
-        return _open_best(model, options, build)
+        timed = recall(model, options) if may_be_timed else Remembered()
+        return _open_best(model, options, build, timed)
     opened = _open_with(BACKENDS[options.backend], model, options, build)
     if isinstance(opened, MissingEngine):
         return opened
     return Opened(opened.backend, "as requested", opened.warning)
 
 
-def _open_best(model: ModelFile, options: RunOptions, build: bool) -> Opened | MissingEngine:
-    """The first backend that does what was requested; else ONNX Runtime with the file as it is."""
+def _open_best(
+    model: ModelFile, options: RunOptions, build: bool, timed: Remembered
+) -> Opened | MissingEngine:
+    """The first backend that does what was requested, else the CPU with the file as it is."""
     failed: dict[str, BackendError] = {}
     for info in _in_turn(model, options):
         try:
@@ -66,7 +69,7 @@ def _open_best(model: ModelFile, options: RunOptions, build: bool) -> Opened | M
         if isinstance(opened, MissingEngine):
             return opened
         return Opened(opened.backend, "the fastest that works here", opened.warning)
-    return _fall_back(BACKENDS[ALWAYS], model, options, failed)
+    return _open_timed(model, options, failed, timed) or _fall_back(model, options, failed)
 
 
 def _in_turn(model: ModelFile, options: RunOptions) -> list[BackendInfo]:
@@ -80,22 +83,44 @@ def _in_turn(model: ModelFile, options: RunOptions) -> list[BackendInfo]:
     ]
 
 
+def _open_timed(
+    model: ModelFile, options: RunOptions, failed: dict[str, BackendError], timed: Remembered
+) -> Opened | None:
+    """What was timed to be the fastest; None if nothing was, or it does not work any more."""
+    way = timed.fastest
+    if way is None:
+        return None
+    options = options.change(precision=way.precision, threads=way.threads)
+    try:
+        opened = _open_with(BACKENDS[way.backend], model, options, build=False)
+    except BackendError as error:
+        failed[BACKENDS[way.backend].title] = error
+        return None
+    assert isinstance(opened, Opened)  # nothing is built for a CPU
+    return Opened(opened.backend, str(timed), _missed_gpu(failed))
+
+
 def _fall_back(
-    info: BackendInfo, model: ModelFile, options: RunOptions, failed: dict[str, BackendError]
+    model: ModelFile, options: RunOptions, failed: dict[str, BackendError]
 ) -> Opened | MissingEngine:
     """Run the file as it is, and say what differs from the options because of that."""
-    held = model.card.precision
+    info, held = BACKENDS[ALWAYS], model.card.precision
     opened = _open_with(info, model, options.change(precision=held, dla_core=-1), build=False)
     if isinstance(opened, MissingEngine):
         return opened
     reasons = "; ".join(f"no {title}: {error.reason}" for title, error in failed.items())
-    warning = ""
-    if any(device.exists() for device in GPU_DEVICES):
-        warning = f"the GPU is not used: {'; '.join(map(str, failed.values()))}"
-    elif options.precision != held or options.dla_core >= 0:
+    warning = _missed_gpu(failed)
+    if not warning and (options.precision != held or options.dla_core >= 0):
         why = "; ".join(error.reason for error in failed.values())
         warning = f"running {held} on the CPU instead of what was requested: {why}"
     return Opened(opened.backend, reasons, warning or dict(info.slow).get(held, ""))
+
+
+def _missed_gpu(failed: dict[str, BackendError]) -> str:
+    """Why a GPU that is there is not used; empty if there is none."""
+    if not any(device.exists() for device in GPU_DEVICES):
+        return ""
+    return f"the GPU is not used: {'; '.join(map(str, failed.values()))}"
 
 
 def _open_with(

@@ -29,7 +29,7 @@ class BackendInfo:
         runs_on: ``CPU`` or ``GPU``.
         open: see ``Opener``.
         libraries: what it imports.
-        automatic: whether ``auto`` may take it.
+        automatic: whether ``auto`` may take it without having timed it.
         has_dla: whether it runs on a Jetson's deep learning accelerator.
         converts: precisions in which it can run an FP32 file, on hardware that has them.
         slow: for a precision that it runs slower than FP32, what to do instead.

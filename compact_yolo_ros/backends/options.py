@@ -20,7 +20,8 @@ class RunOptions:
 
     Attributes:
         model: name or path, see ``find_model``.
-        backend: a key of ``BACKENDS``, or ``auto``: TensorRT if it works here, else ONNX Runtime.
+        backend: a key of ``BACKENDS``, or ``auto``: TensorRT if it works here, else what was timed
+            to be the fastest on the CPU, else ONNX Runtime.
         precision: one of ``PRECISIONS``; ``auto`` keeps the precision of the file. TensorRT runs an
             FP32 file in FP16, and OpenVINO in FP16 or BF16 where the processor computes in it;
             nothing else is converted.
@@ -32,6 +33,8 @@ class RunOptions:
         engine_cache: folder of TensorRT engines; empty is ~/.cache/compact_yolo_ros/engines.
         spinning: within a run, ONNX Runtime's threads wait for work in a loop instead of asleep:
             faster on cores that nobody else uses, slower on others (docs/runtimes.md).
+        timing: whether timings of this machine choose what is left open: if all of ``backend``,
+            ``precision`` and ``threads`` are.
 
     Raises:
         ValueError: a value is out of its range; the message lists what is possible.
@@ -46,6 +49,7 @@ class RunOptions:
     dla_core: int = -1
     engine_cache: str = ""
     spinning: bool = False
+    timing: bool = True
 
     def __post_init__(self) -> None:
         if self.backend not in backend_names():
@@ -64,6 +68,12 @@ class RunOptions:
     def change(self, **values: Any) -> RunOptions:
         """Return a copy with some values changed, checked like a new one."""
         return replace(self, **values)
+
+    @property
+    def are_for_timing(self) -> bool:
+        """Whether timings of this machine may choose the runtime, precision and threads."""
+        defaults = RunOptions(self.model, input_sizes=self.input_sizes)
+        return self.change(engine_cache="") == defaults
 
     def resolved(self, card: ModelCard) -> RunOptions:
         """Return a copy in which nothing is left to a model's card.

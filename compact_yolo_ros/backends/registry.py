@@ -9,10 +9,12 @@ from compact_yolo_ros.backends.info import BackendInfo
 AUTO = "auto"
 """The option that leaves the choice to ``open_backend``."""
 
+ALWAYS = "onnxruntime"
+"""The backend that every installation has."""
 BACKENDS: dict[str, BackendInfo] = {
     info.name: info for info in (tensorrt.INFO, onnxruntime.INFO, openvino.INFO)
 }
-"""Backends by name. ``auto`` takes the first automatic one that works here."""
+"""Backends by name. ``auto`` takes that of a GPU if it works here."""
 
 
 def backend_names() -> tuple[str, ...]:

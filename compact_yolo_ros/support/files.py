@@ -65,6 +65,12 @@ def _complete(content: bytes, path: Path) -> bytes:
     return content
 
 
+def cache_folder(name: str) -> Path:
+    """The user's folder of what can be made again; its ``~`` is not expanded."""
+    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(root) / "compact_yolo_ros" / name
+
+
 @contextmanager
 def private_folder(parent: Path) -> Iterator[Path]:
     """Make a folder in ``parent`` that nobody else can write into or foresee, and remove it."""

@@ -22,41 +22,7 @@ from compact_yolo_ros.pixels.sample_images import sample_images
 
 openvino = pytest.importorskip("openvino", reason="OpenVINO is optional and not installed here")
 
-
-class Processor:
-    """OpenVINO's core on a processor with these abilities, which does what it is told or not."""
-
-    def __init__(self, *abilities: str, computes: str = "") -> None:
-        self._core = openvino.Core()
-        self._abilities = ["FP32", "INT8", *abilities]
-        self._computes = computes
-        self.given: list[dict[str, Any]] = []
-
-    def read_model(self, path: str) -> Any:
-        return self._core.read_model(path)
-
-    def get_property(self, device: str, name: str) -> Any:
-        assert (device, name) == ("CPU", "OPTIMIZATION_CAPABILITIES")
-        return self._abilities
-
-    def compile_model(self, network: Any, device: str, properties: dict[str, Any]) -> Any:
-        self.given.append(properties)
-        hint = self._computes or properties["INFERENCE_PRECISION_HINT"]
-        return Compiled(self._core.compile_model(network, device, properties), hint)
-
-
-class Compiled:
-    """A compiled network that says what it computes in."""
-
-    def __init__(self, compiled: Any, computes: str) -> None:
-        self._compiled, self._computes = compiled, computes
-
-    def create_infer_request(self) -> Any:
-        return self._compiled.create_infer_request()
-
-    def get_property(self, name: str) -> Any:
-        assert name == "INFERENCE_PRECISION_HINT"
-        return getattr(openvino.Type, self._computes)
+from other_processor import Processor  # noqa: E402
 
 
 @pytest.fixture

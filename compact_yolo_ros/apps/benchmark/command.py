@@ -34,6 +34,7 @@ from compact_yolo_ros.apps.benchmark.tables import Rows, latency_rows, peak_rows
 from compact_yolo_ros.backends import PRECISIONS, BackendError, backend_names
 from compact_yolo_ros.backends.arguments import input_size
 from compact_yolo_ros.backends.choice import GPU_DEVICES
+from compact_yolo_ros.backends.remembered import recall
 from compact_yolo_ros.machine.description import describe_machine
 from compact_yolo_ros.machine.power import NO_READING, PowerMonitor, find_power_source
 from compact_yolo_ros.model.store import ModelError, ModelFile, find_model, model_names
@@ -145,10 +146,12 @@ def _benchmark_models(options: argparse.Namespace, monitor: PowerMonitor) -> Non
     if reference not in {run.name for run in runs}:
         raise UsageError(f"the reference '{reference}' is not among {', '.join(named(models))}")
     power = monitor.summary()
-    facts = describe_machine(power)
+    facts = describe_machine(power) | _timed(runs)
     watts = monitor.summary if power.watts is not None else None
     measurement = measure(runs, reference, options.rounds, watts, _track)
     _print(latency_rows(measurement))
+    for name, timed in _timed(runs).items():
+        print(f"{name}: {timed}")
     for failure in measurement.failures:
         print(f"benchmark: not measured: {failure}", file=sys.stderr)
     if options.out:
@@ -212,6 +215,17 @@ def _runs(options: argparse.Namespace, models: list[ModelFile]) -> list[Run]:
         models, options.input_size, options.backends, options.precisions, options.threads
     )
     return with_spinning(runs) if options.spinning else runs
+
+
+def _timed(runs: list[Run]) -> dict[str, str]:
+    """What nodes on this machine have timed for each model and size, and take."""
+    found = {}
+    for run in runs:
+        model = find_model(run.options.model)
+        timed = recall(model, run.options.resolved(model.card))
+        if timed.is_exact:
+            found[f"auto for {run.name} at {run.size}"] = str(timed)
+    return found
 
 
 def _show(status: Status) -> Callable[[str], None]:

@@ -90,6 +90,7 @@ def examine(options: DoctorOptions) -> Iterator[tuple[str, Finding]]:
             for info in BACKENDS.values()
         ),
         partial(usable_backends.choice, around, options.model),
+        partial(usable_backends.timings, around, options.model),
     )
     if options.gpu:
         from compact_yolo_ros.apps.doctor.tensorrt_proof import proof

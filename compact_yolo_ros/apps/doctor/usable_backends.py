@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from compact_yolo_ros.apps.doctor.devices import gpu_devices
 from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok, problem
 from compact_yolo_ros.backends import BackendError, MissingEngine, RunOptions, open_if_built
 from compact_yolo_ros.backends.info import BackendInfo
+from compact_yolo_ros.backends.remembered import recall
+from compact_yolo_ros.model.store import find_model
 
 BUILD = "nothing: the node builds it while the CPU answers; or run build_engine ahead of time"
 
@@ -66,3 +69,19 @@ def choice(around: Surroundings, model: str) -> Iterator[Finding]:
     else:
         yield ok("auto", found, backend=backend.name)
     backend.close()
+
+
+def timings(around: Surroundings, model: str) -> Iterator[Finding]:
+    """Report what a node has timed on this machine, at the size that the model is made for.
+
+    Raises:
+        ModelError: the model, a name or a path, cannot be used.
+    """
+    file = find_model(model)
+    timed = recall(file, RunOptions(model).resolved(file.card))
+    if timed.problem:
+        yield note("timings", timed.problem, "nothing: a node times again, and replaces the file")
+    elif not timed.timings:
+        yield ok("timings", "none yet: the first start of a node with backend auto times, once")
+    else:
+        yield ok("timings", str(timed), timings=[asdict(timing) for timing in timed.timings])

@@ -16,6 +16,7 @@ from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.tensorrt.cuda import Gpu
 from compact_yolo_ros.model.store import ModelFile
 from compact_yolo_ros.support.files import (
+    cache_folder,
     open_regular,
     remove_unfinished,
     replacing,
@@ -169,8 +170,7 @@ class EngineCache:
 
 def default_directory() -> Path:
     """The user's folder of engines, under XDG_CACHE_HOME; raises BackendError."""
-    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return _expanded(Path(root)) / "compact_yolo_ros" / "engines"
+    return _expanded(cache_folder("engines"))
 
 
 def _expanded(directory: Path) -> Path:

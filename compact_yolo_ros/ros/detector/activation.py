@@ -30,6 +30,7 @@ class Activation:
                 on_gpu = session.backends.needs_gpu
                 self._power = PowerMonitor(partial(find_power_source, on_gpu=on_gpu))
                 started.callback(self._power.close)
+            started.callback(session.backends.rest)
             self._worker = FrameWorker(session, node.get_clock(), self._power)
             started.callback(self._stop_worker)
             started.callback(self._unsubscribe)

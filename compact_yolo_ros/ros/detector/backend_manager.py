@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which backend the detector runs on: others are opened later, and take over between two images.
 
-While a TensorRT engine is built the CPU does the work; when a backend fails, the CPU takes over.
+While a TensorRT engine is built the CPU does the work; when a backend fails, the CPU takes over. On
+the CPU, what starts soonest answers first, and what was timed to be the fastest follows.
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ from compact_yolo_ros.backends import (
     open_backend,
     open_if_built,
 )
+from compact_yolo_ros.backends.remembered import Remembered, recall
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.sizes import Size
-from compact_yolo_ros.model.store import ModelError
-from compact_yolo_ros.ros.detector.build_process import BuildProcess, Logger
+from compact_yolo_ros.model.store import ModelError, find_model
+from compact_yolo_ros.ros.detector.build_process import ENGINES, TIMING, BuildProcess, Logger
 from compact_yolo_ros.ros.detector.leftovers import END_LIMIT
 
 ON_CPU = {"backend": "onnxruntime", "precision": "auto", "dla_core": -1}
 """Changes of the options that lead to the backend that is always there."""
 CANNOT_OPEN = (ModelError, BackendError, ValueError)
+_Use = Callable[[BuildProcess], None]
+_GiveUp = Callable[[BuildProcess, str], None]
 FAILURES = 3
 """Failures in a row after which a backend is given up, unless its device is gone."""
 
@@ -50,6 +54,8 @@ class BackendManager:
     def __init__(self, options: RunOptions, logger: Logger) -> None:
         """Open a detector that works at once, on the CPU if an engine must be built first.
 
+        What was timed is not opened yet: it may take longer to open than what always works.
+
         Raises:
             ModelError: the model cannot be found, read or trusted.
             BackendError: it cannot be run.
@@ -57,6 +63,10 @@ class BackendManager:
         self._options = options
         self._log = logger
         self._build: BuildProcess | None = None
+        self._timing: BuildProcess | None = None
+        self._timed = "waiting for the first image"
+        self._may_choose = options.are_for_timing
+        self._is_active = False
         self._failures = 0
         self._failed: Backend | None = None
         self._given_up = self._problem = ""
@@ -66,7 +76,7 @@ class BackendManager:
         self._to_open: SimpleQueue[Callable[[], None]] = SimpleQueue()
         # Not an executor: Python waits for the threads of those before it exits.
         self._opener = Thread(target=self._open_queued, name="backend opener", daemon=True)
-        opened = open_if_built(options)
+        opened = open_if_built(options.change(timing=False))
         if isinstance(opened, MissingEngine):
             self.detector = Detector(self._open_meanwhile(opened))
             self._start_build(opened)
@@ -86,8 +96,13 @@ class BackendManager:
 
     def facts(self) -> dict[str, object]:
         """Key-value pairs for /diagnostics."""
-        build = {"engine_build": self._build.state} if self._build else {}
-        return {"backend_fallbacks": self._fallbacks, **build}
+        facts: dict[str, object] = {"backend_fallbacks": self._fallbacks}
+        if self._build:
+            facts["engine_build"] = self._build.state
+        if self._is_chosen_by_time:
+            timing = self._timing
+            facts["backend_timing"] = timing.state if timing else self._timed
+        return facts
 
     @property
     def needs_gpu(self) -> bool:
@@ -111,6 +126,9 @@ class BackendManager:
     def succeeded(self) -> None:
         """Note that the backend has run."""
         self._failures = 0
+        if self._may_choose:
+            self._may_choose, self._is_active = False, True
+            self._submit(self._choose)
 
     def failed(self, error: BackendError) -> None:
         """Note a failure of the backend, and replace it if need be."""
@@ -124,6 +142,11 @@ class BackendManager:
             self._given_up = f"the CPU took over from {where}: {error}"
             self._submit(self._fall_back)
 
+    def rest(self) -> None:
+        """End the timing, so that a node that is not active costs nothing; it begins again then."""
+        self._is_active = False
+        self._cancel_timing()
+
     def close(self) -> Thread:
         """Release the detector as soon as nothing is being opened and no thread detects.
 
@@ -133,6 +156,7 @@ class BackendManager:
             The thread that releases it, which may be waiting.
         """
         self._closed = True
+        self.rest()
         self._to_open.put(lambda: None)
         is_detecting = self.in_use.locked()
         releasing = Thread(target=self._release, name="backend release", daemon=True)
@@ -148,6 +172,11 @@ class BackendManager:
 
     def _submit(self, work: Callable[[], None]) -> None:
         self._to_open.put(work)
+
+    @property
+    def _is_chosen_by_time(self) -> bool:
+        """Whether timings choose what runs."""
+        return self._options.are_for_timing and not self.needs_gpu
 
     def _runs_on_gpu(self) -> bool:
         return BACKENDS[self.detector.backend.name].runs_on == "GPU"
@@ -191,6 +220,7 @@ class BackendManager:
             self._report(f"{self._given_up or 'staying with the input size'}: {error}")
         else:
             self._problem = ""
+            self._may_choose = self._options.are_for_timing  # at this size
 
     def _report(self, problem: str) -> None:
         self._problem = problem
@@ -207,28 +237,87 @@ class BackendManager:
         opened = open_backend(self._options.change(**ON_CPU))
         return replace(opened, choice=f"until the engine is built: {missing.reason}")
 
+    def _watch(self, process: BuildProcess, use: _Use, give_up: _GiveUp) -> Thread:
+        """Have the end of a process followed by ``use`` in the opener's thread, or ``give_up``."""
+
+        def wait() -> None:
+            failure = process.wait()
+            if failure:
+                give_up(process, failure)
+            elif not process.cancelled:
+                self._submit(partial(use, process))
+
+        waiter = Thread(target=wait, name="backend preparation", daemon=True)
+        waiter.start()
+        return waiter
+
+    # What is fastest on this CPU
+
+    def _choose(self) -> None:
+        """Open what was timed to be the fastest, and have timed what was not."""
+        if not self._is_chosen_by_time:
+            return
+        if self._use_fastest().is_exact:
+            return
+        if self._is_active:
+            self._start_timing()
+        else:
+            self._may_choose = True
+
+    def _use_fastest(self) -> Remembered:
+        """Open what was timed to be the fastest unless it runs; return what is known."""
+        model = find_model(self._options.model)
+        timed = recall(model, self._options.resolved(model.card))
+        before, self._timed = self._timed, str(timed)
+        if timed.problem:
+            self._log.warning(timed.problem)
+        way, backend = timed.fastest, self.detector.backend
+        if way is None:
+            return timed
+        if self._timed != before:
+            self._log.info(f"Fastest on this CPU: {timed}")
+        running = (backend.name, backend.precision, backend.threads)
+        if running != (way.backend, way.precision, way.threads):
+            self._use(open_backend(self._options))
+        return timed
+
+    def _start_timing(self) -> None:
+        self._log.info(
+            "Timing the runtimes for this model in the background, once; backend_timing:=false "
+            "leaves that out"
+        )
+        self._timing = BuildProcess(TIMING, self._options, self._log)
+        self._watch(self._timing, self._use_timed, self._leave_untimed)
+        if not self._is_active:  # since a moment ago
+            self._cancel_timing()
+
+    def _use_timed(self, timing: BuildProcess) -> None:
+        if timing is self._timing:
+            self._timing = None
+            self._use_fastest()
+
+    def _leave_untimed(self, timing: BuildProcess, reason: str) -> None:
+        timing.state = f"failed: {reason}"
+        self._log.warning(f"staying with {self.detector.backend.name}, not timed: {reason}")
+
+    def _cancel_timing(self) -> None:
+        timing, self._timing = self._timing, None
+        if timing is not None:
+            timing.cancel()
+            self._may_choose = self._options.are_for_timing
+
     # The engine that is missing
 
     def _start_build(self, missing: MissingEngine) -> None:
         self._log.info(f"{missing.reason}: building it in the background")
-        self._build = BuildProcess(self._options, self._log)
-        self._waiter = Thread(
-            target=self._wait_for, args=(self._build,), name="engine build", daemon=True
-        )
-        self._waiter.start()
+        self._build = BuildProcess(ENGINES, self._options.change(backend="tensorrt"), self._log)
+        self._waiter = self._watch(self._build, self._use_engine, self._give_up)
 
     def _cancel_build(self) -> None:
         if self._build is not None:
             self._build.cancel()
             self._waiter.join()
             self._build = None
-
-    def _wait_for(self, build: BuildProcess) -> None:
-        failure = build.wait()
-        if failure:
-            self._give_up(build, failure)
-        elif not build.cancelled:
-            self._submit(partial(self._use_engine, build))
 
     def _use_engine(self, build: BuildProcess) -> None:
         if build is not self._build:

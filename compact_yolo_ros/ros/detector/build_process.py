@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A TensorRT engine that is built in a process of its own while the node works.
+"""A process that prepares a backend while the node works: builds an engine, or times runtimes.
 
-A build takes minutes and much memory. In its own process it can be ended at any moment, holds no
+That takes up to minutes and much memory. In its own process it can be ended at any moment, holds no
 lock of this one, and gives all its memory back.
 """
 
@@ -15,7 +15,9 @@ from typing import Protocol
 
 from compact_yolo_ros.backends import RunOptions
 
-MODULE = "compact_yolo_ros.backends.engine_build"
+ENGINES = "compact_yolo_ros.backends.engine_build"
+TIMING = "compact_yolo_ros.detection.timing"
+"""What such a process may run."""
 LOG_PERIOD = 15.0
 """Seconds between two lines of progress in the log; /diagnostics has the newest."""
 
@@ -34,28 +36,28 @@ class Logger(Protocol):
 
 
 class BuildProcess:
-    """The process that builds the engines of a model.
+    """A process that prepares a model.
 
     Attributes:
-        options: with what the engine can be opened.
+        options: with what the result can be opened.
         state: one line for /diagnostics.
-        failure: why there is no engine; empty if there is one, or may still be.
+        failure: why there is no result; empty if there is one, or may still be.
         cancelled: whether it was ended by ``cancel``.
     """
 
-    def __init__(self, options: RunOptions, logger: Logger) -> None:
-        """Start building for all input sizes of ``options``."""
-        self.options = options.change(backend="tensorrt")
+    def __init__(self, module: str, options: RunOptions, logger: Logger) -> None:
+        """Start ``module`` for all input sizes of ``options``."""
+        self.options = options
         self.state = "starting"
         self.failure = ""
         self.cancelled = False
         self._log = logger
-        # Imported late: argparse is not needed where no engine is built.
+        # Imported late: argparse is not needed where nothing is prepared.
         from compact_yolo_ros.backends.arguments import to_arguments
 
         arguments = to_arguments(options, leave_out=("backend", "threads"))
         self._process = subprocess.Popen(
-            ["nice", "-n", "10", sys.executable, "-m", MODULE, *arguments],
+            ["nice", "-n", "10", sys.executable, "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -65,7 +67,7 @@ class BuildProcess:
         )
 
     def wait(self) -> str:
-        """Follow the build to its end, for minutes; return why it failed, empty if it did not."""
+        """Follow it to its end, for minutes; return why it failed, empty if it did not."""
         assert self._process.stdout is not None
         logged = float("-inf")
         with self._process.stdout as lines:
@@ -80,7 +82,7 @@ class BuildProcess:
         return self.state if code > 0 else _killed(-code)
 
     def cancel(self) -> None:
-        """End the build if it still runs; ``wait`` returns then."""
+        """End it if it still runs; ``wait`` returns then."""
         self.cancelled = True
         self._process.kill()
 

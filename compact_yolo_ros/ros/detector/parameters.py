@@ -35,7 +35,7 @@ DETECTOR_PARAMETERS = (
         "backend",
         _OPTIONS.backend,
         "What runs the network; auto takes TensorRT if it works here (not run on a GPU yet), else "
-        "ONNX Runtime.",
+        "what is fastest on the CPU (backend_timing).",
         choices=backend_names(),
         changes="unconfigured",
     ),
@@ -60,9 +60,17 @@ DETECTOR_PARAMETERS = (
     ParameterSpec(
         "cpu_threads",
         _OPTIONS.threads,
-        "CPU threads of the network; 0 is one for each core of this process, at most four.",
+        "CPU threads of the network; 0 is what backend_timing finds, else one for each core of the "
+        "process, at most four.",
         low=0,
         high=64,
+        changes="unconfigured",
+    ),
+    ParameterSpec(
+        "backend_timing",
+        _OPTIONS.timing,
+        "Time the runtimes on the CPU once, beside the first images, and take the fastest: where "
+        "backend and precision are auto, cpu_threads is 0 and no GPU is used (docs/runtimes.md).",
         changes="unconfigured",
     ),
     ParameterSpec(
@@ -264,6 +272,7 @@ OPTION_OF = {
     "backend": "backend",
     "precision": "precision",
     "cpu_threads": "threads",
+    "backend_timing": "timing",
     "dla_core": "dla_core",
     "engine_cache": "engine_cache",
 }

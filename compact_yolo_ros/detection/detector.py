@@ -16,6 +16,8 @@ from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.selection import Selection, select
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.pixels.decoding import DecodedImage
+from compact_yolo_ros.pixels.jpeg_pixels import WHOLE
 from compact_yolo_ros.pixels.letterbox import Colour, Letterbox, Placement
 
 
@@ -143,16 +145,36 @@ class Detector:
         Raises:
             BackendError: the runtime failed.
         """
-        return self.conclude(self.answer(image, colour))
+        return self.detect_decoded(DecodedImage(image, colour))
 
-    def answer(
-        self, image: NDArray[np.uint8], colour: Colour = "bgr", prepared: Prepared | None = None
-    ) -> Answer:
+    def detect_decoded(self, image: DecodedImage) -> Detections:
+        """Find objects in an image that may have been decoded at a fraction of its size.
+
+        Returns:
+            Objects in pixels of the camera's image.
+
+        Raises:
+            BackendError: the runtime failed.
+        """
+        return self.conclude(self.answer(image))
+
+    def window(self, size: tuple[int, int]) -> tuple[int, int]:
+        """How many pixels the network sees of an image if it is the next one; for any thread.
+
+        Args:
+            size: width and height of the image in pixels.
+
+        Returns:
+            Columns and rows of the input that it fills.
+        """
+        placement = Placement.fit(size, self.input_size(*size), self.card.resize)
+        return placement.width, placement.height
+
+    def answer(self, image: DecodedImage, prepared: Prepared | None = None) -> Answer:
         """The first part of ``detect``, up to the network.
 
         Args:
-            image: see ``detect``.
-            colour: see ``detect``.
+            image: see ``detect_decoded``.
             prepared: of this image; it is used if it has the size of the input.
 
         Raises:
@@ -169,7 +191,9 @@ class Detector:
             placement = prepared.placement
             started -= prepared.seconds
         else:
-            placement = self._letterbox(image, colour)
+            placement = self._letterbox(image.pixels, image.colour)
+        if image.reduction != WHOLE:
+            placement = placement.of_larger(image.size, image.reduction)
         ready = perf_counter()
         self.stage = "inference"
         candidates = self.backend.run()

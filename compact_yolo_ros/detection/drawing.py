@@ -50,7 +50,7 @@ def annotated(
     """A copy of an image with its detections drawn.
 
     Args:
-        image: stays as it is.
+        image: stays as it is; one that was decoded smaller than needed is decoded again.
         detections: boxes in pixels of the image.
         classes: name of each label.
         longest: most pixels of the longer side, 0 for the size of the image.
@@ -58,7 +58,8 @@ def annotated(
     Returns:
         (h, w, 3) uint8 BGR, in the proportions of the image.
     """
-    height, width = image.pixels.shape[:2]
+    width, height = image.size
+    image = image.at_least(longest)
     scale = longest / max(height, width)
     if 0 < scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -11,23 +11,54 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.pixels.compressed_file import CompressedFile, check_file
 from compact_yolo_ros.pixels.encodings import BAYER, LAYOUTS, Layout, check_size, layout_of
-from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileLimits
+from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileHeader, FileLimits
 from compact_yolo_ros.pixels.grey_levels import STRETCH, to_8_bits
 from compact_yolo_ros.pixels.image_error import ImageError, damaged, incomplete
+from compact_yolo_ros.pixels.jpeg_pixels import (
+    WHOLE,
+    JpegPixels,
+    Size,
+    Window,
+    decode,
+    reduction_to,
+)
 from compact_yolo_ros.pixels.letterbox import Colour
 from compact_yolo_ros.pixels.torn_jpeg import TornJpegs
 
+UNDECODABLE = "its pixels cannot be decoded"
+
 
 class DecodedImage(NamedTuple):
-    """The pixels of a camera's image.
+    """The pixels of a camera's image, or fewer.
 
     Attributes:
         pixels: (H, W, 3), (H, W, 4) or (H, W) uint8.
         colour: order of the channels, see ``letterbox.Colour``.
+        reduction: pixels of the camera's image, along a side, that are one pixel here.
+        file: what all of them can be decoded from; None where they are here.
     """
 
     pixels: NDArray[np.uint8]
     colour: Colour
+    reduction: int = WHOLE
+    file: JpegPixels | None = None
+
+    @property
+    def size(self) -> Size:
+        """Width and height of the camera's image in pixels."""
+        if self.file is not None:
+            return self.file.size
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    def at_least(self, longest: int) -> DecodedImage:
+        """The image with so many pixels along its longer side, or all it has; 0: all."""
+        if self.file is None:
+            return self
+        side = max(self.size)
+        needed = longest or side
+        reduction = reduction_to((needed, needed), (side, side))
+        pixels = self.file.decode(reduction) if reduction < self.reduction else None
+        return self if pixels is None else _decoded(pixels, self.colour, reduction, self.file)
 
 
 _TO_BGR: dict[str, int] = {
@@ -39,8 +70,8 @@ _TO_BGR: dict[str, int] = {
 
 
 def bgr_copy(image: DecodedImage) -> NDArray[np.uint8]:
-    """Return a copy (H, W, 3) uint8 BGR to draw in."""
-    pixels, colour = image
+    """Return a copy (H, W, 3) uint8 BGR of the pixels to draw in."""
+    pixels, colour = image.pixels, image.colour
     copy = pixels.copy() if colour == "bgr" else cv2.cvtColor(pixels, _TO_BGR[colour])
     return np.ascontiguousarray(copy, np.uint8)
 
@@ -65,8 +96,8 @@ class ImageDecoder:
         self._scratch: NDArray[np.uint8] | None = None
         self._torn = TornJpegs()
 
-    def image(self, message: Any) -> DecodedImage:
-        """Decode a sensor_msgs/Image.
+    def image(self, message: Any, window: Window | None = None) -> DecodedImage:
+        """Decode a sensor_msgs/Image, with all pixels.
 
         The rows of nv12 and nv21 are ``step`` bytes apart in both planes; ``height`` counts luma
         rows. YUV is BT.601 with limited range, as cameras send it.
@@ -81,15 +112,20 @@ class ImageDecoder:
         except Exception as error:  # a message may hold anything, and the node must keep running
             raise _malformed("Image", error) from error
 
-    def compressed(self, message: Any) -> DecodedImage:
+    def compressed(self, message: Any, window: Window | None = None) -> DecodedImage:
         """Decode a sensor_msgs/CompressedImage that holds a JPEG or PNG file.
+
+        Args:
+            message: the message.
+            window: how many pixels are needed: a JPEG that has twice as many along each side, or
+                more, is decoded at a half, a quarter or an eighth of its size. None: all.
 
         Raises:
             ImageError: the data has another format, is damaged, is incomplete, demands too much or
                 shows no colours.
         """
         try:
-            return self._compressed(message)
+            return self._compressed(message, window)
         except ImageError:
             raise
         except Exception as error:  # a message may hold anything, and the node must keep running
@@ -108,10 +144,12 @@ class ImageDecoder:
             return DecodedImage(view, layout.colour)
         return DecodedImage(self._scratch, layout.colour)
 
-    def _compressed(self, message: Any) -> DecodedImage:
+    def _compressed(self, message: Any, window: Window | None) -> DecodedImage:
         data = memoryview(message.data).tobytes()  # cheap; bytes can be searched
         file = check_file(data, message.format, self._limits)
-        pixels = self._decode(data, file)
+        if file.header.has_blocks:
+            return self._jpeg(data, file.header, window)
+        pixels = _decode(data, file)
         if pixels.dtype == np.uint16:
             pixels = (
                 to_8_bits(pixels, self._mono16_bits)
@@ -126,17 +164,33 @@ class ImageDecoder:
             return DecodedImage(cv2.cvtColor(pixels, BAYER[file.encoding]), "rgb")
         return DecodedImage(pixels, "grey")
 
-    def _decode(self, data: bytes, file: CompressedFile) -> NDArray[Any]:
-        """Decode a checked file; refuse it if its coded pixels are not those of one image."""
-        kind, _, header = file
-        data = data[: header.length]  # only what was checked: a decoder may read on behind the end
-        content = np.frombuffer(data, np.uint8)
-        pixels: NDArray[Any] | None = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
-        if pixels is None or pixels.shape[:2] != (header.height, header.width):
-            raise damaged(kind, "its pixels cannot be decoded")
-        if header.scan_end and self._torn.is_torn(data, header.scan_end, pixels):
-            raise incomplete(kind, data, "it has fewer or more pixels than its size says")
-        return pixels
+    def _jpeg(self, data: bytes, header: FileHeader, window: Window | None) -> DecodedImage:
+        """Decode a checked JPEG; refuse it if its coded pixels are not those of one image."""
+        size = header.width, header.height
+        # Only what was checked: a decoder may read on behind the end.
+        file = JpegPixels(data[: header.length], size, header.channels == 1)
+        reduction = WHOLE if window is None else reduction_to(window(size), size)
+        pixels = file.decode(reduction)
+        if pixels is None:
+            raise damaged("JPEG", UNDECODABLE)
+        if header.scan_end and self._torn.is_torn(file, header.scan_end, pixels, reduction):
+            raise incomplete("JPEG", data, "it has fewer or more pixels than its size says")
+        return _decoded(pixels, "bgr" if pixels.ndim == 3 else "grey", reduction, file)
+
+
+def _decoded(
+    pixels: NDArray[np.uint8], colour: Colour, reduction: int, file: JpegPixels
+) -> DecodedImage:
+    return DecodedImage(pixels, colour, reduction, None if reduction == WHOLE else file)
+
+
+def _decode(data: bytes, file: CompressedFile) -> NDArray[Any]:
+    """Decode a checked file."""
+    header = file.header
+    pixels = decode(data[: header.length])  # as above
+    if pixels is None or pixels.shape[:2] != (header.height, header.width):
+        raise damaged(file.kind, UNDECODABLE)
+    return pixels
 
 
 def _view(message: Any, layout: Layout) -> NDArray[np.uint8]:

@@ -42,6 +42,7 @@ class FileHeader:
         fewest: bytes that can code so many pixels at least.
         length: bytes of the file, without whatever follows its end.
         scan_end: where the only scan of a JPEG ends; 0 in other files.
+        has_blocks: whether it is a JPEG of blocks, which can be decoded at a fraction of its size.
     """
 
     width: int
@@ -53,3 +54,4 @@ class FileHeader:
     fewest: int
     length: int
     scan_end: int = 0
+    has_blocks: bool = False

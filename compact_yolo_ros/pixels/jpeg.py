@@ -151,6 +151,7 @@ class _Walk:
             fewest=frame.blocks // 4 if frame.marker in _HUFFMAN else 0,
             length=end + 2,
             scan_end=end if simple else 0,
+            has_blocks=frame.marker not in _LOSSLESS,
         )
 
 

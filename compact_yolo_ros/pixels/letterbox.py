@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -29,6 +29,8 @@ class Placement:
         top: rows of padding above it.
         width: columns of the input that the image fills.
         height: rows of the input that it fills.
+        reduction: pixels of the image, along a side, that were one pixel before it was resized.
+            The last one may hold fewer.
     """
 
     source: tuple[int, int]
@@ -37,6 +39,7 @@ class Placement:
     top: int
     width: int
     height: int
+    reduction: int = 1
 
     @classmethod
     def fit(
@@ -72,15 +75,28 @@ class Placement:
         left, top = (target[0] - width) // 2, (target[1] - height) // 2
         return cls(source, target, left, top, width, height)
 
+    def of_larger(self, source: tuple[int, int], reduction: int) -> Placement:
+        """Where an image lies that was placed at a fraction of its size.
+
+        Args:
+            source: (width, height) of the image in pixels.
+            reduction: see there.
+        """
+        return replace(self, source=source, reduction=reduction)
+
     @property
     def scale_x(self) -> float:
         """Input pixels per image pixel, horizontally (rounding makes it differ from scale_y)."""
-        return self.width / self.source[0]
+        return self.width / self._covered(self.source[0])
 
     @property
     def scale_y(self) -> float:
         """Input pixels per image pixel, vertically."""
-        return self.height / self.source[1]
+        return self.height / self._covered(self.source[1])
+
+    def _covered(self, side: int) -> int:
+        """Image pixels that the reduced ones stand for, those beyond the edge included."""
+        return -(-side // self.reduction) * self.reduction
 
     def to_input(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
         """Map boxes (n, 4) xyxy from image pixels to input pixels."""

@@ -11,6 +11,7 @@ from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.pixels.encodings import check_shows_colours
 from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileLimits
 from compact_yolo_ros.pixels.image_error import ImageError
+from compact_yolo_ros.pixels.jpeg_pixels import Window
 from compact_yolo_ros.support.error_text import first_line
 
 
@@ -36,8 +37,8 @@ class CvBridgeDecoder:
         self._bridge = CvBridge()
         self._limits = limits
 
-    def image(self, message: Any) -> DecodedImage:
-        """Pixels of a sensor_msgs/Image.
+    def image(self, message: Any, window: Window | None = None) -> DecodedImage:
+        """All pixels of a sensor_msgs/Image.
 
         Raises:
             ImageError: cv_bridge cannot convert the message.
@@ -48,8 +49,8 @@ class CvBridgeDecoder:
         except Exception as error:  # CvBridgeError, cv2.error, and what malformed fields lead to
             raise ImageError("encoding", _sentence(message.encoding, error)) from error
 
-    def compressed(self, message: Any) -> DecodedImage:
-        """Pixels of a sensor_msgs/CompressedImage.
+    def compressed(self, message: Any, window: Window | None = None) -> DecodedImage:
+        """All pixels of a sensor_msgs/CompressedImage, however few are needed.
 
         Raises:
             ImageError: ``check_file`` refuses it, or cv_bridge cannot convert it.

@@ -58,7 +58,7 @@ from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import EVERYTHING
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.codec import Codec
-from compact_yolo_ros.recordings.image_types import IMAGE
+from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE, IMAGE
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
 
@@ -119,6 +119,31 @@ def test_every_frame_is_what_the_detector_finds_in_it(done: Path, model: str) ->
             assert np.array_equal(record.detections.boxes[shown], expected.boxes)
             assert np.array_equal(record.detections.scores[shown], expected.scores)
     assert [r.stamp for r in records[:FRAMES]] == [START + n * PERIOD for n in range(FRAMES)]
+
+
+@pytest.mark.parametrize("realtime", [False, True])
+def test_large_jpegs_are_answered_in_their_own_pixels(
+    model: str, tmp_path: Path, realtime: bool
+) -> None:
+    """Scenes four times as large: the network sees a quarter of each side."""
+    large = [replace(scene, pixels=scene.pixels.repeat(4, 0).repeat(4, 1)) for scene in SCENES[:4]]
+    path = write_bag(tmp_path / "jpegs", [jpeg(scene, n) for n, scene in enumerate(large)])
+    job = Job((path,), (TOPIC,), RunOptions(model), realtime=realtime, latency=0.01)
+    run(job, Bag([path]), tmp_path / "out")
+    records = list(read_frame_results(tmp_path / "out"))
+    assert [record.size for record in records] == [(1280, 1280)] * 4
+    for record, scene in zip(records, large, strict=True):
+        shown = record.detections.boxes[record.detections.scores >= 0.3]
+        assert sorted(map(tuple, shown)) == sorted(map(tuple, scene.boxes * 4))
+
+
+def jpeg(scene: Scene, number: int) -> Recorded:
+    pixels = np.ascontiguousarray(scene.pixels[..., ::-1])
+    content = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, 100))[1].reshape(-1)
+    stamp = START + number * PERIOD
+    message = CODEC.store.types[COMPRESSED_IMAGE](header_of(stamp), "jpeg", content)
+    data = bytes(CODEC.store.serialize_cdr(message, COMPRESSED_IMAGE))
+    return Recorded(TOPIC, COMPRESSED_IMAGE, stamp, data)
 
 
 def test_two_processes_give_what_one_does(

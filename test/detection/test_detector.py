@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,6 +23,7 @@ from compact_yolo_ros.detection.detector import Detector, Prepared, StageTimes
 from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
 from compact_yolo_ros.pixels.letterbox import Letterbox
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -66,6 +70,31 @@ def test_a_grey_image_is_accepted(detector: Detector) -> None:
     image = np.zeros((320, 320), np.uint8)
     image[32:48, 64:80] = 255
     np.testing.assert_allclose(detector.detect(image, "grey").boxes, [[64, 32, 80, 48]], atol=1e-3)
+
+
+@pytest.mark.parametrize(("side", "reduction"), [(1280, 4), (2560, 8), (1282, 4), (1276, 2)])
+def test_boxes_of_a_reduced_image_are_in_the_pixels_of_the_whole(
+    detector: Detector, side: int, reduction: int
+) -> None:
+    """A square of a cell in the lower right corner, whose box must not leave the image."""
+    pixels = picture(side, side)
+    pixels[side - side // 20 :, side - side // 20 :] = (0, 0, 255)
+    file = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, 98))[1]
+    message = SimpleNamespace(format="jpeg", data=file.tobytes())
+    image = ImageDecoder().compressed(message, detector.window)
+    assert (image.reduction, image.size) == (reduction, (side, side))
+    (box,) = detector.detect_decoded(image).boxes
+    np.testing.assert_allclose(box, [side * 0.95, side * 0.95, side, side], atol=reduction)
+    assert max(box) <= side
+
+
+def test_the_window_follows_the_input(toy: str) -> None:
+    sizes = (Size(320, 320), Size(512, 416))
+    with closing(Detector.open(RunOptions(toy, threads=1, input_sizes=sizes))) as detector:
+        assert detector.window((640, 480)) == (320, 240)
+        detector.resize(sizes[1])
+        assert detector.window((640, 480)) == (512, 384)
+        assert detector.window((3, 4000)) == (1, 416)
 
 
 def test_padded_rows_change_nothing(detector: Detector) -> None:
@@ -224,7 +253,8 @@ def test_an_input_that_was_prepared_elsewhere_is_used_if_it_has_the_right_size(
         pixels = np.empty((*size.shape, 3), np.uint8)
         placement = Letterbox(pixels)(image, "rgb")
         prepared = Prepared(pixels, placement, 5.0)
-        answer = detector.answer(picture(480, 640) if is_used else image, "rgb", prepared)
+        shown = DecodedImage(picture(480, 640) if is_used else image, "rgb")
+        answer = detector.answer(shown, prepared)
         assert (answer.preprocess > 5) == is_used
         kept = answer.copy()
         detector.detect(picture(480, 640), "rgb")

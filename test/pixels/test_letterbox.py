@@ -46,6 +46,20 @@ def test_the_whole_image_fills_its_window_and_the_window_fits(placement: Placeme
     assert 0 <= placement.left <= placement.left + placement.width <= placement.target[0]
 
 
+@given(SIDES, SIDES, TARGETS, st.sampled_from([2, 4, 8]), st.data())
+def test_boxes_of_a_reduced_image_are_in_the_pixels_of_the_larger_one(
+    width: int, height: int, target: tuple[int, int], reduction: int, data: st.DataObject
+) -> None:
+    """A reduced pixel at (x, y) begins at (x, y) * reduction of the image."""
+    small = Placement.fit((-(-width // reduction), -(-height // reduction)), target)
+    large = small.of_larger((width, height), reduction)
+    assert large.source == (width, height)
+    box = np.array([[data.draw(st.floats(0, side)) for side in small.source * 2]], np.float32)
+    seen = small.to_input(box)
+    np.testing.assert_allclose(large.to_source(seen), box * reduction, rtol=1e-4, atol=0.05)
+    np.testing.assert_allclose(large.to_input(box * reduction), seen, rtol=1e-4, atol=0.05)
+
+
 @given(SIDES, SIDES, TARGETS)
 def test_a_letterbox_touches_two_opposite_sides_and_is_centred(
     width: int, height: int, target: tuple[int, int]

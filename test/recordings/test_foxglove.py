@@ -133,7 +133,7 @@ def test_images_are_what_they_show(
     for message, stamp, scene in zip(read, STAMPS, SCENES, strict=True):
         content = codec.read(message)
         assert stamp_of(content, 0) == stamp and content.header.frame_id == "eye"
-        pixels, colour = (decoder.image if name == "RawImage" else decoder.compressed)(content)
+        pixels, colour, *_ = (decoder.image if name == "RawImage" else decoder.compressed)(content)
         shown = pixels if colour == "rgb" else pixels[..., ::-1]
         assert np.array_equal(shown, scene.pixels[:200])
         # What the player publishes is the same message, for any subscriber of ROS.

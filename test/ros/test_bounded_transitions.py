@@ -238,8 +238,8 @@ def test_a_worker_that_cannot_start_does_not_keep_the_detector(
 
 def test_a_failure_of_what_was_left_behind_is_nobodys() -> None:
     class FailingDetector(PacedDetector):
-        def detect(self, *_: Any) -> Any:
-            super().detect()
+        def detect_decoded(self, *_: Any) -> Any:
+            super().detect_decoded()
             raise RuntimeError("the driver gave up")
 
     detector = FailingDetector()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from array import array
 from types import SimpleNamespace
 from typing import Any
 
@@ -79,6 +80,23 @@ def test_the_longer_side_is_limited_and_the_proportions_stay(
 @pytest.mark.parametrize("longest", [0, 640, 320])
 def test_boxes_are_where_the_objects_are(longest: int) -> None:
     canvas = annotated(plain(1280, 960), found(640, 480, 1200, 900), CLASSES, longest)
+    scale = canvas.shape[1] / 1280
+    x1, _, x2, y2 = extent(canvas)
+    assert (x1, x2, y2) == pytest.approx((640 * scale, 1200 * scale, 900 * scale), abs=3)
+
+
+@pytest.mark.parametrize(("longest", "decoded"), [(0, 1), (640, 1), (320, 0)])
+def test_an_image_of_fewer_pixels_is_decoded_as_large_as_it_is_shown(
+    longest: int, decoded: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = cv2.imencode(".jpg", np.full((960, 1280, 3), TEAL, np.uint8))[1].tobytes()
+    message = CompressedImage(format="jpeg", data=array("B", file))
+    image = ImageDecoder().compressed(message, lambda _: (320, 240))
+    real, calls = cv2.imdecode, []
+    monkeypatch.setattr(cv2, "imdecode", lambda *args: (calls.append(args), real(*args))[1])
+    canvas = annotated(image, found(640, 480, 1200, 900), CLASSES, longest)
+    assert len(calls) == decoded
+    assert canvas.shape[1] == (longest or 1280)
     scale = canvas.shape[1] / 1280
     x1, _, x2, y2 = extent(canvas)
     assert (x1, x2, y2) == pytest.approx((640 * scale, 1200 * scale, 900 * scale), abs=3)

@@ -42,7 +42,10 @@ class PacedDetector:
     def backend(self) -> None:
         return None
 
-    def detect(self, *_: Any) -> Detections:
+    def window(self, size: tuple[int, int]) -> tuple[int, int]:
+        return size
+
+    def detect_decoded(self, *_: Any) -> Detections:
         self.busy.set()
         self.go.acquire()
         return Detections.empty()
@@ -71,7 +74,7 @@ class Camera:
     def unpack(self, message: Any) -> Any:
         return message
 
-    def decode(self, message: Any) -> DecodedImage:
+    def decode(self, message: Any, *_: Any) -> DecodedImage:
         return DecodedImage(np.zeros((2, 2, 3), np.uint8), "bgr")
 
     def publish(self, result: FrameResult) -> None:
@@ -84,7 +87,7 @@ class Camera:
 class MixedCamera(Camera):
     """Its images are bad if their name says so."""
 
-    def decode(self, message: Any) -> DecodedImage:
+    def decode(self, message: Any, *_: Any) -> DecodedImage:
         if "bad" in message.header.frame_id:
             raise ImageError("size", "cut off")
         return super().decode(message)
@@ -219,12 +222,12 @@ def timed(monkeypatch: pytest.MonkeyPatch, stamp: Time, max_age: float = 0.0) ->
     class TimedDetector(PacedDetector):
         times = StageTimes(preprocess=4.0, inference=8.0, postprocess=16.0)
 
-        def detect(self, *_: Any) -> Detections:
+        def detect_decoded(self, *_: Any) -> Detections:
             steady.now += sum(self.times) + 0.5  # between the stages, too
             return Detections.empty()
 
     class TimedCamera(Camera):
-        def decode(self, message: Any) -> DecodedImage:
+        def decode(self, message: Any, *_: Any) -> DecodedImage:
             steady.now += 2.0
             return super().decode(message)
 

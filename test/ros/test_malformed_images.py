@@ -76,7 +76,7 @@ class CountingCamera:
     def unpack(self, data: bytes) -> Any:
         return UNPACK[self.kind](data)
 
-    def decode(self, message: Any) -> DecodedImage:
+    def decode(self, message: Any, *_: Any) -> DecodedImage:
         raw = self.kind is Image
         return self.decoder.image(message) if raw else self.decoder.compressed(message)
 

@@ -63,7 +63,7 @@ def test_images_are_the_sources(
     for image in images:
         assert (image.encoding, image.header.frame_id) == (encoding, "front")
         assert (image.width, image.height) == (64, 48)
-        pixels, colour = ImageDecoder().image(image)
+        pixels, colour, *_ = ImageDecoder().image(image)
         if colour == "grey":
             grey = [cv2.cvtColor(picture(i), cv2.COLOR_BGR2GRAY)[0, 0] for i in range(COUNT)]
             assert pixels[0, 0] in grey
@@ -81,7 +81,7 @@ def test_compressed_images_are_below_the_remapped_topic(
     with running(MODULE, tmp_path / "log", parameters, "-r", "image:=/front/image_raw"):
         client.wait_for(lambda: images)
     assert images[0].format == "bgr8; jpeg compressed bgr8"
-    pixels, colour = ImageDecoder().compressed(images[0])
+    pixels, colour, *_ = ImageDecoder().compressed(images[0])
     assert colour == "bgr"
     assert pixels.shape == (48, 64, 3)
     assert abs(int(pixels[0, 0, 1]) - 100) <= 3

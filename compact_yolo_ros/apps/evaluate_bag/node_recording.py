@@ -88,8 +88,7 @@ def _frames(job: Job, bag: Bag) -> list[_Frame]:
         moment = Moment(frame.stamp if frame.stamped else 0, frame.time)
         size = Size(0, 0)
         if frame.image is not None:
-            height, width = frame.image.pixels.shape[:2]
-            size = Size(width, height)
+            size = Size(*frame.image.size)
         found.append(_Frame(frame.unanswered(frame.error), moment, size))
     return found
 

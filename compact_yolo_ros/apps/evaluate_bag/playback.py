@@ -27,6 +27,7 @@ from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.image_header import LONGEST_FRAME_ID, check_header
+from compact_yolo_ros.pixels.jpeg_pixels import Window
 from compact_yolo_ros.pixels.letterbox import Letterbox
 from compact_yolo_ros.recordings.codec import Codec, stamp_of
 from compact_yolo_ros.recordings.image_types import IMAGE
@@ -76,24 +77,33 @@ class Frame:
         )
 
 
-def read_frame(message: Message, codec: Codec, decoder: ImageDecoder) -> Frame:
-    """Decode a message as the node does. Pixels are valid until ``decoder`` is used again."""
+def read_frame(
+    message: Message, codec: Codec, decoder: ImageDecoder, window: Window | None = None
+) -> Frame:
+    """Decode a message as the node does. Pixels are valid until ``decoder`` is used again.
+
+    Args:
+        message: an image.
+        codec: reads it.
+        decoder: decodes it.
+        window: how many pixels are needed; None: all.
+    """
     try:
         content = codec.read(message)
     except BagError as found:
         return Frame(
             message.topic, message.time, message.time, "", None, MALFORMED, 0.0, str(found)
         )
-    return _decode(message, content, decoder)
+    return _decode(message, content, decoder, window)
 
 
-def _decode(message: Message, content: Any, decoder: ImageDecoder) -> Frame:
+def _decode(message: Message, content: Any, decoder: ImageDecoder, window: Window | None) -> Frame:
     image, error, problem = None, "", ""
     began = perf_counter()
     try:
         check_header(content.header)
         decode = decoder.image if message.type == IMAGE else decoder.compressed
-        image = decode(content)
+        image = decode(content, window)
     except ImageError as found:
         error, problem = f"image {found.kind}", str(found)
     took = perf_counter() - began
@@ -138,7 +148,7 @@ def _prepared(
     decoders = cycle([ImageDecoder() for _ in range(AHEAD + 2)])
     letterboxes = cycle([_AheadLetterbox(detector) for _ in range(AHEAD + 2)])
     for message in messages:
-        frame = read_frame(message, codec, next(decoders))
+        frame = read_frame(message, codec, next(decoders), detector.window)
         yield frame, next(letterboxes)(frame.image) if frame.image else None
 
 
@@ -151,8 +161,7 @@ class _AheadLetterbox:
 
     def __call__(self, image: DecodedImage) -> Prepared:
         began = perf_counter()
-        height, width = image.pixels.shape[:2]
-        size = self._detector.input_size(width, height)
+        size = self._detector.input_size(*image.size)
         if self._pixels.shape[:2] != size.shape:
             self._pixels = np.empty((*size.shape, 3), np.uint8)
             self._letterbox = Letterbox(self._pixels, self._detector.card.resize)
@@ -173,8 +182,8 @@ def _answers(
             if image is None:
                 yield frame, Size(0, 0), None
                 continue
-            answer = detector.answer(image.pixels, image.colour, prepared).copy()
-            yield replace(frame, image=None), _size_of(image), answer
+            answer = detector.answer(image, prepared).copy()
+            yield replace(frame, image=None), Size(*image.size), answer
 
 
 def as_on_a_robot(
@@ -239,7 +248,7 @@ def _timed(
     clock: int,
     latency: float | None,
 ) -> FrameResult:
-    frame = read_frame(message, codec, decoder)
+    frame = read_frame(message, codec, decoder, detector.window)
     began = perf_counter()
     result = _answer(frame, detector)
     seconds = perf_counter() - began + frame.decode if latency is None else latency
@@ -249,8 +258,8 @@ def _timed(
 def _answer(frame: Frame, detector: Detector) -> FrameResult:
     if frame.image is None:
         return frame.unanswered(frame.error)
-    found = detector.detect(frame.image.pixels, frame.image.colour)
-    return _result(frame, _size_of(frame.image), found, detector)
+    found = detector.detect_decoded(frame.image)
+    return _result(frame, Size(*frame.image.size), found, detector)
 
 
 def _result(frame: Frame, size: Size, found: Detections, detector: Detector) -> FrameResult:
@@ -265,11 +274,6 @@ def _result(frame: Frame, size: Size, found: Detections, detector: Detector) -> 
         found,
         FrameStages(frame.decode, *detector.times),
     )
-
-
-def _size_of(image: DecodedImage) -> Size:
-    height, width = image.pixels.shape[:2]
-    return Size(width, height)
 
 
 def _dropped(message: Message, codec: Codec) -> FrameResult:

@@ -10,6 +10,7 @@ from rclpy.lifecycle import LifecycleNode
 
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
+from compact_yolo_ros.pixels.jpeg_pixels import Window
 from compact_yolo_ros.ros.cv_bridge_decoder import CvBridgeDecoder
 from compact_yolo_ros.ros.detector.camera_input import CameraInput
 from compact_yolo_ros.ros.detector.parameters import file_limits
@@ -18,8 +19,8 @@ from compact_yolo_ros.ros.detector.topics import IMAGE, FrameResult
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
 from compact_yolo_ros.ros.diagnostics.situations import CameraSituation, CameraState
 
-Decode = Callable[[Any], DecodedImage]
-"""Returns the pixels of an image message; raises ImageError."""
+Decode = Callable[[Any, Window], DecodedImage]
+"""Returns the pixels of an image message, as many as are needed or more; raises ImageError."""
 
 
 def new_decoder(values: Mapping[str, Any]) -> Decode:

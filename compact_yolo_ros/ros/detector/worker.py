@@ -143,12 +143,12 @@ class FrameWorker:
         if settings.max_age > 0 and self._is_refused(camera, header, settings.max_age):
             return
         check_header(header)
-        image = camera.decode(message)
+        image = camera.decode(message, session.detector.window)
         decoded = perf_counter()
         if self._abandoned:
             return
         self._stage = ""  # the detector says how far it is
-        detections = session.detector.detect(image.pixels, image.colour)
+        detections = session.detector.detect_decoded(image)
         detected = perf_counter()
         if self._abandoned:
             return

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.detections import NO_TRACK, Detections
 
 DETECTION_ARRAY = "vision_msgs/msg/Detection2DArray"
 
@@ -96,13 +96,14 @@ class DetectionArrayWriter:
         self._array = new_array()
         self._new_detection = new_detection
         self._pool: list[Any] = []
+        self._has_ids = False
 
     def write(self, header: Any, detections: Detections, class_ids: Sequence[str]) -> Any:
         """Convert the detections of one image.
 
         Args:
             header: that of the image; the array and every detection carry it.
-            detections: boxes in pixels of that image.
+            detections: boxes in pixels of that image. The id of one without a track is empty.
             class_ids: ``class_id`` of each label.
 
         Returns:
@@ -128,6 +129,18 @@ class DetectionArrayWriter:
             box.center.position.y = (y1 + y2) / 2
             box.size_x = x2 - x1
             box.size_y = y2 - y1
+        self._write_ids(used, detections)
         self._array.header = header
         self._array.detections = used
         return self._array
+
+    def _write_ids(self, used: Sequence[Any], detections: Detections) -> None:
+        """Write the ids of the tracks, or remove those of an earlier image."""
+        if detections.ids is not None:
+            self._has_ids = True
+            for message, track in zip(used, detections.ids.tolist(), strict=True):
+                message.id = "" if track == NO_TRACK else str(track)
+        elif self._has_ids:
+            self._has_ids = False
+            for message in self._pool:
+                message.id = ""

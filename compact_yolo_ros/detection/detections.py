@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.pixels.letterbox import Placement
 
+NO_TRACK = 0
+"""The id of a detection that belongs to no track; those of tracks count from 1."""
+
 Index = slice | Sequence[int] | NDArray[np.bool_] | NDArray[np.integer]
 
 
@@ -24,7 +27,7 @@ class Detections:
         boxes: (n, 4) float32, x1 y1 x2 y2 in pixels of the source image, origin at its top left.
         scores: (n,) float32 in [0, 1].
         labels: (n,) int32, positions in the model card's ``classes``.
-        ids: (n,) int64 track ids; None where nothing is tracked.
+        ids: (n,) int64 track ids, ``NO_TRACK`` for none; None where nothing is tracked.
 
     Raises:
         ValueError: the arrays do not fit together.

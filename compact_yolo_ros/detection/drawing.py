@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.detections import NO_TRACK, Detections
 from compact_yolo_ros.pixels.decoding import DecodedImage, bgr_copy
 
 _GOLDEN_RATIO = 0.618033988749895
@@ -26,17 +26,19 @@ def colour_of(label: int) -> tuple[int, int, int]:
 def draw_detections(
     image: NDArray[np.uint8], detections: Detections, classes: Sequence[str]
 ) -> None:
-    """Draw boxes with class and score into ``image``, (h, w, 3) uint8 BGR, in place."""
+    """Draw boxes with class, track and score into ``image``, (h, w, 3) uint8 BGR, in place."""
     scale = max(image.shape[:2]) / 640
     line = max(1, round(2 * scale))
     font, size = cv2.FONT_HERSHEY_SIMPLEX, max(0.35, 0.5 * scale)
-    for box, score, label in zip(
-        detections.boxes, detections.scores, detections.labels, strict=True
+    ids = [NO_TRACK] * len(detections) if detections.ids is None else detections.ids.tolist()
+    for box, score, label, track in zip(
+        detections.boxes, detections.scores, detections.labels, ids, strict=True
     ):
         x1, y1, x2, y2 = (round(float(side)) for side in box)
         colour = colour_of(int(label))
         cv2.rectangle(image, (x1, y1), (x2, y2), colour, line)
-        text = f"{classes[label]} {score:.2f}"
+        name = classes[label] if track == NO_TRACK else f"{classes[label]} {track}"
+        text = f"{name} {score:.2f}"
         (width, height), base = cv2.getTextSize(text, font, size, 1)
         # The caption sits on the box, or inside it where the picture ends.
         bottom = y1 if y1 > height + base else y1 + height + base

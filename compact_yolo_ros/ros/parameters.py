@@ -16,6 +16,7 @@ from compact_yolo_ros.ros.parameter_service import check_requests
 
 Value = bool | int | float | str | list[str] | list[int]
 NO_CHANGES: Mapping[str, Any] = {}
+OFF = "off"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class ParameterSpec:
         description: one sentence.
         low, high: inclusive range of a number.
         step: the number is ``low`` plus a multiple of it; 0 is any.
-        choices: the only texts allowed; empty is any.
+        choices: the only texts allowed; empty is any. YAML reads ``off`` as false, which is taken
+            for it.
         changes: ``any time``; ``unconfigured``: only before the node is configured; or ``never``:
             only at start.
         untyped: values of other types are accepted too, because YAML reads some texts as numbers.
@@ -54,7 +56,9 @@ class ParameterSpec:
             read_only=self.changes == "never",
             # rclpy takes an empty list for one of bytes, and YAML reads max_age: 1 as an integer:
             # the type of these two is checked here.
-            dynamic_typing=self.untyped or isinstance(self.default, list | float),
+            dynamic_typing=self.untyped
+            or isinstance(self.default, list | float)
+            or OFF in self.choices,
         )
         if self.low is not None and self.high is not None:
             if isinstance(self.default, float):
@@ -72,6 +76,8 @@ class ParameterSpec:
 
         A list is empty if it is given as [] in YAML, which is no value to ROS, or as [""].
         """
+        if value is False and OFF in self.choices:
+            return OFF
         if isinstance(self.default, float):
             return float(value)
         if isinstance(self.default, list):
@@ -90,7 +96,7 @@ class ParameterSpec:
         elif isinstance(self.default, float) and not self._is_in_range(value):
             low, high = self._range()
             raise ValueError(f"{self.name} is {value}: give a number from {low:g} to {high:g}")
-        if self.choices and value not in self.choices:
+        if self.choices and self.read(value) not in self.choices:
             known = ", ".join(self.choices)
             raise ValueError(f"{self.name} '{value}' is not known: give one of {known}")
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.detections import NO_TRACK, Detections
 from compact_yolo_ros.detection.tracking.bytetrack import LATE, MOST_LOST, ByteTracker
-from compact_yolo_ros.detection.tracking.options import NO_TRACK, TrackingOptions
+from compact_yolo_ros.detection.tracking.options import TrackingOptions
 
 SECOND = 10**9
 RATE = 30

@@ -21,8 +21,10 @@ SOMETIMES = (
     "TensorRT only:",
     "While a TensorRT engine is built",
     "With a target:",
+    "With tracking:",
+    "With `tracking`:",
 )
-"""How the text of a key begins that not every machine has."""
+"""How the text of a key or a topic begins that not every machine or node has."""
 
 
 def rows(section: str) -> list[list[str]]:
@@ -66,7 +68,8 @@ def test_the_shipped_parameter_file_gives_the_documented_node(
 def check_topics(client: Client) -> None:
     documented = {
         (kind.split(",")[0], code(name)[0], code(message)[0])
-        for name, message, kind, _ in rows("Topics and services")
+        for name, message, kind, text in rows("Topics and services")
+        if not text.startswith(SOMETIMES)
     }
     client.wait_for(lambda: topics(client) >= documented)  # they are found one by one
     assert topics(client) == documented

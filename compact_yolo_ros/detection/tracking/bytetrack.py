@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compact_yolo_ros.detection.boxes import ious
-from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.detections import NO_TRACK, Detections
 from compact_yolo_ros.detection.tracking.assignment import heaviest_pairs
 from compact_yolo_ros.detection.tracking.motion import BoxMotion
-from compact_yolo_ros.detection.tracking.options import NO_TRACK, TrackingOptions
+from compact_yolo_ros.detection.tracking.options import TrackingOptions
 
 FIRST_IOU = 0.2
 """Least IoU of a detection of a high score and a track (the paper, section 4.1)."""

@@ -5,9 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NO_TRACK = 0
-"""The id of a detection that belongs to no track; those of tracks count from 1."""
-
 
 @dataclass(frozen=True)
 class TrackingOptions:

@@ -13,8 +13,10 @@ from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
 from compact_yolo_ros.pixels.jpeg_pixels import Window
 from compact_yolo_ros.ros.cv_bridge_decoder import CvBridgeDecoder
 from compact_yolo_ros.ros.detector.camera_input import CameraInput
+from compact_yolo_ros.ros.detector.camera_tracking import CameraTracking
 from compact_yolo_ros.ros.detector.parameters import file_limits
 from compact_yolo_ros.ros.detector.publishing import CameraPublisher
+from compact_yolo_ros.ros.detector.settings import Settings
 from compact_yolo_ros.ros.detector.topics import IMAGE, FrameResult
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
 from compact_yolo_ros.ros.diagnostics.situations import CameraSituation, CameraState
@@ -50,6 +52,7 @@ class Camera:
         name: empty, or one name as ``check_camera_names`` allows.
         input: the subscription.
         counters: counts and times of its images.
+        tracking: its tracks; for the worker.
         unpack: reads a serialized image message; for the worker, as the next.
         decode: turns what was read into pixels.
     """
@@ -60,6 +63,7 @@ class Camera:
         name: str,
         card: ModelCard,
         decode: Decode,
+        settings: Settings,
         *,
         transport: str,
         reliability: str,
@@ -70,12 +74,14 @@ class Camera:
         self.counters = FrameCounters()
         self.unpack = self.input.unpack
         self.decode = decode
-        self._publisher = CameraPublisher(node, name, card)
+        self._publisher = CameraPublisher(node, name, card, settings)
         self._log = node.get_logger()
+        self.tracking = CameraTracking(self._warn)
 
     def open(self, on_image: Callable[[bytes], None]) -> None:
         """Subscribe, and count from now on."""
         self.counters.reset()
+        self.tracking = CameraTracking(self._warn)
         self.input.open(on_image)
 
     def close(self) -> None:
@@ -87,6 +93,10 @@ class Camera:
         self.close()
         self._publisher.destroy()
 
+    def use(self, settings: Settings) -> None:
+        """Have the publishers that are wanted with ``settings``."""
+        self._publisher.use(settings)
+
     def publish(self, result: FrameResult) -> None:
         """Publish the result for one image."""
         self._publisher.publish(result)
@@ -94,10 +104,9 @@ class Camera:
     def failed(self, kind: str, sentence: str) -> None:
         """Count a failure; log each cause once only, or a bad camera would flood the log."""
         if self.counters.error(kind, sentence):
-            which = f"{self.name}: " if self.name else ""
-            self._log.error(f"{which}{sentence} (further ones are counted in /diagnostics)")
+            self._log.error(f"{self._which}{sentence} (further ones are counted in /diagnostics)")
 
-    def state(self) -> CameraState:
+    def state(self, settings: Settings) -> CameraState:
         """What /diagnostics says about it now."""
         announced = self.input.announced()
         situation = CameraSituation(
@@ -110,4 +119,13 @@ class Camera:
             is_latched=announced.is_latched,
             mistake=announced.mistake,
         )
-        return CameraState(self.counters.snapshot(), situation)
+        tracks = self.tracking.facts if settings.tracking else {}
+        return CameraState(self.counters.snapshot(), situation, tracks)
+
+    @property
+    def _which(self) -> str:
+        """Names the camera in front of a sentence, where there are several."""
+        return f"{self.name}: " if self.name else ""
+
+    def _warn(self, sentence: str) -> None:
+        self._log.warning(f"{self._which}{sentence}")

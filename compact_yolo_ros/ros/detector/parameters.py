@@ -13,16 +13,18 @@ from typing import Any
 from compact_yolo_ros.backends import PRECISIONS, RunOptions, backend_names
 from compact_yolo_ros.detection.governor import Targets
 from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.detection.tracking.options import TrackingOptions
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import MAX_SIDE, STRIDE, OwnSize, Size, check_side
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileLimits
 from compact_yolo_ros.pixels.grey_levels import STRETCH
 from compact_yolo_ros.ros.detector.camera_names import check_camera_names
-from compact_yolo_ros.ros.parameters import ParameterSpec
+from compact_yolo_ros.ros.parameters import OFF, ParameterSpec
 
 _OPTIONS = RunOptions()
 _SELECTION = Selection()
+_TRACKING = TrackingOptions()
 
 DETECTOR_PARAMETERS = (
     ParameterSpec(
@@ -115,6 +117,32 @@ DETECTOR_PARAMETERS = (
         "name",
         "What class_id holds: the name of the class, or its number in ~/label_info.",
         choices=("name", "id"),
+    ),
+    ParameterSpec(
+        "tracking",
+        "off",
+        "bytetrack follows objects over the images of a camera: ids in ~/detections, and ~/tracks.",
+        choices=("off", "bytetrack"),
+    ),
+    ParameterSpec(
+        "track_buffer",
+        _TRACKING.buffer,
+        "Seconds for which an object that is not seen keeps its track.",
+        low=0,
+        high=60,
+    ),
+    ParameterSpec(
+        "track_low_score",
+        _TRACKING.low_score,
+        "Objects from this score on continue a track, but only those from score_threshold on begin "
+        "one.",
+        low=0,
+        high=1,
+    ),
+    ParameterSpec(
+        "track_by_class",
+        _TRACKING.by_class,
+        "A track keeps its class; false lets it go on when the object is taken for another class.",
     ),
     ParameterSpec(
         "cameras",
@@ -322,6 +350,18 @@ def targets(values: Mapping[str, Any]) -> Targets:
         latency=values["max_latency"],
         watts=values["power_budget_w"],
         max_skip=values["governor_skip"],
+    )
+
+
+def tracking(values: Mapping[str, Any]) -> TrackingOptions | None:
+    """How objects are tracked, from the values of all parameters; None if they are not."""
+    if values["tracking"] == OFF:
+        return None
+    return TrackingOptions(
+        high_score=values["score_threshold"],
+        low_score=values["track_low_score"],
+        buffer=values["track_buffer"],
+        by_class=values["track_by_class"],
     )
 
 

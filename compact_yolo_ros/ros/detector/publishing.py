@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.publisher import Publisher
@@ -13,6 +13,7 @@ from compact_yolo_ros.backends import Backend
 from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.machine.power import PowerMonitor
 from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.ros.detector.settings import Settings
 from compact_yolo_ros.ros.detector.topics import (
     DETECTIONS,
     INTERFACES,
@@ -20,6 +21,7 @@ from compact_yolo_ros.ros.detector.topics import (
     PERFORMANCE,
     VISION_INFO,
     FrameResult,
+    FrameWriter,
     Output,
 )
 from compact_yolo_ros.ros.diagnostics.performance import PerformanceWriter
@@ -29,18 +31,32 @@ from compact_yolo_ros.ros.messages import to_label_info, to_vision_info
 class CameraPublisher:
     """Publishes the results of one camera, on every topic that has a writer."""
 
-    def __init__(self, node: LifecycleNode, camera: str, card: ModelCard) -> None:
-        """Create the publishers of the camera ``camera``."""
+    def __init__(
+        self, node: LifecycleNode, camera: str, card: ModelCard, settings: Settings
+    ) -> None:
+        """Create the publishers of the camera ``camera`` that are wanted with ``settings``."""
         self._node = node
-        self._outputs = {
-            output.name: (output.on_demand, output.create(node, camera), output.writer(card))
-            for output in INTERFACES
-            if isinstance(output, Output) and output.writer is not None
-        }
+        self._camera = camera
+        self._card = card
+        self._outputs: dict[str, _CameraOutput] = {}
+        self.use(settings)
+
+    def use(self, settings: Settings) -> None:
+        """Create the publishers that are wanted now; those that are there stay."""
+        outputs = dict(self._outputs)
+        for output in INTERFACES:
+            if not isinstance(output, Output) or output.writer is None or output.name in outputs:
+                continue
+            if output.wanted is None or output.wanted(settings):
+                publisher = output.create(self._node, self._camera)
+                write = output.writer(self._card)
+                outputs[output.name] = _CameraOutput(output.on_demand, publisher, write)
+                self._activate(publisher)
+        self._outputs = outputs  # at once: the worker may be going through them
 
     def subscriber_count(self) -> int:
         """Subscribers that the next detections reach: announced here, and connected."""
-        _, publisher, _ = self._outputs[DETECTIONS.name]
+        publisher: Publisher[Any] = self._outputs[DETECTIONS.name].publisher
         return publisher.get_subscription_count()
 
     def publish(self, result: FrameResult) -> None:
@@ -56,6 +72,20 @@ class CameraPublisher:
         """Remove the publishers."""
         for _, publisher, _ in self._outputs.values():
             _destroy(self._node, publisher)
+
+    def _activate(self, publisher: Any) -> None:
+        """Let a publisher work at once if those that were there before do."""
+        before = self._outputs.get(DETECTIONS.name)
+        if before is not None and before.publisher.is_activated:
+            publisher.on_activate(None)
+
+
+class _CameraOutput(NamedTuple):
+    """A topic of a camera: see ``Output``."""
+
+    on_demand: bool
+    publisher: Any
+    write: FrameWriter
 
 
 class ModelPublisher:

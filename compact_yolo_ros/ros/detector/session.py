@@ -62,7 +62,6 @@ class Session:
             opened.callback(self._release)
             self.detector = self.backends.detector
             self.settings = read_settings(values, self.detector)
-            self.detector.selection = self.settings.selection
             self.control = InputControl(self.detector, self.settings.targets, node.get_logger())
             card = self.detector.card
             self.performance = PerformancePublisher(node)
@@ -73,7 +72,13 @@ class Session:
             for name, decode in decoders.items():
                 reliability = values["reliability"]
                 camera = Camera(
-                    node, name, card, decode, transport=transport, reliability=reliability
+                    node,
+                    name,
+                    card,
+                    decode,
+                    self.settings,
+                    transport=transport,
+                    reliability=reliability,
                 )
                 opened.callback(camera.destroy)
                 self.cameras.append(camera)
@@ -98,8 +103,9 @@ class Session:
         if settings.targets != self.settings.targets:
             self.backends.use_sizes(input_sizes(values, self.detector.card))
             self.control.targets = settings.targets
+        for camera in self.cameras:
+            camera.use(settings)
         self.settings = settings
-        self.detector.selection = settings.selection
         self._model.publish(settings.selection.score_threshold)
 
     def summary(self) -> str:
@@ -117,7 +123,7 @@ class Session:
 
     def camera_states(self) -> dict[str, CameraState]:
         """How each camera is, by its name."""
-        return {camera.name: camera.state() for camera in self.cameras}
+        return {camera.name: camera.state(self.settings) for camera in self.cameras}
 
     def follow_publishers(self) -> None:
         """Subscribe again where the publishers of a camera offer another reliability now."""

@@ -5,13 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+
+from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.governor import Targets
 from compact_yolo_ros.detection.selection import Selection
-from compact_yolo_ros.ros.detector.parameters import targets
+from compact_yolo_ros.detection.tracking.options import TrackingOptions
+from compact_yolo_ros.ros.detector.parameters import targets, tracking
 from compact_yolo_ros.ros.messages import class_ids
+
+MOST_TRACKED = 300
+"""Objects of an image that a tracker gets: as many candidates as a network ranks."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +27,14 @@ class Settings:
     """What one image is processed with; a change of a parameter makes a new one.
 
     Attributes:
-        selection: which objects are published.
+        selection: which objects are published as detections.
         class_ids: ``class_id`` of each label.
         max_age: age in seconds beyond which an image is not processed; 0 is no limit.
         debug_image: whether ``debug_image`` is drawn for those who subscribe.
         targets: what the governor holds.
         debug_image_rate: most images per second on each topic of it; 0 is no limit.
         debug_image_size: most pixels of its longer side; 0 is the size of the camera's image.
+        tracking: how objects are tracked; None if they are not.
     """
 
     selection: Selection
@@ -35,6 +44,20 @@ class Settings:
     targets: Targets
     debug_image_rate: float = 0.0
     debug_image_size: int = 0
+    tracking: TrackingOptions | None = None
+
+    @cached_property
+    def detected(self) -> Selection:
+        """Which objects the detector returns: a tracker needs those of a low score too."""
+        if self.tracking is None:
+            return self.selection
+        least = min(self.selection.score_threshold, self.tracking.low_score)
+        return self.selection.change(score_threshold=least, max_detections=MOST_TRACKED)
+
+    def published(self, found: Detections) -> Detections:
+        """Those of the ``detected`` objects that ``selection`` would have kept."""
+        above = int(np.count_nonzero(found.scores >= self.selection.score_threshold))
+        return found[: min(above, self.selection.max_detections)]
 
 
 def read_settings(values: Mapping[str, Any], detector: Detector) -> Settings:
@@ -56,4 +79,5 @@ def read_settings(values: Mapping[str, Any], detector: Detector) -> Settings:
         targets=targets(values),
         debug_image_rate=values["debug_image_rate"],
         debug_image_size=values["debug_image_size"],
+        tracking=tracking(values),
     )

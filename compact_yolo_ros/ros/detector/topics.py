@@ -43,6 +43,7 @@ class FrameResult(NamedTuple):
         image: its pixels.
         detections: what was found, in pixels of the image.
         settings: what it was processed with.
+        tracks: the objects with a track, in pixels of the image; None if nothing is tracked.
     """
 
     camera: str
@@ -50,6 +51,7 @@ class FrameResult(NamedTuple):
     image: DecodedImage
     detections: Detections
     settings: Settings
+    tracks: Detections | None = None
 
 
 FrameWriter = Callable[[FrameResult], Any]
@@ -101,6 +103,7 @@ class Output(Interface):
         latched: the last message is kept for late subscribers.
         always: published in every lifecycle state, not only while the node is active.
         on_demand: messages are made only while there is a subscriber.
+        wanted: whether there is such a topic with these settings; None if there always is.
         writer: makes, for a model, what writes the message of each image; None if the topic has
             no message for each image of a camera.
     """
@@ -110,6 +113,7 @@ class Output(Interface):
     latched: bool = False
     always: bool = False
     on_demand: bool = False
+    wanted: Callable[[Settings], bool] | None = None
     writer: Callable[[ModelCard], FrameWriter] | None = None
 
     def create(self, node: LifecycleNode, camera: str = "") -> Publisher[Any]:
@@ -127,6 +131,17 @@ class Output(Interface):
 def _detection_writer(card: ModelCard) -> FrameWriter:
     writer = new_detection_writer()
     return lambda result: writer.write(result.header, result.detections, result.settings.class_ids)
+
+
+def _track_writer(card: ModelCard) -> FrameWriter:
+    writer = new_detection_writer()
+
+    def write(result: FrameResult) -> Any:
+        if result.tracks is None:
+            return None
+        return writer.write(result.header, result.tracks, result.settings.class_ids)
+
+    return write
 
 
 def _debug_image_writer(pack: Pack, card: ModelCard) -> FrameWriter:
@@ -148,10 +163,22 @@ DETECTIONS = Output(
     "~/detections",
     Detection2DArray,
     "One array for every processed image, empty if nothing was found. The array and each detection "
-    "carry the image's header; boxes are in its pixels.",
+    "carry the image's header; boxes are in its pixels. With `tracking`, `id` is the number of the "
+    "track, or empty.",
     per_camera=True,
     on_demand=True,
     writer=_detection_writer,
+)
+TRACKS = Output(
+    "~/tracks",
+    Detection2DArray,
+    "With `tracking`: one array for every processed image, with the objects that have a track, "
+    "also those below `score_threshold`. `id` is the number of the track, and boxes are those of "
+    "its filter, which are steadier.",
+    per_camera=True,
+    on_demand=True,
+    wanted=lambda settings: settings.tracking is not None,
+    writer=_track_writer,
 )
 LABEL_INFO = Output(
     "~/label_info",
@@ -211,6 +238,7 @@ ENABLE = Interface(
 INTERFACES: tuple[Interface, ...] = (
     IMAGE,
     DETECTIONS,
+    TRACKS,
     LABEL_INFO,
     VISION_INFO,
     DEBUG_IMAGE,

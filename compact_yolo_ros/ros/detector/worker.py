@@ -148,12 +148,15 @@ class FrameWorker:
         if self._abandoned:
             return
         self._stage = ""  # the detector says how far it is
+        session.detector.selection = settings.detected
         detections = session.detector.detect_decoded(image)
         detected = perf_counter()
         if self._abandoned:
             return
         self._stage = "publish"
         result = FrameResult(camera.name, header, image, detections, settings)
+        if settings.tracking is not None:
+            result = camera.tracking.follow(result)
         camera.publish(result)
         published = perf_counter()
         age = self._age(header)

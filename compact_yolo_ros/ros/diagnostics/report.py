@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
@@ -35,10 +35,11 @@ def to_statuses(
     total = combined([state.snapshot for state in cameras.values()])
     if "" in cameras:
         facts = {**facts, **_surroundings(cameras[""].situation)}
-    statuses = [_status(f"{name}: detections", health.node, {**facts, **_figures(total)})]
-    for camera, (snapshot, situation) in cameras.items():
+    figures = {**_figures(total), **_sums([state.tracks for state in cameras.values()])}
+    statuses = [_status(f"{name}: detections", health.node, {**facts, **figures})]
+    for camera, (snapshot, situation, tracks) in cameras.items():
         if camera:
-            values = {**_surroundings(situation), **_figures(snapshot)}
+            values = {**_surroundings(situation), **_figures(snapshot), **tracks}
             statuses.append(_status(f"{name}: {camera}", health.cameras[camera], values))
     for status in statuses:
         status.hardware_id = hardware_id
@@ -76,6 +77,12 @@ def _surroundings(camera: CameraSituation) -> dict[str, object]:
         "image_reliability": camera.reliability,
         "detection_subscribers": camera.subscribers,
     }
+
+
+def _sums(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """The counts of several cameras together."""
+    keys = dict.fromkeys(key for each in counts for key in each)
+    return {key: sum(each.get(key, 0) for each in counts) for key in keys}
 
 
 def _figures(snapshot: Snapshot) -> dict[str, object]:

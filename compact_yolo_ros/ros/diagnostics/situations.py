@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from compact_yolo_ros.ros.diagnostics.frame_counters import Snapshot
@@ -80,7 +82,14 @@ class CameraSituation:
 
 
 class CameraState(NamedTuple):
-    """One camera at one moment."""
+    """One camera at one moment.
+
+    Attributes:
+        snapshot: counts and times of its images.
+        situation: what surrounds them.
+        tracks: counts of its tracks by their keys on /diagnostics; empty if nothing is tracked.
+    """
 
     snapshot: Snapshot
     situation: CameraSituation
+    tracks: Mapping[str, int] = MappingProxyType({})

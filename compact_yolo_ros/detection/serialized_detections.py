@@ -6,7 +6,7 @@ A Detection2D is a tree of eight Python objects, which rclpy reads field by fiel
 
 The layout is plain CDR, little-endian: a value of n bytes begins at a multiple of n behind the
 encapsulation header, a text has its length in front and a NUL behind. A detection ends with its
-empty id, so that the next one begins at a multiple of eight.
+id; where that is empty, the next one begins at a multiple of eight.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.detections import NO_TRACK, Detections
 
 ENCAPSULATION = b"\0\1\0\0"
 SCORE, CENTRE, SIZE, COLUMNS = 0, 44, 47, 50
@@ -28,6 +28,8 @@ SCORE, CENTRE, SIZE, COLUMNS = 0, 44, 47, 50
 and the eight bytes of the empty id with the padding up to the next detection."""
 ROW, STAMP = 8 * COLUMNS, 8
 """Bytes of a detection's numbers, and of a stamp."""
+EMPTY_ID = 8
+"""Bytes of an empty id with the padding behind it."""
 ORIENTATION_W = 7
 ID_PADDING = 3
 """Bytes of padding behind the last detection, which nothing follows."""
@@ -45,9 +47,11 @@ class SerializedDetectionWriter:
 
         Args:
             header: that of the image; the array and every detection carry it.
-            detections: boxes in pixels of that image.
+            detections: boxes in pixels of that image. The id of one without a track is empty.
             class_ids: ``class_id`` of each label.
         """
+        if detections.ids is not None:
+            return self._write_tracked(header, detections, class_ids, detections.ids)
         stamp = struct.pack("<iI", header.stamp.sec, header.stamp.nanosec)
         start = stamp + _text(header.frame_id) + struct.pack("<I", len(detections))
         names = partial(_names, header.frame_id)
@@ -60,6 +64,30 @@ class SerializedDetectionWriter:
         parts = [ENCAPSULATION, start, *chain.from_iterable(zip(lead, rows, strict=True))]
         parts[-1] = parts[-1][: -ID_PADDING if labels else None]
         return b"".join(parts)
+
+    def _write_tracked(
+        self,
+        header: Any,
+        detections: Detections,
+        class_ids: Sequence[str],
+        tracks: NDArray[np.int64],
+    ) -> bytes:
+        """Serialize detections whose ids differ in length, so that each has its own padding."""
+        stamp = struct.pack("<iI", header.stamp.sec, header.stamp.nanosec)
+        parts = [stamp, _text(header.frame_id), struct.pack("<I", len(detections))]
+        begin, padding = sum(map(len, parts)) % 8, 0
+        data = self._filled(detections).tobytes()
+        for number, (label, track) in enumerate(
+            zip(detections.labels.tolist(), tracks.tolist(), strict=True)
+        ):
+            name = "" if track == NO_TRACK else str(track)
+            text = _text(name)
+            lead = _names(header.frame_id, class_ids[label], begin)
+            at = number * ROW
+            parts += [stamp, lead, data[at : at + ROW - EMPTY_ID], text]
+            begin, padding = len(text) % 8, -(len(name) + 1) % 4
+        data = b"".join([ENCAPSULATION, *parts])
+        return data[: len(data) - padding]
 
     def _filled(self, detections: Detections) -> NDArray[np.float64]:
         """The numbers of all detections, (n, 50)."""

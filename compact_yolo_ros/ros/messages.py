@@ -26,7 +26,7 @@ from vision_msgs.msg import (
 )
 
 from compact_yolo_ros.detection.detection_array import DetectionArrayWriter
-from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.detections import NO_TRACK, Detections
 from compact_yolo_ros.detection.serialized_detections import SerializedDetectionWriter
 from compact_yolo_ros.model.card import ModelCard
 
@@ -70,15 +70,22 @@ def is_known_layout() -> bool:
 
 
 def _reads_sample() -> bool:
-    """Write three detections in both ways; lengths that fill no word show every padding."""
+    """Write three detections in both ways, without and with tracks.
+
+    Lengths that fill no word show every padding.
+    """
     header = Header(stamp=Time(sec=1, nanosec=2), frame_id="abcdef")
     boxes = np.arange(12, dtype=np.float32).reshape(3, 4) ** 2
-    found = Detections(
-        boxes, np.array([0.5, 0.25, 0.125], np.float32), np.arange(3, dtype=np.int32)
-    )
-    sample = header, found, ("g", "hi", "")
-    message = new_message_writer().write(*sample)
-    data = SerializedDetectionWriter().write(*sample)
+    scores, labels = np.array([0.5, 0.25, 0.125], np.float32), np.arange(3, dtype=np.int32)
+    tracks = np.array([7, NO_TRACK, 12345])
+    samples = [Detections(boxes, scores, labels, ids) for ids in (None, tracks)]
+    return all(_reads(header, found, ("g", "hi", "")) for found in samples)
+
+
+def _reads(header: Header, found: Detections, class_ids: Sequence[str]) -> bool:
+    """Whether rclpy reads detections that are serialized here."""
+    message = new_message_writer().write(header, found, class_ids)
+    data = SerializedDetectionWriter().write(header, found, class_ids)
     try:
         return bool(
             deserialize_message(data, Detection2DArray) == message

@@ -30,25 +30,30 @@ HEADERS = st.builds(
     stamp=st.builds(Time, sec=st.integers(-(2**31), 2**31 - 1), nanosec=st.integers(0, 2**32 - 1)),
     frame_id=TEXTS,
 )
+TRACKS = st.one_of(st.just(0), st.integers(1, 99_999), st.integers(0, 2**63 - 1))
 CLASS_IDS = st.lists(TEXTS, min_size=1, max_size=4)
 ROWS = st.lists(
-    st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.integers(0, 3)), max_size=6
+    st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.integers(0, 3), TRACKS), max_size=6
 )
 
 
-def detections(rows: list[tuple], classes: int) -> Detections:
+def detections(rows: list[tuple], classes: int, is_tracked: bool) -> Detections:
     values = np.array([row[:5] for row in rows], np.float32).reshape(-1, 5)
     labels = np.array([row[5] % classes for row in rows], np.int32)
-    return Detections(values[:, :4], values[:, 4], labels)
+    ids = np.array([row[6] for row in rows], np.int64) if is_tracked else None
+    return Detections(values[:, :4], values[:, 4], labels, ids)
 
 
-@given(images=st.lists(st.tuples(HEADERS, ROWS), min_size=1, max_size=2), class_ids=CLASS_IDS)
+@given(
+    images=st.lists(st.tuples(HEADERS, ROWS, st.booleans()), min_size=1, max_size=2),
+    class_ids=CLASS_IDS,
+)
 def test_rclpy_reads_what_it_would_have_written(images: list, class_ids: list[str]) -> None:
     """With NaN, infinity and any text; the writer is used again, as for the images of a camera."""
     writer = SerializedDetectionWriter()
-    for header, rows in images:
+    for header, rows, is_tracked in images:
         with np.errstate(all="ignore"):  # of numbers that no detector finds
-            found = detections(rows, len(class_ids))
+            found = detections(rows, len(class_ids), is_tracked)
             message = new_message_writer().write(header, found, class_ids)
             data = writer.write(header, found, class_ids)
         assert repr(deserialize_message(data, Detection2DArray)) == repr(message)

@@ -26,7 +26,7 @@ from compact_yolo_ros.ros.detector.camera_tracking import CameraTracking
 from compact_yolo_ros.ros.detector.parameters import SPECS, tracking
 from compact_yolo_ros.ros.detector.settings import Settings
 from compact_yolo_ros.ros.detector.topics import FrameResult
-from compact_yolo_ros.ros.messages import new_detection_writer
+from compact_yolo_ros.ros.messages import new_message_writer
 
 IMAGE = DecodedImage(np.zeros((240, 320, 3), np.uint8), "bgr")
 DEFAULTS: dict[str, Any] = {spec.name: spec.default for spec in SPECS.values()}
@@ -126,7 +126,7 @@ def test_two_cameras_have_no_id_in_common() -> None:
 
 
 def test_a_reused_writer_leaves_no_id_of_an_earlier_image() -> None:
-    writer, found = new_detection_writer(), detections((10, 0.9), (100, 0.8))
+    writer, found = new_message_writer(), detections((10, 0.9), (100, 0.8))
     tracked = Detections(found.boxes, found.scores, found.labels, np.array([7, NO_TRACK]))
     assert read_ids(writer.write(Header(), tracked, CARD.classes)) == ["7", ""]
     assert read_ids(writer.write(Header(), found[:1], CARD.classes)) == [""]

@@ -95,6 +95,16 @@ def test_tracks_stay_inside_the_image() -> None:
     assert (followed.tracks.boxes <= [320, 240, 320, 240]).all()
 
 
+def test_tracks_are_in_pixels_of_an_image_that_was_decoded_at_a_half() -> None:
+    half = IMAGE._replace(reduction=2, file=SimpleNamespace(size=(640, 480)))
+    used, camera = settings(), CameraTracking(print)
+    for number in range(3):
+        given = result(1 + number / 30, detections((500, 0.9)), used)._replace(image=half)
+        followed = camera.follow(given)
+    assert followed.tracks is not None
+    np.testing.assert_allclose(followed.tracks.boxes, [[500, 50, 540, 90]])
+
+
 def test_a_loop_of_a_recording_is_said_once_and_ids_go_on() -> None:
     said: list[str] = []
     used, camera = settings(), CameraTracking(said.append)

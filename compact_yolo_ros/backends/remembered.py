@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING
 from compact_yolo_ros.backends.fastest import Timing, fastest
 from compact_yolo_ros.backends.libraries import Library
 from compact_yolo_ros.backends.registry import AUTO, BACKENDS
+from compact_yolo_ros.model.onnx_metadata import MOST_BYTES
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelFile
 from compact_yolo_ros.support.error_text import reason
-from compact_yolo_ros.support.files import cache_folder, replacing
+from compact_yolo_ros.support.files import cache_folder, read_file, replacing
 from compact_yolo_ros.support.json_files import read_json
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
 
@@ -123,9 +124,9 @@ def recall(model: ModelFile, options: RunOptions) -> Remembered:
         model: the file.
         options: resolved; only the first input size matters.
     """
-    subject = subject_of(model)
-    path = Path()
+    path = Path("the cache")
     try:
+        subject = subject_of(model)
         path = subject.path
         record = _read(path)
     except FileNotFoundError:
@@ -165,7 +166,7 @@ def subject_of(model: ModelFile) -> Subject:
     """What timings of a model on this machine hold for."""
     return Subject(
         model=model.path.stem,
-        sha256=hashlib.sha256(model.path.read_bytes()).hexdigest(),
+        sha256=hashlib.sha256(read_file(model.path, MOST_BYTES)).hexdigest(),
         processor=_processor(),
         cores=tuple(sorted(os.sched_getaffinity(0))),
         quota=_text(Path("/sys/fs/cgroup/cpu.max")).strip(),

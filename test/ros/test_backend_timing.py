@@ -210,6 +210,40 @@ def test_another_size_is_timed_too(start: Callable[..., Node]) -> None:
     assert node.runs_on == ("openvino", 1)
 
 
+def test_a_timing_of_a_size_that_is_not_needed_any_more_ends(
+    start: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIMING_DOUBLE", "hang")
+    before = children()
+    node = start()
+    node.answer_until(lambda: node.timing() == "timing onnxruntime fp32")
+    first = children() - before
+    node.manager.use_sizes((SIZE, SMALLER))  # a target: it is still the size to time
+    node.answer_until(lambda: len(node.manager.detector.backend.sizes) == 2)
+    node.answer()
+    monkeypatch.setenv("TIMING_DOUBLE", "5")
+    node.manager.use_sizes((Size.square(352),))
+    node.answer_until(lambda: "timed here at 352x352" in node.timing())
+    assert sum(line.startswith(BEGUN) for line in node.log.lines) == 2
+    wait_until(lambda: not first & children())
+
+
+def test_a_timing_ends_when_the_cpu_takes_over(
+    start: Callable[..., Node], monkeypatch: pytest.MonkeyPatch, toy: str
+) -> None:
+    larger = RunOptions(toy, input_sizes=(Size.square(640),))
+    remember(find_model(toy), larger, [usual(10), Timing("openvino", "fp32", 1, 1, 1)])
+    monkeypatch.setenv("TIMING_DOUBLE", "hang")
+    before = children()
+    node = start()
+    node.answer_until(lambda: node.runs_on == ("openvino", 1) and children() - before)
+    node.manager.failed(BackendLost("gone"))
+    node.answer_until(lambda: node.runs_on[0] == "onnxruntime")
+    wait_until(lambda: children() <= before)
+    node.answer()
+    assert node.timing() == "None" and node.manager._to_open.empty()
+
+
 def test_a_file_that_is_ignored_is_told_once(start: Callable[..., Node], toy: str) -> None:
     model = find_model(toy)
     remember(model, RunOptions(toy, input_sizes=(SIZE,)), [usual(1)])

@@ -197,6 +197,7 @@ class BackendManager:
         self._log.warning(self._given_up)
         self._cancel_build()
         self._options = self._options.change(**ON_CPU)
+        self._cancel_timing()
         try:
             self._use(open_backend(self._options))
         except CANNOT_OPEN as error:
@@ -257,12 +258,17 @@ class BackendManager:
         """Open what was timed to be the fastest, and have timed what was not."""
         if not self._is_chosen_by_time:
             return
-        if self._use_fastest().is_exact:
+        if self._use_fastest().is_exact or self._is_tried():
             return
         if self._is_active:
             self._start_timing()
         else:
             self._may_choose = True
+
+    def _is_tried(self) -> bool:
+        """Whether this size is being timed, or could not be in this activation."""
+        timing, size = self._timing, self._options.input_sizes[:1]
+        return timing is not None and timing.options.input_sizes[:1] == size
 
     def _use_fastest(self) -> Remembered:
         """Open what was timed to be the fastest unless it runs; return what is known."""
@@ -282,6 +288,8 @@ class BackendManager:
         return timed
 
     def _start_timing(self) -> None:
+        self._cancel_timing()  # that of another size
+        self._may_choose = False
         self._log.info(
             "Timing the runtimes for this model in the background, once; backend_timing:=false "
             "leaves that out"
@@ -292,7 +300,7 @@ class BackendManager:
             self._cancel_timing()
 
     def _use_timed(self, timing: BuildProcess) -> None:
-        if timing is self._timing:
+        if timing is self._timing and self._is_chosen_by_time:
             self._timing = None
             self._use_fastest()
 

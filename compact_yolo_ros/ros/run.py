@@ -7,6 +7,7 @@ are set: loading ROS and OpenCV takes a while, and the process can already be st
 
 from __future__ import annotations
 
+import gc
 import sys
 from functools import partial
 from importlib import import_module
@@ -38,7 +39,11 @@ def run(name: str, args: list[str] | None = None) -> int:
 
 def _create(factory: str) -> Node:
     module, name = factory.split(":")
+    # What a start makes stays: to search it for garbage only takes time, now and between images.
+    gc.disable()
     node: Node = getattr(import_module(module), name)()
+    gc.freeze()
+    gc.enable()
     return node
 
 

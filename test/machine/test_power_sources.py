@@ -29,7 +29,7 @@ from compact_yolo_ros.machine.power.battery import Battery
 from compact_yolo_ros.machine.power.ina3221 import Ina3221
 from compact_yolo_ros.machine.power.jetson import Jetson
 from compact_yolo_ros.machine.power.jtop import Jtop
-from compact_yolo_ros.machine.power.kernel import Kernel
+from compact_yolo_ros.machine.power.kernel import FIND_EVERY, POLICIES, Kernel
 from compact_yolo_ros.machine.power.nvml import Nvml
 from compact_yolo_ros.machine.power.nvpmodel import PowerMode
 from compact_yolo_ros.machine.power.rapl import Rapl
@@ -267,6 +267,20 @@ def test_profile_governor_clock_and_throttle_counts_of_a_notebook(tmp_path: Path
     assert seen.clocks == {"cpu": 2000}
     assert seen.temperatures == {"acpitz": 47, "x86_pkg_temp": 63}
     assert seen.events == {"cpu core thermal": 5, "cpu package thermal": 9}
+
+
+def test_a_clock_that_is_switched_on_or_off_is_noticed_after_some_readings(tmp_path: Path) -> None:
+    kernel = Kernel(write(tmp_path, LAPTOP))
+    assert kernel.read().clocks == {"cpu": 2000}
+    (clock,) = {path.name for path in tmp_path.glob(f"{POLICIES}/scaling_cur_freq")}
+    for path in tmp_path.glob(f"{POLICIES}/{clock}"):
+        path.unlink()
+    assert kernel.read().clocks == {}  # at once: it cannot be read
+    extra = next(tmp_path.glob(POLICIES)).with_name("policy99")
+    extra.mkdir()
+    (extra / clock).write_text("3000000")
+    seen = [kernel.read().clocks for _ in range(FIND_EVERY)]
+    assert seen[0] == {} and seen[-1] == {"cpu": 3000}
 
 
 BATTERY = "sys/class/power_supply/BAT0"

@@ -16,6 +16,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
+from compact_yolo_ros.ros.detector import camera_input
 from compact_yolo_ros.ros.detector.camera_input import CameraInput
 
 pytestmark = pytest.mark.ros
@@ -34,19 +35,23 @@ class Receiver:
         self.input.open(lambda data: self.numbers.append(self.input.unpack(data).data[0]))
 
     def follow_until(self, reliability: str) -> None:
-        def followed() -> bool:
-            self.input.follow_publishers()
-            return self.input.reliability == reliability
-
-        self._client.wait_for(followed, 10)
+        self._client.wait_for(lambda: self.input.reliability == reliability, 10)
 
     def close(self) -> None:
         self.input.close()
         self._client.release(self.node)
 
 
+@pytest.fixture(params=["told", "looks"])
+def tells(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the middleware tells of publishers; on Humble and Iron it does not."""
+    told = request.param == "told" and camera_input.TELLS_OF_PUBLISHERS
+    monkeypatch.setattr(camera_input, "TELLS_OF_PUBLISHERS", told)
+    return bool(told)
+
+
 @pytest.fixture
-def receiver(client: Client) -> Iterator[Receiver]:
+def receiver(client: Client, tells: bool) -> Iterator[Receiver]:
     opened = Receiver(client, "auto")
     yield opened
     opened.close()
@@ -155,11 +160,7 @@ def test_an_image_that_is_latched_arrives_once_however_late(client: Client) -> N
     # A second camera keeps nothing: one subscription must hear both.
     second = client.node.create_publisher(Image, TOPIC, RELIABLE)
 
-    def followed() -> bool:
-        receiver.input.follow_publishers()
-        return bool(second.get_subscription_count())
-
-    client.wait_for(followed, 10)
+    client.wait_for(second.get_subscription_count, 10)
     second.publish(numbered(3))
     client.wait_for(lambda: receiver.numbers == [1, 2, 3], 10)
     receiver.close()
@@ -193,8 +194,44 @@ def test_a_given_reliability_is_kept(client: Client, reliability: str) -> None:
     receiver = Receiver(client, reliability)
     client.node.create_publisher(Image, TOPIC, BEST_EFFORT)
     client.wait_for(lambda: receiver.input.publisher_count() == 1, 10)
-    receiver.input.follow_publishers()
     client.spin(0.1)
     assert receiver.input.reliability == reliability
     assert receiver.input.incompatible_qos is (reliability == "reliable")
+    receiver.close()
+
+
+def test_a_camera_is_noticed_without_looking_all_the_time(
+    client: Client, receiver: Receiver, tells: bool
+) -> None:
+    """An idle node is not woken; one whose middleware tells nothing goes on looking."""
+
+    def looks() -> int:
+        return len(list(receiver.node.timers))
+
+    assert looks() == 1  # something may change just now
+    client.spin(camera_input.FOLLOW_PERIOD * (camera_input.LOOKS + 2))
+    client.wait_for(lambda: looks() == (0 if tells else 1), 10)
+    camera = new_camera(client, RELIABLE)
+    receiver.follow_until("reliable")
+    client.node.destroy_publisher(camera)
+    receiver.follow_until("auto")
+    receiver.input.close()
+    assert looks() == 0
+
+
+def test_a_middleware_that_cannot_tell_of_publishers_is_asked(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Node.create_subscription
+
+    def refuse(self: Node, *args: Any, event_callbacks: Any, **options: Any) -> Any:
+        if getattr(event_callbacks, "matched", None):
+            raise camera_input.UnsupportedEventTypeError("not here")
+        return create(self, *args, event_callbacks=event_callbacks, **options)
+
+    monkeypatch.setattr(Node, "create_subscription", refuse)
+    receiver = Receiver(client, "auto")
+    client.spin(camera_input.FOLLOW_PERIOD * (camera_input.LOOKS + 2))
+    new_camera(client, BEST_EFFORT)
+    receiver.follow_until("best_effort")
     receiver.close()

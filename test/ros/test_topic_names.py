@@ -66,7 +66,7 @@ def source_of(client: Client, camera: CameraInput, kind: type, *others: str) -> 
     client.wait_for(lambda: received, 10)
     client.spin(0.1)
     camera.close()
-    (image,) = received
+    (image,) = map(camera.unpack, received)
     return image.header.frame_id
 
 

@@ -24,6 +24,10 @@ ZONES = "sys/class/thermal/thermal_zone*"
 ALERTS = "sys/class/thermal/cooling_device*"
 COUNTS = "sys/devices/system/cpu/cpu*/thermal_throttle/*_throttle_count"
 
+FIND_EVERY = 10
+"""Readings until the files are looked for again: that takes longer than to read them, and they only
+change when a core is switched on or off."""
+
 
 class Kernel:
     """Mode, clock, temperatures and throttling, no watts; every machine shows some of them."""
@@ -32,9 +36,14 @@ class Kernel:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._known: dict[str, list[Path]] = {}
+        self._reads = 0
 
     def read(self) -> PowerReading:
-        tree = Tree(self._root)
+        if self._reads % FIND_EVERY == 0:
+            self._known.clear()
+        self._reads += 1
+        tree = Tree(self._root, self._known)
         return PowerReading(
             mode=_mode(tree),
             clocks=_clocks(tree),

@@ -9,16 +9,20 @@ from pathlib import Path
 class Tree:
     """Reads files below ``root`` and keeps the reasons why some could not be read."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, known: dict[str, list[Path]] | None = None) -> None:
+        """Read below ``root``; ``known`` keeps what was found, for the next tree."""
         self.root = root
         self.problems: list[str] = []
+        self._known = {} if known is None else known
 
     def find(self, pattern: str) -> list[Path]:
         """Sorted paths below the root that match; none if a folder cannot be listed."""
-        try:
-            return sorted(self.root.glob(pattern))
-        except OSError:
-            return []
+        if pattern not in self._known:
+            try:
+                self._known[pattern] = sorted(self.root.glob(pattern))
+            except OSError:
+                self._known[pattern] = []
+        return self._known[pattern]
 
     def text(self, path: Path, *, optional: bool = False) -> str | None:
         """Return the file's text without surrounding white space; None if it cannot be read.

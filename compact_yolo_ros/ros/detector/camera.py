@@ -111,7 +111,7 @@ class Camera:
         announced = self.input.announced()
         situation = CameraSituation(
             topic=self.input.topic,
-            publishers=self.input.publisher_count(),
+            publishers=announced.publishers,
             incompatible_qos=self.input.incompatible_qos,
             reliability=self.input.reliability,
             subscribers=self._publisher.subscriber_count(),

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from inspect import signature
 from typing import Any, NamedTuple
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
+from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage, Image
 
 from compact_yolo_ros.ros.detector.graph import Announced, announced
@@ -18,9 +21,9 @@ from compact_yolo_ros.ros.received_images import UNPACK
 from compact_yolo_ros.ros.topic_names import compressed_name
 
 try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:  # ROS 2 Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 LATCHED, VOLATILE = DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.VOLATILE
@@ -35,6 +38,11 @@ class Quality(NamedTuple):
 
 EITHER = (Quality(RELIABLE), Quality(BEST_EFFORT))
 """Reliable first: a publisher that finds one of the two has found that one then."""
+FOLLOW_PERIOD, LOOKS = 0.25, 8
+"""Seconds between two looks at the publishers, and how many follow a change: a middleware may tell
+of a publisher before the graph shows it. Where it tells of none, looks go on."""
+TELLS_OF_PUBLISHERS = "matched" in signature(SubscriptionEventCallbacks).parameters
+"""From Jazzy on."""
 REMEMBERED = 4
 """Images that are known again when the other subscription brings them too."""
 
@@ -94,15 +102,20 @@ class CameraInput:
         self._subscriptions: dict[Quality, Subscription[Any]] = {}
         self._recent: deque[bytes] = deque(maxlen=REMEMBERED)
         self._incompatible = False
+        self._tells = TELLS_OF_PUBLISHERS
+        self._timer: Timer | None = None
+        self._looks = 0
 
     def open(self, on_image: Callable[[bytes], None]) -> None:
         """Subscribe; ``on_image`` is called with each serialized message."""
         self._on_image = on_image
         self._incompatible = False
         self._subscribe(self._choose())
+        self._begin_looking()
 
     def close(self) -> None:
         """Unsubscribe; the camera's data is no longer carried to this process."""
+        self._end_looking()
         self._subscribe(())
         self._recent.clear()
 
@@ -153,16 +166,23 @@ class CameraInput:
             self._node.destroy_subscription(subscription)
 
     def _create(self, quality: Quality) -> Subscription[Any]:
-        return self._node.create_subscription(
-            self._type,
-            self._name,
-            self._receive,
-            QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, **quality._asdict()),
-            event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=self._on_incompatible_qos, use_default_callbacks=False
-            ),
-            raw=True,
-        )
+        events: dict[str, Any] = {"incompatible_qos": self._on_incompatible_qos}
+        if self._tells:
+            events["matched"] = self._on_matched
+        try:
+            return self._node.create_subscription(
+                self._type,
+                self._name,
+                self._receive,
+                QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, **quality._asdict()),
+                event_callbacks=SubscriptionEventCallbacks(**events, use_default_callbacks=False),
+                raw=True,
+            )
+        except UnsupportedEventTypeError:
+            if not self._tells:
+                raise
+            self._tells = False
+            return self._create(quality)
 
     def _receive(self, message: bytes) -> None:
         """Pass an image on, once: while there are two subscriptions, each brings it."""
@@ -177,3 +197,29 @@ class CameraInput:
     def _on_incompatible_qos(self, _event: Any) -> None:
         # auto has a subscription for each kind of publisher until it knows which one is needed
         self._incompatible = self._parameter != "auto"
+        self._begin_looking()
+
+    def _on_matched(self, _event: Any) -> None:
+        self._begin_looking()
+
+    def _begin_looking(self) -> None:
+        """Look at the publishers now and for a while, if that can change the subscription."""
+        if self._parameter != "auto" or not self._subscriptions:
+            return
+        self._looks = LOOKS
+        if self._timer is None:
+            # A steady clock: simulated time may stand still.
+            clock = Clock(clock_type=ClockType.STEADY_TIME)
+            self._timer = self._node.create_timer(FOLLOW_PERIOD, self._look, clock=clock)
+        self.follow_publishers()
+
+    def _look(self) -> None:
+        self.follow_publishers()
+        self._looks -= 1
+        if self._looks <= 0 and self._tells:
+            self._end_looking()
+
+    def _end_looking(self) -> None:
+        if self._timer is not None:
+            self._node.destroy_timer(self._timer)
+            self._timer = None

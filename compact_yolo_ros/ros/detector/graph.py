@@ -20,11 +20,13 @@ class Announced(NamedTuple):
     """The publishers of an image topic.
 
     Attributes:
+        publishers: how many they are.
         nodes: full names of their nodes.
         is_latched: whether one keeps its last image for late subscribers (transient_local).
         mistake: why none of them can be received, and what to set; empty if one can.
     """
 
+    publishers: int
     nodes: tuple[str, ...]
     is_latched: bool
     mistake: str
@@ -51,7 +53,12 @@ def announced(node: Node, name: str, kind: str) -> Announced:
         if offer.node_name != UNKNOWN_NODE
     }
     latched = {offer.qos_profile.durability for offer in offers}
-    return Announced(tuple(sorted(nodes)), DurabilityPolicy.TRANSIENT_LOCAL in latched, mistake)
+    return Announced(
+        publishers=len(offers),
+        nodes=tuple(sorted(nodes)),
+        is_latched=DurabilityPolicy.TRANSIENT_LOCAL in latched,
+        mistake=mistake,
+    )
 
 
 def _wrong_type(topic: str, found: str, kind: str) -> str:

@@ -36,8 +36,6 @@ from compact_yolo_ros.ros.parameters import NodeParameters
 SWITCH_INTERVAL = 2e-4
 """Seconds a thread keeps Python to itself while another waits. With the usual 5 ms, an image that
 has arrived would wait for the executor's bookkeeping longer than all the node's own work takes."""
-FOLLOW_PERIOD = 0.25
-"""Seconds between two looks at what the cameras' publishers offer."""
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -84,7 +82,6 @@ class DetectorNode(LifecycleNode):
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         period = self.get_parameter("diagnostics_period").value
         self.create_timer(period, self._publish_diagnostics, clock=clock)
-        self.create_timer(FOLLOW_PERIOD, self._follow_publishers, clock=clock)
         self.create_service(SetBool, ENABLE.name, self._on_enable)
 
     def start(self) -> None:
@@ -191,11 +188,7 @@ class DetectorNode(LifecycleNode):
         response.message = "enabled" if self._enabled else "disabled"
         return response
 
-    # Timers
-
-    def _follow_publishers(self) -> None:
-        if self._session is not None:
-            self._session.follow_publishers()
+    # The timer
 
     def _publish_diagnostics(self) -> None:
         session = self._session

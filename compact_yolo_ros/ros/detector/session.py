@@ -125,11 +125,6 @@ class Session:
         """How each camera is, by its name."""
         return {camera.name: camera.state(self.settings) for camera in self.cameras}
 
-    def follow_publishers(self) -> None:
-        """Subscribe again where the publishers of a camera offer another reliability now."""
-        for camera in self.cameras:
-            camera.input.follow_publishers()
-
     def close(self) -> None:
         """Remove the publishers and release the model, at once or when nobody uses it any more."""
         self._opened.close()

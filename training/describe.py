@@ -3,6 +3,7 @@
 
     python -m training.describe
     python -m training.describe yolo_nano
+    python -m training.describe yolo_ret_m075 --set detector.neck=fpn
     python -m training.describe --write
 
 The last one writes what follows from the rows of the detectors: docs/detectors.md, and the
@@ -14,10 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -35,8 +35,8 @@ from training.detectors.complexity import (
     stored_values,
 )
 from training.detectors.publications import SIZE_UNITS
-from training.detectors.registry import DETECTORS, find_detector
-from training.detectors.spec import DetectorSpec
+from training.detectors.registry import DETECTORS
+from training.detectors.variant import Variant, changed
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "detectors.md"
 SIZES = (224, 320, 416)
@@ -65,10 +65,10 @@ at the input size of the cost, p the parameters in millions and m the GMAC, both
 
 @dataclass(frozen=True)
 class Description:
-    """Exact costs of a detector with the configuration of its row.
+    """Exact costs of a detector.
 
     Attributes:
-        spec: the row.
+        variant: the detector with its options.
         parameters: trainable values.
         stored: parameters and batch-norm statistics.
         gmacs: 10^9 multiply-accumulates by side of the input in pixels.
@@ -77,7 +77,7 @@ class Description:
         parts: parameters of its parts.
     """
 
-    spec: DetectorSpec[Any]
+    variant: Variant
     parameters: int
     stored: int
     gmacs: dict[int, float]
@@ -88,12 +88,12 @@ class Description:
     @property
     def name(self) -> str:
         """As recipes and model cards say it."""
-        return self.spec.name
+        return str(self.variant)
 
     @property
     def published(self) -> Published | None:
-        """What the publication says of it; None: nothing."""
-        return self.spec.published
+        """What the publication says of it; None: nothing, as of one with options."""
+        return None if self.variant.options else self.variant.spec.published
 
     @property
     def net_score(self) -> float | None:
@@ -115,20 +115,23 @@ def net_score(accuracy: float, millions: float, gmac: float) -> float:
     return 20 * math.log10(accuracy**2 / math.sqrt(millions * gmac))
 
 
-def describe(name: str) -> Description:
+def describe(text: str) -> Description:
     """Build a detector without memory for its weights, and count.
 
+    Args:
+        text: a name, or one with options, as ``Variant.parse`` takes it.
+
     Raises:
-        ValueError: there is no detector ``name``.
+        ValueError: there is no such detector.
     """
-    spec = find_detector(name)
+    variant = Variant.parse(text)
     with torch.device("meta"):
-        detector = spec.make()
-    published = spec.published
+        detector = variant.build()
+    published = None if variant.options else variant.spec.published
     counts = macs_by_size(detector, sorted({*SIZES, *([published.side] if published else [])}))
     kernels = kernel_values(detector)
     return Description(
-        spec=spec,
+        variant=variant,
         parameters=parameters(detector),
         stored=stored_values(detector),
         gmacs={side: count / 1e9 for side, count in counts.items()},
@@ -160,8 +163,8 @@ def cost_row(d: Description) -> tuple[str, ...]:
     """Return the cells of COST_HEADER."""
     costs = (f"{d.gmacs[size]:.3f}" for size in SIZES)
     sizes = (f"{m:.2f}" for m in d.megabytes)
-    counts = (str(d.spec.config.num_classes), f"{d.parameters:,}", f"{d.stored:,}")
-    return (d.name, *counts, *costs, *sizes, d.spec.recipe or "-")
+    counts = (str(d.variant.config.num_classes), f"{d.parameters:,}", f"{d.stored:,}")
+    return (d.name, *counts, *costs, *sizes, d.variant.spec.recipe or "-")
 
 
 def comparison_rows(descriptions: Sequence[Description]) -> list[tuple[str, ...]]:
@@ -173,10 +176,11 @@ def comparison_rows(descriptions: Sequence[Description]) -> list[tuple[str, ...]
 
 
 def _comparison(d: Description, p: Published) -> tuple[str, ...]:
-    accuracy = ", ".join(f"{ap} @{side}" for side, ap in p.ap50.items())
+    tables = {p.data: p.ap50, **p.also}
+    accuracies = (f"{data}: {_by_side(ap50)}" for data, ap50 in tables.items() if ap50)
     return (
         d.name,
-        f"{p.data}: {accuracy}" if accuracy else "-",
+        "; ".join(accuracies) or "-",
         _pair(p.size, d.size, 2),
         p.size_unit if p.size else "",
         f"{_pair(p.gmac, d.gmacs[p.side], 3)} @{p.side}",
@@ -184,6 +188,10 @@ def _comparison(d: Description, p: Published) -> tuple[str, ...]:
         p.source,
         p.remark,
     )
+
+
+def _by_side(figures: Mapping[int, float]) -> str:
+    return ", ".join(f"{figure} @{side}" for side, figure in figures.items())
 
 
 def _pair(published: float | None, counted: float | None, digits: int) -> str:
@@ -233,7 +241,16 @@ def _print(
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Print what detectors cost.")
-    parser.add_argument("name", nargs="?", choices=sorted(DETECTORS), help="one detector only")
+    parser.add_argument(
+        "name", nargs="?", default="", help="one only: a name, or '{name: ..., options}'"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="detector.KEY=VALUE",
+        help="another option of it: detector.neck=fpn, ...",
+    )
     parser.add_argument(
         "--write", action="store_true", help="write docs/detectors.md and published.json instead"
     )
@@ -241,8 +258,13 @@ def main() -> None:
     if arguments.write:
         write()
         return
-    chosen = [arguments.name] if arguments.name else list(DETECTORS)
-    descriptions = [describe(name) for name in chosen]
+    if arguments.set and not arguments.name:
+        parser.error("--set goes with the name of a detector")
+    try:
+        chosen = [changed(arguments.name, arguments.set)] if arguments.name else list(DETECTORS)
+        descriptions = [describe(text) for text in chosen]
+    except ValueError as error:
+        parser.error(str(error))
     console = open_console()
     _print(console, "Costs", COST_HEADER, [cost_row(d) for d in descriptions])
     title = "Published / here (yellow: they differ)"
@@ -251,7 +273,7 @@ def main() -> None:
     if arguments.name:
         parts = [(part, f"{count:,}") for part, count in descriptions[0].parts.items()]
         _print(console, "Parameters by part", ("part", "parameters"), parts)
-        console.print(DETECTORS[arguments.name].config)
+        console.print(descriptions[0].variant.config)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ from training.data.sample import Sample
 from training.deployment.model_card import DEFAULT_SIZE
 from training.deployment.predictor import Predictor
 from training.detectors.interface import Network, device_of
+from training.detectors.variant import Variant
 from training.loop.checkpoint import load_detector
 from training.loop.provenance import provenance
 
@@ -144,13 +145,14 @@ def open_model(weights: str) -> Model:
     if weights.endswith(".pt"):
         path = Path(weights)
         network, checkpoint = load_detector(path)
-        facts = {"Detector": checkpoint["detector"], "Run by": f"PyTorch {torch.__version__}"}
+        variant = Variant.from_settings(checkpoint["detector"])
+        facts = {"Detector": str(variant), "Run by": f"PyTorch {torch.__version__}"}
         detect = partial(predictions, network)
         return Model(path.stem, tuple(checkpoint["classes"]), facts, DEFAULT_SIZE, detect)
     found = find_model(weights)
     card = found.card
     facts = {
-        "Detector": f"{card.detector}, {card.parameters:,} parameters, {card.precision}",
+        "Detector": f"{card.detector_text}, {card.parameters:,} parameters, {card.precision}",
         "Run by": "the runtime, as in the node",
     }
     detect = partial(_run_as_node, found)

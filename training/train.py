@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple, get_args
 
 import torch
@@ -31,14 +32,15 @@ from training.data.dataset import Cache, DataSet, open_split, read_classes
 from training.data.findings import lacks_objects, other_shapes
 from training.data.loading import epoch_batches
 from training.detectors.interface import Detector
+from training.detectors.variant import Variant
 from training.evaluate import MEANS, average_precision, predict
-from training.loop.checkpoint import fill, load_checkpoint, read_tensors
+from training.loop.checkpoint import fill_backbone, load_checkpoint, read_tensors
 from training.loop.precision import usable_precision
 from training.loop.recipe import DEFAULT_RECIPE, PAPER, Precision, Recipe, find_recipe
 from training.loop.run import run
 from training.loop.run_folder import RunFolder
 from training.loop.trainer import DivergedError, Trainer
-from training.weights.from_onnx import measure_norms, read_exported
+from training.weights.from_onnx import measure_norms, read_exported, variant_of
 from training.weights.other_classes import start_from, summary
 
 # Images that the statistics of an exported detector's norms are measured on.
@@ -49,35 +51,40 @@ class Origin(NamedTuple):
     """Weights to start from, of any classes.
 
     Attributes:
+        detector: they are of.
         classes: the classes that they were trained for.
         state: state dict of the detector.
         folded: whether the norms are identities, because they were folded into the convolutions.
     """
 
+    detector: Variant
     classes: Sequence[str]
     state: Mapping[str, Tensor]
     folded: bool
 
 
-def read_origin(weights: str, detector: str) -> Origin:
+def read_origin(weights: str, detector: Variant) -> Origin:
     """Read the weights to start from.
 
     Args:
         weights: a checkpoint (.pt), or the path or name of a model.
-        detector: its name.
+        detector: to start.
 
     Raises:
         ValueError: they cannot be found or read, or are of another detector.
     """
     if weights.endswith(".pt"):
         content = load_checkpoint(Path(weights))
-        name, origin = content["detector"], Origin(content["classes"], content["average"], False)
+        variant = Variant.from_settings(content["detector"], f"{weights}: detector")
+        origin = Origin(variant, content["classes"], content["average"], False)
     else:
-        model, card = read_exported(find_model(weights).path)
-        name, origin = card.detector, Origin(card.classes, model.state_dict(), True)
-    if name != detector:
+        path = find_model(weights).path
+        model, card = read_exported(path)
+        origin = Origin(variant_of(card, path), card.classes, model.state_dict(), True)
+    if origin.detector != detector:
         raise ValueError(
-            f"{weights} is a {name}, the recipe trains {detector}: give --detector {name}"
+            f"{weights} is a {origin.detector}, the recipe trains {detector}: "
+            f"give --detector {quote(str(origin.detector))}"
         )
     return origin
 
@@ -115,7 +122,8 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
         recipe = replace(recipe, precision=arguments.precision)
     # Whatever is read quickly comes before the images, so that mistakes are reported at once.
     _check_metric(recipe.evaluation.metric, read_classes(arguments.data))
-    name = "_".join(filter(None, (arguments.detector, Path(arguments.recipe).stem)))
+    named = recipe.detector.file_name if arguments.detector else ""
+    name = "_".join(filter(None, (named, Path(arguments.recipe).stem)))
     folder = RunFolder(arguments.out or Path("runs") / name)
     state = folder.read_last()
     fresh = state is None
@@ -141,7 +149,7 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     if state is not None:
         trainer.restore(state, arguments.replan)
     if backbone is not None:
-        fill(trainer.model.backbone, backbone, arguments.backbone)
+        fill_backbone(trainer.model.backbone, backbone, arguments.backbone)
         trainer.begin_average()
     if origin is not None:
         text = start(trainer, origin)
@@ -209,7 +217,9 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("--data", type=Path, required=True, help="description of the data set")
     parser.add_argument(
-        "--detector", default="", help="name of a detector, instead of the recipe's"
+        "--detector",
+        default="",
+        help="instead of the recipe's: a name, or '{name: yolo_ret_m075, neck: fpn}'",
     )
     parser.add_argument(
         "--recipe",
@@ -225,7 +235,7 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change the recipe: optimizer.rate=1e-3, phases.0.epochs=5, ...",
+        help="change the recipe: optimizer.rate=1e-3, phases.0.epochs=5, detector.neck=fpn, ...",
     )
     parser.add_argument(
         "--start",

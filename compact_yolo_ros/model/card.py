@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+import yaml
 
 from compact_yolo_ros.model.sizes import MAX_SIDE, OwnSize, Size
 from compact_yolo_ros.support.error_text import LONGEST_NAME, shortened
@@ -54,6 +57,7 @@ class ModelCard:
         ap: average precision by input size, for example ``{"320": {"AP": .2, "AP50": .4}}``.
         ap_data: which pictures ``ap`` was measured on.
         notes: anything a user should know before relying on it.
+        detector_options: what of ``detector`` is not as its name says, for the training code.
     """
 
     name: str
@@ -76,6 +80,7 @@ class ModelCard:
     ap: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     ap_data: str = ""
     notes: str = ""
+    detector_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < len(self.classes) <= MOST_CLASSES:
@@ -104,6 +109,11 @@ class ModelCard:
     def own_size(self) -> OwnSize:
         """The size of the network input, unless the user asks otherwise."""
         return OwnSize(self.default_size, self.default_height or self.default_size)
+
+    @property
+    def detector_text(self) -> str:
+        """The detector with its options."""
+        return detector_text(self.detector, self.detector_options)
 
     def _check_size(self) -> None:
         size = self.own_size
@@ -141,6 +151,14 @@ class ModelCard:
             return cls.from_json(metadata[METADATA_KEY])
         except ModelCardError as error:
             raise ModelCardError(f"{file}: {error}") from None
+
+
+def detector_text(name: str, options: Mapping[str, Any]) -> str:
+    """Return a detector with its options as recipes say it: a name, or a mapping in YAML."""
+    if not options:
+        return name
+    values = {"name": name, **to_plain(options)}
+    return yaml.safe_dump(values, default_flow_style=True, sort_keys=False, width=math.inf).strip()
 
 
 def _check_name(name: str) -> None:

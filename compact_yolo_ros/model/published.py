@@ -32,6 +32,7 @@ class Published:
         gmac: 10^9 multiply-accumulates (half of what is published as operations).
         remark: why ours differ.
         fps: images a second by device and side; the device's text names the conditions.
+        also: accuracy as ``ap50``, by other data sets.
     """
 
     source: str
@@ -43,6 +44,7 @@ class Published:
     gmac: float | None = None
     remark: str = ""
     fps: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    also: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, whose keys are texts."""
@@ -51,9 +53,11 @@ class Published:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Published:
         """Read what ``to_dict`` returned, after JSON made texts of the sides."""
-        by_side = {"ap50": _by_side(values["ap50"])}
-        fps = {device: _by_side(rates) for device, rates in values["fps"].items()}
-        return cls(**{**values, **by_side, "fps": fps})
+        tables = {
+            name: {key: _by_side(figures) for key, figures in values[name].items()}
+            for name in ("fps", "also")
+        }
+        return cls(**{**values, "ap50": _by_side(values["ap50"]), **tables})
 
 
 @cache

@@ -35,7 +35,7 @@ from compact_yolo_ros.support.terminal import open_console, print_table  # noqa:
 from training.data.batch import Batch  # noqa: E402
 from training.data.loading import epoch_batches  # noqa: E402
 from training.data.sample import Sample  # noqa: E402
-from training.detectors.registry import DETECTORS, build  # noqa: E402
+from training.detectors.registry import DETECTORS  # noqa: E402
 from training.loop.averaging import AveragedModel  # noqa: E402
 from training.loop.recipe import DEFAULT_RECIPE, Phase, Recipe, find_recipe  # noqa: E402
 from training.loop.trainer import Trainer  # noqa: E402
@@ -71,7 +71,7 @@ class PlainLoop:
     """The loop of a textbook, with the same loss, optimizer and average."""
 
     def __init__(self, recipe: Recipe, batch: Batch, layout: torch.memory_format, bf16: bool):
-        self.model = build(recipe.detector, num_classes=len(CLASSES)).to(memory_format=layout)
+        self.model = recipe.detector.build(len(CLASSES)).to(memory_format=layout)
         self.average = AveragedModel(self.model, recipe.ema_decay)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), 1e-4)
         self.criterion = criterion(recipe.loss, self.model.grid)
@@ -143,7 +143,7 @@ def with_phase(recipe: Recipe, size: int, batch: int, frozen_blocks: int | None 
 def measures(options: argparse.Namespace, console: Console) -> list[dict[str, object]]:
     """Measure the steps from a plain loop to a frozen backbone outside of PyTorch."""
     torch.manual_seed(0)
-    street = replace(Recipe.read(find_recipe("street")), detector=options.detector)
+    street = Recipe.read(find_recipe("street"), detector=options.detector)
     recipe = with_phase(street, options.size, options.batch)
     batch, loading = draw_batch(recipe, options.size)
 

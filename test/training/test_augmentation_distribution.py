@@ -80,6 +80,53 @@ def test_shapes_are_uniform_in_their_logarithm_and_keep_the_area() -> None:
     np.testing.assert_allclose((x2 - x1) * (y2 - y1), 20 * 30 / 4, rtol=1e-4)
 
 
+def of_darknet(rng: np.random.Generator, width: float, height: float) -> tuple[float, float]:
+    """Size in a square of side 1 by the formulas of darknet's load_data_detection (2018)."""
+    aspect = (width + rng.uniform(-0.3, 0.3) * width) / (height + rng.uniform(-0.3, 0.3) * height)
+    scale = rng.uniform(0.25, 2)
+    return (scale * aspect, scale) if aspect < 1 else (scale, scale / aspect)
+
+
+def of_yolo_ret(rng: np.random.Generator, width: float, height: float) -> tuple[float, float]:
+    """Size in a square of side 1 by the formulas of the authors' get_random_data."""
+    aspect = rng.uniform(0.7, 1.3) / rng.uniform(0.7, 1.3)
+    scale = rng.uniform(0.25, 2)
+    ratio = max(scale * aspect if aspect < 1 else scale / aspect, 1)
+    return (ratio, scale) if aspect < 1 else (scale, ratio)
+
+
+# 5, 50 and 95 % of the area of an object, over that in the letterboxed image, as the formulas have
+# them for images of these sizes
+@pytest.mark.parametrize(
+    "geometry, formula, size, areas",
+    [
+        ("darknet", of_darknet, (640, 480), (0.11, 1.20, 3.8)),
+        ("yolo_ret", of_yolo_ret, (500, 375), (0.45, 1.51, 4.1)),
+    ],
+)
+def test_sizes_are_drawn_as_published(monkeypatch, geometry, formula, size, areas) -> None:
+    width, height = size
+    sample, rng, zooms = painted(height, width), np.random.default_rng(0), []
+
+    def note(sample: Sample, matrix: np.ndarray, *_: object) -> Sample:
+        zooms.append((abs(matrix[0, 0]), abs(matrix[1, 1])))
+        return sample
+
+    monkeypatch.setattr("training.data.augmentation.warp", note)
+    how = replace(PLAIN, geometry=geometry, scale=(0.25, 2.0), jitter=0.3, flip=0.5)
+    for _ in range(20_000):
+        random_view(sample, (320, 320), 320, how.scale, how, rng)
+    ours = np.array(zooms) * (width, height) / 320
+    theirs = np.array([formula(rng, width, height) for _ in range(20_000)])
+    letterboxed = height / width  # the area of the image in a square of side 1
+    found = np.quantile(ours.prod(1) / letterboxed, [0.05, 0.5, 0.95])
+    np.testing.assert_allclose(found, areas, rtol=0.05)
+    at = np.linspace(0.02, 0.98, 25)
+    for measure in (lambda s: s[:, 0], lambda s: s[:, 1], lambda s: s[:, 0] / s[:, 1]):
+        found, expected = (np.quantile(measure(sizes), at) for sizes in (ours, theirs))
+        np.testing.assert_allclose(found, expected, rtol=0.05)
+
+
 def test_an_image_lies_anywhere_in_a_larger_view() -> None:
     """Along both axes, and independently of each other."""
     x1, y1, _, _ = boxes((90, 250), 100, PLAIN).T

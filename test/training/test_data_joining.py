@@ -6,7 +6,7 @@ import pytest
 from drawn_sets import describe, voc_object, write_coco, write_voc, write_yolo
 
 from training.data.dataset import DataError, open_split
-from training.data.joining import split_names
+from training.data.joining import list_split, split_names
 
 NAMES = ["human", "ball", "goal"]
 
@@ -37,6 +37,42 @@ def sources(tmp_path):
         tmp_path / "sport", format="coco", train={"images": "train", "annotations": "train.json"}
     )
     return tmp_path
+
+
+def held_out(data) -> dict[str, list[str]]:
+    return {
+        split: [image.path.name for image in list_split(data, split).images]
+        for split in ("train", "val")
+    }
+
+
+def test_images_are_held_out_of_train(tmp_path):
+    labels = {f"{number}": "0 .5 .5 .5 .5" for number in range(12)}
+    write_yolo(tmp_path, labels, ["ball"])
+    data = describe(tmp_path, names=["ball"], train="images", test="images", hold_out=4)
+    found = held_out(data)
+    assert split_names(data) == ("train", "val", "test")
+    assert len(found["val"]) == 4 and len(found["train"]) == 8
+    assert sorted(found["val"] + found["train"]) == sorted(f"{name}.png" for name in labels)
+    assert len(list_split(data, "test").images) == 12
+    (tmp_path / "images" / "0.png").unlink()
+    fewer = held_out(data)
+    assert len(set(found["val"]) & set(fewer["val"])) >= 3, "another image changes one at most"
+
+
+@pytest.mark.parametrize(
+    "keys, sentence",
+    [
+        ({"hold_out": 12}, "'hold_out' is 12, and 'train' has 12 images"),
+        ({"hold_out": 1.5}, "'hold_out' must be a number of images, not 1.5"),
+        ({"hold_out": 3, "val": "images"}, "takes 'val' from 'train': give 'train', and no 'val'"),
+    ],
+)
+def test_what_cannot_be_held_out_is_said(tmp_path, keys, sentence):
+    write_yolo(tmp_path, {f"{n}": "0 .5 .5 .5 .5" for n in range(12)}, ["ball"])
+    data = describe(tmp_path, names=["ball"], train="images", **keys)
+    with pytest.raises(DataError, match=sentence):
+        list_split(data, "val")
 
 
 def test_sources_are_joined_under_our_classes(sources):

@@ -12,7 +12,7 @@ from training.detectors.anchor_grid import AnchorGrid, cells, decode_boxes, flat
 from training.detectors.blocks import ConvNormAct, SqueezeExcite, make_divisible
 from training.detectors.complexity import macs, parameters
 from training.detectors.registry import DETECTORS, build, collect
-from training.loop.yaml_settings import to_plain
+from training.settings.yaml_settings import to_plain
 
 # Counted by hand from the layer tables, and equal to the published M and G to all their digits.
 COUNTS = {20: 1_857_075, 80: 2_659_515, 5: 1_686_840}

@@ -18,6 +18,7 @@ from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
 from training.deployment.onnx_export import export
 from training.deployment.predictor import Predictor
 from training.detectors.registry import DETECTORS, build
+from training.detectors.variant import Variant
 from training.loop.checkpoint import save_checkpoint
 from training.loop.recipe import Recipe
 from training.loop.trainer import Trainer
@@ -53,7 +54,9 @@ def rows(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
 def test_reordered_classes_only_reorder_the_output(detector):
     old, images = shaken(detector, 3), torch.rand(1, 3, 64, 64)
     new = build(detector, num_classes=3).eval()
-    left = start_from(new, detector, old.state_dict(), OLD, ("square", "ball", "disc"))
+    left = start_from(
+        new, Variant.parse(detector), old.state_dict(), OLD, ("square", "ball", "disc")
+    )
     assert left == []
     order = [0, 1, 2, 3, 4, 5 + 2, 5 + 0, 5 + 1]
     torch.testing.assert_close(rows(new, images), rows(old, images)[:, order])
@@ -64,7 +67,12 @@ def test_detections_of_shared_classes_stay_the_same(detector):
     old, images = shaken(detector, 3), torch.rand(1, 3, 64, 64)
     new = build(detector, num_classes=4).eval()
     fresh = {name: value.clone() for name, value in new.state_dict().items()}
-    assert start_from(new, detector, old.state_dict(), OLD, ("cone", "square", "x", "ball")) == []
+    assert (
+        start_from(
+            new, Variant.parse(detector), old.state_dict(), OLD, ("cone", "square", "x", "ball")
+        )
+        == []
+    )
     before, after = rows(old, images), rows(new, images)
     torch.testing.assert_close(after[:, :5], before[:, :5])
     torch.testing.assert_close(after[:, [6, 8]], before[:, [5 + 2, 5 + 0]])
@@ -78,7 +86,7 @@ def test_values_that_do_not_fit_are_listed_and_the_rest_is_copied():
     del old["heads.0.weight"]
     old["backbone.stem.conv.weight"] = torch.zeros(3, 3, 3, 3)
     new = build("yolo_ret_m075", num_classes=2)
-    left = start_from(new, "yolo_ret_m075", old, CLASSES, CLASSES)
+    left = start_from(new, Variant.parse("yolo_ret_m075"), old, CLASSES, CLASSES)
     assert left == ["backbone.stem.conv.weight", "heads.0.weight"]
     assert "heads.0.weight" in summary(left, [])
     many = [f"neck.{i}" for i in range(20)]
@@ -90,7 +98,13 @@ def test_values_that_do_not_fit_are_listed_and_the_rest_is_copied():
 def test_weights_of_another_detector_are_refused():
     state = build("yolo_fastest", num_classes=2).state_dict()
     with pytest.raises(ValueError, match="another detector"):
-        start_from(build("tiny_yolov2", num_classes=2), "tiny_yolov2", state, CLASSES, CLASSES)
+        start_from(
+            build("tiny_yolov2", num_classes=2),
+            Variant.parse("tiny_yolov2"),
+            state,
+            CLASSES,
+            CLASSES,
+        )
 
 
 def outputs_of_file(path: Path, images: np.ndarray) -> list[np.ndarray]:
@@ -164,20 +178,20 @@ def test_a_run_starts_from_a_checkpoint_or_a_model_of_other_classes(shapes, tmp_
     all_known, unknown = "All weights were copied.", "Not copied, fresh: outputs of disc, square."
     for path, text in ((tmp_path / "old.pt", all_known), (SHIPPED, unknown)):
         trainer = Trainer(recipe, CLASSES, shapes, workers=0)
-        assert start(trainer, read_origin(str(path), "yolo_ret_m075")) == text
+        assert start(trainer, read_origin(str(path), Variant.parse("yolo_ret_m075"))) == text
         begun = trainer.average.model.state_dict()
         assert all(v.equal(begun[k]) for k, v in trainer.model.state_dict().items())
     with pytest.raises(
         ValueError, match="the recipe trains yolo_nano: give --detector yolo_ret_m075"
     ):
-        read_origin(str(SHIPPED), "yolo_nano")
+        read_origin(str(SHIPPED), Variant.parse("yolo_nano"))
 
 
 def test_a_run_starts_from_a_model_by_its_name(monkeypatch):
     read = []
     monkeypatch.setattr("training.train.read_exported", lambda path: read.append(path) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        read_origin("yolo_ret_m075", "yolo_ret_m075")
+        read_origin("yolo_ret_m075", Variant.parse("yolo_ret_m075"))
     assert [path.resolve() for path in read] == [SHIPPED]
 
 

@@ -26,14 +26,14 @@ def read(kind: str, detector: str) -> Recipe:
 @pytest.mark.parametrize("name", [n for n, spec in DETECTORS.items() if spec.recipe])
 def test_the_recipe_of_the_paper_has_the_loss_of_the_row(name):
     recipe = read(PAPER, name)
-    assert recipe.detector == name
+    assert recipe.detector.name == name
     assert recipe.loss == DETECTORS[name].loss
 
 
 def test_a_recipe_is_a_file_or_a_name(tmp_path):
     assert find_recipe("street") == RECIPES / "street.yaml"
     assert find_recipe("my/own.yaml") == Path("my/own.yaml")
-    assert find_recipe(PAPER, "yolo_nano") == RECIPES / "tiny_yolov3_paper.yaml"
+    assert find_recipe(PAPER, "yolo_nano") == RECIPES / "yolo_nano_paper.yaml"
     with pytest.raises(
         ValueError, match="no recipe 'stret': give a file, paper, or one of .*street"
     ):
@@ -46,7 +46,7 @@ def test_a_detector_without_a_publication_trains_by_the_default_recipe(shapes, m
     loss = LossSettings(also_above=0.3)
     own = replace(DETECTORS["yolo_fastest"], name="own", loss=loss, recipe="", published=None)
     monkeypatch.setitem(DETECTORS, "own", own)
-    assert read(DEFAULT_RECIPE, "own").detector == "own"
+    assert read(DEFAULT_RECIPE, "own").detector.name == "own"
     with pytest.raises(
         ValueError, match="no training of own was published: give --recipe cpu_small"
     ):
@@ -115,8 +115,29 @@ def test_published_schedules_change_where_the_papers_say():
     assert found == pytest.approx([1, 0.1, 0.1, 0.01])
     found = factors("yolov4_tiny", coco // 64, 1_590_000, 1_605_000, 1_805_000)
     assert found == pytest.approx([1, 0.1, 0.01])
+    found = factors("tinier_yolo", voc // 64, 499, 1500, 19_500, 20_500, 29_500, 30_500)
+    assert found == pytest.approx([0.5**4, 1, 1, 0.1, 0.1, 0.01])
+    found = factors("yolo_nano", voc // 64, 1500, 39_500, 40_500, 44_500, 45_500)
+    assert found == pytest.approx([1, 1, 0.1, 0.1, 0.01])
     found = factors("yolo_ret_m075", 2000, 0, 199_999, 200_000)
     assert found == pytest.approx([1, 0, 0.1], abs=1e-6)
+
+
+def test_the_runs_are_as_long_as_published():
+    # batches of 64 images of PASCAL VOC 2007 + 2012, of COCO 2017
+    for recipe, images, batches, rate in (
+        ("tinier_yolo_voc_paper", 16_551, 300_200, 5e-4),
+        ("tinier_yolo_coco_paper", 118_287, 800_200, 5e-3),
+        ("yolo_nano_paper", 16_551, 50_200, 1e-3),
+        ("tiny_yolov3_paper", 118_287, 500_200, 1e-3),
+    ):
+        read_ = Recipe.read(find_recipe(recipe))
+        assert read_.epochs * (images // 64) == pytest.approx(batches, rel=0.003), recipe
+        assert (read_.optimizer.rate, read_.batch_size) == (rate, 64)
+    coco = Recipe.read(find_recipe("tinier_yolo_coco_paper"))
+    assert str(coco.detector) == "{name: tinier_yolo, squeeze_norm: true}"
+    steps = [rate_factor(step, 118_287 // 64, coco) for step in (399_500, 400_500, 450_500)]
+    assert steps == pytest.approx([1, 0.1, 0.01])
 
 
 def test_the_frozen_phase_freezes_the_whole_backbone():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
+import pytest
 import torch
 from drawn import CLASSES
 
 from training.data.batch import collate
 from training.detectors.anchor_grid import AnchorGrid
 from training.detectors.loss_settings import LossSettings
-from training.loop.recipe import Recipe
+from training.loop.recipe import Phase, Recipe
 from training.loop.self_adversarial import hide_objects
 from training.loop.trainer import Trainer
 from training.losses.criterion import criterion
@@ -70,3 +74,42 @@ def test_self_adversarial_steps_change_no_statistics(shapes):
     for run in (plain, attacked):
         run.train_epoch(lambda loss: False)
     assert plain.sums.loss != attacked.sums.loss
+
+
+def test_the_loss_of_altered_images_is_added_with_its_weight(shapes):
+    """One step of plain SGD moves by the gradient of loss + weight * loss of altered images."""
+    weight, rate = 0.2, 0.01
+    settings = {"adversarial_weight": weight}
+    run = trainer(shapes, **settings)
+    run.recipe = replace(
+        run.recipe, optimizer=replace(run.recipe.optimizer, rate=rate, momentum=0.0)
+    )
+    run.model.eval()
+    for module in run.model.modules():
+        module.train = lambda mode=True, module=module: module  # norms and dropout stay fixed
+    seen = []
+    attack = run._attacked
+    run._attacked = lambda images: seen.append((images, attack(images))) or seen[-1][1]
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+    reference = copy.deepcopy(run.model)
+    targets = []
+    loss = run.criterion
+    run.criterion = lambda maps, truth, done: targets.append(truth) or loss(maps, truth, done)
+    run.train_epoch(lambda loss: True)
+
+    images, altered = seen[0]
+    assert ((altered.int() - images.int()).abs() <= 8).all() and not altered.equal(images)
+    total = sum(
+        share * loss(reference(view.permute(0, 3, 1, 2).float() / 255), targets[0], 0).total
+        for share, view in ((1.0, images), (weight, altered))
+    )
+    total.backward()
+    step = run.learning_rate
+    for name, p in reference.named_parameters():
+        moved = dict(run.model.named_parameters())[name].detach() - before[name]
+        torch.testing.assert_close(moved, -step * p.grad, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_images_are_altered_in_one_way_only():
+    with pytest.raises(ValueError, match="adversarial_weight must be from 0 to 10, without self"):
+        Phase(1, (64,), self_adversarial=0.5, adversarial_weight=0.2)

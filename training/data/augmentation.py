@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -23,7 +24,9 @@ LARGEST = {
     "value": 1,
     "visible": 1,
     "contrast": 1,
+    "jitter": 0.9,
 }
+Geometry = Literal["logarithmic", "darknet", "yolo_ret"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,10 @@ class Augmentation:
     """How much random views differ from the letterboxed image.
 
     Attributes:
-        scale: range of the size, relative to the letterboxed image, drawn log-uniformly.
-        aspect: largest relative change of width over height.
+        geometry: how size and shape of the image in the view are drawn, see ``random_view``.
+        scale: range of the size, relative to the letterboxed image.
+        aspect: largest relative change of width over height, with geometry logarithmic.
+        jitter: largest relative change of a side, with the other geometries.
         flip: probability of mirroring left and right.
         hue: largest change, in half turns.
         saturation, value: largest relative change.
@@ -54,6 +59,8 @@ class Augmentation:
     gamma: tuple[float, float] = (1.0, 1.0)
     contrast: float = 0.0
     jpeg: tuple[int, int] | None = None
+    geometry: Geometry = "logarithmic"
+    jitter: float = 0.3
 
     def __post_init__(self) -> None:
         # Recipes are YAML, whose ranges are lists.
@@ -69,6 +76,8 @@ class Augmentation:
             if not 0 <= value <= largest or value == np.inf:
                 limits = "0 or more" if largest == np.inf else f"from 0 to {largest}"
                 raise ValueError(f"{name} must be {limits}, not {value}")
+        if self.geometry not in (known := get_args(Geometry)):
+            raise ValueError(f"geometry must be one of {', '.join(known)}, not {self.geometry!r}")
         if self.jpeg and self.jpeg[1] > 100:
             raise ValueError("jpeg: its quality is at most 100")
 
@@ -109,24 +118,49 @@ def random_view(
 ) -> Sample:
     """Return a random view of one image, without changes of colour.
 
+    Size and shape of the image in it depend on ``how.geometry``; its place is any, and what does
+    not fit is cut off. "logarithmic": the scale is drawn log-uniformly, and the aspect apart from
+    it, the area staying. The others draw the scale s uniformly and 1 + j from the jitter for each
+    side, to repeat what was published. "darknet" (load_data_detection of 2018): the jittered image,
+    letterboxed and scaled by s. "yolo_ret" (get_random_data of the authors): the image is stretched
+    to a jittered square, whatever its own shape; s scales its longer side, the shorter one is no
+    shorter than the view.
+
     Args:
         sample: the image.
         shape: (height, width) of the view in pixels.
         reference: scale 1 fits the image into a square of this side in pixels.
-        scale: range of the scale, drawn log-uniformly.
+        scale: range of the scale.
         how: the augmentation.
         rng: source of randomness.
     """
     height, width = sample.image.shape[:2]
-    zoom = reference / max(height, width) * np.exp(rng.uniform(*np.log(scale)))
-    stretch = np.exp(rng.uniform(-0.5, 0.5) * np.log1p(how.aspect))
-    zoom_x, zoom_y = zoom * stretch, zoom / stretch
+    if how.geometry == "logarithmic":
+        zoom = reference / max(height, width) * np.exp(rng.uniform(*np.log(scale)))
+        stretch = np.exp(rng.uniform(-0.5, 0.5) * np.log1p(how.aspect))
+        zoom_x, zoom_y = zoom * stretch, zoom / stretch
+    else:
+        shown_x, shown_y = _published_size(height, width, scale, how, rng)
+        zoom_x, zoom_y = reference * shown_x / width, reference * shown_y / height
     # The room is negative where the image is larger than the view: then it is a crop.
     room_x, room_y = shape[1] - width * zoom_x, shape[0] - height * zoom_y
     left, top = rng.uniform(0, 1, 2) * (room_x, room_y)
     if rng.random() < how.flip:
         zoom_x, left = -zoom_x, left + width * zoom_x
     return warp(sample, np.array([[zoom_x, 0, left], [0, zoom_y, top]]), shape, how.visible)
+
+
+def _published_size(
+    height: int, width: int, scale: tuple[float, float], how: Augmentation, rng: Generator
+) -> tuple[float, float]:
+    """Return width and height of an image in the view, as shares of the view's side."""
+    x, y = 1 + rng.uniform(-how.jitter, how.jitter, 2)
+    factor = rng.uniform(*scale)
+    if how.geometry == "darknet":
+        longer = max(width * x, height * y)
+        return factor * width * x / longer, factor * height * y / longer
+    shorter = max(1.0, factor * min(x / y, y / x))
+    return (shorter, factor) if x < y else (factor, shorter)
 
 
 def warp(

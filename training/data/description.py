@@ -24,7 +24,7 @@ T = TypeVar("T")
 SPLITS = ("train", "val", "test")
 _COMMON = {"valid": "val", "validation": "val"}
 """What other tools call a key."""
-KEYS = (*SPLITS, "format", "path", "names", "labelled", "sources")
+KEYS = (*SPLITS, "format", "path", "names", "labelled", "sources", "hold_out")
 
 
 class DataError(ValueError):
@@ -63,6 +63,7 @@ class Description:
         labelled: classes that are labelled; None: all.
         sources: data sets that this one joins.
         keypoints: how many numbers follow a box in YOLO's label files; 0: not known.
+        hold_out: how many images of ``train`` are ``val``; 0: ``val`` is a split of its own.
     """
 
     file: Path
@@ -73,6 +74,7 @@ class Description:
     labelled: tuple[str, ...] | None = None
     sources: tuple[Source, ...] = field(default=())
     keypoints: int = 0
+    hold_out: int = 0
 
     def split(self, name: str) -> Any:
         """Return a split's entry.
@@ -102,6 +104,9 @@ def read_description(data: Path) -> Description:
     splits = {name: content[name] for name in SPLITS if content.get(name)}
     if sources and (splits or "format" in content):
         raise DataError(f"{data} has 'sources': put splits and format into their own data.yaml")
+    hold_out = _hold_out(data, content)
+    if hold_out and not sources:
+        splits["val"] = splits.get("train")
     names = _usable(data, class_names, content)
     if names is None and kind == "voc":
         names = VOC_CLASSES
@@ -119,6 +124,7 @@ def read_description(data: Path) -> Description:
         labelled,
         tuple(_source(data, entry) for entry in sources),
         _usable(data, keypoint_numbers, content),
+        hold_out,
     )
 
 
@@ -156,6 +162,15 @@ def _usable(data: Path, read: Callable[[dict[str, Any]], T], content: dict[str, 
         return read(content)
     except LabelError as error:
         raise DataError(f"{data}: {error}") from None
+
+
+def _hold_out(data: Path, content: dict[str, Any]) -> int:
+    count = content.get("hold_out", 0)
+    if type(count) is not int or count < 0:
+        raise DataError(f"{data}: 'hold_out' must be a number of images, not {count!r}")
+    if count and ("val" in content or not (content.get("train") or "sources" in content)):
+        raise DataError(f"{data}: 'hold_out' takes 'val' from 'train': give 'train', and no 'val'")
+    return count
 
 
 def _strings(data: Path, content: dict[str, Any], key: str) -> tuple[str, ...] | None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ def split_names(data: Path) -> tuple[str, ...]:
         split
         for split in SPLITS
         if split in description.splits
+        or (split == "val" and description.hold_out)
         or any(_gives(source, split) for source in description.sources)
     )
 
@@ -45,6 +47,28 @@ def list_split(data: Path, split: str) -> Listing:
         DataError: the description or a file that it names cannot be used.
     """
     description = read_description(data)
+    if description.hold_out and split != "test":
+        return _part(description, _listed(description, "train"), split)
+    return _listed(description, split)
+
+
+def _part(description: Description, whole: Listing, split: str) -> Listing:
+    """Return the images that are held out (val), or the others (train).
+
+    Those with the lowest hashes of their names are held out: further images change few of them.
+    """
+    count = description.hold_out
+    if count >= len(whole.images):
+        raise DataError(
+            f"{description.file}: 'hold_out' is {count}, and 'train' has {len(whole.images)} images"
+        )
+    by_hash = sorted(whole.images, key=lambda image: sha256(image.path.name.encode()).digest())
+    held_out = {image.path for image in by_hash[:count]}
+    chosen = [image for image in whole.images if (image.path in held_out) == (split == "val")]
+    return Listing(whole.classes, chosen, whole.bad_files)
+
+
+def _listed(description: Description, split: str) -> Listing:
     if description.sources:
         listing = _join(description, split)
     else:

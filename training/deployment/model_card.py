@@ -17,6 +17,7 @@ from compact_yolo_ros.support.plain_values import from_plain
 from compact_yolo_ros.support.yaml_files import read_yaml
 from training.detectors.complexity import macs, parameters
 from training.detectors.interface import Network
+from training.detectors.variant import name_and_options
 from training.quantisation.quantisation_aware import is_prepared, plain
 
 SIZES = (224, 320, 416)
@@ -51,11 +52,13 @@ def card_of(
         ModelCardError: a field cannot be used, for example ``default_size``.
     """
     precision = "int8" if is_prepared(detector) else "fp32"
+    name_of_detector, options = name_and_options(checkpoint["detector"])
     detector = plain(detector) if is_prepared(detector) else detector
     return ModelCard(
         name=name,
         precision=precision,
-        detector=checkpoint["detector"],
+        detector=name_of_detector,
+        detector_options=options,
         classes=tuple(checkpoint["classes"]),
         default_size=default_size,
         anchors=detector.grid.anchors,
@@ -121,7 +124,7 @@ def to_markdown(card: ModelCard, file_size: int) -> str:
         "*Written with the ONNX file; the same facts are in its metadata.*",
         "",
         f"- Classes: {', '.join(card.classes)}",
-        f"- Detector: `{card.detector}`, {weight}",
+        f"- Detector: `{card.detector_text}`, {weight}",
         f"- Input: RGB, {card.resize}; sides are multiples of 32, {size} by default",
         f"- Anchors (width x height in input pixels): {_anchors(card)}",
         f"- Commit that trained it: {card.commit}",

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -263,6 +263,36 @@ def steady_pool2(x: Tensor) -> Tensor:
     Padding by one pixel on all sides gives one row and one column too many: the first are dropped.
     """
     return functional.max_pool2d(x, 2, 1, 1)[..., 1:, 1:]
+
+
+def level_ends(strides: Sequence[int]) -> tuple[int, ...]:
+    """Return the numbers of the last blocks of strides 4, 8, 16 and 32 of a backbone.
+
+    Args:
+        strides: of its blocks, after a stem of stride 2. Where a truncated backbone has no block of
+            a stride, the end is that of the stride before.
+    """
+    ends, reached = {}, 2
+    for number, stride in enumerate(strides):
+        reached *= stride
+        ends[reached] = number
+    found = [ends[4]]
+    for stride in (8, 16, 32):
+        found.append(ends.get(stride, found[-1]))
+    return tuple(found)
+
+
+def inner_taps(ends: Sequence[int]) -> tuple[int, ...]:
+    """Return the ends (see ``level_ends``) before the last block."""
+    return tuple(sorted(set(ends)))[:-1]
+
+
+def levels(maps: list[Tensor]) -> list[Tensor]:
+    """Return maps of strides 4, 8, 16 and 32: those that are missing are maxima of the last one."""
+    maps = list(maps)
+    while len(maps) < 4:
+        maps.append(downsample2(maps[-1]))
+    return maps
 
 
 def tapped(

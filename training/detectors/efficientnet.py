@@ -8,10 +8,19 @@ width.
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 from torch import Tensor, nn
 
-from training.detectors.blocks import ConvNormAct, InvertedResidual, make_divisible, tapped
+from training.detectors.blocks import (
+    ConvNormAct,
+    InvertedResidual,
+    inner_taps,
+    level_ends,
+    levels,
+    make_divisible,
+    tapped,
+)
 
 # Expansion, channels of B0, repeats of B0, stride of the first, kernel: the stages that a truncated
 # backbone keeps ...
@@ -26,8 +35,6 @@ STAGES = (
 # ... and the one that it leaves out, with the 1x1 convolution after it.
 LAST_STAGE = (6, 320, 1, 1, 3)
 STEM_CHANNELS, LAST_CHANNELS = 32, 1280
-# The stages whose last blocks are the outputs of strides 4, 8, 16 and 32.
-TAPPED_STAGES = (1, 2, 4, 5)
 # Factors of width and depth.
 SCALES = {
     "b0": (1.0, 1.0),
@@ -46,15 +53,24 @@ class EfficientNet(nn.Module):
 
     Args:
         variant: a key of SCALES.
-        complete: with stage 7 and the 1x1 convolution after it, else truncated (stages 1 to 6).
+        complete: with stage 7 and the 1x1 convolution after it, else truncated (stages 1 to 6, or
+            the first ``blocks``).
         uneven: padding as in TensorFlow, for weights that come from there.
+        blocks: how many a truncated one keeps; None: those of stages 1 to 6. For strides that no
+            block is left of, see ``blocks.levels``.
 
     Attributes:
         channels: of its four outputs.
         repeats: blocks in each stage.
     """
 
-    def __init__(self, variant: str, complete: bool = False, uneven: bool = False) -> None:
+    def __init__(
+        self,
+        variant: str,
+        complete: bool = False,
+        uneven: bool = False,
+        blocks: int | None = None,
+    ) -> None:
         super().__init__()
         width, depth = SCALES[variant]
         lite = variant.startswith("lite")
@@ -62,40 +78,43 @@ class EfficientNet(nn.Module):
         fixed = 1.0 if lite else width
         inputs = make_divisible(STEM_CHANNELS * fixed)
         self.stem = ConvNormAct(3, inputs, 3, 2, act=act, eps=EPS, uneven=uneven)
-        blocks, counts, ends, widths = [], [], [], []
-        stages = (*STAGES, LAST_STAGE) if complete else STAGES
-        for number, (expand, channels, repeats, first_stride, kernel) in enumerate(stages):
-            outputs = make_divisible(channels * width)
-            # The first and the last stage of Lite have one block whatever the depth.
-            stretched = not (lite and number in (0, len(STAGES)))
-            counts.append(math.ceil(repeats * depth) if stretched else repeats)
-            for repeat in range(counts[-1]):
-                stride = first_stride if repeat == 0 else 1
-                blocks.append(
-                    InvertedResidual(
-                        inputs,
-                        inputs * expand,
-                        outputs,
-                        kernel,
-                        stride,
-                        expand=expand != 1,
-                        squeeze=0 if lite else inputs // 4,
-                        act=act,
-                        eps=EPS,
-                        uneven=uneven,
-                    )
+        # The first and the last stage of Lite have one block whatever the depth.
+        fixed_depth = (0, len(STAGES)) if lite else ()
+        rows = [
+            (number, expand, make_divisible(channels * width), 1 if repeat else stride, kernel)
+            for number, (expand, channels, repeats, stride, kernel) in enumerate(
+                (*STAGES, LAST_STAGE)
+            )
+            for repeat in range(repeats if number in fixed_depth else math.ceil(repeats * depth))
+        ]
+        if not complete:
+            truncated = sum(number < len(STAGES) for number, *_ in rows)
+            rows = rows[: blocks or truncated]
+        self.blocks = nn.ModuleList()
+        for _, expand, outputs, stride, kernel in rows:
+            self.blocks.append(
+                InvertedResidual(
+                    inputs,
+                    inputs * expand,
+                    outputs,
+                    kernel,
+                    stride,
+                    expand=expand != 1,
+                    squeeze=0 if lite else inputs // 4,
+                    act=act,
+                    eps=EPS,
+                    uneven=uneven,
                 )
-                inputs = outputs
-            ends.append(len(blocks) - 1)
-            widths.append(outputs)
-        self.blocks = nn.ModuleList(blocks)
-        self.repeats = tuple(counts)
+            )
+            inputs = outputs
+        self.repeats = tuple(Counter(number for number, *_ in rows).values())
         last = make_divisible(LAST_CHANNELS * fixed)
         self.last = ConvNormAct(inputs, last, act=act, eps=EPS) if complete else nn.Identity()
-        self.channels = (*(widths[s] for s in TAPPED_STAGES[:3]), last if complete else inputs)
-        self.taps = tuple(ends[s] for s in TAPPED_STAGES[:3])
+        ends = level_ends([stride for _, _, _, stride, _ in rows])
+        self.channels = (*(rows[end][2] for end in ends[:3]), last if complete else inputs)
+        self.taps = inner_taps(ends)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map images (N, 3, H, W), RGB in 0..1, to maps of strides 4, 8, 16 and 32."""
         taps, x = tapped(self.blocks, self.stem(images), self.taps)
-        return [*taps, self.last(x)]
+        return levels([*taps, self.last(x)])

@@ -23,6 +23,7 @@ from training.detectors.blocks import (
     steady_pool2,
     upsample2,
 )
+from training.detectors.limits import KERNELS, MOST_CHANNELS, in_range, one_of
 from training.detectors.publications import PARAMETERS
 from training.detectors.spec import DetectorSpec
 from training.detectors.tiny_yolo import V3_GRID, V3_LOSS
@@ -38,32 +39,26 @@ class Layer:
     outputs: int
     kernel: int = 3
 
+    def __post_init__(self) -> None:
+        one_of("kind", self.kind, ("conv", "dsconv", "mbconv"))
+        in_range("outputs", self.outputs, 1, MOST_CHANNELS)
+        one_of("kernel", self.kernel, KERNELS)
+
     def build(self, inputs: int, expansion: int) -> nn.Module:
         """Return the layer as a module.
 
         Args:
             inputs: channels of its input.
             expansion: hidden over input channels of an inverted bottleneck.
-
-        Raises:
-            ValueError: the kind is unknown.
         """
         if self.kind == "conv":
             return ConvNormAct(inputs, self.outputs, self.kernel, act="leaky")
         if self.kind == "dsconv":
             return DepthwiseSeparable(inputs, self.outputs, self.kernel, act="leaky", last="leaky")
-        if self.kind == "mbconv":
-            hidden, squeeze = expansion * inputs, max(1, inputs // SQUEEZE)
-            return InvertedResidual(
-                inputs,
-                hidden,
-                self.outputs,
-                self.kernel,
-                squeeze=squeeze,
-                residual=False,
-                act="leaky",
-            )
-        raise ValueError(f"unknown layer {self.kind!r}: choose conv, dsconv or mbconv")
+        hidden, squeeze = expansion * inputs, max(1, inputs // SQUEEZE)
+        return InvertedResidual(
+            inputs, hidden, self.outputs, self.kernel, squeeze=squeeze, residual=False, act="leaky"
+        )
 
 
 @dataclass(frozen=True)
@@ -94,6 +89,11 @@ class MicroYoloConfig:
     s16: Layer = Layer("mbconv", 256)
     expansion: int = 2
     grid: AnchorGrid = V3_GRID
+
+    def __post_init__(self) -> None:
+        in_range("expansion", self.expansion, 1, 16)
+        if len(self.trunk) != 6:
+            raise ValueError(f"trunk must have 6 layers, not {len(self.trunk)}")
 
     def with_kernels(self, *kernels: int) -> MicroYoloConfig:
         """Return the configuration with these kernel sizes in the trunk's bottlenecks."""

@@ -8,6 +8,7 @@ Each takes maps of strides 8, 16, 32 and returns three maps with the channels of
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -169,6 +170,7 @@ class BiFpn(nn.Module):
         return joined
 
 
+NeckName = Literal["none", "fpn", "panet", "bifpn1", "bifpn2", "bifpn3"]
 Neck = SeparateLevels | TopDown | BiFpn
 
 

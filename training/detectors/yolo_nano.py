@@ -13,6 +13,7 @@ everywhere gives both.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +27,12 @@ from training.detectors.blocks import (
     tapped,
     upsample2,
 )
+from training.detectors.limits import KERNELS, MOST_CHANNELS, MOST_LAYERS, in_range, one_of
 from training.detectors.publications import KERNELS_8_BIT
 from training.detectors.spec import DetectorSpec
 from training.detectors.tiny_yolo import V3_LOSS
+
+EXPANSIONS = (0.1, 16)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,12 @@ class Conv:
     outputs: int
     kernel: int = 1
     stride: int = 1
+    kind: Literal["conv"] = "conv"
+
+    def __post_init__(self) -> None:
+        in_range("outputs", self.outputs, 1, MOST_CHANNELS)
+        one_of("kernel", self.kernel, KERNELS)
+        one_of("stride", self.stride, (1, 2))
 
     def build(self, inputs: int) -> nn.Module:
         return ConvNormAct(inputs, self.outputs, self.kernel, self.stride)
@@ -50,6 +60,12 @@ class Ep:
     outputs: int
     stride: int = 1
     expansion: float = 4.0
+    kind: Literal["ep"] = "ep"
+
+    def __post_init__(self) -> None:
+        in_range("outputs", self.outputs, 1, MOST_CHANNELS)
+        one_of("stride", self.stride, (1, 2))
+        in_range("expansion", self.expansion, *EXPANSIONS)
 
     def build(self, inputs: int) -> nn.Module:
         return InvertedResidual(
@@ -64,6 +80,12 @@ class Pep:
     outputs: int
     squeezed: int
     expansion: float = 1.0
+    kind: Literal["pep"] = "pep"
+
+    def __post_init__(self) -> None:
+        in_range("outputs", self.outputs, 1, MOST_CHANNELS)
+        in_range("squeezed", self.squeezed, 1, MOST_CHANNELS)
+        in_range("expansion", self.expansion, *EXPANSIONS)
 
     def build(self, inputs: int) -> nn.Module:
         return PepModule(inputs, self.squeezed, round(self.expansion * self.squeezed), self.outputs)
@@ -74,13 +96,17 @@ class Fca:
     """Fully-connected attention over channels, through 1/``reduction`` of them."""
 
     reduction: int = 8
+    kind: Literal["fca"] = "fca"
+
+    def __post_init__(self) -> None:
+        in_range("reduction", self.reduction, 1, 64)
 
     @property
     def outputs(self) -> None:
         """It keeps the width."""
 
     def build(self, inputs: int) -> nn.Module:
-        return SqueezeExcite(inputs, inputs // self.reduction, "relu6", bias=False)
+        return SqueezeExcite(inputs, max(1, inputs // self.reduction), "relu6", bias=False)
 
 
 Stage = tuple[Conv | Ep | Pep | Fca, ...]
@@ -125,6 +151,11 @@ class YoloNanoConfig:
     head32: Stage = (Ep(462),)
     projected_skips: bool = False
     grid: AnchorGrid = AnchorGrid()
+
+    def __post_init__(self) -> None:
+        if len(self.trunk) != 5 or not all(self.trunk):
+            raise ValueError("trunk must have 5 stages, of at least one module each")
+        in_range("trunk's modules", sum(map(len, self.trunk)), 6, MOST_LAYERS)
 
 
 class PepModule(nn.Module):
@@ -240,7 +271,7 @@ DETECTORS = (
         YoloNano,
         YoloNanoConfig(),
         V3_LOSS,
-        "tiny_yolov3_paper",
+        "yolo_nano_paper",
         Published(
             "YOLO Nano, Wong et al. 2019", "VOC 2007", 416, {416: 69.1}, 4.0, KERNELS_8_BIT,
             4.57 / 2,

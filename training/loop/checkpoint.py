@@ -11,8 +11,8 @@ import torch
 
 from compact_yolo_ros.support.error_text import first_line
 from compact_yolo_ros.support.files import replacing
-from training.detectors.interface import Detector, Module
-from training.detectors.registry import build
+from training.detectors.interface import Backbone, Detector, Module
+from training.detectors.variant import Variant
 from training.quantisation.quantisation_aware import prepare
 
 
@@ -55,6 +55,26 @@ def fill(module: Module, state: Mapping[str, Any], path: Path) -> None:
         raise ValueError(f"the weights in {path} are of another network") from None
 
 
+def fill_backbone(backbone: Backbone, state: Mapping[str, Any], path: Path) -> None:
+    """Load the weights of a backbone that were read from ``path``; it may have more blocks.
+
+    Raises:
+        ValueError: they are of another network.
+    """
+    own = backbone.state_dict()
+    last = dict(backbone.named_children()).get("blocks")
+    if last is not None and isinstance(state, Mapping):
+        count = len(list(last.children()))
+        state = {name: v for name, v in state.items() if name in own or not _beyond(name, count)}
+    fill(backbone, state, path)
+
+
+def _beyond(name: str, blocks: int) -> bool:
+    """Return whether a backbone that is truncated to some blocks leaves out this value."""
+    kind, number, *_ = (*name.split("."), "", "")
+    return kind == "last" or (kind == "blocks" and number.isdecimal() and int(number) >= blocks)
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint without running code in it.
 
@@ -76,7 +96,10 @@ def load_detector(path: Path) -> tuple[Detector, dict[str, Any]]:
         ValueError: the checkpoint cannot be used.
     """
     content = load_checkpoint(path)
-    model = build(content["detector"], num_classes=len(content["classes"]))
+    try:
+        model = Variant.from_settings(content["detector"]).build(len(content["classes"]))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     if content.get("recipe", {}).get("quantisation_aware"):
         prepare(model)
     fill(model, content["average"], path)

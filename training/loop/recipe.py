@@ -12,7 +12,8 @@ from typing import Any, Literal
 from training.data.augmentation import Augmentation
 from training.detectors.loss_settings import LossSettings
 from training.detectors.registry import DETECTORS, find_detector
-from training.loop.yaml_settings import from_plain, override, read_plain, to_plain
+from training.detectors.variant import Variant, change, name_and_options, read_text
+from training.settings.yaml_settings import from_plain, override, read_plain, to_plain
 
 FixedNorm = Literal["none", "backbone", "all"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -35,7 +36,10 @@ class Phase:
         frozen_blocks: this many blocks of the backbone, and what is computed before them, are not
             trained; 0: all is trained; all blocks: the whole backbone is frozen.
         mosaic: probability of a mosaic.
-        self_adversarial: probability that a step trains on images altered against the detector.
+        self_adversarial: probability that a step trains on images altered against the detector,
+            instead of the images.
+        adversarial_weight: weight of the loss of altered images, which every step adds to the loss
+            of the images (YOLO-ReT); 0: none.
         rate: factor on the learning rate.
     """
 
@@ -45,6 +49,7 @@ class Phase:
     mosaic: float = 0.0
     self_adversarial: float = 0.0
     rate: float = 1.0
+    adversarial_weight: float = 0.0
 
     def __post_init__(self) -> None:
         _require("epochs", self.epochs, self.epochs >= 1, "at least 1")
@@ -55,6 +60,9 @@ class Phase:
         chance = self.self_adversarial
         _require("self_adversarial", chance, 0 <= chance <= 1, "from 0 to 1")
         _require("rate", self.rate, self.rate > 0, "above 0")
+        weight = self.adversarial_weight
+        fitting = 0 <= weight <= 10 and not (weight and chance)
+        _require("adversarial_weight", weight, fitting, "from 0 to 10, without self_adversarial")
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,7 @@ class Recipe:
     """Settings of one run.
 
     Attributes:
-        detector: a name of the registry.
+        detector: a name of the registry, or a mapping of one and options (``Variant``).
         phases: in the order in which they are trained.
         batch_size: images in an optimizer step, of all processes together.
         accumulate: number of parts that a step is computed in, to save memory (darknet's
@@ -164,7 +172,7 @@ class Recipe:
     """
 
     phases: tuple[Phase, ...]
-    detector: str = DEFAULT_DETECTOR
+    detector: Variant = field(default_factory=lambda: Variant.from_settings(DEFAULT_DETECTOR))
     batch_size: int = 16
     accumulate: int = 1
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
@@ -180,8 +188,6 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        known = ", ".join(sorted(DETECTORS))
-        _require("detector", self.detector, self.detector in DETECTORS, f"one of {known}")
         _require("phases", [], bool(self.phases), "at least one phase")
         _require("accumulate", self.accumulate, self.accumulate >= 1, "at least 1")
         fitting = self.batch_size >= 1 and self.batch_size % self.accumulate == 0
@@ -234,17 +240,17 @@ class Recipe:
         Args:
             path: the file.
             assignments: changes, as ``optimizer.rate=1e-3``.
-            detector: a name of the registry that replaces the file's; empty: the file's.
+            detector: replaces the file's, as ``Variant.parse`` takes it; empty: the file's.
 
         Raises:
             ValueError: the recipe cannot be used; the sentence begins with the file.
         """
         values = read_plain(path)
-        if detector:
-            values["detector"] = detector
         own_loss = "loss" not in values
         try:
-            override(values, assignments)
+            if detector:
+                values["detector"] = read_text(detector)
+            _override(values, assignments)
             if own_loss and isinstance(changes := values.get("loss", {}), dict):
                 values["loss"] = _loss_of(values.get("detector")) | changes
             return cls.from_dict(values)
@@ -258,7 +264,7 @@ def find_recipe(name: str, detector: str = "") -> Path:
     Args:
         name: a file, the name of one in ``training/recipes``, or ``paper``: the training of
             ``detector`` as published.
-        detector: a name of the registry.
+        detector: as ``Variant.parse`` takes it.
 
     Raises:
         ValueError: there is no such recipe.
@@ -266,7 +272,7 @@ def find_recipe(name: str, detector: str = "") -> Path:
     if name == PAPER:
         if not detector:
             raise ValueError("the recipe 'paper' is that of a detector: name it with --detector")
-        name = find_detector(detector).recipe
+        name = find_detector(Variant.parse(detector).name).recipe
         if not name:
             raise ValueError(
                 f"no training of {detector} was published: give --recipe {DEFAULT_RECIPE} or a file"
@@ -280,9 +286,18 @@ def find_recipe(name: str, detector: str = "") -> Path:
     return path
 
 
-def _loss_of(detector: object) -> dict[str, Any]:
+def _override(values: dict[str, Any], assignments: Sequence[str]) -> None:
+    """Change plain settings in place; options of the detector begin with what it has."""
+    for assignment in assignments:
+        if assignment.startswith("detector."):
+            values["detector"] = change(values.get("detector", DEFAULT_DETECTOR), [assignment])
+        else:
+            override(values, [assignment])
+
+
+def _loss_of(detector: Any) -> dict[str, Any]:
     """Return the loss of a detector's row as plain values; empty if there is no such detector."""
-    spec = DETECTORS.get(str(detector or DEFAULT_DETECTOR))
+    spec = DETECTORS.get(name_and_options(detector or DEFAULT_DETECTOR)[0])
     return to_plain(spec.loss) if spec else {}
 
 

@@ -16,11 +16,11 @@ from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from training.data.batch import Batch
+from training.data.batch import Batch, Targets
 from training.data.loading import epoch_batches, steps_per_epoch
 from training.data.sample import Sample
 from training.detectors.interface import Detector, as_module
-from training.detectors.registry import build
+from training.detectors.variant import Variant
 from training.loop.averaging import AveragedModel
 from training.loop.freezing import set_phase
 from training.loop.onnxruntime_backbone import OnnxRuntimeBackbone, features_from, runs_outside
@@ -57,7 +57,7 @@ class EpochSums:
 
 def make_detector(recipe: Recipe, num_classes: int) -> Detector:
     """Build the detector of a recipe with fresh weights, prepared for INT8 if so set."""
-    model = build(recipe.detector, num_classes=num_classes)
+    model = recipe.detector.build(num_classes)
     if recipe.quantisation_aware:
         prepare(model)
     return model
@@ -202,17 +202,21 @@ class Trainer:
         # For dropout: the same in every step, however the run is cut up.
         torch.manual_seed(int(rng.integers(2**62)) + self.fabric.global_rank)
         set_rate(self.optimizer, rate_factor(self.step, self.steps_per_epoch, self.recipe))
+        weight = phase.adversarial_weight
         losses = []
         for number, batch in enumerate(parts, 1):
             images = batch.images.to(self.fabric.device, non_blocking=True)
             targets = batch.targets.to(self.fabric.device)
             if attacked:
                 images = self._attacked(images)
-            with self.fabric.no_backward_sync(network, enabled=number < len(parts)):
-                maps = network(images if self._frozen else images.permute(0, 3, 1, 2).float() / 255)
-                loss = self.criterion(maps, targets, self.step * self.recipe.batch_size)
-                self.fabric.backward(loss.total / len(parts))
+            last = number == len(parts)
+            with self.fabric.no_backward_sync(network, enabled=not last or weight > 0):
+                loss = self._backward(network, images, targets, 1 / len(parts))
             losses.append(torch.stack([part.detach() for part in loss]))
+            if weight:
+                images = self._attacked(images)
+                with self.fabric.no_backward_sync(network, enabled=not last):
+                    self._backward(network, images, targets, weight / len(parts))
         if self.recipe.optimizer.clip:
             self.fabric.clip_gradients(
                 network,
@@ -225,6 +229,15 @@ class Trainer:
         self.step += 1
         self.average.update(self.model, self.step)
         return Loss(*torch.stack(losses).mean(0))
+
+    def _backward(
+        self, network: _FabricModule, images: Tensor, targets: Targets, weight: float
+    ) -> Loss:
+        """Add the gradients of the weighted loss of images (N, H, W, 3) uint8; return the loss."""
+        maps = network(images if self._frozen else images.permute(0, 3, 1, 2).float() / 255)
+        loss: Loss = self.criterion(maps, targets, self.step * self.recipe.batch_size)
+        self.fabric.backward(loss.total * weight)
+        return loss
 
     def _attacked(self, images: Tensor) -> Tensor:
         with Undisturbed(self.model), self.fabric.autocast():
@@ -253,7 +266,7 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Return a checkpoint: what ``restore`` needs, and what evaluation and export read."""
         return {
-            "detector": self.recipe.detector,
+            "detector": self.recipe.detector.to_settings(),
             "classes": list(self.classes),
             "recipe": self.recipe.to_dict(),
             "commit": self.commit,
@@ -279,17 +292,18 @@ class Trainer:
             ValueError: the checkpoint is of another detector, other classes or another setting of
                 ``quantisation_aware``, or of another recipe or data set without ``replan``.
         """
-        if (state["detector"], tuple(state["classes"])) != (self.recipe.detector, self.classes):
-            raise ValueError(
-                "the checkpoint is of another detector or other classes: give a new --out"
-            )
+        detector = Variant.from_settings(state["detector"])
+        if detector != self.recipe.detector:
+            raise ValueError(f"the checkpoint is of another detector, {detector}: give a new --out")
+        if tuple(state["classes"]) != self.classes:
+            raise ValueError("the checkpoint is of other classes: give a new --out")
         old = state["recipe"]
         if old.get("quantisation_aware", False) != self.recipe.quantisation_aware:
             raise ValueError(
                 "quantisation_aware cannot change within a run: give a new --out, and this run's"
                 " best.pt as --start"
             )
-        if old != self.recipe.to_dict() and not replan:
+        if not replan and not _same(old, self.recipe):
             raise ValueError(
                 "the checkpoint was made with another recipe: give --replan or a new --out"
             )
@@ -314,3 +328,11 @@ class Trainer:
         fresh = make_optimizer(self.model, self.recipe.optimizer)
         for group, new in zip(self.optimizer.param_groups, fresh.param_groups, strict=True):
             group.update({key: value for key, value in new.items() if key != "params"})
+
+
+def _same(old: dict[str, Any], recipe: Recipe) -> bool:
+    """Return whether a written recipe is ``recipe``; settings that it does not have are unset."""
+    try:
+        return Recipe.from_dict(old) == recipe
+    except ValueError:
+        return False

@@ -24,7 +24,8 @@ from training.deployment.onnx_export import deployed_graph
 from training.deployment.weight_storage import read_graph
 from training.detectors.blocks import ConvNormAct, statistics
 from training.detectors.interface import Detector
-from training.detectors.registry import DETECTORS, build
+from training.detectors.registry import DETECTORS
+from training.detectors.variant import Variant
 
 # Above all numbers that a graph holds besides its weights: anchors, strides, limits.
 FIRST_NUMBER = 4096
@@ -52,14 +53,26 @@ def read_exported(path: Path) -> tuple[Detector, ModelCard]:
         raise ValueError(f"{path} is not a model file of this package: {error}") from None
     if card.precision != "fp32":
         raise ValueError(f"{path} is {card.precision}: start from the fp32 file it was made of")
-    if card.detector not in DETECTORS:
-        raise ValueError(f"{path}: its detector {card.detector!r} is not one that can be trained")
-    detector = build(card.detector, num_classes=len(card.classes)).eval()
+    detector = variant_of(card, path).build(len(card.classes)).eval()
     if (detector.grid.anchors, detector.grid.strides) != (card.anchors, card.strides):
-        raise ValueError(f"{path}: its anchors are not those of {card.detector}")
+        raise ValueError(f"{path}: its anchors are not those of {card.detector_text}")
     _neutral_norms(detector)
     _fill(detector, _numbered(detector, card), _constants(model), path)
     return detector, card
+
+
+def variant_of(card: ModelCard, path: Path) -> Variant:
+    """Return the detector that a card names.
+
+    Raises:
+        ValueError: it is none of the registry; ``path`` is named in the sentence.
+    """
+    if card.detector not in DETECTORS:
+        raise ValueError(f"{path}: its detector {card.detector!r} is not one that can be trained")
+    try:
+        return Variant.from_settings({"name": card.detector, **card.detector_options})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 @torch.no_grad()

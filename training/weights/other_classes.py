@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from training.detectors.interface import Network
-from training.detectors.registry import build
+from training.detectors.variant import Variant
 
 # Channels of an anchor before those of the classes: centre, size and objectness.
 BOX_CHANNELS = 5
@@ -18,7 +18,7 @@ BOX_CHANNELS = 5
 
 def start_from(
     model: Network,
-    detector: str,
+    detector: Variant,
     state: Mapping[str, Tensor],
     old_classes: Sequence[str],
     classes: Sequence[str],
@@ -30,7 +30,7 @@ def start_from(
 
     Args:
         model: the detector, built for ``classes``; changed in place.
-        detector: its name.
+        detector: it was built of.
         state: of the same detector, built for ``old_classes``.
         old_classes: class names.
         classes: class names.
@@ -82,9 +82,9 @@ def summary(names: Sequence[str], new_classes: Sequence[str]) -> str:
     return f"Not copied, fresh: {', '.join(fresh)}." if fresh else "All weights were copied."
 
 
-def _shapes(detector: str, num_classes: int) -> dict[str, torch.Size]:
+def _shapes(detector: Variant, num_classes: int) -> dict[str, torch.Size]:
     with torch.device("meta"):
-        model = build(detector, num_classes=num_classes)
+        model = detector.build(num_classes)
     return {name: value.shape for name, value in model.state_dict().items()}
 
 

@@ -85,6 +85,7 @@ class Timing:
         return {
             "model": self.run.name,
             "detector": self.card.detector,
+            "detector_options": self.card.detector_options,
             "input_size": str(self.run.size),
             "backend": self.backend,
             "device": self.device,

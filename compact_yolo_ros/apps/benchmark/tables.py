@@ -69,7 +69,8 @@ def published_rows(measurement: Measurement) -> Rows:
     rows = [PUBLISHED_TITLES]
     for card in {t.run.name: t.card for t in in_order(measurement.timings)}.values():
         known = published_figures().get(card.detector)
-        if known is None:
+        # With other options it is another network than the published one.
+        if known is None or card.detector_options:
             continue
         own = {size: 100 * values["AP50"] for size, values in card.ap.items() if "AP50" in values}
         rows.append(

@@ -3,6 +3,10 @@
 
 Every error is a ValueError of one sentence that names the key by its path, as
 ``phases.0.epochs must be a whole number, not 'ten'``.
+
+A class that has a form of its own for files has the class method ``from_settings(value, where)``,
+and ``to_settings()`` if it also writes that form. Of several dataclasses, the key ``kind`` says
+which one is meant: it is a field of each.
 """
 
 from __future__ import annotations
@@ -59,6 +63,8 @@ def from_plain(kind: type[T], values: Any, where: str = "") -> T:
 
 def to_plain(value: Any) -> Any:
     """Return dataclasses as mappings and tuples as lists, all the way down."""
+    if hasattr(value, "to_settings"):
+        return value.to_settings()
     if is_dataclass(value):
         return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, tuple | list):
@@ -89,7 +95,7 @@ def read_plain(path: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
     base = values.pop(BASE, None)
     if base is None:
         return values
-    return _merged(read_plain(path.parent / str(base), (*heirs, path.resolve())), values)
+    return merged(read_plain(path.parent / str(base), (*heirs, path.resolve())), values)
 
 
 def override(values: dict[str, Any], assignments: Sequence[str]) -> None:
@@ -137,14 +143,28 @@ def _position(place: list[Any], key: str, path: str) -> int:
     return int(key)
 
 
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with changes: mappings are merged, all else is replaced."""
     result = dict(base)
     for key, value in changes.items():
         inner = result.get(key)
         if isinstance(inner, dict) and isinstance(value, dict):
-            value = _merged(inner, value)
+            value = merged(inner, value)
         result[key] = value
     return result
+
+
+def differences(base: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
+    """Return the changes that ``merged`` needs to make ``changed`` of ``base``."""
+    found = {}
+    for key, value in changed.items():
+        inner = base.get(key)
+        if key in base and inner == value:
+            continue
+        if isinstance(inner, dict) and isinstance(value, dict):
+            value = differences(inner, value)
+        found[key] = value
+    return found
 
 
 def _join(where: str, name: object) -> str:
@@ -153,13 +173,15 @@ def _join(where: str, name: object) -> str:
 
 def _value(kind: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(kind)
+    if hasattr(kind, "from_settings"):
+        return kind.from_settings(value, where)
     if is_dataclass(kind):
         return from_plain(kind, value, where)  # type: ignore[arg-type]
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in typing.get_args(kind):
             return None
-        (kind,) = (k for k in typing.get_args(kind) if k is not type(None))
-        return _value(kind, value, where)
+        kinds = [k for k in typing.get_args(kind) if k is not type(None)]
+        return _value(kinds[0] if len(kinds) == 1 else _meant(kinds, value, where), value, where)
     if origin is Literal:
         if value not in typing.get_args(kind):
             raise ValueError(f"{where} must be one of {_listed(kind)}, not {value!r}")
@@ -167,6 +189,17 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         return _tuple(typing.get_args(kind), value, where)
     return _scalar(kind, value, where)
+
+
+def _meant(kinds: list[Any], value: Any, where: str) -> Any:
+    """Return the dataclass that the key ``kind`` names."""
+    named = {kind.__dataclass_fields__["kind"].default: kind for kind in kinds}
+    wanted = value.get("kind") if isinstance(value, dict) else None
+    if wanted not in list(named):
+        raise ValueError(
+            f"{_join(where, 'kind')} must be one of {', '.join(named)}, not {wanted!r}"
+        )
+    return named[wanted]
 
 
 def _tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

@@ -55,7 +55,7 @@ def test_images_are_held_out_of_train(tmp_path):
     assert len(found["val"]) == 4 and len(found["train"]) == 8
     assert sorted(found["val"] + found["train"]) == sorted(f"{name}.png" for name in labels)
     assert len(list_split(data, "test").images) == 12
-    (tmp_path / "images" / "0.png").unlink()
+    (tmp_path / "images" / "train" / "0.png").unlink()
     fewer = held_out(data)
     assert len(set(found["val"]) & set(fewer["val"])) >= 3, "another image changes one at most"
 

@@ -94,7 +94,7 @@ def test_the_loss_of_altered_images_is_added_with_its_weight(shapes):
     reference = copy.deepcopy(run.model)
     targets = []
     loss = run.criterion
-    run.criterion = lambda maps, truth, done: targets.append(truth) or loss(maps, truth, done)
+    run.criterion = lambda maps, truth, done=0: targets.append(truth) or loss(maps, truth, done)
     run.train_epoch(lambda loss: True)
 
     images, altered = seen[0]

@@ -67,6 +67,7 @@ def test_the_example_of_the_manual():
             "{name: yolo_nano, up8: [{kind: conv, outputs: 49}]}",
             "{name: yolo_nano, up8: [{outputs: 49, kernel: 1, stride: 1, kind: conv}]}",
         ),
+        ("{name: yolo_fastest, version: 1.0}", "{name: yolo_fastest, version: '1.0'}"),
         ("{name: yolov4_tiny, width: 0.5}", "{name: yolov4_tiny, width: 0.5}"),
     ],
 )
@@ -131,6 +132,7 @@ def _survive(options):
         ("{name: yolo_nano, up8: [{kind: x}]}", "up8.0.kind must be one of conv, ep, pep, fca"),
         ("{name: yolo_nano, trunk: []}", "detector.trunk must have 5 stages"),
         ("{name: yolo_fastest, version: 2}", "detector.version must be one of 1.0, 1.1, not 2"),
+        ("{name: yolo_fastest, version: true}", "version must be one of 1.0, 1.1, not True"),
         ("{name: yolov4_tiny, depth: 9999}", "detector.depth must be from 1 to 64, not 9999"),
         ("{name: [", "cannot be read: it is not YAML"),
         ("{name: yolo_ret_m075, a: " + "[" * 5000, "nested deeper than 64"),

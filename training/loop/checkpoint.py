@@ -65,11 +65,11 @@ def fill_backbone(backbone: Backbone, state: Mapping[str, Any], path: Path) -> N
     last = dict(backbone.named_children()).get("blocks")
     if last is not None and isinstance(state, Mapping):
         count = len(list(last.children()))
-        state = {name: v for name, v in state.items() if name in own or not _beyond(name, count)}
+        state = {name: v for name, v in state.items() if name in own or not beyond(name, count)}
     fill(backbone, state, path)
 
 
-def _beyond(name: str, blocks: int) -> bool:
+def beyond(name: str, blocks: int) -> bool:
     """Return whether a backbone that is truncated to some blocks leaves out this value."""
     kind, number, *_ = (*name.split("."), "", "")
     return kind == "last" or (kind == "blocks" and number.isdecimal() and int(number) >= blocks)

@@ -183,9 +183,12 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         kinds = [k for k in typing.get_args(kind) if k is not type(None)]
         return _value(kinds[0] if len(kinds) == 1 else _meant(kinds, value, where), value, where)
     if origin is Literal:
-        if value not in typing.get_args(kind):
+        # YAML reads 1.1 as a number where a text is meant.
+        spelled = str(value) if type(value) is float else value
+        found = [choice for choice in typing.get_args(kind) if choice == spelled]
+        if not found:
             raise ValueError(f"{where} must be one of {_listed(kind)}, not {value!r}")
-        return value
+        return found[0]
     if origin is tuple:
         return _tuple(typing.get_args(kind), value, where)
     return _scalar(kind, value, where)

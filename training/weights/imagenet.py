@@ -26,7 +26,7 @@ from training.detectors.blocks import ConvNormAct, InvertedResidual, inverted_re
 from training.detectors.efficientnet import EfficientNet
 from training.detectors.mobilenet_v2 import MobileNetV2
 from training.detectors.yolo_ret import BACKBONES
-from training.loop.checkpoint import read_tensors, save_checkpoint
+from training.loop.checkpoint import beyond, read_tensors, save_checkpoint
 
 # The normalisation of images (0..1) that the weights expect.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -194,19 +194,13 @@ def load(backbone: MobileNetV2 | EfficientNet, state: Mapping[str, Tensor], eps:
     expected = backbone.state_dict()
     cut_away = [name for name in state if name not in expected]
     first_missing = len(backbone.blocks)
-    if any(not _beyond(name, first_missing) for name in cut_away):
+    if any(not beyond(name, first_missing) for name in cut_away):
         raise ValueError(f"the backbone has no place for {cut_away[0]}")
     backbone.load_state_dict({name: state[name] for name in expected})
     for norm in backbone.modules():
         if isinstance(norm, nn.BatchNorm2d):
             _, variance = statistics(norm)
             norm.weight.mul_(((variance + norm.eps) / (variance + eps)).sqrt())
-
-
-def _beyond(name: str, blocks: int) -> bool:
-    """Return whether a backbone truncated to a number of blocks leaves out this value."""
-    kind, number = name.split(".")[:2]
-    return kind == "last" or (kind == "blocks" and int(number) >= blocks)
 
 
 @torch.no_grad()

@@ -38,7 +38,7 @@ from compact_yolo_ros.support.files import read_file, replacing
 from compact_yolo_ros.support.terminal import open_console, print_table, say
 from training.data.dataset import Cache
 from training.loop.run import ENDED
-from training.loop.yaml_settings import from_plain, read_plain
+from training.settings.yaml_settings import from_plain, read_plain
 
 TRAIN = (sys.executable, "-m", "training.train")
 NAME = re.compile(r"\w[\w-]*")

@@ -237,6 +237,127 @@ def test_other_names_are_one_sentence(text: str) -> None:
         parse_names(text)
 
 
+SIDES = np.float32([192, 160, 192, 160])
+
+
+def one_hot(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Scores (K, C) of finished objects."""
+    return np.where(np.arange(4) == labels[:, None], scores[:, None], 0)
+
+
+@pytest.mark.parametrize("fractions", [False, True])
+def test_finished_objects(tmp_path: Path, fractions: bool) -> None:
+    path = foreign.yolov10(tmp_path / "v10.onnx", METADATA, fractions)
+    image = picture(Size(192, 160))
+    (rows,) = run(path, rgb_0_1(image))
+    boxes = xyxy(rows[:, :4] * SIDES) if fractions else rows[:, :4]
+    out = adopt(path)
+    check(out, Rows(boxes, one_hot(rows[:, 4], rows[:, 5])), image)
+    detector, resize = ("detr", "stretch") if fractions else ("yolov10", "letterbox")
+    card = find_model(str(out)).card
+    assert (card.detector, card.resize) == (detector, resize)
+
+
+@pytest.mark.parametrize("form", ["pair", "joined"])
+@pytest.mark.parametrize("half", [False, True])
+def test_rt_detr(tmp_path: Path, form: str, half: bool) -> None:
+    path = foreign.detr(tmp_path / "detr.onnx", form, metadata=METADATA, half=half)
+    image = picture(Size(192, 160))
+    outputs = run(path, rgb_0_1(image))
+    boxes, scores = outputs[0][:, :4], outputs[0][:, 4:]
+    if form == "pair":
+        boxes, scores = outputs[1], 1 / (1 + np.exp(-outputs[0]))
+    check(adopt(path), Rows(xyxy(boxes * SIDES), scores), image, 5e-2 if half else PIXELS)
+
+
+def test_detr_with_a_class_for_nothing(tmp_path: Path) -> None:
+    path = foreign.detr(tmp_path / "detr.onnx", "pair", classes=5, metadata=METADATA)
+    image = picture(Size(192, 160))
+    mean, deviation = np.float32((0.485, 0.456, 0.406)), np.float32((0.229, 0.224, 0.225))
+    seen = ((image / np.float32(255)) - mean) / deviation
+    logits, boxes = run(path, seen.transpose(2, 0, 1)[None])
+    exponents = np.exp(logits - logits.max(1, keepdims=True))
+    scores = (exponents / exponents.sum(1, keepdims=True))[:, :4]
+    check(adopt(path), Rows(xyxy(boxes * SIDES), scores), image)
+
+
+def test_rt_detr_that_is_told_the_size_of_the_image(tmp_path: Path) -> None:
+    path = foreign.finished_detr(tmp_path / "dfine.onnx", METADATA)
+    image = picture(Size(192, 160))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    sizes = np.array([[192, 160]])
+    labels, boxes, scores = session.run(
+        ["labels", "boxes", "scores"], {"images": rgb_0_1(image), "orig_target_sizes": sizes}
+    )
+    check(adopt(path), Rows(boxes[0], one_hot(scores[0], labels[0])), image)
+
+
+ANCHORS = np.float32(
+    [[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119], [116, 90, 156, 198, 73, 26]]
+)
+ANCHOR_TEXT = ";".join(",".join(f"{side:g}" for side in scale) for scale in ANCHORS)
+
+
+def of_maps(maps: dict[int, np.ndarray], squared: bool) -> Rows:
+    """Decode maps (3, 9, h, w) by stride, one cell after the other."""
+    boxes, scores = [], []
+    for (stride, level), anchors in zip(sorted(maps.items()), ANCHORS, strict=True):
+        for slot, y, x in np.ndindex(level.shape[0], *level.shape[2:]):
+            values, anchor = level[slot, :, y, x], anchors[2 * slot : 2 * slot + 2]
+            sigmoids = 1 / (1 + np.exp(-values))
+            if squared:
+                centre = (2 * sigmoids[:2] - 0.5 + (x, y)) * stride
+                half = (2 * sigmoids[2:4]) ** 2 * anchor / 2
+            else:
+                centre = (sigmoids[:2] + (x, y)) * stride
+                half = np.exp(values[2:4]) * anchor / 2
+            boxes.append((*(centre - half), *(centre + half)))
+            scores.append(sigmoids[4] * sigmoids[5:])
+    return Rows(np.array(boxes), np.array(scores))
+
+
+@pytest.mark.parametrize(
+    ("layout", "five_axes"), [("darknet", False), ("yolov5", False), ("yolov5", True)]
+)
+def test_maps_with_anchors(tmp_path: Path, names: str, layout: str, five_axes: bool) -> None:
+    path = foreign.raw_maps(tmp_path / "maps.onnx", 3, five_axes=five_axes)
+    out = adopt(path, "--layout", layout, "--anchors", ANCHOR_TEXT, "--classes", names)
+    image = picture(Size(192, 160))
+    maps = dict(zip((32, 16, 8), run(path, rgb_0_1(image)), strict=True))
+    if five_axes:
+        maps = {stride: level.transpose(0, 3, 1, 2) for stride, level in maps.items()}
+    maps = {stride: level.reshape(3, 9, *level.shape[-2:]) for stride, level in maps.items()}
+    check(out, of_maps(maps, layout == "yolov5"), image)
+    assert find_model(str(out)).card.resize == ("stretch" if layout == "darknet" else "letterbox")
+
+
+def test_maps_of_any_size(tmp_path: Path, names: str) -> None:
+    path = foreign.raw_maps(tmp_path / "maps.onnx", 3, size=None)
+    flags = ("--layout", "darknet", "--anchors", ANCHOR_TEXT, "--classes", names)
+    out = adopt(path, *flags, "--size", "192x160")
+    for size in (Size(192, 160), Size(256, 320)):
+        image = picture(size)
+        maps = dict(zip((32, 16, 8), run(path, rgb_0_1(image)), strict=True))
+        maps = {stride: level.reshape(3, 9, *level.shape[-2:]) for stride, level in maps.items()}
+        check(out, of_maps(maps, squared=False), image)
+
+
+def test_yolov4_that_is_decoded(tmp_path: Path, names: str) -> None:
+    path = foreign.decoded_yolov4(tmp_path / "v4.onnx")
+    image = picture(Size(192, 160))
+    boxes, scores = run(path, rgb_0_1(image))
+    check(adopt(path, "--classes", names), Rows(boxes[:, 0] * SIDES, scores), image)
+
+
+def test_maps_of_yolox(tmp_path: Path, names: str) -> None:
+    path = foreign.raw_maps(tmp_path / "maps.onnx", 1, scale=0.01)
+    image = picture(Size(192, 160))
+    maps = run(path, bgr_0_255(image))[::-1]
+    rows = np.concatenate([level.reshape(9, -1).T for level in maps])
+    rows[:, 4:] = 1 / (1 + np.exp(-rows[:, 4:]))
+    check(adopt(path, "--classes", names), of_yolox([rows]), image)
+
+
 # What cannot be adopted
 
 
@@ -305,6 +426,19 @@ def test_a_network_that_is_no_detector(tmp_path: Path, capsys: pytest.CaptureFix
         capsys, path
     )
     assert "has not the layout yolox" in refusal(capsys, path, "--layout", "yolox")
+
+
+def test_maps_need_their_anchors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = foreign.raw_maps(tmp_path / "maps.onnx", 3)
+    assert "3 maps that are not decoded: give their --anchors" in refusal(capsys, path)
+    sentence = refusal(capsys, path, "--layout", "darknet", "--anchors", "10,13;30,61")
+    assert "do not fit 3 maps of (27, 20, 24)" in sentence
+
+
+@pytest.mark.parametrize("text", ["", "1,2,3", "a,b", "1,2;3,4,5,6", "0,1", ";" * 99])
+def test_anchors_that_are_none(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command.main([str(tmp_path / "net.onnx"), "--anchors", text])
 
 
 def test_classes_must_be_known_and_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -168,3 +168,89 @@ def yolov8(
     if masks:
         outputs["output1"] = graph.grid_map(4, 32)
     return graph.write(path, outputs, metadata)
+
+
+def yolov10(path: Path, metadata: Mapping[str, str] | None = None, fractions: bool = False) -> Path:
+    """(N, 30, 6): finished objects, corners in pixels, or cx, cy, w, h as fractions."""
+    graph = Graph()
+    rows = graph.op("Sigmoid", graph.flat(graph.grid_map(32, 6), 6))
+    first, size = graph.part(rows, 0, 2), graph.part(rows, 2, 4)
+    boxes = graph.op("Concat", first, graph.op("Add", first, size), axis=2)
+    if fractions:
+        boxes = graph.part(rows, 0, 4)
+    else:
+        boxes = graph.op("Mul", boxes, np.array([96.0, 80, 96, 80]))
+    labels = graph.op("Floor", graph.op("Mul", graph.part(rows, 5, 6), np.array(3.999)))
+    output = graph.op("Concat", boxes, graph.part(rows, 4, 5), labels, axis=2)
+    return graph.write(path, {"output0": output}, metadata)
+
+
+def detr(
+    path: Path,
+    form: str,
+    classes: int = 4,
+    metadata: Mapping[str, str] | None = None,
+    half: bool = False,
+) -> Path:
+    """30 queries: ``pair`` of boxes and logits, or ``joined`` boxes and probabilities."""
+    graph = Graph(half=half)
+    rows = graph.flat(graph.grid_map(32, 4 + classes), 4 + classes)
+    boxes = graph.op("Sigmoid", graph.part(rows, 0, 4))
+    scores = graph.part(rows, 4, 4 + classes)
+    if form == "joined":
+        joined = graph.op("Concat", boxes, graph.op("Sigmoid", scores), axis=2)
+        return graph.write(path, {"output0": joined}, metadata)
+    return graph.write(path, {"logits": scores, "pred_boxes": boxes}, metadata)
+
+
+def finished_detr(path: Path, metadata: Mapping[str, str]) -> Path:
+    """As RT-DETR and D-FINE export themselves: labels, boxes and scores, given the image's size."""
+    graph = Graph()
+    rows = graph.op("Sigmoid", graph.flat(graph.grid_map(32, 6), 6))
+    sides = graph.op("Cast", "orig_target_sizes", to=TensorProto.FLOAT)
+    sides = graph.op("Unsqueeze", graph.op("Concat", sides, sides, axis=1), np.array([1]))
+    boxes = graph.op("Mul", graph.part(rows, 0, 4), sides)
+    last = np.array([2])
+    labels = graph.op("Mul", graph.op("Squeeze", graph.part(rows, 5, 6), last), np.array(3.999))
+    outputs = {
+        "labels": graph.op("Cast", labels, to=TensorProto.INT64),
+        "boxes": boxes,
+        "scores": graph.op("Squeeze", graph.part(rows, 4, 5), last),
+    }
+    graph.write(path, outputs, metadata, {"labels": TensorProto.INT64})
+    model = onnx.load(path)
+    sizes = helper.make_tensor_value_info("orig_target_sizes", TensorProto.INT64, [1, 2])
+    model.graph.input.append(sizes)
+    onnx.save(model, path)
+    return path
+
+
+def raw_maps(
+    path: Path,
+    per_cell: int,
+    classes: int = 4,
+    five_axes: bool = False,
+    scale: float = 2.0,
+    **options: Any,
+) -> Path:
+    """Maps (N, B * (5 + C), h, w), or (N, B, h, w, 5 + C) as in YOLOv5."""
+    graph = Graph(**options)
+    features = 5 + classes
+    outputs = {}
+    for stride in reversed(STRIDES):  # darknet begins with the coarsest
+        level = graph.grid_map(stride, per_cell * features, scale)
+        if five_axes:
+            height, width = (side // stride for side in graph.size or (0, 0))
+            level = graph.op("Reshape", level, np.array([0, per_cell, features, height, width]))
+            level = graph.op("Transpose", level, perm=[0, 1, 3, 4, 2])
+        outputs[f"map{stride}"] = level
+    return graph.write(path, outputs)
+
+
+def decoded_yolov4(path: Path) -> Path:
+    """Boxes xyxy as fractions (N, A, 1, 4) and scores (N, A, C)."""
+    graph = Graph()
+    rows = [graph.flat(graph.grid_map(s, 8), 8) for s in STRIDES]
+    joined = graph.op("Sigmoid", graph.op("Concat", *rows, axis=1))
+    boxes = graph.op("Unsqueeze", graph.part(joined, 0, 4), np.array([2]))
+    return graph.write(path, {"boxes": boxes, "confs": graph.part(joined, 4, 8)})

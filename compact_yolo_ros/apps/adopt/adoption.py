@@ -152,10 +152,10 @@ def _names(source: Source, wishes: Wishes) -> tuple[str, ...]:
 def _check_names(names: tuple[str, ...], classes: int, wishes: Wishes, path: Path) -> None:
     if not names:
         raise AdoptError(
-            f"{shortened(path)} does not name its {classes} classes: give --classes with a text "
-            f"file (a name on each line), a data.yaml, or the word {COCO}"
+            f"{shortened(path)} does not name its {f'{classes} ' if classes else ''}classes: give "
+            f"--classes with a text file (a name on each line), a data.yaml, or the word {COCO}"
         )
-    if len(names) != classes:
+    if classes and len(names) != classes:
         where = wishes.classes or "its metadata"
         raise AdoptError(
             f"{shortened(path)} has {classes} classes, but {shortened(where)} names {len(names)}"

@@ -97,7 +97,8 @@ def _see(builder: GraphBuilder, source: Source, image: str, pixels: Pixels) -> N
         axis = 3 if source.channels_last else 1
         seen = builder.op("Gather", seen, builder.whole(2, 1, 0), axis=axis)
     if pixels.values != "0-255":
-        seen = builder.op("Mul", seen, builder.constant(1 / 255))
+        # The quotient, as the families compute it: queries of DETR differ by the last bit.
+        seen = builder.op("Div", seen, builder.constant(255))
     if pixels.values == "imagenet":
         for kind, values in (("Sub", MEAN), ("Div", DEVIATION)):
             ordered = np.array(values if pixels.colour == "rgb" else values[::-1])

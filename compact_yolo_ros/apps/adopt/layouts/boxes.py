@@ -3,9 +3,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from compact_yolo_ros.apps.adopt.graph_builder import GraphBuilder
+
+MOST_QUERIES = 2000
+LARGEST_FRACTION = 2.0
+"""Of an image that a box may reach; a box in pixels is far beyond."""
 
 
 def best_of(builder: GraphBuilder, scores: str, labels: str, count: int) -> tuple[str, str, str]:
@@ -49,3 +56,9 @@ def in_pixels(builder: GraphBuilder, boxes: str) -> str:
     )
     sides = builder.cast(builder.op("Concat", sides, sides, axis=0), np.float32)
     return builder.op("Mul", boxes, sides)
+
+
+def are_fractions(boxes: NDArray[Any]) -> bool:
+    """Whether boxes (Q, 4) are fractions of the image."""
+    few = 0 < len(boxes) <= MOST_QUERIES
+    return bool(few and (boxes >= 0).all() and (boxes <= LARGEST_FRACTION).all())

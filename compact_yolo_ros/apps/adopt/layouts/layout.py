@@ -88,7 +88,7 @@ class Head:
     """How the outputs of one network are read.
 
     Attributes:
-        classes: how many the outputs have.
+        classes: how many the outputs have; 0: any number.
         count: K, how many candidates are put out.
         decode: see ``Decode``.
         pixels: what networks of this layout want to see.

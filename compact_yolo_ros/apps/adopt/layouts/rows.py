@@ -19,19 +19,24 @@ from compact_yolo_ros.apps.adopt.graph_builder import GraphBuilder
 from compact_yolo_ros.apps.adopt.layouts.boxes import (
     at_places,
     best_of,
-    corners,
     corners_of,
     in_pixels,
 )
 from compact_yolo_ros.apps.adopt.layouts.grid import (
     Grid,
-    cells_of,
     find_grid,
     scale_of_centres,
 )
 from compact_yolo_ros.apps.adopt.layouts.layout import Answers, Facts, Head, Layout, Pixels
+from compact_yolo_ros.apps.adopt.layouts.maps import read_maps, read_yolox_maps
+from compact_yolo_ros.apps.adopt.layouts.objectness import (
+    decode_offsets,
+    is_logit,
+    objectness_scores,
+)
 
 Values = NDArray[Any]
+YOLOX = Pixels("corner", "bgr", "0-255")
 
 
 def read_yolov8(facts: Facts) -> Head | None:
@@ -69,6 +74,8 @@ def read_yolov8(facts: Facts) -> Head | None:
 def read_yolov5(facts: Facts) -> Head | None:
     """Columns cx, cy, w, h, objectness and the classes, (A, 5 + C), in pixels."""
     name, values = _single(facts)
+    if not name and facts.forced == "yolov5":
+        return read_maps(facts, Pixels(), squared=True)
     grid = find_grid(facts, values.shape[1], (3, 1, 4)) if name else None
     if grid is None or values.shape[2] < 6:
         return None
@@ -88,14 +95,16 @@ def read_yolov5(facts: Facts) -> Head | None:
 def read_yolox(facts: Facts) -> Head | None:
     """The columns of YOLOv5, one row for each cell, decoded or not."""
     name, values = _single(facts)
-    grid = find_grid(facts, values.shape[1], (1,)) if name else None
-    if grid is None or values.shape[2] < 6:
-        return None
-    pixels = Pixels("corner", "bgr", "0-255")
-    scale = scale_of_centres(facts, grid, values[0, :, 0])
-    head = _with_objectness(facts, name, values[0], grid, scale, pixels)
+    if not name:
+        head = read_yolox_maps(facts, YOLOX)
+    else:
+        grid = find_grid(facts, values.shape[1], (1,))
+        if grid is None or values.shape[2] < 6:
+            return None
+        scale = scale_of_centres(facts, grid, values[0, :, 0])
+        head = _with_objectness(facts, name, values[0], grid, scale, YOLOX)
     newer = "it is of YOLOX 0.2 or later, which takes pixels as they are (0 to 255)"
-    return replace(head, assumed=(newer,))
+    return replace(head, assumed=(newer,)) if head else None
 
 
 def _with_objectness(
@@ -120,33 +129,6 @@ def _with_objectness(
 
     how = "decoded" if scale else "not decoded"
     return Head(classes, count, decode, pixels, f"{len(rows)} boxes, {how}, strides {_text(grid)}")
-
-
-def objectness_scores(
-    builder: GraphBuilder, rows: str, classes: int, logits: bool
-) -> tuple[str, str]:
-    """Scores (N, A) and labels (N, A) of rows (N, A, 5 + C): objectness times the best class."""
-    each = builder.slice(rows, 5, 5 + classes, 2)
-    labels = builder.op("ArgMax", each, axis=2, keepdims=0)
-    factors = [builder.column(rows, 4), builder.greatest(each, 2)]
-    if logits:
-        factors = [builder.op("Sigmoid", factor) for factor in factors]
-    return builder.op("Mul", *factors), labels
-
-
-def decode_offsets(builder: GraphBuilder, grid: Grid, boxes: str, places: str) -> str:
-    """Boxes xyxy of YOLOX's offsets (N, K, 4): ((x, y) + cell) * stride, exp(w, h) * stride."""
-    cells = cells_of(builder, grid, places)
-    cell = builder.join([builder.with_axis(axis, 2) for axis in (cells.x, cells.y)], 2)
-    stride = builder.with_axis(cells.stride, 2)
-    centres = builder.op("Add", builder.slice(boxes, 0, 2, 2), cell)
-    sizes = builder.op("Exp", builder.slice(boxes, 2, 4, 2))
-    return corners(builder, builder.op("Mul", centres, stride), builder.op("Mul", sizes, stride))
-
-
-def is_logit(scores: Values) -> bool:
-    """Whether scores are not probabilities yet."""
-    return bool((scores < 0).any() or (scores > 1.001).any())
 
 
 def _scaled(builder: GraphBuilder, boxes: str, scale: float) -> str:

@@ -6,11 +6,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compact_yolo_ros.apps.adopt.error import AdoptError
-from compact_yolo_ros.apps.adopt.layouts import rows
+from compact_yolo_ros.apps.adopt.layouts import end_to_end, maps, queries, rows
 from compact_yolo_ros.apps.adopt.layouts.layout import Facts, Head, Layout
 
 AUTO = "auto"
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in rows.LAYOUTS}
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (*rows.LAYOUTS, *end_to_end.LAYOUTS, *queries.LAYOUTS, *maps.LAYOUTS)
+}
 """Layouts by name, in the order in which they are tried."""
 
 

@@ -19,6 +19,7 @@ from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.pixels.jpeg_pixels import WHOLE
 from compact_yolo_ros.pixels.letterbox import Colour, Letterbox, Placement
+from compact_yolo_ros.support.allocator import give_back_freed_memory
 
 
 class StageTimes(NamedTuple):
@@ -252,3 +253,4 @@ class Detector:
             predecessor = self.backend
             self._use(self._successors.popleft())
             predecessor.close()
+            give_back_freed_memory()

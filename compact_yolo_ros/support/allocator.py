@@ -4,12 +4,19 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 
 _SEPARATE = 32 * 2**20
 """Bytes from which memory is fetched for one use and given back at once: the most glibc allows."""
 KEPT = 3 * _SEPARATE
 """Bytes at the end of a heap that are kept when they become free: three images of 4K."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def give_back_freed_memory() -> None:
+    """Return to the kernel what is free now, after something large is gone; takes milliseconds."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def keep_freed_memory() -> bool:

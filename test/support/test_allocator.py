@@ -13,12 +13,12 @@ from functools import cache
 import pytest
 
 from compact_yolo_ros.support import allocator
-from compact_yolo_ros.support.allocator import KEPT, keep_freed_memory
+from compact_yolo_ros.support.allocator import KEPT, give_back_freed_memory, keep_freed_memory
 
 DECODE = """
 import json, resource, sys
 import cv2, numpy as np
-from compact_yolo_ros.support.allocator import keep_freed_memory
+from compact_yolo_ros.support.allocator import give_back_freed_memory, keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 
@@ -43,7 +43,12 @@ first = resident()
 pages = decode(1920, 1080, 5)
 huge = decode(6000, 4000, 1)
 decode(64, 48, 1)
-print(json.dumps({"pages": pages, "grown": resident() - first}))
+grown = resident() - first
+several = [np.ones(2**23, np.uint8) for _ in range(8)]
+del several
+full = resident()
+give_back_freed_memory()
+print(json.dumps({"pages": pages, "grown": grown, "given back": full - resident()}))
 """
 
 
@@ -68,9 +73,13 @@ class TestGlibc:
         slack = 24 * 2**20  # of the decoder and the interpreter
         assert figures("kept")["grown"] < KEPT + slack
 
+    def test_what_is_free_can_be_given_back(self) -> None:
+        assert figures("kept")["given back"] > 32 * 2**20
+
 
 def test_another_c_library_keeps_its_own_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: object())
     assert not keep_freed_memory()
+    give_back_freed_memory()
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: ctypes.cdll.LoadLibrary("/none"))
     assert not keep_freed_memory()

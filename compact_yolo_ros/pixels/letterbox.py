@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from compact_yolo_ros.pixels.reduction import Halving
+
 PADDING = 114
 """Grey value around a letterboxed image, the same as in training."""
 
@@ -132,7 +134,8 @@ class Letterbox:
     """Resizes 8-bit images into one network input buffer.
 
     The border is painted and the scratch buffer allocated only when the size of the images
-    changes, so each frame of a camera costs one resize and one conversion of the small image.
+    changes, so each frame of a camera costs a resize and one conversion of the small image. Large
+    images are halved first.
     """
 
     def __init__(
@@ -145,6 +148,7 @@ class Letterbox:
         self._resize = resize
         self._placement: Placement | None = None
         self._scratch: NDArray[np.uint8] | None = None
+        self._halving = Halving()
 
     def __call__(self, image: NDArray[np.uint8], colour: Colour) -> Placement:
         """Fill the buffer from ``image`` (see ``Colour``); return where the image lies in it."""
@@ -152,6 +156,7 @@ class Letterbox:
         top, left = placement.top, placement.left
         window = self._out[top : top + placement.height, left : left + placement.width]
         size = (placement.width, placement.height)
+        image = self._halving(image, size)
         if colour == "rgb":
             cv2.resize(image, size, dst=window, interpolation=cv2.INTER_LINEAR)
             return placement

@@ -49,6 +49,8 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
     """
     try:
         stop = StopRequest()
+        # Messages load a parser for what generates their code, and do without it if it is missing.
+        sys.modules.setdefault("rosidl_parser.parser", None)  # type: ignore[arg-type]
         import rclpy
         from rclpy.signals import SignalHandlerOptions
 

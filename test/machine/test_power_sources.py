@@ -19,7 +19,6 @@ from stepped_clock import SteppedClock
 
 from compact_yolo_ros.machine import power
 from compact_yolo_ros.machine.power import (
-    POWER_SOURCES,
     PowerReading,
     discovery,
     find_power_source,
@@ -35,6 +34,7 @@ from compact_yolo_ros.machine.power.nvpmodel import PowerMode
 from compact_yolo_ros.machine.power.rapl import Rapl
 from compact_yolo_ros.machine.power.source import MAX_WATTS, Part, PowerSourceInfo, Unavailable
 from compact_yolo_ros.machine.power.sysfs import Tree
+from compact_yolo_ros.machine.power.table import POWER_SOURCES
 from compact_yolo_ros.machine.power.tegrastats import Tegrastats
 from compact_yolo_ros.machine.power.tool_output import output_of
 

@@ -479,7 +479,10 @@ class LoggingNode:
         self.get_clock = lambda: clock
         self.get_fully_qualified_name = lambda: "/detector"
         node: Any = self
-        publisher: Any = SimpleNamespace(publish=self.messages.append)
+        self.subscribers = 1
+        publisher: Any = SimpleNamespace(
+            publish=self.messages.append, get_subscription_count=lambda: self.subscribers
+        )
         self.diagnostics = DiagnosticsPublisher(node, publisher)
 
     def publish(self, situation: NodeSituation, **cameras: Snapshot) -> list[str]:
@@ -556,3 +559,14 @@ def test_the_hardware_id_tells_machines_apart(monkeypatch: pytest.MonkeyPatch) -
     assert node.messages[-1].status[0].hardware_id == "robot7: CPU"
     node.diagnostics.publish(NodeSituation("unconfigured"), {}, "", {})
     assert node.messages[-1].status[0].hardware_id == "robot7"
+
+
+def test_without_a_subscriber_it_is_only_logged(clock: SteppedClock) -> None:
+    node = LoggingNode()
+    node.subscribers = 0
+    silent = replace(run(clock, 10, 30).snapshot(), silence=7.0)
+    assert len(node.publish(ACTIVE, single=silent)) == 1
+    assert not node.messages
+    node.subscribers = 1
+    node.publish(ACTIVE, single=silent)
+    assert len(node.messages) == 1

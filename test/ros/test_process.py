@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import signal
@@ -14,6 +15,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from resource import RLIMIT_NOFILE, setrlimit
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -316,3 +318,54 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
     )
+
+
+NEEDED_BY_NOBODY = (
+    "lark",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "tensorrt",
+    "compact_yolo_ros.backends.tensorrt.run",
+    "compact_yolo_ros.machine.power.table",
+)
+
+
+def test_a_start_loads_no_library_before_it_is_needed() -> None:
+    """The model decides on a runtime, and power is found out by a thread."""
+    code = f"""
+        import sys
+        from compact_yolo_ros.ros.process import run_node
+
+        def factory():
+            import compact_yolo_ros.ros.detector.node
+            print([name for name in {NEEDED_BY_NOBODY} if sys.modules.get(name)])
+            raise SystemExit
+
+        sys.exit(run_node(factory))
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout == "[]\n"
+
+
+def test_what_a_start_made_is_not_searched_for_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr(run, "import_module", lambda name: SimpleNamespace(make=make))
+
+    def make() -> str:
+        seen.append(gc.isenabled())
+        return "node"
+
+    before = gc.get_freeze_count()
+    try:
+        assert run._create("module:make") == "node"
+        assert seen == [False]
+        assert gc.isenabled() and gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()

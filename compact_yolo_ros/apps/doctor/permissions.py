@@ -13,9 +13,9 @@ from tempfile import TemporaryFile
 from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok, problem
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.backends.tensorrt.cache import default_directory
-from compact_yolo_ros.machine.power import POWER_SOURCES
 from compact_yolo_ros.machine.power.jetson import is_jetson
 from compact_yolo_ros.machine.power.source import Part
+from compact_yolo_ros.machine.power.table import POWER_SOURCES
 
 DEVICES = ("dev/nvhost-*", "dev/nvmap", "dev/nvgpu/*/*", "dev/nvidia*", "dev/dxg", "dev/video*")
 """Device files of GPUs, DLAs and cameras. Folders (such as /dev/nvidia-caps) are left out."""

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from time import sleep
 
 from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok, problem
-from compact_yolo_ros.machine.power import POWER_SOURCES, PowerReading, find_power_source
+from compact_yolo_ros.machine.power import PowerReading, find_power_source
 from compact_yolo_ros.machine.power.source import PowerSource, PowerSourceInfo, Unavailable
+from compact_yolo_ros.machine.power.table import POWER_SOURCES
 
 SETTLE = 0.3
 """Seconds between opening and reading: a counter gives watts only as a mean over time."""

@@ -6,17 +6,25 @@ permission it needs. The Jetson sources have been tested on recorded files and o
 has run on a Jetson yet.
 """
 
-from compact_yolo_ros.machine.power.discovery import find_power_source
+from __future__ import annotations
+
+from pathlib import Path
+
 from compact_yolo_ros.machine.power.monitor import NO_READING, PowerMonitor, PowerSummary
 from compact_yolo_ros.machine.power.source import PowerReading, PowerSource
-from compact_yolo_ros.machine.power.table import POWER_SOURCES
 
 __all__ = [
     "NO_READING",
-    "POWER_SOURCES",
     "PowerMonitor",
     "PowerReading",
     "PowerSource",
     "PowerSummary",
     "find_power_source",
 ]
+
+
+def find_power_source(root: Path = Path("/"), *, on_gpu: bool = False) -> PowerSource:
+    """See ``discovery.find_power_source``; loads the sources only now, in a monitor's thread."""
+    from compact_yolo_ros.machine.power import discovery
+
+    return discovery.find_power_source(root, on_gpu=on_gpu)

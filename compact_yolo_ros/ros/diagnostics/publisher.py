@@ -38,7 +38,7 @@ class DiagnosticsPublisher:
         device: str,
         facts: Mapping[str, object],
     ) -> None:
-        """Publish one message.
+        """Log what has changed, and publish one message if somebody subscribes.
 
         Args:
             situation: what concerns all cameras.
@@ -47,6 +47,8 @@ class DiagnosticsPublisher:
             facts: key-value pairs of the node.
         """
         self._log_changes(situation, cameras)
+        if self._publisher.get_subscription_count() == 0:
+            return
         health = assess(situation, cameras)
         name = self._node.get_fully_qualified_name()
         hardware = f"{self._machine}: {device}" if device else self._machine

@@ -411,16 +411,23 @@ class TestTornPng:
     name=st.sampled_from(sorted(files.seeds())),
     random=st.randoms(use_true_random=False),
     format_=st.sampled_from(FORMATS),
+    reduction=st.sampled_from([1, 2, 4, 8]),
 )
 @settings(max_examples=600)
 def test_damaged_files_are_decoded_within_limits_or_refused(
-    name: str, random: Random, format_: str
+    name: str, random: Random, format_: str, reduction: int
 ) -> None:
-    limits = FileLimits(megabytes=1, scans=20)
+    decoder = ImageDecoder(FileLimits(megabytes=1, scans=20))
+    damaged = message(files.mutated(files.seeds()[name], random), format_)
     try:
-        picture = decode(files.mutated(files.seeds()[name], random), limits, format_)
+        picture = decoder.compressed(damaged, lambda size: (size[0] // reduction, 1))
+        whole = picture.at_least(0)
     except ImageError as error:
         assert error.kind != "malformed", error.__cause__
         return
-    assert picture.pixels.dtype == np.uint8
-    assert picture.pixels.nbytes <= 2**20
+    for image in (picture, whole):
+        assert image.pixels.dtype == np.uint8
+        assert image.pixels.nbytes <= 2**20
+        assert image.size == picture.size
+        height, width = image.pixels.shape[:2]
+        assert (width, height) == tuple(-(-side // image.reduction) for side in picture.size)

@@ -25,16 +25,18 @@ class DetectionRows(NamedTuple):
         boxes: (n, 4) x1 y1 x2 y2 in pixels of the image.
         scores: (n,).
         class_ids: n texts.
+        ids: n texts, as trackers give them; empty where there is none.
     """
 
     boxes: NDArray[np.float64]
     scores: NDArray[np.float64]
     class_ids: tuple[str, ...]
+    ids: tuple[str, ...]
 
 
 def read_detection_array(message: Any) -> DetectionRows:
     """Read a message; a detection counts with its best hypothesis, and not at all without one."""
-    boxes, scores, class_ids = [], [], []
+    boxes, scores, class_ids, ids = [], [], [], []
     for detection in message.detections:
         if not detection.results:
             continue
@@ -45,8 +47,13 @@ def read_detection_array(message: Any) -> DetectionRows:
         boxes.append((centre.x - x, centre.y - y, centre.x + x, centre.y + y))
         scores.append(score)
         class_ids.append(class_id)
+        # Before vision_msgs 4, there was another field for it.
+        ids.append(str(getattr(detection, "id", "")))
     return DetectionRows(
-        np.array(boxes, np.float64).reshape(-1, 4), np.array(scores, np.float64), tuple(class_ids)
+        np.array(boxes, np.float64).reshape(-1, 4),
+        np.array(scores, np.float64),
+        tuple(class_ids),
+        tuple(ids),
     )
 
 
@@ -69,7 +76,7 @@ def detections_of(message: Any, classes: Sequence[str]) -> Detections:
     Raises:
         ValueError: a ``class_id`` is neither the name nor the number of one of ``classes``.
     """
-    boxes, scores, class_ids = read_detection_array(message)
+    boxes, scores, class_ids, _ = read_detection_array(message)
     names = [class_name(class_id, classes) for class_id in class_ids]
     if unknown := [name for name in names if name not in classes]:
         raise ValueError(f"there is no class '{unknown[0]}'")

@@ -109,7 +109,8 @@ class ClassMapping:
         """Detections with the new labels, those of other classes left out."""
         labels = self._of_model[found.labels].astype(np.int32)
         kept = labels != _NONE
-        return Detections(found.boxes[kept], found.scores[kept], labels[kept])
+        ids = None if found.ids is None else found.ids[kept]
+        return Detections(found.boxes[kept], found.scores[kept], labels[kept], ids)
 
     def truth(self, truth: GroundTruth) -> GroundTruth:
         """The same image with the new labels, objects of other classes left out."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,17 +25,22 @@ def read_detections_topic(
     Returns:
         The names of the classes in the order in which they occur, and stamp and objects of every
         image; boxes in pixels of the image, whose size is not known, see ``GroundTruth.clipped``.
+        They have ``tracks`` if every object has an ``id``.
 
     Raises:
         LabelError: a box is not finite.
     """
     numbers: dict[str, int] = {}
+    tracks: dict[str, int] = {}
     truths = []
     for stamp, message in messages:
-        boxes, _, class_ids = read_detection_array(message)
+        boxes, _, class_ids, ids = read_detection_array(message)
         names = (class_name(text, model_classes) for text in class_ids)
         labels = [numbers.setdefault(name, len(numbers)) for name in names]
         if not np.isfinite(boxes).all():
             raise LabelError(f"the message of {stamp} ns has a box that is not finite")
-        truths.append((stamp, GroundTruth(boxes, np.array(labels, np.int64))))
+        own = np.array([tracks.setdefault(text, len(tracks)) for text in ids], np.int64)
+        truths.append((stamp, GroundTruth(boxes, np.array(labels, np.int64), tracks=own)))
+    if "" in tracks or not tracks:
+        truths = [(stamp, replace(truth, tracks=None)) for stamp, truth in truths]
     return tuple(numbers), truths

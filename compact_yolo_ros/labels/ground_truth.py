@@ -45,6 +45,7 @@ class GroundTruth:
         unlabelled: classes that may be in the image without a box; they do not count in it.
         confidence: (n,) float32 in (0, 1], below 1 for boxes that a model drew; None: all 1.
         drawn_as: what the objects were drawn as, to a person; empty if they were boxes.
+        tracks: (n,) int64, which objects of a sequence are the same; None if it is not known.
 
     Raises:
         LabelError: the arrays do not fit together, or a coordinate is not finite.
@@ -59,6 +60,7 @@ class GroundTruth:
     unlabelled: frozenset[int] = frozenset()
     confidence: NDArray[np.float32] | None = None
     drawn_as: str = ""
+    tracks: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         image = f"{self.name}: " if self.name else ""
@@ -128,6 +130,7 @@ class GroundTruth:
             ignored_labels=ignored_labels,
             unlabelled=unlabelled | frozenset(absent[absent >= 0].tolist()),
             confidence=None if self.confidence is None else self.confidence[kept],
+            tracks=None if self.tracks is None else self.tracks[kept],
         )
 
 

@@ -10,6 +10,7 @@ from typing import IO
 
 from compact_yolo_ros.apps.evaluate_bag.frame_log import ANSWERED, FrameResult
 from compact_yolo_ros.apps.evaluate_bag.results_folder import writing
+from compact_yolo_ros.detection.detections import NO_TRACK
 from compact_yolo_ros.support.files import replacing
 
 Rows = Iterator[list[dict[str, object]]]
@@ -21,7 +22,8 @@ def write_coco(
     """Write all answered frames and their detections.
 
     An image has the ``timestamp_ns`` and the ``topic`` of its frame, an annotation a ``score``;
-    boxes are x, y, width, height in pixels; categories count from 1.
+    boxes are x, y, width, height in pixels; categories count from 1. An object that was followed
+    has a ``track_id``.
 
     Args:
         path: JSON file to write.
@@ -60,8 +62,9 @@ def _annotations(results: Iterator[FrameResult]) -> Rows:
     count = 0
     for number, result in enumerate(results, 1):
         found, rows = result.detections, []
-        for (x1, y1, x2, y2), score, label in zip(
-            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+        ids = [NO_TRACK] * len(found) if found.ids is None else found.ids.tolist()
+        for (x1, y1, x2, y2), score, label, track in zip(
+            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), ids, strict=True
         ):
             count += 1
             rows.append(
@@ -73,6 +76,7 @@ def _annotations(results: Iterator[FrameResult]) -> Rows:
                     "area": (x2 - x1) * (y2 - y1),
                     "iscrowd": 0,
                     "score": score,
+                    **({} if track == NO_TRACK else {"track_id": track}),
                 }
             )
         yield rows

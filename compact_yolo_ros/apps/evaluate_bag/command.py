@@ -35,15 +35,21 @@ from compact_yolo_ros.apps.evaluate_bag.job import Job
 from compact_yolo_ros.apps.evaluate_bag.node_messages import read_node_run
 from compact_yolo_ros.apps.evaluate_bag.node_recording import write_node_log
 from compact_yolo_ros.apps.evaluate_bag.recording_evaluation import Settings, evaluate_recording
-from compact_yolo_ros.apps.evaluate_bag.results import AccuracyResults, Results
+from compact_yolo_ros.apps.evaluate_bag.results import (
+    AccuracyResults,
+    Results,
+    TrackingResults,
+)
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.backends.arguments import add_run_arguments, run_options_of
 from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.detection.tracking.options import TrackingOptions
 from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import FOREVER, BagError
 from compact_yolo_ros.support.arguments import add_rename, finite
 from compact_yolo_ros.support.percentiles import Percentiles
+from compact_yolo_ros.support.plain_values import to_plain
 from compact_yolo_ros.support.terminal import open_console, pairs_table, print_table, say
 from compact_yolo_ros.support.termination import terminable
 
@@ -118,6 +124,18 @@ def _settings(options: argparse.Namespace, bag: Bag) -> Settings:
         restart=options.restart,
         video=options.video,
         cluster=options.cluster,
+        tracking=_tracking(options),
+    )
+
+
+def _tracking(options: argparse.Namespace) -> TrackingOptions | None:
+    if options.tracking == "off":
+        return None
+    return TrackingOptions(
+        high_score=options.score,
+        low_score=options.track_low_score,
+        buffer=options.track_buffer,
+        by_class=not options.track_any_class,
     )
 
 
@@ -244,7 +262,22 @@ def _summary(results: Results) -> dict[str, str]:
         figures = results.accuracy.summary.named()
         for name in ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large"):
             rows[name] = "-" if math.isnan(figures[name]) else f"{figures[name]:.3f}"
-    return rows
+    return rows | (_tracks(results.tracking) if results.tracking else {})
+
+
+def _tracks(tracking: TrackingResults) -> dict[str, str]:
+    rows = {}
+    for topic, found in tracking.topics.items():
+        fragmentation = "-" if found.fragmentation is None else f"{found.fragmentation:.2f}"
+        rows[f"tracks of {topic}"] = (
+            f"{found.tracks}, {found.brief} of them brief, fragmentation {fragmentation}"
+        )
+    if tracking.accuracy is None:
+        return rows
+    for name, value in to_plain(tracking.accuracy).items():
+        if name in ("HOTA", "MOTA", "IDF1"):
+            rows[name] = "-" if value is None else f"{value:.3f}"
+    return rows | {"identity switches": str(tracking.accuracy.switches)}
 
 
 def _evaluated(accuracy: AccuracyResults) -> str:
@@ -289,7 +322,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="[TOPIC=]SOURCE",
-        help="COCO .json, folder of YOLO labels, topic of Detection2DArray, or RECORDING:TOPIC",
+        help="COCO .json, MOTChallenge .txt, folder of YOLO labels, topic of Detection2DArray, or "
+        "RECORDING:TOPIC",
     )
     add("--reference", default="", help="model whose detections are taken for labels")
     add_rename(parser)
@@ -314,6 +348,22 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--cluster", default="", metavar="ADDRESS", help="of a Dask scheduler, or local")
     add("--start", type=finite, default=0.0, metavar="S", help="seconds to leave out")
     add("--duration", type=finite, metavar="S", help="seconds to evaluate [to the end]")
+    add("--tracking", choices=("off", "bytetrack"), default="off", help="follow the objects [off]")
+    usual = TrackingOptions()
+    add(
+        "--track-buffer",
+        type=finite,
+        default=usual.buffer,
+        metavar="S",
+        help=f"seconds for which an object that is not seen keeps its track [{usual.buffer}]",
+    )
+    add(
+        "--track-low-score",
+        type=finite,
+        default=usual.low_score,
+        help=f"objects from this score on continue a track [{usual.low_score}]",
+    )
+    add("--track-any-class", action="store_true", help="tracks may change their class")
     add("--video", action="store_true", help="also write a video with the detections")
     add("--restart", action="store_true", help="forget what an interrupted run did")
     options = parser.parse_args(arguments)
@@ -329,6 +379,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--input-size takes one size here: give several to --compare")
     if not 0 <= options.score <= 1:
         parser.error("--score is from 0 to 1")
+    if not 0 <= options.track_low_score <= 1 or not 0 <= options.track_buffer <= 60:
+        parser.error("--track-low-score is from 0 to 1, and --track-buffer from 0 to 60 s")
     if options.start < 0 or (options.duration is not None and options.duration <= 0):
         parser.error("--start must not be negative, and --duration must be above 0")
     if (options.latency or 0) < 0 or (options.tolerance or 0) < 0:

@@ -25,6 +25,7 @@ from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY
 from compact_yolo_ros.labels.coco import CocoImage, read_coco
 from compact_yolo_ros.labels.detections_topic import read_detections_topic
 from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
+from compact_yolo_ros.labels.mot import read_mot
 from compact_yolo_ros.labels.yolo import (
     CLASSES_FILE,
     find_class_names,
@@ -71,8 +72,8 @@ def read_frame_labels(
     """Read labels from wherever ``source`` says.
 
     Args:
-        source: a COCO JSON file; a folder of YOLO labels; a topic of ``bag`` with
-            Detection2DArray messages; or ``<other recording>:<topic>``.
+        source: a COCO JSON file; a text file of MOTChallenge; a folder of YOLO labels; a topic of
+            ``bag`` with Detection2DArray messages; or ``<other recording>:<topic>``.
         bag: the recording to be evaluated.
         model_classes: for topics whose ``class_id`` is a number.
         topic: of the images; images in COCO's JSON that name another one are left out.
@@ -89,6 +90,8 @@ def read_frame_labels(
         labels = labels_of_topic(Bag([Path(other)]), other_topic, model_classes)
     elif path.is_dir():
         labels = _of_yolo_folder(path, _frames(bag, topic))
+    elif path.is_file() and path.suffix.lower() == ".txt":
+        labels = _of_mot_file(path, _frames(bag, topic))
     elif path.is_file():
         labels = _of_coco_file(path, topic, threshold, _frames(bag, topic))
     else:
@@ -117,6 +120,15 @@ def _of_coco_file(path: Path, topic: str, threshold: float, frames: int) -> Fram
         truths = [_coco_truth(image, threshold) for image in images]
         keyed = list(zip(_coco_keys(images), truths, strict=True))
         return _frame_labels(path.name, content.classes, keyed, frames)
+    except LabelError as error:
+        raise BagError(f"{path}: {error}") from None
+
+
+def _of_mot_file(path: Path, frames: int) -> FrameLabels:
+    try:
+        classes, truths = read_mot(path, frames)
+        keyed = [(FrameKey(NUMBER, n), truth.clipped()) for n, truth in enumerate(truths, 1)]
+        return _frame_labels(path.name, classes, keyed, frames)
     except LabelError as error:
         raise BagError(f"{path}: {error}") from None
 

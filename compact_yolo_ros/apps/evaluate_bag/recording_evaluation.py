@@ -42,6 +42,7 @@ from compact_yolo_ros.apps.evaluate_bag.results import (
     Results,
     Speed,
     TopicResults,
+    TrackingResults,
     write_results,
 )
 from compact_yolo_ros.apps.evaluate_bag.results_folder import (
@@ -63,9 +64,11 @@ from compact_yolo_ros.apps.evaluate_bag.topic_statistics import (
     percentiles_ms,
     stage_percentiles,
 )
+from compact_yolo_ros.apps.evaluate_bag.tracks import follow, measure_tracking
 from compact_yolo_ros.apps.evaluate_bag.video import video_names, write_video
 from compact_yolo_ros.backends.registry import AUTO
 from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.detection.tracking.options import TrackingOptions
 from compact_yolo_ros.evaluation.report import ReportError, check_libraries
 from compact_yolo_ros.machine.description import describe_machine
 from compact_yolo_ros.model.card import ModelCard
@@ -99,6 +102,7 @@ class Settings:
         video: write a video of each topic.
         cluster: address of a Dask scheduler that distributes the work; empty for this machine.
         playback_rate: at which the recording was played to a live node; None if it was not.
+        tracking: how objects are followed; None if they are not.
     """
 
     job: Job
@@ -113,6 +117,7 @@ class Settings:
     video: bool = False
     cluster: str = ""
     playback_rate: float | None = None
+    tracking: TrackingOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,9 @@ def evaluate_recording(
         if labels:
             accuracy, figures = _accuracy(settings, bag, card, labels, statistics)
         results = _results(settings, bag, model, labels, statistics, done, figures)
+        if settings.tracking is not None:
+            tracking = _tracking(settings, settings.tracking, bag, card, labels, statistics)
+            results = replace(results, tracking=tracking)
         return _write(settings, bag, card, results, statistics, accuracy)
 
 
@@ -260,15 +268,7 @@ def _accuracy(
     labels: Mapping[str, FrameLabels],
     statistics: Mapping[str, TopicStatistics],
 ) -> tuple[Accuracy, AccuracyResults]:
-    matchings: dict[str, Matching] = {
-        topic: match(
-            part,
-            statistics[topic].stamps,
-            settings.tolerance,
-            0 if part.numbers is None else _images_before(bag, topic, settings.job.start),
-        )
-        for topic, part in labels.items()
-    }
+    matchings = _matchings(settings, bag, labels, statistics)
     mapping = shared_classes(card.classes, labels.values(), settings.rename)
     accuracy = measure_accuracy(
         read_frame_results(settings.out), labels, matchings, mapping, settings.threshold, EXAMPLES
@@ -286,6 +286,37 @@ def _accuracy(
         unanswered=accuracy.unanswered,
         left_out=mapping.left_out,
     )
+
+
+def _matchings(
+    settings: Settings,
+    bag: Bag,
+    labels: Mapping[str, FrameLabels],
+    statistics: Mapping[str, TopicStatistics],
+) -> dict[str, Matching]:
+    """Which label belongs to which frame, by topic."""
+    return {
+        topic: match(
+            part,
+            statistics[topic].stamps,
+            settings.tolerance,
+            0 if part.numbers is None else _images_before(bag, topic, settings.job.start),
+        )
+        for topic, part in labels.items()
+    }
+
+
+def _tracking(
+    settings: Settings,
+    options: TrackingOptions,
+    bag: Bag,
+    card: ModelCard,
+    labels: Mapping[str, FrameLabels],
+    statistics: Mapping[str, TopicStatistics],
+) -> TrackingResults:
+    mapping = shared_classes(card.classes, labels.values(), settings.rename) if labels else None
+    matchings = _matchings(settings, bag, labels, statistics)
+    return measure_tracking(read_frame_results(settings.out), options, labels, matchings, mapping)
 
 
 def _images_before(bag: Bag, topic: str, start: int) -> int:
@@ -411,6 +442,14 @@ def _lost(
     return tuple(dict.fromkeys(sentences))
 
 
+def _frames(settings: Settings) -> Iterator[FrameResult]:
+    """All results; with ids if objects are followed."""
+    results = read_frame_results(settings.out)
+    if settings.tracking is None:
+        return results
+    return (result for result, _ in follow(results, settings.tracking))
+
+
 def _write(
     settings: Settings,
     bag: Bag,
@@ -421,7 +460,7 @@ def _write(
 ) -> Results:
     """Write all files; results.json is the last one, so that where it is the others are."""
     out, threshold = settings.out, settings.threshold
-    frames: Callable[[], Iterator[FrameResult]] = partial(read_frame_results, out)
+    frames: Callable[[], Iterator[FrameResult]] = partial(_frames, settings)
     write_coco(out / "detections.json", frames, card.classes)
     write_detections_recording(out / "detections", frames(), card.classes, threshold)
     if settings.video:

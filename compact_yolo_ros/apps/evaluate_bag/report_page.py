@@ -16,6 +16,7 @@ from compact_yolo_ros.apps.evaluate_bag.results import (
     AccuracyResults,
     Results,
     TopicResults,
+    TrackingResults,
 )
 from compact_yolo_ros.apps.evaluate_bag.topic_statistics import TopicStatistics
 from compact_yolo_ros.apps.evaluate_bag.video import read_pixels
@@ -111,6 +112,8 @@ def sections(
         ages: (answered,) of the detections in seconds; empty unless in realtime.
     """
     found = [_frames(results), _speed(results, seconds, ages), _course(results.topics)]
+    if results.tracking:
+        found.append(_tracking(results.tracking))
     if results.accuracy:
         found.append(_matching(results.accuracy))
     if results.recording.lost:
@@ -206,6 +209,28 @@ def _course(topics: Mapping[str, TopicResults]) -> Section:
             axes.legend(frameon=False)
         plots.append(Plot(to_svg(figure), f"{label.capitalize()}, over the recording."))
     return Section("Over time", "" if plots else "Nothing was found.", (), plots)
+
+
+def _tracking(tracking: TrackingResults) -> Section:
+    head = ["topic", "tracks", "brief", "median s", "interruptions", "fragmentation", "flicker"]
+    rows = []
+    for name, found in tracking.topics.items():
+        cells = (
+            *(found.tracks, found.brief, found.median_seconds, found.interruptions),
+            *(found.fragmentation, found.flicker.per_detection),
+        )
+        rows.append([name, *(np.nan if cell is None else cell for cell in cells)])
+    tables = [Table(head, rows)]
+    text = (
+        "Brief tracks last half a second at most. An interruption is a track that was missing in a "
+        "frame and came back; fragmentation is interruptions a track."
+    )
+    if tracking.accuracy is not None:
+        figures = to_plain(tracking.accuracy)
+        values = [np.nan if value is None else value for value in figures.values()]
+        tables.append(Table(list(figures), [values]))
+        text += " The second table compares them with the tracks in the labels, at an IoU of 0.5."
+    return Section("Tracks", text, tables)
 
 
 def _matching(accuracy: AccuracyResults) -> Section:

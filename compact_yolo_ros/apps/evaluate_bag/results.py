@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from compact_yolo_ros.apps.evaluate_bag.results_folder import RESULTS, writing
+from compact_yolo_ros.detection.tracking.options import TrackingOptions
 from compact_yolo_ros.evaluation.result import EvaluationFigures
+from compact_yolo_ros.evaluation.tracking import TrackingFigures
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.storage import BagError
 from compact_yolo_ros.support.document import LARGE
@@ -260,6 +262,43 @@ class AccuracyResults(EvaluationFigures):
 
 
 @dataclass(frozen=True)
+class TrackCounts:
+    """The tracks of a topic, without labels.
+
+    Attributes:
+        tracks: number of them.
+        brief: those that last half a second at most.
+        median_seconds: from the first to the last frame of a track; None without any.
+        interruptions: times that a track was missing in an answered frame and came back.
+        fragmentation: interruptions a track; None without any. The fragmentations of Li, Huang and
+            Nevatia (CVPR 2009), as far as they show without labels.
+        flicker: of the tracks' boxes, as that of the detections.
+    """
+
+    tracks: int
+    brief: int
+    median_seconds: float | None
+    interruptions: int
+    fragmentation: float | None
+    flicker: FlickerCounts
+
+
+@dataclass(frozen=True)
+class TrackingResults:
+    """What following the objects gave.
+
+    Attributes:
+        options: how they were followed.
+        topics: by name.
+        accuracy: against labels with tracks, of all topics together; None without such labels.
+    """
+
+    options: TrackingOptions
+    topics: dict[str, TrackCounts]
+    accuracy: TrackingFigures | None
+
+
+@dataclass(frozen=True)
 class Results:
     """The content of results.json.
 
@@ -276,6 +315,7 @@ class Results:
         environment: facts about the machine, for people.
         report: why there is no report.html; empty if there is one.
         playback_rate: at which the recording was played to a live node; None if it was not.
+        tracking: None unless the objects were followed.
         format: of the file.
     """
 
@@ -291,6 +331,7 @@ class Results:
     environment: dict[str, str]
     report: str = ""
     playback_rate: float | None = None
+    tracking: TrackingResults | None = None
     format: int = FORMAT
 
     def failures(self) -> list[str]:

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tracks that a node would have made of the detections in a recording."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from compact_yolo_ros.apps.evaluate_bag.frame_labels import FrameLabels
+from compact_yolo_ros.apps.evaluate_bag.frame_log import ANSWERED, FrameResult
+from compact_yolo_ros.apps.evaluate_bag.label_matching import Matching
+from compact_yolo_ros.apps.evaluate_bag.results import TrackCounts, TrackingResults
+from compact_yolo_ros.apps.evaluate_bag.topic_statistics import Flicker
+from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.tracking.bytetrack import ByteTracker
+from compact_yolo_ros.detection.tracking.options import TrackingOptions
+from compact_yolo_ros.evaluation import ClassMapping
+from compact_yolo_ros.evaluation.tracking import TrackingEvaluator
+
+BRIEF = 0.5
+"""Seconds: a track that lasts no longer is brief."""
+
+
+def follow(
+    results: Iterable[FrameResult], options: TrackingOptions
+) -> Iterator[tuple[FrameResult, Detections]]:
+    """Each result, its detections with ids, and the tracks in it; none of an unanswered frame."""
+    trackers: dict[str, ByteTracker] = {}
+    for result in results:
+        if result.outcome != ANSWERED:
+            yield result, Detections.empty()
+            continue
+        tracker = trackers.setdefault(result.topic, ByteTracker(options))
+        tracked = tracker.step(result.stamp, result.detections)
+        yield replace(result, detections=tracked.found), tracked.tracks.in_image(*result.size)
+
+
+class _TopicTracks:
+    """Counts the tracks of a topic."""
+
+    def __init__(self) -> None:
+        self.flicker = Flicker()
+        self._stamps: dict[int, tuple[int, int]] = {}  # first and last of each track
+        self._frame_of: dict[int, int] = {}
+        self._frames = 0
+        self.interruptions = 0
+
+    def add(self, stamp: int, tracks: Detections) -> None:
+        """Take the tracks in the next answered frame."""
+        self.flicker.add(tracks)
+        self._frames += 1
+        for track in [] if tracks.ids is None else tracks.ids.tolist():
+            first, _ = self._stamps.get(track, (stamp, stamp))
+            self._stamps[track] = (first, stamp)
+            self.interruptions += self._frame_of.get(track, self._frames - 1) < self._frames - 1
+            self._frame_of[track] = self._frames
+
+    def counts(self) -> TrackCounts:
+        """The counts for the results."""
+        seconds = np.array([1e-9 * (last - first) for first, last in self._stamps.values()])
+        count = len(seconds)
+        return TrackCounts(
+            tracks=count,
+            brief=int(np.count_nonzero(seconds <= BRIEF)),
+            median_seconds=float(np.median(seconds)) if count else None,
+            interruptions=self.interruptions,
+            fragmentation=self.interruptions / count if count else None,
+            flicker=self.flicker.counts(),
+        )
+
+
+def measure_tracking(
+    results: Iterable[FrameResult],
+    options: TrackingOptions,
+    labels: Mapping[str, FrameLabels],
+    matchings: Mapping[str, Matching],
+    mapping: ClassMapping | None,
+) -> TrackingResults:
+    """Follow the objects of all frames, and compare them with labels that have tracks.
+
+    Args:
+        results: of all frames, in the order in which ``matchings`` were made.
+        options: how objects are followed.
+        labels: by topic.
+        matchings: by topic.
+        mapping: from ``shared_classes`` of the same labels; None without any.
+    """
+    topics: dict[str, _TopicTracks] = {}
+    seen: Counter[str] = Counter()
+    tracked = [
+        topic for topic, part in labels.items() if any(t.tracks is not None for t in part.truths)
+    ]
+    evaluator = TrackingEvaluator()
+    joined = list(dict.fromkeys(name for part in labels.values() for name in part.classes))
+    for result, tracks in follow(results, options):
+        topic, place = result.topic, seen[result.topic]
+        seen[topic] += 1
+        if result.outcome != ANSWERED:
+            continue
+        topics.setdefault(topic, _TopicTracks()).add(result.stamp, tracks)
+        label = int(matchings[topic].label_of[place]) if topic in tracked else -1
+        if label >= 0 and mapping is not None:
+            part = labels[topic]
+            numbers = np.array([joined.index(name) for name in part.classes], np.int64)
+            truth = part.truths[label].in_pixels_of(result.size).renumbered(numbers)
+            evaluator.add(topic, mapping.truth(truth), mapping.detections(tracks))
+    return TrackingResults(
+        options=options,
+        topics={topic: found.counts() for topic, found in topics.items()},
+        accuracy=evaluator.result() if tracked and mapping is not None else None,
+    )

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tracks of a recording: followed, compared with labels that have tracks, and written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bag_writer import (
+    CODEC,
+    PERIOD,
+    SIZE,
+    START,
+    TOPIC,
+    Recorded,
+    Scene,
+    draw_scene,
+    image,
+    write_bag,
+)
+from toy_model import CLASSES
+
+from compact_yolo_ros.apps.evaluate_bag.command import main
+from compact_yolo_ros.apps.evaluate_bag.results import TrackingResults, read_results
+from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY
+from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.recordings.reader import Bag
+
+FRAMES, HIDDEN = 12, 6
+SCENE = draw_scene(3)
+EMPTY = Scene(np.zeros_like(SCENE.pixels), SCENE.boxes[:0], SCENE.labels[:0])
+IDS = np.array([5, 6, 9])
+"""Three objects that stand still; in one frame they cannot be seen."""
+
+
+def labelled(number: int) -> Recorded:
+    stamp = START + number * PERIOD
+    found = Detections(SCENE.boxes, np.ones(3, np.float32), SCENE.labels, IDS)
+    data = CODEC.write_detections(stamp, "camera", found, CLASSES)
+    return Recorded("/truth", DETECTION_ARRAY, stamp, data)
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    messages = [
+        message
+        for number in range(FRAMES)
+        for message in (image(EMPTY if number == HIDDEN else SCENE, number), labelled(number))
+    ]
+    return write_bag(tmp_path_factory.mktemp("tracks") / "bag", messages)
+
+
+def rows() -> list[tuple[int, int, list[float], int]]:
+    """Frame, track, x y width height and label of each object."""
+    return [
+        (number, int(track), [x1, y1, x2 - x1, y2 - y1], int(label))
+        for number in range(FRAMES)
+        for (x1, y1, x2, y2), label, track in zip(
+            SCENE.boxes.tolist(), SCENE.labels, IDS, strict=True
+        )
+    ]
+
+
+def coco(path: Path) -> Path:
+    content = {
+        "images": [
+            {"id": n, "file_name": f"frame_{n:06}.jpg", "width": SIZE, "height": SIZE}
+            for n in range(FRAMES)
+        ],
+        "categories": [{"id": n, "name": name} for n, name in enumerate(CLASSES)],
+        "annotations": [
+            {"id": n, "image_id": frame, "category_id": label, "bbox": box, "track_id": track}
+            for n, (frame, track, box, label) in enumerate(rows())
+        ],
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+def mot(path: Path) -> Path:
+    lines = [
+        f"{frame + 1},{track},{','.join(map(str, box))},1,{label + 1},1"
+        for frame, track, box, label in rows()
+    ]
+    path.write_text("\n".join(lines))
+    (path.parent / "labels.txt").write_text("\n".join(CLASSES))
+    return path
+
+
+def evaluate(bag: Path, out: Path, toy: str, *more: str) -> TrackingResults | None:
+    arguments = ["--bag", str(bag), "--topic", TOPIC, "--model", toy, "--out", str(out), *more]
+    assert main(arguments) == 0
+    return read_results(out).tracking
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize("form", ["topic", "coco", "mot"])
+def test_tracks_are_compared_with_labels_of_each_format(
+    tmp_path: Path, bag: Path, toy: str, form: str
+) -> None:
+    source = {
+        "topic": "/truth",
+        "coco": str(coco(tmp_path / "labels.json")),
+        "mot": str(mot(tmp_path / "gt.txt")),
+    }[form]
+    more = ("--tracking", "bytetrack", "--ground-truth", source)
+    tracking = evaluate(bag, tmp_path / "out", toy, *more)
+    assert tracking is not None and tracking.accuracy is not None
+    accuracy = tracking.accuracy
+    assert (accuracy.objects, accuracy.frames, accuracy.object_tracks) == (36, 12, 3)
+    # The first frame has no ids yet, and nothing is seen in one.
+    assert (accuracy.missed, accuracy.false, accuracy.switches) == (6, 0, 0)
+    assert accuracy.mota == pytest.approx(30 / 36)
+    assert accuracy.idf1 == pytest.approx(60 / 66)
+    assert accuracy.fragmentations == 0  # the frame without any track is passed over
+    found = tracking.topics[TOPIC]
+    assert (found.tracks, found.interruptions, found.fragmentation) == (3, 3, 1)
+    assert found.median_seconds == pytest.approx(1.0)
+
+
+def test_what_is_written_has_the_ids(
+    tmp_path: Path, bag: Path, toy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    tracking = evaluate(bag, out, toy, "--tracking", "bytetrack", "--track-buffer", "0.05")
+    assert tracking is not None and tracking.accuracy is None
+    assert tracking.options.buffer == 0.05
+    assert "tracks of" in capsys.readouterr().out
+    content = json.loads((out / "detections.json").read_text())
+    assert not tracking.topics[TOPIC].tracks  # the frames are further apart
+
+    tracking = evaluate(bag, tmp_path / "again", toy, "--tracking", "bytetrack")
+    assert tracking is not None
+    content = json.loads((tmp_path / "again" / "detections.json").read_text())
+    sure = [row for row in content["annotations"] if row["score"] >= 0.3]
+    assert {row.get("track_id") for row in sure if row["image_id"] > 1} == {1, 2, 3}
+    written = Bag([tmp_path / "again" / "detections"])
+    (topic,) = written.topics
+    ids = [{d.id for d in CODEC.read(message).detections} for message in written.messages([topic])]
+    assert ids[1] == ids[-1] == {"1", "2", "3"} and ids[0] == {""}
+    assert "Tracks" in (tmp_path / "again" / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("no_report")
+def test_without_the_option_nothing_is_followed(tmp_path: Path, bag: Path, toy: str) -> None:
+    assert evaluate(bag, tmp_path / "out", toy, "--ground-truth", "/truth") is None
+
+
+@pytest.mark.parametrize(
+    "more", [("--track-buffer", "-1"), ("--track-low-score", "2"), ("--tracking", "sort")]
+)
+def test_wrong_options_are_refused(tmp_path: Path, bag: Path, toy: str, more: tuple) -> None:
+    with pytest.raises(SystemExit):
+        evaluate(bag, tmp_path / "out", toy, *more)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.registry import AUTO, backend_names
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import Size
@@ -79,7 +80,16 @@ class RunOptions:
         """Return a copy in which nothing is left to a model's card.
 
         Its ``precision`` is not ``auto``, and ``input_sizes`` has at least one size.
+
+        Raises:
+            BackendError: the model runs at its own size only, and another one is asked for.
         """
+        others = [size for size in self.input_sizes if size != card.own_size]
+        if card.fixed_size and others:
+            raise BackendError(
+                f"{card.name} runs at {card.own_size} only, not at {others[0]}",
+                "leave the input size to the model, or export it with dynamic axes",
+            )
         return self.change(
             precision=card.precision if self.precision == AUTO else self.precision,
             input_sizes=self.input_sizes or (card.own_size,),

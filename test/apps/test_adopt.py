@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +18,10 @@ import pytest
 from compact_yolo_ros.apps.adopt import command
 from compact_yolo_ros.apps.adopt.class_names import parse_names
 from compact_yolo_ros.apps.adopt.error import AdoptError
-from compact_yolo_ros.backends import RunOptions, open_backend
+from compact_yolo_ros.backends import BackendError, RunOptions, open_backend
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS, input_sizes
 
 NAMES = ("person", "traffic 'light'", 'the "bus"', "Fußgänger")
 METADATA = {"names": str(dict(enumerate(NAMES))), "task": "detect"}
@@ -155,6 +157,45 @@ def test_yolox_of_any_size(tmp_path: Path, names: str, size: tuple[int, int]) ->
     out = adopt(path, "--classes", names, "--size", "192x160")
     image = picture(Size(*size))
     check(out, of_yolox(run(path, bgr_0_255(image)), size[::-1]), image)
+
+
+def test_an_export_of_one_size_is_freed_where_we_decode(tmp_path: Path, names: str) -> None:
+    path = foreign.yolox(tmp_path / "x.onnx")
+    out = adopt(path, "--classes", names, "--size", "320x256")
+    card = find_model(str(out)).card
+    assert card.own_size == Size(320, 256) and not card.fixed_size
+    free = foreign.yolox(tmp_path / "free.onnx", size=None)
+    for size in (Size(320, 256), Size(192, 160)):
+        image = picture(size)
+        check(out, of_yolox(run(free, bgr_0_255(image)), size.shape), image)
+
+
+@pytest.mark.parametrize("wish", ["--size=320x256", ""])
+def test_an_export_that_needs_its_size_keeps_it(
+    tmp_path: Path, names: str, wish: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A constant of the network's own has the size of a map."""
+    path = foreign.yolox(tmp_path / "x.onnx", constant_map=True)
+    if wish:
+        assert "exported for 192x160" in refusal(capsys, path, "--classes", names, wish)
+        return
+    out = adopt(path, "--classes", names)
+    assert "It runs at 192x160 only" in capsys.readouterr().out
+    image = picture(Size(192, 160))
+    check(out, of_yolox(run(path, bgr_0_255(image))), image)
+    options = RunOptions(str(out), input_sizes=(Size(320, 320),))
+    with pytest.raises(BackendError, match="out runs at 192x160 only, not at 320x320: leave"):
+        open_backend(options)
+
+
+def test_the_governor_leaves_a_model_of_one_size_alone(tmp_path: Path) -> None:
+    out = adopt(foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA, size=(320, 320)))
+    card = find_model(str(out)).card
+    values = {spec.name: spec.default for spec in DETECTOR_PARAMETERS}
+    values |= {"model": str(out), "target_fps": 1000.0}
+    assert card.fixed_size
+    assert input_sizes(values, card) == (Size(320, 320),)
+    assert len(input_sizes(values, replace(card, fixed_size=False))) > 1
 
 
 def test_yolov6_is_told_from_yolox_by_its_objectness(tmp_path: Path) -> None:

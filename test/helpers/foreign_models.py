@@ -104,12 +104,20 @@ def cells(size: tuple[int, int], per_cell: int = 1) -> tuple[np.ndarray, np.ndar
 
 
 def yolox(
-    path: Path, classes: int = 4, decoded: bool = False, objectness: bool = True, **options: Any
+    path: Path,
+    classes: int = 4,
+    decoded: bool = False,
+    objectness: bool = True,
+    constant_map: bool = False,
+    **options: Any,
 ) -> Path:
     """(N, A, 5 + C): offsets, or boxes in pixels; probabilities. Without objectness it is 1."""
     graph = Graph(**options)
     features = 5 + classes  # of pixels from 0 to 255, so the functions are weak
-    rows = [graph.flat(graph.grid_map(s, features, 0.01), features) for s in STRIDES]
+    maps = [graph.grid_map(stride, features, 0.01) for stride in STRIDES]
+    if constant_map:
+        maps[0] = graph.op("Add", maps[0], graph.random.normal(0, 0.1, (1, 1, 20, 24)))
+    rows = [graph.flat(level, features) for level in maps]
     joined = graph.op("Concat", *rows, axis=1)
     boxes, scores = graph.part(joined, 0, 4), graph.part(joined, 4, 5 + classes)
     if decoded:

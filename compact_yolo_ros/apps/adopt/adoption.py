@@ -12,7 +12,13 @@ from compact_yolo_ros.apps.adopt.error import AdoptError
 from compact_yolo_ros.apps.adopt.layouts.layout import Anchors, Facts, Head, Pixels
 from compact_yolo_ros.apps.adopt.layouts.table import AUTO, recognise
 from compact_yolo_ros.apps.adopt.probe import outputs_of
-from compact_yolo_ros.apps.adopt.source import Source, known_size, problem, read_source
+from compact_yolo_ros.apps.adopt.source import (
+    Source,
+    known_size,
+    of_any_size,
+    problem,
+    read_source,
+)
 from compact_yolo_ros.apps.adopt.surgery import adopted_graph, parameters_of, precision_of
 from compact_yolo_ros.backends import BackendError, RunOptions
 from compact_yolo_ros.backends.onnxruntime import OnnxRuntimeBackend
@@ -30,6 +36,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SIZE = Size(640, 640)
 """Of a network that does not say for which size it was made: that of most of them."""
+TRIED_SIZES = (Size(256, 160), Size(192, 320))
+"""At which a network is run that was exported for one size, to see whether it needs that one."""
 NOT_STATED = "Not stated by the person who adopted the file."
 NEWEST_FOR_TENSORRT_8 = 17
 
@@ -66,6 +74,7 @@ class Adopted:
         pixels: what the network sees.
         any_size: whether it runs at other sizes too.
         assumed: what nothing in the file says.
+        limits: what the file cannot do because of its export.
         found: number of objects in the test picture, whatever their scores.
     """
 
@@ -75,6 +84,7 @@ class Adopted:
     pixels: Pixels
     any_size: bool
     assumed: tuple[str, ...]
+    limits: tuple[str, ...] = ()
     found: int = 0
 
 
@@ -85,27 +95,39 @@ def adopt(path: Path, out: Path, wishes: Wishes) -> Adopted:
         AdoptError: that is not possible; ``out`` is as it was.
     """
     source = read_source(path)
-    size, assumed = _size(source, wishes)
     names = _names(source, wishes)
+    size, assumed = _size(source, wishes)
     facts = Facts(outputs_of(source, size), size, source.size is None, len(names), wishes.anchors)
     layout, head = recognise(wishes.layout, facts)
     _check_names(names, head.classes, wishes, path)
+    if source.size and head.follows_size:
+        source, head = _freed(source, layout, head, facts)
+    size = _wished_size(source, size, wishes)
     pixels = _pixels(head.pixels, wishes)
-    precision = precision_of(source.model)
-    any_size = source.size is None
-    assumed = (
-        *head.assumed,
-        *assumed,
-        *_assumed_pixels(layout, wishes),
-        *_limits(source, any_size),
-    )
+    assumed = (*head.assumed, *assumed, *_assumed_pixels(layout, wishes))
     model = adopted_graph(source, head, pixels)
-    card = _card(source, out.stem, layout, names, size, pixels, precision, model, assumed)
-    result = Adopted(card, layout, head, pixels, any_size, assumed)
+    card = _card(source, out.stem, layout, names, size, pixels, assumed)
+    result = Adopted(card, layout, head, pixels, source.size is None, assumed, _limits(source))
     try:
         return replace(result, found=_write(model, card, out))
     except OSError as error:
         raise AdoptError(f"{shortened(out)} cannot be written: {error.strerror}") from None
+
+
+def _freed(source: Source, layout: str, head: Head, facts: Facts) -> tuple[Source, Head]:
+    """Return a network that was exported for one size for all sizes, if its operators follow.
+
+    A network whose maps do not fit each other at another size fails, or has other outputs.
+    """
+    free = of_any_size(source)
+    try:
+        for size in TRIED_SIZES:
+            tried = replace(facts, outputs=outputs_of(free, size), size=size, any_size=True)
+            if recognise(layout, tried)[1].classes != head.classes:
+                return source, head
+    except AdoptError:
+        return source, head
+    return free, recognise(layout, replace(facts, any_size=True))[1]
 
 
 def _write(model: onnx.ModelProto, card: ModelCard, out: Path) -> int:
@@ -131,15 +153,20 @@ def _try(path: Path) -> int:
 
 
 def _size(source: Source, wishes: Wishes) -> tuple[Size, tuple[str, ...]]:
-    """The size of the input, and what was assumed for it."""
-    if source.size and wishes.size and source.size != wishes.size:
-        raise AdoptError(
-            f"it was exported for {source.size}: export it for {wishes.size}, or with dynamic axes"
-        )
+    """A size that the network runs at, and what was assumed for it."""
     size = source.size or wishes.size or known_size(source.metadata)
     if size:
         return size, ()
     return DEFAULT_SIZE, (f"it was made for {DEFAULT_SIZE} (else give --size)",)
+
+
+def _wished_size(source: Source, size: Size, wishes: Wishes) -> Size:
+    """The usual size of the input."""
+    if source.size and wishes.size and source.size != wishes.size:
+        raise AdoptError(
+            f"it was exported for {source.size}: export it for {wishes.size}, or with dynamic axes"
+        )
+    return wishes.size or size
 
 
 def _names(source: Source, wishes: Wishes) -> tuple[str, ...]:
@@ -176,14 +203,15 @@ def _assumed_pixels(layout: str, wishes: Wishes) -> tuple[str, ...]:
     return (f"it sees images as {layout} does in its own project (else {', '.join(open_flags)})",)
 
 
-def _limits(source: Source, any_size: bool) -> tuple[str, ...]:
+def _limits(source: Source) -> tuple[str, ...]:
+    """What the file cannot do because of its export."""
     notes = []
-    if not any_size:
-        notes.append(f"it runs at {source.size} only, for which it was exported")
+    if source.size:
+        notes.append(f"It runs at {source.size} only, for which it was exported.")
     if source.opset > NEWEST_FOR_TENSORRT_8:
         notes.append(
-            f"its operators are of version {source.opset}: TensorRT 8 (JetPack 5) reads up to "
-            f"{NEWEST_FOR_TENSORRT_8}, so export with opset {NEWEST_FOR_TENSORRT_8} for it"
+            f"Its operators are of version {source.opset}: TensorRT 8 (JetPack 5) reads up to "
+            f"{NEWEST_FOR_TENSORRT_8}, so export with opset {NEWEST_FOR_TENSORRT_8} for it."
         )
     return tuple(notes)
 
@@ -195,8 +223,6 @@ def _card(
     names: tuple[str, ...],
     size: Size,
     pixels: Pixels,
-    precision: str,
-    model: onnx.ModelProto,
     assumed: tuple[str, ...],
 ) -> ModelCard:
     """Describe a network.
@@ -215,10 +241,11 @@ def _card(
             default_size=size.width,
             default_height=0 if size.width == size.height else size.height,
             any_size=irregular,
+            fixed_size=source.size is not None,
             resize=pixels.resize,
-            precision=precision,
-            parameters=parameters_of(model),
-            data=f"{data or NOT_STATED}",
+            precision=precision_of(source.model),
+            parameters=parameters_of(source.model),
+            data=data or NOT_STATED,
             licence=f"{licence} (as its exporter wrote)" if licence else NOT_STATED,
             recipe=f"Adopted from {shortened(source.path.name)} (SHA-256 {source.sha256}) as "
             f"{layout}: {pixels.colour}, {pixels.values}, {pixels.resize}.",

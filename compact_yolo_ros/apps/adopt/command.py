@@ -127,12 +127,14 @@ def _report(result: Adopted, out: Path) -> None:
         ("input", f"{card.own_size}{', or another size' if result.any_size else ''}"),
         ("image", f"{pixels.resize}, {pixels.colour}, {pixels.values}"),
         ("weights", f"{card.parameters:,} parameters, {card.precision}"),
-        ("tried", f"{result.found} boxes in a test picture, at any score"),
+        ("tried", f"{result.found} objects in a test picture, at scores from 0.001"),
         ("licence", card.licence),
     ]
     console.print(pairs_table(pairs, str(out)))
     for text in result.assumed:
         say(console, f"Assumed: {text}.")
+    for sentence in result.limits:
+        say(console, sentence)
     if not result.head.needs_nms:
         say(console, "It needs no suppression of boxes: set the parameter iou_threshold to 1.0.")
     say(console, "Check it on your own pictures, and compare its speed:")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,6 +100,20 @@ def read_source(path: Path) -> Source:
         raise AdoptError(f"{shortened(path)} has a model card already: use it as it is")
     digest = hashlib.sha256(data).hexdigest()
     return _described(path, digest, _newer(model), metadata)
+
+
+def of_any_size(source: Source) -> Source:
+    """Return a network of one size with free sides: its operators may follow them, or not."""
+    model = type(source.model).FromString(source.model.SerializeToString())
+    for value in model.graph.input:
+        if value.name == source.image:
+            sides = value.type.tensor_type.shape.dim
+            for axis, name in zip((1, 2) if source.channels_last else (2, 3), "hw", strict=True):
+                sides[axis].dim_param = name
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    del model.graph.value_info[:]
+    return replace(source, model=model, size=None)
 
 
 def known_size(metadata: dict[str, str]) -> Size | None:

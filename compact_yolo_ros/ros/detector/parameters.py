@@ -390,12 +390,14 @@ def run_options(values: Mapping[str, Any]) -> RunOptions:
 def input_sizes(values: Mapping[str, Any], card: ModelCard) -> tuple[Size, ...]:
     """The input size to begin with and, if there is a target, the smaller ones.
 
-    Without a target they are not opened: they take memory, and engines that must be built.
+    Without a target they are not opened: they take memory, and engines that must be built. A model
+    of a fixed size has none.
     """
     side = values["input_size"]
     first = Size.square(side) if side else card.own_size
     smaller = sorted({other for other in values["governor_sizes"] if other < first.height})
-    return (first, *map(first.scaled, smaller)) if targets(values) else (first,)
+    has_several = targets(values) and not card.fixed_size
+    return (first, *map(first.scaled, smaller)) if has_several else (first,)
 
 
 def to_parameters(options: RunOptions) -> dict[str, Any]:

@@ -95,6 +95,7 @@ class Head:
         found: what was found in the outputs, for people.
         assumed: what was not, for people.
         needs_nms: whether one object may have several boxes.
+        follows_size: whether the decoding is ours, so that it follows the size of the input.
     """
 
     classes: int
@@ -104,6 +105,7 @@ class Head:
     found: str
     assumed: tuple[str, ...] = ()
     needs_nms: bool = True
+    follows_size: bool = False
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def _head(
 
     strides = ", ".join(map(str, grid.strides))
     text = f"{len(maps)} maps, not decoded, strides {strides}"
-    return Head(classes, count, decode, pixels, text)
+    return Head(classes, count, decode, pixels, text, follows_size=True)
 
 
 def _with_anchors(

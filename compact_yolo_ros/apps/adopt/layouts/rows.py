@@ -128,7 +128,8 @@ def _with_objectness(
         return Answers(boxes, scores, labels)
 
     how = "decoded" if scale else "not decoded"
-    return Head(classes, count, decode, pixels, f"{len(rows)} boxes, {how}, strides {_text(grid)}")
+    text = f"{len(rows)} boxes, {how}, strides {_text(grid)}"
+    return Head(classes, count, decode, pixels, text, follows_size=not scale)
 
 
 def _scaled(builder: GraphBuilder, boxes: str, scale: float) -> str:

@@ -18,6 +18,8 @@ from compact_yolo_ros.apps.benchmark import command as benchmark
 from compact_yolo_ros.apps.benchmark.command import main
 from compact_yolo_ros.apps.benchmark.latency import Timing, measure
 from compact_yolo_ros.apps.benchmark.runs import all_runs, gmac_at
+from compact_yolo_ros.backends import RunOptions, fastest
+from compact_yolo_ros.backends.remembered import remember
 from compact_yolo_ros.machine.power import PowerSummary
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelFile, find_model
@@ -88,6 +90,23 @@ def test_every_size_and_backend_is_measured(folder: Path) -> None:
         "small at 640x320, tensorrt, 1 thread",
     ]
     assert "Not measured: small at 320x320, tensorrt" in (out / "benchmark.md").read_text()
+
+
+def test_what_nodes_have_timed_is_shown(
+    folder: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    small = find_model(str(folder / "small.onnx"))
+    options = RunOptions(str(small.path)).resolved(CARD)
+    remember(small, options, [fastest.Timing("onnxruntime", "fp32", 2, 8.5, 12.0)])
+    assert run("--zoo", str(folder), "--out", str(folder)) == 0
+    sentence = "onnxruntime fp32 2 threads 8.5 ms (CPU 12.0 ms), timed here at 320x320"
+    assert f"auto for small at 320x320: {sentence}" in capsys.readouterr().out.splitlines()
+    facts = json.loads((folder / "zoo.json").read_text())["environment"]
+    assert facts["auto for small at 320x320"] == sentence
+    assert "auto for large at 320x320" not in facts
 
 
 def test_two_files_of_one_model_are_two_rows(folder: Path) -> None:

@@ -34,10 +34,13 @@ from compact_yolo_ros.apps.doctor import power_sources as power
 from compact_yolo_ros.apps.doctor import stored_models as models
 from compact_yolo_ros.apps.doctor.isolation import isolated
 from compact_yolo_ros.apps.doctor.probe import Finding, Level, Surroundings, ok, problem
-from compact_yolo_ros.backends import BACKENDS
+from compact_yolo_ros.backends import BACKENDS, RunOptions
 from compact_yolo_ros.backends import choice as backend_choice
 from compact_yolo_ros.backends import libraries as installing
+from compact_yolo_ros.backends.fastest import Timing
 from compact_yolo_ros.backends.libraries import Library
+from compact_yolo_ros.backends.remembered import remember, subject_of
+from compact_yolo_ros.model.store import find_model
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = str(ROOT / "config" / "fastdds_shm.xml")
@@ -581,6 +584,26 @@ def test_the_backend_that_auto_takes_is_named_with_the_reason(
     (found,) = usable_backends.choice(around(), toy)
     assert found.level is Level.OK
     assert found.found.startswith("onnxruntime on CPU: no TensorRT: TensorRT cannot be imported")
+
+
+def test_what_was_timed_here_is_shown(
+    around: Around, toy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (found,) = usable_backends.timings(around(), toy)
+    assert (found.level, found.found.partition(":")[0]) == (Level.OK, "none yet")
+    model = find_model(toy)
+    options = RunOptions(toy).resolved(model.card)
+    remember(model, options, [Timing("onnxruntime", "fp32", 2, 8.5, 12.0)])
+    (found,) = usable_backends.timings(around(), toy)
+    expected = "onnxruntime fp32 2 threads 8.5 ms (CPU 12.0 ms), timed here at 320x320"
+    assert (found.level, found.found) == (Level.OK, expected)
+    assert found.data["timings"][0]["threads"] == 2
+    path = subject_of(model).path
+    path.write_text("{")
+    (found,) = usable_backends.timings(around(), toy)
+    assert found.level is Level.NOTE
+    assert found.found.startswith(f"the timings in {path} are ignored: it is not JSON")
 
 
 def test_tensorrt_is_missed_only_where_there_is_a_gpu(

@@ -36,7 +36,7 @@ from compact_yolo_ros.evaluation.report import (
     write_report,
 )
 from compact_yolo_ros.labels.ground_truth import GroundTruth
-from compact_yolo_ros.model.sizes import Size, check_side
+from compact_yolo_ros.model.sizes import Size, check_input_size
 from compact_yolo_ros.model.store import ModelError, ModelFile, find_model
 from compact_yolo_ros.pixels.letterbox import Letterbox
 from compact_yolo_ros.support.arguments import add_rename
@@ -59,14 +59,15 @@ MEANS = ("AP", "AP50", "AP75", "VOC07", "VOC")
 
 
 def predict(
-    model: Network, samples: Sequence[Sample], size: int, batch_size: int = 8
+    model: Network, samples: Sequence[Sample], size: int | Size, batch_size: int = 8
 ) -> list[Detections]:
     """Return the detections of every sample.
 
     Args:
         model: a detector that was trained here.
         samples: images.
-        size: side of the input in pixels; images are letterboxed into it as at run time.
+        size: of the input in pixels, a number is the side of a square; images are letterboxed into
+            it as at run time.
         batch_size: images a run.
 
     Returns:
@@ -76,14 +77,15 @@ def predict(
 
 
 def predictions(
-    model: Network, samples: Sequence[Sample], size: int, batch_size: int = 8
+    model: Network, samples: Sequence[Sample], size: int | Size, batch_size: int = 8
 ) -> Iterator[Detections]:
     """Yield one by one what ``predict`` returns."""
+    shape = _square_or_not(size).shape
     predictor = Predictor(model).eval()
     device = device_of(model)
     for first in range(0, len(samples), batch_size):
         part = samples[first : first + batch_size]
-        images = np.empty((len(part), size, size, 3), np.uint8)
+        images = np.empty((len(part), *shape, 3), np.uint8)
         places = [Letterbox(out)(s.image, "rgb") for out, s in zip(images, part, strict=True)]
         with torch.no_grad():
             answer = [rows.cpu().numpy() for rows in predictor(torch.from_numpy(images).to(device))]
@@ -160,14 +162,20 @@ def open_model(weights: str) -> Model:
 
 
 def _run_as_node(
-    found: ModelFile, samples: Sequence[Sample], size: int | Size
+    found: ModelFile, samples: Sequence[Sample], size: int | Size, fit: bool = False
 ) -> Iterator[Detections]:
-    size, own = size if isinstance(size, Size) else Size.square(size), found.card.own_size
+    size, own = _square_or_not(size), found.card.own_size
     options = RunOptions(str(found.path), input_sizes=(own if size == own else size,))
+    if fit:
+        options = options.change(input_sizes=(max(size),))
     opened = Detector.open(options, selection=EVERYTHING)
     with closing(opened) as detector:
         for sample in samples:
             yield detector.detect(sample.image, "rgb")
+
+
+def _square_or_not(size: int | Size) -> Size:
+    return Size.square(size) if isinstance(size, int) else size
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -176,7 +184,9 @@ def main(arguments: list[str] | None = None) -> int:
     console = open_console(stderr=True)
     try:
         for size in options.size:
-            check_side(size)
+            check_input_size(size)
+        if options.fit and options.weights.endswith(".pt"):
+            raise ValueError("--fit is for what the node can run: give an ONNX file or a name")
         if not 0 <= options.score <= 1:
             raise ValueError(f"--score {options.score}: give a value from 0 to 1")
         if options.report:
@@ -188,11 +198,12 @@ def main(arguments: list[str] | None = None) -> int:
         if mapping.left_out:
             say(console, mapping.left_out)
         truths = [mapping.truth(truth) for truth in truths_of(samples)]
+        fit = {"fit": True} if options.fit else {}
         results = []
         for size in options.size or [model.size]:
             answers = track(
-                model.detect(samples, size),
-                _shown(size),
+                model.detect(samples, size, **fit),
+                _shown(size, options.fit),
                 len(samples),
                 console=console,
                 transient=True,
@@ -200,7 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
             found = [mapping.detections(item) for item in answers]
             evaluation = evaluate(truths, found, mapping.classes, score_threshold=options.score)
-            results.append(_result(size, evaluation, samples, truths, found))
+            results.append(_result(_shown(size, options.fit), evaluation, samples, truths, found))
         _print(results)
         facts = _facts(options, model, samples, mapping)
         if options.json:
@@ -214,13 +225,19 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _shown(size: int | Size) -> str:
-    width, height = size if isinstance(size, Size) else Size.square(size)
-    return f"{width} x {height}"
+def _size(text: str) -> int | Size:
+    """Read ``320`` or ``320x224``, for ``type=`` of argparse; raises ValueError."""
+    size = Size.parse(text)
+    return size if "x" in text.lower() else size.width
+
+
+def _shown(size: int | Size, fit: bool) -> str:
+    width, height = _square_or_not(size)
+    return f"{max(width, height)}, fitted" if fit else f"{width} x {height}"
 
 
 def _result(
-    size: int | Size,
+    name: str,
     evaluation: Evaluation,
     samples: Sequence[Sample],
     truths: Sequence[GroundTruth],
@@ -233,7 +250,7 @@ def _result(
         return ExampleImage(pixels, truths[image.index], found[image.index], str(image))
 
     return ShownEvaluation(
-        _shown(size),
+        name,
         evaluation,
         [show(image) for image in evaluation.worst(WORST)],
         [show(image) for image in evaluation.best(BEST)],
@@ -291,10 +308,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--split", default="val", help="val by default")
     parser.add_argument(
         "--size",
-        type=int,
+        type=_size,
         nargs="+",
         default=[],
-        help=f"sides of the input in pixels [that of the model; {DEFAULT_SIZE} for a checkpoint]",
+        help="of the input in pixels: sides of squares, or WIDTHxHEIGHT "
+        f"[that of the model; {DEFAULT_SIZE} for a checkpoint]",
+    )
+    parser.add_argument(
+        "--fit",
+        action="store_true",
+        help="sizes are long sides, the short one fits each image, as in the node",
     )
     parser.add_argument(
         "--score",

@@ -9,19 +9,34 @@ from dataclasses import fields
 
 from compact_yolo_ros.backends.options import DEFAULT_MODEL, PRECISIONS, RunOptions
 from compact_yolo_ros.backends.registry import AUTO, backend_names
-from compact_yolo_ros.model.sizes import OwnSize, Size
+from compact_yolo_ros.model.sizes import InputSize, OwnSize, Size, parse_input_size
+from compact_yolo_ros.support.arguments import width_x_height
+
+INPUT_SIZE_HELP = (
+    "long side of an input that fits the camera, or WIDTHxHEIGHT, in pixels [the model's own]"
+)
+_FLAGS = {"input_sizes": "input-size", "image_sizes": "image-size"}
 
 
-def input_size(text: str) -> Size:
-    """Read ``320`` or ``320x224`` (width x height, pixels); for ``type=`` of argparse.
+def input_size(text: str) -> InputSize:
+    """Read ``320`` (long side) or ``320x224`` (width x height, pixels); for ``type=`` of argparse.
 
     Raises:
         ArgumentTypeError: the text has another form, or no network can be run at that size.
     """
     try:
-        return Size.parse(text).check()
+        return parse_input_size(text)
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from None
+
+
+def image_size(text: str) -> Size:
+    """Read the size of a camera's images, ``1920x1080``; for ``type=`` of argparse.
+
+    Raises:
+        ArgumentTypeError: the text has another form.
+    """
+    return Size(*width_x_height(text))
 
 
 def add_run_arguments(parser: ArgumentParser, *, leave_out: Collection[str] = ()) -> None:
@@ -36,7 +51,14 @@ def add_run_arguments(parser: ArgumentParser, *, leave_out: Collection[str] = ()
             "nargs": "+",
             "default": (),
             "metavar": "SIZE",
-            "help": "side of a square input, or WIDTHxHEIGHT, in pixels [the model's own]",
+            "help": INPUT_SIZE_HELP,
+        },
+        "image_sizes": {
+            "type": image_size,
+            "nargs": "+",
+            "default": (),
+            "metavar": "WIDTHxHEIGHT",
+            "help": "of the cameras' images, which inputs fit [not known: the inputs are squares]",
         },
         "batch": {"type": int, "default": defaults.batch, "help": "most images a run"},
         "threads": {"type": int, "default": 0, "help": "CPU threads; 0 chooses"},
@@ -65,8 +87,8 @@ def run_options_of(namespace: Namespace) -> RunOptions:
     """
     names = [field.name for field in fields(RunOptions)]
     given = {name: getattr(namespace, name) for name in names if hasattr(namespace, name)}
-    if "input_sizes" in given:
-        given["input_sizes"] = tuple(given["input_sizes"])
+    for name in _FLAGS.keys() & given.keys():
+        given[name] = tuple(given[name])
     return RunOptions(**given)
 
 
@@ -84,7 +106,7 @@ def to_arguments(options: RunOptions, *, leave_out: Collection[str] = ()) -> lis
         if field.name in leave_out or value == getattr(defaults, field.name):
             continue
         words.append(f"--no-{field.name}" if value is False else _flag(field.name))
-        if field.name == "input_sizes":
+        if field.name in _FLAGS:
             words += map(str, value)
         elif not isinstance(value, bool):
             words.append(str(value))
@@ -93,4 +115,4 @@ def to_arguments(options: RunOptions, *, leave_out: Collection[str] = ()) -> lis
 
 def _flag(name: str) -> str:
     """``input_sizes`` is given with ``--input-size``."""
-    return "--" + {"input_sizes": "input-size"}.get(name, name.replace("_", "-"))
+    return "--" + _FLAGS.get(name, name.replace("_", "-"))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compact_yolo_ros.model.card import ModelCard
-from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.model.sizes import InputSize, Size
 
 OUTPUTS = ("boxes", "scores", "labels")
 
@@ -90,11 +90,13 @@ class Opened:
         backend: the opened network.
         choice: why this runtime was chosen, for people.
         warning: what differs from the options, for people; empty if nothing does.
+        inputs: what the backend's sizes were made from, the one to begin with first.
     """
 
     backend: Backend
     choice: str = ""
     warning: str = ""
+    inputs: tuple[InputSize, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from compact_yolo_ros.backends.backend import BackendError, MissingEngine, Opened
@@ -48,11 +49,12 @@ def _open(options: RunOptions, build: bool) -> Opened | MissingEngine:
     options = options.resolved(model.card)
     if options.backend == AUTO:
         timed = recall(model, options) if may_be_timed else Remembered()
-        return _open_best(model, options, build, timed)
-    opened = _open_with(BACKENDS[options.backend], model, options, build)
+        opened = _open_best(model, options, build, timed)
+    else:
+        opened = _open_with(BACKENDS[options.backend], model, options, build)
     if isinstance(opened, MissingEngine):
         return opened
-    return Opened(opened.backend, "as requested", opened.warning)
+    return replace(opened, choice=opened.choice or "as requested", inputs=options.input_sizes)
 
 
 def _open_best(

@@ -45,7 +45,7 @@ def build_engines(options: RunOptions, report: Report) -> None:
     """
     model = find_model(options.model)
     options = options.resolved(model.card)
-    for size in options.input_sizes:
+    for size in options.sizes:
         _build(model, options.change(input_sizes=(size,)), report)
 
 
@@ -54,7 +54,7 @@ def _build(model: ModelFile, options: RunOptions, report: Report) -> None:
     if cache.load(key) is None:
         cache.require_writable()
     progress = BuildProgress()
-    what = f"{model.card.name} {options.input_sizes[0]}"
+    what = f"{model.card.name} {options.sizes[0]}"
     with _reporting(f"{what} {options.precision}", progress, report):
         opened = open_tensorrt(model, options, progress=progress)
     assert not isinstance(opened, MissingEngine)  # it builds

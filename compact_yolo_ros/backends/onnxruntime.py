@@ -45,10 +45,9 @@ class OnnxRuntimeBackend(CpuBackend):
         ort = imported(ONNX_RUNTIME)
         super().__init__(model, options)
         self._inputs = {
-            size: np.zeros((options.batch, *size.shape, 3), np.uint8)
-            for size in options.input_sizes
+            size: np.zeros((options.batch, *size.shape, 3), np.uint8) for size in options.sizes
         }
-        first = options.input_sizes[0]
+        first = options.sizes[0]
         self.resize(first)
         session = ort.SessionOptions()
         session.intra_op_num_threads = self.threads

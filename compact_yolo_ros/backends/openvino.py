@@ -61,7 +61,7 @@ class OpenVinoBackend(CpuBackend):
             core = _core()
             self._networks = {}
             found = set()
-            for size in options.input_sizes:
+            for size in options.sizes:
                 network = core.read_model(str(model.path))
                 network.reshape({"images": openvino.PartialShape([batch, *size.shape, 3])})
                 compiled = core.compile_model(network, "CPU", properties)

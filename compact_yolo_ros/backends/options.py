@@ -9,7 +9,13 @@ from typing import Any
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.registry import AUTO, backend_names
 from compact_yolo_ros.model.card import ModelCard
-from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.model.sizes import (
+    ANY_IMAGE,
+    InputSize,
+    Size,
+    check_input_size,
+    fitted,
+)
 
 PRECISIONS = (AUTO, "fp32", "fp16", "bf16", "int8")
 DEFAULT_MODEL = "yolo_ret_m075"
@@ -27,7 +33,10 @@ class RunOptions:
             FP32 file in FP16, and OpenVINO in FP16 or BF16 where the processor computes in it;
             nothing else is converted.
         input_sizes: the network starts at the first and can be resized to the others without
-            delay; empty is the card's default.
+            delay; a number is the long side of an input that fits the camera; empty is the card's
+            default.
+        image_sizes: (width, height) in pixels of the images that inputs have to fit; empty if none
+            is known yet: then they are squares.
         batch: most images a run.
         threads: CPU threads; 0 chooses.
         dla_core: core of a Jetson's deep learning accelerator (TensorRT only); -1 is the GPU.
@@ -44,7 +53,8 @@ class RunOptions:
     model: str = DEFAULT_MODEL
     backend: str = AUTO
     precision: str = AUTO
-    input_sizes: tuple[Size, ...] = ()
+    input_sizes: tuple[InputSize, ...] = ()
+    image_sizes: tuple[Size, ...] = ()
     batch: int = 1
     threads: int = 0
     dla_core: int = -1
@@ -59,12 +69,24 @@ class RunOptions:
         if self.precision not in PRECISIONS:
             known = ", ".join(PRECISIONS)
             raise ValueError(f"there is no precision '{self.precision}': give one of {known}")
-        sizes = tuple(dict.fromkeys(_size(size).check() for size in self.input_sizes))
-        object.__setattr__(self, "input_sizes", sizes)
+        sizes = [size if isinstance(size, int) else _size(size) for size in self.input_sizes]
+        checked = tuple(dict.fromkeys(map(check_input_size, sizes)))
+        object.__setattr__(self, "input_sizes", checked)
+        images = tuple(dict.fromkeys(map(_size, self.image_sizes)))
+        if any(min(image) < 1 for image in images):
+            raise ValueError("an image has no pixels: give image sizes of 1x1 or more")
+        object.__setattr__(self, "image_sizes", images)
         if self.batch < 1:
             raise ValueError(f"a batch of {self.batch} images is not usable: give 1 or more")
         if self.threads < 0:
             raise ValueError(f"{self.threads} threads are not usable: give 1 or more, or 0")
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """What is opened, the first to begin with: each input size, fitted to all images."""
+        images = self.image_sizes or (ANY_IMAGE,)
+        pairs = (fitted(size, image) for size in self.input_sizes for image in images)
+        return tuple(dict.fromkeys(pairs))
 
     def change(self, **values: Any) -> RunOptions:
         """Return a copy with some values changed, checked like a new one."""
@@ -74,17 +96,21 @@ class RunOptions:
     def are_for_timing(self) -> bool:
         """Whether timings of this machine may choose the runtime, precision and threads."""
         defaults = RunOptions(self.model, input_sizes=self.input_sizes)
-        return self.change(engine_cache="") == defaults
+        return self.change(engine_cache="", image_sizes=()) == defaults
 
     def resolved(self, card: ModelCard) -> RunOptions:
         """Return a copy in which nothing is left to a model's card.
 
-        Its ``precision`` is not ``auto``, and ``input_sizes`` has at least one size.
+        Its ``precision`` is not ``auto``, and ``input_sizes`` has at least one size, all of them
+        squares instead of long sides if the model cannot fit cameras.
 
         Raises:
             BackendError: the model runs at its own size only, and another one is asked for.
         """
-        others = [size for size in self.input_sizes if size != card.own_size]
+        sizes = self.input_sizes or (card.own_input,)
+        if not card.fits_cameras:
+            sizes = tuple(fitted(size, ANY_IMAGE) for size in sizes)
+        others = [size for size in sizes if size != card.own_size]
         if card.fixed_size and others:
             raise BackendError(
                 f"{card.name} runs at {card.own_size} only, not at {others[0]}",
@@ -92,7 +118,7 @@ class RunOptions:
             )
         return self.change(
             precision=card.precision if self.precision == AUTO else self.precision,
-            input_sizes=self.input_sizes or (card.own_size,),
+            input_sizes=sizes,
         )
 
 

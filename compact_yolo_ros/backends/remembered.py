@@ -135,7 +135,7 @@ def recall(model: ModelFile, options: RunOptions) -> Remembered:
         return Remembered(problem=f"the timings in {path} are ignored: {reason(error)}")
     if record.subject != subject or not record.sizes:
         return Remembered()
-    wanted = options.input_sizes[0]
+    wanted = options.sizes[0]
     size = min(record.sizes, key=lambda text: abs(_area(Size.parse(text)) - _area(wanted)))
     return Remembered(size, record.sizes[size], size == str(wanted))
 
@@ -153,8 +153,8 @@ def remember(model: ModelFile, options: RunOptions, timings: Sequence[Timing]) -
     with suppress(OSError, ValueError):
         record = _read(path)
         sizes = dict(record.sizes) if record.subject == subject else {}
-    sizes.pop(str(options.input_sizes[0]), None)
-    newest = [*sizes.items(), (str(options.input_sizes[0]), tuple(timings))][-MOST_SIZES:]
+    sizes.pop(str(options.sizes[0]), None)
+    newest = [*sizes.items(), (str(options.sizes[0]), tuple(timings))][-MOST_SIZES:]
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with replacing(path) as temporary:
         content = to_plain(Record(FORMAT, subject, dict(newest)))

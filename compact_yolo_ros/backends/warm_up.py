@@ -29,9 +29,9 @@ def warm_up(backend: Backend, options: RunOptions) -> dict[Size, float]:
     Raises:
         BackendError: the runtime failed, or the network puts out what nothing can be made of.
     """
-    seconds = dict.fromkeys(options.input_sizes, 0.0)
+    seconds = dict.fromkeys(options.sizes, 0.0)
     noise = np.random.default_rng(0)
-    for size in reversed(options.input_sizes):
+    for size in reversed(options.sizes):
         backend.resize(size)
         backend.input[...] = noise.integers(0, 256, backend.input.shape, np.uint8)
         check_outputs(backend.run(options.batch), options.batch, len(backend.card.classes))

@@ -4,22 +4,31 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
 from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.backends import Backend, Opened, RunOptions, open_backend
+from compact_yolo_ros.backends import Backend, BackendError, Opened, RunOptions, open_backend
 from compact_yolo_ros.backends.backend import Candidates
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.selection import Selection, select
 from compact_yolo_ros.model.card import ModelCard
-from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.model.sizes import InputSize, Size, fitted, nearest
 from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.pixels.jpeg_pixels import WHOLE
 from compact_yolo_ros.pixels.letterbox import Colour, Letterbox, Placement
 from compact_yolo_ros.support.allocator import give_back_freed_memory
+
+MOST_SIZES = 8
+"""Sizes that a detector keeps open which opens them itself: those used last."""
+NO_IMAGE = (0, 0)
+
+Reopen = Callable[[tuple[Size, ...]], Opened]
+"""Opens the same network at other sizes; raises BackendError."""
 
 
 class StageTimes(NamedTuple):
@@ -70,30 +79,44 @@ class Detector:
 
     It is used by one thread at a time; only ``selection`` and the backend may be replaced from
     another thread, and the next image uses them. Boxes are in the image's pixels whatever the
-    input size.
+    input size. An image gets the input that fits it, or the nearest one while that is not open.
 
     Attributes:
         opened: the network, and why it is this one.
+        input: what the sizes of the inputs are made from now, one of ``inputs``.
         selection: thresholds and classes to keep.
         times: stage times of the last image.
         stage: what ``detect`` does, or has done last; for any thread.
     """
 
-    def __init__(self, opened: Opened, selection: Selection | None = None) -> None:
-        """Detect with ``opened``, keeping what ``selection`` (default: ``Selection()``) says."""
+    def __init__(
+        self, opened: Opened, selection: Selection | None = None, reopen: Reopen | None = None
+    ) -> None:
+        """Detect with ``opened``, keeping what ``selection`` (default: ``Selection()``) says.
+
+        Args:
+            opened: the network.
+            selection: which objects to keep.
+            reopen: opens sizes that an image needs, at once; None: somebody else does, and calls
+                ``replace_backend``.
+        """
         self.selection = selection or Selection()
         self.times = StageTimes(0.0, 0.0, 0.0)
         self.stage = ""
-        self._size: Size | None = None
+        self._reopen = reopen
+        self._used: list[Size] = []
+        self._refused: set[Size] = set()
+        self._resized: InputSize | None = None
         self._use(opened)
         self._successors: deque[Opened] = deque()  # its methods are atomic
 
     @classmethod
     def open(cls, options: str | RunOptions, *, selection: Selection | None = None) -> Detector:
-        """Open a model.
+        """Open a model. A size that an image needs is opened when that image comes.
 
         Args:
-            options: a model's name or path, or how to run it in detail.
+            options: a model's name or path, or how to run it in detail; with its ``image_sizes``,
+                the sizes for those are open at once.
             selection: which objects to keep.
 
         Raises:
@@ -102,12 +125,23 @@ class Detector:
         """
         if isinstance(options, str):
             options = RunOptions(options)
-        return cls(open_backend(options), selection)
+        opened = open_backend(options)
+
+        def reopen(sizes: tuple[Size, ...]) -> Opened:
+            again = open_backend(options.change(input_sizes=sizes))
+            return replace(again, inputs=opened.inputs)
+
+        return cls(opened, selection, reopen)
 
     @property
     def backend(self) -> Backend:
         """The network in use."""
         return self.opened.backend
+
+    @property
+    def inputs(self) -> tuple[InputSize, ...]:
+        """What it can be resized to, the one to begin with first."""
+        return self.opened.inputs or tuple(self.backend.sizes)
 
     @property
     def card(self) -> ModelCard:
@@ -130,8 +164,10 @@ class Detector:
 
     def input_size(self, width: int, height: int) -> Size:
         """The input that an image of so many pixels gets if it is the next one; for any thread."""
-        rows, columns = self.backend.input.shape[1:3]
-        return Size(columns, rows)
+        wanted = fitted(self.input, (width, height))
+        if self._reopen is not None and wanted not in self._refused:
+            return wanted
+        return nearest(self.backend.sizes, wanted)
 
     def detect(self, image: NDArray[np.uint8], colour: Colour = "bgr") -> Detections:
         """Find objects.
@@ -182,6 +218,8 @@ class Detector:
             BackendError: the runtime failed.
         """
         self._use_newest()
+        if image.size != self._fits:
+            self._fit(*image.size)
         self.stage = "preprocess"
         started = perf_counter()
         own = self.backend.input[0]
@@ -213,15 +251,14 @@ class Detector:
         self.times = StageTimes(answer.preprocess, answer.inference, perf_counter() - started)
         return result
 
-    def resize(self, size: Size) -> None:
-        """Use another input size from the next image on: one of ``backend.sizes``.
+    def resize(self, size: InputSize) -> None:
+        """Use another input size from the next image on: one of ``inputs``.
 
-        Nothing is opened or allocated for it. For the thread that detects. A backend that comes
-        later is used at this size too, if it has it.
+        For the thread that detects. A backend that comes later is used at this size too, if it has
+        it.
         """
-        self._size = size
-        self.backend.resize(size)
-        self._letterbox = self._letterboxes[size]
+        self.input = self._resized = size
+        self._fits = NO_IMAGE
 
     def replace_backend(self, opened: Opened) -> None:
         """Use another network from the next image on, then close the one in use. For any thread."""
@@ -242,10 +279,39 @@ class Detector:
         for size in backend.sizes:
             backend.resize(size)
             self._letterboxes[size] = Letterbox(backend.input[0], backend.card.resize)
-        backend.resize(first)
-        self._letterbox = self._letterboxes[first]
-        if self._size in backend.sizes:
-            self.resize(self._size)
+        self._run_at(first)
+        inputs = self.inputs
+        self.input = next((size for size in inputs if size == self._resized), inputs[0])
+        self._fits = NO_IMAGE
+
+    def _fit(self, width: int, height: int) -> None:
+        """Run at the input that fits images of so many pixels."""
+        wanted = fitted(self.input, (width, height))
+        if self._reopen is not None and wanted not in self._refused:
+            self._keep_open(wanted, self._reopen)
+        self._run_at(nearest(self.backend.sizes, wanted))
+        self._fits = (width, height)
+
+    def _keep_open(self, size: Size, reopen: Reopen) -> None:
+        """Have a size open, and no others than those used last."""
+        self._used = [size, *(other for other in self._used if other != size)][:MOST_SIZES]
+        if size in self.backend.sizes:
+            return
+        try:
+            opened = reopen(tuple(self._used))
+        except BackendError as error:
+            self._used.remove(size)
+            self._refused.add(size)
+            warning = f"images that {size} would fit have another input: {error}"
+            self.opened = replace(self.opened, warning=warning)
+        else:
+            predecessor = self.backend
+            self._use(opened)
+            predecessor.close()
+
+    def _run_at(self, size: Size) -> None:
+        self.backend.resize(size)
+        self._letterbox = self._letterboxes[size]
 
     def _use_newest(self) -> None:
         while self._successors:

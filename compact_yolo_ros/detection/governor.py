@@ -77,7 +77,7 @@ class Rung(NamedTuple):
     """A step of the governor's ladder.
 
     Attributes:
-        size: side of the input in pixels.
+        size: long side of the input in pixels.
         skip: images to skip after each processed one.
     """
 
@@ -85,7 +85,7 @@ class Rung(NamedTuple):
     skip: int = 0
 
     def __str__(self) -> str:
-        return f"{self.size}x{self.size}" + (f", skipping {self.skip}" if self.skip else "")
+        return str(self.size) + (f", skipping {self.skip}" if self.skip else "")
 
 
 class Governor:
@@ -112,7 +112,7 @@ class Governor:
         """Use other sizes, or another device, from now on; forget what was learnt.
 
         Args:
-            costs: seconds of the network by side of its input in pixels; only their ratios
+            costs: seconds of the network by long side of its input in pixels; only their ratios
                 matter. Without times (0) it starts from the number of pixels.
 
         Raises:

@@ -58,7 +58,8 @@ def time_backends(options: RunOptions, report: Report) -> None:
         BackendError: nothing can be remembered, or the cores are too busy.
     """
     model = find_model(options.model)
-    options = options.change(input_sizes=options.resolved(model.card).input_sizes[:1])
+    sizes = options.resolved(model.card).sizes[:1]
+    options = options.change(input_sizes=sizes, image_sizes=())
     with _alone():
         if not recall(model, options).is_exact:
             timings = [*filter(None, (_timed(way, report) for way in _ways(model, options)))]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
-from compact_yolo_ros.model.sizes import MAX_SIDE, OwnSize, Size
+from compact_yolo_ros.model.sizes import MAX_SIDE, InputSize, OwnSize, Size
 from compact_yolo_ros.support.error_text import LONGEST_NAME, shortened
 from compact_yolo_ros.support.json_files import parse_json
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
@@ -116,6 +116,20 @@ class ModelCard:
     def detector_text(self) -> str:
         """The detector with its options."""
         return detector_text(self.detector, self.detector_options)
+
+    @property
+    def fits_cameras(self) -> bool:
+        """Whether the input may have the shape of the camera's images.
+
+        It may not if the network runs at or was made for one size only, or stretches images.
+        """
+        return not (self.any_size or self.fixed_size) and self.resize != "stretch"
+
+    @property
+    def own_input(self) -> InputSize:
+        """The input unless the user asks otherwise: a network made for a square fits the camera."""
+        own = self.own_size
+        return own.width if self.fits_cameras and own.width == own.height else own
 
     def _check_size(self) -> None:
         size = self.own_size

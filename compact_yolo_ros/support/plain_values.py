@@ -69,8 +69,7 @@ def _read(kind: Any, value: Any, place: str) -> Any:
     if kind is Any:
         return value
     if origin in (Union, UnionType):
-        (inner,) = (argument for argument in arguments if argument is not NoneType)
-        return None if value is None else _read(inner, value, place)
+        return _read_union(arguments, value, place)
     if kind is float:
         # A whole number stays one, so that it is written again as it was.
         return math.nan if value is None else _checked((int, float), value, place, "a number")
@@ -89,6 +88,15 @@ def _read(kind: Any, value: Any, place: str) -> Any:
             for key, item in content.items()
         }
     return kind(**_arguments(kind, content, place))
+
+
+def _read_union(kinds: tuple[Any, ...], value: Any, place: str) -> Any:
+    """Read None, a number or an object, which are told apart by what they are in JSON."""
+    if value is None and NoneType in kinds:
+        return None
+    inner = [kind for kind in kinds if kind is not NoneType]
+    objects = [kind for kind in inner if kind not in _EXPECTED]
+    return _read((objects if isinstance(value, dict) and objects else inner)[0], value, place)
 
 
 def _choice(choices: tuple[Any, ...], value: Any, place: str) -> Any:

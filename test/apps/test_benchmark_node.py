@@ -56,8 +56,3 @@ def test_answers_are_counted_and_timed(
 def test_a_node_that_does_not_start_is_one_sentence(toy: str) -> None:
     with pytest.raises(NodeFailed, match="TopK"):  # the toy has too few cells at this size
         measure(run_at(toy, Size.square(160)))
-
-
-def test_a_size_that_the_node_does_not_have_is_one_sentence(toy: str) -> None:
-    with pytest.raises(NodeFailed, match="the node cannot run at 320x224"):
-        measure(run_at(toy, Size(320, 224)))

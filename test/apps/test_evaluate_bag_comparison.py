@@ -152,10 +152,10 @@ def test_models_are_evaluated_side_by_side(
     assert set(content["fronts"]["latency"]) <= set(names) and content["fronts"]["energy"] == []
     page = (tmp_path / "comparison.html").read_text()
     assert "second, 640x640" in page and "<svg" in page
-    assert (tmp_path / "second_640x640_onnxruntime" / "report.html").is_file()
+    assert (tmp_path / "second_640_onnxruntime" / "report.html").is_file()
     # What was evaluated before is compared as it is.
     again = tmp_path / "again"
-    finished = [str(tmp_path / "first"), str(tmp_path / "second_640x640_onnxruntime")]
+    finished = [str(tmp_path / "first"), str(tmp_path / "second_640_onnxruntime")]
     assert main([*common[:4], "--out", str(again), "--compare", *finished]) == 0
     old, new = content["candidates"][0], json.loads((again / "comparison.json").read_text())
     assert new["candidates"][0]["latency_ms"] == old["latency_ms"]
@@ -189,7 +189,8 @@ def test_options_are_read_in_any_order() -> None:
     common = RunOptions(threads=2, backend="onnxruntime")
     square, wide = (Size.square(320),), (Size(640, 384),)
     expected = RunOptions("m", threads=2, backend="openvino", input_sizes=square)
-    assert read_options("m,320,openvino", common) == expected
+    assert read_options("m,320x320,openvino", common) == expected
+    assert read_options("m,320,openvino", common) == expected.change(input_sizes=(320,))
     expected = common.change(model="a/m.onnx", precision="int8", input_sizes=wide)
     assert read_options("a/m.onnx,int8,640x384", common) == expected
 

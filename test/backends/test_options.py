@@ -19,12 +19,14 @@ from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
 
 sides = st.integers(5, 40).map(lambda cells: 32 * cells)
+image_sides = st.integers(1, 9999)
 options = st.builds(
     RunOptions,
     model=st.sampled_from(["yolo_ret_m075", "my net.onnx"]),
     backend=st.sampled_from(backend_names()),
     precision=st.sampled_from(PRECISIONS),
-    input_sizes=st.lists(st.builds(Size, sides, sides), max_size=3).map(tuple),
+    input_sizes=st.lists(sides | st.builds(Size, sides, sides), max_size=3).map(tuple),
+    image_sizes=st.lists(st.builds(Size, image_sides, image_sides), max_size=3).map(tuple),
     batch=st.integers(1, 8),
     threads=st.integers(0, 64),
     dla_core=st.integers(-1, 3),
@@ -56,7 +58,7 @@ def test_a_size_that_only_the_model_can_have_survives_the_command_line() -> None
 
 def test_sizes_are_width_times_height_and_each_is_there_once() -> None:
     found = parse(["--input-size", "320x224", "416", "320x224"])
-    assert found.input_sizes == (Size(width=320, height=224), Size.square(416))
+    assert found.input_sizes == (Size(width=320, height=224), 416)
     assert found.input_sizes[0].shape == (224, 320)
     assert str(found.input_sizes[0]) == "320x224"
 
@@ -69,7 +71,7 @@ def test_another_form_of_a_size_is_explained(text: str) -> None:
 
 def test_what_is_left_to_the_card_comes_from_the_card() -> None:
     resolved = RunOptions("toy").resolved(CARD)
-    assert (resolved.precision, resolved.input_sizes) == ("fp32", (Size.square(320),))
+    assert (resolved.precision, resolved.input_sizes) == ("fp32", (320,))
     own = RunOptions("toy", precision="fp16", input_sizes=(Size(416, 256),))
     assert own.resolved(CARD) == own
 
@@ -83,6 +85,21 @@ def test_a_network_runs_at_the_size_it_was_made_for() -> None:
     assert resolved.change(threads=2).input_sizes == (Size(56, 56),)
     with pytest.raises(ValueError, match="input size 56 is not usable"):
         RunOptions("toy", input_sizes=((56, 56),))
+
+
+def test_only_a_network_that_keeps_the_aspect_fits_cameras() -> None:
+    cameras = ((1280, 720), (480, 640))
+    options = RunOptions("toy", input_sizes=(320, Size.square(224)), image_sizes=cameras)
+    assert options.resolved(CARD).sizes == (Size(320, 192), Size(256, 320), Size.square(224))
+    assert RunOptions("toy", image_sizes=cameras[:1]).resolved(CARD).sizes == (Size(320, 192),)
+    for change in ({"resize": "stretch"}, {"any_size": True}):
+        card = replace(CARD, **change)
+        assert options.resolved(card).sizes == (Size.square(320), Size.square(224))
+        assert RunOptions("toy", image_sizes=cameras).resolved(card).sizes == (Size.square(320),)
+
+
+def test_an_input_is_a_square_while_no_image_is_known() -> None:
+    assert RunOptions("toy").resolved(CARD).sizes == (Size.square(320),)
 
 
 def test_a_command_has_only_the_options_it_wants() -> None:

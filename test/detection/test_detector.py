@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -164,6 +165,75 @@ def test_a_new_backend_is_used_at_the_size_in_use_if_it_has_it(toy: str) -> None
         assert detector.backend.input.shape[1] == expected
 
 
+def test_each_image_gets_the_input_that_fits_it_and_boxes_stay_right(toy: str) -> None:
+    detector = Detector.open(RunOptions(toy, input_sizes=(416,), threads=1))
+    for height, width, shape in ((720, 1280, (256, 416)), (640, 480, (416, 320))) * 2:
+        image = picture(height, width)
+        image[80:240, 160:320] = 255
+        assert detector.input_size(width, height).shape == shape
+        found = detector.detect(image)
+        assert detector.backend.input.shape[1:3] == shape
+        assert detector.input_size(width, height).shape == shape
+        best = found.boxes[found.scores > 0.9]
+        tolerance = 16 * max(height, width) / 416
+        np.testing.assert_allclose(best.min(0)[:2], [160, 80], atol=tolerance)
+        np.testing.assert_allclose(best.max(0)[2:], [320, 240], atol=tolerance)
+    assert set(detector.backend.sizes) == {Size(416, 256), Size(320, 416)}  # no square any more
+
+
+def test_sizes_of_known_images_are_open_from_the_start(toy: str) -> None:
+    options = RunOptions(toy, input_sizes=(416,), image_sizes=((1280, 720),), threads=1)
+    detector = Detector.open(options)
+    backend = detector.backend
+    assert list(backend.sizes) == [Size(416, 256)]
+    detector.detect(picture(720, 1280))
+    assert detector.backend is backend
+
+
+def test_only_the_sizes_that_were_used_last_stay_open(
+    toy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detector_module, "MOST_SIZES", 2)
+    detector = Detector.open(RunOptions(toy, input_sizes=(416,), threads=1))
+    for height, width in ((720, 1280), (480, 640), (720, 1280), (640, 480)):
+        detector.detect(picture(height, width))
+    assert set(detector.backend.sizes) == {Size(416, 256), Size(320, 416)}
+
+
+def test_an_image_whose_input_cannot_be_opened_is_answered_all_the_same(toy: str) -> None:
+    detector = Detector.open(RunOptions(toy, threads=1))
+    image = picture(180, 320)  # at 320x192 the toy has too few cells
+    image[16:48, 32:64] = 255
+    for _ in range(2):
+        np.testing.assert_allclose(detector.detect(image).boxes.min(0)[:2], [32, 10], atol=3)
+    assert list(detector.backend.sizes) == [Size.square(320)]
+    assert "images that 320x192 would fit have another input: ONNX" in detector.opened.warning
+
+
+def test_a_network_that_stretches_images_keeps_its_square(tmp_path: Path) -> None:
+    path = write_toy_model(tmp_path / "stretch.onnx", replace(CARD, resize="stretch"))
+    detector = Detector.open(str(path))
+    detector.detect(picture(480, 640))
+    assert detector.backend.input.shape[1:3] == (320, 320)
+
+
+def test_until_another_thread_has_opened_its_size_an_image_gets_the_nearest(toy: str) -> None:
+    options = RunOptions(toy, input_sizes=(416,), threads=1)
+    detector = Detector(open_backend(options))
+    image = picture(480, 640)
+    image[96:192, 96:192] = 255
+    square = detector.detect(image)
+    assert detector.backend.input.shape[1:3] == (416, 416)
+    fitting = open_backend(options.change(image_sizes=((640, 480),)))
+    detector.replace_backend(fitting)
+    found = detector.detect(image)
+    assert detector.backend is fitting.backend
+    assert detector.backend.input.shape[1:3] == (320, 416)
+    assert len(square) and len(found)
+    detector.detect(picture(640, 480))  # the camera was turned: smaller, but answered
+    assert detector.backend.input.shape[1:3] == (320, 416)
+
+
 def test_selection_can_change_between_images(toy: str) -> None:
     detector = Detector.open(RunOptions(toy, threads=1))
     image = picture(320, 320)
@@ -186,6 +256,7 @@ def test_what_lies_wholly_in_the_padding_is_no_detection(toy: str) -> None:
 
 def test_stage_times_are_those_of_the_clock(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     detector = Detector.open(RunOptions(toy, threads=1))
+    detector.detect(picture(480, 640))
     clock = SteppedClock()
     monkeypatch.setattr(detector_module, "perf_counter", clock)
     stages = []
@@ -218,7 +289,10 @@ def test_an_unknown_class_is_named_with_the_known_ones(detector: Detector) -> No
         ({"backend": "abacus"}, "no backend 'abacus': give one of auto"),
         ({"precision": "fp8"}, "no precision 'fp8'"),
         ({"input_sizes": ((320, 330),)}, "input size 330 is not usable: give a multiple of 32"),
-        ({"input_sizes": ((128, 320),)}, "input size 128 is not usable"),
+        ({"input_sizes": ((128, 128),)}, "input size 128 is not usable"),
+        ({"input_sizes": ((160, 128),)}, "give at least the pixels of 160x160"),
+        ({"input_sizes": (330,)}, "input size 330 is not usable: give a multiple of 32"),
+        ({"image_sizes": ((640, 0),)}, "an image has no pixels"),
         ({"input_sizes": ((224, 224), (224, 230))}, "input size 230 is not usable"),
         ({"batch": 0}, "a batch of 0 images is not usable"),
         ({"threads": -1}, "-1 threads are not usable"),

@@ -70,7 +70,7 @@ def test_a_step_of_three_times_the_load_and_back() -> None:
     assert late(frames[:STEP] + frames[STEP + 5 :], 0.05) == 0
     assert frames[299].rung == Rung(224)
     assert frames[-1].rung == Rung(416)
-    assert governor.reason.startswith("320x320 to 416x416: expected to take")
+    assert governor.reason.startswith("320 to 416: expected to take")
 
 
 @settings(max_examples=100, deadline=None)
@@ -236,7 +236,7 @@ def test_a_target_that_no_size_holds_is_reported() -> None:
     governor = Governor(INFERENCE, Targets(latency=0.005))
     simulate(governor, INFERENCE, lambda n: 1, frames=30)
     assert governor.state == "over target"
-    assert governor.reason == ("224x224 is the last resort: the latency was 8 ms, max_latency is 5")
+    assert governor.reason == ("224 is the last resort: the latency was 8 ms, max_latency is 5")
 
 
 def test_a_rate_counts_the_work_not_the_camera() -> None:

@@ -119,7 +119,7 @@ def test_it_goes_up_one_size_after_thirty_images_with_room() -> None:
     governor = down_at(224, THREE, latency=0.06)
     assert climbed_after(governor, *took(0.01)) == FIRST_HOLD + 1 == 31
     assert governor.rung == Rung(320)
-    assert governor.reason.startswith("224x224 to 320x320: expected to take ")
+    assert governor.reason.startswith("224 to 320: expected to take ")
 
 
 @pytest.mark.parametrize(("slow", "climbs"), [(2, True), (3, False)])
@@ -156,7 +156,7 @@ def test_a_correction_is_at_most_a_factor_of_four() -> None:
     governor = Governor({320: 2.0, 224: 1.0}, Targets(latency=0.05))
     feed(governor, took(0.1, 0.1, 0.1))
     climbed_after(governor, *took(0.001))  # a hundredth, of which an eighth is believed
-    assert governor.reason == "224x224 to 320x320: expected to take 16% of the target"
+    assert governor.reason == "224 to 320: expected to take 16% of the target"
 
     governor = Governor({320: 2.0, 224: 1.0}, Targets(latency=0.1, watts=10))
     for second in range(int(SETTLE) + 3):
@@ -166,7 +166,7 @@ def test_a_correction_is_at_most_a_factor_of_four() -> None:
         governor.observe(*took(0.04), now=100 + second, watts=5.0)  # four times slower there
     governor.targets = Targets(latency=0.1)
     climbed_after(governor, *took(0.04))
-    assert governor.reason == "224x224 to 320x320: expected to take 20% of the target"
+    assert governor.reason == "224 to 320: expected to take 20% of the target"
 
 
 # No oscillation
@@ -261,7 +261,7 @@ def test_a_target_that_was_out_of_reach_and_is_relaxed_is_held_again() -> None:
     governor = started(latency=0.001)
     feed(governor, took(*[0.01] * 10))
     assert (governor.rung, governor.state) == (Rung(224), "over target")
-    assert governor.reason.startswith("224x224 is the last resort: the latency was 10 ms")
+    assert governor.reason.startswith("224 is the last resort: the latency was 10 ms")
     governor.targets = Targets(latency=0.02)
     feed(governor, took(0.01))
     assert governor.state == "holding"
@@ -279,7 +279,7 @@ def test_for_power_it_goes_one_size_down_and_waits_before_the_next() -> None:
         assert sizes.count(size) == pytest.approx(10 * SETTLE, abs=2)
     assert sizes[-1] == 224
     assert governor.state == "over target"
-    assert governor.reason == "224x224 is the last resort: 30.0 W, power_budget_w is 10.0"
+    assert governor.reason == "224 is the last resort: 30.0 W, power_budget_w is 10.0"
 
 
 def test_power_of_exactly_the_budget_is_held() -> None:

@@ -125,6 +125,73 @@ def test_sizes_that_cannot_be_opened_are_a_warning_and_work_goes_on(managed: Man
     managed.wait_for(lambda: bool(managed.manager.warning))
 
 
+WIDE, TALL = Size(1280, 720), Size(480, 640)
+
+
+@pytest.fixture
+def fitting(toy: str) -> Iterator[BackendManager]:
+    manager = BackendManager(RunOptions(toy, input_sizes=(416,), threads=1), ListLogger())
+    yield manager
+    manager.close()
+
+
+def wait_for_shape(manager: BackendManager, image: Size, shape: Size) -> None:
+    """Detect without a pause; every image must be answered meanwhile."""
+    end = time.monotonic() + 20
+    while manager.detector.backend.input.shape[1:3] != shape.shape:
+        assert time.monotonic() < end
+        manager.detector.detect(np.zeros((*image.shape, 3), np.uint8))
+
+
+def test_inputs_fit_the_cameras_and_others_are_closed(fitting: BackendManager) -> None:
+    """The first image, a second camera, a camera that is turned."""
+    assert set(fitting.detector.backend.sizes) == {Size.square(416)}
+    fitting.detector.detect(np.zeros((*WIDE.shape, 3), np.uint8))
+    assert fitting.detector.backend.input.shape[1:3] == (416, 416)  # answered at once
+    fitting.fit((WIDE,))
+    wait_for_shape(fitting, WIDE, Size(416, 256))
+    assert set(fitting.detector.backend.sizes) == {Size(416, 256)}
+    fitting.fit((WIDE, TALL))
+    wait_for_shape(fitting, TALL, Size(320, 416))
+    assert set(fitting.detector.backend.sizes) == {Size(416, 256), Size(320, 416)}
+    backend = fitting.detector.backend
+    wait_for_shape(fitting, WIDE, Size(416, 256))
+    assert fitting.detector.backend is backend  # cameras in turn open nothing
+    fitting.fit((TALL,))
+    fitting.fit((Size(640, 480),))
+    wait_for_shape(fitting, Size(640, 480), Size(416, 320))
+    assert set(fitting.detector.backend.sizes) == {Size(416, 320)}
+    assert fitting.warning == ""
+
+
+def test_smaller_inputs_of_the_governor_fit_too(fitting: BackendManager) -> None:
+    fitting.fit((Size(640, 480),))
+    fitting.use_sizes((416, 320))
+    wait_for_shape(fitting, Size(640, 480), Size(416, 320))
+    end = time.monotonic() + 20
+    while len(fitting.detector.backend.sizes) < 2 and time.monotonic() < end:
+        fitting.detector.detect(IMAGE)
+    assert set(fitting.detector.backend.sizes) == {Size(416, 320), Size(320, 256)}
+    fitting.detector.resize(320)
+    wait_for_shape(fitting, Size(640, 480), Size(320, 256))
+
+
+def test_an_input_that_cannot_be_opened_is_a_warning_and_images_are_answered(toy: str) -> None:
+    manager = BackendManager(RunOptions(toy, input_sizes=(320,), threads=1), ListLogger())
+    try:
+        manager.fit((WIDE,))  # 320x192 has too few cells for the toy detector
+        end = time.monotonic() + 20
+        while not manager.warning and time.monotonic() < end:
+            manager.detector.detect(IMAGE)
+        assert manager.warning.startswith("staying with the input size: ONNX Runtime cannot run")
+        manager.detector.detect(np.zeros((*WIDE.shape, 3), np.uint8))
+        manager.fit((Size(640, 480),))
+        wait_for_shape(manager, Size(640, 480), Size(320, 256))
+        assert manager.warning == ""
+    finally:
+        manager.close()
+
+
 def test_closing_waits_for_what_is_being_opened(toy: str) -> None:
     managed = Managed(toy)
     managed.manager.use_sizes((FIRST, SMALLER))

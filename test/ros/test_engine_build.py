@@ -138,9 +138,33 @@ def test_a_precision_that_was_not_reached_is_a_warning(
 def building(client: Client, start: Start, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A node whose engine takes a quarter of an hour to build."""
     monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_SECONDS", "900")
-    seen = start()
+    seen = start(input_size="square")
     client.wait_for(lambda: facts(seen)["engine_build"].startswith("building"))
     return seen
+
+
+def test_the_build_waits_for_the_image_that_the_engine_is_to_fit(
+    client: Client, start: Start, tmp_path: Path
+) -> None:
+    seen = start(input_size=416)
+    client.wait_for(lambda: "engine_build" in facts(seen))
+    client.spin(0.5)
+    assert facts(seen)["engine_build"].startswith("begins with the first image")
+    assert facts(seen)["backend"] == "onnxruntime"
+
+    def publish() -> None:
+        stamp = client.node.get_clock().now().to_msg()
+        seen.camera.publish(image_message(np.zeros((720, 1280, 3), np.uint8), stamp))
+
+    def on_gpu() -> bool:
+        publish()
+        client.spin(0.1)
+        return facts(seen)["backend"] == "tensorrt"
+
+    client.wait_for(on_gpu)
+    assert facts(seen)["input_size"] == "416x256"
+    (engine,) = (tmp_path / "engines").glob("*.engine")
+    assert engine.name.startswith("toy-416x256-")
 
 
 def test_stopping_ends_the_build_with_the_node(

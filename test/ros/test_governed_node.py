@@ -14,7 +14,7 @@ from test_engine_build import facts
 from test_engine_build import publish_until as publish_often
 
 PIXEL_BOUND = "pixel_bound_detector_node"
-SIZES = {"input_size": 416, "governor_sizes": [288], "diagnostics_period": 0.2}
+SIZES = {"input_size": "416x416", "governor_sizes": [288], "diagnostics_period": 0.2}
 pytestmark = pytest.mark.ros
 publish_until = partial(publish_often, period=0.5)  # slower than the network: no image waits
 
@@ -32,9 +32,9 @@ def test_a_deadline_makes_the_input_smaller_and_its_end_makes_it_large_again(
     values = facts(seen)
     assert values["governor"] == "holding"
     assert values["governor_sizes"] == "416 288"
-    assert values["governor_reason"].startswith("416x416 to 288x288: the latency was ")
+    assert values["governor_reason"].startswith("416 to 288: the latency was ")
     assert int(values["governor_switches"]) == 1
-    assert "Input from 416x416 to 288x288: the latency was" in seen.process.output()
+    assert "Input from 416 to 288: the latency was" in seen.process.output()
     assert set_parameter(client, "max_latency", 0).successful
     publish_until(client, seen, lambda: facts(seen)["input_size"] == "416x416")
     assert facts(seen)["errors"] == "0"
@@ -49,7 +49,7 @@ def test_a_deadline_that_no_size_holds_is_a_warning(client: Client, start: Start
 
     def status() -> Any:
         newest = seen.diagnostics[-1].status[0]
-        expected = "a target cannot be held: 288x288 is the last resort"
+        expected = "a target cannot be held: 288 is the last resort"
         return newest.message.startswith(expected) and newest
 
     publish_until(client, seen, status)
@@ -65,14 +65,14 @@ def test_a_power_budget_makes_the_input_smaller_and_then_skips_images(
     publish_until(client, seen, lambda: float(facts(seen).get("power_w", 99)) < 10)
     values = facts(seen)
     assert values["governor"] == "holding"
-    assert "to 288x288: 20.0 W, power_budget_w is 15.0" in values["governor_reason"]
+    assert "to 288: 20.0 W, power_budget_w is 15.0" in values["governor_reason"]
     assert values["power_source"] == "a made-up meter"
     assert values["images_skipped"] == "0"
 
     assert set_parameter(client, "governor_skip", 1).successful
     assert set_parameter(client, "power_budget_w", 5).successful
     publish_until(client, seen, lambda: facts(seen)["governor"] == "over target")
-    sentence = "288x288, skipping 1 is the last resort: 9.6 W, power_budget_w is 5.0"
+    sentence = "288, skipping 1 is the last resort: 9.6 W, power_budget_w is 5.0"
     assert facts(seen)["governor_reason"] == sentence
     publish_until(client, seen, lambda: int(facts(seen)["images_skipped"]) > 2)
 

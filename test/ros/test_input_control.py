@@ -19,7 +19,7 @@ from compact_yolo_ros.machine.power import NO_READING, PowerSummary
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.ros.detector import input_control
 from compact_yolo_ros.ros.detector.input_control import InputControl
-from compact_yolo_ros.ros.detector.parameters import input_sizes
+from compact_yolo_ros.ros.detector.parameters import check_value, input_sizes
 
 IMAGE = np.zeros((320, 320, 3), np.uint8)
 LARGE, SMALL = Size.square(416), Size.square(288)
@@ -47,11 +47,12 @@ def test_it_resizes_the_detector_and_logs_rarely(toy: str, monkeypatch: pytest.M
     def after(images: int, seconds: float) -> int:
         for _ in range(images):
             control.observe("a", times(seconds), None)
+        detector.detect(IMAGE)
         return detector.backend.input.shape[1]
 
     assert after(5, 0.03) == 416
     assert after(3, 0.09) == 288
-    assert log.lines == ["Input from 416x416 to 288x288: the latency was 90 ms, max_latency is 50"]
+    assert log.lines == ["Input from 416 to 288: the latency was 90 ms, max_latency is 50"]
     assert after(60, 0.005) == 416  # within five seconds of the clock, so nothing is logged
     now[0] += 6
     assert after(3, 0.09) == 288
@@ -87,24 +88,61 @@ TARGET = {"target_fps": 0.0, "max_latency": 0.05, "power_budget_w": 0.0, "govern
 
 
 @pytest.mark.parametrize(
-    ("own", "side", "latency", "sizes"),
+    ("own", "value", "latency", "sizes"),
     [
-        ({}, 0, 0.0, [(320, 320)]),
-        ({}, 0, 0.05, [(320, 320), (224, 224)]),
-        ({}, 416, 0.05, [(416, 416), (224, 224), (320, 320)]),
+        ({}, "auto", 0.0, [320]),
+        ({}, 0, 0.05, [320, 224]),
+        ({}, 416, 0.05, [416, 224, 320]),
+        ({}, "416", 0.0, [416]),
+        ({}, "square", 0.05, [(320, 320), (224, 224)]),
+        ({}, "320x192", 0.05, [(320, 192), (224, 160)]),
+        ({"resize": "stretch"}, "auto", 0.05, [(320, 320), (224, 224)]),
         ({"default_size": 416, "default_height": 256}, 0, 0.0, [(416, 256)]),
-        ({"default_size": 416, "default_height": 256}, 0, 0.05, [(416, 256), (352, 224)]),
-        ({"default_size": 416, "default_height": 256}, 320, 0.0, [(320, 320)]),
-        ({"default_size": 256, "default_height": 640}, 0, 0.05, [(256, 640), (160, 320)]),
-        ({"default_size": 56, "any_size": True}, 0, 0.05, [(56, 56)]),
+        (
+            {"default_size": 416, "default_height": 256},
+            0,
+            0.05,
+            [(416, 256), (224, 160), (320, 224)],
+        ),
+        ({"default_size": 416, "default_height": 256}, 320, 0.0, [320]),
+        ({"default_size": 416, "default_height": 256}, "square", 0.0, [(416, 416)]),
+        (
+            {"default_size": 256, "default_height": 640},
+            0,
+            0.05,
+            [(256, 640), (128, 224), (128, 320)],
+        ),
+        ({"default_size": 56, "any_size": True}, "auto", 0.05, [(56, 56)]),
+        ({"default_size": 56, "any_size": True}, "square", 0.05, [(56, 56)]),
     ],
 )
 def test_the_node_runs_a_network_at_its_own_shape(
-    own: dict, side: int, latency: float, sizes: list
+    own: dict, value: int | str, latency: float, sizes: list
 ) -> None:
-    governed = [224, 320] if own.get("default_height") != 640 else [320]
-    values = TARGET | {"input_size": side, "max_latency": latency, "governor_sizes": governed}
+    values = TARGET | {"input_size": value, "max_latency": latency, "governor_sizes": [224, 320]}
     assert list(input_sizes(values, replace(CARD, **own))) == sizes
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (330, "input size 330 is not usable: give a multiple of 32 from 160 to 1280"),
+        ("128", "input size 128 is not usable"),
+        ("320x100", "input size 100 is not usable"),
+        ("160x96", "give at least the pixels of 160x160"),
+        ("320x0", "input size 0 is not usable"),
+        ("-320x-320", "not usable"),
+        ("wide", "'wide' is not of the form 320 or WIDTHxHEIGHT"),
+        ("9" * 5000, "is not of the form 320 or 320x192"),
+        (320.0, "input_size 320.0 is not of the form"),
+        (True, "input_size True is not of the form"),
+        (None, "input_size has no value"),
+        ([320], r"input_size \[320\] is not of the form"),
+    ],
+)
+def test_an_input_size_that_cannot_be_used_is_explained(value: object, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        check_value("input_size", value)
 
 
 def test_a_rectangular_detector_is_resized_to_rectangles(toy: str) -> None:
@@ -114,6 +152,7 @@ def test_a_rectangular_detector_is_resized_to_rectangles(toy: str) -> None:
     control = InputControl(detector, Targets(latency=0.01), ListLogger())
     for _ in range(5):
         control.observe("a", times(0.03), None)
+    detector.detect(IMAGE)
     assert detector.backend.input.shape[1:3] == small.shape
 
 

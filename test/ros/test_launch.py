@@ -204,7 +204,7 @@ def test_a_killed_node_comes_back(client: Client, start: Start, toy: str) -> Non
     [
         ("backend", "abacus", "backend 'abacus' is not known: give one of auto, "),
         ("image_transport", "pigeon", "give one of raw, compressed"),
-        ("input_size", "big", "input_size must be a whole number, not 'big'"),
+        ("input_size", "big", "'big' is not of the form 320 or WIDTHxHEIGHT"),
         ("input_size", "300", "give a multiple of 32 from 160 to 1280"),
         ("autostart", "perhaps", "autostart must be true or false, not 'perhaps'"),
         ("respawn", "[", "respawn must be true or false, not '['"),

@@ -86,7 +86,8 @@ class OwnTeacher:
 
     def __init__(self, path: Path, selection: Selection, sizes: Sequence[int]) -> None:
         options = RunOptions(str(path.resolve()), threads=1)
-        ways = [options.change(input_sizes=(Size.square(size),)) for size in sizes] or [options]
+        squares = [Size.square(size) for size in sizes] or [find_model(options.model).card.own_size]
+        ways = [options.change(input_sizes=(size,)) for size in squares]
         self._detectors = [Detector.open(way, selection=selection) for way in ways]
         self.classes = self._detectors[0].card.classes
 

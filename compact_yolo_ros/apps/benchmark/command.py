@@ -3,6 +3,7 @@
 
     benchmark yolo_ret_m075 own.onnx --input-size 224 320 416x320 --threads 1 2 4 --spinning
     benchmark yolo_ret_m075 yolo_ret_m075_int8.onnx --backends onnxruntime openvino
+    benchmark yolo_ret_m075 --input-size 320 320x320 --image-size 1280x720
     benchmark --zoo FOLDER --reference yolo_fastest --out docs
     benchmark --node yolo_ret_m075 --image-size 1920x1080
 
@@ -32,13 +33,14 @@ from compact_yolo_ros.apps.benchmark.results import write_latencies, write_peaks
 from compact_yolo_ros.apps.benchmark.runs import Run, all_runs, named, with_spinning
 from compact_yolo_ros.apps.benchmark.tables import Rows, latency_rows, peak_rows
 from compact_yolo_ros.backends import PRECISIONS, BackendError, backend_names
-from compact_yolo_ros.backends.arguments import input_size
+from compact_yolo_ros.backends.arguments import INPUT_SIZE_HELP, image_size, input_size
 from compact_yolo_ros.backends.choice import GPU_DEVICES
 from compact_yolo_ros.backends.remembered import recall
 from compact_yolo_ros.machine.description import describe_machine
 from compact_yolo_ros.machine.power import NO_READING, PowerMonitor, find_power_source
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelError, ModelFile, find_model, model_names
-from compact_yolo_ros.support.arguments import finite, width_x_height
+from compact_yolo_ros.support.arguments import finite
 from compact_yolo_ros.support.files import require_writable
 from compact_yolo_ros.support.terminal import open_console, print_table
 from compact_yolo_ros.support.termination import terminable
@@ -84,7 +86,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="SIZE",
-        help="side of a square input, or WIDTHxHEIGHT, in pixels [each model's own]",
+        help=INPUT_SIZE_HELP,
     )
     parser.add_argument("--backends", choices=backend_names(), nargs="+", default=["auto"])
     parser.add_argument("--precisions", choices=PRECISIONS, nargs="+", default=["auto"])
@@ -100,10 +102,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--node", action="store_true", help="find the peak rate of the node")
     parser.add_argument(
         "--image-size",
-        type=width_x_height,
-        default=(640, 480),
+        type=image_size,
         metavar="WIDTHxHEIGHT",
-        help="of the camera's images in pixels, with --node [640x480]",
+        help="of the camera's images in pixels, which inputs fit [squares; with --node 640x480]",
     )
     parser.add_argument("--image-transport", choices=("raw", "compressed"), default="raw")
     parser.add_argument(
@@ -113,6 +114,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--out", type=Path, help="folder for the tables (JSON, Markdown) and the plot"
     )
     options = parser.parse_args(arguments)
+    if options.node and options.image_size is None:
+        options.image_size = Size(640, 480)
     options.threads = options.threads or ([0] if options.node else [1, 2])
     if options.rounds < 1 or min(options.threads) < 0 or options.seconds <= 0:
         parser.error("--rounds must be at least 1, --threads 0, and --seconds above 0")
@@ -212,7 +215,12 @@ def _find_models(options: argparse.Namespace) -> list[ModelFile]:
 
 def _runs(options: argparse.Namespace, models: list[ModelFile]) -> list[Run]:
     runs = all_runs(
-        models, options.input_size, options.backends, options.precisions, options.threads
+        models,
+        options.input_size,
+        options.backends,
+        options.precisions,
+        options.threads,
+        options.image_size,
     )
     return with_spinning(runs) if options.spinning else runs
 

@@ -227,11 +227,7 @@ def measure_node(
         NodeFailed: the node cannot be run so, does not start, or ends early.
         NoRate: see ``find_peak``.
     """
-    try:
-        parameters = to_parameters(run.options)
-    except ValueError as error:
-        raise NodeFailed(str(error)) from None
-    with _loaded_node(parameters, images, power) as load:
+    with _loaded_node(to_parameters(run.options), images, power) as load:
 
         def at_rate(rate: float) -> LoadRun:
             report(f"{run}: {rate:.1f} images per second")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from compact_yolo_ros.backends import BACKENDS, RunOptions
 from compact_yolo_ros.backends.registry import AUTO
 from compact_yolo_ros.model.card import ModelCard
-from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.model.sizes import InputSize, Size
 from compact_yolo_ros.model.store import ModelError, ModelFile
 
 
@@ -29,7 +29,7 @@ class Run(NamedTuple):
     @property
     def size(self) -> Size:
         """Size of the network's input."""
-        return self.options.input_sizes[0]
+        return self.options.sizes[0]
 
     @property
     def path(self) -> Path:
@@ -47,26 +47,35 @@ class Run(NamedTuple):
 
 def all_runs(
     models: Iterable[ModelFile],
-    sizes: Sequence[Size] = (),
+    sizes: Sequence[InputSize] = (),
     backends: Sequence[str] = (AUTO,),
     precisions: Sequence[str] = (AUTO,),
     threads: Sequence[int] = (0,),
+    image_size: Size | None = None,
 ) -> list[Run]:
     """Return every combination; without ``sizes`` each model runs at its default input size.
+
+    Inputs of one number fit images of ``image_size`` (pixels), and are squares without it.
 
     Raises:
         ModelError: a model is given twice.
         ValueError: an option is out of its range.
     """
+    images = (image_size,) if image_size else ()
     return [
-        Run(name, RunOptions(str(model.path), backend, precision, (size,), threads=number))
+        _run(name, model, RunOptions("", backend, precision, (size,), images, threads=number))
         for name, model in named(models).items()
         for size, backend, precision, number in product(
-            sizes or [model.card.own_size], backends, precisions, threads
+            sizes or [model.card.own_input], backends, precisions, threads
         )
         # CPU threads make no difference to a GPU.
         if number == threads[0] or not _is_on_gpu(backend)
     ]
+
+
+def _run(name: str, model: ModelFile, options: RunOptions) -> Run:
+    images = options.image_sizes if model.card.fits_cameras else ()
+    return Run(name, options.change(model=str(model.path), image_sizes=images))
 
 
 def _is_on_gpu(backend: str) -> bool:

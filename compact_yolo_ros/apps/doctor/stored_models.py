@@ -64,6 +64,6 @@ def missing(name: str) -> Iterator[Finding]:
 
 def _described(model: ModelFile) -> str:
     card = model.card
-    size = card.own_size
-    side = str(size.width) if size.width == size.height else str(size)
-    return f"{card.precision}, {len(card.classes)} classes, {side} pixels"
+    own = card.own_input
+    size = f"long side {own}, fits the camera" if isinstance(own, int) else f"input {own}"
+    return f"{card.precision}, {len(card.classes)} classes, {size}"

@@ -133,7 +133,7 @@ def _prove(engine: Engine, around: Surroundings, trt: Any, device: Gpu) -> Itera
             opened = _build(engine.model, options, name)
             backend = opened.backend
             seconds = perf_counter() - began
-            yield ok(f"{name} build", f"{seconds:.0f} s at {options.input_sizes[0]}")
+            yield ok(f"{name} build", f"{seconds:.0f} s at {options.sizes[0]}")
             yield _precision(name, opened)
             agrees = _compared(engine, backend)
             yield agrees

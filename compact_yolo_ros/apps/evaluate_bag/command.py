@@ -34,6 +34,7 @@ from compact_yolo_ros.apps.evaluate_bag.detection_run import Interrupted
 from compact_yolo_ros.apps.evaluate_bag.job import Job
 from compact_yolo_ros.apps.evaluate_bag.node_messages import read_node_run
 from compact_yolo_ros.apps.evaluate_bag.node_recording import write_node_log
+from compact_yolo_ros.apps.evaluate_bag.playback import first_image_sizes
 from compact_yolo_ros.apps.evaluate_bag.recording_evaluation import Settings, evaluate_recording
 from compact_yolo_ros.apps.evaluate_bag.results import (
     AccuracyResults,
@@ -103,11 +104,13 @@ def _settings(options: argparse.Namespace, bag: Bag) -> Settings:
     start = bag.start + round(options.start * 1e9)
     stop = FOREVER if options.duration is None else start + round(options.duration * 1e9)
     as_on_a_robot = options.realtime or options.latency is not None or options.recorded is not None
+    run_options, start = run_options_of(options), start if options.start else 0
+    images = first_image_sizes(bag, topics, start, stop)
     job = Job(
         bags=tuple(options.bag),
         topics=tuple(topics),
-        options=run_options_of(options),
-        start=start if options.start else 0,
+        options=run_options.change(image_sizes=images),
+        start=start,
         stop=stop,
         realtime=as_on_a_robot,
         latency=None if options.latency is None else options.latency * 1e-3,
@@ -343,7 +346,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         type=finite,
         help="playback rate of that, for its ages [as the player reported it, or 1]",
     )
-    add_run_arguments(parser, leave_out=("model", "batch"))
+    add_run_arguments(parser, leave_out=("model", "image_sizes", "batch"))
     add("--workers", type=int, default=1, help="processes, for every frame of a long recording")
     add("--cluster", default="", metavar="ADDRESS", help="of a Dask scheduler, or local")
     add("--start", type=finite, default=0.0, metavar="S", help="seconds to leave out")

@@ -20,7 +20,7 @@ from compact_yolo_ros.apps.evaluate_bag.results_folder import RESULTS
 from compact_yolo_ros.backends import PRECISIONS, RunOptions, backend_names
 from compact_yolo_ros.backends.registry import AUTO
 from compact_yolo_ros.evaluation.report import ReportError, check_libraries
-from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.model.sizes import InputSize, Size, parse_input_size
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
@@ -48,14 +48,15 @@ def read_options(text: str, common: RunOptions) -> RunOptions:
     return options
 
 
-def _size(part: str, text: str) -> Size:
+def _size(part: str, text: str) -> InputSize:
     try:
-        return Size.parse(part)
+        Size.parse(part)
     except ValueError:
         known = ", ".join(name for name in (*backend_names(), *PRECISIONS) if name != AUTO)
         raise ValueError(
             f"'{part}' of '{text}' is not a size as 320 or 320x224, and none of {known}"
         ) from None
+    return parse_input_size(part)
 
 
 def compare(

@@ -31,11 +31,14 @@ from compact_yolo_ros.pixels.jpeg_pixels import Window
 from compact_yolo_ros.pixels.letterbox import Letterbox
 from compact_yolo_ros.recordings.codec import Codec, stamp_of
 from compact_yolo_ros.recordings.image_types import IMAGE
+from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError, Message
 from compact_yolo_ros.support.newest_slots import NewestSlots
 
 AHEAD = 4
 """Frames that are decoded while the network runs, and answers that wait for what follows it."""
+FIRST = 10
+"""Images of a topic among which one is looked for that can be read."""
 MALFORMED = "image malformed"
 SWITCH_INTERVAL = 2e-4
 """Seconds that a thread may run Python code while another waits: with the usual 5 ms, the network
@@ -110,6 +113,26 @@ def _decode(message: Message, content: Any, decoder: ImageDecoder, window: Windo
     stamp, frame_id = stamp_of(content, message.time), content.header.frame_id[:LONGEST_FRAME_ID]
     stamped = stamp_of(content, 0) != 0
     return Frame(message.topic, message.time, stamp, frame_id, image, error, took, problem, stamped)
+
+
+def first_image_sizes(bag: Bag, topics: Sequence[str], start: int, stop: int) -> tuple[Size, ...]:
+    """The size of the first image of each topic, of those that can be read.
+
+    Args:
+        bag: the recording.
+        topics: of images.
+        start: time of the first frame, in ns.
+        stop: time behind the last frame, in ns.
+    """
+    codec, decoder = Codec(bag.topics.values()), ImageDecoder()
+    sizes = []
+    for topic in topics:
+        for message in islice(bag.messages([topic], start, stop), FIRST):
+            image = read_frame(message, codec, decoder).image
+            if image is not None:
+                sizes.append(Size(*image.size))
+                break
+    return tuple(sizes)
 
 
 def every_frame(

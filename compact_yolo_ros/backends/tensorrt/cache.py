@@ -96,7 +96,7 @@ def engine_key(model: ModelFile, options: RunOptions, trt: Any, device: Gpu) -> 
 
 def largest_shape(options: RunOptions) -> tuple[int, int, int, int]:
     """Shape of the largest input at the first size, (N, H, W, 3)."""
-    return (options.batch, *options.input_sizes[0].shape, 3)
+    return (options.batch, *options.sizes[0].shape, 3)
 
 
 class EngineCache:

@@ -81,7 +81,7 @@ def _open(
     engines: dict[Size, Any] = {}
     problems: list[str] = []
     cache = EngineCache(options.engine_cache)
-    for size in options.input_sizes:
+    for size in options.sizes:
         alone = options.change(input_sizes=(size,))
         key = engine_key(model, alone, trt, device)
         engine = _kept_engine(cache, key, trt, device)

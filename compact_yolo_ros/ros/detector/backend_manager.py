@@ -26,7 +26,7 @@ from compact_yolo_ros.backends import (
 )
 from compact_yolo_ros.backends.remembered import Remembered, recall
 from compact_yolo_ros.detection.detector import Detector
-from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.model.sizes import InputSize, Size
 from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.ros.detector.build_process import ENGINES, TIMING, BuildProcess, Logger
 from compact_yolo_ros.ros.detector.leftovers import END_LIMIT
@@ -61,6 +61,7 @@ class BackendManager:
             BackendError: it cannot be run.
         """
         self._options = options
+        self._awaits_image = False
         self._log = logger
         self._build: BuildProcess | None = None
         self._timing: BuildProcess | None = None
@@ -79,9 +80,10 @@ class BackendManager:
         opened = open_if_built(options.change(timing=False))
         if isinstance(opened, MissingEngine):
             self.detector = Detector(self._open_meanwhile(opened))
-            self._start_build(opened)
+            self._build_engine(opened)
         else:
             self.detector = Detector(opened)
+        self._sizes = set(self.detector.backend.sizes)
         self._opener.start()
 
     @property
@@ -99,6 +101,8 @@ class BackendManager:
         facts: dict[str, object] = {"backend_fallbacks": self._fallbacks}
         if self._build:
             facts["engine_build"] = self._build.state
+        if self._awaits_image:
+            facts["engine_build"] = "begins with the first image, whose shape the engine fits"
         if self._is_chosen_by_time:
             timing = self._timing
             facts["backend_timing"] = timing.state if timing else self._timed
@@ -107,9 +111,9 @@ class BackendManager:
     @property
     def needs_gpu(self) -> bool:
         """Whether it runs on a GPU, or an engine for one is being built."""
-        return self._runs_on_gpu() or self._build is not None
+        return self._runs_on_gpu() or self._build is not None or self._awaits_image
 
-    def use_sizes(self, sizes: tuple[Size, ...]) -> None:
+    def use_sizes(self, sizes: tuple[InputSize, ...]) -> None:
         """Have these input sizes open; returns at once, the detector gets them when they are ready.
 
         Sizes that are open already stay open.
@@ -119,9 +123,11 @@ class BackendManager:
         """
         if len(sizes) == 1 and not self._given_up:
             self._problem = ""  # those that could not be opened are not needed any more
-        if not set(sizes) <= set(self._options.input_sizes):
-            self._options = self._options.change(input_sizes=sizes)
-            self._submit(self._reopen)
+        self._submit(partial(self._need, input_sizes=sizes))
+
+    def fit(self, image_sizes: tuple[Size, ...]) -> None:
+        """Have inputs open that fit these images of the cameras; like ``use_sizes``."""
+        self._submit(partial(self._need, image_sizes=image_sizes))
 
     def succeeded(self) -> None:
         """Note that the backend has run."""
@@ -192,6 +198,12 @@ class BackendManager:
             except Exception as error:  # what comes later must still be opened
                 self._report(f"{type(error).__name__}: {error}")
 
+    def _need(self, **changes: tuple[InputSize, ...]) -> None:
+        self._options = self._options.change(**changes)
+        sizes = self._options.resolved(self.detector.card).sizes
+        if self._awaits_image or not set(sizes) <= self._sizes:
+            self._reopen()
+
     def _fall_back(self) -> None:
         self._fallbacks += 1
         self._log.warning(self._given_up)
@@ -212,12 +224,11 @@ class BackendManager:
                 self._cancel_build()
                 if not self._runs_on_gpu():
                     self._use(self._open_meanwhile(opened))
-                self._start_build(opened)
+                self._build_engine(opened)
             else:
+                self._awaits_image = False
                 self._use(opened)
         except CANNOT_OPEN as error:
-            # so that it is tried again for the next target
-            self._options = self._options.change(input_sizes=self._options.input_sizes[:1])
             self._report(f"{self._given_up or 'staying with the input size'}: {error}")
         else:
             self._problem = ""
@@ -232,6 +243,7 @@ class BackendManager:
             self._log.warning(opened.warning)
         if self._given_up:
             opened = replace(opened, choice=self._given_up, warning=self._given_up)
+        self._sizes = set(opened.backend.sizes)
         self.detector.replace_backend(opened)
 
     def _open_meanwhile(self, missing: MissingEngine) -> Opened:
@@ -267,8 +279,8 @@ class BackendManager:
 
     def _is_tried(self) -> bool:
         """Whether this size is being timed, or could not be in this activation."""
-        timing, size = self._timing, self._options.input_sizes[:1]
-        return timing is not None and timing.options.input_sizes[:1] == size
+        timing, size = self._timing, self._options.sizes[:1]
+        return timing is not None and timing.options.sizes[:1] == size
 
     def _use_fastest(self) -> Remembered:
         """Open what was timed to be the fastest unless it runs; return what is known."""
@@ -316,6 +328,14 @@ class BackendManager:
 
     # The engine that is missing
 
+    def _build_engine(self, missing: MissingEngine) -> None:
+        """Build it now, or when an image has shown which shape it is to fit."""
+        fits = any(isinstance(size, int) for size in self.detector.inputs)
+        awaits_image = fits and not self._options.image_sizes
+        if not awaits_image:
+            self._start_build(missing)
+        self._awaits_image = awaits_image
+
     def _start_build(self, missing: MissingEngine) -> None:
         self._log.info(f"{missing.reason}: building it in the background")
         self._build = BuildProcess(ENGINES, self._options.change(backend="tensorrt"), self._log)
@@ -341,6 +361,7 @@ class BackendManager:
         self._use(replace(opened, choice="its engine was built while the CPU did the work"))
         build.state = "ready"
         self._log.info(f"The engine is ready: the next image runs on {opened.backend.device}")
+        self._need()  # other sizes may be needed since
 
     def _give_up(self, build: BuildProcess, reason: str) -> None:
         build.state, build.failure = "failed", reason

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from time import monotonic
 
 from compact_yolo_ros.backends import Backend
@@ -11,7 +12,7 @@ from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.detection.governor import Cost, Governor, Targets
 from compact_yolo_ros.machine.power import NO_READING, PowerMonitor, PowerSummary
-from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.model.sizes import InputSize, long_side
 from compact_yolo_ros.ros.detector.build_process import Logger
 
 LOG_PERIOD = 5.0
@@ -25,7 +26,7 @@ class InputControl:
     """
 
     def __init__(self, detector: Detector, targets: Targets, logger: Logger) -> None:
-        """Begin at the detector's own size; no two of its sizes have the same height."""
+        """Begin at the detector's own size; no two of its inputs have the same long side."""
         self._detector = detector
         self._backend = detector.backend
         self._governor = Governor(_costs(detector.backend), targets)
@@ -66,8 +67,8 @@ class InputControl:
         watts = power.summary().watts if power and governor.targets.watts > 0 else None
         rung = governor.observe(cost, monotonic(), watts)
         self._to_skip[camera] = rung.skip
-        if detector.backend.input.shape[1] != rung.size:
-            detector.resize(_of_height(detector.backend, rung.size))
+        if long_side(detector.input) != rung.size:
+            detector.resize(_of_long_side(detector.inputs, rung.size))
         if governor.switches > before and monotonic() - self._logged >= LOG_PERIOD:
             self._logged = monotonic()
             self._log.info(f"Input from {governor.reason}")
@@ -100,9 +101,12 @@ class InputControl:
 
 
 def _costs(backend: Backend) -> dict[int, float]:
-    """Seconds of a run by height of the input."""
-    return {size.height: seconds for size, seconds in backend.sizes.items()}
+    """Seconds of a run by long side of the input; of the slowest where cameras differ."""
+    costs: dict[int, float] = {}
+    for size, seconds in backend.sizes.items():
+        costs[max(size)] = max(seconds, costs.get(max(size), 0.0))
+    return costs
 
 
-def _of_height(backend: Backend, height: int) -> Size:
-    return next(size for size in backend.sizes if size.height == height)
+def _of_long_side(inputs: Iterable[InputSize], side: int) -> InputSize:
+    return next(size for size in inputs if long_side(size) == side)

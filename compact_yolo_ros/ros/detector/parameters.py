@@ -11,16 +11,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from compact_yolo_ros.backends import PRECISIONS, RunOptions, backend_names
+from compact_yolo_ros.backends.registry import AUTO
 from compact_yolo_ros.detection.governor import Targets
 from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
 from compact_yolo_ros.model.card import ModelCard
-from compact_yolo_ros.model.sizes import MAX_SIDE, STRIDE, OwnSize, Size, check_side
+from compact_yolo_ros.model.sizes import (
+    InputSize,
+    OwnSize,
+    Size,
+    check_side,
+    fitted,
+    long_side,
+    parse_input_size,
+)
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileLimits
 from compact_yolo_ros.pixels.grey_levels import STRETCH
 from compact_yolo_ros.ros.detector.camera_names import check_camera_names
 from compact_yolo_ros.ros.parameters import OFF, ParameterSpec
+from compact_yolo_ros.support.error_text import shortened
+
+SQUARE = "square"
+OWN_SIZES = (AUTO, "0", SQUARE)
+"""Values of ``input_size`` that leave the number to the model."""
 
 _OPTIONS = RunOptions()
 _SELECTION = Selection()
@@ -52,12 +66,12 @@ DETECTOR_PARAMETERS = (
     ),
     ParameterSpec(
         "input_size",
-        0,
-        "Side of the square network input in pixels, at least 160; 0 is the model's default.",
-        low=0,
-        high=MAX_SIDE,
-        step=STRIDE,
+        AUTO,
+        "Long side of the network input in pixels, 160 to 1280 in steps of 32; the short side fits "
+        "the camera's images. Both sides as 320x192; square is the model's own square. auto, or 0, "
+        "is the model's own long side.",
         changes="unconfigured",
+        untyped=True,  # a whole number is one to YAML
     ),
     ParameterSpec(
         "cpu_threads",
@@ -257,8 +271,8 @@ DETECTOR_PARAMETERS = (
     ParameterSpec(
         "governor_sizes",
         [224, 320, 416],
-        "Sides of the network input, in pixels, that the governor may choose besides input_size; "
-        "larger ones are ignored.",
+        "Long sides of the network input, in pixels, that the governor may choose besides "
+        "input_size; larger ones are ignored.",
         changes="unconfigured",
     ),
     ParameterSpec(
@@ -315,13 +329,21 @@ def check_value(name: str, value: Any) -> None:
     """
     SPECS[name].check(value)
     value = SPECS[name].read(value)
-    if name == "input_size" and value:
-        check_side(value)
+    if name == "input_size" and str(value) not in OWN_SIZES:
+        _read_input_size(value)
     if name == "governor_sizes":
         for side in value:
             check_side(side)
     if name == "cameras":
         check_camera_names(value)
+
+
+def _read_input_size(value: Any) -> InputSize:
+    """Read what ``input_size`` is, if it is not left to the model; raises ValueError."""
+    text = str(value)
+    if type(value) not in (int, str) or len(text) > len("1280x1280"):
+        raise ValueError(f"input_size {shortened(text)} is not of the form 320 or 320x192")
+    return parse_input_size(text)
 
 
 def check_changes(changes: Mapping[str, Any], *, loaded: bool) -> None:
@@ -374,6 +396,15 @@ def file_limits(values: Mapping[str, Any]) -> FileLimits:
     )
 
 
+def _largest_input(value: Any, card: ModelCard) -> InputSize:
+    """The input size that a value of ``input_size`` means for a model."""
+    if str(value) == SQUARE:
+        return (
+            card.own_size if card.any_size or card.fixed_size else Size.square(max(card.own_size))
+        )
+    return card.own_input if str(value) in OWN_SIZES else _read_input_size(value)
+
+
 def run_options(values: Mapping[str, Any]) -> RunOptions:
     """The model and how to run it, from the values of all parameters.
 
@@ -387,29 +418,25 @@ def run_options(values: Mapping[str, Any]) -> RunOptions:
     )
 
 
-def input_sizes(values: Mapping[str, Any], card: ModelCard) -> tuple[Size, ...]:
+def input_sizes(values: Mapping[str, Any], card: ModelCard) -> tuple[InputSize, ...]:
     """The input size to begin with and, if there is a target, the smaller ones.
 
     Without a target they are not opened: they take memory, and engines that must be built. A model
     of a fixed size has none.
     """
-    side = values["input_size"]
-    first = Size.square(side) if side else card.own_size
-    smaller = sorted({other for other in values["governor_sizes"] if other < first.height})
-    has_several = targets(values) and not card.fixed_size
-    return (first, *map(first.scaled, smaller)) if has_several else (first,)
+    first = _largest_input(values["input_size"], card)
+    sides = {other for other in values["governor_sizes"] if other < long_side(first)}
+    if card.fixed_size or not targets(values):
+        return (first,)
+    if isinstance(first, int):
+        return (first, *sorted(sides))
+    return (first, *(fitted(side, first) for side in sorted(sides)))
 
 
 def to_parameters(options: RunOptions) -> dict[str, Any]:
-    """Values of the parameters that make a node run ``options``, at its first size.
-
-    Raises:
-        ValueError: the size is not a square.
-    """
+    """Values of the parameters that make a node run ``options``, at its first size."""
     values = {name: getattr(options, field) for name, field in OPTION_OF.items()}
     if not options.input_sizes or isinstance(options.input_sizes[0], OwnSize):
-        return {**values, "input_size": 0}
+        return {**values, "input_size": AUTO}
     size = options.input_sizes[0]
-    if size.width != size.height:
-        raise ValueError(f"the node cannot run at {size}: give the side of a square")
-    return {**values, "input_size": size.width}
+    return {**values, "input_size": size if isinstance(size, int) else str(size)}

@@ -13,6 +13,7 @@ from compact_yolo_ros.backends import Opened
 from compact_yolo_ros.ros.detector.backend_manager import BackendManager
 from compact_yolo_ros.ros.detector.camera import Camera, new_decoder
 from compact_yolo_ros.ros.detector.camera_names import camera_names
+from compact_yolo_ros.ros.detector.image_sizes import ImageSizes
 from compact_yolo_ros.ros.detector.input_control import InputControl
 from compact_yolo_ros.ros.detector.leftovers import Leftovers
 from compact_yolo_ros.ros.detector.parameters import input_sizes, run_options
@@ -33,6 +34,7 @@ class Session:
         detector: finds the objects.
         settings: what the next image is processed with.
         control: which images are processed, and at which input size.
+        image_sizes: of the cameras.
         cameras: where images come from and detections go.
         performance: publishes the times of every image.
         leftovers: what was not done in time.
@@ -62,6 +64,7 @@ class Session:
             opened.callback(self._release)
             self.detector = self.backends.detector
             self.settings = read_settings(values, self.detector)
+            self.image_sizes = ImageSizes(decoders)
             self.control = InputControl(self.detector, self.settings.targets, node.get_logger())
             card = self.detector.card
             self.performance = PerformancePublisher(node)
@@ -112,8 +115,9 @@ class Session:
         """What runs, and how, in one line for the log."""
         backend, choice = self.opened.backend, self.opened.choice
         _, height, width, _ = backend.input.shape
+        fits = " until the first image, which it then fits" * isinstance(self.detector.input, int)
         return (
-            f"Model {backend.card.name}, {backend.precision}, input {width}x{height}, on "
+            f"Model {backend.card.name}, {backend.precision}, input {width}x{height}{fits}, on "
             f"{backend.name} ({backend.device}, {backend.threads} threads); {choice}"
         )
 

@@ -181,6 +181,8 @@ class FrameWorker:
         dropped = camera.counters.image_processed(times)
         backend = session.detector.backend
         session.performance.publish(result, times, dropped, backend, self._power)
+        if session.image_sizes.see(camera.name, *result.image.size):
+            session.backends.fit(session.image_sizes.all)
         session.backends.succeeded()
         session.control.observe(camera.name, times, self._power)
 

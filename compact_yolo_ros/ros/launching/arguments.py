@@ -147,9 +147,7 @@ def given_parameters(texts: Mapping[str, str]) -> dict[str, Value]:
         ValueError: a text cannot be used for its parameter.
     """
     values = {
-        name: typed(name, texts[name], type(spec.default))
-        for name, spec in PARAMETERS.items()
-        if texts[name]
+        name: typed_parameter(spec, texts[name]) for name, spec in PARAMETERS.items() if texts[name]
     }
     for name, value in values.items():
         if name in SPECS:
@@ -171,6 +169,16 @@ def remappings(cameras: Sequence[str], image_topic: str) -> list[tuple[str, str]
             f"the camera's name, as image_raw of /{cameras[0]}/image_raw"
         )
     return [(f"{camera}/image", f"{camera}/{image_topic}") for camera in cameras]
+
+
+def typed_parameter(spec: ParameterSpec, text: str) -> Any:
+    """The value of a parameter that a text stands for; one that may be a number is one.
+
+    Raises:
+        ValueError: the text does not stand for such a value.
+    """
+    is_number = spec.untyped and text.isdecimal()
+    return typed(spec.name, text, int if is_number else type(spec.default))
 
 
 def typed(name: str, text: str, kind: type) -> Any:

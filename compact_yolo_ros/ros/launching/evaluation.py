@@ -17,7 +17,7 @@ from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import Topic
 from compact_yolo_ros.ros.detector.parameters import SPECS, check_value, run_options, to_parameters
-from compact_yolo_ros.ros.launching.arguments import LaunchArgument, existing_file, typed
+from compact_yolo_ros.ros.launching.arguments import LaunchArgument, existing_file, typed_parameter
 
 OWN, ROSBAG2 = "own", "rosbag2"
 """The players: the node of this package, and ``ros2 bag play``."""
@@ -161,7 +161,7 @@ def _player(player: str, topic: Topic) -> str:
 def _run_options(texts: Mapping[str, str]) -> RunOptions:
     values: dict[str, Any] = {name: spec.default for name, spec in SPECS.items()}
     for name in RUN_PARAMETERS:
-        values[name] = typed(name, texts[name], type(SPECS[name].default))
+        values[name] = typed_parameter(SPECS[name], texts[name])
         check_value(name, values[name])
     return run_options(values)
 

@@ -58,8 +58,8 @@ class Halving:
             self._steps.append(None)
         # A linear resize to the half is the mean of two or four pixels.
         out = cv2.resize(image, size, dst=self._steps[step], interpolation=cv2.INTER_LINEAR)
-        self._steps[step] = np.asarray(out, np.uint8)
-        return self._steps[step]  # type: ignore[return-value]
+        smaller = self._steps[step] = np.asarray(out, np.uint8)
+        return smaller
 
 
 def _some_rows(image: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from compact_yolo_ros.backends import BACKENDS
-from compact_yolo_ros.machine.power import POWER_SOURCES
+from compact_yolo_ros.machine.power.table import POWER_SOURCES
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.store import ModelFile, find_model, model_names
 from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS, SPECS

@@ -49,9 +49,10 @@ def test_large_tables_full_of_disputes(shape, seed) -> None:
     check(np.random.default_rng(seed).random(shape) - 0.2)
 
 
-def test_a_pair_gives_way_to_two() -> None:
+@pytest.mark.parametrize("weight", [0.51, 0.9])
+def test_a_pair_gives_way_to_two(weight) -> None:
     """The heaviest pair alone is not in the heaviest solution."""
-    weights = np.array([[1.0, 0.9], [0.9, 0.0]])
+    weights = np.array([[1.0, weight], [weight, 0.0]])
     assert {tuple(pair) for pair in heaviest_pairs(weights)} == {(0, 1), (1, 0)}
 
 

@@ -26,7 +26,10 @@ from compact_yolo_ros.support.yaml_files import parse_yaml
 USE_SIM_TIME = ParameterSpec(
     "use_sim_time", False, "Take the time from /clock, for simulation and recorded data."
 )
-_NAMES = "model", "backend", "precision", "input_size", "cameras", "image_transport", "autostart"
+_NAMES = (
+    *("model", "backend", "precision", "input_size", "tracking", "cameras", "image_transport"),
+    "autostart",
+)
 PARAMETERS: Mapping[str, ParameterSpec] = {
     **{name: SPECS[name] for name in _NAMES},
     USE_SIM_TIME.name: USE_SIM_TIME,

@@ -138,8 +138,12 @@ class Model:
     detect: Callable[..., Iterator[Detections]]
 
 
-def open_model(weights: str) -> Model:
+def open_model(weights: str, backend: str = "auto") -> Model:
     """Open a checkpoint (.pt), an ONNX file or a model by its name.
+
+    Args:
+        weights: what to open.
+        backend: what runs an ONNX file.
 
     Raises:
         ModelError, ValueError: it cannot be found or read.
@@ -157,15 +161,21 @@ def open_model(weights: str) -> Model:
         "Detector": f"{card.detector_text}, {card.parameters:,} parameters, {card.precision}",
         "Run by": "the runtime, as in the node",
     }
-    detect = partial(_run_as_node, found)
+    detect = partial(_run_as_node, found, backend)
     return Model(card.name, card.classes, facts, card.own_size, detect)
 
 
 def _run_as_node(
-    found: ModelFile, samples: Sequence[Sample], size: int | Size, fit: bool = False
+    found: ModelFile,
+    backend: str,
+    samples: Sequence[Sample],
+    size: int | Size,
+    fit: bool = False,
 ) -> Iterator[Detections]:
     size, own = _square_or_not(size), found.card.own_size
-    options = RunOptions(str(found.path), input_sizes=(own if size == own else size,))
+    options = RunOptions(
+        str(found.path), backend=backend, input_sizes=(own if size == own else size,)
+    )
     if fit:
         options = options.change(input_sizes=(max(size),))
     opened = Detector.open(options, selection=EVERYTHING)

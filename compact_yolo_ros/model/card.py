@@ -56,6 +56,8 @@ class ModelCard:
         commit: source commit that trained it.
         weights_sha256: SHA-256 of the trained weights before export.
         ap: average precision by input size, for example ``{"320": {"AP": .2, "AP50": .4}}``.
+        ap_by_runtime: the same by what ran the network, where that makes a difference; ``ap`` is
+            then that of the runtime which is the fastest on a CPU.
         ap_data: which pictures ``ap`` was measured on.
         notes: anything a user should know before relying on it.
         detector_options: what of ``detector`` is not as its name says, for the training code.
@@ -80,6 +82,7 @@ class ModelCard:
     commit: str = ""
     weights_sha256: str = ""
     ap: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    ap_by_runtime: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     ap_data: str = ""
     notes: str = ""
     detector_options: Mapping[str, Any] = field(default_factory=dict)
@@ -102,8 +105,9 @@ class ModelCard:
         except ValueError as error:
             raise ModelCardError(f"the model card's default_size is wrong: {error}") from None
         try:
-            for size in (*self.gmacs, *self.ap):
-                Size.parse(size)
+            for sizes in (self.gmacs, self.ap, *self.ap_by_runtime.values()):
+                for size in sizes:
+                    Size.parse(size)
         except ValueError as error:
             raise ModelCardError(f"the model card has figures for no input size: {error}") from None
 

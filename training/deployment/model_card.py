@@ -114,7 +114,6 @@ def to_markdown(card: ModelCard, file_size: int) -> str:
         card: of the model.
         file_size: in bytes.
     """
-    sides = sorted(card.gmacs, key=int)
     size = f"{card.own_size.width} x {card.own_size.height}"
     stored = " (kernels stored as float16)" if card.precision == "fp32" else ""
     weight = f"{card.parameters:,} parameters, {card.precision}{stored}, {file_size / 1e6:.2f} MB"
@@ -130,17 +129,7 @@ def to_markdown(card: ModelCard, file_size: int) -> str:
         f"- Commit that trained it: {card.commit}",
         f"- SHA-256 of the trained weights: {card.weights_sha256}",
         "",
-        markdown_table(
-            ["input", "GMAC", *_metrics(card)],
-            (
-                [
-                    size,
-                    f"{card.gmacs[size]:.3f}",
-                    *(_figure(card, size, key) for key in _metrics(card)),
-                ]
-                for size in sides
-            ),
-        ),
+        _accuracies(card),
     ]
     for title in ("ap_data", "data", "licence", "recipe", "notes"):
         if text := getattr(card, title):
@@ -149,12 +138,29 @@ def to_markdown(card: ModelCard, file_size: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _accuracies(card: ModelCard) -> str:
+    """The table of AP by input size, and by runtime where that makes a difference."""
+    figures = card.ap_by_runtime or {"": card.ap}
+    rows = [
+        [
+            size,
+            *([runtime] if runtime else []),
+            f"{card.gmacs[size]:.3f}",
+            *(_figure(ap, size, key) for key in _metrics(card)),
+        ]
+        for runtime, ap in figures.items()
+        for size in sorted(card.gmacs, key=int)
+    ]
+    titles = ["input", *(["run by"] if card.ap_by_runtime else []), "GMAC", *_metrics(card)]
+    return markdown_table(titles, rows)
+
+
 def _metrics(card: ModelCard) -> list[str]:
     return ["AP", "AP50", *(f"AP50 {name}" for name in card.classes)] if card.ap else []
 
 
-def _figure(card: ModelCard, size: str, key: str) -> str:
-    return f"{card.ap[size][key]:.3f}" if key in card.ap[size] else "-"
+def _figure(ap: Mapping[str, Mapping[str, float]], size: str, key: str) -> str:
+    return f"{ap[size][key]:.3f}" if key in ap.get(size, {}) else "-"
 
 
 def _anchors(card: ModelCard) -> str:

@@ -2,7 +2,8 @@
 """Where an exported graph is quantised, and the Q/DQ nodes that say so.
 
 The grid is the one that TensorRT documents: signed 8 bits, zero point 0, activations with one scale
-a tensor in [-128, 127], kernels with one scale an output channel in [-127, 127]. Biases stay float.
+a tensor in [-128, 127], kernels with one scale an output channel. Kernels use half of their range,
+[-64, 64], see ``LARGEST_KERNEL``. Biases stay float.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 LARGEST = 127
-"""The largest quantised value; larger ones saturate."""
+"""The largest quantised value of a map; larger ones saturate."""
+LARGEST_KERNEL = 64
+"""The largest quantised value of a kernel. x86 processors without VNNI, and OpenVINO on them, add
+pairs of products of an unsigned map and a kernel in 16 bits: 2 x 255 x 127 saturates these, and
+2 x 255 x 64 does not. So every processor computes the same."""
 BIAS_STEPS = 2**30
 """The most steps of map scale times kernel scale that a bias may have."""
 SMALLEST = 2.0**-20
@@ -46,7 +51,9 @@ def find_places(model: onnx.ModelProto, skip: Collection[str] = ()) -> Places:
 
     Other readers of these maps, such as residual sums, read the rounded values too. Outputs of
     convolutions are not rounded, so that runtimes can fuse activation functions and sums with them.
-    Decoding and the 1x1 maps of channel attention stay float.
+    Decoding and the 1x1 maps of channel attention stay float, and so do convolutions that read a
+    concatenation: OpenVINO 2026.4 loses what is below zero in it if one of its parts has been
+    rounded before and has nothing there.
 
     Args:
         model: the deployed graph.
@@ -55,9 +62,12 @@ def find_places(model: onnx.ModelProto, skip: Collection[str] = ()) -> Places:
     Raises:
         ValueError: a pattern matches no convolution.
     """
-    pooled = _pooled(model)
+    joined = {node.output[0] for node in model.graph.node if node.op_type == "Concat"}
+    float_maps = _pooled(model) | joined
     convolutions = [
-        node for node in model.graph.node if node.op_type == "Conv" and node.input[0] not in pooled
+        node
+        for node in model.graph.node
+        if node.op_type == "Conv" and node.input[0] not in float_maps
     ]
     for pattern in skip:
         if not any(fnmatchcase(node.name, pattern) for node in convolutions):
@@ -135,7 +145,9 @@ def pair(name: str, quantised: str, scale: str) -> list[onnx.NodeProto]:
 def kernel_scales(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the scale (O,) of every output channel of a kernel (O, ...)."""
     largest = np.abs(kernel).reshape(len(kernel), -1).max(1)
-    scales: NDArray[np.float32] = (np.maximum(largest, SMALLEST) / LARGEST).astype(np.float32)
+    scales: NDArray[np.float32] = (np.maximum(largest, SMALLEST) / LARGEST_KERNEL).astype(
+        np.float32
+    )
     return scales
 
 
@@ -161,7 +173,7 @@ def _quantise_kernel(
         least = np.abs(weights[node.input[2]]) / (step * np.float32(BIAS_STEPS))
         scales = np.maximum(scales, least).astype(np.float32)
     steps = np.rint(kernel / scales.reshape(-1, *[1] * (kernel.ndim - 1)))
-    constants[f"{name}_steps"] = steps.clip(-LARGEST, LARGEST).astype(np.int8)
+    constants[f"{name}_steps"] = steps.clip(-LARGEST_KERNEL, LARGEST_KERNEL).astype(np.int8)
     constants[f"{name}_scales"] = scales
     constants[f"{name}_zeros"] = np.zeros(len(scales), np.int8)
     node.input[1] = f"{name}_quantised"

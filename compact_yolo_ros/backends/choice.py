@@ -5,14 +5,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compact_yolo_ros.backends.backend import BackendError, MissingEngine, Opened
 from compact_yolo_ros.backends.cpu import require_file_precision
 from compact_yolo_ros.backends.info import BackendInfo
 from compact_yolo_ros.backends.options import RunOptions
 from compact_yolo_ros.backends.registry import ALWAYS, AUTO, BACKENDS
-from compact_yolo_ros.backends.remembered import Remembered, recall
 from compact_yolo_ros.model.store import ModelFile, find_model
+
+if TYPE_CHECKING:
+    from compact_yolo_ros.backends.remembered import Remembered
 
 GPU_DEVICES = tuple(
     map(Path, ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu", "/dev/dxg"))
@@ -48,8 +51,7 @@ def _open(options: RunOptions, build: bool) -> Opened | MissingEngine:
     may_be_timed = options.are_for_timing
     options = options.resolved(model.card)
     if options.backend == AUTO:
-        timed = recall(model, options) if may_be_timed else Remembered()
-        opened = _open_best(model, options, build, timed)
+        opened = _open_best(model, options, build, may_be_timed)
     else:
         opened = _open_with(BACKENDS[options.backend], model, options, build)
     if isinstance(opened, MissingEngine):
@@ -58,7 +60,7 @@ def _open(options: RunOptions, build: bool) -> Opened | MissingEngine:
 
 
 def _open_best(
-    model: ModelFile, options: RunOptions, build: bool, timed: Remembered
+    model: ModelFile, options: RunOptions, build: bool, may_be_timed: bool
 ) -> Opened | MissingEngine:
     """The first backend that does what was requested, else the CPU with the file as it is."""
     failed: dict[str, BackendError] = {}
@@ -71,7 +73,13 @@ def _open_best(
         if isinstance(opened, MissingEngine):
             return opened
         return Opened(opened.backend, "the fastest that works here", opened.warning)
-    return _open_timed(model, options, failed, timed) or _fall_back(model, options, failed)
+    if may_be_timed:
+        from compact_yolo_ros.backends.remembered import recall  # a node's start does not need it
+
+        fastest = _open_timed(model, options, failed, recall(model, options))
+        if fastest is not None:
+            return fastest
+    return _fall_back(model, options, failed)
 
 
 def _in_turn(model: ModelFile, options: RunOptions) -> list[BackendInfo]:

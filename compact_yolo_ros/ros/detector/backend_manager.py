@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
 from threading import Lock, Thread
+from typing import TYPE_CHECKING
 
 from compact_yolo_ros.backends import (
     BACKENDS,
@@ -24,12 +25,14 @@ from compact_yolo_ros.backends import (
     open_backend,
     open_if_built,
 )
-from compact_yolo_ros.backends.remembered import Remembered, recall
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.sizes import InputSize, Size
 from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.ros.detector.build_process import ENGINES, TIMING, BuildProcess, Logger
 from compact_yolo_ros.ros.detector.leftovers import END_LIMIT
+
+if TYPE_CHECKING:
+    from compact_yolo_ros.backends.remembered import Remembered
 
 ON_CPU = {"backend": "onnxruntime", "precision": "auto", "dla_core": -1}
 """Changes of the options that lead to the backend that is always there."""
@@ -284,6 +287,8 @@ class BackendManager:
 
     def _use_fastest(self) -> Remembered:
         """Open what was timed to be the fastest unless it runs; return what is known."""
+        from compact_yolo_ros.backends.remembered import recall  # the start does not need it
+
         model = find_model(self._options.model)
         timed = recall(model, self._options.resolved(model.card))
         before, self._timed = self._timed, str(timed)

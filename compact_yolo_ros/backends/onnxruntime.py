@@ -52,6 +52,7 @@ class OnnxRuntimeBackend(CpuBackend):
         session = ort.SessionOptions()
         session.intra_op_num_threads = self.threads
         session.inter_op_num_threads = 1
+        session.enable_mem_pattern = False  # the block it plans ahead takes 4 MB and no less time
         session.log_severity_level = 3
         spinning = str(int(options.spinning))
         session.add_session_config_entry("session.intra_op.allow_spinning", spinning)

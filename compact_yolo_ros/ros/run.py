@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from compact_yolo_ros.ros.process import run_node
+from compact_yolo_ros.support.allocator import give_back_freed_memory
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -44,6 +45,7 @@ def _create(factory: str) -> Node:
     node: Node = getattr(import_module(module), name)()
     gc.freeze()
     gc.enable()
+    give_back_freed_memory()  # a start needs more than it keeps
     return node
 
 

@@ -354,7 +354,9 @@ def test_a_start_loads_no_library_before_it_is_needed() -> None:
     assert ended.stdout == "[]\n"
 
 
-def test_what_a_start_made_is_not_searched_for_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_leaves_neither_garbage_to_search_nor_memory_that_nobody_uses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     seen: list[bool] = []
     monkeypatch.setattr(run, "import_module", lambda name: SimpleNamespace(make=make))
 
@@ -362,10 +364,13 @@ def test_what_a_start_made_is_not_searched_for_garbage(monkeypatch: pytest.Monke
         seen.append(gc.isenabled())
         return "node"
 
+    given_back: list[bool] = []
+    monkeypatch.setattr(run, "give_back_freed_memory", lambda: given_back.append(True))
     before = gc.get_freeze_count()
     try:
         assert run._create("module:make") == "node"
         assert seen == [False]
         assert gc.isenabled() and gc.get_freeze_count() > before
+        assert given_back
     finally:
         gc.unfreeze()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,8 +91,16 @@ def picture(size: Size, seed: int = 1) -> np.ndarray:
 
 def check(out: Path, expected: Rows, image: np.ndarray, tolerance: float = PIXELS) -> None:
     """The adopted file finds the best rows, with the boxes and labels of ``expected``."""
+    names = ["onnxruntime"]
+    if tolerance == PIXELS and find_spec("openvino"):  # it is optional
+        names.append("openvino")
+    for name in names:
+        check_with(name, out, expected, image, tolerance)
+
+
+def check_with(name: str, out: Path, expected: Rows, image: np.ndarray, tolerance: float) -> None:
     size = Size(image.shape[1], image.shape[0])
-    options = RunOptions(str(out), backend="onnxruntime", threads=1, input_sizes=sizes(out, size))
+    options = RunOptions(str(out), backend=name, threads=1, input_sizes=sizes(out, size))
     backend = open_backend(options).backend
     backend.input[0] = image
     boxes, scores, labels = (values[0] for values in backend.run())

@@ -25,7 +25,7 @@ class GraphBuilder:
     """Collects nodes and constants. Tensors are called by their names.
 
     Attributes:
-        opset: version of the operators.
+        opset: version of the operators, 13 or later.
         width: of the network input in pixels, a whole number.
         height: the same.
         nodes: in the order of the computation.
@@ -91,9 +91,7 @@ class GraphBuilder:
 
     def with_axis(self, tensor: str, axis: int) -> str:
         """Add an axis of length 1."""
-        if self.opset >= 13:
-            return self.op("Unsqueeze", tensor, self.whole(axis))
-        return self.op("Unsqueeze", tensor, axes=[axis])
+        return self.op("Unsqueeze", tensor, self.whole(axis))
 
     def best(self, tensor: str, count: int) -> tuple[str, str]:
         """Take the ``count`` largest of each row (N, A), in descending order, and their places."""

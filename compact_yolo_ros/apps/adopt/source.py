@@ -22,10 +22,8 @@ from compact_yolo_ros.support.files import read_file
 if TYPE_CHECKING:
     import onnx
 
-OLDEST_OPSET = 11
-"""The first with the operators that are added."""
-QUANTISABLE_OPSET = 13
-"""The first that can state INT8 for each channel, which ``training.quantise`` writes."""
+NEEDED_OPSET = 13
+"""The first that can state INT8 for each channel, and that has all operators used here."""
 DETECTION = "detect"
 """What Ultralytics calls the task, in the metadata."""
 _LONGEST = 300
@@ -99,7 +97,7 @@ def read_source(path: Path) -> Source:
     if METADATA_KEY in metadata:
         raise AdoptError(f"{shortened(path)} has a model card already: use it as it is")
     digest = hashlib.sha256(data).hexdigest()
-    return _described(path, digest, _newer(model), metadata)
+    return _described(path, digest, _newer(model, path), metadata)
 
 
 def of_any_size(source: Source) -> Source:
@@ -134,11 +132,6 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
                 f"{name} keeps its weights in another file: write one file, with "
                 "onnx.save(onnx.load('net.onnx'), 'one.onnx') or external_data=False at the export"
             )
-    if not _opset(model) >= OLDEST_OPSET:
-        raise AdoptError(
-            f"{name} has operators of version {_opset(model)} (opset): export it with "
-            f"{OLDEST_OPSET} or later"
-        )
 
 
 def _opset(model: onnx.ModelProto) -> int:
@@ -148,17 +141,20 @@ def _opset(model: onnx.ModelProto) -> int:
     )
 
 
-def _newer(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the network with operators that INT8 can be written with, if that is possible."""
-    if _opset(model) >= QUANTISABLE_OPSET:
+def _newer(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """Return the network with operators of ``NEEDED_OPSET`` at least."""
+    if _opset(model) >= NEEDED_OPSET:
         return model
     try:
         from onnx import checker, version_converter
 
-        newer = version_converter.convert_version(model, QUANTISABLE_OPSET)
+        newer = version_converter.convert_version(model, NEEDED_OPSET)
         checker.check_model(newer)
     except Exception:  # the converter raises RuntimeError, and what its parts raise
-        return model
+        raise AdoptError(
+            f"{shortened(path)} has operators of version {_opset(model)} (opset), which cannot be "
+            f"made newer: export it with {NEEDED_OPSET} or later"
+        ) from None
     return newer
 
 

@@ -31,10 +31,12 @@ def best_of(builder: GraphBuilder, scores: str, labels: str, count: int) -> tupl
     return best, builder.op("GatherElements", labels, places, axis=1), places
 
 
-def at_places(builder: GraphBuilder, rows: str, places: str, width: int) -> str:
-    """Take the rows (N, K, width) at places (N, K) of (N, A, width)."""
-    place = builder.with_axis(places, 2)
-    return builder.op("GatherElements", rows, builder.join([place] * width, 2), axis=1)
+def at_places(builder: GraphBuilder, rows: str, places: str) -> str:
+    """Take the rows (N, K, F) at places (N, K) of (N, A, F).
+
+    GatherElements would do too, but OpenVINO 2026 loses a slice of columns that is before it.
+    """
+    return builder.op("GatherND", rows, builder.with_axis(places, 2), batch_dims=1)
 
 
 def corners(builder: GraphBuilder, centres: str, sizes: str) -> str:

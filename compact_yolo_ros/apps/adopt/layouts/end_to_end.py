@@ -63,7 +63,7 @@ def finished(facts: Facts, name: str, rows: NDArray[Any], pixels: Pixels, fracti
         output = outputs[name]
         labels = builder.cast(builder.column(output, 5), np.int64)
         scores, labels, places = best_of(builder, builder.column(output, 4), labels, count)
-        boxes = at_places(builder, builder.slice(output, 0, 4, 2), places, 4)
+        boxes = at_places(builder, builder.slice(output, 0, 4, 2), places)
         if fractions:
             boxes = in_pixels(builder, corners_of(builder, boxes))
         return Answers(boxes, scores, labels)

@@ -104,7 +104,7 @@ def _head(
         joined = builder.join(levels, 1)
         best, labels = objectness_scores(builder, joined, classes, logits)
         best, labels, places = best_of(builder, best, labels, count)
-        boxes = at_places(builder, builder.slice(joined, 0, 4, 2), places, 4)
+        boxes = at_places(builder, builder.slice(joined, 0, 4, 2), places)
         if anchors:
             boxes = _with_anchors(builder, grid, anchors, boxes, places, squared)
         else:
@@ -195,7 +195,7 @@ def _decoded(facts: Facts) -> Head | None:
         each = outputs[score]
         labels = builder.op("ArgMax", each, axis=2, keepdims=0)
         best, labels, places = best_of(builder, builder.greatest(each, 2), labels, count)
-        boxes = at_places(builder, builder.reshape(outputs[box], 0, -1, 4), places, 4)
+        boxes = at_places(builder, builder.reshape(outputs[box], 0, -1, 4), places)
         return Answers(in_pixels(builder, boxes), best, labels)
 
     return Head(classes, count, decode, Pixels("stretch"), f"{rows} boxes, decoded")

@@ -84,7 +84,7 @@ def _pair(facts: Facts) -> Head | None:
 
 
 def _queries(facts: Facts, scores: Values, split: Any, pixels: Pixels) -> Head:
-    """Read boxes (N, Q, 4) and scores (N, Q, C), which ``split`` returns."""
+    """Read what ``split`` returns: boxes (N, Q, 4) and scores (N, Q, C)."""
     logits = is_logit(scores)
     softmax = logits and facts.classes == scores.shape[1] - 1
     classes = scores.shape[1] - softmax
@@ -99,7 +99,7 @@ def _queries(facts: Facts, scores: Values, split: Any, pixels: Pixels) -> Head:
             best = builder.op("Sigmoid", best)
         labels = builder.op("ArgMax", each, axis=2, keepdims=0)
         best, labels, places = best_of(builder, best, labels, count)
-        boxes = at_places(builder, boxes, places, 4)
+        boxes = at_places(builder, boxes, places)
         return Answers(in_pixels(builder, corners_of(builder, boxes)), best, labels)
 
     kind = "softmax" if softmax else "sigmoid" if logits else "scores"
@@ -121,7 +121,7 @@ def _finished(facts: Facts) -> Head | None:
     def decode(builder: GraphBuilder, outputs: Mapping[str, str]) -> Answers:
         numbers = builder.op("Cast", outputs[label], to=7)  # int64
         best, numbers, places = best_of(builder, outputs[score], numbers, count)
-        return Answers(at_places(builder, outputs[box], places, 4), best, numbers)
+        return Answers(at_places(builder, outputs[box], places), best, numbers)
 
     text = f"{flat[score].shape[1]} objects, decoded"
     return Head(facts.classes, count, decode, Pixels("stretch"), text, needs_nms=False)

@@ -63,7 +63,7 @@ def read_yolov8(facts: Facts) -> Head | None:
         boxes = builder.slice(output, 0, 4, axis)
         if turned:
             boxes = builder.op("Transpose", boxes, perm=[0, 2, 1])
-        boxes = at_places(builder, boxes, places, 4)
+        boxes = at_places(builder, boxes, places)
         return Answers(_scaled(builder, corners_of(builder, boxes), scale), scores, labels)
 
     return Head(
@@ -120,7 +120,7 @@ def _with_objectness(
         output = outputs[name]
         scores, labels = objectness_scores(builder, output, classes, logits)
         scores, labels, places = best_of(builder, scores, labels, count)
-        boxes = at_places(builder, builder.slice(output, 0, 4, 2), places, 4)
+        boxes = at_places(builder, builder.slice(output, 0, 4, 2), places)
         if scale:
             boxes = _scaled(builder, corners_of(builder, boxes), scale)
         else:

@@ -79,7 +79,7 @@ def test_what_is_printed_can_be_read_and_says_only_what_differs(text, printed):
     assert Variant.from_settings(yaml.safe_load(yaml.safe_dump(plain))) == variant
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.fixed_dictionaries(
         {},
@@ -175,6 +175,7 @@ def test_a_recipe_keeps_its_options(tmp_path):
         Recipe.read(path, ["detector.nek=fpn"])
 
 
+@pytest.mark.slow  # it trains, exports, and reads every weight back
 def test_options_go_from_training_to_the_exported_file_and_back(shapes, tmp_path):
     recipe = Recipe.from_dict({**PHASES, "detector": yaml.safe_load(SMALL)})
     trainer = Trainer(recipe, CLASSES, shapes[:4], workers=0)

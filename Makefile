@@ -2,7 +2,7 @@
 # from apt, and colcon builds the package.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test gpu lint coverage mutants docs setup lock clean
+.PHONY: help demo test gpu lint coverage bench mutants docs setup lock clean
 
 # the interpreter that makes .venv; later the one that made it
 PYTHON ?= $(shell cat .build/python 2>/dev/null || echo python3)
@@ -58,6 +58,9 @@ lint: setup ## Style, format, types and the rules of imports
 coverage: setup ## All tests with line coverage; fails below the floor
 	$(PYTEST) --cov=compact_yolo_ros --cov=training --cov-report=term-missing:skip-covered \
 		--cov-fail-under=92 $(PYTEST_ARGS)
+
+bench: setup ## Compare the main ratios of speed with those of a stored run, and say what moved
+	$(VENV)/python test/benchmarks/guard.py
 
 mutants: ## Break the code in COUNT places, one after the other, and list what no test notices
 	$(BOOTSTRAP) mutants

@@ -39,5 +39,6 @@ def idle_session(
         settings=Settings(Selection(), tuple(CLASSES), max_age, False, Targets()),
         control=control or IdleControl(),
         backends=SimpleNamespace(in_use=Lock(), succeeded=lambda: None, failed=lambda error: None),
+        image_sizes=SimpleNamespace(see=lambda *_: False),
         performance=SimpleNamespace(publish=lambda *_: None),
     )

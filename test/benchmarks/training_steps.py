@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training steps a second: what each measure gains over a plain loop, and of every detector.
 
-    python test/benchmarks/training.py
-    python test/benchmarks/training.py --zoo --batch 8 --rounds 2 --json zoo.json
+    python test/benchmarks/training_steps.py
+    python test/benchmarks/training_steps.py --zoo --batch 8 --rounds 2 --json zoo.json
 
 A step is forward, loss, backward, optimizer and average, on one batch that stays the same; making
 the batch is measured apart. The cases alternate. Rates are of CPU time, which other work on the

@@ -4,6 +4,7 @@
     python test/benchmarks/node.py latency --size 640x480
     python test/benchmarks/node.py overload
     python test/benchmarks/node.py start
+    python test/benchmarks/node.py idle --seconds 60
     python test/benchmarks/node.py soak --seconds 600
 
 Every figure comes from the node's own /diagnostics or from /proc, and is printed as JSON.
@@ -90,6 +91,23 @@ def start(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {"seconds_to_first_result": seconds, "resident_mb": resident}
 
 
+def idle(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """CPU time of a node that waits for images, and how often its threads wake."""
+    with running(DETECTOR, folder / "detector.log", _detector(options), **SMALL) as node:
+        while "Waiting for images" not in node.output():
+            time.sleep(0.1)
+        time.sleep(WARM_UP)
+        before, began = _scheduled(node.process.pid), time.monotonic()
+        time.sleep(options.seconds)
+        after, seconds = _scheduled(node.process.pid), time.monotonic() - began
+        resident = _resident(node.process.pid)
+    return {
+        "percent_of_a_core": round(100e-9 * (after[0] - before[0]) / seconds, 3),
+        "wakes_per_second": round((after[1] - before[1]) / seconds, 1),
+        "resident_mb": resident,
+    }
+
+
 def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Growth of resident memory over a long run."""
     client, samples = Client(), []
@@ -157,6 +175,13 @@ def _detector(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _scheduled(pid: int) -> tuple[int, int]:
+    """Nanoseconds that the threads of a process ran, and how many times."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    ran = [tuple(map(int, (task / "schedstat").read_text().split())) for task in tasks]
+    return sum(nanoseconds for nanoseconds, *_ in ran), sum(times for *_, times in ran)
+
+
 def _resident(pid: int) -> float:
     """Resident memory in MB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
@@ -176,7 +201,7 @@ def _short(state: dict[str, str]) -> dict[str, str]:
 def main() -> None:
     """Run one measurement."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("latency", "overload", "start", "soak"))
+    parser.add_argument("what", choices=("latency", "overload", "start", "idle", "soak"))
     parser.add_argument("--size", default="640x480", help="of the images, width x height")
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--model", default="yolo_ret_m075")

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the time of a detector node goes, from exec to the first answer.
+
+    python test/benchmarks/start.py --starts 9
+
+Each start is a process of its own that does what the node's does, part by part. CPU time and page
+faults are printed as Markdown, as medians: on a busy machine they say more than seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
+
+from compact_yolo_ros.ros.child_process import prepare_environment  # noqa: E402
+from compact_yolo_ros.ros.fast_dds import DETECTOR_PROFILE  # noqa: E402
+
+PARTS = {
+    "Python": "import gc, json, sys; gc.disable()",
+    "NumPy and OpenCV": "import cv2, numpy as np",
+    "rclpy and message packages": """
+sys.modules.setdefault("rosidl_parser.parser", None)
+import rclpy, rclpy.lifecycle, diagnostic_msgs.msg, sensor_msgs.msg, std_srvs.srv, vision_msgs.msg
+from rclpy.executors import SingleThreadedExecutor""",
+    "this package": "from compact_yolo_ros.ros.detector.node import DetectorNode",
+    "node, parameters and services": """
+rclpy.init(args=["x", "--ros-args", "-p", f"model:={sys.argv[1]}", "--log-level", "error"])
+node = DetectorNode()""",
+    "ONNX Runtime": "import onnxruntime",
+    "model and publishers": "node.trigger_configure()",
+    "first image": """
+node.trigger_activate()
+camera = node.create_publisher(sensor_msgs.msg.Image, "image", 1)
+executor = SingleThreadedExecutor()
+executor.add_node(node)
+image = sensor_msgs.msg.Image(height=480, width=640, step=1920, encoding="bgr8")
+image.data = bytes(480 * 1920)
+while not node._session.cameras[0].counters.snapshot().processed:
+    camera.publish(image)
+    executor.spin_once(0.05)""",
+}
+"""What a start does, in its order, and the code of each part."""
+MARK = """
+usage = resource.getrusage(resource.RUSAGE_SELF)
+marks.append((usage.ru_utime + usage.ru_stime, usage.ru_minflt))
+"""
+
+
+def main() -> None:
+    """Measure the starts, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--starts", type=int, default=9)
+    parser.add_argument("--model", default="yolo_ret_m075")
+    options = parser.parse_args()
+    prepare_environment(ROOT / "config" / DETECTOR_PROFILE)
+    starts = [_start(options.model) for _ in range(options.starts)]
+    parts = [
+        [median(column) for column in zip(*part, strict=True)] for part in zip(*starts, strict=True)
+    ]
+    total = sum(seconds for seconds, _ in parts)
+    print("| Part | CPU time | Share | Page faults |\n| --- | --- | --- | --- |")
+    for name, (seconds, faults) in zip(PARTS, parts, strict=True):
+        print(f"| {name} | {1e3 * seconds:.0f} ms | {seconds / total:.0%} | {faults:.0f} |")
+    print(f"| **all** | {1e3 * total:.0f} ms | | {sum(faults for _, faults in parts):.0f} |")
+
+
+def _start(model: str) -> list[tuple[float, int]]:
+    """CPU seconds and page faults of each part of one start."""
+    code = "import resource\nmarks = [(0.0, 0)]\n" + "".join(
+        part.strip() + "\n" + MARK for part in PARTS.values()
+    )
+    code += "print(json.dumps(marks), flush=True)\nimport os\nos._exit(0)\n"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, model],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    marks = json.loads(ended.stdout.splitlines()[-1])
+    return [(b[0] - a[0], b[1] - a[1]) for a, b in zip(marks, marks[1:], strict=False)]
+
+
+if __name__ == "__main__":
+    main()

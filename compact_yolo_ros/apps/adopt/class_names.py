@@ -78,8 +78,8 @@ def parse_names(text: str) -> tuple[str, ...]:
 def _entries(text: str) -> dict[int, str]:
     """Names by number; nothing if the text has another form."""
     found: dict[int, str] = {}
-    position = 0
-    while position < len(text.rstrip()) and len(found) < MOST_CLASSES:
+    text, position = text.rstrip(), 0
+    while position < len(text) and len(found) < MOST_CLASSES:
         entry = _ENTRY.match(text, position)
         if entry is None:
             return {}

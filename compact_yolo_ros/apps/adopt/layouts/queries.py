@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from compact_yolo_ros.apps.adopt.graph_builder import GraphBuilder
@@ -119,7 +120,7 @@ def _finished(facts: Facts) -> Head | None:
     count = min(CANDIDATES, flat[score].shape[1])
 
     def decode(builder: GraphBuilder, outputs: Mapping[str, str]) -> Answers:
-        numbers = builder.op("Cast", outputs[label], to=7)  # int64
+        numbers = builder.cast(outputs[label], np.int64)
         best, numbers, places = best_of(builder, outputs[score], numbers, count)
         return Answers(at_places(builder, outputs[box], places), best, numbers)
 

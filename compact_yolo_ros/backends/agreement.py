@@ -39,8 +39,7 @@ TOLERANCES = {
 On the sample images, FP16 in ONNX Runtime differed by at most 0.2 pixels and 0.012 of score, and
 INT8 in OpenVINO was within the tolerance for 127 of 129 candidates. With the inputs and weights of
 all convolutions rounded to bfloat16, at least 99 % of each model's candidates were within it. The
-share is below 1 because a
-near tie between two classes may flip.
+share is below 1 because a near tie between two classes may flip.
 """
 
 

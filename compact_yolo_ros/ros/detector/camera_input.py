@@ -71,8 +71,8 @@ def offered_quality(node: Node, topic: str, kind: type) -> Quality | None:
 class CameraInput:
     """Subscribes to the newest image of a topic, or of <topic>/compressed.
 
-    Messages stay serialized: unpacking one costs more than all else until it is processed, and most
-    of a fast camera's are replaced by newer ones before that.
+    Messages stay serialized: to unpack one is to copy its pixels, and most images of a fast camera
+    are replaced by newer ones before anybody looks at them.
 
     With ``reliability`` auto it takes what the publishers offer: reliable if all of them do,
     because large best-effort images lose fragments on the way; else best effort, because a

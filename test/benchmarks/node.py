@@ -80,9 +80,7 @@ def start(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             client.spin(1)  # what the last one sent
             results.clear()
             began = time.monotonic()
-            with running(
-                DETECTOR, folder / f"{n}.log", _detector(options), environment=SMALL
-            ) as node:
+            with running(DETECTOR, folder / f"{n}.log", _detector(options), **SMALL) as node:
                 client.wait_for(lambda: results)
                 seconds.append(round(time.monotonic() - began, 2))
                 client.spin(3)

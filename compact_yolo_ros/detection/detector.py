@@ -116,7 +116,7 @@ class Detector:
 
         Args:
             options: a model's name or path, or how to run it in detail; with its ``image_sizes``,
-                the sizes for those are open at once.
+                the sizes for those are open at once, unless the network cannot be run at them.
             selection: which objects to keep.
 
         Raises:
@@ -125,7 +125,7 @@ class Detector:
         """
         if isinstance(options, str):
             options = RunOptions(options)
-        opened = open_backend(options)
+        opened = _open_fitting(options)
 
         def reopen(sizes: tuple[Size, ...]) -> Opened:
             again = open_backend(options.change(input_sizes=sizes))
@@ -320,3 +320,18 @@ class Detector:
             self._use(self._successors.popleft())
             predecessor.close()
             give_back_freed_memory()
+
+
+def _open_fitting(options: RunOptions) -> Opened:
+    """Open the sizes that fit ``image_sizes``; squares, if the network's file allows no others."""
+    try:
+        return open_backend(options)
+    except BackendError as error:
+        if not options.image_sizes:
+            raise
+        problem = error
+    try:
+        opened = open_backend(options.change(image_sizes=()))
+    except BackendError:
+        raise problem from None
+    return replace(opened, warning=f"the input does not fit the images: {problem}")

@@ -210,6 +210,15 @@ def test_an_image_whose_input_cannot_be_opened_is_answered_all_the_same(toy: str
     assert "images that 320x192 would fit have another input: ONNX" in detector.opened.warning
 
 
+def test_a_network_that_cannot_fit_known_images_keeps_its_square(toy: str) -> None:
+    options = RunOptions(toy, threads=1, image_sizes=((320, 180),))  # too few cells again
+    detector = Detector.open(options)
+    assert list(detector.backend.sizes) == [Size.square(320)]
+    assert detector.opened.warning.startswith("the input does not fit the images: ONNX Runtime")
+    with pytest.raises(BackendError, match="ONNX Runtime cannot run"):
+        Detector.open(RunOptions(toy, threads=1, input_sizes=((160, 160),), image_sizes=((9, 9),)))
+
+
 def test_a_network_that_stretches_images_keeps_its_square(tmp_path: Path) -> None:
     path = write_toy_model(tmp_path / "stretch.onnx", replace(CARD, resize="stretch"))
     detector = Detector.open(str(path))

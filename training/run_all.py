@@ -25,8 +25,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -284,6 +284,19 @@ def _stop(active: Sequence[Run]) -> None:
         run.stop()
 
 
+@contextmanager
+def _stoppable() -> Iterator[Event]:
+    """Set an event at SIGINT and SIGTERM, instead of ending at once."""
+    stop = Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; return the process's exit code: 0, 1 if a run failed, 3 if runs are left."""
     parser = argparse.ArgumentParser(
@@ -293,12 +306,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="gets a folder for each run")
     parser.add_argument("--minutes", type=float, default=0.0, help="stop after this time")
     options = parser.parse_args(arguments)
-    stop = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     try:
         plan = read_plan(options.plan)
-        runs = run_all(plan, options.out, options.minutes, open_console(stderr=True), stop)
+        with _stoppable() as stop:
+            runs = run_all(plan, options.out, options.minutes, open_console(stderr=True), stop)
     except (ValueError, OSError) as error:
         print(f"training.run_all: {error}", file=sys.stderr)
         return 1

@@ -310,8 +310,8 @@ def test_sigterm_leaves_a_run_that_continues(
     ]
     command += ["--model", model, "--out", str(tmp_path), "--realtime", "--latency", "1"]
     slow = "import sys,time; from compact_yolo_ros.detection.detector import Detector as D\n"
-    slow += "d = D.detect\n"
-    slow += "D.detect = lambda *a: (time.sleep(.5), d(*a))[1]\n"
+    slow += "d = D.answer\n"
+    slow += "D.answer = lambda *a: (time.sleep(.5), d(*a))[1]\n"
     slow += (
         "from compact_yolo_ros.apps.evaluate_bag.command import main; sys.exit(main(sys.argv[1:]))"
     )

@@ -132,7 +132,11 @@ def fit(base: YoloV4TinyConfig, size: int, direction: Scale, budget: int) -> Sca
     best = None
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        candidate = scaled(base, size, direction**middle)
+        try:
+            candidate = scaled(base, size, direction**middle)
+        except ValueError:  # smaller or larger than a detector may be
+            low, high = (middle, high) if middle < 0 else (low, middle)
+            continue
         if candidate.cost.flops <= budget:
             best, low = candidate, middle
         else:

@@ -45,6 +45,7 @@ from compact_yolo_ros.evaluation import ClassMapping
 from compact_yolo_ros.recordings import compression, reader
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
+from compact_yolo_ros.support.termination import handling
 
 pytestmark = pytest.mark.usefixtures("no_report")
 
@@ -278,7 +279,9 @@ def test_restart_removes_earlier_results(
 
     monkeypatch.setattr(recording_evaluation, "_write", interrupt)
     arguments = ["--bag", str(path), "--model", model, "--out", str(tmp_path), "--restart"]
-    assert main(arguments) == 130
+    # a shell that starts a command in the background lets it ignore SIGINT
+    with handling(signal.SIGINT, signal.default_int_handler):
+        assert main(arguments) == 130
     assert not (tmp_path / "results.json").exists()
 
 

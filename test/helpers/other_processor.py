@@ -7,12 +7,14 @@ from typing import Any
 
 import openvino
 
+from compact_yolo_ros.backends.openvino import _core
+
 
 class Processor:
     """OpenVINO's core on a processor with these abilities, which does what it is told or not."""
 
     def __init__(self, *abilities: str, computes: str = "") -> None:
-        self._core = openvino.Core()
+        self._core = _core()  # a second core would leave a trap for the next signal
         self._abilities = ["FP32", "INT8", *abilities]
         self._computes = computes
         self.given: list[dict[str, Any]] = []

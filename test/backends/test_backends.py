@@ -184,7 +184,7 @@ def test_auto_warns_of_an_int8_file_on_the_cpu(
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_memory_stays_as_it_is_after_the_first_images(name: str) -> None:
-    backend = open_cpu(name, REAL_MODEL, input_sizes=((160, 160), (192, 192)))
+    backend = open_cpu(name, "yolo_fastest", input_sizes=((160, 160), (192, 192)))
     sizes = itertools.cycle([Size.square(160)] * 9 + [Size.square(192)])
 
     def resident_pages() -> int:

@@ -111,7 +111,7 @@ noisy_camera = pytest.fixture(counting_camera, scope="module")
 
 
 @settings(
-    max_examples=600,
+    max_examples=300,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -126,7 +126,7 @@ def test_every_message_is_processed_or_counted_as_an_error(
     assert not {"internal", "image malformed"} & seen.errors.keys(), seen.last_error
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     message=st.one_of(images(), compressed_images()),
     random=st.randoms(use_true_random=False),

@@ -94,7 +94,7 @@ def read_here(data: bytes, kind: type) -> dict[str, Any] | None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_messages_are_read_as_rclpy_reads_them(kind: type, data: st.DataObject) -> None:
     message = data.draw(serialized(kind))
@@ -102,7 +102,7 @@ def test_messages_are_read_as_rclpy_reads_them(kind: type, data: st.DataObject) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     data=st.one_of(
         st.binary(max_size=90).filter(lambda data: len(data) < 4 or data[3] % 4 == 0),

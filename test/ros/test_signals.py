@@ -17,7 +17,7 @@ from toy_model import write_toy_model
 pytestmark = pytest.mark.ros
 MODULES = ("compact_yolo_ros.ros.run video_publisher_node", DETECTOR)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-MOMENTS, AT_ONCE = 8, 2
+MOMENTS, AT_ONCE = 6, 2
 
 Start = Callable[[str], NodeProcess]
 

@@ -8,7 +8,7 @@
 PYTHON ?= $(shell cat .build/python 2>/dev/null || echo python3)
 MODEL ?= yolo_ret_m075
 VIDEO ?=
-WORKERS ?= 2
+WORKERS ?= 3
 PYTEST_ARGS ?=
 COUNT ?= 40
 SEED ?= 0

@@ -193,12 +193,15 @@ def test_memory_stays_as_it_is_after_the_first_images(name: str) -> None:
     for _ in range(200):  # the allocator takes a while to have all it needs
         backend.resize(next(sizes))
         backend.run()
-    before = resident_pages()
-    for _ in range(800):
-        backend.resize(next(sizes))
-        backend.run()
-    # A leak of one set of answers an image would be 6 MB; other tests' garbage moves 2 MB.
-    assert (resident_pages() - before) * resource.getpagesize() < 4e6
+    growths = []
+    for _ in range(3):
+        before = resident_pages()
+        for _ in range(400):
+            backend.resize(next(sizes))
+            backend.run()
+        growths.append((resident_pages() - before) * resource.getpagesize())
+    # A leak of one set of answers an image is 3 MB each time; garbage of other tests moves once.
+    assert min(growths) < 1.5e6
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])

@@ -25,8 +25,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -36,6 +36,7 @@ from rich.console import Console
 
 from compact_yolo_ros.support.files import read_file, replacing
 from compact_yolo_ros.support.terminal import open_console, print_table, say
+from compact_yolo_ros.support.termination import handling
 from training.data.dataset import Cache
 from training.loop.run import ENDED
 from training.settings.yaml_settings import from_plain, read_plain
@@ -176,12 +177,17 @@ class Run:
         if self._process.poll() is not None:
             self._end(self._outcome())
         elif self._is_over():
+            self.ask_to_stop()
             self.stop("out of time")
 
-    def stop(self, state: str = "stopped") -> None:
-        """Let it save, and end it."""
+    def ask_to_stop(self) -> None:
+        """Let it save; returns at once."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
+
+    def stop(self, state: str = "stopped") -> None:
+        """Wait until it has saved as it was asked to, and end it."""
+        assert self._process is not None
         try:
             self._process.wait(GRACE)
         except subprocess.TimeoutExpired:
@@ -278,23 +284,9 @@ def run_all(
 def _stop(active: Sequence[Run]) -> None:
     """Tell all at once, so that they save side by side."""
     for run in active:
-        assert run._process is not None
-        run._process.send_signal(signal.SIGTERM)
+        run.ask_to_stop()
     for run in active:
         run.stop()
-
-
-@contextmanager
-def _stoppable() -> Iterator[Event]:
-    """Set an event at SIGINT and SIGTERM, instead of ending at once."""
-    stop = Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -308,7 +300,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         plan = read_plan(options.plan)
-        with _stoppable() as stop:
+        stop = Event()
+
+        def ask(*_: object) -> None:
+            stop.set()
+
+        with handling(signal.SIGINT, ask), handling(signal.SIGTERM, ask):
             runs = run_all(plan, options.out, options.minutes, open_console(stderr=True), stop)
     except (ValueError, OSError) as error:
         print(f"training.run_all: {error}", file=sys.stderr)

@@ -148,13 +148,19 @@ def wait_until(happened: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
+def hanging(start: Callable[..., Node], monkeypatch: pytest.MonkeyPatch) -> Node:
+    """A node whose timing has begun and never ends."""
+    monkeypatch.setenv("TIMING_DOUBLE", "hang")
+    node = start()
+    node.answer_until(lambda: node.timing() == "timing onnxruntime fp32")
+    return node
+
+
 def test_the_timing_ends_with_the_activation_and_begins_again(
     start: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TIMING_DOUBLE", "hang")
     before = children()
-    node = start()
-    node.answer_until(lambda: node.timing() == "timing onnxruntime fp32")
+    node = hanging(start, monkeypatch)
     assert len(children() - before) == 1
     node.manager.rest()
     wait_until(lambda: children() <= before)
@@ -166,10 +172,8 @@ def test_the_timing_ends_with_the_activation_and_begins_again(
 def test_the_timing_ends_with_the_node(
     start: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TIMING_DOUBLE", "hang")
     before = children()
-    node = start()
-    node.answer_until(lambda: node.timing() == "timing onnxruntime fp32")
+    node = hanging(start, monkeypatch)
     assert not node.close()
     wait_until(lambda: children() <= before)
 
@@ -213,10 +217,8 @@ def test_another_size_is_timed_too(start: Callable[..., Node]) -> None:
 def test_a_timing_of_a_size_that_is_not_needed_any_more_ends(
     start: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TIMING_DOUBLE", "hang")
     before = children()
-    node = start()
-    node.answer_until(lambda: node.timing() == "timing onnxruntime fp32")
+    node = hanging(start, monkeypatch)
     first = children() - before
     node.manager.use_sizes((SIZE, SMALLER))  # a target: it is still the size to time
     node.answer_until(lambda: len(node.manager.detector.backend.sizes) == 2)

@@ -93,7 +93,25 @@ def _model_row(model: ModelFile) -> tuple[str, ...]:
         _by_size(card, card.gmacs),
         f"{model.path.stat().st_size / 1e6:.1f} MB",
         _by_size(card, {size: values["AP50"] for size, values in card.ap.items()}),
-        f"[{card.name}.md](models/{card.name}.md)",
+        f"[{card.name}.md](../models/{card.name}.md)",
+    )
+
+
+def models_in_short() -> str:
+    """Table of the models, with what somebody needs to choose one."""
+    head = "`model`", "Finds", "Input", "AP50", "GMAC", "File"
+    return _table(head, [_short_row(find_model(name)) for name in model_names()])
+
+
+def _short_row(model: ModelFile) -> tuple[str, ...]:
+    card, size = model.card, str(model.card.default_size)
+    return (
+        f"[`{card.name}`](models/{card.name}.md)",
+        ", ".join(card.classes),
+        size,
+        f"{card.ap[size]['AP50']:.2f}",
+        f"{card.gmacs[size]:.2f}",
+        f"{model.path.stat().st_size / 1e6:.1f} MB",
     )
 
 
@@ -195,9 +213,9 @@ def backends() -> str:
 
 
 DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
-    ROOT / "README.md": {
-        "models": models,
-        "weights": weights,
+    ROOT / "README.md": {"models in short": models_in_short},
+    ROOT / "docs" / "models.md": {"models": models, "weights": weights},
+    ROOT / "docs" / "node.md": {
         "launch arguments": launch_arguments,
         "parameters that are launch arguments": parameters_that_are_arguments,
         "topics and services": topics,

@@ -21,7 +21,7 @@ OFF = "off"
 
 @dataclass(frozen=True)
 class ParameterSpec:
-    """One parameter: what ``ros2 param describe`` shows, and what the README's table says.
+    """One parameter: what ``ros2 param describe`` shows, and what the table in docs/node.md says.
 
     Attributes:
         name: parameter name.

@@ -118,7 +118,7 @@ def test_files_of_the_repository_exist(document: str) -> None:
 def test_troubleshooting_quotes_the_messages_of_the_code() -> None:
     code = "\n".join(path.read_text() for path in (ROOT / "compact_yolo_ros").rglob("*.py"))
     code = re.sub(r'"\s*\n\s*f?"', "", code)  # sentences that go on in the next line
-    seen = README.split("| What you see |")[1].split("\n\n")[0]
+    seen = (ROOT / "docs" / "troubleshooting.md").read_text().split("| What you see |")[1]
     quotes = re.findall(r"^\| `(.+?)` \|", seen, re.MULTILINE)
     assert quotes
     for quote in quotes:

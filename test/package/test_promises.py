@@ -208,7 +208,7 @@ def test_a_backend_is_a_file_and_a_line(checkout: Checkout) -> None:
     assert "Abacus" in report  # among the libraries
     assert "runs yolo_fastest in fp32 on CPU" in report.partition("abacus")[2]
     checkout.run("docs/generate.py")
-    assert "openvino, abacus" in (checkout.folder / "README.md").read_text()
+    assert "openvino, abacus" in (checkout.folder / "docs" / "node.md").read_text()
     row = "| `abacus` | CPU | Abacus | if it is the fastest |"
     assert row in (checkout.folder / "docs/runtimes.md").read_text()
     asked = ("--backends", "abacus", "--rounds", "1", "--seconds", "0.1")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""README's examples run as written, in a shell without an activated environment."""
+"""The examples of README.md and docs/own_data.md run as written, outside the environment."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from drawn_sets import draw_image, write_yolo
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
+OWN_DATA = (ROOT / "docs" / "own_data.md").read_text()
 COMMANDS = Path(sys.prefix) / "bin"
 BARE = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 SHORT = shlex.split(
@@ -48,9 +49,8 @@ def test_python_examples(tmp_path: Path, code: str, source: bool) -> None:
 
 
 def training_commands() -> list[list[str]]:
-    """The commands of the section about own data, in order."""
-    section = README.partition("## Train on your own data")[2].partition("\n## ")[0]
-    lines = section.replace("\\\n", " ").splitlines()
+    """The commands of docs/own_data.md, in order."""
+    lines = OWN_DATA.replace("\\\n", " ").splitlines()
     return [
         shlex.split(line) for line in lines if line.startswith(("    .venv/bin/", "    make demo"))
     ]
@@ -71,7 +71,7 @@ def test_training_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         write_yolo(tmp_path / "my_set", labels, ["ball", "robot"], split)
     for number, path in enumerate(sorted((tmp_path / "my_set/images/val").iterdir())):
         draw_image(path, 10 + number)  # other pictures than those of train
-    (tmp_path / "my_set" / "data.yaml").write_text(yaml_of_readme())
+    (tmp_path / "my_set" / "data.yaml").write_text(yaml_of_the_page())
     for name in ("models", "training"):
         (tmp_path / name).symlink_to(ROOT / name)
     for command in training_commands():
@@ -91,7 +91,7 @@ def test_training_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert all((tmp_path / value).exists() for value in values.values())
 
 
-def yaml_of_readme() -> str:
-    found = re.search(r"    names: \[ball, robot\]\n    train: .*\n    val: .*\n", README)
+def yaml_of_the_page() -> str:
+    found = re.search(r"    names: \[ball, robot\]\n    train: .*\n    val: .*\n", OWN_DATA)
     assert found is not None
     return found[0].replace("    ", "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""README.md's tables of topics and diagnostics, against the running node."""
+"""docs/node.md's tables of topics and diagnostics, against the running node."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ SOMETIMES = (
 
 
 def rows(section: str) -> list[list[str]]:
-    """Cells of the first table below a heading of README.md."""
-    text = (ROOT / "README.md").read_text().split(f"# {section}\n")[1]
+    """Cells of the first table below a heading of docs/node.md."""
+    text = (ROOT / "docs" / "node.md").read_text().split(f"# {section}\n")[1]
     table = text[text.index("| ---") :].split("\n\n")[0].splitlines()[1:]
     lines = [line for line in table if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]

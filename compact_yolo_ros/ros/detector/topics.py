@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The topics and services of the detector node: a row each, for the node, README.md and the tests.
+"""The topics and services of the detector node: a row each, for node, docs/node.md and tests.
 
 A topic with a message for each processed image is one row with a writer; ``CameraPublisher`` does
-the rest, and ``make docs`` writes the row into README.md.
+the rest, and ``make docs`` writes the row into docs/node.md.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Interface:
     Attributes:
         name: as ROS resolves it for a node with one camera.
         type: class of the messages, or of the service.
-        description: what README.md says about it.
+        description: what docs/node.md says about it.
         kind: ``subscription``, ``publisher`` or ``service``.
         per_camera: with several cameras, each has its own below its name.
     """
@@ -247,4 +247,4 @@ INTERFACES: tuple[Interface, ...] = (
     DIAGNOSTICS,
     ENABLE,
 )
-"""All of them, in the order of README.md."""
+"""All of them, in the order of docs/node.md."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The arguments of ``launch/detector.launch.py``, and what their texts mean.
 
-They are not in the launch file, so that the README's table can be written without ``launch``.
+They are not in the launch file: the table in docs/node.md is written without ``launch``.
 """
 
 from __future__ import annotations

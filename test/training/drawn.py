@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import cv2
 import numpy as np
+import yaml
 from torch import nn
 
 from training.data.sample import Sample
@@ -45,3 +49,21 @@ def draw(rng: np.random.Generator, size: int = 96) -> Sample:
         boxes.append((left, top, left + side, top + side))
         labels.append(label)
     return Sample(image, np.array(boxes, np.float32), np.array(labels, np.int64), "drawn")
+
+
+def write_set(folder: Path, shapes: Sequence[Sample], held_out: int = 4) -> Path:
+    """Write pictures as a data set in YOLO's format; ``val`` has the first of them again."""
+    for split, part in (("train", shapes), ("val", shapes[:held_out])):
+        images, labels = folder / "images" / split, folder / "labels" / split
+        images.mkdir(parents=True)
+        labels.mkdir(parents=True)
+        for number, sample in enumerate(part):
+            cv2.imwrite(str(images / f"{number}.png"), sample.image[..., ::-1])
+            rows = [
+                f"{c} {(a + x) / 192} {(b + y) / 192} {(x - a) / 96} {(y - b) / 96}\n"
+                for c, (a, b, x, y) in zip(sample.labels, sample.boxes, strict=True)
+            ]
+            (labels / f"{number}.txt").write_text("".join(rows))
+    description = {"train": "images/train", "val": "images/val", "names": list(CLASSES)}
+    (folder / "data.yaml").write_text(yaml.safe_dump(description))
+    return folder / "data.yaml"

@@ -14,12 +14,11 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 import yaml
-from drawn import CLASSES
+from drawn import CLASSES, write_set
 from rich.console import Console
 
 from training.data.listing import BadFile
@@ -507,20 +506,7 @@ def test_bfloat16_is_only_emulated_where_it_is_asked_for(monkeypatch, features, 
 
 @pytest.fixture
 def folder(shapes, tmp_path):
-    for split, part in (("train", shapes), ("val", shapes[:4])):
-        images, labels = tmp_path / "images" / split, tmp_path / "labels" / split
-        images.mkdir(parents=True)
-        labels.mkdir(parents=True)
-        for number, sample in enumerate(part):
-            cv2.imwrite(str(images / f"{number}.png"), sample.image[..., ::-1])
-            rows = [
-                f"{c} {(a + x) / 192} {(b + y) / 192} {(x - a) / 96} {(y - b) / 96}\n"
-                for c, (a, b, x, y) in zip(sample.labels, sample.boxes, strict=True)
-            ]
-            (labels / f"{number}.txt").write_text("".join(rows))
-    (tmp_path / "data.yaml").write_text(
-        yaml.safe_dump({"train": "images/train", "val": "images/val", "names": list(CLASSES)})
-    )
+    write_set(tmp_path, shapes)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**TINY, "phases": ONE_PHASE}))
     return tmp_path
 

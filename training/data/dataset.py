@@ -100,7 +100,11 @@ class DataSet(Sequence[Sample]):
 
 
 def open_split(
-    data: Path, split: str, cache: Cache = "memory", cache_folder: Path | None = None
+    data: Path,
+    split: str,
+    cache: Cache = "memory",
+    cache_folder: Path | None = None,
+    most: int = 0,
 ) -> DataSet:
     """Open one split ("train", "val" or "test") of a ``data.yaml``.
 
@@ -112,11 +116,13 @@ def open_split(
         cache: where decoded images are kept: "memory", "disk" (files that processes share) or
             "none".
         cache_folder: for "disk"; None: the user's cache.
+        most: images that are opened, drawn from all, the same in every call; 0: all.
 
     Raises:
         DataError: the description is wrong, or no good image is left.
     """
     listing = list_split(data, split)
+    listed = _drawn(listing.images, most)
     keep: dict[str, Callable[[Path], Decoded]] = {
         "memory": keep_in_memory,
         "disk": DiskCache(cache_folder or default_cache()).keep,
@@ -127,9 +133,9 @@ def open_split(
     first_of: dict[bytes, Path] = {}
     with ThreadPoolExecutor() as pool:
         results = track(
-            pool.map(partial(_examine, keep[cache]), listing.images),
+            pool.map(partial(_examine, keep[cache]), listed),
             f"reading {split}",
-            len(listing.images),
+            len(listed),
             console=Console(stderr=True),
             transient=True,
             disable=not sys.stderr.isatty(),
@@ -154,6 +160,13 @@ def open_split(
             *(len(bad_files), split, data),
         )
     return DataSet(listing.classes, entries, bad_files)
+
+
+def _drawn(images: list[ListedImage], most: int) -> list[ListedImage]:
+    if not 0 < most < len(images):
+        return images
+    chosen = np.random.default_rng(0).choice(len(images), most, replace=False)
+    return [images[number] for number in sorted(chosen)]
 
 
 def _examine(keep: Callable[[Path], Decoded], listed: ListedImage) -> Entry | BadFile:

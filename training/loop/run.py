@@ -24,7 +24,13 @@ ENDED = "The run has ended"
 """How the last line begins after all epochs, or an early stop."""
 
 
-def run(trainer: Trainer, folder: RunFolder, measure: Measure, console: Console) -> None:
+def run(
+    trainer: Trainer,
+    folder: RunFolder,
+    measure: Measure,
+    console: Console,
+    hopeless: Callable[[Trainer], bool] = lambda _: False,
+) -> bool:
     """Train to the end of the recipe, an early stop, or SIGINT or SIGTERM.
 
     A checkpoint is written after every epoch, before and after it is evaluated, every few minutes
@@ -35,7 +41,12 @@ def run(trainer: Trainer, folder: RunFolder, measure: Measure, console: Console)
         folder: of the run.
         measure: returns the metrics of the averaged detector; called in the first process only.
         console: for the progress and the results.
+        hopeless: asked after every epoch whether to end the run early, beside ``patience``.
+
+    Returns:
+        Whether the run has ended; else it was stopped by a signal.
     """
+    ended = False
     first = trainer.fabric.is_global_zero
     curves = Curves(folder.tensorboard, trainer.step) if first else None
     unsaved = Interval(SAVE_SECONDS)
@@ -55,7 +66,8 @@ def run(trainer: Trainer, folder: RunFolder, measure: Measure, console: Console)
                 close_epoch(trainer, measure)
                 if first:
                     _write_results(trainer, folder, curves, console)
-            if trainer.step >= trainer.total_steps or out_of_patience(trainer):
+            ended = trainer.step >= trainer.total_steps or out_of_patience(trainer)
+            if ended := ended or (closed_epochs(trainer) > 0 and hopeless(trainer)):
                 if first:
                     say(console, _ending(trainer, folder))
                 break
@@ -73,6 +85,7 @@ def run(trainer: Trainer, folder: RunFolder, measure: Measure, console: Console)
                 break
     if curves:
         curves.close()
+    return ended
 
 
 def closed_epochs(trainer: Trainer) -> int:

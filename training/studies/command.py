@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line that all studies share."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Timer
+from typing import get_args
+
+import torch
+
+from compact_yolo_ros.support.terminal import open_console, say
+from compact_yolo_ros.support.termination import terminable
+from training.data.dataset import Cache
+from training.loop.trainer import DivergedError
+from training.studies.member import Result
+from training.studies.report import PAGE, Report
+from training.studies.study import Effort, StoppedError, Study, changed
+
+STOPPED = 3
+"""Exit code when trainings of the study are left."""
+QUICK = Effort(
+    "cpu_small",
+    (
+        "phases=[{epochs: 8, sizes: 160, mosaic: 0.3}]",
+        "schedule.warmup_steps=30",
+        "evaluation.size=160",
+        "evaluation.every=8",
+        "precision=32-true",
+    ),
+    images=600,
+    held_out=200,
+)
+"""Minutes on two cores: small inputs, few images, few epochs. What it shows are tendencies."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One study as a command.
+
+    Attributes:
+        name: of its module.
+        summary: one line about it.
+        report: makes the report of the finished results.
+        work: trains what the study needs; it gets the study, and the options of the command.
+        paper: how long a training is in the publication, or as near to it as is known.
+        quick: how long it is with ``--quick``.
+        more: adds options of its own.
+    """
+
+    name: str
+    summary: str
+    report: Callable[[Sequence[Result], argparse.Namespace], Report]
+    work: Callable[[Study, argparse.Namespace], None]
+    paper: Effort
+    quick: Effort = QUICK
+    more: Callable[[argparse.ArgumentParser], None] = lambda _: None
+
+    def main(self, arguments: Sequence[str] | None = None) -> int:
+        """Run the command; return the exit code: 0, 1 for an error, 3 if trainings are left."""
+        options = self._parse(arguments)
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        console = open_console()
+        limit = Timer(60 * options.minutes, os.kill, (os.getpid(), signal.SIGTERM))
+        limit.daemon = True
+        try:
+            with terminable():
+                if options.minutes:
+                    limit.start()
+                self.work(self._study(options), options)
+        except (StoppedError, KeyboardInterrupt):
+            say(console, "Stopped; the same command continues.")
+            return STOPPED
+        except (ValueError, OSError, DivergedError) as error:
+            print(f"training.studies.{self.name}: {error}", file=sys.stderr)
+            return 1
+        finally:
+            limit.cancel()
+        if not options.plan:
+            say(console, f"The study is finished: {options.out / PAGE}")
+        return 0
+
+    def _study(self, options: argparse.Namespace) -> Study:
+        effort = changed(self.quick if options.quick else self.paper, options.set, options.images)
+        return Study(
+            self.name,
+            options.data,
+            options.out,
+            effort,
+            lambda results: self.report(results, options),
+            open_console(),
+            tuple(options.seeds),
+            options.accelerator,
+            options.cache,
+            options.workers,
+        )
+
+    def _parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
+        parser = argparse.ArgumentParser(
+            prog=f"training.studies.{self.name}", description=self.summary
+        )
+        add = parser.add_argument
+        add("--data", type=Path, required=True, help="description of the data set")
+        add("--out", type=Path, required=True, help="folder of the study")
+        add("--quick", action="store_true", help="few images, small inputs, few epochs")
+        add("--plan", action="store_true", help="print the plan and its cost, and train nothing")
+        add("--seeds", type=int, nargs="+", default=[0], help="of the trainings [0]")
+        add("--images", type=int, help="training images, drawn from all; 0: all")
+        add(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="change the recipe of all trainings: phases.0.epochs=5, ...",
+        )
+        add("--minutes", type=float, default=0.0, help="save and stop after this time")
+        add("--accelerator", default="auto", choices=("auto", "cpu", "gpu"))
+        add("--cache", default="memory", choices=get_args(Cache), help="of decoded images")
+        add("--threads", type=int, default=0, help="on the CPU; 0: as many as there are cores")
+        add("--workers", type=int, default=1, help="loader processes")
+        self.more(parser)
+        return parser.parse_args(arguments)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trainings that a study is made of, and what came out of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from training.detectors.variant import Variant
+from training.loop.trainer import Trainer
+
+NAME = re.compile(r"\w[\w.-]*")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One training of a study.
+
+    Attributes:
+        name: of its folder and its row: letters, digits, ``_``, ``.`` and ``-``.
+        detector: what is trained.
+        changes: of the recipe, for this training only, as ``phases.0.frozen_blocks=3``.
+        begin: gives a fresh trainer its first weights; None: random ones.
+        origin: says in words where these come from. A finished training of another origin is
+            not taken for this one.
+        facts: plain values that the study knows before the training, for its table.
+        hopeless: asked after every epoch whether to end the training early; None: never.
+    """
+
+    name: str
+    detector: Variant
+    changes: tuple[str, ...] = ()
+    begin: Callable[[Trainer], None] | None = None
+    origin: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    hopeless: Callable[[Trainer], bool] | None = None
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name!r} cannot name a training")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training has given; the content of ``result.json`` in its folder.
+
+    Attributes:
+        name, origin, facts: of its member.
+        detector: its text.
+        seed: of the training.
+        parameters: of the network.
+        gmac: 10^9 multiply-accumulates of an image of the evaluated size.
+        images: training images.
+        epochs: trained; fewer than the recipe's if it was ended early.
+        seconds: of training, without evaluation.
+        figures: of the averaged weights after the last epoch, as ``average_precision`` gives them:
+            no epoch is chosen on the images that the figures are of.
+        curve: epoch and AP50 of every evaluation.
+        recipe: all its settings.
+    """
+
+    name: str
+    detector: str
+    seed: int
+    parameters: int
+    gmac: float
+    images: int
+    epochs: int
+    seconds: float
+    figures: dict[str, float]
+    curve: list[tuple[int, float]]
+    recipe: dict[str, Any]
+    origin: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ap50(self) -> float:
+        """AP at an IoU of 0.5, 0 to 1."""
+        return self.figures["AP50"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A member with the mean over its seeds.
+
+    Attributes:
+        first: its first result, for what all have in common.
+        figures: means of the results' figures.
+        spread: largest less smallest AP50; 0 with one seed.
+        seeds: how many there are.
+    """
+
+    first: Result
+    figures: dict[str, float]
+    spread: float
+    seeds: int
+
+    @property
+    def ap50(self) -> float:
+        """Mean AP50, 0 to 1."""
+        return self.figures["AP50"]
+
+    @property
+    def ap50_text(self) -> str:
+        """Mean AP50 in percent, with half of the spread if there are several seeds."""
+        text = f"{100 * self.ap50:.1f}"
+        return f"{text} ± {50 * self.spread:.1f}" if self.seeds > 1 else text
+
+
+def rows_of(results: Sequence[Result]) -> list[Row]:
+    """Join the seeds of each member, in the order of the first results."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.name, []).append(result)
+    return [_row(group) for group in groups.values()]
+
+
+def _row(group: Sequence[Result]) -> Row:
+    found = [result.ap50 for result in group]
+    names = group[0].figures
+    means = {name: sum(r.figures[name] for r in group) / len(group) for name in names}
+    return Row(group[0], means, max(found) - min(found), len(group))

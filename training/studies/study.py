@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frame of a study: a plan with its cost, trainings that can be resumed, a report.
+
+Each training has a folder of its own in the study's, with ``result.json`` when it is finished: then
+it is not run again. One that was cut off continues from its ``last.pt``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+
+from compact_yolo_ros.support.document import LARGE
+from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.json_files import read_json
+from compact_yolo_ros.support.plain_values import from_plain, to_plain
+from compact_yolo_ros.support.terminal import say
+from training.data.dataset import Cache, DataSet, open_split
+from training.detectors.complexity import macs, parameters
+from training.detectors.interface import Detector
+from training.detectors.variant import Variant
+from training.evaluate import average_precision, predict
+from training.loop.precision import usable_precision
+from training.loop.provenance import provenance
+from training.loop.recipe import Recipe, find_recipe
+from training.loop.run import run
+from training.loop.run_folder import RunFolder
+from training.loop.trainer import Trainer
+from training.studies.member import Member, Result
+from training.studies.report import Report, write_report
+
+RESULT = "result.json"
+MEASURED_STEPS = 2
+EVALUATION_SHARE = 1 / 3
+"""Time of a forward pass as a share of a training step's time for the same image."""
+
+
+class StoppedError(Exception):
+    """A signal, or the end of the time, has stopped a training; the same command continues it."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long every training of a study is.
+
+    Attributes:
+        recipe: file, or name of one in training/recipes.
+        changes: of the recipe, as ``optimizer.rate=1e-3``.
+        images: training images, drawn from all; 0: all.
+        held_out: images of ``val``, drawn from all; 0: all.
+    """
+
+    recipe: str
+    changes: tuple[str, ...] = ()
+    images: int = 0
+    held_out: int = 0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the trainings of a plan cost.
+
+    Attributes:
+        trainings: that are not finished.
+        finished: trainings that are.
+        views: images that the unfinished ones see, repeated ones counted.
+        step: measured seconds of a training step of the first of them; 0: none is left.
+        seconds: of all, estimated from that step and the multiply-accumulates.
+    """
+
+    trainings: int
+    finished: int
+    views: int
+    step: float
+    seconds: float
+
+    def __str__(self) -> str:
+        if not self.trainings:
+            return f"Plan: all {self.finished} trainings are finished."
+        return (
+            f"Plan: {self.trainings} trainings ({self.finished} are finished), {self.views:,} "
+            f"views of images, about {self.seconds / 60:.0f} minutes here: "
+            f"a step took {self.step:.2f} s."
+        )
+
+
+@dataclass
+class Study:
+    """Trains members, each with every seed, and reports after each of them.
+
+    Attributes:
+        name: of the study.
+        data: its ``data.yaml``.
+        out: folder of the study.
+        effort: how long a training is.
+        report: makes the report of the finished results.
+        console: for plan and progress.
+        seeds: of the trainings.
+        accelerator: of Lightning Fabric: ``auto``, ``cpu`` or ``gpu``.
+        cache: where decoded images are kept.
+        workers: loader processes.
+        results: of the trainings that are finished, in the order in which they were asked for.
+    """
+
+    name: str
+    data: Path
+    out: Path
+    effort: Effort
+    report: Callable[[Sequence[Result]], Report]
+    console: Console
+    seeds: tuple[int, ...] = (0,)
+    accelerator: str = "auto"
+    cache: Cache = "memory"
+    workers: int = 1
+    results: list[Result] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.train_set = self._open("train", self.effort.images)
+        self.held_out = self._open("val", self.effort.held_out)
+
+    def _open(self, split: str, most: int) -> DataSet:
+        return open_split(self.data, split, self.cache, most=most)
+
+    def recipe(self, member: Member, seed: int) -> Recipe:
+        """Return what a training does.
+
+        Raises:
+            ValueError: the recipe cannot be used.
+        """
+        changes = [*self.effort.changes, *member.changes, f"seed={seed}"]
+        detector = str(member.detector)
+        return Recipe.read(find_recipe(self.effort.recipe, detector), changes, detector)
+
+    def run(self, members: Sequence[Member], plan_only: bool = False) -> list[Result]:
+        """Print the plan and its cost; then train all that is not finished.
+
+        Raises:
+            StoppedError: a signal came; what is finished is kept.
+            ValueError: a folder has a training of other settings.
+        """
+        say(self.console, str(self.cost(members)))
+        if plan_only:
+            return []
+        return [self.train(member, seed) for member in members for seed in self.seeds]
+
+    def cost(self, members: Sequence[Member]) -> Cost:
+        """Measure a training step, and estimate what is left of the trainings.
+
+        Raises:
+            ValueError: a folder has a training of other settings.
+        """
+        wanted = [(member, seed) for member in members for seed in self.seeds]
+        left = [(m, self.recipe(m, seed)) for m, seed in wanted if not self.finished(m, seed)]
+        finished = len(wanted) - len(left)
+        if not left:
+            return Cost(0, finished, 0, 0.0, 0.0)
+        first, recipe = left[0]
+        step = self._step_seconds(first, recipe)
+        an_image = step / recipe.batch_size / _work(first, recipe)
+        views = sum(recipe.epochs for _, recipe in left) * len(self.train_set)
+        seconds = sum(self._images(recipe) * _work(member, recipe) for member, recipe in left)
+        return Cost(len(left), finished, views, step, an_image * seconds)
+
+    def _images(self, recipe: Recipe) -> float:
+        """Images that a training takes the time of, with those of its evaluations."""
+        evaluations = -(-recipe.epochs // recipe.evaluation.every)
+        trained = recipe.epochs * len(self.train_set)
+        return trained + EVALUATION_SHARE * evaluations * len(self.held_out)
+
+    def _step_seconds(self, member: Member, recipe: Recipe) -> float:
+        trainer = self._trainer(recipe)
+        moments: list[float] = []
+
+        def after_step(_: Any) -> bool:
+            moments.append(time.monotonic())
+            return len(moments) > MEASURED_STEPS
+
+        began = time.monotonic()
+        trainer.train_epoch(after_step)
+        if len(moments) == 1:
+            return moments[0] - began
+        # The first step has the start of the loader in it.
+        return (moments[-1] - moments[0]) / (len(moments) - 1)
+
+    def _trainer(self, recipe: Recipe) -> Trainer:
+        fabric = Fabric(accelerator=self.accelerator, devices=1, precision=recipe.precision)
+        precision, _ = usable_precision(recipe.precision, fabric.device.type)
+        if precision != recipe.precision:
+            fabric = Fabric(accelerator=self.accelerator, devices=1, precision=precision)
+        classes = self.train_set.classes
+        return Trainer(recipe, classes, self.train_set, fabric, self.workers)
+
+    def folder(self, name: str, seed: int) -> Path:
+        """Return the folder of a training; ``last.pt`` in it has the weights."""
+        return self.out / (name if seed == 0 else f"{name}_seed{seed}")
+
+    def finished(self, member: Member, seed: int) -> Result | None:
+        """Return the result of a training; None: it is not finished.
+
+        Raises:
+            ValueError: the folder has a training of other settings.
+        """
+        path = self.folder(member.name, seed) / RESULT
+        if not path.exists():
+            return None
+        try:
+            found = from_plain(Result, read_json(path, LARGE))
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged ({error}): move it away to go on") from None
+        wanted = self.recipe(member, seed).to_dict(), member.origin, len(self.train_set)
+        if (found.recipe, found.origin, found.images) != (to_plain(wanted[0]), *wanted[1:]):
+            raise ValueError(f"{path} is of a training with other settings: give another --out")
+        return found
+
+    def train(self, member: Member, seed: int = 0) -> Result:
+        """Train, or continue, or read the result of a finished training; then report.
+
+        Raises:
+            StoppedError: a signal came; the training can be continued.
+            ValueError: the folder has a training of other settings.
+            DivergedError: the loss is no longer a number.
+        """
+        result = self.finished(member, seed)
+        if result is None:
+            say(self.console, f"{member.name}, seed {seed}: {member.detector}")
+            result = self._train(member, seed)
+            text = f"AP50 {100 * result.ap50:.1f} % after {result.epochs} epochs"
+            say(self.console, f"{member.name}, seed {seed}: {text}, {result.seconds / 60:.1f} min")
+        known = [(r.name, r.seed) for r in self.results]
+        if (result.name, result.seed) not in known:
+            self.results.append(result)
+        write_report(self.out, self.report(self.results), self.results, self.facts)
+        return result
+
+    def _train(self, member: Member, seed: int) -> Result:
+        recipe = self.recipe(member, seed)
+        folder = RunFolder(self.folder(member.name, seed))
+        state = folder.read_last()
+        trainer = self._trainer(recipe)
+        if state is not None:
+            trainer.restore(state)
+        elif member.begin:
+            member.begin(trainer)
+            trainer.begin_average()
+        folder.begin(recipe, trainer.step, precision=trainer.fabric.strategy.precision.precision)
+
+        def measure(model: Detector) -> Mapping[str, float]:
+            found = predict(model, self.held_out, recipe.evaluation.size)
+            return average_precision(self.held_out, found, self.train_set.classes)
+
+        ended = run(trainer, folder, measure, self.console, member.hopeless or _never)
+        if not ended:
+            raise StoppedError
+        result = self._result(member, seed, trainer)
+        with replacing(folder.path / RESULT) as temporary:
+            temporary.write_text(json.dumps(to_plain(asdict(result)), indent=1, allow_nan=False))
+        return result
+
+    def _result(self, member: Member, seed: int, trainer: Trainer) -> Result:
+        history, recipe = trainer.history, trainer.recipe
+        measured = [row for row in history if "AP50" in row]
+        known = {name: value for name, value in measured[-1].items() if name.startswith(FIGURES)}
+        return Result(
+            member.name,
+            str(member.detector),
+            seed,
+            parameters(trainer.model),
+            _gmac(member.detector, len(trainer.classes), recipe.evaluation.size),
+            len(self.train_set),
+            trainer.epoch,
+            round(sum(row["seconds"] for row in history), 1),
+            known,
+            [(row["epoch"], row["AP50"]) for row in measured],
+            to_plain(recipe.to_dict()),
+            member.origin,
+            dict(member.facts),
+        )
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """How the results were made, for the report."""
+        here = provenance()
+        return {
+            "data": f"{self.data.parent.name}, {len(self.train_set)} images to train on, "
+            f"{len(self.held_out)} to measure on",
+            "recipe": " ".join((self.effort.recipe, *self.effort.changes)),
+            "seeds": ", ".join(map(str, self.seeds)),
+            "machine": f"{here['processor']}, {here['cores']} cores"
+            + "".join(f", {gpu}" for gpu in here["gpus"]),
+            "commit": here["commit"],
+            "packages": here["packages"],
+        }
+
+
+FIGURES = ("AP", "VOC")
+"""How the names of figures in a row of metrics begin."""
+
+
+def _never(_: Trainer) -> bool:
+    return False
+
+
+def _work(member: Member, recipe: Recipe) -> float:
+    """Multiply-accumulates of an image, a mean over the sizes of the recipe's phases."""
+    with torch.device("meta"):
+        network = member.detector.build()
+    of = {size: macs(network, size, size) for phase in recipe.phases for size in phase.sizes}
+    means = [
+        (phase.epochs, sum(of[s] for s in phase.sizes) / len(phase.sizes))
+        for phase in recipe.phases
+    ]
+    return sum(epochs * mean for epochs, mean in means) / recipe.epochs
+
+
+def _gmac(detector: Variant, classes: int, size: int) -> float:
+    with torch.device("meta"):
+        network = detector.build(classes)
+    return macs(network, size, size) / 1e9
+
+
+def changed(effort: Effort, changes: Sequence[str], images: int | None) -> Effort:
+    """Return an effort with the changes of a command line."""
+    more = replace(effort, changes=(*effort.changes, *changes))
+    return more if images is None else replace(more, images=images)

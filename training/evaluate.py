@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.progress import track
 
 from compact_yolo_ros.backends import BackendError, RunOptions
@@ -36,7 +37,7 @@ from compact_yolo_ros.evaluation.report import (
     write_report,
 )
 from compact_yolo_ros.labels.ground_truth import GroundTruth
-from compact_yolo_ros.model.sizes import Size, check_input_size
+from compact_yolo_ros.model.sizes import Size, check_input_size, fitted
 from compact_yolo_ros.model.store import ModelError, ModelFile, find_model
 from compact_yolo_ros.pixels.letterbox import Letterbox
 from compact_yolo_ros.support.arguments import add_rename
@@ -44,6 +45,7 @@ from compact_yolo_ros.support.files import replacing
 from compact_yolo_ros.support.plain_values import to_plain
 from compact_yolo_ros.support.terminal import open_console, print_table, say
 from training.data.dataset import DataSet, open_split
+from training.data.input_sizes import as_size
 from training.data.sample import Sample
 from training.deployment.model_card import DEFAULT_SIZE
 from training.deployment.predictor import Predictor
@@ -59,7 +61,11 @@ MEANS = ("AP", "AP50", "AP75", "VOC07", "VOC")
 
 
 def predict(
-    model: Network, samples: Sequence[Sample], size: int | Size, batch_size: int = 8
+    model: Network,
+    samples: Sequence[Sample],
+    size: int | Size,
+    batch_size: int = 8,
+    fit: bool = False,
 ) -> list[Detections]:
     """Return the detections of every sample.
 
@@ -69,29 +75,48 @@ def predict(
         size: of the input in pixels, a number is the side of a square; images are letterboxed into
             it as at run time.
         batch_size: images a run.
+        fit: the longer side of the size is the long side of an input that fits each image.
 
     Returns:
         Detections of each sample, boxes in its own pixels.
     """
-    return list(predictions(model, samples, size, batch_size))
+    return list(predictions(model, samples, size, batch_size, fit))
 
 
 def predictions(
-    model: Network, samples: Sequence[Sample], size: int | Size, batch_size: int = 8
+    model: Network,
+    samples: Sequence[Sample],
+    size: int | Size,
+    batch_size: int = 8,
+    fit: bool = False,
 ) -> Iterator[Detections]:
     """Yield one by one what ``predict`` returns."""
-    shape = _square_or_not(size).shape
-    predictor = Predictor(model).eval()
-    device = device_of(model)
+    wanted = as_size(size)
+    predictor, device = Predictor(model).eval(), device_of(model)
     for first in range(0, len(samples), batch_size):
-        part = samples[first : first + batch_size]
-        images = np.empty((len(part), *shape, 3), np.uint8)
-        places = [Letterbox(out)(s.image, "rgb") for out, s in zip(images, part, strict=True)]
-        with torch.no_grad():
-            answer = [rows.cpu().numpy() for rows in predictor(torch.from_numpy(images).to(device))]
-        for place, boxes, scores, labels in zip(places, *answer, strict=True):
-            found = select(boxes, scores, labels, EVERYTHING)
-            yield found.to_source(place)
+        images = [sample.image for sample in samples[first : first + batch_size]]
+        inputs = [
+            fitted(max(wanted), (image.shape[1], image.shape[0])) if fit else wanted
+            for image in images
+        ]
+        found: dict[int, Detections] = {}
+        for own in dict.fromkeys(inputs):
+            places = [number for number, other in enumerate(inputs) if other == own]
+            answers = _predict_batch(predictor, [images[number] for number in places], own, device)
+            found.update(zip(places, answers, strict=True))
+        yield from (found[number] for number in range(len(images)))
+
+
+def _predict_batch(
+    predictor: Predictor, images: Sequence[NDArray[np.uint8]], size: Size, device: torch.device
+) -> Iterator[Detections]:
+    inputs = np.empty((len(images), *size.shape, 3), np.uint8)
+    places = [Letterbox(out)(image, "rgb") for out, image in zip(inputs, images, strict=True)]
+    with torch.no_grad():
+        pixels = torch.from_numpy(inputs).to(device)
+        answer = [rows.cpu().numpy() for rows in predictor(pixels)]
+    for place, boxes, scores, labels in zip(places, *answer, strict=True):
+        yield select(boxes, scores, labels, EVERYTHING).to_source(place)
 
 
 def truths_of(samples: DataSet) -> list[GroundTruth]:
@@ -172,7 +197,7 @@ def _run_as_node(
     size: int | Size,
     fit: bool = False,
 ) -> Iterator[Detections]:
-    size, own = _square_or_not(size), found.card.own_size
+    size, own = as_size(size), found.card.own_size
     options = RunOptions(
         str(found.path), backend=backend, input_sizes=(own if size == own else size,)
     )
@@ -184,10 +209,6 @@ def _run_as_node(
             yield detector.detect(sample.image, "rgb")
 
 
-def _square_or_not(size: int | Size) -> Size:
-    return Size.square(size) if isinstance(size, int) else size
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate; return the process's exit code."""
     options = _parse(arguments)
@@ -195,8 +216,6 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for size in options.size:
             check_input_size(size)
-        if options.fit and options.weights.endswith(".pt"):
-            raise ValueError("--fit is for what the node can run: give an ONNX file or a name")
         if not 0 <= options.score <= 1:
             raise ValueError(f"--score {options.score}: give a value from 0 to 1")
         if options.report:
@@ -242,7 +261,7 @@ def _size(text: str) -> int | Size:
 
 
 def _shown(size: int | Size, fit: bool) -> str:
-    width, height = _square_or_not(size)
+    width, height = as_size(size)
     return f"{max(width, height)}, fitted" if fit else f"{width} x {height}"
 
 

@@ -161,7 +161,8 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
         folder.begin(recipe, trainer.step, bad_files, fabric.strategy.precision.precision)
 
     def measure(model: Detector) -> Mapping[str, float]:
-        found = predict(model, held_out, recipe.evaluation.size)
+        how = recipe.evaluation
+        found = predict(model, held_out, how.size, fit=how.fit)
         return average_precision(held_out, found, samples.classes)
 
     run(trainer, folder, measure, console)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from compact_yolo_ros.model.sizes import Size
 from training.data.augmentation import Augmentation, augment, crop_boxes, random_view, warp
 from training.data.sample import Sample
 
@@ -25,6 +26,30 @@ def test_a_view_without_augmentation_is_the_letterboxed_image():
     top = view.boxes[0, 1] - 20
     np.testing.assert_allclose(view.boxes, [[20, 20 + top, 60, 40 + top]], atol=1e-4)
     assert 0 <= top <= 80
+
+
+def test_scale_1_letterboxes_into_a_rectangle_and_mosaics_fill_it(shapes):
+    tall = Sample(
+        np.zeros((80, 40, 3), np.uint8), np.array([[0, 0, 40, 80]], np.float32), np.array([1]), "a"
+    )
+    how = Size(320, 160)
+    view = random_view(tall, how.shape, how, (1, 1), PLAIN, np.random.default_rng(0))
+    np.testing.assert_allclose(view.boxes[0, [1, 3]], [0, 160], atol=1e-4)
+    np.testing.assert_allclose(view.boxes[0, 2] - view.boxes[0, 0], 80, atol=1e-4)
+    for seed in range(5):
+        view = augment(shapes, 0, how, Augmentation(), 1.0, np.random.default_rng(seed))
+        assert view.image.shape == (160, 320, 3)
+        assert (view.boxes <= [320, 160, 320, 160]).all() and (view.boxes >= 0).all()
+        assert view.image[:, 240:].std() > 1, "the right is drawn, too"
+
+
+@pytest.mark.parametrize("geometry, shown", [("darknet", (80, 160)), ("yolo_ret", (320, 160))])
+def test_published_geometries_take_a_rectangle_for_their_square(geometry, shown):
+    box = np.array([[0, 0, 40, 80]], np.float32)
+    tall = Sample(np.zeros((80, 40, 3), np.uint8), box, np.array([1]), "a")
+    how = replace(PLAIN, geometry=geometry, jitter=0.0)
+    view = random_view(tall, (160, 320), Size(320, 160), (1, 1), how, np.random.default_rng(0))
+    np.testing.assert_allclose(view.boxes[0, 2:] - view.boxes[0, :2], shown, rtol=1e-4)
 
 
 @given(st.integers(0, 10_000))

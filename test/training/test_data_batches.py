@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from compact_yolo_ros.model.sizes import Size
 from training.data.augmentation import Augmentation
 from training.data.batch import collate
 from training.data.loading import epoch_batches
@@ -170,6 +171,67 @@ def test_another_seed_gives_another_order_and_other_views(shapes):
 def test_an_epoch_has_the_full_batches_or_one_of_all_images(shapes, images, batch_size, lengths):
     batches = list(epoch_batches(shapes[:images], (64,), batch_size, PLAIN, 0, (0, 0), workers=0))
     assert [len(batch.images) for batch in batches] == lengths
+
+
+def of_shapes(count=24):
+    """Samples of three shapes; every pixel of an image is its number, its box is the whole."""
+    sides = [(150, 200), (200, 150), (90, 160)]  # height, width
+    return [
+        Sample(
+            np.full((*sides[i % 3], 3), i + 1, np.uint8),
+            np.array([[0, 0, *sides[i % 3][::-1]]], np.float32),
+            np.array([0]),
+            "",
+        )
+        for i in range(count)
+    ]
+
+
+def test_fitted_steps_have_inputs_that_hold_like_images_and_waste_little():
+    batches = list(epoch_batches(of_shapes(), (320,), 4, PLAIN, 0.0, (0, 0), workers=0, fit=1.0))
+    # 320 pixels of 4:3 and 3:4 need 240 rounded up to 256, those of 16:9 need 180 up to 192.
+    assert {tuple(b.images.shape[1:3]) for b in batches} == {(256, 320), (320, 256), (192, 320)}
+    numbers = [int(image[:, :, 0].mode()[0].mode()[0]) for b in batches for image in b.images]
+    assert sorted(numbers) == list(range(1, 25)), "every image once"
+    for batch in batches:
+        widths = batch.targets.objects[:, 4:6] - batch.targets.objects[:, 2:4]
+        assert torch.isclose(widths.max(1).values, torch.tensor(320.0)).all(), "the long side"
+
+
+def test_images_of_several_shapes_share_an_input_that_holds_them_all():
+    (batch,) = epoch_batches(of_shapes(2), (320,), 2, PLAIN, 0.0, (0, 0), workers=0, fit=1.0)
+    assert batch.images.shape[1:3] == (320, 320)
+    wide = of_shapes(3)[::2]
+    (batch,) = epoch_batches(wide, (320,), 2, PLAIN, 0.0, (0, 0), workers=0, fit=1.0)
+    assert batch.images.shape[1:3] == (256, 320)
+
+
+def test_a_share_of_the_steps_fits_and_every_image_comes_once():
+    samples, shapes_ = of_shapes(240), []
+    numbers = []
+    for batch in epoch_batches(samples, (160, 320), 4, PLAIN, 0.5, (0, 3), workers=0, fit=0.5):
+        shapes_.append(tuple(batch.images.shape[1:3]))
+        numbers.append(len(batch.images))
+    squares = sum(height == width for height, width in shapes_)
+    assert 15 <= squares <= 45 and sum(numbers) == 240
+    rest = epoch_batches(samples, (160, 320), 4, PLAIN, 0.5, (0, 3), 50, workers=0, fit=0.5)
+    assert [tuple(b.images.shape[1:3]) for b in rest] == shapes_[50:], "resuming keeps the draw"
+
+
+def test_the_shards_of_a_fitted_batch_have_one_size():
+    def sizes(rank):
+        batches = epoch_batches(
+            of_shapes(12), (320,), 4, PLAIN, 0, (0, 0), workers=0, shard=(rank, 2), fit=1.0
+        )
+        return [batch.images.shape[1:] for batch in batches]
+
+    assert sizes(0) == sizes(1)
+
+
+def test_a_rectangle_is_drawn_as_it_is():
+    sizes = (Size(320, 256), 160)
+    batches = epoch_batches(of_shapes(), sizes, 2, PLAIN, 0.5, (0, 0), workers=0)
+    assert {tuple(b.images.shape[1:3]) for b in batches} == {(256, 320), (160, 160)}
 
 
 def test_sizes_are_drawn_equally_often(shapes):

@@ -17,6 +17,7 @@ from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.model.sizes import Size
 from training import figure_sheet
 from training.data.dataset import open_split
+from training.data.sample import Sample
 from training.detectors.registry import build
 from training.evaluate import average_precision, main, open_model, predict, truths_of
 from training.loop.checkpoint import save_checkpoint
@@ -179,7 +180,25 @@ def test_a_checkpoint_is_evaluated(data, tmp_path):
     assert len(answers) == 2 and len(answers[0]) > 10
     for answer, other in zip(answers, expected, strict=True):
         np.testing.assert_allclose(answer.boxes, other.boxes, atol=1e-3)
-    assert main(["--weights", str(path), "--data", str(data), "--size", "160"]) == 0
+    assert main(["--weights", str(path), "--data", str(data), "--size", "160", "--fit"]) == 0
+
+
+def test_a_checkpoint_is_evaluated_at_inputs_that_fit_each_image(monkeypatch):
+    """In the order of the images, and in batches of one shape."""
+    model, seen = build("yolo_fastest", num_classes=2), []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
+    boxes, labels = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    rng = np.random.default_rng(0)
+    sides = [(150, 200), (200, 150), (150, 200), (200, 200)]
+    samples = [
+        Sample(rng.integers(0, 255, (*shape, 3), np.uint8), boxes, labels, "") for shape in sides
+    ]
+    found = predict(model, samples, 320, fit=True)
+    assert seen == [(2, 3, 256, 320), (1, 3, 320, 256), (1, 3, 320, 320)]
+    for sample, answer, (height, width) in zip(samples, found, sides, strict=True):
+        size = Size(320 if width >= height else 256, 320 if height >= width else 256)
+        (expected,) = predict(model, [sample], size)
+        np.testing.assert_allclose(answer.boxes, expected.boxes, atol=1e-2)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from drawn import CLASSES
 
+from compact_yolo_ros.model.sizes import Size
 from training.detectors.loss_settings import LossSettings
 from training.detectors.registry import DETECTORS
 from training.loop.recipe import DEFAULT_RECIPE, PAPER, RECIPES, Phase, Recipe, find_recipe
@@ -65,6 +66,25 @@ def test_a_recipe_that_says_nothing_of_the_loss_takes_the_detectors(tmp_path):
         Recipe.read(path, ["loss=3"])
     with pytest.raises(ValueError, match="detector must be one of"):
         Recipe.read(path, detector="yolo")
+
+
+def test_sizes_are_squares_or_rectangles_and_may_fit_the_images():
+    phase = {"epochs": 2, "sizes": [224, "320x256"], "fit": 0.5}
+    recipe = Recipe.from_dict({"phases": [phase], "evaluation": {"fit": True}})
+    assert recipe.phases[0].sizes == (Size(224, 224), Size(320, 256))
+    written = recipe.to_dict()
+    assert written["phases"][0]["sizes"] == [224, "320x256"]
+    assert Recipe.from_dict(written) == recipe
+    for change, message in (
+        ({"sizes": "320x250"}, r"phases.0.sizes must be multiples of 32, not \['320x250'\]"),
+        ({"sizes": "wide"}, "phases.0.sizes.0: 'wide' is not of the form 320 or WIDTHxHEIGHT"),
+        ({"sizes": True}, "phases.0.sizes.0 must be a number or WIDTHxHEIGHT, not True"),
+        ({"fit": 1.5}, "phases.0.fit must be from 0 to 1"),
+        ({"sizes": 128}, "phases.0.sizes must be squares of at least 160 for fit"),
+        ({"sizes": "320x256"}, "phases.0.sizes must be squares of at least 160 for fit"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Recipe.from_dict({"phases": [phase | change]})
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -451,6 +452,19 @@ def test_the_progress_of_a_run_fits_a_terminal_of_80_columns():
     bar, *rest = shown.getvalue().splitlines()
     assert "epoch 12" in bar and "100/12345" in bar and "-:--:--" in bar
     assert " ".join(rest).split() == text.split()
+
+
+def test_steps_are_trained_at_inputs_that_fit_their_images(shapes):
+    """Also of a resumed epoch; half of a drawn picture has the shape 2:1."""
+    wide = [replace(s, image=s.image[:48]) for s in shapes[:4]]
+    run_ = trainer(
+        wide, detector="yolo_fastest", phases=[{"epochs": 1, "sizes": 320, "fit": 1}], batch_size=2
+    )
+    seen = []
+    run_.model.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[2:])))
+    go_on(run_, 1)
+    go_on(run_)
+    assert seen == [(160, 320)] * 2
 
 
 def test_a_log_gets_a_line_now_and_then(shapes, tmp_path, monkeypatch):

@@ -9,7 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compact_yolo_ros.model.sizes import Size
 from training.loop.recipe import Phase, Recipe
+from training.settings.yaml_settings import to_plain
 
 TINY = {"phases": [{"epochs": 2, "sizes": 64}]}
 
@@ -52,14 +54,16 @@ def test_a_wrong_recipe_is_explained(values, message):
     st.builds(
         Phase,
         epochs=st.integers(1, 500),
-        sizes=st.lists(st.sampled_from([224, 320, 416]), min_size=1, max_size=3).map(tuple),
+        sizes=st.lists(st.sampled_from([224, 320, Size(320, 256)]), min_size=1, max_size=3).map(
+            tuple
+        ),
         mosaic=st.floats(0, 1),
         rate=st.floats(1e-3, 1),
     ),
     st.floats(1e-6, 1),
 )
 def test_a_recipe_survives_being_written(phase, rate):
-    recipe = Recipe.from_dict({"phases": [vars(phase)], "optimizer": {"rate": rate}})
+    recipe = Recipe.from_dict({"phases": [to_plain(phase)], "optimizer": {"rate": rate}})
     assert recipe.phases == (phase,)
     assert Recipe.from_dict(yaml.safe_load(yaml.safe_dump(recipe.to_dict()))) == recipe
 

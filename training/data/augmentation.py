@@ -12,7 +12,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.letterbox import PADDING
+from training.data.input_sizes import as_size
 from training.data.sample import Sample
 
 # The largest value of every setting that is a single number; the smallest is 0.
@@ -85,7 +87,7 @@ class Augmentation:
 def augment(
     samples: Sequence[Sample],
     index: int,
-    size: int,
+    size: int | Size,
     how: Augmentation,
     mosaic: float,
     rng: Generator,
@@ -95,13 +97,14 @@ def augment(
     Args:
         samples: all images.
         index: of the image.
-        size: side of the view in pixels.
+        size: of the view in pixels; a number is the side of a square.
         how: the augmentation.
         mosaic: probability that the view is a mosaic of this and three random images.
         rng: source of randomness.
     """
+    size = as_size(size)
     if rng.random() >= mosaic:
-        view = random_view(samples[index], (size, size), size, how.scale, how, rng)
+        view = random_view(samples[index], size.shape, size, how.scale, how, rng)
     else:
         others = rng.integers(len(samples), size=3)
         view = _mosaic([samples[i] for i in (index, *others)], size, how, rng)
@@ -111,7 +114,7 @@ def augment(
 def random_view(
     sample: Sample,
     shape: tuple[int, int],
-    reference: int,
+    reference: int | Size,
     scale: tuple[float, float],
     how: Augmentation,
     rng: Generator,
@@ -123,25 +126,30 @@ def random_view(
     it, the area staying. The others draw the scale s uniformly and 1 + j from the jitter for each
     side, to repeat what was published. "darknet" (load_data_detection of 2018): the jittered image,
     letterboxed and scaled by s. "yolo_ret" (get_random_data of the authors): the image is stretched
-    to a jittered square, whatever its own shape; s scales its longer side, the shorter one is no
-    shorter than the view.
+    to the jittered reference, whatever its own shape; s scales its longer side, the shorter one is
+    no shorter than the view.
 
     Args:
         sample: the image.
         shape: (height, width) of the view in pixels.
-        reference: scale 1 fits the image into a square of this side in pixels.
+        reference: scale 1 letterboxes the image into an input of this size in pixels; a number is
+            the side of a square.
         scale: range of the scale.
         how: the augmentation.
         rng: source of randomness.
     """
+    reference = as_size(reference)
     height, width = sample.image.shape[:2]
     if how.geometry == "logarithmic":
-        zoom = reference / max(height, width) * np.exp(rng.uniform(*np.log(scale)))
+        fitting = min(reference.width / width, reference.height / height)
+        zoom = fitting * np.exp(rng.uniform(*np.log(scale)))
         stretch = np.exp(rng.uniform(-0.5, 0.5) * np.log1p(how.aspect))
         zoom_x, zoom_y = zoom * stretch, zoom / stretch
     else:
-        shown_x, shown_y = _published_size(height, width, scale, how, rng)
-        zoom_x, zoom_y = reference * shown_x / width, reference * shown_y / height
+        # Shares of the reference's sides: in them, the reference is a square of side 1.
+        sides = height / reference.height, width / reference.width
+        shown_x, shown_y = _published_size(*sides, scale, how, rng)
+        zoom_x, zoom_y = shown_x / sides[1], shown_y / sides[0]
     # The room is negative where the image is larger than the view: then it is a crop.
     room_x, room_y = shape[1] - width * zoom_x, shape[0] - height * zoom_y
     left, top = rng.uniform(0, 1, 2) * (room_x, room_y)
@@ -151,9 +159,11 @@ def random_view(
 
 
 def _published_size(
-    height: int, width: int, scale: tuple[float, float], how: Augmentation, rng: Generator
+    height: float, width: float, scale: tuple[float, float], how: Augmentation, rng: Generator
 ) -> tuple[float, float]:
-    """Return width and height of an image in the view, as shares of the view's side."""
+    """Return width and height of an image in the view; here and there as shares of the
+    reference's sides.
+    """
     x, y = 1 + rng.uniform(-how.jitter, how.jitter, 2)
     factor = rng.uniform(*scale)
     if how.geometry == "darknet":
@@ -226,11 +236,11 @@ def crop_boxes(
     return clipped[keep], keep
 
 
-def _mosaic(samples: Sequence[Sample], size: int, how: Augmentation, rng: Generator) -> Sample:
-    x, y = rng.uniform(0.3, 0.7, 2) * size
-    x, y = round(x), round(y)
-    canvas = np.empty((size, size, 3), np.uint8)
-    corners = ((0, 0, x, y), (x, 0, size, y), (0, y, x, size), (x, y, size, size))
+def _mosaic(samples: Sequence[Sample], size: Size, how: Augmentation, rng: Generator) -> Sample:
+    x, y = (round(place) for place in rng.uniform(0.3, 0.7, 2) * size)
+    width, height = size
+    canvas = np.empty((*size.shape, 3), np.uint8)
+    corners = ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height))
     views = []
     for sample, (left, top, right, bottom) in zip(samples, corners, strict=True):
         view = random_view(sample, (bottom - top, right - left), size, how.mosaic_scale, how, rng)

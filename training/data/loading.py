@@ -8,10 +8,15 @@ from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from compact_yolo_ros.model.sizes import Size, fitted
 from training.data.augmentation import Augmentation, augment
 from training.data.batch import Batch, collate
+from training.data.dataset import DataSet
+from training.data.input_sizes import as_size, holding
 from training.data.sample import Sample
 
 
@@ -27,7 +32,7 @@ class _Views(Dataset[Sample]):
     ) -> None:
         self.samples, self.augmentation, self.mosaic, self.key = samples, augmentation, mosaic, key
 
-    def __getitem__(self, index_and_size: tuple[int, int]) -> Sample:
+    def __getitem__(self, index_and_size: tuple[int, Size]) -> Sample:
         index, size = index_and_size
         rng = np.random.default_rng((*self.key, index))
         return augment(self.samples, index, size, self.augmentation, self.mosaic, rng)
@@ -40,7 +45,7 @@ def steps_per_epoch(samples: int, batch_size: int) -> int:
 
 def epoch_batches(
     samples: Sequence[Sample],
-    sizes: Sequence[int],
+    sizes: Sequence[int | Size],
     batch_size: int,
     augmentation: Augmentation,
     mosaic: float,
@@ -48,6 +53,7 @@ def epoch_batches(
     first_step: int = 0,
     workers: int = 1,
     shard: tuple[int, int] = (0, 1),
+    fit: float = 0.0,
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch.
 
@@ -56,8 +62,8 @@ def epoch_batches(
 
     Args:
         samples: the training images.
-        sizes: sides of the square input in pixels; one is drawn for each step, the same in all
-            processes.
+        sizes: of the input in pixels, a number is the side of a square; one is drawn for each step,
+            the same in all processes.
         batch_size: images in a step, of all processes together.
         augmentation: how views are made.
         mosaic: probability of a mosaic.
@@ -66,11 +72,12 @@ def epoch_batches(
         workers: loader processes.
         shard: (rank, number of processes). The parts in the order of ranks are the batch of a
             single process.
+        fit: share of the steps of a square size that fit their images, which then have like shapes:
+            the side is the long side of an input that holds each image as at run time.
 
     Raises:
         ValueError: a batch cannot be shared equally by the processes.
     """
-    steps = steps_per_epoch(len(samples), batch_size)
     rank, world = shard
     share, rest = divmod(min(batch_size, len(samples)), world)
     if rest:
@@ -78,13 +85,9 @@ def epoch_batches(
             f"a batch of {share * world + rest} images cannot be shared equally by {world}"
             " processes: choose a multiple as batch size"
         )
-    order = np.random.default_rng(key).permutation(len(samples)).tolist()
-    # Another key than those of the views, which are (seed, epoch, index) padded with a zero.
-    drawn = np.random.default_rng((*key, 0, 1)).choice(sizes, steps).tolist()
-    batches = []
-    for step in range(first_step, steps):
-        first = step * batch_size + rank * share
-        batches.append([(index, drawn[step]) for index in order[first : first + share]])
+    planned = _plan(samples, [as_size(size) for size in sizes], batch_size, key, fit)
+    own = slice(rank * share, (rank + 1) * share)
+    batches = [[(index, size) for index in whole[own]] for whole, size in planned[first_step:]]
     loader = DataLoader(
         _Views(samples, augmentation, mosaic, key),
         batch_sampler=batches,
@@ -96,6 +99,58 @@ def epoch_batches(
         multiprocessing_context="fork" if workers else None,
     )
     yield from loader
+
+
+def _plan(
+    samples: Sequence[Sample],
+    sizes: Sequence[Size],
+    batch_size: int,
+    key: tuple[int, int],
+    fit: float,
+) -> list[tuple[list[int], Size]]:
+    """Return the images of every step of an epoch, of all processes, and the size of the input."""
+    steps = steps_per_epoch(len(samples), batch_size)
+    order = np.random.default_rng(key).permutation(len(samples))
+    batches = [order[step * batch_size :][:batch_size] for step in range(steps)]
+    # Another key than those of the views, which are (seed, epoch, index) padded with a zero.
+    rng = np.random.default_rng((*key, 0, 1))
+    drawn = [sizes[number] for number in rng.choice(len(sizes), steps)]
+    if fit:
+        square = np.array([size.width == size.height for size in drawn])
+        fitting = np.flatnonzero(square & (rng.random(steps) < fit))
+        _gather_shapes(samples, batches, drawn, fitting, rng)
+    return [(batch.tolist(), size) for batch, size in zip(batches, drawn, strict=True)]
+
+
+def _gather_shapes(
+    samples: Sequence[Sample],
+    batches: list[NDArray[np.intp]],
+    sizes: list[Size],
+    steps: NDArray[np.intp],
+    rng: Generator,
+) -> None:
+    """Exchange images between some steps, so that those of a step are alike; fit its size to them.
+
+    Images of one shape stay in their random order, and so do the steps.
+    """
+    if not len(steps):
+        return
+    longest = max(sizes[step].width for step in steps)
+    images = np.concatenate([batches[step] for step in steps])
+    shapes = {index: _image_size(samples, index) for index in images.tolist()}
+    alike = sorted(images.tolist(), key=lambda index: fitted(longest, shapes[index]))
+    parts = np.split(np.array(alike), len(steps))
+    for step, part in zip(rng.permutation(steps), parts, strict=True):
+        batches[step] = part
+        sizes[step] = holding(sizes[step].width, [shapes[index] for index in part.tolist()])
+
+
+def _image_size(samples: Sequence[Sample], index: int) -> Size:
+    if isinstance(samples, DataSet):  # without loading the image
+        image = samples.entries[index].image
+        return Size(image.width, image.height)
+    height, width = samples[index].image.shape[:2]
+    return Size(width, height)
 
 
 def _start_worker(_: int) -> None:

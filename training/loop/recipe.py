@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from compact_yolo_ros.model.sizes import MIN_SIDE
 from training.data.augmentation import Augmentation
+from training.data.input_sizes import SettingsSize, as_size
 from training.detectors.loss_settings import LossSettings
 from training.detectors.registry import DETECTORS, find_detector
 from training.detectors.variant import Variant, change, name_and_options, read_text
@@ -32,7 +34,10 @@ class Phase:
 
     Attributes:
         epochs: passes over the training images.
-        sizes: sides of the square input in pixels, multiples of 32; one is drawn for every step.
+        sizes: of the input in pixels, multiples of 32; one is drawn for every step. A number is the
+            side of a square, ``320x256`` is width x height.
+        fit: share of the steps of a square size whose images have like shapes, and whose input fits
+            them instead of being the square: as at run time, the size is its long side.
         frozen_blocks: this many blocks of the backbone, and what is computed before them, are not
             trained; 0: all is trained; all blocks: the whole backbone is frozen.
         mosaic: probability of a mosaic.
@@ -44,17 +49,24 @@ class Phase:
     """
 
     epochs: int
-    sizes: tuple[int, ...]
+    sizes: tuple[SettingsSize, ...]
     frozen_blocks: int = 0
     mosaic: float = 0.0
     self_adversarial: float = 0.0
     rate: float = 1.0
     adversarial_weight: float = 0.0
+    fit: float = 0.0
 
     def __post_init__(self) -> None:
         _require("epochs", self.epochs, self.epochs >= 1, "at least 1")
-        fitting = self.sizes and all(s >= 32 and s % 32 == 0 for s in self.sizes)
-        _require("sizes", list(self.sizes), fitting, "multiples of 32")
+        sizes = tuple(SettingsSize(*as_size(size)) for size in self.sizes)
+        object.__setattr__(self, "sizes", sizes)
+        usable = sizes and all(side >= 32 and side % 32 == 0 for size in sizes for side in size)
+        _require("sizes", [size.to_settings() for size in sizes], usable, "multiples of 32")
+        _require("fit", self.fit, 0 <= self.fit <= 1, "from 0 to 1")
+        squares = [size.width for size in sizes if size.width == size.height]
+        fitting = not self.fit or (squares and all(side >= MIN_SIDE for side in squares))
+        _require("sizes", squares, fitting, f"squares of at least {MIN_SIDE} for fit")
         _require("frozen_blocks", self.frozen_blocks, self.frozen_blocks >= 0, "0 or more")
         _require("mosaic", self.mosaic, 0 <= self.mosaic <= 1, "from 0 to 1")
         chance = self.self_adversarial
@@ -132,7 +144,8 @@ class EvaluationSettings:
 
     Attributes:
         every: epochs between evaluations; the last epoch is always evaluated.
-        size: side of the evaluated input in pixels.
+        size: side of the evaluated square input in pixels.
+        fit: the size is the long side of an input that fits each image, as at run time.
         metric: selects best.pt: AP, AP50, AP75, VOC07, VOC, or "AP50 <class>".
         patience: epochs without a better value after which the run stops; null: never.
     """
@@ -141,6 +154,7 @@ class EvaluationSettings:
     size: int = 320
     metric: str = "AP"
     patience: int | None = None
+    fit: bool = False
 
     def __post_init__(self) -> None:
         _require("every", self.every, self.every >= 1, "at least 1")

@@ -192,6 +192,7 @@ class Trainer:
             done * parts,
             self.workers,
             (self.fabric.global_rank, self.fabric.world_size),
+            phase.fit,
         )
         for _ in range(done, self.steps_per_epoch):
             yield list(islice(batches, parts))

@@ -313,7 +313,7 @@ def _work(member: Member, recipe: Recipe) -> float:
     """Multiply-accumulates of an image, a mean over the sizes of the recipe's phases."""
     with torch.device("meta"):
         network = member.detector.build()
-    of = {size: macs(network, size, size) for phase in recipe.phases for size in phase.sizes}
+    of = {size: macs(network, *size.shape) for phase in recipe.phases for size in phase.sizes}
     means = [
         (phase.epochs, sum(of[s] for s in phase.sizes) / len(phase.sizes))
         for phase in recipe.phases

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much of a backbone to take from ImageNet (YOLO-ReT, figure 2).
+
+    python -m training.studies.transfer --data voc/data.yaml --backbone b.pt --out runs/transfer
+
+The first blocks of a complete backbone get weights that were trained on ImageNet and are frozen,
+the others begin at random; with PANet, without RFCR. AP50 over the share of the backbone's
+parameters that were taken says where to truncate it: the paper's AP falls past about 60 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.detectors.complexity import parameters
+from training.detectors.interface import as_module
+from training.detectors.variant import Variant
+from training.detectors.yolo_ret import YoloRetConfig
+from training.loop.checkpoint import fill, read_tensors
+from training.loop.freezing import frozen_parts
+from training.loop.trainer import Trainer
+from training.studies.command import Command
+from training.studies.member import Member, Result, Row, rows_of
+from training.studies.report import INK, Report
+from training.studies.study import Effort, Study
+
+PUBLISHED_SHARE = 0.6
+"""Share of the backbone's parameters past which the paper's AP falls."""
+POINTS = 6
+PAPER = Effort("yolo_ret_m075_paper", ("phases=[{epochs: 100, sizes: 320}]",))
+HEAD = ("first blocks", "share of parameters", "AP50 %", "AP %", "minutes")
+
+
+def complete(detector: str) -> Variant:
+    """Return a YOLO-ReT as the study trains it: complete backbone, no RFCR.
+
+    Raises:
+        ValueError: it is no YOLO-ReT, or its backbone keeps some blocks only.
+    """
+    variant = Variant.parse(detector)
+    if not isinstance(variant.config, YoloRetConfig):
+        raise ValueError(f"{detector} has no backbone of ImageNet: give a yolo_ret detector")
+    return Variant(variant.name, replace(variant.config, truncated=False, rfcr=False))
+
+
+def shares(detector: Variant) -> list[float]:
+    """Return the share of the backbone's parameters in its first 0, 1, ... and all blocks.
+
+    The last value is that of all blocks with what comes after them.
+    """
+    with torch.device("meta"):
+        backbone = detector.build().backbone
+    counts = [
+        sum(map(parameters, frozen_parts(backbone, blocks)))
+        for blocks in range(len(list(as_module(backbone).get_submodule("blocks").children())) + 1)
+    ]
+    return [count / counts[-1] for count in counts]
+
+
+def evenly(of: Sequence[float], points: int) -> list[int]:
+    """Return numbers of blocks whose shares lie about evenly from 0 to 1."""
+    wanted = [number / (points - 1) for number in range(points)]
+    return sorted({min(range(len(of)), key=lambda k: abs(of[k] - share)) for share in wanted})
+
+
+def take(trainer: Trainer, state: Mapping[str, Tensor], blocks: int, path: Path) -> None:
+    """Give the first blocks of a trainer's backbone, and what is before them, a file's weights.
+
+    Raises:
+        ValueError: the file is of another backbone.
+    """
+    backbone = trainer.model.backbone
+    parts = {id(part) for part in frozen_parts(backbone, blocks)}
+    inside = [
+        f"{name}." if name else ""
+        for name, module in as_module(backbone).named_modules()
+        if id(module) in parts
+    ]
+    own = backbone.state_dict()
+    taken = {name: state.get(name) for name in own if name.startswith(tuple(inside))}
+    fill(backbone, own | taken, path)
+
+
+def members(detector: Variant, numbers: Sequence[int], path: Path) -> Iterator[Member]:
+    """Yield a training for each number of blocks.
+
+    Raises:
+        ValueError: the file cannot be read, or a number is impossible.
+    """
+    of, state = shares(detector), read_tensors(path)
+    for blocks in numbers:
+        if not 0 <= blocks < len(of):
+            raise ValueError(f"--blocks {blocks}: the backbone has 0 to {len(of) - 1}")
+        yield Member(
+            f"blocks_{blocks}",
+            detector,
+            (f"phases.0.frozen_blocks={blocks}",),
+            partial(take, state=state, blocks=blocks, path=path) if blocks else None,
+            f"first {blocks} blocks of {path.name}" if blocks else "",
+            {"blocks": blocks, "share": of[blocks]},
+        )
+
+
+def best(rows: Sequence[Row]) -> Row:
+    """Return the row with the highest AP50, the one with fewer blocks of equals."""
+    return max(rows, key=lambda row: (row.ap50, -row.first.facts["blocks"]))
+
+
+def report(results: Sequence[Result], _: argparse.Namespace) -> Report:
+    """Return the report of the finished trainings."""
+    rows = sorted(rows_of(results), key=lambda row: int(row.first.facts["blocks"]))
+    top = best(rows)
+    share, blocks = top.first.facts["share"], top.first.facts["blocks"]
+    return Report(
+        f"Transfer from ImageNet: {rows[0].first.detector}",
+        HEAD,
+        [_cells(row) for row in rows],
+        [
+            f"AP50 is highest with the first {blocks} blocks, {share:.0%} of the backbone's "
+            f"parameters ({top.ap50_text} %): truncate there. In the paper it falls past about "
+            f"{PUBLISHED_SHARE:.0%}."
+        ],
+        partial(_plot, rows),
+        {"blocks": blocks},
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    facts, ap = row.first.facts, row.figures["AP"]
+    minutes = f"{row.first.seconds / 60:.1f}"
+    return str(facts["blocks"]), f"{facts['share']:.0%}", row.ap50_text, f"{100 * ap:.1f}", minutes
+
+
+def _plot(rows: Sequence[Row], axes: Any) -> None:
+    at = [100 * row.first.facts["share"] for row in rows]
+    axes.errorbar(at, [100 * row.ap50 for row in rows], [50 * row.spread for row in rows], fmt="o-")
+    axes.axvline(100 * PUBLISHED_SHARE, color=INK, linestyle="--", label="AP falls in the paper")
+    axes.set(xlabel="% of the backbone's parameters from ImageNet, frozen", ylabel="AP50 %")
+    axes.set_ylim(0, None)
+    axes.legend(frameon=False)
+
+
+def work(study: Study, options: argparse.Namespace) -> None:
+    """Train all points."""
+    detector = complete(options.detector)
+    numbers = options.blocks or evenly(shares(detector), options.points)
+    study.run(list(members(detector, numbers, options.backbone)), options.plan)
+
+
+def _points(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 2 or more")
+    return int(text)
+
+
+def _more(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--backbone", type=Path, required=True, help="weights of the complete backbone")
+    add(
+        "--detector",
+        default="yolo_ret_m075",
+        help="a YOLO-ReT, whose backbone is taken: a name, or '{name: yolo_ret_m075, ...}'",
+    )
+    add("--points", type=_points, default=POINTS, help=f"numbers of blocks to try [{POINTS}]")
+    add("--blocks", type=int, nargs="+", default=[], help="the numbers, instead of --points")
+
+
+COMMAND = Command(
+    "transfer", "Find how much of a backbone to take from ImageNet.", report, work, PAPER,
+    more=_more,
+)  # fmt: skip
+
+if __name__ == "__main__":
+    sys.exit(COMMAND.main())

@@ -19,7 +19,7 @@ from time import monotonic, perf_counter, process_time, sleep
 
 import numpy as np
 
-from compact_yolo_ros.backends.agreement import TOLERANCES, Agreement, compare
+from compact_yolo_ros.backends.agreement import TOLERANCES, compare_on_samples
 from compact_yolo_ros.backends.arguments import add_run_arguments, run_options_of
 from compact_yolo_ros.backends.backend import Backend, BackendError
 from compact_yolo_ros.backends.choice import open_backend
@@ -29,8 +29,6 @@ from compact_yolo_ros.backends.options import RunOptions
 from compact_yolo_ros.backends.registry import ALWAYS, BACKENDS
 from compact_yolo_ros.backends.remembered import recall, remember, timings_folder
 from compact_yolo_ros.model.store import ModelError, ModelFile, find_model
-from compact_yolo_ros.pixels.letterbox import Letterbox
-from compact_yolo_ros.pixels.sample_images import sample_images
 from compact_yolo_ros.support.error_text import reason
 from compact_yolo_ros.support.files import require_writable
 
@@ -118,14 +116,10 @@ def _is_usable(way: RunOptions, held: str) -> bool:
 
 def _agrees(backend: Backend, exact: RunOptions) -> bool:
     reference = open_backend(exact).backend
-    letterbox = Letterbox(reference.input[0], reference.card.resize)
-    tolerance, total = TOLERANCES[backend.precision], Agreement()
-    for image in sample_images():
-        letterbox(image, "bgr")
-        backend.input[0] = reference.input[0]
-        total += compare(backend.run(), reference.run(), tolerance)
+    tolerance = TOLERANCES[backend.precision]
+    agreement = compare_on_samples(backend, reference, tolerance)
     reference.close()
-    return total.suffices(tolerance)
+    return agreement.suffices(tolerance)
 
 
 def _timed(way: RunOptions, report: Report) -> Timing | None:

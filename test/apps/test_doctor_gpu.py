@@ -25,8 +25,10 @@ from compact_yolo_ros.apps.doctor import command as doctor
 from compact_yolo_ros.apps.doctor import tensorrt_proof as proof_module
 from compact_yolo_ros.apps.doctor.probe import Finding, Level, Surroundings
 from compact_yolo_ros.apps.doctor.tensorrt_proof import proof
+from compact_yolo_ros.backends import agreement
 from compact_yolo_ros.backends import libraries as installing
 from compact_yolo_ros.backends.agreement import TOLERANCES, Agreement, compare
+from compact_yolo_ros.backends.tensorrt.cuda import Gpu
 from compact_yolo_ros.backends.tensorrt.run import TensorRTBackend
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.pixels import sample_images as images_module
@@ -43,7 +45,7 @@ def toy(tmp_path: Path) -> Path:
 @pytest.fixture
 def prove(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, toy: Path) -> Prove:
     """Findings by name, after few and simple images, on an AGX Orin."""
-    monkeypatch.setattr(proof_module, "sample_images", images_module._generated)
+    monkeypatch.setattr(agreement, "sample_images", images_module._generated)
     monkeypatch.setattr(proof_module, "FRAMES", 5)
     monkeypatch.setattr(proof_module, "WARM_UP", 1)
     root = write(tmp_path / "orin", JETSONS["AGX Orin"][0])
@@ -62,7 +64,7 @@ def problems(found: dict[str, Finding]) -> set[str]:
 def test_the_shipped_model_is_proved_in_fp32_and_fp16(
     trt: Any, prove: Prove, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proof_module, "sample_images", sample_images)
+    monkeypatch.setattr(agreement, "sample_images", sample_images)
     # Without its INT8 sibling: the double fuses nothing, so more than half of that stays float.
     alone = shutil.copy(find_model("yolo_ret_m075").path, tmp_path / "alone.onnx")
     found = prove(str(alone))
@@ -135,7 +137,7 @@ def test_memory_that_grows_is_a_problem(
     trt: Any, prove: Prove, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grows = iter(range(10**9, 10**11, 10**9))
-    monkeypatch.setattr(proof_module, "_gpu_memory", lambda device: next(grows))
+    monkeypatch.setattr(Gpu, "memory_in_use", lambda device: next(grows))
     assert problems(prove()) == {"fp32 memory", "fp16 memory", "not proved"}
 
 
@@ -239,18 +241,18 @@ def test_a_difference_counts_if_it_is_beyond_the_tolerance(
         scores[0, row] -= factor * tolerance.score
     else:
         labels[0, row] += much
-    agreement = compare((boxes, scores, labels), expected, tolerance)
-    assert agreement.agreeing == K - much
-    assert agreement.suffices(tolerance) == (not much)
+    found = compare((boxes, scores, labels), expected, tolerance)
+    assert found.agreeing == K - much
+    assert found.suffices(tolerance) == (not much)
     if wrong == "box" and not much:
-        assert agreement.pixels == pytest.approx(0.25, abs=1e-4)
+        assert found.pixels == pytest.approx(0.25, abs=1e-4)
 
 
 def test_nothing_to_compare_shows_nothing() -> None:
     empty = (np.zeros((1, 3, 4)), np.full((1, 3), 0.05), np.zeros((1, 3)))
-    agreement = compare(empty, empty, TOLERANCES["int8"])
-    assert agreement == Agreement()
-    assert not agreement.suffices(TOLERANCES["int8"])
+    found = compare(empty, empty, TOLERANCES["int8"])
+    assert found == Agreement()
+    assert not found.suffices(TOLERANCES["int8"])
 
 
 def test_an_fp16_file_is_proved_as_it_is(tmp_path: Path) -> None:

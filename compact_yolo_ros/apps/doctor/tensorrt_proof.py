@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from resource import getpagesize
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
@@ -32,21 +30,15 @@ from compact_yolo_ros.backends import (
     RunOptions,
     open_backend,
 )
-from compact_yolo_ros.backends.agreement import (
-    LOWEST_SCORE,
-    TOLERANCES,
-    Agreement,
-    compare,
-)
+from compact_yolo_ros.backends.agreement import LOWEST_SCORE, TOLERANCES, compare_on_samples
 from compact_yolo_ros.backends.tensorrt.cache import EngineCache, engine_key
 from compact_yolo_ros.backends.tensorrt.cuda import Gpu, gpu
 from compact_yolo_ros.backends.tensorrt.library import dla_cores, library
 from compact_yolo_ros.backends.tensorrt.plan import BuildProgress
 from compact_yolo_ros.backends.tensorrt.run import open_tensorrt
+from compact_yolo_ros.machine.memory import resident_bytes
 from compact_yolo_ros.machine.power import PowerMonitor, find_power_source
 from compact_yolo_ros.model.store import ModelFile, find_model
-from compact_yolo_ros.pixels.letterbox import Letterbox
-from compact_yolo_ros.pixels.sample_images import sample_images
 
 NEEDED = (
     "an NVIDIA GPU or Jetson with its driver, TensorRT 8.5 to 11 and pycuda in this Python, and "
@@ -181,25 +173,27 @@ def _compared(engine: Engine, backend: Backend) -> Finding:
     """Compare the engine's outputs with ONNX Runtime's on the CPU."""
     tolerance = TOLERANCES[engine.precision]
     reference = open_backend(RunOptions(str(engine.model.path), backend="onnxruntime")).backend
-    total = Agreement()
-    seconds = []
-    for image in sample_images():
-        Letterbox(reference.input[0], backend.card.resize)(image, "bgr")
-        backend.input[0] = reference.input[0]
-        began = perf_counter()
-        expected = reference.run()
-        seconds.append(perf_counter() - began)
-        total += compare(backend.run(), expected, tolerance)
+    total = compare_on_samples(backend, reference, tolerance)
     found = (
         f"{total.agreeing} of {total.compared} candidates above {LOWEST_SCORE} within "
         f"{tolerance.pixels} pixels and {tolerance.score} of score of ONNX Runtime "
         f"{reference.precision} (largest differences {total.pixels:.3f} and {total.score:.4f}), "
-        f"which takes {1e3 * float(np.median(seconds)):.1f} ms on {reference.threads} threads"
+        f"which takes {1e3 * _seconds(reference):.1f} ms on {reference.threads} threads"
     )
     reference.close()
     if total.suffices(tolerance):
         return ok(f"{engine.name} outputs", found)
     return problem(f"{engine.name} outputs", found, REPORT)
+
+
+def _seconds(backend: Backend, runs: int = 9) -> float:
+    """The median time of a run."""
+    seconds = []
+    for _ in range(runs):
+        began = perf_counter()
+        backend.run()
+        seconds.append(perf_counter() - began)
+    return float(np.median(seconds))
 
 
 def _measured(name: str, backend: Backend, device: Gpu, around: Surroundings) -> Iterator[Finding]:
@@ -208,7 +202,7 @@ def _measured(name: str, backend: Backend, device: Gpu, around: Surroundings) ->
         backend.run()
     monitor = PowerMonitor(partial(find_power_source, around.root, on_gpu=True))
     parts: dict[str, list[float]] = {"total": [], **{part: [] for part in backend.device_times}}
-    gpu_before, own_before = _gpu_memory(device), _resident()
+    gpu_before, own_before = device.memory_in_use(), resident_bytes()
     began = perf_counter()
     for _ in track(
         range(FRAMES), escape(f"{name}: {FRAMES} images"), console=CONSOLE(), transient=True
@@ -219,7 +213,7 @@ def _measured(name: str, backend: Backend, device: Gpu, around: Surroundings) ->
         for part, seconds in backend.device_times.items():
             parts[part].append(seconds)
     rate = FRAMES / (perf_counter() - began)
-    grown, own = _gpu_memory(device) - gpu_before, _resident() - own_before
+    grown, own = device.memory_in_use() - gpu_before, resident_bytes() - own_before
     power = monitor.summary()
     monitor.close()
     yield ok(
@@ -273,15 +267,3 @@ def _kept(name: str, model: ModelFile, options: RunOptions, trt: Any, device: Gp
 def _percentiles(seconds: list[float]) -> str:
     values: NDArray[np.float64] = 1e3 * np.percentile(seconds, (50, 95, 99))
     return " / ".join(f"{ms:.2f}" for ms in values)
-
-
-def _gpu_memory(device: Gpu) -> int:
-    """Bytes of the GPU's memory that all programs use."""
-    with device.current():
-        free, total = device.driver.mem_get_info()
-    return int(total - free)
-
-
-def _resident() -> int:
-    """Bytes of main memory that this process uses."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize()

@@ -65,6 +65,12 @@ class Gpu:
         finally:
             self.driver.Context.pop()
 
+    def memory_in_use(self) -> int:
+        """Bytes of the device's memory that all programs use."""
+        with self.current():
+            free, total = self.driver.mem_get_info()
+        return int(total - free)
+
 
 @lru_cache(maxsize=1)
 def gpu() -> Gpu:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compact_yolo_ros.backends.backend import Backend, Candidates
-from compact_yolo_ros.pixels.letterbox import Letterbox
-from compact_yolo_ros.pixels.sample_images import sample_images
+from compact_yolo_ros.backends.backend import Candidates
 
 LOWEST_SCORE = 0.1
 """Candidates with lower scores are below every threshold in use."""
@@ -98,23 +96,3 @@ def compare(found: Candidates, expected: Candidates, tolerance: Tolerance) -> Ag
         pixels=float(pixels[rows, columns].max(initial=0)),
         score=float(score[rows, columns].max(initial=0)),
     )
-
-
-def compare_on_samples(backend: Backend, reference: Backend, tolerance: Tolerance) -> Agreement:
-    """Run two backends on the package's sample images and compare what they answer.
-
-    Args:
-        backend: the one to judge.
-        reference: the same file as it is, usually in ONNX Runtime, at the same input size.
-        tolerance: how far they may differ.
-
-    Raises:
-        BackendError: one of them fails.
-    """
-    letterbox = Letterbox(reference.input[0], reference.card.resize)
-    total = Agreement()
-    for image in sample_images():
-        letterbox(image, "bgr")
-        backend.input[0] = reference.input[0]
-        total += compare(backend.run(), reference.run(), tolerance)
-    return total

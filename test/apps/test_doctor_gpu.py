@@ -25,11 +25,11 @@ from compact_yolo_ros.apps.doctor import command as doctor
 from compact_yolo_ros.apps.doctor import tensorrt_proof as proof_module
 from compact_yolo_ros.apps.doctor.probe import Finding, Level, Surroundings
 from compact_yolo_ros.apps.doctor.tensorrt_proof import proof
-from compact_yolo_ros.backends import agreement
 from compact_yolo_ros.backends import libraries as installing
 from compact_yolo_ros.backends.agreement import TOLERANCES, Agreement, compare
 from compact_yolo_ros.backends.tensorrt.cuda import Gpu
 from compact_yolo_ros.backends.tensorrt.run import TensorRTBackend
+from compact_yolo_ros.detection import agreement
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.pixels import sample_images as images_module
 from compact_yolo_ros.pixels.sample_images import sample_images

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The GPU that the tests run on, their budget of time, and the report of what they find."""
+"""The GPU that the tests run on, their budget of time and their order, and what they report."""
 
 from __future__ import annotations
 
@@ -10,14 +10,29 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from gpu_report import GpuReport, describe
+from gpu_builds import Builds
+from gpu_meter import Meter, targets
+from gpu_report import GpuReport, describe, is_double
 
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.backends.tensorrt.cuda import gpu
 from compact_yolo_ros.backends.tensorrt.library import library
 
 SECONDS = float(os.environ.get("COMPACT_YOLO_GPU_SECONDS", "240"))
-"""No test begins later than this after the first."""
+"""No test begins later than this after the first, and no engine is built for longer."""
+RESERVE = 0.25
+"""Share of them that is kept for what comes after the builds."""
+SPEED = "Speed"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """By the parameter ``rank``, the most important first, in case time runs out."""
+
+    def rank(item: pytest.Item) -> int:
+        parameters = getattr(item, "callspec", SimpleNamespace(params={})).params
+        return int(parameters.get("rank", 0))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")
@@ -32,14 +47,45 @@ def on_gpu(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(trt=trt, device=device, engines=str(engines), began=time.monotonic())
 
 
+@pytest.fixture(scope="session")
+def report(on_gpu: SimpleNamespace, meter: Meter, builds: Builds) -> Iterator[GpuReport]:
+    """What the tests find, for people who were not there."""
+    folder = os.environ.get("COMPACT_YOLO_GPU_REPORT", "")
+    facts = describe(on_gpu.trt, on_gpu.device) | meter.facts()
+    facts["engines built at a time"] = str(builds.at_a_time)
+    report = GpuReport(Path(folder) if folder else None, facts)
+    yield report
+    for row in targets(report.tables.get(SPEED, [])):
+        report.add("Targets", **row)
+
+
 @pytest.fixture(autouse=True)
-def within_budget(on_gpu: SimpleNamespace) -> None:
+def within_budget(on_gpu: SimpleNamespace, report: GpuReport, request: object) -> None:
     if time.monotonic() - on_gpu.began > SECONDS:
-        pytest.skip(f"left out: COMPACT_YOLO_GPU_SECONDS ({SECONDS:.0f} s) are over")
+        report.add("Not reached", test=request.node.name)  # type: ignore[attr-defined]
+        pytest.skip(f"not reached: COMPACT_YOLO_GPU_SECONDS ({SECONDS:.0f} s) are over")
 
 
 @pytest.fixture(scope="session")
-def report(on_gpu: SimpleNamespace) -> Iterator[GpuReport]:
-    """What the tests find, for people who were not there."""
-    folder = os.environ.get("COMPACT_YOLO_GPU_REPORT", "")
-    yield GpuReport(Path(folder) if folder else None, describe(on_gpu.trt, on_gpu.device))
+def meter() -> Meter:
+    return Meter()
+
+
+@pytest.fixture(scope="session")
+def builds(on_gpu: SimpleNamespace) -> Iterator[Builds]:
+    """Builds of engines beside the tests; a small board has no memory for several."""
+    ends = on_gpu.began + (1 - RESERVE) * SECONDS
+    given = os.environ.get("COMPACT_YOLO_GPU_BUILDS")
+    at_a_time = int(given) if given else _builds_at_a_time(on_gpu)
+    building = Builds(on_gpu.engines, at_a_time, lambda: ends - time.monotonic())
+    yield building
+    building.close()
+
+
+def _builds_at_a_time(on_gpu: SimpleNamespace) -> int:
+    cores = len(os.sched_getaffinity(0))
+    if is_double(on_gpu.device):
+        return cores
+    driver = on_gpu.device.driver
+    shared = driver.Device(0).get_attribute(driver.device_attribute.INTEGRATED)
+    return 1 if shared else max(1, min(8, cores // 2))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a built engine behaves: threads, batches, speed, memory, and failures."""
+"""How a built engine behaves: threads, batches, memory, and failures."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from resource import getpagesize
-from time import perf_counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +17,7 @@ from gpu_report import GpuReport, is_double
 
 from compact_yolo_ros.backends import Backend, BackendError, MissingEngine, Opened, RunOptions
 from compact_yolo_ros.backends.tensorrt.run import open_tensorrt
+from compact_yolo_ros.machine.memory import resident_bytes
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.pixels.letterbox import Letterbox
 from compact_yolo_ros.pixels.sample_images import sample_images
@@ -27,8 +26,6 @@ ROOT = Path(__file__).resolve().parents[2]
 BATCH = 8
 RUNS = 2000
 """Images in a test of memory."""
-TIMED = 300
-"""Images whose time is measured, after some that warm up."""
 Open = Callable[..., Backend]
 
 
@@ -62,16 +59,6 @@ def count(images: int, on_gpu: SimpleNamespace) -> int:
     return images // 100 if is_double(on_gpu.device) else images
 
 
-def gpu_memory(on_gpu: SimpleNamespace) -> int:
-    with on_gpu.device.current():
-        free, total = on_gpu.device.driver.mem_get_info()
-    return int(total - free)
-
-
-def resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize()
-
-
 def test_it_is_opened_run_and_closed_in_three_threads(options: RunOptions) -> None:
     with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
         opened = first.submit(open_tensorrt, find_model(options.model), options).result()
@@ -83,9 +70,7 @@ def test_it_is_opened_run_and_closed_in_three_threads(options: RunOptions) -> No
 
 
 @pytest.mark.parametrize("images", [1, 2, 3, 4, 8])
-def test_an_image_is_answered_alike_in_every_batch(
-    images: int, open_engine: Open, on_gpu: SimpleNamespace, report: GpuReport
-) -> None:
+def test_an_image_is_answered_alike_in_every_batch(images: int, open_engine: Open) -> None:
     backend = open_engine(batch=BATCH)
     picture = sample_images()[0]
     for place in backend.input:
@@ -96,24 +81,6 @@ def test_an_image_is_answered_alike_in_every_batch(
         sure = scores[0] > 0.3
         np.testing.assert_allclose(boxes[place][sure], boxes[0][sure], atol=0.5)
         np.testing.assert_array_equal(labels[place][sure], labels[0][sure])
-    timed = count(TIMED, on_gpu)
-    report.add("Speed, yolo_ret_m075 in fp16", batch=images, **speed(backend, images, timed))
-
-
-def speed(backend: Backend, images: int, timed: int) -> dict[str, float]:
-    """Medians of some runs: the call on the host's clock, and its parts on the GPU's."""
-    total, parts = [], []
-    for _ in range(timed + timed // 6):
-        began = perf_counter()
-        backend.run(images)
-        total.append(perf_counter() - began)
-        parts.append(backend.device_times)
-    call = float(np.median(total[-timed:]))
-    device = {
-        f"{name} us": 1e6 * float(np.median([part[name] for part in parts[-timed:]]))
-        for name in parts[0]
-    }
-    return {"images/s": images / call, "call us": 1e6 * call, **device}
 
 
 def test_memory_does_not_grow(
@@ -123,10 +90,10 @@ def test_memory_does_not_grow(
     runs = count(RUNS, on_gpu)
     for _ in range(runs // 10):
         backend.run()
-    device, host = gpu_memory(on_gpu), resident()
+    device, host = on_gpu.device.memory_in_use(), resident_bytes()
     for _ in range(runs):
         backend.run()
-    grown = gpu_memory(on_gpu) - device, resident() - host
+    grown = on_gpu.device.memory_in_use() - device, resident_bytes() - host
     report.add("Memory", runs=runs, **{"GPU bytes": grown[0], "host bytes": grown[1]})
     assert grown[0] <= 16 * 2**20 and grown[1] <= 8 * 2**20
 
@@ -135,12 +102,12 @@ def test_opening_and_closing_gives_the_memory_back(
     open_engine: Open, options: RunOptions, on_gpu: SimpleNamespace
 ) -> None:
     open_engine()  # whatever TensorRT keeps for the whole process
-    before = gpu_memory(on_gpu)
+    before = on_gpu.device.memory_in_use()
     for _ in range(10):
         opened = open_tensorrt(find_model(options.model), options)
         assert isinstance(opened, Opened)
         opened.backend.close()
-    assert gpu_memory(on_gpu) - before <= 16 * 2**20
+    assert on_gpu.device.memory_in_use() - before <= 16 * 2**20
 
 
 @pytest.mark.parametrize("damage", ["a flipped byte", "a torn file", "of another model"])

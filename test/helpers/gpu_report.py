@@ -58,7 +58,11 @@ def _line(cells: Any) -> str:
 
 
 def _text(cell: Any) -> str:
-    return f"{cell:.3g}" if isinstance(cell, float) else str(cell)
+    if cell is None:
+        return "-"
+    if isinstance(cell, float):
+        return f"{cell:.0f}" if cell >= 1000 else f"{cell:.3g}"
+    return str(cell)
 
 
 def describe(trt: Any, device: Gpu) -> dict[str, str]:

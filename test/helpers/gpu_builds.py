@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Engines for the tests on a GPU: which there are, and their builds, several at a time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from time import monotonic
+
+from compact_yolo_ros.backends import RunOptions
+from compact_yolo_ros.backends.arguments import to_arguments
+from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.model.store import ModelFile, find_model, model_names
+
+ROOT = Path(__file__).resolve().parents[2]
+ZOO = os.environ.get("COMPACT_YOLO_GPU_ZOO", "")
+"""Folder with detectors that are not trained, of ``training.export_zoo``; only timed."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model in a precision at an input size, for up to so many images a run."""
+
+    model: str
+    precision: str
+    size: Size
+    batch: int = 1
+
+    def __str__(self) -> str:
+        return f"{Path(self.model).stem}-{self.precision}-{self.size}-b{self.batch}"
+
+    @property
+    def file(self) -> ModelFile:
+        return find_model(self.model)
+
+    def options(self, engines: str) -> RunOptions:
+        """How it is run with the engines of a folder."""
+        return RunOptions(
+            self.model,
+            backend="tensorrt",
+            precision=self.precision,
+            input_sizes=(self.size,),
+            batch=self.batch,
+            engine_cache=engines,
+        ).resolved(self.file.card)
+
+
+def precisions(model: ModelFile) -> tuple[str, ...]:
+    """What TensorRT makes of a file, the most used first."""
+    held = model.card.precision
+    return ("fp16", "fp32") if held == "fp32" else (held,)
+
+
+def shipped_cases() -> list[Case]:
+    """Every engine of every model of the package, at every size for which its card has AP."""
+    return [
+        Case(name, precision, size)
+        for name in model_names()
+        for card in [find_model(name).card]
+        for precision, size in product(
+            precisions(find_model(name)),
+            [Size.square(int(side)) for side in card.ap] or [card.own_size],
+        )
+    ]
+
+
+def timed_cases() -> list[Case]:
+    """Every detector in every precision, at its own size; first what has published figures."""
+    shipped = [find_model(name) for name in model_names()]
+    named = {model.card.detector for model in shipped}
+    zoo = [find_model(str(path)) for path in sorted(Path(ZOO).glob("*.onnx"))] if ZOO else []
+    others = [model for model in zoo if model.card.detector not in named]
+    return [
+        Case(str(model.path), precision, Size(*model.card.own_size))
+        for model in [*others, *shipped]
+        for precision in precisions(model)
+    ]
+
+
+class Builds:
+    """Builds engines in processes of their own, several at a time, until the time is over."""
+
+    def __init__(self, engines: str, at_a_time: int, seconds_left: Callable[[], float]) -> None:
+        self.at_a_time = at_a_time
+        self.seconds: dict[Case, float] = {}
+        self._engines = engines
+        self._left = seconds_left
+        self._pool = ThreadPoolExecutor(at_a_time)
+        self._begun: dict[Case, Future[None]] = {}
+
+    def begin(self, cases: Iterable[Case]) -> None:
+        """Queue those that were not begun before."""
+        for case in cases:
+            if case not in self._begun:
+                self._begun[case] = self._pool.submit(self._build, case)
+
+    def finish(self, cases: Iterable[Case]) -> None:
+        """Wait until these are built, or the time is over."""
+        wait([self._begun[case] for case in cases if case in self._begun])
+
+    def quiet(self) -> None:
+        """Wait until nothing is being built."""
+        wait(self._begun.values())
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def _build(self, case: Case) -> None:
+        """What fails here fails again, with its reason, in the test that opens the engine."""
+        left = self._left()
+        if left <= 0:
+            return
+        words = to_arguments(case.options(self._engines), leave_out=("backend", "threads"))
+        command = [sys.executable, "-m", "compact_yolo_ros.backends.engine_build", *words]
+        began = monotonic()
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            if process.wait(left) == 0:
+                self.seconds[case] = monotonic() - began
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def in_order(cases: Iterable[Case], first: str) -> Iterator[Case]:
+    """At its own size before others, a model before the others, FP16 before the rest."""
+
+    def rank(case: Case) -> tuple[bool, bool, bool]:
+        own = case.size == case.file.card.own_size
+        return not own, not case.file.card.name.startswith(first), case.precision == "fp32"
+
+    return iter(sorted(cases, key=rank))

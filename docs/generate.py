@@ -23,19 +23,66 @@ from compact_yolo_ros.support.markdown import markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent
 DETECTOR_YAML = ROOT / "config" / "detector.yaml"
+SROS2_POLICY = ROOT / "config" / "sros2_policy.xml"
 
 CHANGES = {
     "any time": "any time",
     "unconfigured": "before configuring",
     "never": "at start only",
 }
+LIFECYCLE_SERVICES = (
+    "change_state",
+    "get_state",
+    "get_available_states",
+    "get_available_transitions",
+    "get_transition_graph",
+)
+PARAMETER_SERVICES = (
+    "describe_parameters",
+    "get_parameter_types",
+    "get_parameters",
+    "list_parameters",
+    "set_parameters",
+    "set_parameters_atomically",
+    "get_type_description",
+)
+OWN_TOPICS = ("~/transition_event", "rosout", "parameter_events")
+"""What rclpy publishes for every lifecycle node."""
+HEARD_TOPICS = ("clock", "parameter_events")
+"""What rclpy subscribes to where ``use_sim_time`` is true."""
+POLICY = """<?xml version="1.0" encoding="UTF-8"?>
+<!-- The least rights of the node /detector (docs/stack.md). Put in your camera's topic for image.
+     Made from compact_yolo_ros/ros/detector/topics.py by `make docs`. -->
+<policy version="0.2.0">
+  <enclaves>
+    <enclave path="/detector">
+      <profiles>
+        <profile ns="/" node="detector">
+          <topics publish="ALLOW">
+{publish}
+          </topics>
+          <topics subscribe="ALLOW">
+{subscribe}
+          </topics>
+          <services reply="ALLOW">
+{reply}
+          </services>
+        </profile>
+      </profiles>
+    </enclave>
+  </enclaves>
+</policy>
+"""
 LAUNCH_DEFAULTS = {"autostart": True}
 """What the launch file chooses otherwise than the node: its parameter file does so too."""
 
 
 def main() -> None:
     """Rewrite the documents and the parameter file."""
-    texts = {path: document(path) for path in DOCUMENTS} | {DETECTOR_YAML: detector_yaml()}
+    texts = {path: document(path) for path in DOCUMENTS} | {
+        DETECTOR_YAML: detector_yaml(),
+        SROS2_POLICY: sros2_policy(),
+    }
     for path, text in texts.items():
         with replacing(path) as temporary:
             temporary.write_text(text)
@@ -75,6 +122,26 @@ def detector_yaml() -> str:
         default = LAUNCH_DEFAULTS.get(spec.name, spec.default)
         lines += [f"    {spec.name}: {json.dumps(default)}", ""]
     return "\n".join(lines[:-1]) + "\n"
+
+
+def sros2_policy() -> str:
+    """Return the least rights of the node: its topics and services, and those of rclpy."""
+    published = [_policy_name(row.name) for row in INTERFACES if row.kind == "publisher"]
+    served = [_policy_name(row.name) for row in INTERFACES if row.kind == "service"]
+    own = [f"~/{name}" for name in (*LIFECYCLE_SERVICES, *PARAMETER_SERVICES)]
+    return POLICY.format(
+        publish=_rights("topic", [*published, *OWN_TOPICS]),
+        subscribe=_rights("topic", ["image", "image/compressed", *HEARD_TOPICS]),
+        reply=_rights("service", [*served, *own]),
+    )
+
+
+def _policy_name(name: str) -> str:
+    return name.lstrip("/")
+
+
+def _rights(kind: str, names: Iterable[str]) -> str:
+    return "\n".join(f"            <{kind}>{name}</{kind}>" for name in names)
 
 
 def models() -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.support.error_text import first_line
+from compact_yolo_ros.support.pip import pip_line
 
 JETSON_RELEASE = Path("/etc/nv_tegra_release")
 
@@ -23,7 +24,8 @@ class Library:
         module: what is imported to find out whether it works.
         distribution: its name on PyPI.
         purpose: what does not work without it; empty if nothing does.
-        install: the command that installs it; empty is pip with the distribution's name.
+        install: the command that installs it; empty is pip with the distribution's
+            name.
         install_on_jetson: the same on an NVIDIA Jetson; empty if it is no other.
     """
 
@@ -37,7 +39,7 @@ class Library:
     @property
     def install_line(self) -> str:
         """The command that installs it on this machine."""
-        elsewhere = self.install or f"pip install {self.distribution}"
+        elsewhere = self.install or pip_line(self.distribution)
         return (self.install_on_jetson or elsewhere) if on_jetson() else elsewhere
 
 

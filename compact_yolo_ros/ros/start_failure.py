@@ -18,6 +18,7 @@ TOO_MANY_FILES = os.strerror(errno.EMFILE)
 RAISE_THE_LIMIT = "raise the limit, for example with ulimit -n 1024"
 REMEDIES = {
     "initialize logging": "set HOME or ROS_LOG_DIR to a folder that can be written",
+    "multiarray failed to import": "a module was built for another NumPy: `doctor` has the remedy",
     "failed to map segment": "give the process more memory (ulimit -v)",
     os.strerror(errno.ENOMEM): "give the process more memory (ulimit -v)",
     os.strerror(errno.EAGAIN): "give the process more threads and memory (ulimit -u, ulimit -v)",

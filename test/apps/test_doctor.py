@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from power_trees import JETSONS, LAPTOP, write
 from toy_model import write_store, write_toy_model
@@ -41,6 +42,7 @@ from compact_yolo_ros.backends.fastest import Timing
 from compact_yolo_ros.backends.libraries import Library
 from compact_yolo_ros.backends.remembered import remember, subject_of
 from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.support.pip import pip_line
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = str(ROOT / "config" / "fastdds_shm.xml")
@@ -153,7 +155,33 @@ def test_a_library_that_is_installed_but_broken_is_a_problem(library: Callable) 
     (found,) = versions.library(broken)
     assert found.level is Level.PROBLEM
     assert found.found == "installed, but it cannot be imported: libfoo.so.3: not found"
-    assert found.remedy == "pip install --force-reinstall made-up"
+    assert found.remedy == pip_line("--force-reinstall", "made-up")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "numpy.core.multiarray failed to import",
+        "numpy.dtype size changed, may indicate binary incompatibility.",
+        "module compiled against ABI version 0x1000009 but this version of numpy is 0x2000000",
+    ],
+)
+def test_a_library_for_another_numpy_comes_with_the_numpy_that_fits(
+    library: Callable, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    page = "print('A module that was compiled using NumPy 1.x', file=__import__('sys').stderr)"
+    (found,) = versions.library(library(f"{page}\nraise ImportError({said!r})"))
+    assert found.level is Level.PROBLEM
+    assert found.found.startswith(f"it was built for another NumPy than {np.__version__} in /")
+    assert found.remedy == pip_line("numpy")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_a_library_prints_that_works_is_shown(
+    library: Callable, capfd: pytest.CaptureFixture[str]
+) -> None:
+    [*versions.library(library("import sys; print('old', file=sys.stderr)"))]
+    assert capfd.readouterr().err == "old\n"
 
 
 def test_a_library_that_crashes_is_a_problem(library: Callable) -> None:
@@ -165,7 +193,7 @@ def test_a_library_that_crashes_is_a_problem(library: Callable) -> None:
 def test_a_missing_library_matters_only_if_it_is_needed() -> None:
     missing = Library("Nowhere", "no_such_module", "no-such-module")
     (found,) = versions.library(missing)
-    assert (found.level, found.remedy) == (Level.PROBLEM, "pip install no-such-module")
+    assert (found.level, found.remedy) == (Level.PROBLEM, pip_line("no-such-module"))
     (found,) = versions.library(dataclasses.replace(missing, purpose="sports"))
     assert (found.level, found.found) == (Level.OK, "not installed; only needed for sports")
 
@@ -614,7 +642,7 @@ def test_tensorrt_is_missed_only_where_there_is_a_gpu(
     (found,) = usable_backends.usable(around(), BACKENDS["tensorrt"], toy)
     assert found.level is Level.OK
     (found,) = usable_backends.usable(around({"dev/nvidia0": ""}), BACKENDS["tensorrt"], toy)
-    assert (found.level, found.remedy) == (Level.PROBLEM, "pip install tensorrt")
+    assert (found.level, found.remedy) == (Level.PROBLEM, pip_line("tensorrt"))
 
 
 def test_onnx_runtime_is_always_needed(
@@ -624,7 +652,7 @@ def test_onnx_runtime_is_always_needed(
     assert (found.level, "runs toy in fp32 on CPU" in found.found) == (Level.OK, True)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     (found,) = usable_backends.usable(around(), BACKENDS["onnxruntime"], toy)
-    assert (found.level, found.remedy) == (Level.PROBLEM, "pip install onnxruntime")
+    assert (found.level, found.remedy) == (Level.PROBLEM, pip_line("onnxruntime"))
 
 
 # The command

@@ -33,6 +33,7 @@ from compact_yolo_ros.detection import agreement
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.pixels import sample_images as images_module
 from compact_yolo_ros.pixels.sample_images import sample_images
+from compact_yolo_ros.support.pip import pip_line
 
 Prove = Callable[..., dict[str, Finding]]
 
@@ -175,7 +176,7 @@ def test_without_a_gpu_it_says_what_it_would_need(
     monkeypatch.setattr(installing, "JETSON_RELEASE", tmp_path / "none")
     found = prove()
     assert problems(found) == {"not proved"}
-    assert found["not proved"].remedy == "pip install tensorrt"
+    assert found["not proved"].remedy == pip_line("tensorrt")
     assert "TensorRT 8.5 to 11 and pycuda" in found["needed"].found
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -36,6 +37,7 @@ from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.model.stored_weights import with_plain_weights
+from compact_yolo_ros.support.pip import pip_line
 
 ROOT = Path(__file__).parents[2]
 REAL_MODEL = "yolo_ret_m075"
@@ -130,7 +132,7 @@ def test_a_missing_library_comes_with_the_line_that_installs_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)  # importing it fails
     monkeypatch.setattr(installing, "JETSON_RELEASE", tmp_path / "none")
-    with pytest.raises(BackendError, match=f": pip install {name}"):
+    with pytest.raises(BackendError, match=re.escape(f": {pip_line(name)}")):
         open_backend(RunOptions(toy, backend=name))
 
 
@@ -309,5 +311,7 @@ def test_making_fp16_without_the_onnx_package_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(BackendError, match="needs the onnx package: pip install onnx"):
+    with pytest.raises(
+        BackendError, match=re.escape(f"needs the onnx package: {pip_line('onnx')}")
+    ):
         to_half(b"")

@@ -37,6 +37,7 @@ from compact_yolo_ros.machine.power.sysfs import Tree
 from compact_yolo_ros.machine.power.table import POWER_SOURCES
 from compact_yolo_ros.machine.power.tegrastats import Tegrastats
 from compact_yolo_ros.machine.power.tool_output import output_of
+from compact_yolo_ros.support.pip import pip_line
 
 ENERGY = "sys/class/powercap/intel-rapl:0/energy_uj"
 RANGE = 262_143_328_850
@@ -403,7 +404,7 @@ def test_without_nvml_the_processor_does_not_stand_for_the_card(
     monkeypatch.setitem(sys.modules, "pynvml", None)
     found = find_power_source(write(tmp_path, LAPTOP), on_gpu=True)
     assert found.name == "battery (whole machine)"
-    assert "NVML: pip install nvidia-ml-py" in found.read().problems
+    assert f"NVML: {pip_line('nvidia-ml-py')}" in found.read().problems
 
 
 def test_the_names_of_nvml_are_real() -> None:

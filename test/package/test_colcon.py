@@ -59,6 +59,13 @@ def test_share_and_index_are_in_place(workspace: Path) -> None:
         assert {path.name for path in (share / name).glob("*.*")} == sources
 
 
+def test_executables_run_with_the_python_of_the_active_environment(workspace: Path) -> None:
+    """A virtual environment, where ONNX Runtime is, or the system's Python without one."""
+    folder = workspace / "install" / "compact_yolo_ros" / "lib" / "compact_yolo_ros"
+    for path in folder.iterdir():
+        assert path.read_text().splitlines()[0] == "#!/usr/bin/env python3"
+
+
 def test_executables_start_from_where_ros2_run_looks(workspace: Path) -> None:
     folder = workspace / "install" / "compact_yolo_ros" / "lib" / "compact_yolo_ros"
     expected = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -59,6 +60,7 @@ def test_the_shipped_parameter_file_gives_the_documented_node(
 
         client.wait_for(complete)
         check_topics(client)
+        check_policy(client)
     check_keys("Diagnostics", set(values_of(diagnostics[-1])))
     (stages,) = (text for keys, text in rows("Diagnostics") if "<stage>" in keys)
     assert code(stages) == list(STAGES)
@@ -73,6 +75,30 @@ def check_topics(client: Client) -> None:
     }
     client.wait_for(lambda: topics(client) >= documented)  # they are found one by one
     assert topics(client) == documented
+
+
+def check_policy(client: Client) -> None:
+    """config/sros2_policy.xml names all that the node publishes, subscribes to and serves."""
+    profile = ElementTree.parse(ROOT / "config" / "sros2_policy.xml").find(".//profile")
+    assert profile is not None
+    allowed = {
+        (right, expanded(each.text or ""))
+        for group in profile
+        for right in group.attrib
+        for each in group
+    }
+    graph, name = client.node, ("detector", "/")
+    used = {("publish", topic) for topic, _ in graph.get_publisher_names_and_types_by_node(*name)}
+    heard = graph.get_subscriber_names_and_types_by_node(*name)
+    used |= {("subscribe", topic) for topic, _ in heard}
+    served = graph.get_service_names_and_types_by_node(*name)
+    used |= {("reply", service) for service, _ in served}
+    assert used <= allowed
+
+
+def expanded(name: str) -> str:
+    """A name of the policy as the node /detector resolves it."""
+    return name.replace("~", "/detector") if name.startswith("~") else f"/{name}"
 
 
 def topics(client: Client) -> set[tuple[str, str, str]]:

@@ -11,13 +11,18 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+from types import ModuleType
 
 from compact_yolo_ros import __version__
 from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok, problem
 from compact_yolo_ros.backends.libraries import Library
 from compact_yolo_ros.machine.libraries import installed_version
 from compact_yolo_ros.support.error_text import first_line
+from compact_yolo_ros.support.pip import pip_line
 
 OLDEST_PYTHON = (3, 10)
 MIDDLEWARE = "middleware"
@@ -26,6 +31,11 @@ CUDA_DRIVER = "libcuda.so.1"
 PRINT_MIDDLEWARE = (
     "from rclpy.utilities import get_rmw_implementation_identifier as name; print(name())"
 )
+ANOTHER_NUMPY = re.compile(
+    r"numpy\.core\.multiarray failed to import|numpy\._core\.multiarray failed to import"
+    r"|compiled (using|against) .*(NumPy|API|ABI)|numpy\.(dtype|ndarray) size changed"
+)
+"""What modules that were built for another NumPy raise."""
 LOG_PREFIX = re.compile(r"^(\[[^]]*\] ?)+: ")
 """Severity, time and logger at the start of a line of ROS's log."""
 
@@ -87,16 +97,39 @@ def library(which: Library) -> Iterator[Finding]:
             yield problem(which.name, "not installed", which.install_line)
         return
     try:
-        module = importlib.import_module(which.module)
+        module = _imported(which.module)
     except Exception as error:  # an import may raise anything
-        found = f"installed, but it cannot be imported: {first_line(error)}"
-        if CUDA_DRIVER in str(error):
-            yield note(which.name, found, "the NVIDIA driver is missing here")
-        else:
-            yield problem(which.name, found, _reinstall(which))
+        yield _broken(which, error)
         return
     version = getattr(module, "__version__", None) or installed_version(which)
     yield ok(which.name, version or "of unknown version")
+
+
+def _imported(module: str) -> ModuleType:
+    """Import a module; what it prints meanwhile is printed only if that works.
+
+    NumPy prints a page about every module that was built for another NumPy.
+    """
+    with redirect_stderr(StringIO()) as printed:
+        found = importlib.import_module(module)
+    sys.stderr.write(printed.getvalue())
+    return found
+
+
+def _broken(which: Library, error: Exception) -> Finding:
+    """What an import that failed means."""
+    found = f"installed, but it cannot be imported: {first_line(error)}"
+    if CUDA_DRIVER in str(error):
+        return note(which.name, found, "the NVIDIA driver is missing here")
+    if ANOTHER_NUMPY.search(str(error)):
+        numpy = importlib.import_module("numpy")
+        found = f"it was built for another NumPy than {numpy.__version__} in {_folder(numpy)}"
+        return problem(which.name, found, pip_line("numpy"))
+    return problem(which.name, found, _reinstall(which))
+
+
+def _folder(module: ModuleType) -> str:
+    return str(Path(module.__file__ or "").parents[1])
 
 
 def cuda_driver(around: Surroundings) -> Iterator[Finding]:
@@ -114,4 +147,4 @@ def cuda_driver(around: Surroundings) -> Iterator[Finding]:
 
 def _reinstall(which: Library) -> str:
     own = which.install or which.install_on_jetson
-    return which.install_line if own else f"pip install --force-reinstall {which.distribution}"
+    return which.install_line if own else pip_line("--force-reinstall", which.distribution)

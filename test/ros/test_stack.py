@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The snippets of docs/stack.md, and the health check of docker/, with real messages."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from harness import PATIENCE, ROOT, Client
+from launching import LAUNCH
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+STACK = (ROOT / "docs" / "stack.md").read_text()
+HEALTH = str(ROOT / "docker" / "healthcheck.py")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", STACK, re.DOTALL)
+
+
+def program(name: str) -> str:
+    (found,) = [code for code in blocks("python") if code.startswith(f"# {name}\n")]
+    return found
+
+
+def a_person(column: float, sec: int = 7) -> Detection2DArray:
+    hypothesis = ObjectHypothesisWithPose()
+    hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = "person", 0.75
+    detection = Detection2D(results=[hypothesis])
+    detection.bbox.center.position.x, detection.bbox.size_y = column, 80.0
+    message = Detection2DArray(detections=[detection])
+    message.header.stamp.sec = sec
+    return message
+
+
+def answer_of(
+    command: list[str], publish: Callable[[], None], expected: str, client: Client
+) -> None:
+    """Publish until a program prints a line."""
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        text=True,
+    )
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    printed: list[str] = []
+
+    def answered() -> bool:
+        publish()
+        client.spin(0.1)
+        printed.extend(process.stdout or ())
+        return any(expected in line for line in printed)
+
+    try:
+        client.wait_for(answered)
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+
+
+def test_every_program_can_be_read() -> None:
+    assert len(blocks("python")) == 3
+    for code in blocks("python"):
+        ast.parse(code)
+
+
+def test_a_node_takes_the_detections(client: Client) -> None:
+    publisher = client.node.create_publisher(Detection2DArray, "/detector/detections", 10)
+    command = [sys.executable, "-c", program("follow.py")]
+    message = a_person(320.0)
+    answer_of(command, lambda: publisher.publish(message), "person at column 320", client)
+
+
+def test_detections_join_their_images(client: Client) -> None:
+    pytest.importorskip("message_filters", reason="comes with ROS 2, not as a Python wheel")
+    found = client.node.create_publisher(Detection2DArray, "/detector/detections", 10)
+    images = client.node.create_publisher(Image, "/camera/image_raw", 10)
+    message, image = a_person(320.0), Image()
+    image.header = message.header
+
+    def publish() -> None:
+        images.publish(image)
+        found.publish(message)
+
+    command = [sys.executable, "-c", program("overlay.py")]
+    answer_of(command, publish, "7 person 0.75 320.0", client)
+
+
+def test_an_including_launch_file_keeps_its_arguments_to_itself(tmp_path: Path) -> None:
+    """Its own ``namespace`` does not reach the detector, which the group has put into /front."""
+    pytest.importorskip("launch_ros", reason="launch comes with ROS 2, not as a Python wheel")
+    (tmp_path / "robot.launch.py").write_text(program("robot.launch.py"))
+    code = LAUNCH.replace(
+        "sys.exit(service.run())",
+        "from launch_ros.actions import Node; Node.execute = lambda self, context: "
+        "[self._perform_substitutions(context), print('node', self.node_name)][:0];"
+        "sys.exit(service.run())",
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "robot.launch.py"), "namespace:=front"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "node /front/detector" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_configurations_can_be_read() -> None:
+    manager, analyzers = (yaml.safe_load(text) for text in blocks("yaml"))
+    assert manager["lifecycle_manager_perception"]["ros__parameters"]["bond_timeout"] == 0.0
+    (part,) = analyzers["analyzers"]["ros__parameters"]["perception"]["contains"]
+    for name in ("/detector: detections", "/robot1/detector: front"):
+        assert part in name
+
+
+def test_the_unit_stops_launch_with_the_signal_that_it_hands_on() -> None:
+    unit = configparser.ConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(blocks("ini")[0])
+    assert unit["Service"]["KillSignal"] == "SIGINT"
+    assert "exec ros2 launch compact_yolo_ros detector.launch.py" in unit["Service"]["ExecStart"]
+
+
+@pytest.mark.parametrize(
+    ("level", "code"),
+    [(DiagnosticStatus.OK, 0), (DiagnosticStatus.WARN, 0), (DiagnosticStatus.ERROR, 1)],
+    ids=["OK", "WARN", "ERROR"],
+)
+def test_the_health_check_follows_the_diagnostics(client: Client, level: bytes, code: int) -> None:
+    publisher = client.node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+    other = DiagnosticStatus(name="/camera: driver", level=DiagnosticStatus.ERROR)
+    own = DiagnosticStatus(name="/detector: detections", level=level, message="so it is")
+    with subprocess.Popen([sys.executable, HEALTH], stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            publisher.publish(DiagnosticArray(status=[other, own]))
+            client.spin(0.1)
+        assert process.stdout is not None
+        assert (process.returncode, process.stdout.read()) == (code, "so it is\n")
+
+
+def test_a_silent_detector_is_not_healthy() -> None:
+    code = f"import runpy; names = runpy.run_path({HEALTH!r}); main = names['main']; "
+    code += "main.__globals__['PATIENCE'] = 0.5; raise SystemExit(main())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("no status '/detector: detections' on /diagnostics")
+
+
+def test_the_compose_file_shares_memory_and_names_our_files() -> None:
+    text = (ROOT / "docker/compose.yaml").read_text()
+    services: dict[str, Any] = yaml.safe_load(text)["services"]
+    assert services["camera"]["ipc"] == "shareable"
+    assert all(services[name]["ipc"] == "service:camera" for name in ("detector", "foxglove"))
+    for variable, path in services["camera"]["environment"].items():
+        if variable.startswith("FAST"):
+            assert (ROOT / "config" / Path(path).name).is_file()
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.gpu"])
+def test_the_images_stop_with_sigint_and_report_their_health(name: str) -> None:
+    text = (ROOT / "docker" / name).read_text()
+    assert "STOPSIGNAL SIGINT" in text
+    assert 'CMD ["/entrypoint.sh", "python3", "/healthcheck.py"]' in text
+    for source in re.findall(r"^COPY (\S+) src/", text, re.MULTILINE):
+        assert (ROOT / source).exists()
+    assert "-c src/compact_yolo_ros/config/pip_constraints.txt" in text.replace("\\\n", " ")

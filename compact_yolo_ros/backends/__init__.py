@@ -8,7 +8,7 @@ from compact_yolo_ros.backends.backend import (
     MissingEngine,
     Opened,
 )
-from compact_yolo_ros.backends.choice import open_backend, open_if_built
+from compact_yolo_ros.backends.choice import open_at_start, open_backend, open_if_built
 from compact_yolo_ros.backends.options import PRECISIONS, RunOptions
 from compact_yolo_ros.backends.registry import BACKENDS, backend_names
 
@@ -22,6 +22,7 @@ __all__ = [
     "Opened",
     "RunOptions",
     "backend_names",
+    "open_at_start",
     "open_backend",
     "open_if_built",
 ]

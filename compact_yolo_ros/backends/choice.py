@@ -12,6 +12,7 @@ from compact_yolo_ros.backends.cpu import require_file_precision
 from compact_yolo_ros.backends.info import BackendInfo
 from compact_yolo_ros.backends.options import RunOptions
 from compact_yolo_ros.backends.registry import ALWAYS, AUTO, BACKENDS
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelFile, find_model
 
 if TYPE_CHECKING:
@@ -46,12 +47,25 @@ def open_if_built(options: RunOptions) -> Opened | MissingEngine:
     return _open(options, build=False)
 
 
-def _open(options: RunOptions, build: bool) -> Opened | MissingEngine:
+def open_at_start(options: RunOptions) -> Opened | MissingEngine:
+    """Open what answers soonest; like ``open_if_built``.
+
+    What was timed to be the fastest is opened if that takes no longer than what always works, and
+    both at the size that fitted the camera at the last start.
+
+    Raises:
+        ModelError: the model cannot be found, read or trusted.
+        BackendError: the runtime is not installed, or refuses the model.
+    """
+    return _open(options, build=False, at_start=True)
+
+
+def _open(options: RunOptions, build: bool, at_start: bool = False) -> Opened | MissingEngine:
     model = find_model(options.model)
     may_be_timed = options.are_for_timing
     options = options.resolved(model.card)
     if options.backend == AUTO:
-        opened = _open_best(model, options, build, may_be_timed)
+        opened = _open_best(model, options, build, may_be_timed, at_start)
     else:
         opened = _open_with(BACKENDS[options.backend], model, options, build)
     if isinstance(opened, MissingEngine):
@@ -60,7 +74,7 @@ def _open(options: RunOptions, build: bool) -> Opened | MissingEngine:
 
 
 def _open_best(
-    model: ModelFile, options: RunOptions, build: bool, may_be_timed: bool
+    model: ModelFile, options: RunOptions, build: bool, may_be_timed: bool, at_start: bool
 ) -> Opened | MissingEngine:
     """The first backend that does what was requested, else the CPU with the file as it is."""
     failed: dict[str, BackendError] = {}
@@ -74,9 +88,12 @@ def _open_best(
             return opened
         return Opened(opened.backend, "the fastest that works here", opened.warning)
     if may_be_timed:
-        from compact_yolo_ros.backends.remembered import recall  # a node's start does not need it
+        from compact_yolo_ros.backends.remembered import recall  # what is set needs it not
 
-        fastest = _open_timed(model, options, failed, recall(model, options))
+        timed = recall(model, options)
+        if at_start and timed.timings:
+            options = options.change(image_sizes=(Size.parse(timed.size),))
+        fastest = _open_timed(model, options, failed, timed, at_start)
         if fastest is not None:
             return fastest
     return _fall_back(model, options, failed)
@@ -94,17 +111,24 @@ def _in_turn(model: ModelFile, options: RunOptions) -> list[BackendInfo]:
 
 
 def _open_timed(
-    model: ModelFile, options: RunOptions, failed: dict[str, BackendError], timed: Remembered
+    model: ModelFile,
+    options: RunOptions,
+    failed: dict[str, BackendError],
+    timed: Remembered,
+    only_soon: bool,
 ) -> Opened | None:
     """What was timed to be the fastest; None if nothing was, or it does not work any more."""
     way = timed.fastest
     if way is None:
         return None
+    info = BACKENDS[way.backend]
     options = options.change(precision=way.precision, threads=way.threads)
+    if only_soon and not info.opens_soon(model, options):
+        return None
     try:
-        opened = _open_with(BACKENDS[way.backend], model, options, build=False)
+        opened = _open_with(info, model, options, build=False)
     except BackendError as error:
-        failed[BACKENDS[way.backend].title] = error
+        failed[info.title] = error
         return None
     assert isinstance(opened, Opened)  # nothing is built for a CPU
     return Opened(opened.backend, str(timed), _missed_gpu(failed))

@@ -33,6 +33,8 @@ class BackendInfo:
         has_dla: whether it runs on a Jetson's deep learning accelerator.
         converts: precisions in which it can run an FP32 file, on hardware that has them.
         slow: for a precision that it runs slower than FP32, what to do instead.
+        opens_soon: whether it opens a model, with resolved options, in about the time that the
+            backend takes which is always there.
     """
 
     name: str
@@ -44,3 +46,4 @@ class BackendInfo:
     has_dla: bool = False
     converts: tuple[str, ...] = ()
     slow: tuple[tuple[str, str], ...] = ()
+    opens_soon: Callable[[ModelFile, RunOptions], bool] = lambda model, options: True

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,23 @@ class Library:
         """The command that installs it on this machine."""
         elsewhere = self.install or pip_line(self.distribution)
         return (self.install_on_jetson or elsewhere) if on_jetson() else elsewhere
+
+    @property
+    def installed(self) -> str:
+        """What changes when another version is installed; empty if none is. Imports nothing.
+
+        The names of the folders that installers leave beside the library, which hold its version,
+        and the age of its file. ``importlib.metadata`` takes 25 ms, which a start does not have.
+        """
+        spec = find_spec(self.module)
+        if spec is None or spec.origin is None:
+            return ""
+        with suppress(OSError):
+            origin = Path(spec.origin)
+            notes = origin.parents[1].glob(f"{self.distribution}-*-info")
+            versions = sorted(note.name for note in notes)
+            return " ".join([*versions, str(origin.stat().st_mtime_ns)])
+        return ""
 
 
 ONNX = Library("onnx", "onnx", "onnx", "FP16 engines of FP32 files")

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compact_yolo_ros.backends import compiled_networks
 from compact_yolo_ros.backends.backend import OUTPUTS, BackendError, Candidates, Opened
-from compact_yolo_ros.backends.cpu import CpuBackend
+from compact_yolo_ros.backends.compiled_networks import NetworkKey, network_key
+from compact_yolo_ros.backends.cpu import CpuBackend, default_threads
 from compact_yolo_ros.backends.info import BackendInfo
 from compact_yolo_ros.backends.libraries import Library, imported
 from compact_yolo_ros.backends.warm_up import warm_up
@@ -46,7 +50,11 @@ class OpenVinoBackend(CpuBackend):
         """
         openvino = imported(OPENVINO)
         super().__init__(model, options)
-        computed = self._computed(model)
+        computed = _computed(model, options)
+        if computed != "f32" and CAPABILITIES[self.precision] not in _capabilities():
+            raise BackendError(
+                f"this processor does not compute in {self.precision}", "set precision to auto"
+            )
         properties = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
@@ -58,13 +66,12 @@ class OpenVinoBackend(CpuBackend):
         }
         batch = 1 if options.batch == 1 else openvino.Dimension(1, options.batch)
         try:
-            core = _core()
             self._networks = {}
             found = set()
             for size in options.sizes:
-                network = core.read_model(str(model.path))
-                network.reshape({"images": openvino.PartialShape([batch, *size.shape, 3])})
-                compiled = core.compile_model(network, "CPU", properties)
+                shape = openvino.PartialShape([batch, *size.shape, 3])
+                kept = _key(model, options, size) if options.batch == 1 else None
+                compiled = _compiled(model, shape, properties, kept)
                 found.add(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
                 runner = compiled.create_infer_request()
                 pixels = np.zeros((options.batch, *size.shape, 3), np.uint8)
@@ -82,21 +89,6 @@ class OpenVinoBackend(CpuBackend):
                 f"OpenVINO computes in {' and '.join(sorted(found))}, not in {computed}",
                 "set precision to auto",
             )
-
-    def _computed(self, model: ModelFile) -> str:
-        """OpenVINO's name of the type to compute in; what is quantised stays so.
-
-        Raises:
-            BackendError: the processor does not compute in it.
-        """
-        if self.precision == model.card.precision:
-            return "f32"
-        can = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if CAPABILITIES[self.precision] not in can:
-            raise BackendError(
-                f"this processor does not compute in {self.precision}", "set precision to auto"
-            )
-        return {"fp16": "f16"}.get(self.precision, self.precision)
 
     def run(self, images: int = 1) -> Candidates:
         """Run the network on the first ``images`` of ``input``."""
@@ -118,6 +110,37 @@ class OpenVinoBackend(CpuBackend):
         del self._request, self._tensors, self._networks
 
 
+def _computed(model: ModelFile, options: RunOptions) -> str:
+    """OpenVINO's name of the type to compute in; what is quantised stays so."""
+    if options.precision == model.card.precision:
+        return "f32"
+    return {"fp16": "f16"}.get(options.precision, options.precision)
+
+
+def _key(model: ModelFile, options: RunOptions, size: Size) -> NetworkKey:
+    threads = options.threads or default_threads()
+    return network_key(model, OPENVINO, _computed(model, options), threads, size)
+
+
+def _compiled(
+    model: ModelFile, shape: Any, properties: dict[str, Any], kept: NetworkKey | None
+) -> Any:
+    """The network as it was compiled earlier, else compiled now, and kept if it has a key."""
+    core = _core()
+    if kept and (network := compiled_networks.load(kept)):
+        with suppress(Exception):  # one that OpenVINO refuses is made anew
+            return core.import_model(BytesIO(network), "CPU", properties)
+    read = core.read_model(str(model.path))
+    read.reshape({"images": shape})
+    compiled = core.compile_model(read, "CPU", properties)
+    if kept:
+        with suppress(Exception):  # as above; it runs all the same
+            exported = BytesIO()
+            compiled.export_model(exported)
+            compiled_networks.store(kept, exported.getvalue())
+    return compiled
+
+
 def _last_line(error: Exception) -> str:
     """What is wrong: the lines before it say in which source files of OpenVINO it was found."""
     return str(error).strip().rpartition("\n")[2]
@@ -136,8 +159,20 @@ def _core() -> Any:
     return openvino.Core()
 
 
+def _capabilities() -> list[str]:
+    found: list[str] = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return found
+
+
 def _open(model: ModelFile, options: RunOptions, build: bool) -> Opened:
     return Opened(OpenVinoBackend(model, options))
+
+
+def _opens_soon(model: ModelFile, options: RunOptions) -> bool:
+    """Whether all of it was compiled before."""
+    return options.batch == 1 and all(
+        compiled_networks.has(_key(model, options, size)) for size in options.sizes
+    )
 
 
 INFO = BackendInfo(
@@ -147,4 +182,5 @@ INFO = BackendInfo(
     open=_open,
     libraries=(OPENVINO,),
     converts=tuple(CAPABILITIES),
+    opens_soon=_opens_soon,
 )

@@ -10,21 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compact_yolo_ros.backends.fastest import Timing, fastest
-from compact_yolo_ros.backends.libraries import Library
+from compact_yolo_ros.backends.processor import kernel_text, processor_digest
 from compact_yolo_ros.backends.registry import AUTO, BACKENDS
 from compact_yolo_ros.model.onnx_metadata import MOST_BYTES
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelFile
 from compact_yolo_ros.support.error_text import reason
-from compact_yolo_ros.support.files import cache_folder, read_file, replacing
+from compact_yolo_ros.support.files import cache_folder, replacing, sha256_of
 from compact_yolo_ros.support.json_files import read_json
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
 
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 MOST_SIZES, MOST_FILES, MOST_THREADS = 20, 100, 64
 """Sizes of a model and files that are kept, and threads that are believed."""
-_IDENTIFYING = ("model name", "flags", "CPU implementer", "CPU part", "Features")
-"""How the lines of /proc/cpuinfo begin that tell one processor from another."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class Subject:
         processor: a digest of what Linux says of it.
         cores: numbers of those that this process may use.
         quota: CPU time that the container may use, as cgroup 2 has it.
-        libraries: versions of the runtimes.
+        libraries: the installed versions of the runtimes.
     """
 
     model: str
@@ -135,9 +132,22 @@ def recall(model: ModelFile, options: RunOptions) -> Remembered:
         return Remembered(problem=f"the timings in {path} are ignored: {reason(error)}")
     if record.subject != subject or not record.sizes:
         return Remembered()
+    size = _nearest(record.sizes, options)
+    return Remembered(size, record.sizes[size], size == str(options.sizes[0]))
+
+
+def _nearest(sizes: Iterable[str], options: RunOptions) -> str:
+    """The size that says most of the first size that is asked for.
+
+    Where that will fit images which are not known yet, it is the one timed last of those that have
+    its long side: what fitted the camera at the last start.
+    """
     wanted = options.sizes[0]
-    size = min(record.sizes, key=lambda text: abs(_area(Size.parse(text)) - _area(wanted)))
-    return Remembered(size, record.sizes[size], size == str(wanted))
+    known = {Size.parse(text): text for text in sizes}
+    considered = list(known)
+    if isinstance(options.input_sizes[0], int) and not options.image_sizes:
+        considered = [size for size in known if max(size) == max(wanted)][-1:] or considered
+    return known[min(considered, key=lambda size: abs(size.area - wanted.area))]
 
 
 def remember(model: ModelFile, options: RunOptions, timings: Sequence[Timing]) -> None:
@@ -166,43 +176,17 @@ def subject_of(model: ModelFile) -> Subject:
     """What timings of a model on this machine hold for."""
     return Subject(
         model=model.path.stem,
-        sha256=hashlib.sha256(read_file(model.path, MOST_BYTES)).hexdigest(),
-        processor=_processor(),
+        sha256=sha256_of(model.path, MOST_BYTES),
+        processor=processor_digest(),
         cores=tuple(sorted(os.sched_getaffinity(0))),
-        quota=_text(Path("/sys/fs/cgroup/cpu.max")).strip(),
+        quota=kernel_text(Path("/sys/fs/cgroup/cpu.max")).strip(),
         libraries={
-            library.name: _version(library)
+            library.name: library.installed
             for info in BACKENDS.values()
             if info.runs_on == "CPU"
             for library in info.libraries
         },
     )
-
-
-def _version(library: Library) -> str:
-    """Its version, or the age of its file if it is not known so; empty if it is not installed."""
-    from importlib import metadata  # slow, and a start does not need it
-
-    with suppress(metadata.PackageNotFoundError):
-        return metadata.version(library.distribution)
-    spec = find_spec(library.module)
-    with suppress(OSError):
-        return str(Path(spec.origin).stat().st_mtime_ns) if spec and spec.origin else ""
-    return ""
-
-
-def _processor() -> str:
-    lines = _text(Path("/proc/cpuinfo")).splitlines()
-    telling = sorted({line for line in lines if line.startswith(_IDENTIFYING)})
-    return hashlib.sha256("\n".join(telling).encode()).hexdigest()[:16]
-
-
-def _text(path: Path) -> str:
-    """The text of a file of the kernel; empty if there is none."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
 
 
 def _read(path: Path) -> Record:
@@ -223,10 +207,6 @@ def _check(timing: Timing) -> None:
         raise ValueError(f"no precision is called {timing.precision!r:.40}")
     if not 1 <= timing.threads <= MOST_THREADS or not (timing.ms > 0 and timing.cpu_ms > 0):
         raise ValueError("it has threads or milliseconds that cannot be")
-
-
-def _area(size: Size) -> int:
-    return size.width * size.height
 
 
 def _shrink(folder: Path) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.onnx_metadata import MOST_BYTES, read_metadata
 from compact_yolo_ros.support.error_text import shortened
-from compact_yolo_ros.support.files import read_file
+from compact_yolo_ros.support.files import sha256_of
 from compact_yolo_ros.support.plain_values import from_plain
 from compact_yolo_ros.support.resources import resource_directory
 from compact_yolo_ros.support.yaml_files import read_yaml
@@ -111,7 +110,7 @@ def _named(name: str, directory: Path) -> Path:
 def _verified(path: Path, sha256: str) -> Path:
     """``path``, if its content is the one the manifest was written for."""
     try:
-        digest = hashlib.sha256(read_file(path, MOST_BYTES)).hexdigest()
+        digest = sha256_of(path, MOST_BYTES)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}; reinstall the package") from None
     if digest != sha256:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import BinaryIO
@@ -46,6 +48,17 @@ def read_file(path: Path, limit: int) -> bytes:
         if os.fstat(file.fileno()).st_size > limit:
             raise OSError(errno.EFBIG, f"larger than {limit / 1e6:g} MB", str(path))
         return _complete(file.read(), path)
+
+
+def sha256_of(path: Path, limit: int) -> str:
+    """The SHA-256 of a file that ``read_file`` reads, in hexadecimal; read once while it stays."""
+    facts = path.stat()
+    return _digest(path, limit, (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns))
+
+
+@lru_cache(maxsize=16)
+def _digest(path: Path, limit: int, version: tuple[int, ...]) -> str:
+    return hashlib.sha256(read_file(path, limit)).hexdigest()
 
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"

@@ -48,7 +48,7 @@ def test_every_part_of_the_key_makes_another_engine(name: str, tmp_path: Path) -
     other = replace(KEY, **{name: others[type(value)]})
     assert (cache.load(KEY), cache.load(other)) == (PLAN, None)
     (file,) = tmp_path.glob("*.engine")
-    file.rename(tmp_path / other.file_name)  # under its name, it is still another one
+    file.rename(tmp_path / f"{other.name}.engine")  # under its name, it is still another one
     assert cache.load(other) is None
 
 
@@ -96,8 +96,8 @@ def test_an_engine_is_not_written_through_a_link(tmp_path: Path) -> None:
     victim.write_text("precious")
     cache = EngineCache(tmp_path / "engines")
     cache.directory.mkdir()
-    (cache.directory / KEY.file_name).symlink_to(victim)
-    stem, process = KEY.file_name.removesuffix(".engine"), os.getpid()
+    (cache.directory / f"{KEY.name}.engine").symlink_to(victim)
+    stem, process = KEY.name, os.getpid()
     (cache.directory / f".{stem}.{process}.engine").symlink_to(victim)
     cache.store(KEY, PLAN)
     assert victim.read_text() == "precious" and cache.load(KEY) == PLAN
@@ -107,7 +107,7 @@ def test_what_a_killed_build_left_goes_in_the_end(tmp_path: Path) -> None:
     cache = EngineCache(tmp_path)
     left = tmp_path / ".unfinished_1"
     left.mkdir()
-    (left / KEY.file_name).write_bytes(PLAN)
+    (left / f"{KEY.name}.engine").write_bytes(PLAN)
     cache.store(KEY, PLAN)
     assert left.exists()  # it may still be written
     os.utime(left, (0, 0))

@@ -21,6 +21,7 @@ from toy_model import write_altered
 from compact_yolo_ros.backends import BackendError, RunOptions, choice, open_backend
 from compact_yolo_ros.backends import remembered as remembered_module
 from compact_yolo_ros.backends.fastest import Timing, fastest
+from compact_yolo_ros.backends.libraries import Library
 from compact_yolo_ros.backends.remembered import (
     MOST_FILES,
     Remembered,
@@ -141,9 +142,10 @@ def test_another_size_begins_with_what_is_known_of_the_nearest(options: RunOptio
     assert recalled(options).fastest == USUAL
 
 
-def test_a_runtime_that_is_gone_is_no_obstacle(
+def test_a_runtime_that_is_broken_is_no_obstacle(
     options: RunOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Library, "installed", "as before")
     keep(options, FAST, USUAL)
     monkeypatch.setitem(sys.modules, "openvino", None)
     opened = open_backend(options)
@@ -152,11 +154,11 @@ def test_a_runtime_that_is_gone_is_no_obstacle(
 
 
 def other_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembered_module, "_version", lambda library: "0.1")
+    monkeypatch.setattr(Library, "installed", "0.1")
 
 
 def other_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembered_module, "_processor", lambda: "another")
+    monkeypatch.setattr(remembered_module, "processor_digest", lambda: "another")
 
 
 def fewer_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,11 +166,7 @@ def fewer_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def less_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = remembered_module._text
-    quota = "150000 100000\n"
-    monkeypatch.setattr(
-        remembered_module, "_text", lambda path: quota if path.name == "cpu.max" else text(path)
-    )
+    monkeypatch.setattr(remembered_module, "kernel_text", lambda path: "150000 100000\n")
 
 
 @pytest.mark.parametrize("change", [other_version, other_processor, fewer_cores, less_time])

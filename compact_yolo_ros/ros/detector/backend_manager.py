@@ -2,7 +2,8 @@
 """Which backend the detector runs on: others are opened later, and take over between two images.
 
 While a TensorRT engine is built the CPU does the work; when a backend fails, the CPU takes over. On
-the CPU, what starts soonest answers first, and what was timed to be the fastest follows.
+the CPU, what starts soonest answers first, and what was timed to be the fastest follows: after the
+first start, that is the same where what was compiled then is kept.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from compact_yolo_ros.backends import (
     MissingEngine,
     Opened,
     RunOptions,
+    open_at_start,
     open_backend,
     open_if_built,
 )
@@ -57,7 +59,7 @@ class BackendManager:
     def __init__(self, options: RunOptions, logger: Logger) -> None:
         """Open a detector that works at once, on the CPU if an engine must be built first.
 
-        What was timed is not opened yet: it may take longer to open than what always works.
+        What was timed is opened at once only if that takes no longer than what always works.
 
         Raises:
             ModelError: the model cannot be found, read or trusted.
@@ -80,7 +82,7 @@ class BackendManager:
         self._to_open: SimpleQueue[Callable[[], None]] = SimpleQueue()
         # Not an executor: Python waits for the threads of those before it exits.
         self._opener = Thread(target=self._open_queued, name="backend opener", daemon=True)
-        opened = open_if_built(options.change(timing=False))
+        opened = open_at_start(options)
         if isinstance(opened, MissingEngine):
             self.detector = Detector(self._open_meanwhile(opened))
             self._build_engine(opened)

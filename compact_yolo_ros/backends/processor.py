@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tells one processor from another, for what was timed or compiled on it."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+_IDENTIFYING = ("model name", "flags", "CPU implementer", "CPU part", "Features")
+"""How the lines of /proc/cpuinfo begin that say which processor it is."""
+
+
+@cache
+def processor_digest() -> str:
+    """A digest of what Linux says of this processor."""
+    lines = kernel_text(Path("/proc/cpuinfo")).splitlines()
+    telling = sorted({line for line in lines if line.startswith(_IDENTIFYING)})
+    return hashlib.sha256("\n".join(telling).encode()).hexdigest()[:16]
+
+
+def kernel_text(path: Path) -> str:
+    """The text of a file of the kernel; empty if there is none."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

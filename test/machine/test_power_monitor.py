@@ -10,6 +10,7 @@ from threading import Event
 import pytest
 
 from compact_yolo_ros.machine.power import PowerMonitor, PowerReading, PowerSummary, monitor
+from compact_yolo_ros.machine.power.source import Unavailable
 
 
 class Script:
@@ -148,3 +149,15 @@ def test_a_search_that_fails_or_hangs_is_reported() -> None:
     released.set()
     watching._thread.join(10)
     assert watching.summary().problem == "OSError: no bus"
+
+
+def test_where_nothing_can_be_read_the_thread_ends_and_the_reasons_stay() -> None:
+    def find() -> Script:
+        raise Unavailable(*"abcde")
+
+    watching = PowerMonitor(find)
+    watching._thread.join(10)
+    assert not watching._thread.is_alive()
+    seen = watching.summary()
+    assert (seen.source, seen.watts, seen.problem) == ("none", None, "a; b; c and 2 more")
+    watching.close()

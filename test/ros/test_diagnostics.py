@@ -18,7 +18,7 @@ from compact_yolo_ros.ros.diagnostics import frame_counters
 from compact_yolo_ros.ros.diagnostics.causes import AT_ONCE, NewCauses, cause_of
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters, Snapshot, combined
 from compact_yolo_ros.ros.diagnostics.health import assess
-from compact_yolo_ros.ros.diagnostics.publisher import DiagnosticsPublisher
+from compact_yolo_ros.ros.diagnostics.publisher import Description, DiagnosticsPublisher
 from compact_yolo_ros.ros.diagnostics.report import to_statuses
 from compact_yolo_ros.ros.diagnostics.situations import (
     CameraSituation,
@@ -484,13 +484,18 @@ class LoggingNode:
             publish=self.messages.append, get_subscription_count=lambda: self.subscribers
         )
         self.diagnostics = DiagnosticsPublisher(node, publisher)
+        self.described = 0
 
     def publish(self, situation: NodeSituation, **cameras: Snapshot) -> list[str]:
         """Publish, and return what was logged because of it."""
         before = len(self.log.lines)
         named = {"" if name == "single" else name: s for name, s in cameras.items()}
-        self.diagnostics.publish(situation, several(**named), "CPU", {})
+        self.diagnostics.publish(situation, several(**named), self._describe)
         return self.log.lines[before:]
+
+    def _describe(self) -> Description:
+        self.described += 1
+        return Description("CPU", {})
 
 
 def test_a_warning_is_not_logged_again_after_something_worse(clock: SteppedClock) -> None:
@@ -557,7 +562,7 @@ def test_the_hardware_id_tells_machines_apart(monkeypatch: pytest.MonkeyPatch) -
     node = LoggingNode()
     node.publish(NodeSituation("inactive"))
     assert node.messages[-1].status[0].hardware_id == "robot7: CPU"
-    node.diagnostics.publish(NodeSituation("unconfigured"), {}, "", {})
+    node.diagnostics.publish(NodeSituation("unconfigured"), {}, lambda: Description("", {}))
     assert node.messages[-1].status[0].hardware_id == "robot7"
 
 
@@ -566,7 +571,7 @@ def test_without_a_subscriber_it_is_only_logged(clock: SteppedClock) -> None:
     node.subscribers = 0
     silent = replace(run(clock, 10, 30).snapshot(), silence=7.0)
     assert len(node.publish(ACTIVE, single=silent)) == 1
-    assert not node.messages
+    assert not node.messages and not node.described
     node.subscribers = 1
     node.publish(ACTIVE, single=silent)
-    assert len(node.messages) == 1
+    assert len(node.messages) == node.described == 1

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from time import sleep
 
 from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok, problem
@@ -36,7 +36,11 @@ def _source(info: PowerSourceInfo, around: Surroundings) -> Finding:
 
 def choice(around: Surroundings, on_gpu: bool) -> Iterator[Finding]:
     """Report what the node would read on this machine."""
-    source = find_power_source(around.root, on_gpu=on_gpu)
+    try:
+        source = find_power_source(around.root, on_gpu=on_gpu)
+    except Unavailable as why:
+        yield _without_watts(why.args)
+        return
     reading = _read_once(source)
     if reading.throttled:
         yield problem(
@@ -45,13 +49,17 @@ def choice(around: Surroundings, on_gpu: bool) -> Iterator[Finding]:
             "check its power supply and cooling, or choose a lower power mode",
         )
     if reading.watts is None:
-        yield note(
-            "watts",
-            f"unknown: {'; '.join(reading.problems[:3])}",
-            "the node works without; docs/power.md says what each source needs",
-        )
+        yield _without_watts(reading.problems)
     else:
         yield ok("watts", f"{reading.watts:.2f} W by {source.name}", watts=reading.watts)
+
+
+def _without_watts(reasons: Sequence[str]) -> Finding:
+    return note(
+        "watts",
+        f"unknown: {'; '.join(reasons[:3])}",
+        "the node works without; docs/power.md says what each source needs",
+    )
 
 
 def _read_once(source: PowerSource) -> PowerReading:

@@ -72,6 +72,9 @@ def find_power_source(root: Path = Path("/"), *, on_gpu: bool = False) -> PowerS
     Args:
         root: folder that holds /sys, /run and the like.
         on_gpu: whether the network runs on a graphics card, which the processor's watts miss.
+
+    Raises:
+        Unavailable: nothing at all can be read here.
     """
     reasons: list[str] = []
 
@@ -86,12 +89,16 @@ def find_power_source(root: Path = Path("/"), *, on_gpu: bool = False) -> PowerS
     states = list(_opened(_rows(Part.NONE), root))
     if is_jetson(root):
         meters = first(Part.MODULE)
-        return CombinedSource(meters, states, () if meters else reasons)
-    if not on_gpu:
-        return CombinedSource(first(Part.PROCESSOR, Part.MACHINE), states, reasons)
-    if card := first(Part.GRAPHICS_CARD):
-        return CombinedSource([*card, *first(Part.PROCESSOR)], states, reasons)
-    return CombinedSource(first(Part.MACHINE), states, reasons)
+        if meters:
+            reasons.clear()
+    elif on_gpu:
+        card = first(Part.GRAPHICS_CARD)
+        meters = [*card, *first(Part.PROCESSOR)] if card else first(Part.MACHINE)
+    else:
+        meters = first(Part.PROCESSOR, Part.MACHINE)
+    if not meters and not states:
+        raise Unavailable(*reasons)
+    return CombinedSource(meters, states, reasons)
 
 
 def _rows(*parts: Part) -> list[PowerSourceInfo]:

@@ -16,6 +16,7 @@ from compact_yolo_ros.machine.power.source import (
     Part,
     PowerReading,
     PowerSourceInfo,
+    Unavailable,
 )
 from compact_yolo_ros.machine.power.sysfs import Tree
 
@@ -30,7 +31,7 @@ change when a core is switched on or off."""
 
 
 class Kernel:
-    """Mode, clock, temperatures and throttling, no watts; every machine shows some of them."""
+    """Mode, clock, temperatures and throttling, no watts; real machines show some of them."""
 
     name = "kernel"
 
@@ -116,9 +117,15 @@ def _alerts(tree: Tree) -> tuple[str, ...] | None:
     )
 
 
+def _open(root: Path) -> Kernel:
+    if Kernel(root).read() == PowerReading():
+        raise Unavailable("shows nothing, as in many virtual machines and containers")
+    return Kernel(root)
+
+
 INFO = PowerSourceInfo(
     name="kernel",
     part=Part.NONE,
-    open=Kernel,
+    open=_open,
     reads="power mode, clocks, temperatures and thermal throttling from sysfs",
 )

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from threading import Event, Lock, Thread
 from time import monotonic
 
-from compact_yolo_ros.machine.power.source import PowerReading, PowerSource
+from compact_yolo_ros.machine.power.source import PowerReading, PowerSource, Unavailable
 
 PERIOD = 1.0
 """Seconds between two readings."""
@@ -64,7 +64,10 @@ class PowerSummary:
 
 
 class PowerMonitor:
-    """Opens a source and reads it until closed; it can neither delay nor break the node."""
+    """Opens a source and reads it until closed; it can neither delay nor break the node.
+
+    Where nothing can be read, its thread ends.
+    """
 
     def __init__(self, find: Callable[[], PowerSource], period: float = PERIOD) -> None:
         """Start the thread, which first calls ``find``: that may take seconds."""
@@ -106,6 +109,9 @@ class PowerMonitor:
     def _run(self) -> None:
         try:
             source = self._find()
+        except Unavailable as why:  # and never will be
+            self._problem = _shortened(why.args)
+            return
         except Exception as error:  # whatever a driver or a library raises, the node keeps running
             self._problem = f"{type(error).__name__}: {error}"
             return
@@ -142,6 +148,6 @@ def _throttling(readings: list[PowerReading]) -> str | None:
     return ", ".join([*events, *dict.fromkeys(name for state in states for name in state)])
 
 
-def _shortened(problems: tuple[str, ...]) -> str:
+def _shortened(problems: Sequence[str]) -> str:
     more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
     return "; ".join(problems[:3]) + more

@@ -20,7 +20,10 @@ DEGREES = (-40.0, 150.0)
 
 
 class Unavailable(Exception):
-    """A source cannot be used on this machine; the text says why, without the source's name."""
+    """A source cannot be used on this machine; the text says why, without the source's name.
+
+    Of several sources, an argument each, with the names.
+    """
 
 
 class Part(Enum):

@@ -8,8 +8,8 @@ This file has the node's states, parameters and services. The way of an image is
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Mapping
+from functools import partial, wraps
 from typing import Any
 
 import cv2
@@ -28,8 +28,8 @@ from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS, check_
 from compact_yolo_ros.ros.detector.session import Session
 from compact_yolo_ros.ros.detector.topics import DIAGNOSTICS, ENABLE
 from compact_yolo_ros.ros.detector.worker import DetectorBusyError
-from compact_yolo_ros.ros.diagnostics.publisher import DiagnosticsPublisher
-from compact_yolo_ros.ros.diagnostics.situations import NodeSituation
+from compact_yolo_ros.ros.diagnostics.publisher import Description, DiagnosticsPublisher
+from compact_yolo_ros.ros.diagnostics.situations import CameraState, NodeSituation
 from compact_yolo_ros.ros.parameter_service import is_unchanged
 from compact_yolo_ros.ros.parameters import NodeParameters
 
@@ -191,20 +191,22 @@ class DetectorNode(LifecycleNode):
     # The timer
 
     def _publish_diagnostics(self) -> None:
-        session = self._session
         power = self._activation.power() if self._activation else None
-        situation = self._situation(power)
-        cameras = session.camera_states() if session else {}
-        facts: dict[str, object] = {
-            "state": situation.state,
-            "model": self.get_parameter("model").value,
-        }
+        cameras = self._session.camera_states() if self._session else {}
+        describe = partial(self._describe, cameras, power)
+        self._diagnostics.publish(self._situation(power), cameras, describe)
+
+    def _describe(
+        self, cameras: Mapping[str, CameraState], power: PowerSummary | None
+    ) -> Description:
+        """What the node is, does and runs on."""
+        session = self._session
+        facts = {"state": self._state(), "model": self.get_parameter("model").value}
         if session is not None:
             facts |= session.facts()
         if power is not None:
             facts |= power.facts(sum(state.snapshot.fps_out for state in cameras.values()))
-        device = session.opened.backend.device if session else ""
-        self._diagnostics.publish(situation, cameras, device, facts)
+        return Description(session.opened.backend.device if session else "", facts)
 
     def _situation(self, power: PowerSummary | None) -> NodeSituation:
         session, activation = self._session, self._activation
@@ -232,6 +234,8 @@ def create_node() -> DetectorNode:
     """Build the node for a process of its own, started if ``autostart`` says so."""
     sys.setswitchinterval(SWITCH_INTERVAL)
     cv2.setNumThreads(1)  # resizing a frame is too little work to wake other threads for
+    # OpenVINO does without the converter of models, which takes longer to load than all the rest.
+    sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
     node = DetectorNode()
     node.start()
     return node

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
@@ -19,6 +20,18 @@ from compact_yolo_ros.ros.diagnostics.status import Level, Status
 
 SHARED = "/"
 """Stands for what the cameras share; no camera has such a name."""
+
+
+class Description(NamedTuple):
+    """What only a subscriber needs to know of the node.
+
+    Attributes:
+        device: what the network runs on; empty if nothing is loaded.
+        facts: key-value pairs.
+    """
+
+    device: str
+    facts: Mapping[str, object]
 
 
 class DiagnosticsPublisher:
@@ -35,21 +48,20 @@ class DiagnosticsPublisher:
         self,
         situation: NodeSituation,
         cameras: Mapping[str, CameraState],
-        device: str,
-        facts: Mapping[str, object],
+        describe: Callable[[], Description],
     ) -> None:
         """Log what has changed, and publish one message if somebody subscribes.
 
         Args:
             situation: what concerns all cameras.
             cameras: counters, times and surroundings of each camera, by its name.
-            device: what the network runs on; empty if nothing is loaded.
-            facts: key-value pairs of the node.
+            describe: is called if somebody subscribes.
         """
         self._log_changes(situation, cameras)
         if self._publisher.get_subscription_count() == 0:
             return
         health = assess(situation, cameras)
+        device, facts = describe()
         name = self._node.get_fully_qualified_name()
         hardware = f"{self._machine}: {device}" if device else self._machine
         message = DiagnosticArray(status=to_statuses(name, hardware, health, cameras, facts))

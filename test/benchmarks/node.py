@@ -24,6 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "test" / "helpers")]
 os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as where it is installed
 
 from compact_yolo_ros.ros.child_process import prepare_environment  # noqa: E402
 

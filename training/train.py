@@ -30,21 +30,19 @@ from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.support.terminal import open_console, say
 from training.data.dataset import Cache, DataSet, open_split, read_classes
 from training.data.findings import lacks_objects, other_shapes
-from training.data.loading import epoch_batches
 from training.detectors.interface import Detector
 from training.detectors.variant import Variant
 from training.evaluate import MEANS, average_precision, predict
-from training.loop.checkpoint import fill_backbone, load_checkpoint, read_tensors
+from training.loop.checkpoint import load_checkpoint
 from training.loop.precision import usable_precision
 from training.loop.recipe import DEFAULT_RECIPE, PAPER, Precision, Recipe, find_recipe
 from training.loop.run import run
 from training.loop.run_folder import RunFolder
 from training.loop.trainer import DivergedError, Trainer
+from training.weights.backbone_file import read_backbone
 from training.weights.from_onnx import measure_norms, read_exported, variant_of
 from training.weights.other_classes import start_from, summary
-
-# Images that the statistics of an exported detector's norms are measured on.
-MEASURED = 64
+from training.weights.starting import first_images, start_backbone
 
 
 class Origin(NamedTuple):
@@ -94,20 +92,9 @@ def start(trainer: Trainer, origin: Origin) -> str:
     detector, classes = trainer.recipe.detector, origin.classes
     left = start_from(trainer.model, detector, origin.state, classes, trainer.classes)
     if origin.folded:
-        _measure_norms(trainer)
+        measure_norms(trainer.model, first_images(trainer))
     trainer.begin_average()
     return summary(left, [name for name in trainer.classes if name not in classes])
-
-
-def _measure_norms(trainer: Trainer) -> None:
-    recipe = trainer.recipe
-    phase, count = recipe.phases[0], min(MEASURED, len(trainer.samples))
-    key = (recipe.seed, 0)
-    batches = epoch_batches(
-        trainer.samples, phase.sizes[-1:], count, recipe.augmentation, 0.0, key, workers=0
-    )
-    images = next(iter(batches)).images.to(trainer.fabric.device)
-    measure_norms(trainer.model, images.permute(0, 3, 1, 2).float() / 255)
 
 
 def train(arguments: argparse.Namespace, console: Console) -> None:
@@ -127,7 +114,9 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     folder = RunFolder(arguments.out or Path("runs") / name)
     state = folder.read_last()
     fresh = state is None
-    backbone = read_tensors(arguments.backbone) if fresh and arguments.backbone else None
+    if arguments.backbone_blocks is not None and not arguments.backbone:
+        raise ValueError("--backbone-blocks goes with --backbone")
+    backbone = read_backbone(arguments.backbone) if fresh and arguments.backbone else None
     origin = read_origin(arguments.start, recipe.detector) if fresh and arguments.start else None
     fabric, sentence = _fabric(arguments, recipe.precision)
     fabric.launch()
@@ -149,8 +138,9 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     if state is not None:
         trainer.restore(state, arguments.replan)
     if backbone is not None:
-        fill_backbone(trainer.model.backbone, backbone, arguments.backbone)
-        trainer.begin_average()
+        text = start_backbone(trainer, backbone, arguments.backbone, arguments.backbone_blocks)
+        if fabric.is_global_zero:
+            say(console, text)
     if origin is not None:
         text = start(trainer, origin)
         if fabric.is_global_zero:
@@ -244,7 +234,15 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
         "classes",
     )
     parser.add_argument(
-        "--backbone", type=Path, help="start of the backbone alone (training.weights)"
+        "--backbone",
+        type=Path,
+        help="start of the backbone alone: a file of training.weights, or a checkpoint",
+    )
+    parser.add_argument(
+        "--backbone-blocks",
+        type=_count,
+        metavar="K",
+        help="of --backbone, load only the first K blocks and what is before them",
     )
     parser.add_argument(
         "--replan", action="store_true", help="continue although the recipe or the data has changed"

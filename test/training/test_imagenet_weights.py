@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Mapping
 
@@ -12,8 +13,10 @@ from torch import Tensor
 
 from training.detectors.blocks import ConvNormAct
 from training.detectors.registry import build
+from training.detectors.variant import Variant
 from training.detectors.yolo_ret import BACKBONES
 from training.weights import imagenet
+from training.weights.backbone_file import fill_backbone, read_backbone
 from training.weights.imagenet import (
     IMAGENET,
     LAYOUTS,
@@ -170,9 +173,20 @@ def test_command_writes_what_the_trainer_loads(tmp_path, monkeypatch, capsys):
          "--source", str(source), "--out", str(out)],
     )  # fmt: skip
     imagenet.main()
-    assert "uneven=True" in capsys.readouterr().out
-    detector = build("yolo_ret_m075", backbone="efficientnet_lite0", uneven=True)
-    detector.backbone.load_state_dict(torch.load(out, weights_only=True))
+    wanted = re.search("--detector '(.*)'", capsys.readouterr().out)
+    detector = Variant.parse(wanted[1]).build(3)
+    weights = read_backbone(out)
+    assert weights.uneven and not weights.folded
+    fill_backbone(detector.backbone, weights, out)
+    with pytest.raises(ValueError, match="TensorFlow's padding: add --set detector.uneven=true"):
+        fill_backbone(build("yolo_ret_m075", backbone="efficientnet_lite0").backbone, weights, out)
+
+
+def test_a_checkpoint_that_comes_from_tensorflow_by_its_name_needs_the_option(tmp_path):
+    source = tmp_path / "tf_efficientnet_b0_aa.pth"
+    torch.save(foreign_checkpoint("efficientnet_b0", TIMM), source)
+    with pytest.raises(ValueError, match="add --tensorflow"):
+        imagenet.read_source("efficientnet_b0", source)
 
 
 @pytest.mark.parametrize(

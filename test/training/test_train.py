@@ -582,7 +582,7 @@ def test_a_stopped_run_continues_with_the_same_command(folder):
         ("--start", "gone.pt", "gone.pt cannot be read: No such file or directory"),
         ("--start", "gone.onnx", "there is no model file gone.onnx"),
         ("--backbone", "damaged.pt", "damaged.pt is damaged"),
-        ("--backbone", "foreign.pt", "foreign.pt are of another network"),
+        ("--backbone", "foreign.pt", "foreign.pt does not say of which backbone it is"),
         ("--accelerator", "gpu", "--accelerator gpu: "),
     ],
 )

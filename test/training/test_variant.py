@@ -21,7 +21,7 @@ from training.describe import describe
 from training.detectors.complexity import parameters
 from training.detectors.registry import DETECTORS, build
 from training.detectors.variant import Variant, change, changed
-from training.loop.checkpoint import fill_backbone, load_detector, save_checkpoint
+from training.loop.checkpoint import load_detector, save_checkpoint
 from training.loop.recipe import Recipe
 from training.loop.trainer import Trainer
 from training.train import read_origin
@@ -249,17 +249,3 @@ def test_published_figures_are_not_those_of_another_network():
     ]
     measurement = type("Measurement", (), {"timings": [Timing(card) for card in cards]})
     assert [row[0] for row in published_rows(measurement)][1:] == ["plain"]
-
-
-def test_a_truncated_backbone_begins_with_the_weights_of_a_longer_one(tmp_path):
-    path = tmp_path / "backbone.pt"
-    whole = Variant.parse("{name: yolo_ret_m075, truncated: false}").build(3).backbone
-    short = Variant.parse("{name: yolo_ret_m075, backbone: {blocks: 9}}").build(3).backbone
-    fill_backbone(short, whole.state_dict(), path)
-    for name, value in short.state_dict().items():
-        assert value.equal(whole.state_dict()[name]), name
-    with pytest.raises(ValueError, match="backbone.pt are of another network"):
-        fill_backbone(whole, short.state_dict(), path)
-    for foreign in ({"a": torch.zeros(1)}, {"blocks.x": torch.zeros(1)}, torch.zeros(1)):
-        with pytest.raises(ValueError, match="are of another network"):
-            fill_backbone(short, foreign, path)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from training.detectors.mobilenet_v2 import MobileNetV2
+from training.weights.backbone_file import fill_backbone, read_backbone
 from training.weights.from_tensorflow import load_mobilenet_v2, read_constants
 from training.weights.narrow_mobilenet import main, narrow
 
@@ -43,7 +47,7 @@ def constant(name: str, value: np.ndarray) -> bytes:
 def wide() -> MobileNetV2:
     """Random weights with the statistics of the samples, so that no map fades away."""
     torch.manual_seed(1)
-    model = MobileNetV2(1.0).train()
+    model = MobileNetV2(1.0, uneven=True).train()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum, module.eps = 1.0, 1e-3
@@ -135,7 +139,7 @@ def test_unusable_input_for_narrowing_gives_one_sentence(
 
 
 def test_narrowing_to_the_same_width_changes_nothing(wide):
-    same = MobileNetV2(1.0)
+    same = MobileNetV2(1.0, uneven=True)
     explained = narrow(wide, same, images())
     assert min(explained) > 0.999
     for ours, theirs in zip(same(images()), wide(images()), strict=True):
@@ -143,10 +147,40 @@ def test_narrowing_to_the_same_width_changes_nothing(wide):
 
 
 def test_narrowing_keeps_most_of_what_the_wide_network_sees(wide):
-    slim = MobileNetV2(0.75).eval()
+    slim = MobileNetV2(0.75, uneven=True).eval()
     explained = narrow(wide, slim, images())
     assert len(explained) == 16
     assert min(explained[:3]) > 0.8, "these streams keep their width"
     # random weights have no weak directions, so a quarter of the channels costs about a quarter
     assert min(explained) > 0.4
     assert all(m.isfinite().all() for m in slim(images()))
+
+
+def test_narrowing_keeps_the_channels_that_matter(wide):
+    """Of the hidden channels, 30 of 192 are made useless; they are among the 48 left out."""
+    copy_ = copy.deepcopy(wide)
+    useless = torch.randperm(192, generator=torch.Generator().manual_seed(3))[:30].tolist()
+    block = copy_.blocks[4]
+    with torch.no_grad():
+        block.project.conv.weight[:, useless] *= 1e-3
+    slim = MobileNetV2(0.75, uneven=True).eval()
+    narrow(copy_, slim, images())
+    theirs, ours = (
+        F.normalize(b.depthwise.conv.weight.flatten(1)) for b in (block, slim.blocks[4])
+    )
+    kept = (ours @ theirs.T).argmax(1).tolist()
+    assert len(set(kept)) == 144 and not set(kept) & set(useless)
+
+
+def test_a_narrow_network_pads_as_the_wide_one(wide, tmp_path, monkeypatch, capsys):
+    write(tmp_path / "wide.pb", constants_of(wide))
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.full((64, 64, 3), 90, np.uint8))
+    out = tmp_path / "b.pt"
+    options = ["--source", tmp_path / "wide.pb", "--images", tmp_path, "--out", out]
+    options += ["--width", "0.5", "--samples", "1", "--size", "64"]
+    monkeypatch.setattr("sys.argv", ["narrow", *map(str, options)])
+    main()
+    weights = read_backbone(out)
+    assert (weights.name, weights.uneven, weights.folded) == ("mobilenet_v2_050", True, False)
+    fill_backbone(MobileNetV2(0.5, uneven=True), weights, out)
+    assert "of the variance kept" in capsys.readouterr().out

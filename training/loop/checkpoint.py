@@ -11,7 +11,7 @@ import torch
 
 from compact_yolo_ros.support.error_text import first_line
 from compact_yolo_ros.support.files import replacing
-from training.detectors.interface import Backbone, Detector, Module
+from training.detectors.interface import Detector, Module
 from training.detectors.variant import Variant
 from training.quantisation.quantisation_aware import prepare
 
@@ -53,26 +53,6 @@ def fill(module: Module, state: Mapping[str, Any], path: Path) -> None:
         module.load_state_dict(state)
     except (RuntimeError, TypeError):
         raise ValueError(f"the weights in {path} are of another network") from None
-
-
-def fill_backbone(backbone: Backbone, state: Mapping[str, Any], path: Path) -> None:
-    """Load the weights of a backbone that were read from ``path``; it may have more blocks.
-
-    Raises:
-        ValueError: they are of another network.
-    """
-    own = backbone.state_dict()
-    last = dict(backbone.named_children()).get("blocks")
-    if last is not None and isinstance(state, Mapping):
-        count = len(list(last.children()))
-        state = {name: v for name, v in state.items() if name in own or not beyond(name, count)}
-    fill(backbone, state, path)
-
-
-def beyond(name: str, blocks: int) -> bool:
-    """Return whether a backbone that is truncated to some blocks leaves out this value."""
-    kind, number, *_ = (*name.split("."), "", "")
-    return kind == "last" or (kind == "blocks" and number.isdecimal() and int(number) >= blocks)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

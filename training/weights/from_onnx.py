@@ -8,7 +8,7 @@ instead of every value: it shows where each value of the file belongs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
 from training.deployment.onnx_export import deployed_graph
 from training.deployment.weight_storage import read_graph
 from training.detectors.blocks import ConvNormAct, statistics
-from training.detectors.interface import Detector
+from training.detectors.interface import Detector, Module
 from training.detectors.registry import DETECTORS
 from training.detectors.variant import Variant
 
@@ -76,14 +76,17 @@ def variant_of(card: ModelCard, path: Path) -> Variant:
 
 
 @torch.no_grad()
-def measure_norms(detector: Detector, images: Tensor) -> None:
+def measure_norms(
+    network: Module, images: Tensor, units: Sequence[ConvNormAct] | None = None
+) -> None:
     """Give every batch norm the statistics of images, without changing what it computes.
 
     Scale and shift compensate for the new statistics.
 
     Args:
-        detector: changed in place.
+        network: changed in place.
         images: (N, 3, H, W), RGB in 0..1.
+        units: whose norms; None: all of the network.
     """
 
     def measure(unit: ConvNormAct, inputs: tuple[Tensor]) -> None:
@@ -96,11 +99,12 @@ def measure_norms(detector: Detector, images: Tensor) -> None:
         unit.norm.weight.copy_(kernel_scale * torch.sqrt(variance + unit.norm.eps))
         unit.norm.bias.copy_(shift + mean * kernel_scale)
 
-    units = [m for m in detector.modules() if isinstance(m, ConvNormAct)]
+    if units is None:
+        units = [m for m in network.modules() if isinstance(m, ConvNormAct)]
     hooks = [unit.register_forward_pre_hook(measure) for unit in units]
-    training = detector.training
-    detector.eval()(images)
-    detector.train(training)
+    training = network.training
+    network.eval()(images)
+    network.train(training)
     for hook in hooks:
         hook.remove()
 

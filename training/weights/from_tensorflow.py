@@ -68,13 +68,14 @@ def read_constants(path: Path) -> dict[str, np.ndarray]:
 def load_mobilenet_v2(path: Path) -> MobileNetV2:
     """Return MobileNetV2 x1.0 with the weights of a frozen graph, for RGB images in 0..1.
 
-    The graph takes -1..1: the difference is folded into the first kernel and its running mean.
+    The graph takes -1..1: the difference is folded into the first kernel and its running mean. It
+    pads as TensorFlow does, and so does the network.
 
     Raises:
         ValueError: the file is no such graph, or a parameter is missing or has another shape.
     """
     constants = read_constants(path)
-    model = MobileNetV2(1.0)
+    model = MobileNetV2(1.0, uneven=True)
     with torch.no_grad():
         _copy(model.stem, constants, "Conv", "weights")
         for index, block in enumerate(inverted_residuals(model.blocks)):

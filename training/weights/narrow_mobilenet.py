@@ -10,6 +10,9 @@ samples.
 
     python -m training.weights.narrow_mobilenet --source frozen_inference_graph.pb --images DIR \
         --out backbone.pt
+    python -m training.weights.narrow_mobilenet --source mobilenetv2_x1.0.npz --width 0.5 ...
+
+The narrow network pads as the wide one does, and its file says so.
 """
 
 from __future__ import annotations
@@ -27,11 +30,20 @@ from torch.nn import functional
 from training.data.image_cache import decode
 from training.detectors.blocks import ConvNormAct, InvertedResidual, inverted_residuals, statistics
 from training.detectors.mobilenet_v2 import STAGES, MobileNetV2
-from training.loop.checkpoint import save_checkpoint
+from training.weights.backbone_file import (
+    BackboneWeights,
+    fill_backbone,
+    pads_unevenly,
+    write_backbone,
+)
 from training.weights.from_tensorflow import load_mobilenet_v2
+from training.weights.imagenet import read_source
 
 ROWS = 40_000
 RIDGE = 1e-4
+SOURCES = (
+    "MobileNetV2 x1.0: frozen TensorFlow graph (.pb), .npz, Keras's .h5, or of timm or torchvision"
+)
 
 
 @torch.no_grad()
@@ -129,7 +141,8 @@ def _set(unit: ConvNormAct, kernel: Tensor, bias: Tensor, inputs: Tensor) -> Non
     """
     conv, norm = unit.conv, unit.norm
     mean, variance = statistics(norm)
-    maps = functional.conv2d(inputs, kernel, None, conv.stride, conv.padding, 1, conv.groups)
+    padded = unit.pad(inputs)
+    maps = functional.conv2d(padded, kernel, None, conv.stride, conv.padding, 1, conv.groups)
     deviation = maps.std((0, 2, 3)).clamp(min=1e-3)
     conv.weight.copy_(kernel / deviation[:, None, None, None])
     mean.copy_(maps.mean((0, 2, 3)) / deviation)
@@ -167,25 +180,44 @@ def read_samples(folder: Path, count: int, size: int, seed: int = 0) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
+def read_wide(source: Path) -> MobileNetV2:
+    """Read a truncated MobileNetV2 x1.0 from any of the files that SOURCES names.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    if source.suffix == ".pb":
+        return load_mobilenet_v2(source)
+    name = "mobilenet_v2_100"
+    network, folded = read_source(name, source)
+    uneven = pads_unevenly(network)
+    wide = MobileNetV2(1.0, uneven=uneven)
+    fill_backbone(wide, BackboneWeights(name, uneven, folded, network.state_dict()), source)
+    return wide
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
         description="Cut a narrow MobileNetV2 out of a pretrained x1.0."
     )
-    parser.add_argument("--source", type=Path, required=True, help="frozen TensorFlow graph (.pb)")
+    parser.add_argument("--source", type=Path, required=True, help=SOURCES)
     parser.add_argument("--images", type=Path, required=True, help="folder of sample images (.jpg)")
-    parser.add_argument("--out", type=Path, required=True, help="state dict of the narrow backbone")
+    parser.add_argument("--out", type=Path, required=True, help="file of the narrow backbone")
     parser.add_argument("--width", type=float, default=0.75)
     parser.add_argument("--samples", type=int, default=96)
     parser.add_argument("--size", type=int, default=224, help="side of the samples in pixels")
     arguments = parser.parse_args()
     try:
-        slim = MobileNetV2(arguments.width)
-        wide = load_mobilenet_v2(arguments.source)
+        wide = read_wide(arguments.source)
+        uneven = pads_unevenly(wide)
+        slim = MobileNetV2(arguments.width, uneven=uneven)
         images = read_samples(arguments.images, arguments.samples, arguments.size)
         for index, share in enumerate(narrow(wide, slim, images)):
             print(f"block {index:2d}: {share:6.1%} of the variance kept")
-        save_checkpoint(arguments.out, slim.state_dict())
+        name = f"mobilenet_v2_{round(100 * arguments.width):03}"
+        weights = BackboneWeights(name, uneven, False, slim.state_dict())
+        write_backbone(arguments.out, weights)
     except (ValueError, OSError) as error:
         sys.exit(f"training.weights.narrow_mobilenet: {error}")
 

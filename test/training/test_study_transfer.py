@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from training.loop.checkpoint import save_checkpoint
 from training.loop.freezing import set_phase
 from training.loop.recipe import Phase
 from training.studies.member import Result
 from training.studies.transfer import complete, evenly, members, report, shares
+from training.weights.backbone_file import BackboneWeights, write_backbone
 
 DETECTOR = complete("{name: yolo_ret_m075, backbone: {width: 0.1}}")
 
@@ -40,12 +40,14 @@ def test_points_lie_evenly() -> None:
 def test_only_the_first_blocks_are_taken_and_they_are_frozen(tmp_path: Path) -> None:
     torch.manual_seed(1)
     trained = DETECTOR.build(2)
-    save_checkpoint(tmp_path / "b.pt", trained.backbone.state_dict())
+    write_backbone(
+        tmp_path / "b.pt", BackboneWeights("b", False, False, trained.backbone.state_dict())
+    )
     wanted = {name: v.clone() for name, v in trained.backbone.state_dict().items()}
     for member in members(DETECTOR, [0, 3, 17], tmp_path / "b.pt"):
         fresh: Any = DETECTOR.build(2)
         before = {name: v.clone() for name, v in fresh.backbone.state_dict().items()}
-        trainer: Any = SimpleNamespace(model=fresh)
+        trainer: Any = SimpleNamespace(model=fresh, begin_average=lambda: None)
         if member.begin:
             member.begin(trainer)
         frozen = int(member.changes[0].partition("=")[2])
@@ -74,7 +76,8 @@ def test_weights_of_another_backbone_and_impossible_numbers_are_one_sentence(
 
 def _saved(folder: Path, detector: str) -> Path:
     network: Any = complete(detector).build(2)
-    save_checkpoint(folder / "b.pt", network.backbone.state_dict())
+    weights = BackboneWeights(detector, False, False, network.backbone.state_dict())
+    write_backbone(folder / "b.pt", weights)
     return folder / "b.pt"
 
 

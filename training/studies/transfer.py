@@ -12,26 +12,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from training.detectors.complexity import parameters
 from training.detectors.interface import as_module
 from training.detectors.variant import Variant
 from training.detectors.yolo_ret import YoloRetConfig
-from training.loop.checkpoint import fill, read_tensors
 from training.loop.freezing import frozen_parts
 from training.loop.trainer import Trainer
 from training.studies.command import Command
 from training.studies.member import Member, Result, Row, rows_of
 from training.studies.report import INK, Report
 from training.studies.study import Effort, Study
+from training.weights.backbone_file import BackboneWeights, read_backbone
+from training.weights.starting import start_backbone
 
 PUBLISHED_SHARE = 0.6
 """Share of the backbone's parameters past which the paper's AP falls."""
@@ -72,22 +72,15 @@ def evenly(of: Sequence[float], points: int) -> list[int]:
     return sorted({min(range(len(of)), key=lambda k: abs(of[k] - share)) for share in wanted})
 
 
-def take(trainer: Trainer, state: Mapping[str, Tensor], blocks: int, path: Path) -> None:
+def take(trainer: Trainer, weights: BackboneWeights, blocks: int, path: Path) -> None:
     """Give the first blocks of a trainer's backbone, and what is before them, a file's weights.
 
     Raises:
-        ValueError: the file is of another backbone.
+        ValueError: the file is of another backbone, or of one that pads in another way.
     """
-    backbone = trainer.model.backbone
-    parts = {id(part) for part in frozen_parts(backbone, blocks)}
-    inside = [
-        f"{name}." if name else ""
-        for name, module in as_module(backbone).named_modules()
-        if id(module) in parts
-    ]
-    own = backbone.state_dict()
-    taken = {name: state.get(name) for name in own if name.startswith(tuple(inside))}
-    fill(backbone, own | taken, path)
+    last = dict(trainer.model.backbone.named_children())["blocks"]
+    whole = blocks == len(list(last.children()))
+    start_backbone(trainer, weights, path, None if whole else blocks)
 
 
 def members(detector: Variant, numbers: Sequence[int], path: Path) -> Iterator[Member]:
@@ -96,7 +89,7 @@ def members(detector: Variant, numbers: Sequence[int], path: Path) -> Iterator[M
     Raises:
         ValueError: the file cannot be read, or a number is impossible.
     """
-    of, state = shares(detector), read_tensors(path)
+    of, weights = shares(detector), read_backbone(path)
     for blocks in numbers:
         if not 0 <= blocks < len(of):
             raise ValueError(f"--blocks {blocks}: the backbone has 0 to {len(of) - 1}")
@@ -104,7 +97,7 @@ def members(detector: Variant, numbers: Sequence[int], path: Path) -> Iterator[M
             f"blocks_{blocks}",
             detector,
             (f"phases.0.frozen_blocks={blocks}",),
-            partial(take, state=state, blocks=blocks, path=path) if blocks else None,
+            partial(take, weights=weights, blocks=blocks, path=path) if blocks else None,
             f"first {blocks} blocks of {path.name}" if blocks else "",
             {"blocks": blocks, "share": of[blocks]},
         )

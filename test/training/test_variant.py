@@ -28,6 +28,7 @@ from training.train import read_origin
 from training.weights.from_onnx import read_exported
 
 SMALL = "{name: yolo_ret_m075, backbone: {name: mobilenet_v2, width: 0.5, blocks: 9}, neck: none}"
+PRUNED = f"{SMALL[:-1]}, channels: {{backbone.stem: 9, neck.p4.0: 100}}}}"
 PHASES = {"phases": [{"epochs": 1, "sizes": 64}], "batch_size": 4}
 
 
@@ -177,8 +178,9 @@ def test_a_recipe_keeps_its_options(tmp_path):
 
 @pytest.mark.slow  # it trains, exports, and reads every weight back
 def test_options_go_from_training_to_the_exported_file_and_back(shapes, tmp_path):
-    recipe = Recipe.from_dict({**PHASES, "detector": yaml.safe_load(SMALL)})
+    recipe = Recipe.from_dict({**PHASES, "detector": yaml.safe_load(PRUNED)})
     trainer = Trainer(recipe, CLASSES, shapes[:4], workers=0)
+    assert trainer.model.neck.p4[0].conv.out_channels == 100
     trainer.train_epoch(lambda loss: True)
     save_checkpoint(tmp_path / "last.pt", trainer.state())
     model, content = load_detector(tmp_path / "last.pt")
@@ -199,6 +201,35 @@ def test_options_go_from_training_to_the_exported_file_and_back(shapes, tmp_path
         assert origin.detector == recipe.detector
         with pytest.raises(ValueError, match="recipe trains yolo_ret_m075: give --detector '{name"):
             read_origin(str(tmp_path / weights), Variant.parse("yolo_ret_m075"))
+
+
+@pytest.mark.parametrize(
+    "channels, message",
+    [
+        ("{stem: 9}", "unknown detector.channels: 'stem' is none of backbone.stem, backbone.blo"),
+        ("{neck.p4.0: 257}", "detector.channels: neck.p4.0 must be from 1 to 256, not 257"),
+        ("{neck.p4.0: 0}", "must be from 1 to 256, not 0"),
+        ("{neck.p4.0: true}", "must be from 1 to 256, not True"),
+        ("3", "detector.channels must be a mapping of groups to numbers, not 3"),
+    ],
+)
+def test_channels_that_cannot_be_are_refused(channels, message):
+    with pytest.raises(ValueError, match=message):
+        Variant.parse(f"{{name: yolo_ret_m075, channels: {channels}}}")
+
+
+def test_channels_are_a_part_of_the_detector():
+    variant = Variant.parse(PRUNED.replace("stem: 9", "stem: 16"))
+    assert variant.channels == (("neck.p4.0", 100),), "16 channels are all of the stem"
+    assert Variant.parse(str(variant)) == variant != Variant.parse(SMALL)
+    assert len(variant.file_name) < 120 and "channels" in variant.file_name
+    other = Variant.parse(str(variant).replace("100", "90"))
+    assert other.file_name != variant.file_name
+    torch.manual_seed(0)
+    first = torch.rand(1)
+    torch.manual_seed(0)
+    variant.graph(7)
+    assert torch.rand(1) == first, "following channels changes what is drawn after it"
 
 
 def test_a_run_with_other_options_is_not_continued(shapes):

@@ -6,24 +6,32 @@ options that differ from the row:
 
     yolo_ret_m075
     {name: yolo_ret_m075, neck: fpn, backbone: {name: mobilenet_v2, width: 0.5, blocks: 9}}
+    {name: micro_yolo, channels: {deep.0.1: 640, s16.project: 224}}
+
+``channels`` is an option of every detector: groups of channels (``channel_graph``) by name, and how
+many of each are left. Pruning writes it (``training.studies.prune``).
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from compact_yolo_ros.model.card import detector_text
 from compact_yolo_ros.support.document import DocumentError
 from compact_yolo_ros.support.error_text import first_line
 from compact_yolo_ros.support.yaml_files import parse_yaml
 from training.detectors.anchor_grid import AnchorGrid
-from training.detectors.interface import Detector
+from training.detectors.channel_graph import ChannelGraph, narrow, trace
+from training.detectors.interface import Detector, as_module
 from training.detectors.registry import DETECTORS
 from training.detectors.spec import DetectorConfig, DetectorSpec
 from training.settings.yaml_settings import (
@@ -37,6 +45,8 @@ from training.settings.yaml_settings import (
 Settings = str | dict[str, Any]
 CLASSES = "num_classes"
 """The field of configurations that is no option: the data says it."""
+CHANNELS = "channels"
+"""The option of every detector: groups of channels, and how many of each are left."""
 CHECKED_SIDE = 64
 """Pixels of the image that a network with options is tried on."""
 
@@ -48,10 +58,12 @@ class Variant:
     Attributes:
         name: of the row.
         config: the row's configuration, or a changed one.
+        channels: names of groups of channels (``channel_graph``), and how many are left of each.
     """
 
     name: str
     config: DetectorConfig
+    channels: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def from_settings(cls, value: Any, where: str = "detector") -> Variant:
@@ -71,10 +83,12 @@ class Variant:
         spec = DETECTORS[name]
         base = to_plain(spec.config)
         _check_names(spec, base, options, where)
-        config = from_plain(type(spec.config), _with(base, options), where)
+        own = {key: value for key, value in options.items() if key != CHANNELS}
+        config = from_plain(type(spec.config), _with(base, own), where)
         if config != spec.config:
             _check(name, config, where)
-        return cls(name, config)
+        channels = _left(name, config, options.get(CHANNELS, {}), f"{where}.{CHANNELS}")
+        return cls(name, config, channels)
 
     @classmethod
     def parse(cls, text: str) -> Variant:
@@ -93,7 +107,8 @@ class Variant:
     @property
     def options(self) -> dict[str, Any]:
         """Plain values of the options that differ from the row's."""
-        return differences(to_plain(self.spec.config), to_plain(self.config))
+        found = differences(to_plain(self.spec.config), to_plain(self.config))
+        return found | ({CHANNELS: dict(self.channels)} if self.channels else {})
 
     def to_settings(self) -> Settings:
         """Return plain values, as ``from_settings`` takes them."""
@@ -106,13 +121,26 @@ class Variant:
     @property
     def file_name(self) -> str:
         """The text without what file names should not have."""
-        text = str(self).removeprefix("{name: ")
+        text = str(replace(self, channels=())).removeprefix("{name: ")
+        if self.channels:
+            digest = hashlib.sha256(repr(self.channels).encode()).hexdigest()
+            text += f"_{CHANNELS}_{digest[:8]}"
         return re.sub(r"[^\w.]+", "_", text).strip("_")
 
     def build(self, num_classes: int | None = None) -> Detector:
         """Build the network with fresh weights; None: for as many classes as the row says."""
         config: Any = self.config
-        return self.spec.build(config if num_classes is None else _for(config, num_classes))
+        if num_classes is not None:
+            config = _for(config, num_classes)
+        network = self.spec.build(config)
+        if self.channels:
+            kept = {name: np.arange(count) for name, count in self.channels}
+            narrow(network, channels_of(self.name, config), kept)
+        return network
+
+    def graph(self, num_classes: int) -> ChannelGraph:
+        """Return the channels of the network without ``channels``."""
+        return channels_of(self.name, _for(self.config, num_classes))
 
 
 def name_and_options(value: Any, where: str = "detector") -> tuple[str, dict[str, Any]]:
@@ -212,7 +240,7 @@ def _check_names(
 ) -> None:
     if CLASSES in options:
         raise ValueError(f"{where}.{CLASSES} is no option: the classes are those of the data")
-    known = [name for name in base if name != CLASSES]
+    known = [*(name for name in base if name != CLASSES), CHANNELS]
     for name in options:
         if name not in known:
             raise ValueError(f"unknown option {where}.{name}: {spec.name} has {', '.join(known)}")
@@ -257,6 +285,44 @@ def _check_grid(grid: AnchorGrid, where: str) -> None:
         raise ValueError(f"{place}.xy_scales must be from 1 to 2, for each of {levels} strides")
     if grid.any_size:
         raise ValueError(f"{place}.any_size must be false: only darknet's networks are so made")
+
+
+@lru_cache(maxsize=16)
+def channels_of(name: str, config: DetectorConfig) -> ChannelGraph:
+    """Return the channels of a network; those that count classes cannot be taken out."""
+    with torch.device("meta"):
+        network = DETECTORS[name].build(config)
+        larger = DETECTORS[name].build(_for(config, config.num_classes + 1))
+    widths = _outputs(as_module(network))
+    counting = {n for n, width in _outputs(as_module(larger)).items() if width != widths[n]}
+    # Values of any kind will do. Drawing them would change what is drawn after this.
+    as_module(network).to_empty(device="cpu")
+    return trace(network, frozenset(counting))
+
+
+def _outputs(network: nn.Module) -> dict[str, int]:
+    return {n: m.out_channels for n, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+
+
+def _left(name: str, config: Any, value: Any, where: str) -> tuple[tuple[str, int], ...]:
+    """Check the option ``channels``.
+
+    Raises:
+        ValueError: it is no mapping of groups to numbers of channels that they can have.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where} must be a mapping of groups to numbers, not {value!r}")
+    if not value:
+        return ()
+    widths = channels_of(name, config).widths()
+    for group, count in value.items():
+        if group not in widths:
+            raise ValueError(f"unknown {where}: {group!r} is none of {', '.join(widths)}")
+        if type(count) is not int or not 1 <= count <= widths[group]:
+            raise ValueError(f"{where}: {group} must be from 1 to {widths[group]}, not {count!r}")
+    return tuple(
+        (group, value[group]) for group in widths if 0 < value.get(group, 0) < widths[group]
+    )
 
 
 def _for(config: Any, num_classes: int) -> Any:

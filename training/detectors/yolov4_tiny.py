@@ -80,22 +80,27 @@ class CspOsa(nn.Module):
     def __init__(self, inputs: int, base: int, steps: int = 3) -> None:
         super().__init__()
         growth = 3 * base // (2 * steps)
-        self.split = base // 2
         self.first = conv(inputs, base, 3)
-        widths = (self.split, *(growth for _ in range(steps - 1)))
+        widths = (base - base // 2, *(growth for _ in range(steps - 1)))
         self.steps = nn.ModuleList(conv(i, o, 3) for i, o in zip(widths, widths[1:], strict=False))
         self.mix = conv(growth * (steps - 1), base)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (N, C, H, W) to the output (N, 2 base, H, W) and the inner map (N, base, H, W)."""
         first = self.first(x)
-        x = first[:, self.split :]
+        x = first[:, first.shape[1] - self._split_width() :]
         maps: list[Tensor] = []
         for step in self.steps:
             x = step(x)
             maps.insert(0, x)
         inner = self.mix(torch.cat(maps, 1))
         return torch.cat((first, inner), 1), inner
+
+    def _split_width(self) -> int:
+        """Return how many channels the first step reads: fewer if channels were taken out."""
+        step = self.steps[0]
+        assert isinstance(step, ConvNormAct)
+        return step.conv.in_channels
 
 
 class CspBackbone(nn.Module):

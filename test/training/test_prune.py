@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Progressive channel pruning."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from drawn import write_set
+from rich.console import Console
+
+from training.detectors.registry import DETECTORS
+from training.detectors.variant import Variant
+from training.loop.checkpoint import load_detector
+from training.studies.member import Result
+from training.studies.prune import (
+    COMMAND,
+    importance,
+    layers,
+    prune,
+    pruned_weights,
+    report,
+    without,
+)
+
+PAPER = {"deep.0.1": 6, "s32.project": 0}
+"""Sixteenths that the paper takes of layers 13 and 15 of Micro-YOLO; of most others, 2."""
+
+
+def test_the_published_steps_make_micro_yolo_pruned_of_micro_yolo():
+    detector = Variant.from_settings("micro_yolo")
+    for layer, width in layers(detector.graph(80)).items():
+        detector = without(detector, layer, PAPER.get(layer, 2) * width // 16, 80)
+    with torch.device("meta"):
+        found, published = detector.build(80), DETECTORS["micro_yolo_pruned"].make()
+    shapes = [{k: v.shape for k, v in n.state_dict().items()} for n in (found, published)]
+    assert shapes[0] == shapes[1]
+    assert Variant.parse(str(detector)) == detector
+
+
+def test_the_channels_with_the_smallest_kernels_go_and_the_other_weights_stay():
+    torch.manual_seed(0)
+    before = Variant.from_settings("tiny_yolov3")
+    after = without(without(before, "conv7", 2, 2), "up", 1, 2)
+    network = before.build(2)
+    kernel = network.conv7.conv.weight.detach().clone()
+    kernel[[5, 700]] *= 0.01
+    network.conv7.conv.weight.data.copy_(kernel)
+    reader = network.squeeze.conv.weight.detach().clone()
+    state = pruned_weights(network, before, after, "l1")
+    kept = np.delete(np.arange(1024), [5, 700])
+    assert state["conv7.conv.weight"].equal(kernel[kept])
+    assert state["squeeze.conv.weight"].equal(reader[:, kept])
+    assert state["s16.conv.weight"].shape == (256, 127 + 256, 3, 3)
+    after.build(2).load_state_dict(state)
+
+
+def test_a_sum_is_judged_by_all_that_is_added():
+    detector = Variant.from_settings("yolo_fastest")
+    network, graph = detector.build(2), detector.graph(2)
+    group = graph.groups["backbone.blocks.2.project"]
+    for number in (2, 3, 4):  # the sum that runs through three blocks
+        network.backbone.blocks[number].project.norm.weight.data = torch.arange(8.0) + number
+    found = importance(network, graph, group, "gamma")
+    assert found.tolist() == [9 + 3 * n for n in range(8)]
+
+
+class Scripted:
+    """A study whose trainings give the AP50 that the test says."""
+
+    seeds, train_set = (0,), Namespace(classes=("a", "b"))
+    console = Console(quiet=True)
+
+    def __init__(self, *found: float) -> None:
+        self.found, self.results = list(found), []
+
+    def cost(self, members):
+        return f"{len(members)} trainings"
+
+    def folder(self, name, seed):
+        return Path(name)
+
+    def train(self, member, seed=0):
+        result = Result(
+            member.name, str(member.detector), seed, 1, 1.0, 1, 1, 1.0,
+            {"AP50": self.found[len(self.results)]}, [], {"evaluation": {"size": 160}},
+            member.origin, dict(member.facts),
+        )  # fmt: skip
+        self.results.append(result)
+        return result
+
+
+def options(*layers: str, **others):
+    defaults = {"detector": "yolo_fastest", "start": "", "drop": 0.5, "most": 0}
+    return Namespace(layers=layers, criterion="l1", plan=False, **{**defaults, **others})
+
+
+def test_a_layer_is_pruned_until_the_ap_is_half_a_point_below_that_before_the_layer():
+    study = Scripted(0.50, 0.498, 0.496, 0.494, 0.495, 0.49)
+    prune(study, options("neck", "s32.0.1"))
+    names = ["original", "neck_1", "neck_2", "neck_3", "s32.0.1_1", "s32.0.1_2"]
+    assert [result.name for result in study.results] == names
+    assert [result.facts.get("channels") for result in study.results] == [None, 90, 84, 78, 90, 84]
+    # the third step of the neck was taken back; the next layer begins from the second
+    assert "neck: 84" in study.results[4].detector and study.results[4].origin == "neck_2 by l1"
+    shown = report(study.results, options())
+    assert [row[-1] for row in shown.rows] == ["yes", "yes", "yes", "no", "yes", "no"]
+    assert shown.extra["detector"] == "{name: yolo_fastest, channels: {neck: 84, s32.0.1: 90}}"
+
+
+def test_a_layer_keeps_one_channel_and_has_no_more_steps_than_were_asked_for():
+    study = Scripted(*[0.5] * 9)
+    prune(study, options("backbone.blocks.0.project", "neck", most=2))  # 4 channels, one a step
+    assert [r.name for r in study.results][1:] == [
+        "backbone.blocks.0.project_1", "backbone.blocks.0.project_2", "neck_1", "neck_2",
+    ]  # fmt: skip
+    study = Scripted(*[0.5] * 9)
+    prune(study, options("backbone.blocks.0.project"))
+    assert [r.facts["channels"] for r in study.results[1:]] == [3, 2, 1]
+
+
+def test_an_unknown_layer_is_refused():
+    with pytest.raises(ValueError, match="'stem' is no layer of yolo_fastest: give some of backb"):
+        prune(Scripted(), options("stem"))
+
+
+def test_what_is_pruned_trains_and_opens_like_any_other(shapes, tmp_path, capsys):
+    data = write_set(tmp_path / "set", shapes)
+    given = ["--data", str(data), "--out", str(tmp_path / "out"), "--accelerator", "cpu"]
+    given += ["--workers", "0", "--detector", "yolo_fastest", "--most", "1", "--images", "8"]
+    for change in (
+        "phases=[{epochs: 1, sizes: 32}]", "batch_size=8", "evaluation.size=160",
+        "schedule.warmup_steps=1", "precision=32-true",
+    ):  # fmt: skip
+        given += ["--set", change]
+    assert COMMAND.main([*given, "--layers", "neck", "--drop", "100"]) == 0
+    assert "Plan: 2 trainings" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out/results.json").read_text())
+    assert found["extra"]["detector"] == "{name: yolo_fastest, channels: {neck: 90}}"
+    network, content = load_detector(tmp_path / "out/neck_1/last.pt")
+    assert network.neck.conv.out_channels == 90
+    assert content["detector"] == {"name": "yolo_fastest", "channels": {"neck": 90}}
+    assert "| neck | 90 of 96 |" in (tmp_path / "out/results.md").read_text()

@@ -66,10 +66,13 @@ mutants: ## Break the code in COUNT places, one after the other, and list what n
 	$(BOOTSTRAP) mutants
 	$(VENV)/python test/mutants.py --count $(COUNT) --seed $(SEED) $(MODULES)
 
-docs: setup ## Regenerate README.md's tables, config/detector.yaml and the generated files of docs/
+docs: setup ## Regenerate what documents take from the code, and build the site into out/docs
 	$(VENV)/python docs/generate.py
 	$(VENV)/python docs/architecture.py
 	$(VENV)/python -m training.describe --write
+	$(BOOTSTRAP) docs
+	.build/docs-venv/bin/python -m sphinx -W --keep-going --quiet docs out/docs
+	@echo "The site is in out/docs/index.html"
 
 setup: ## Install what tests and training need into .venv
 	$(BOOTSTRAP) test

@@ -55,6 +55,7 @@ def main():
         "demo": provision.demo,
         "test": provision.test,
         "mutants": provision.mutants,
+        "docs": provision.docs,
         "lock": provision.lock,
     }
     try:

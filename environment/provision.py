@@ -29,11 +29,19 @@ from steps import BUILD, REQUIREMENTS, ROOT, SetupError, clean_environment, run
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STEPS = VENV / "steps.json"
+SITE = BUILD / "docs-venv"
 INTERRUPTED = "interrupted"
 
 UV = "uv==0.13.9"
 OVERRIDES = ["--overrides", "environment/requirements/overrides.txt"]
-LOCKS = {"runtime": [], "sample": ["--no-deps"], "test": OVERRIDES, "build": [], "mutants": []}
+LOCKS = {
+    "runtime": [],
+    "sample": ["--no-deps"],
+    "test": OVERRIDES,
+    "build": [],
+    "mutants": [],
+    "docs": [],
+}
 PYPI = "https://pypi.org/simple"
 CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 
@@ -68,6 +76,19 @@ def mutants() -> None:
     test()
     with _alone():
         _install_lock("mutants", "Cosmic Ray")
+
+
+def docs() -> None:
+    """Make the environment of the site: the tests' libraries and Sphinx's exclude each other."""
+    with _alone():
+        python, lock_file = SITE / "bin" / "python", REQUIREMENTS / "docs.txt"
+        mark, key = SITE / "lock.sha256", _digest(REQUIREMENTS / "docs.txt")
+        if mark.exists() and mark.read_text() == key:
+            return
+        run("Creating the environment of the site", sys.executable, "-m", "venv", "--clear", SITE)
+        install = ("-m", "pip", "install", "--no-deps", "--require-hashes", "-r", lock_file)
+        run("Installing Sphinx", python, *install)
+        mark.write_text(key)
 
 
 def lock() -> None:

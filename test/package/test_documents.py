@@ -6,6 +6,7 @@ from __future__ import annotations
 import pkgutil
 import re
 import runpy
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -96,7 +97,35 @@ def test_names_of_the_code_exist(document: str) -> None:
         pkgutil.resolve_name(name)
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "docs").glob("*.py")))
+def test_the_site_has_every_page_once() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    listed = "\n".join(re.findall(r"```{toctree}(.*?)```", index, re.DOTALL))
+    pages = re.findall(r"^([a-z_]+)$", listed, re.MULTILINE)
+    written = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
+    assert sorted(pages) == sorted(written)
+
+
+def test_texts_from_elsewhere_are_where_the_site_takes_them() -> None:
+    outside = runpy.run_path(str(ROOT / "docs" / "conf.py"))["OUTSIDE"]
+    for page, file in outside.items():
+        assert f"(../{file})" in (ROOT / "docs" / f"{page}.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    python = ROOT / ".build" / "docs-venv" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("`make docs` installs Sphinx")
+    command = [python, "-m", "sphinx", "-W", "--keep-going", "-q", ROOT / "docs", tmp_path]
+    subprocess.run(command, check=True)
+    cards = (tmp_path / "model_cards.html").read_text()
+    assert all(path.stem in cards for path in (ROOT / "models").glob("*.md"))
+
+
+SCRIPTS = sorted(path.name for path in (ROOT / "docs").glob("*.py") if path.name != "conf.py")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_the_scripts_of_the_pictures_find_what_they_import(script: str) -> None:
     pytest.importorskip("grimp")
     assert callable(runpy.run_path(str(ROOT / "docs" / script))["main"])

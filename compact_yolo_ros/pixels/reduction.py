@@ -4,7 +4,7 @@
 A linear resize reads four pixels for each of its own, however many there are: with six times as
 many along each side it reads one of nine, and the noise of the sensor is in its result at half its
 strength. The mean of all pixels would read the whole image, which takes longer than all else that
-is done with it. So some of the rows are read, evenly spaced, but all of their columns.
+is done with it. So all columns are read, and of the rows four for each of the result.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Halving:
 
     def __init__(self) -> None:
         """Start without memory: the images decide how much is needed."""
-        self._steps: list[NDArray[np.uint8] | None] = []
+        self._steps: list[NDArray[np.uint8]] = []
 
     def __call__(self, image: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
         """Return a smaller image that shows the same, for a resize to ``size``.
@@ -44,29 +44,53 @@ class Halving:
         """
         width, height = size
         step = 0
+        group = _rows_in_group(image, size)
+        if group:
+            image = self._four_rows(image, group)
+            step = 1
         while image.shape[1] >= MANY * width and image.shape[1] % 2 == 0:
-            if step == 0:
-                image = _some_rows(image, height)
             rows = image.shape[0]
             is_halved = rows >= 2 * height and rows % 2 == 0
-            image = self._resized(image, step, (image.shape[1] // 2, rows // (1 + is_halved)))
+            image = self._halved(image, step, (image.shape[1] // 2, rows // (1 + is_halved)))
             step += 1
         return image
 
-    def _resized(self, image: NDArray[np.uint8], step: int, size: Size) -> NDArray[np.uint8]:
-        if step == len(self._steps):
-            self._steps.append(None)
+    def _four_rows(self, image: NDArray[np.uint8], group: int) -> NDArray[np.uint8]:
+        """Halve the columns, and of each group of rows make the two means of four of them.
+
+        The four are neighbours in the middle of each half of the group, or half a pixel above it.
+        A mean is of one from each half, so that it stands for the whole group.
+        """
+        half, groups = group // 2, image.shape[0] // group
+        width = image.shape[1] // 2
+        out = self._memory(0, (2 * groups, width, *image.shape[2:]))
+        for number in (0, 1):
+            rows = image[(half - 2) // 2 + number :: half]
+            cv2.resize(rows, (width, groups), dst=out[number::2], interpolation=cv2.INTER_LINEAR)
+        return out
+
+    def _halved(self, image: NDArray[np.uint8], step: int, size: Size) -> NDArray[np.uint8]:
+        out = self._memory(step, (size[1], size[0], *image.shape[2:]))
         # A linear resize to the half is the mean of two or four pixels.
-        out = cv2.resize(image, size, dst=self._steps[step], interpolation=cv2.INTER_LINEAR)
-        smaller = self._steps[step] = np.asarray(out, np.uint8)
-        return smaller
+        cv2.resize(image, size, dst=out, interpolation=cv2.INTER_LINEAR)
+        return out
+
+    def _memory(self, step: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        if step == len(self._steps):
+            self._steps.append(np.empty(shape, np.uint8))
+        elif self._steps[step].shape != shape:
+            self._steps[step] = np.empty(shape, np.uint8)
+        return self._steps[step]
 
 
-def _some_rows(image: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
-    """View evenly spaced rows, as few as leave two or more for each of ``height``.
+def _rows_in_group(image: NDArray[np.uint8], size: Size) -> int:
+    """Of how many rows four are to be read, 6 or more; 0 if all are to be read.
 
-    They lie around the middle of the rows that they stand for, or half a pixel above it.
+    The columns must be halved twice, because the two means lie at uneven distances until the second
+    time makes them one.
     """
-    rows = image.shape[0]
-    every = next(n for n in range(max(1, rows // (2 * height)), 0, -1) if rows % n == 0)
-    return image[(every - 1) // 2 :: every]
+    rows, columns = image.shape[:2]
+    if columns % 4 or columns < 2 * MANY * size[0]:
+        return 0
+    most = rows // size[1] // 2 * 2
+    return next((group for group in range(most, 4, -2) if rows % group == 0), 0)

@@ -295,6 +295,13 @@ def test_the_most_sensitive_stay_float_while_too_much_is_lost(
     assert sum(name in recipe for name in float_kernels) == 2 and "float: *deepest*, " in recipe
 
 
+def test_the_size_that_loses_most_counts():
+    """A node may be run at every size of the card, and the governor runs several."""
+    before = {"224": {"AP50": 0.78}, "320": {"AP50": 0.842}, "416": {"AP50": 0.818}}
+    after = {"224": {"AP50": 0.79}, "320": {"AP50": 0.840}, "416": {"AP50": 0.791}}
+    assert command.largest_loss(before, after) == (pytest.approx(2.7), "416")
+
+
 @pytest.mark.parametrize(
     "options, sentence",
     [

@@ -7,11 +7,15 @@ A plan is a YAML file:
 
     parallel: 3                  # runs at the same time; they share a GPU, or the cores
     cache: disk                  # decoded images, which the runs then share
+    common: {data: street/data.yaml, recipe: gpu_street, workers: 4}    # of all runs
     runs:
-      street_micro: {data: street/data.yaml, detector: micro_yolo, recipe: cpu_small, minutes: 40}
-      street_nano: {data: street/data.yaml, detector: yolo_nano, set: [batch_size=64]}
+      street_micro: {detector: micro_yolo, start: micro_yolo, minutes: 40}
+      street_nano: {detector: yolo_nano, set: [batch_size=64]}
 
-A run takes the options of ``training.train`` by their names; ``minutes`` limits its own time. Runs
+A run takes the options of ``training.train`` by their names; ``minutes`` limits its own time. Those
+of ``training/plans`` make the weights and tables of this package; ``--only`` takes some runs of a
+plan, ``--set`` changes the recipes of all: to rehearse one with a few steps. ``--root`` is the
+folder that relative paths of data, starts and backbones begin in. Runs
 begin in the order of the plan. When the time is over, or at SIGINT or SIGTERM, all save and stop,
 and the same command goes on where they were. Each run has its folder in ``--out``, with what it
 printed in ``train.log``.
@@ -27,10 +31,10 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
-from typing import IO
+from typing import IO, Any
 
 from rich.console import Console
 
@@ -117,14 +121,56 @@ def read_plan(path: Path) -> Plan:
         OSError: it cannot be read.
     """
     values = read_plain(path)
-    runs = values.pop("runs", None)
-    if not isinstance(runs, dict):
-        raise ValueError(f"{path}: 'runs' must be a mapping of names to runs")
+    runs, common = values.pop("runs", None), values.pop("common", {})
+    if not isinstance(runs, dict) or not isinstance(common, dict):
+        raise ValueError(f"{path}: 'runs' must be a mapping of names to runs, 'common' of options")
     try:
-        named = {str(name): from_plain(RunPlan, run, f"runs.{name}") for name, run in runs.items()}
+        named = {
+            str(name): from_plain(RunPlan, _with(common, run), f"runs.{name}")
+            for name, run in runs.items()
+        }
         return Plan(named, from_plain(Shared, values))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _with(common: dict[str, Any], run: Any) -> Any:
+    """Give a run the options that it does not have; changes of the recipe are joined."""
+    if not isinstance(run, dict):
+        return run
+    both = [part["set"] for part in (common, run) if isinstance(part.get("set"), list)]
+    joined = {"set": [*both[0], *both[1]]} if len(both) == 2 else {}
+    return common | run | joined
+
+
+def chosen(plan: Plan, only: Sequence[str], changes: Sequence[str], root: Path) -> Plan:
+    """Return some runs of a plan, with changed recipes and paths below a folder.
+
+    Args:
+        plan: what was read.
+        only: names of runs; empty: all.
+        changes: of the recipe of every run, after its own.
+        root: of relative paths of data, starts (files only) and backbones.
+
+    Raises:
+        ValueError: a name is unknown.
+    """
+    if unknown := [name for name in only if name not in plan.runs]:
+        known = ", ".join(plan.runs)
+        raise ValueError(f"--only {unknown[0]}: the plan has no such run, but {known}")
+
+    def below(run: RunPlan) -> RunPlan:
+        return replace(
+            run,
+            data=str(root / run.data),
+            # A start without a suffix is the name of a model.
+            start=str(root / run.start) if Path(run.start).suffix else run.start,
+            backbone=str(root / run.backbone) if run.backbone else "",
+            set=(*run.set, *changes),
+        )
+
+    runs = {name: below(run) for name, run in plan.runs.items() if not only or name in only}
+    return replace(plan, runs=runs)
 
 
 @dataclass
@@ -297,9 +343,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("plan", type=Path, help="YAML file, see the head of training/run_all.py")
     parser.add_argument("--out", type=Path, required=True, help="gets a folder for each run")
     parser.add_argument("--minutes", type=float, default=0.0, help="stop after this time")
+    parser.add_argument("--only", nargs="+", default=[], metavar="RUN", help="these runs only")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change all recipes"
+    )
+    parser.add_argument(
+        "--root", type=Path, default=Path(), help="folder that relative paths of the plan begin in"
+    )
     options = parser.parse_args(arguments)
     try:
-        plan = read_plan(options.plan)
+        plan = chosen(read_plan(options.plan), options.only, options.set, options.root)
         stop = Event()
 
         def ask(*_: object) -> None:

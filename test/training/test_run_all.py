@@ -11,8 +11,10 @@ from threading import Event, Timer
 import pytest
 from rich.console import Console
 
+from compact_yolo_ros.model.store import find_model
+from training.loop.recipe import RECIPES, Recipe, find_recipe
 from training.loop.run import ENDED
-from training.run_all import Plan, RunPlan, Shared, main, read_plan, run_all
+from training.run_all import Plan, RunPlan, Shared, chosen, main, read_plan, run_all
 
 WORKER = """
 import pathlib, signal, sys, time
@@ -35,6 +37,7 @@ done.write_text(str(count))
 print("ENDED; best.pt is epoch 1", flush=True)
 """
 NEVER = "1000000"
+PLANS = RECIPES.parent / "plans"
 SILENT = Console(quiet=True)
 
 
@@ -94,6 +97,42 @@ def test_a_run_that_fails_does_not_hinder_others(command: list[str], tmp_path: P
     found = run_all(Plan(runs("-1", "2")), tmp_path, 0, SILENT, Event(), command)
     assert [run.state for run in found.values()] == ["failed", "finished"]
     assert found["run0"].last_line() == "no such detector"
+
+
+def test_runs_share_options_and_some_can_be_chosen(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(
+        "common: {data: s/data.yaml, recipe: street, set: [batch_size=8]}\n"
+        "runs:\n"
+        "  a: {detector: micro_yolo, start: micro_yolo, set: [seed=1]}\n"
+        "  b: {data: /v/data.yaml, start: b/last.pt, backbone: c.pt}\n"
+    )
+    plan = chosen(read_plan(file), (), ("seed=2",), Path("/root"))
+    assert plan.runs["a"] == RunPlan(
+        "/root/s/data.yaml",
+        "micro_yolo",
+        "street",
+        "micro_yolo",
+        set=("batch_size=8", "seed=1", "seed=2"),
+    )
+    run = plan.runs["b"]
+    assert (run.data, run.start, run.backbone) == (
+        "/v/data.yaml", "/root/b/last.pt", "/root/c.pt"
+    )  # fmt: skip
+    assert list(chosen(plan, ("b",), (), Path()).runs) == ["b"]
+    with pytest.raises(ValueError, match="--only c: the plan has no such run, but a, b"):
+        chosen(plan, ("c",), (), Path())
+
+
+@pytest.mark.parametrize("path", sorted(PLANS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_runs_of_a_shipped_plan_can_be_trained(path: Path) -> None:
+    plan = read_plan(path)
+    assert plan.shared.cache == "disk" and plan.shared.parallel > 1
+    for name, run in plan.runs.items():
+        recipe = Recipe.read(find_recipe(run.recipe, run.detector), run.set, run.detector)
+        assert recipe.precision == "bf16-mixed" and recipe.evaluation.every <= 12, name
+        if run.start:
+            assert find_model(run.start).card.detector == recipe.detector.name, name
 
 
 @pytest.mark.parametrize(

@@ -306,6 +306,7 @@ def test_bfloat16_is_timed_where_it_finds_the_same(
 
     faint = write_altered(tmp_path / "faint.onnx", "scores", "Mul", np.float32(0.8))
     monkeypatch.setattr(openvino_backend, "_core", lambda: Rounding("BF16"))
+    monkeypatch.setattr(timing_module, "default_threads", lambda: 1)
     time_backends(options, lambda line: None)
     found = {each.precision for each in recalled(options).timings if each.backend == "openvino"}
     assert found == ({"fp32", "bf16"} if agrees else {"fp32"})

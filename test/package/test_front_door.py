@@ -58,23 +58,16 @@ def test_another_name_is_an_attribute_error() -> None:
         importlib.import_module("compact_yolo_ros.Tracker")
 
 
-def check_types(code: str, tmp_path: Path) -> str:
-    """What mypy says of a file outside the repository that uses the installed package."""
-    file = tmp_path / "robot.py"
-    file.write_text(code)
+@pytest.mark.slow
+def test_files_outside_type_check_against_the_package(tmp_path: Path) -> None:
+    """What mypy says of files outside the repository that use the installed package."""
+    (tmp_path / "right.py").write_text(USER)
+    (tmp_path / "wrong.py").write_text(WRONG)
     command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", sys.executable]
-    command += ["--cache-dir", str(tmp_path / "cache"), str(file)]
-    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
-
-
-@pytest.mark.slow
-def test_a_file_outside_type_checks_against_the_package(tmp_path: Path) -> None:
-    said = check_types(USER, tmp_path)
-    assert not [line for line in said.splitlines() if line.startswith("robot.py")], said
-
-
-@pytest.mark.slow
-def test_types_of_the_package_are_seen_outside(tmp_path: Path) -> None:
-    said = check_types(WRONG, tmp_path)
-    assert 'incompatible type "str"' in said
-    assert 'expression has type "Detections"' in said
+    command += ["--cache-dir", str(tmp_path / "cache"), "right.py", "wrong.py"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+    lines = said.splitlines()
+    assert not [line for line in lines if line.startswith("right.py")], said
+    wrong = "\n".join(line for line in lines if line.startswith("wrong.py"))
+    assert 'incompatible type "str"' in wrong
+    assert 'expression has type "Detections"' in wrong

@@ -149,6 +149,15 @@ class Checkout:
         assert text.count(old) == 1
         path.write_text(text.replace(old, new))
 
+    def run_together(self, *commands: tuple[object, ...], then: str) -> str:
+        """Run modules one after the other, then code, in one process: it loads PyTorch once."""
+        words = [[str(word) for word in command] for command in commands]
+        code = (
+            "import sys; from importlib import import_module\n"
+            f"for sys.argv in {words}:\n    assert not import_module(sys.argv[0]).main()\n"
+        )
+        return self.run("-c", code + then)
+
     def run(self, *command: str | Path, code: int = 0) -> str:
         environment = {**os.environ, "PYTHONPATH": str(self.folder), "COLUMNS": "200"}
         done = subprocess.run(
@@ -171,73 +180,58 @@ def checkout(tmp_path: Path) -> Checkout:
 def test_a_detector_is_a_file_and_a_line(checkout: Checkout, tmp_path: Path) -> None:
     checkout.add("training/detectors/pocket.py", DETECTOR)
     checkout.change_line("training/detectors/registry.py", '"yolo_ret",', '"yolo_ret", "pocket",')
-    checkout.run("-m", "training.describe", "--write")
-    assert "pocket" in (checkout.folder / "docs/detectors.md").read_text()
-
     drawn = {name: "0 0.3 0.4 0.3 0.5\n" for name in "abcd"}
     write_yolo(tmp_path / "set", drawn, ["square"], "val")
     data = write_yolo(tmp_path / "set", drawn, ["square"], "train", val="images/val")
     two_steps = ("phases.0.epochs=1", "batch_size=2")
     settings = [word for each in two_steps for word in ("--set", each)]
-    run = ("-m", "training.train", "--data", data, "--detector", "pocket", "--out", "run")
-    checkout.run(*run, "--workers", "0", *settings)
-    checkout.run("-m", "training.export", "--weights", "run/last.pt", "--out", "pocket.onnx")
-    found = checkout.run(
-        "-c",
-        "import numpy as np; from compact_yolo_ros import Detector;"
-        "detector = Detector.open('pocket.onnx');"
+    run = ("training.train", "--data", data, "--detector", "pocket", "--out", "run")
+    found = checkout.run_together(
+        ("training.describe", "--write"),
+        (*run, "--workers", "0", "--threads", "1", *settings),
+        ("training.export", "--weights", "run/last.pt", "--out", "pocket.onnx"),
+        ("training.export_zoo", "zoo", "--only", "pocket"),
+        then="import numpy as np; from compact_yolo_ros import Detector\n"
+        "detector = Detector.open('pocket.onnx')\n"
         "print(detector.card.detector, detector.detect(np.zeros((90, 160, 3), np.uint8)))",
     )
-    assert found.startswith("pocket Detections(")
-    checkout.run("-m", "training.export_zoo", "zoo", "--only", "pocket")
+    assert "\npocket Detections(" in found
+    assert "pocket" in (checkout.folder / "docs/detectors.md").read_text()
 
 
-@pytest.mark.slow
-def test_a_backend_is_a_file_and_a_line(checkout: Checkout) -> None:
+@pytest.mark.slow  # the tools run once, for both
+def test_a_backend_and_a_power_source_are_a_file_and_a_line_each(checkout: Checkout) -> None:
     checkout.add("compact_yolo_ros/backends/abacus.py", BACKEND)
-    table = "compact_yolo_ros/backends/registry.py"
-    checkout.change_line(table, "import onnxruntime,", "import abacus, onnxruntime,")
-    checkout.change_line(table, "openvino.INFO)", "openvino.INFO, abacus.INFO)")
-    opened = checkout.run(
-        "-c",
-        "from compact_yolo_ros import Detector, RunOptions;"
-        "print(Detector.open(RunOptions('yolo_fastest', backend='abacus')).opened)",
+    backends = "compact_yolo_ros/backends/registry.py"
+    checkout.change_line(backends, "import onnxruntime,", "import abacus, onnxruntime,")
+    checkout.change_line(backends, "openvino.INFO)", "openvino.INFO, abacus.INFO)")
+    checkout.add("compact_yolo_ros/machine/power/treadmill.py", POWER_SOURCE)
+    sources = "compact_yolo_ros/machine/power/table.py"
+    checkout.change_line(sources, "    tegrastats,\n", "    tegrastats,\n    treadmill,\n")
+    checkout.change_line(sources, "    battery.INFO,\n", "    treadmill.INFO,\n    battery.INFO,\n")
+
+    asked = ("--backends", "abacus", "--rounds", "1", "--seconds", "0.1", "--threads", "1")
+    found = checkout.run_together(
+        ("compact_yolo_ros.apps.benchmark.command", "yolo_fastest", *asked),
+        then="from pathlib import Path; from compact_yolo_ros import Detector, RunOptions\n"
+        "from compact_yolo_ros.machine.power import find_power_source\n"
+        "source = find_power_source(Path('no sysfs'))\n"
+        "opened = Detector.open(RunOptions('yolo_fastest', backend='abacus')).opened\n"
+        "print('OPENED', opened, source.name, source.read().watts)",
     )
-    assert "AbacusBackend" in opened and "as requested" in opened
+    table, _, opened = found.partition("OPENED")
+    assert "abacus" in table
+    assert "AbacusBackend" in opened and "as requested" in opened and "treadmill 75.0" in opened
     report = checkout.run("-m", "compact_yolo_ros.apps.doctor.command", "--model", "yolo_fastest")
     assert "Abacus" in report  # among the libraries
     assert "runs yolo_fastest in fp32 on CPU" in report.partition("abacus")[2]
-    checkout.run("docs/generate.py")
-    assert "openvino, abacus" in (checkout.folder / "docs" / "node.md").read_text()
-    row = "| `abacus` | CPU | Abacus | if it is the fastest |"
-    assert row in (checkout.folder / "docs/runtimes.md").read_text()
-    asked = ("--backends", "abacus", "--rounds", "1", "--seconds", "0.1")
-    table = checkout.run(
-        "-m", "compact_yolo_ros.apps.benchmark.command", "yolo_fastest", "--threads", "1", *asked
-    )
-    assert "abacus" in table
-
-
-@pytest.mark.slow
-def test_a_power_source_is_a_file_and_a_line(checkout: Checkout) -> None:
-    checkout.add("compact_yolo_ros/machine/power/treadmill.py", POWER_SOURCE)
-    table = "compact_yolo_ros/machine/power/table.py"
-    checkout.change_line(table, "    tegrastats,\n", "    tegrastats,\n    treadmill,\n")
-    checkout.change_line(table, "    battery.INFO,\n", "    treadmill.INFO,\n    battery.INFO,\n")
-    empty = checkout.folder / "no sysfs"
-    watts = checkout.run(
-        "-c",
-        "import sys; from pathlib import Path;"
-        "from compact_yolo_ros.machine.power import find_power_source;"
-        "source = find_power_source(Path(sys.argv[1])); print(source.name, source.read().watts)",
-        empty,
-    )
-    assert watts == "treadmill 75.0\n"
-    report = checkout.run("-m", "compact_yolo_ros.apps.doctor.command", "--model", "yolo_fastest")
     assert "treadmill" in report and "75.0" in report
+
     checkout.run("docs/generate.py")
-    table_in_docs = (checkout.folder / "docs/power.md").read_text()
-    assert "treadmill" in table_in_docs and "`/dev/hamster`" in table_in_docs
+    docs = {path.stem: path.read_text() for path in (checkout.folder / "docs").glob("*.md")}
+    assert "openvino, abacus" in docs["node"]
+    assert "| `abacus` | CPU | Abacus | if it is the fastest |" in docs["runtimes"]
+    assert "treadmill" in docs["power"] and "`/dev/hamster`" in docs["power"]
 
 
 def test_a_storage_format_is_a_file_and_a_line(checkout: Checkout) -> None:

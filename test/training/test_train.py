@@ -537,7 +537,7 @@ def metrics(out: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_a_stopped_run_continues_with_the_same_command(folder):
+def test_a_stopped_run_continues_with_the_same_command(folder, monkeypatch):
     out = folder / "run"
     first = subprocess.Popen(
         command(folder, out),
@@ -557,7 +557,8 @@ def test_a_stopped_run_continues_with_the_same_command(folder):
     step = load_checkpoint(out / "last.pt")["step"]
     assert 4 <= step <= 8
 
-    subprocess.run(command(folder, out), cwd=ROOT, check=True, timeout=150, capture_output=True)
+    monkeypatch.setattr("sys.argv", command(folder, out)[2:])
+    main()
     checkpoint = load_checkpoint(out / "last.pt")
     assert checkpoint["step"] == 8
     rows = metrics(out)

@@ -154,13 +154,7 @@ class Detector:
         Raises:
             ValueError: the model has no class of that name.
         """
-        unknown = [name for name in names if name not in self.card.classes]
-        if unknown:
-            raise ValueError(
-                f"model {self.card.name} has no class '{unknown[0]}': "
-                f"its classes are {', '.join(self.card.classes)}"
-            )
-        return frozenset(map(self.card.classes.index, names)) or None
+        return frozenset(self.card.labels_of(names)) or None
 
     def input_size(self, width: int, height: int) -> Size:
         """The input that an image of so many pixels gets if it is the next one; for any thread."""
@@ -248,6 +242,8 @@ class Detector:
         boxes, scores, labels = answer.candidates
         found = select(boxes[0], scores[0], labels[0], self.selection)
         result = found.to_source(answer.placement)
+        if self.selection.limits_size:
+            result = self.selection.of_size(result)[: self.selection.max_detections]
         self.times = StageTimes(answer.preprocess, answer.inference, perf_counter() - started)
         return result
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -11,7 +13,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import MAX_SIDE
+from compact_yolo_ros.support.error_text import shortened
+
+ANY_SIZE = (0, 0)
+"""Limits no width and no height."""
+
+
+def class_thresholds(texts: Iterable[str]) -> dict[str, float]:
+    """Read ``person:0.6`` for each class that has a score threshold of its own.
+
+    Raises:
+        ValueError: a text has another form, or a class stands twice.
+    """
+    found: dict[str, float] = {}
+    for text in filter(None, texts):
+        name, colon, number = text.rpartition(":")
+        try:
+            score = float(number)
+        except ValueError:
+            score = -1.0
+        if not colon or not name or not 0 <= score <= 1:
+            raise ValueError(
+                f"class threshold '{shortened(text)}' is not of the form person:0.6, with a score "
+                "from 0 to 1"
+            )
+        if name in found:
+            raise ValueError(f"class '{shortened(name)}' has two thresholds: give one")
+        found[name] = score
+    return found
+
+
+def label_thresholds(
+    of_classes: Mapping[str, float], card: ModelCard, others: float
+) -> tuple[float, ...] | None:
+    """The score threshold of each label of a model; None if no class has one of its own.
+
+    Args:
+        of_classes: see ``class_thresholds``.
+        card: of the model.
+        others: that of all other classes.
+
+    Raises:
+        ValueError: the model has no class of a name.
+    """
+    if not card.labels_of(of_classes):
+        return None
+    return tuple(of_classes.get(name, others) for name in card.classes)
 
 
 @dataclass(frozen=True)
@@ -23,6 +72,10 @@ class Selection:
         iou_threshold: of two boxes of one class that overlap by more, the weaker goes, 0 to 1.
         max_detections: at most this many objects, best first, at least 1.
         labels: label numbers to keep; None keeps all.
+        thresholds: what is dropped of each label instead of ``score_threshold``; None if all labels
+            have that.
+        min_size: least width and height of a box, in pixels of the image.
+        max_size: most of them; 0 is no limit.
 
     Raises:
         ValueError: a value is out of its range.
@@ -32,6 +85,9 @@ class Selection:
     iou_threshold: float = 0.5
     max_detections: int = 100
     labels: frozenset[int] | None = None
+    thresholds: tuple[float, ...] | None = None
+    min_size: tuple[int, int] = ANY_SIZE
+    max_size: tuple[int, int] = ANY_SIZE
 
     def __post_init__(self) -> None:
         for name in ("score_threshold", "iou_threshold"):
@@ -39,10 +95,44 @@ class Selection:
                 raise ValueError(f"{name} is {getattr(self, name)}: give a value from 0 to 1")
         if self.max_detections < 1:
             raise ValueError(f"max_detections is {self.max_detections}: give at least 1")
+        for name, least, most in zip(
+            ("width", "height"), self.min_size, self.max_size, strict=True
+        ):
+            if 0 < most < least:
+                raise ValueError(
+                    f"no box can have a {name} of at least {least} and at most {most} pixels: "
+                    "check min_box_size and max_box_size"
+                )
 
     def change(self, **values: Any) -> Selection:
         """Return a copy with some values changed, checked like a new one."""
         return replace(self, **values)
+
+    @cached_property
+    def least(self) -> float:
+        """The lowest score that any label may have."""
+        return min(self.thresholds or (self.score_threshold,))
+
+    def above(self, scores: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """(n,) which scores (n,) are high enough for their labels (n,)."""
+        if self.thresholds is None:
+            return scores >= np.float32(self.score_threshold)
+        return scores >= self._by_label[labels]
+
+    @property
+    def limits_size(self) -> bool:
+        """Whether boxes of some sizes are dropped."""
+        return self.min_size != ANY_SIZE or self.max_size != ANY_SIZE
+
+    def of_size(self, found: Detections) -> Detections:
+        """Those of the objects, with boxes in pixels of the image, whose size is kept."""
+        sides = found.boxes[:, 2:] - found.boxes[:, :2]
+        most = [side or np.inf for side in self.max_size]
+        return found[np.all((sides >= self.min_size) & (sides <= most), axis=1)]
+
+    @cached_property
+    def _by_label(self) -> NDArray[np.float32]:
+        return np.array(self.thresholds, np.float32)
 
 
 EVERYTHING = Selection(score_threshold=0.001, iou_threshold=0.5, max_detections=100)
@@ -72,15 +162,21 @@ def select(
         selection: what to keep.
 
     Returns:
-        The survivors, best first, boxes still in pixels of the network input.
+        The survivors, best first, boxes still in pixels of the network input, whatever their size;
+        more than ``max_detections`` if some of them are still to be dropped for it.
     """
     # Scores descend, so the candidates above the threshold are a prefix and slicing copies nothing.
-    count = int(np.count_nonzero(scores >= selection.score_threshold))
+    count = int(np.count_nonzero(scores >= selection.least))
     boxes, scores, labels = boxes[:count], scores[:count], labels[:count]
+    if selection.thresholds is not None:
+        wanted = selection.above(scores, labels)
+        boxes, scores, labels = boxes[wanted], scores[wanted], labels[wanted]
     if selection.labels is not None:
         wanted = np.isin(labels, list(selection.labels))
         boxes, scores, labels = boxes[wanted], scores[wanted], labels[wanted]
-    keep = _suppress(boxes, scores, labels, selection.iou_threshold)[: selection.max_detections]
+    keep = _suppress(boxes, scores, labels, selection.iou_threshold)
+    if not selection.limits_size:
+        keep = keep[: selection.max_detections]
     return Detections(boxes, scores, labels)[keep]
 
 

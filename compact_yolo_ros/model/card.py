@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -134,6 +134,21 @@ class ModelCard:
         """The input unless the user asks otherwise: a network made for a square fits the camera."""
         own = self.own_size
         return own.width if self.fits_cameras and own.width == own.height else own
+
+    def labels_of(self, names: Iterable[str]) -> tuple[int, ...]:
+        """Label numbers of classes.
+
+        Raises:
+            ValueError: the model has no class of a name.
+        """
+        names = tuple(names)
+        for name in names:
+            if name not in self.classes:
+                raise ValueError(
+                    f"model {self.name} has no class '{name}': "
+                    f"its classes are {', '.join(self.classes)}"
+                )
+        return tuple(map(self.classes.index, names))
 
     def _check_size(self) -> None:
         size = self.own_size

@@ -29,6 +29,7 @@ from compact_yolo_ros.apps.evaluate_bag.frame_log import ANSWERED, FrameResult
 from compact_yolo_ros.apps.evaluate_bag.report_page import sections
 from compact_yolo_ros.apps.evaluate_bag.results import Results, read_results
 from compact_yolo_ros.apps.evaluate_bag.topic_statistics import TopicStatistics
+from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE, IMAGE
 
 pytestmark = pytest.mark.usefixtures("no_report")
@@ -239,7 +240,7 @@ def test_ages_that_cannot_be_are_questioned(
 
 def test_ages_below_zero_do_not_count() -> None:
     """Three images in ten seconds; the second one has a stamp from the future."""
-    found = TopicStatistics(1, 0.3)
+    found = TopicStatistics(1, Selection(0.3))
     for second, stamp, finished in ((0, 0, 1), (5, 9, 6), (10, 10, 12)):
         times = [START + n * 10**9 for n in (second, stamp, finished)]
         found.add(FrameResult(TOPIC, *times[:2], "", ANSWERED, finished=times[2]))

@@ -27,6 +27,7 @@ from compact_yolo_ros.apps.evaluate_bag.results_folder import read_frame_results
 from compact_yolo_ros.apps.evaluate_bag.video import read_pixels
 from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.encodings import LAYOUTS
 from compact_yolo_ros.recordings.codec import Codec
@@ -273,7 +274,7 @@ def test_boxes_that_are_not_square_are_written_as_they_are(tmp_path: Path) -> No
     ]
     assert [row["area"] for row in content["annotations"]] == [600, 14.25]
     assert [row["category_id"] for row in content["annotations"]] == [3, 1]
-    write_detections_recording(tmp_path / "detections", [result], CLASSES, THRESHOLD)
+    write_detections_recording(tmp_path / "detections", [result], CLASSES, Selection(THRESHOLD))
     bag = Bag([tmp_path / "detections"])
     (message,) = bag.messages(list(bag.topics))
     array = Codec(bag.topics.values()).read(message)

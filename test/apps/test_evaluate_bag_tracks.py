@@ -148,6 +148,22 @@ def test_without_the_option_nothing_is_followed(tmp_path: Path, bag: Path, toy: 
     assert evaluate(bag, tmp_path / "out", toy, "--ground-truth", "/truth") is None
 
 
+@pytest.mark.usefixtures("no_report")
+def test_thresholds_of_classes_and_sizes_of_boxes_count_as_in_the_node(
+    tmp_path: Path, bag: Path, toy: str
+) -> None:
+    label = int(SCENE.labels[0])
+    others = int((SCENE.labels != label).sum())
+    strict = ("--tracking", "bytetrack", "--class-threshold", f"{CLASSES[label]}:1")
+    tracking = evaluate(bag, tmp_path / "strict", toy, *strict)
+    assert tracking is not None and tracking.topics[TOPIC].tracks == others
+    assert read_results(tmp_path / "strict").class_thresholds == {CLASSES[label]: 1.0}
+    widest = int((SCENE.boxes[:, 2] - SCENE.boxes[:, 0]).max())
+    large = ("--tracking", "bytetrack", "--min-box-size", f"{widest + 2}x1")
+    tracking = evaluate(bag, tmp_path / "large", toy, *large)
+    assert tracking is not None and tracking.topics[TOPIC].tracks == 0
+
+
 @pytest.mark.parametrize(
     "more", [("--track-buffer", "-1"), ("--track-low-score", "2"), ("--tracking", "sort")]
 )

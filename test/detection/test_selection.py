@@ -7,9 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_model import CARD
 
 from compact_yolo_ros.detection.detections import Detections
-from compact_yolo_ros.detection.selection import Selection, select
+from compact_yolo_ros.detection.selection import (
+    Selection,
+    class_thresholds,
+    label_thresholds,
+    select,
+)
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -124,3 +130,49 @@ def test_values_out_of_range_are_refused(values: dict, sentence: str) -> None:
 def test_detections_that_do_not_fit_together_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="boxes have shape"):
         Detections(np.zeros(shape, np.float32), np.zeros(3, np.float32), np.zeros(3, np.int32))
+
+
+@given(candidates(), st.tuples(*[st.sampled_from([0.0, 0.2, 0.5, 0.9])] * 3))
+def test_thresholds_of_classes_equal_a_selection_of_each_class(found, thresholds) -> None:
+    boxes, scores, labels = found
+    together = select(boxes, scores, labels, Selection(0.99, thresholds=thresholds))
+    rows: list[tuple[float, list[float]]] = []
+    for label, least in enumerate(thresholds):
+        alone = select(boxes, scores, labels, Selection(least, labels=frozenset({label})))
+        rows += zip(alone.scores.tolist(), alone.boxes.tolist(), strict=True)
+    assert list(zip(together.scores.tolist(), together.boxes.tolist(), strict=True)) == sorted(
+        rows, key=lambda row: -row[0]
+    )
+
+
+def test_thresholds_of_classes_are_read_and_refused() -> None:
+    assert class_thresholds(["person:0.6", "", "traffic light: 1", "a:b:0"]) == {
+        "person": 0.6,
+        "traffic light": 1.0,
+        "a:b": 0.0,
+    }
+    for text in ("person", "person:", ":0.5", "person:1.1", "person:nan", "person:-0.1"):
+        with pytest.raises(ValueError, match="not of the form person:0.6"):
+            class_thresholds([text])
+    with pytest.raises(ValueError, match="two thresholds"):
+        class_thresholds(["person:0.6", "person:0.5"])
+    assert label_thresholds({"green": 0.9}, CARD, 0.3) == (0.3, 0.9, 0.3)
+    assert label_thresholds({}, CARD, 0.3) is None
+    with pytest.raises(ValueError, match="no class 'pink'"):
+        label_thresholds({"pink": 0.9}, CARD, 0.3)
+
+
+def test_boxes_of_other_sizes_are_left_out() -> None:
+    sizes = [(10, 10), (10, 9), (9, 10), (20, 30), (21, 30), (20, 31)]
+    boxes = np.array([(5, 5, 5 + w, 5 + h) for w, h in sizes], np.float32)
+    found = Detections(boxes, np.ones(6, np.float32), np.zeros(6, np.int32))
+
+    def kept(**limits: tuple[int, int]) -> list[int]:
+        rows = Selection(**limits).of_size(found).boxes.tolist()
+        return [place for place, box in enumerate(boxes.tolist()) if box in rows]
+
+    assert kept(min_size=(10, 10)) == [0, 3, 4, 5]
+    assert kept(max_size=(20, 30)) == [0, 1, 2, 3]
+    assert kept(min_size=(10, 0), max_size=(0, 30)) == [0, 1, 3, 4]
+    with pytest.raises(ValueError, match="width of at least 30 and at most 20"):
+        Selection(min_size=(30, 0), max_size=(20, 0))

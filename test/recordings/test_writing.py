@@ -12,12 +12,13 @@ from old_rosbag2 import opened_by_old_rosbag2
 from compact_yolo_ros.apps.evaluate_bag.detections_recording import write_detections_recording
 from compact_yolo_ros.apps.evaluate_bag.frame_log import ANSWERED, FrameResult
 from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY
+from compact_yolo_ros.detection.selection import Selection
 
 
 def test_humble_opens_the_detections_of_an_evaluation(tmp_path: Path) -> None:
     times = [START + number * PERIOD for number in range(3)]
     results = [FrameResult(f"/{n}/image", t, t, "camera", ANSWERED) for n, t in enumerate(times)]
-    write_detections_recording(tmp_path / "detections", results, ("red",), 0.3)
+    write_detections_recording(tmp_path / "detections", results, ("red",), Selection())
     found = opened_by_old_rosbag2(tmp_path / "detections")
     assert found["message_count"] == 3
     assert found["duration"]["nanoseconds"] == 2 * PERIOD
@@ -29,7 +30,7 @@ def test_humble_opens_the_detections_of_an_evaluation(tmp_path: Path) -> None:
 
 
 def test_humble_opens_detections_of_which_there_are_none(tmp_path: Path) -> None:
-    write_detections_recording(tmp_path / "detections", [], ("red",), 0.3)
+    write_detections_recording(tmp_path / "detections", [], ("red",), Selection())
     assert opened_by_old_rosbag2(tmp_path / "detections")["topics_with_message_count"] == []
 
 

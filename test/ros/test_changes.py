@@ -61,6 +61,31 @@ def test_several_classes_are_kept_and_only_those(client: Client, start_inside: S
     assert classes(answer(client, seen, image)) == ["blue", "green", "red"]
 
 
+def test_thresholds_of_classes_and_sizes_of_boxes_can_change(
+    client: Client, start_inside: Start
+) -> None:
+    """All scores are 0.98, and boxes 16 x 16."""
+    seen = start_inside(class_thresholds=["red:0.99"])
+    image = image_message(coloured_squares())
+    assert classes(answer(client, seen, image)) == ["blue", "green"]
+    change(seen, class_thresholds=["blue:0.99", "red:0.1"], score_threshold=0.9)
+    assert classes(answer(client, seen, image)) == ["green", "red"]
+    change(seen, tracking="bytetrack", class_thresholds=["green:1", "blue:0.5", "red:0.99"])
+    assert classes(answer(client, seen, image)) == ["blue"]
+    change(seen, class_thresholds=[""], min_box_size=[15, 17])
+    assert classes(answer(client, seen, image)) == []
+    change(seen, min_box_size=[15, 15], max_box_size=[0, 17])
+    assert classes(answer(client, seen, image)) == ["blue", "green", "red"]
+    for values, reason in (
+        ({"class_thresholds": ["pink:0.5"]}, "no class 'pink'"),
+        ({"class_thresholds": ["red"]}, "not of the form person:0.6"),
+        ({"min_box_size": [1]}, "not width and height"),
+        ({"min_box_size": [1, 18]}, "no box can have a height of at least 18"),
+    ):
+        (result,) = seen.node.set_parameters([Parameter(n, value=v) for n, v in values.items()])
+        assert not result.successful and reason in result.reason
+
+
 def test_the_overlap_that_one_object_may_have_can_change(
     client: Client, start_inside: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,12 +43,12 @@ from compact_yolo_ros.apps.evaluate_bag.results import (
 )
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.backends.arguments import add_run_arguments, run_options_of
-from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.detection.selection import ANY_SIZE, Selection, class_thresholds
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
 from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import FOREVER, BagError
-from compact_yolo_ros.support.arguments import add_rename, finite
+from compact_yolo_ros.support.arguments import add_rename, finite, width_x_height
 from compact_yolo_ros.support.percentiles import Percentiles
 from compact_yolo_ros.support.plain_values import to_plain
 from compact_yolo_ros.support.terminal import open_console, pairs_table, print_table, say
@@ -114,6 +114,8 @@ def _settings(options: argparse.Namespace, bag: Bag) -> Settings:
         stop=stop,
         realtime=as_on_a_robot,
         latency=None if options.latency is None else options.latency * 1e-3,
+        min_box_size=options.min_box_size,
+        max_box_size=options.max_box_size,
     )
     return Settings(
         job=job,
@@ -121,6 +123,7 @@ def _settings(options: argparse.Namespace, bag: Bag) -> Settings:
         ground_truth=_by_topic(options.ground_truth, topics),
         reference=options.reference,
         threshold=options.score,
+        class_thresholds=class_thresholds(options.class_threshold),
         rename=dict(options.rename),
         tolerance=None if options.tolerance is None else round(options.tolerance * 1e6),
         workers=options.workers,
@@ -333,6 +336,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--tolerance", type=finite, metavar="MS", help="between a frame and its label")
     threshold = Selection.score_threshold
     add("--score", type=finite, default=threshold, help=f"threshold, as of the node [{threshold}]")
+    add(
+        "--class-threshold",
+        nargs="+",
+        default=[],
+        metavar="CLASS:SCORE",
+        help="thresholds of single classes; AP is without any",
+    )
+    sizes = {"type": width_x_height, "metavar": "WIDTHxHEIGHT", "default": ANY_SIZE}
+    add("--min-box-size", **sizes, help="smaller boxes do not count, in pixels")  # type: ignore[arg-type]
+    add("--max-box-size", **sizes, help="larger boxes do not count, in pixels")  # type: ignore[arg-type]
     add("--realtime", action="store_true", help="answer only the frames that a robot would")
     add("--latency", type=finite, metavar="MS", help="fixed time of a frame, with --realtime")
     add(

@@ -186,7 +186,8 @@ _SAME: dict[str, Callable[[Results], object]] = {
     "recording": lambda r: (list(map(os.path.realpath, r.recording.paths)), list(r.topics)),
     "part of the recording": lambda r: (r.recording.start_ns, r.recording.end_ns),
     "mode": lambda r: (r.mode, r.fixed_latency_s),
-    "score threshold": lambda r: r.threshold,
+    "score threshold": lambda r: (r.threshold, r.class_thresholds),
+    "sizes of boxes": lambda r: (r.min_box_size, r.max_box_size),
     "labels": _labels_of,
 }
 """What evaluations must have in common to be compared."""

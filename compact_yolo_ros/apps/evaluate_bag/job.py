@@ -10,7 +10,7 @@ from pathlib import Path
 
 from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detector import Detector
-from compact_yolo_ros.detection.selection import EVERYTHING
+from compact_yolo_ros.detection.selection import ANY_SIZE, EVERYTHING
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import FOREVER, BagError
 
@@ -30,6 +30,8 @@ class Job:
         stop: time behind the last frame, in ns.
         realtime: answer only the frames that a robot would have answered.
         latency: seconds that a frame takes then, instead of what is measured.
+        min_box_size: least width and height of a box in pixels; see ``Selection``.
+        max_box_size: most of them; 0 is no limit.
     """
 
     bags: tuple[Path, ...]
@@ -39,13 +41,16 @@ class Job:
     stop: int = FOREVER
     realtime: bool = False
     latency: float | None = None
+    min_box_size: tuple[int, int] = ANY_SIZE
+    max_box_size: tuple[int, int] = ANY_SIZE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bags", tuple(path.absolute() for path in self.bags))
 
     def open_detector(self) -> Detector:
         """Open the model; see ``Detector.open`` for the errors."""
-        return Detector.open(self.options, selection=EVERYTHING)
+        sizes = EVERYTHING.change(min_size=self.min_box_size, max_size=self.max_box_size)
+        return Detector.open(self.options, selection=sizes)
 
     def among(self, processes: int) -> Job:
         """The job with the CPU threads that each of several processes should use.

@@ -67,7 +67,7 @@ from compact_yolo_ros.apps.evaluate_bag.topic_statistics import (
 from compact_yolo_ros.apps.evaluate_bag.tracks import follow, measure_tracking
 from compact_yolo_ros.apps.evaluate_bag.video import video_names, write_video
 from compact_yolo_ros.backends.registry import AUTO
-from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.detection.selection import Selection, label_thresholds
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
 from compact_yolo_ros.evaluation.report import ReportError, check_libraries
 from compact_yolo_ros.machine.description import describe_machine
@@ -95,6 +95,8 @@ class Settings:
         ground_truth: where the labels of a topic are; see ``read_frame_labels``.
         reference: model whose detections are the labels instead; empty for none.
         threshold: of the score, for all that is not average precision.
+        class_thresholds: of classes that have one of their own; average precision and the examples
+            of a report do without.
         rename: classes of the model that have another name in the labels.
         tolerance: between the stamps of a frame and a label in ns; see ``match``.
         workers: processes.
@@ -110,6 +112,7 @@ class Settings:
     ground_truth: Mapping[str, str] = field(default_factory=dict)
     reference: str = ""
     threshold: float = Selection.score_threshold
+    class_thresholds: Mapping[str, float] = field(default_factory=dict)
     rename: Mapping[str, str] = field(default_factory=dict)
     tolerance: int | None = None
     workers: int = 1
@@ -118,6 +121,16 @@ class Settings:
     cluster: str = ""
     playback_rate: float | None = None
     tracking: TrackingOptions | None = None
+
+    def selection(self, card: ModelCard) -> Selection:
+        """Which scores count for all that is not average precision; ValueError as to classes."""
+        thresholds = label_thresholds(self.class_thresholds, card, self.threshold)
+        return Selection(self.threshold, thresholds=thresholds)
+
+    def followed(self, card: ModelCard) -> TrackingOptions | None:
+        """How objects of a model are followed; None if they are not."""
+        by_label = self.selection(card).thresholds
+        return self.tracking and replace(self.tracking, high_scores=by_label)
 
 
 @dataclass(frozen=True)
@@ -142,7 +155,9 @@ def evaluate_recording(
     """
     job, bag = settings.job, bag or Bag(settings.job.bags)
     _check_images(job, bag)
-    card, model = find_model(job.options.model).card, _model_facts(settings)
+    card = find_model(job.options.model).card
+    settings.selection(card)  # what is wrong with it is said before the network is run
+    model = _model_facts(settings)
     labels = {
         topic: read_frame_labels(source, bag, card.classes, topic, settings.threshold)
         for topic, source in settings.ground_truth.items()
@@ -159,8 +174,8 @@ def evaluate_recording(
         if labels:
             accuracy, figures = _accuracy(settings, bag, card, labels, statistics)
         results = _results(settings, bag, model, labels, statistics, done, figures)
-        if settings.tracking is not None:
-            tracking = _tracking(settings, settings.tracking, bag, card, labels, statistics)
+        if (followed := settings.followed(card)) is not None:
+            tracking = _tracking(settings, followed, bag, card, labels, statistics)
             results = replace(results, tracking=tracking)
         return _write(settings, bag, card, results, statistics, accuracy)
 
@@ -252,10 +267,8 @@ def _run(
 
 
 def _statistics(settings: Settings, card: ModelCard) -> dict[str, TopicStatistics]:
-    found = {
-        topic: TopicStatistics(len(card.classes), settings.threshold)
-        for topic in settings.job.topics
-    }
+    selection = settings.selection(card)
+    found = {topic: TopicStatistics(len(card.classes), selection) for topic in settings.job.topics}
     for result in read_frame_results(settings.out):
         found[result.topic].add(result)
     return found
@@ -384,6 +397,9 @@ def _results(
         accuracy=accuracy,
         environment=done.environment,
         playback_rate=settings.playback_rate,
+        class_thresholds=dict(settings.class_thresholds),
+        min_box_size=job.min_box_size,
+        max_box_size=job.max_box_size,
     )
 
 
@@ -442,12 +458,13 @@ def _lost(
     return tuple(dict.fromkeys(sentences))
 
 
-def _frames(settings: Settings) -> Iterator[FrameResult]:
+def _frames(settings: Settings, card: ModelCard) -> Iterator[FrameResult]:
     """All results; with ids if objects are followed."""
     results = read_frame_results(settings.out)
-    if settings.tracking is None:
+    tracking = settings.followed(card)
+    if tracking is None:
         return results
-    return (result for result, _ in follow(results, settings.tracking))
+    return (result for result, _ in follow(results, tracking))
 
 
 def _write(
@@ -459,13 +476,13 @@ def _write(
     accuracy: Accuracy | None,
 ) -> Results:
     """Write all files; results.json is the last one, so that where it is the others are."""
-    out, threshold = settings.out, settings.threshold
-    frames: Callable[[], Iterator[FrameResult]] = partial(_frames, settings)
+    out, selection = settings.out, settings.selection(card)
+    frames: Callable[[], Iterator[FrameResult]] = partial(_frames, settings, card)
     write_coco(out / "detections.json", frames, card.classes)
-    write_detections_recording(out / "detections", frames(), card.classes, threshold)
+    write_detections_recording(out / "detections", frames(), card.classes, selection)
     if settings.video:
         for topic, name in video_names(settings.job.topics).items():
-            write_video(out / name, bag, topic, frames, card.classes, threshold)
+            write_video(out / name, bag, topic, frames, card.classes, selection)
     path = out / "report.html"
     try:
         check_libraries()

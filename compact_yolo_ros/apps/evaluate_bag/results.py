@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from compact_yolo_ros.apps.evaluate_bag.results_folder import RESULTS, writing
+from compact_yolo_ros.detection.selection import ANY_SIZE
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
 from compact_yolo_ros.evaluation.result import EvaluationFigures
 from compact_yolo_ros.evaluation.tracking import TrackingFigures
@@ -316,6 +317,9 @@ class Results:
         report: why there is no report.html; empty if there is one.
         playback_rate: at which the recording was played to a live node; None if it was not.
         tracking: None unless the objects were followed.
+        class_thresholds: of classes that have one of their own instead of ``threshold``.
+        min_box_size: least width and height of a box in pixels.
+        max_box_size: most of them; 0 is no limit.
         format: of the file.
     """
 
@@ -332,6 +336,9 @@ class Results:
     report: str = ""
     playback_rate: float | None = None
     tracking: TrackingResults | None = None
+    class_thresholds: dict[str, float] = field(default_factory=dict)
+    min_box_size: tuple[int, int] = ANY_SIZE
+    max_box_size: tuple[int, int] = ANY_SIZE
     format: int = FORMAT
 
     def failures(self) -> list[str]:

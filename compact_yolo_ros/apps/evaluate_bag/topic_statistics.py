@@ -25,6 +25,7 @@ from compact_yolo_ros.apps.evaluate_bag.results import (
     TimeCourse,
 )
 from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.evaluation.matching import MATCH_IOU, overlaps
 from compact_yolo_ros.support.percentiles import Percentiles
 
@@ -89,9 +90,9 @@ class TopicStatistics:
         problems: a sentence about the first error of each kind.
     """
 
-    def __init__(self, classes: int, threshold: float) -> None:
-        """Count detections of so many classes with scores from ``threshold`` on."""
-        self._threshold = threshold
+    def __init__(self, classes: int, selection: Selection) -> None:
+        """Count detections of so many classes whose scores ``selection`` keeps."""
+        self._selection = selection
         self.flicker = Flicker()
         self.outcomes: Counter[str] = Counter()
         self.problems: dict[str, str] = {}
@@ -109,7 +110,8 @@ class TopicStatistics:
         self._received.append(result.time)
         count = -2 if result.outcome in UNANSWERED else -1
         if result.outcome == ANSWERED:
-            seen = result.detections[result.detections.scores >= self._threshold]
+            found = result.detections
+            seen = found[self._selection.above(found.scores, found.labels)]
             self.flicker.add(seen)
             np.add.at(self.per_class, seen.labels, 1)
             count = len(seen)

@@ -15,6 +15,7 @@ from compact_yolo_ros.apps.evaluate_bag.frame_log import ANSWERED, FrameResult
 from compact_yolo_ros.apps.evaluate_bag.playback import read_frame
 from compact_yolo_ros.apps.evaluate_bag.results_folder import writing
 from compact_yolo_ros.detection.drawing import draw_detections
+from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.pixels.decoding import ImageDecoder, bgr_copy
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.reader import Bag
@@ -45,7 +46,7 @@ def write_video(
     topic: str,
     results: Callable[[], Iterator[FrameResult]],
     classes: Sequence[str],
-    threshold: float,
+    selection: Selection,
 ) -> None:
     """Write the answered frames of a topic with their detections as an .mp4 of constant rate.
 
@@ -57,7 +58,7 @@ def write_video(
         topic: of its images.
         results: gives the results of the frames, from the first on.
         classes: names of the labels.
-        threshold: least score of a detection.
+        selection: which scores are shown.
 
     Raises:
         BagError: the file cannot be written, or there is no encoder.
@@ -85,7 +86,8 @@ def write_video(
             if frame.image is None:
                 continue
             canvas = bgr_copy(frame.image)
-            found = result.detections[result.detections.scores >= threshold]
+            found = result.detections
+            found = found[selection.above(found.scores, found.labels)]
             draw_detections(canvas, found, classes)
             if canvas.shape[:2] != size.shape:
                 canvas = np.asarray(cv2.resize(canvas, size), np.uint8)

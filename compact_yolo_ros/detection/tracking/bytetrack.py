@@ -146,7 +146,7 @@ class ByteTracker:
         overlap = ious(self._motion.boxes(), boxes)
         if self.options.by_class:
             overlap[self._labels[:, None] != found.labels] = 0.0
-        high = found.scores >= self.options.high_score
+        high = self._is_high(found)
         low = ~high & (found.scores >= self.options.low_score)
         known = self._ids != NO_TRACK
         track_of = np.full(len(boxes), -1)
@@ -164,6 +164,13 @@ class ByteTracker:
             track_of[columns[pairs[:, 1]]] = rows[pairs[:, 0]]
             free[rows[pairs[:, 0]]] = False
         return track_of
+
+    def _is_high(self, found: Detections) -> NDArray[np.bool_]:
+        """(m,) which detections have a high score."""
+        by_label = self.options.high_scores
+        if by_label is None:
+            return found.scores >= self.options.high_score
+        return found.scores >= np.array(by_label, np.float32)[found.labels]
 
     def _continue(
         self,
@@ -214,7 +221,7 @@ class ByteTracker:
         track_of: NDArray[np.intp],
     ) -> None:
         """Begin a track at every detection of a high score that has none."""
-        new = (track_of < 0) & (found.scores >= self.options.high_score)
+        new = (track_of < 0) & self._is_high(found)
         count = int(np.count_nonzero(new))
         if not count:
             return

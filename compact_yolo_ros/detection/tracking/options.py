@@ -15,9 +15,11 @@ class TrackingOptions:
         low_score: detections from this score on continue tracks that got none of the first.
         buffer: seconds for which an object that is not seen keeps its track.
         by_class: whether a track takes detections of its own class only.
+        high_scores: of each label, instead of ``high_score``; None if all labels have that.
     """
 
     high_score: float = 0.3
     low_score: float = 0.1
     buffer: float = 1.0
     by_class: bool = True
+    high_scores: tuple[float, ...] | None = None

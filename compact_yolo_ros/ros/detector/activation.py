@@ -17,7 +17,13 @@ from compact_yolo_ros.ros.diagnostics.situations import Work
 
 
 class Activation:
-    """Processes the images of a session's cameras while it lives."""
+    """Processes the images of a session's cameras while it lives.
+
+    Attributes:
+        enabled: whether all images are processed, or only those that are asked for.
+    """
+
+    enabled: bool
 
     def __init__(
         self, node: LifecycleNode, session: Session, values: Mapping[str, Any], *, enabled: bool
@@ -35,14 +41,33 @@ class Activation:
             started.callback(self._stop_worker)
             started.callback(self._unsubscribe)
             self.enable(enabled)
+            for place, camera in enumerate(session.cameras):
+                started.callback(camera.once.end)
+                camera.once.begin(_ImagesOnDemand(self, place))
             self._started = started.pop_all()
 
     def enable(self, enabled: bool) -> None:
         """Subscribe to the cameras, or unsubscribe, so that images cost nothing."""
+        self.enabled = enabled
         self._unsubscribe()
         if enabled:
             for place, camera in enumerate(self._session.cameras):
                 camera.open(partial(self._worker.submit, place))
+
+    def unanswered(self, place: int) -> float | None:
+        """See ``FrameWorker.unanswered``."""
+        return self._worker.unanswered(place)
+
+    def listen(self, place: int) -> None:
+        """Subscribe to a camera for those who ask for an image, if the others are disabled."""
+        camera = self._session.cameras[place]
+        if not self.enabled and not camera.input.is_open:
+            camera.input.open(partial(self._submit_if_asked, place))
+
+    def ignore(self, place: int) -> None:
+        """Unsubscribe from it again."""
+        if not self.enabled:
+            self._session.cameras[place].input.close()
 
     def power(self) -> PowerSummary | None:
         """Power of the last seconds; None with ``power:=none``."""
@@ -60,6 +85,11 @@ class Activation:
         if not self._worker.stop():
             self._session.leftovers.add(self._worker.thread, self._describe_left)
 
+    def _submit_if_asked(self, place: int, message: bytes) -> None:
+        """Pass an image on if somebody asks for one, and none is in work for that."""
+        if self._session.cameras[place].once.is_called and self.unanswered(place) is None:
+            self._worker.submit(place, message)
+
     def _describe_left(self) -> str:
         work = self._worker.work()
         return f"a transition did not wait any longer: {work or 'the worker ends'}"
@@ -67,3 +97,24 @@ class Activation:
     def _unsubscribe(self) -> None:
         for camera in self._session.cameras:
             camera.close()
+
+
+class _ImagesOnDemand:
+    """The images of one camera, as ``~/detect_once`` needs them."""
+
+    def __init__(self, activation: Activation, place: int) -> None:
+        self._activation = activation
+        self._place = place
+
+    @property
+    def enabled(self) -> bool:
+        return self._activation.enabled
+
+    def unanswered(self) -> float | None:
+        return self._activation.unanswered(self._place)
+
+    def listen(self) -> None:
+        self._activation.listen(self._place)
+
+    def ignore(self) -> None:
+        self._activation.ignore(self._place)

@@ -14,6 +14,7 @@ from compact_yolo_ros.pixels.jpeg_pixels import Window
 from compact_yolo_ros.ros.cv_bridge_decoder import CvBridgeDecoder
 from compact_yolo_ros.ros.detector.camera_input import CameraInput
 from compact_yolo_ros.ros.detector.camera_tracking import CameraTracking
+from compact_yolo_ros.ros.detector.detect_once import DetectOnce
 from compact_yolo_ros.ros.detector.parameters import file_limits
 from compact_yolo_ros.ros.detector.publishing import CameraPublisher
 from compact_yolo_ros.ros.detector.settings import Settings
@@ -55,6 +56,7 @@ class Camera:
         tracking: its tracks; for the worker.
         unpack: reads a serialized image message; for the worker, as the next.
         decode: turns what was read into pixels.
+        once: answers who asks for a single image.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Camera:
         self._publisher = CameraPublisher(node, name, card, settings)
         self._log = node.get_logger()
         self.tracking = CameraTracking(self._warn)
+        self.once = DetectOnce(node, name, settings.detect_once_timeout)
 
     def open(self, on_image: Callable[[bytes], None]) -> None:
         """Subscribe, and count from now on."""
@@ -91,18 +94,22 @@ class Camera:
     def destroy(self) -> None:
         """Unsubscribe and remove the publishers."""
         self.close()
+        self.once.close()
         self._publisher.destroy()
 
     def use(self, settings: Settings) -> None:
         """Have the publishers that are wanted with ``settings``."""
         self._publisher.use(settings)
+        self.once.timeout = settings.detect_once_timeout
 
     def publish(self, result: FrameResult) -> None:
         """Publish the result for one image."""
         self._publisher.publish(result)
+        self.once.answered(result)
 
     def failed(self, kind: str, sentence: str) -> None:
         """Count a failure; log each cause once only, or a bad camera would flood the log."""
+        self.once.refused(sentence)
         if self.counters.error(kind, sentence):
             self._log.error(f"{self._which}{sentence} (further ones are counted in /diagnostics)")
 

@@ -139,6 +139,11 @@ class CameraInput:
         return announced(self._node, self._name, type_name(self._type))
 
     @property
+    def is_open(self) -> bool:
+        """Whether it is subscribed."""
+        return bool(self._subscriptions)
+
+    @property
     def reliability(self) -> str:
         """That of the subscription; the parameter's value while there is none, or one of each."""
         asked = tuple(self._subscriptions)

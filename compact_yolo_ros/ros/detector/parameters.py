@@ -7,13 +7,13 @@ the tools that start a node use it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compact_yolo_ros.backends import PRECISIONS, RunOptions, backend_names
 from compact_yolo_ros.backends.registry import AUTO
 from compact_yolo_ros.detection.governor import Targets
-from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.detection.selection import ANY_SIZE, Selection, class_thresholds
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import (
@@ -127,6 +127,22 @@ DETECTOR_PARAMETERS = (
     ),
     ParameterSpec("classes", [""], "Class names to publish; empty publishes all."),
     ParameterSpec(
+        "class_thresholds",
+        [""],
+        "Score thresholds of single classes instead of score_threshold, as person:0.6.",
+    ),
+    ParameterSpec(
+        "min_box_size",
+        list(ANY_SIZE),
+        "Width and height in pixels of the image; objects with a smaller box are not published.",
+    ),
+    ParameterSpec(
+        "max_box_size",
+        list(ANY_SIZE),
+        "Width and height in pixels of the image; objects with a larger box are not published. 0 "
+        "is no limit.",
+    ),
+    ParameterSpec(
         "class_id_format",
         "name",
         "What class_id holds: the name of the class, or its number in ~/label_info.",
@@ -227,6 +243,14 @@ DETECTOR_PARAMETERS = (
         "0 is no limit.",
         low=0,
         high=3600,
+    ),
+    ParameterSpec(
+        "detect_once_timeout",
+        2.0,
+        "Seconds that ~/detect_once waits for an image, and for which an image that was answered "
+        "before the call is new enough for it.",
+        low=0.1,
+        high=60,
     ),
     ParameterSpec("debug_image", True, "Draw ~/debug_image while somebody subscribes to it."),
     ParameterSpec(
@@ -336,6 +360,22 @@ def check_value(name: str, value: Any) -> None:
             check_side(side)
     if name == "cameras":
         check_camera_names(value)
+    if name == "class_thresholds":
+        class_thresholds(value)
+    if name in ("min_box_size", "max_box_size"):
+        box_size(value, name)
+
+
+def box_size(value: Sequence[int], name: str = "size of boxes") -> tuple[int, int]:
+    """Width and height that a value of the parameter ``name`` means; an empty one is no limit.
+
+    Raises:
+        ValueError: these are not two numbers from 0 on.
+    """
+    sides = tuple(value) or ANY_SIZE
+    if len(sides) != 2 or min(sides) < 0:
+        raise ValueError(f"{name} {list(sides)[:4]} is not width and height: give two numbers >= 0")
+    return sides[0], sides[1]
 
 
 def _read_input_size(value: Any) -> InputSize:

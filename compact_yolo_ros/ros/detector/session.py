@@ -63,7 +63,7 @@ class Session:
             self.backends = BackendManager(run_options(values), node.get_logger())
             opened.callback(self._release)
             self.detector = self.backends.detector
-            self.settings = read_settings(values, self.detector)
+            self.settings = read_settings(values, self.detector.card)
             self.image_sizes = ImageSizes(decoders)
             self.control = InputControl(self.detector, self.settings.targets, node.get_logger())
             card = self.detector.card
@@ -102,7 +102,7 @@ class Session:
         Raises:
             ValueError: a value cannot be used; nothing has changed then.
         """
-        settings = read_settings(values, self.detector)
+        settings = read_settings(values, self.detector.card)
         if settings.targets != self.settings.targets:
             self.backends.use_sizes(input_sizes(values, self.detector.card))
             self.control.targets = settings.targets

@@ -4,18 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from compact_yolo_ros.detection.detections import Detections
-from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.governor import Targets
-from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.detection.selection import Selection, class_thresholds, label_thresholds
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
-from compact_yolo_ros.ros.detector.parameters import targets, tracking
+from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.ros.detector.parameters import box_size, targets, tracking
 from compact_yolo_ros.ros.messages import class_ids
 
 MOST_TRACKED = 300
@@ -35,6 +33,7 @@ class Settings:
         debug_image_rate: most images per second on each topic of it; 0 is no limit.
         debug_image_size: most pixels of its longer side; 0 is the size of the camera's image.
         tracking: how objects are tracked; None if they are not.
+        detect_once_timeout: seconds that ``~/detect_once`` waits for an image.
     """
 
     selection: Selection
@@ -45,39 +44,52 @@ class Settings:
     debug_image_rate: float = 0.0
     debug_image_size: int = 0
     tracking: TrackingOptions | None = None
+    detect_once_timeout: float = 2.0
 
     @cached_property
     def detected(self) -> Selection:
         """Which objects the detector returns: a tracker needs those of a low score too."""
         if self.tracking is None:
             return self.selection
-        least = min(self.selection.score_threshold, self.tracking.low_score)
-        return self.selection.change(score_threshold=least, max_detections=MOST_TRACKED)
+        selection, low = self.selection, self.tracking.low_score
+        return selection.change(
+            score_threshold=min(selection.score_threshold, low),
+            thresholds=selection.thresholds and tuple(min(s, low) for s in selection.thresholds),
+            max_detections=MOST_TRACKED,
+        )
 
     def published(self, found: Detections) -> Detections:
         """Those of the ``detected`` objects that ``selection`` would have kept."""
-        above = int(np.count_nonzero(found.scores >= self.selection.score_threshold))
-        return found[: min(above, self.selection.max_detections)]
+        above = self.selection.above(found.scores, found.labels)
+        return found[above][: self.selection.max_detections]
 
 
-def read_settings(values: Mapping[str, Any], detector: Detector) -> Settings:
-    """Read the settings for a detector from the values of all parameters.
+def read_settings(values: Mapping[str, Any], card: ModelCard) -> Settings:
+    """Read the settings for a model from the values of all parameters.
 
     Raises:
         ValueError: the model has no class of a name.
     """
-    return Settings(
-        selection=Selection(
-            score_threshold=values["score_threshold"],
-            iou_threshold=values["iou_threshold"],
-            max_detections=values["max_detections"],
-            labels=detector.labels_of([name for name in values["classes"] if name]),
+    selection = Selection(
+        score_threshold=values["score_threshold"],
+        iou_threshold=values["iou_threshold"],
+        max_detections=values["max_detections"],
+        labels=frozenset(card.labels_of(filter(None, values["classes"]))) or None,
+        thresholds=label_thresholds(
+            class_thresholds(values["class_thresholds"]), card, values["score_threshold"]
         ),
-        class_ids=class_ids(detector.card, values["class_id_format"]),
+        min_size=box_size(values["min_box_size"]),
+        max_size=box_size(values["max_box_size"]),
+    )
+    followed = tracking(values)
+    return Settings(
+        selection=selection,
+        class_ids=class_ids(card, values["class_id_format"]),
         max_age=values["max_age"],
         debug_image=values["debug_image"],
         targets=targets(values),
         debug_image_rate=values["debug_image_rate"],
         debug_image_size=values["debug_image_size"],
-        tracking=tracking(values),
+        tracking=followed and replace(followed, high_scores=selection.thresholds),
+        detect_once_timeout=values["detect_once_timeout"],
     )

@@ -18,7 +18,7 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
-from std_srvs.srv import SetBool
+from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
 
 from compact_yolo_ros.detection.detections import Detections
@@ -44,6 +44,7 @@ class FrameResult(NamedTuple):
         detections: what was found, in pixels of the image.
         settings: what it was processed with.
         tracks: the objects with a track, in pixels of the image; None if nothing is tracked.
+        arrived: when the message came, on ``perf_counter``.
     """
 
     camera: str
@@ -52,6 +53,7 @@ class FrameResult(NamedTuple):
     detections: Detections
     settings: Settings
     tracks: Detections | None = None
+    arrived: float = 0.0
 
 
 FrameWriter = Callable[[FrameResult], Any]
@@ -235,6 +237,15 @@ ENABLE = Interface(
     "service",
 )
 
+DETECT_ONCE = Interface(
+    "~/detect_once",
+    Trigger,
+    "What the newest image shows, also while the stream is disabled: `message` is a line of JSON, "
+    "and the detections come on their topic too ([on demand](#detections-on-demand)).",
+    "service",
+    per_camera=True,
+)
+
 INTERFACES: tuple[Interface, ...] = (
     IMAGE,
     DETECTIONS,
@@ -246,5 +257,6 @@ INTERFACES: tuple[Interface, ...] = (
     PERFORMANCE,
     DIAGNOSTICS,
     ENABLE,
+    DETECT_ONCE,
 )
 """All of them, in the order of docs/node.md."""

@@ -59,6 +59,8 @@ class FrameWorker:
         self._clock = clock
         self._power = power
         self._slots: NewestSlots[_Frame] = NewestSlots(len(session.cameras))
+        self._newest = [0.0] * len(session.cameras)
+        self._finished = [0.0] * len(session.cameras)
         self._abandoned = False
         self._taken: tuple[_Frame, float] | None = None
         self._stage = ""
@@ -79,8 +81,17 @@ class FrameWorker:
             message: what ``unpack`` of that camera reads.
         """
         camera = self._session.cameras[place]
-        replaced = self._slots.put(_Frame(camera, message, perf_counter()), place)
+        self._newest[place] = arrived = perf_counter()
+        replaced = self._slots.put(_Frame(camera, message, arrived, place), place)
         camera.counters.image_received(replaced_another=replaced)
+
+    def unanswered(self, place: int) -> float | None:
+        """When the newest image of ``cameras[place]`` came that waits or is in work.
+
+        For any thread; on ``perf_counter``, None without such an image.
+        """
+        newest = self._newest[place]
+        return newest if newest > self._finished[place] else None
 
     def work(self) -> Work | None:
         """The image in work, and how far it is; None if there is none. For any thread."""
@@ -121,6 +132,7 @@ class FrameWorker:
             # One bad frame must never end the stream, whatever was wrong with it.
             if not self._abandoned:
                 self._report(frame.camera, error)
+        self._finished[frame.place] = frame.arrived
         self._taken = None
 
     def _report(self, camera: Camera, error: Exception) -> None:
@@ -154,7 +166,9 @@ class FrameWorker:
         if self._abandoned:
             return
         self._stage = "publish"
-        result = FrameResult(camera.name, header, image, detections, settings)
+        result = FrameResult(
+            camera.name, header, image, detections, settings, arrived=frame.arrived
+        )
         if settings.tracking is not None:
             result = camera.tracking.follow(result)
         camera.publish(result)
@@ -204,8 +218,12 @@ class FrameWorker:
 
 
 class _Frame(NamedTuple):
-    """A serialized image, where it came from, and when, on ``perf_counter``."""
+    """A serialized image, where it came from, and when, on ``perf_counter``.
+
+    ``place`` is the index of its camera.
+    """
 
     camera: Camera
     message: bytes
     arrived: float
+    place: int

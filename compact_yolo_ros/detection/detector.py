@@ -211,7 +211,7 @@ class Detector:
         Raises:
             BackendError: the runtime failed.
         """
-        self._use_newest()
+        self.use_newest()
         if image.size != self._fits:
             self._fit(*image.size)
         self.stage = "preprocess"
@@ -260,9 +260,21 @@ class Detector:
         """Use another network from the next image on, then close the one in use. For any thread."""
         self._successors.append(opened)
 
+    def use_newest(self) -> None:
+        """Change to the newest network of ``replace_backend``, as ``answer`` does first.
+
+        For the thread that detects.
+        """
+        while self._successors:
+            self.stage = "change of the backend"
+            predecessor = self.backend
+            self._use(self._successors.popleft())
+            predecessor.close()
+            give_back_freed_memory()
+
     def close(self) -> None:
         """Release the network."""
-        self._use_newest()
+        self.use_newest()
         del self._letterbox, self._letterboxes  # they look at the backend's memory
         self.backend.close()
 
@@ -308,14 +320,6 @@ class Detector:
     def _run_at(self, size: Size) -> None:
         self.backend.resize(size)
         self._letterbox = self._letterboxes[size]
-
-    def _use_newest(self) -> None:
-        while self._successors:
-            self.stage = "change of the backend"
-            predecessor = self.backend
-            self._use(self._successors.popleft())
-            predecessor.close()
-            give_back_freed_memory()
 
 
 def _open_fitting(options: RunOptions) -> Opened:

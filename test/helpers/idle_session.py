@@ -33,10 +33,11 @@ def idle_session(
     detector: Any, cameras: Sequence[Any], *, control: Any = None, max_age: float = 0.0
 ) -> Any:
     """A session with this detector and these cameras."""
+    settings = Settings(Selection(), tuple(CLASSES), max_age, False, Targets())
     return SimpleNamespace(
         detector=detector,
         cameras=cameras,
-        settings=Settings(Selection(), tuple(CLASSES), max_age, False, Targets()),
+        next_settings=lambda: settings,
         control=control or IdleControl(),
         backends=SimpleNamespace(in_use=Lock(), succeeded=lambda: None, failed=lambda error: None),
         image_sizes=SimpleNamespace(see=lambda *_: False),

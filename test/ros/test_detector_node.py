@@ -201,7 +201,8 @@ def test_wrong_values_are_refused_with_a_reason(client: Client, start: Start) ->
         ("max_detections", 0, ""),
         ("classes", ["dragon"], "no class 'dragon': its classes are red, green, blue"),
         ("class_id_format", "emoji", "give one of name, id"),
-        ("model", "other", "cannot change while a model is loaded"),
+        ("model", "other", "no model 'other'"),
+        ("cpu_threads", 2, "cannot change while a model is loaded"),
         ("autostart", False, ""),
     ):
         result = set_parameter(client, name, value)

@@ -115,8 +115,8 @@ def test_a_change_beside_unchanged_values_is_made(client: Client, detector: Dete
     assert detector.get_parameter("score_threshold").value == 0.55
     assert detector._session is not None
     assert detector._session.settings.selection.score_threshold == 0.55
-    result = set_together(client, message("model", "other"), message("score_threshold", 0.9))
-    assert "model cannot change while a model is loaded" in result.reason
+    result = set_together(client, message("cpu_threads", 3), message("score_threshold", 0.9))
+    assert "cpu_threads cannot change while a model is loaded" in result.reason
     assert detector.get_parameter("score_threshold").value == 0.55
 
 

@@ -28,6 +28,7 @@ from compact_yolo_ros.backends import (
     open_if_built,
 )
 from compact_yolo_ros.detection.detector import Detector
+from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import InputSize, Size
 from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.ros.detector.build_process import ENGINES, TIMING, BuildProcess, Logger
@@ -75,7 +76,8 @@ class BackendManager:
         self._is_active = False
         self._failures = 0
         self._failed: Backend | None = None
-        self._given_up = self._problem = ""
+        self._given_up = self._problem = self._refused = self._changing = ""
+        self._wanted = options
         self._fallbacks = 0
         self.in_use = Lock()
         self._closed = False
@@ -84,7 +86,7 @@ class BackendManager:
         self._opener = Thread(target=self._open_queued, name="backend opener", daemon=True)
         opened = open_at_start(options)
         if isinstance(opened, MissingEngine):
-            self.detector = Detector(self._open_meanwhile(opened))
+            self.detector = Detector(self._open_meanwhile(opened, options))
             self._build_engine(opened)
         else:
             self.detector = Detector(opened)
@@ -96,14 +98,22 @@ class BackendManager:
         """What differs from the options, for people; empty if nothing does."""
         failed_build = self._build.failure if self._build else ""
         return (
-            self.detector.opened.warning
+            self._refused
+            or self.detector.opened.warning
             or self._problem
             or (failed_build and self._without_engine(failed_build))
         )
 
+    @property
+    def model(self) -> str:
+        """Name or path of what runs, or will with the next image."""
+        return self._options.model
+
     def facts(self) -> dict[str, object]:
         """Key-value pairs for /diagnostics."""
         facts: dict[str, object] = {"backend_fallbacks": self._fallbacks}
+        if self._changing:
+            facts["model_change"] = self._changing
         if self._build:
             facts["engine_build"] = self._build.state
         if self._awaits_image:
@@ -133,6 +143,20 @@ class BackendManager:
     def fit(self, image_sizes: tuple[Size, ...]) -> None:
         """Have inputs open that fit these images of the cameras; like ``use_sizes``."""
         self._submit(partial(self._need, image_sizes=image_sizes))
+
+    def change(self, options: RunOptions, accept: Callable[[ModelCard], None]) -> None:
+        """Run other options as soon as they are open; returns at once.
+
+        The network in use goes on meanwhile, and also if the others cannot be opened: then
+        ``warning`` says why.
+
+        Args:
+            options: what the parameters say now; if several follow, only the last ones are opened.
+            accept: is called with the card of the opened model before the detector gets it; raises
+                ValueError if it cannot be used.
+        """
+        self._wanted = options
+        self._submit(partial(self._change, options, accept))
 
     def succeeded(self) -> None:
         """Note that the backend has run."""
@@ -205,9 +229,50 @@ class BackendManager:
 
     def _need(self, **changes: tuple[InputSize, ...]) -> None:
         self._options = self._options.change(**changes)
-        sizes = self._options.resolved(self.detector.card).sizes
+        # The detector may still run another model, until the next image.
+        sizes = self._options.resolved(find_model(self._options.model).card).sizes
         if self._awaits_image or not set(sizes) <= self._sizes:
             self._reopen()
+
+    def _change(self, options: RunOptions, accept: Callable[[ModelCard], None]) -> None:
+        if options is not self._wanted:
+            return
+        self._refused = ""
+        options = options.change(image_sizes=self._options.image_sizes)
+        if options == self._options and not self._given_up:
+            return
+        self._changing = f"opening {options.model}"
+        self._cancel_timing()
+        try:
+            self._open_changed(options, accept)
+        except CANNOT_OPEN as error:
+            self._refused = f"staying with {self._options.model}: {error}"
+            self._log.warning(self._refused)
+        finally:
+            self._changing = ""
+
+    def _open_changed(self, options: RunOptions, accept: Callable[[ModelCard], None]) -> None:
+        """Open other options beside what runs, and let the detector change to them."""
+        found = open_if_built(options)
+        opened = found if isinstance(found, Opened) else self._open_meanwhile(found, options)
+        try:
+            accept(opened.backend.card)
+        except ValueError:
+            opened.backend.close()
+            raise
+        self._cancel_build()
+        self._awaits_image = False
+        self._options = options
+        self._failures, self._given_up, self._problem = 0, "", ""
+        self._use(opened)
+        if isinstance(found, MissingEngine):
+            self._build_engine(found)
+        self._may_choose = options.are_for_timing
+        backend = opened.backend
+        self._log.info(
+            f"The next image runs on {backend.card.name}, {backend.precision}, on {backend.name} "
+            f"({backend.device})"
+        )
 
     def _fall_back(self) -> None:
         self._fallbacks += 1
@@ -228,7 +293,7 @@ class BackendManager:
             if isinstance(opened, MissingEngine):
                 self._cancel_build()
                 if not self._runs_on_gpu():
-                    self._use(self._open_meanwhile(opened))
+                    self._use(self._open_meanwhile(opened, self._options))
                 self._build_engine(opened)
             else:
                 self._awaits_image = False
@@ -251,8 +316,8 @@ class BackendManager:
         self._sizes = set(opened.backend.sizes)
         self.detector.replace_backend(opened)
 
-    def _open_meanwhile(self, missing: MissingEngine) -> Opened:
-        opened = open_backend(self._options.change(**ON_CPU))
+    def _open_meanwhile(self, missing: MissingEngine, options: RunOptions) -> Opened:
+        opened = open_backend(options.change(**ON_CPU))
         return replace(opened, choice=f"until the engine is built: {missing.reason}")
 
     def _watch(self, process: BuildProcess, use: _Use, give_up: _GiveUp) -> Thread:

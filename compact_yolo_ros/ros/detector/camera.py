@@ -102,6 +102,11 @@ class Camera:
         self._publisher.use(settings)
         self.once.timeout = settings.detect_once_timeout
 
+    def use_model(self, card: ModelCard) -> None:
+        """Publish what another model finds; for the worker, between two images."""
+        self._publisher.use_model(card)
+        self.tracking = CameraTracking(self._warn)
+
     def publish(self, result: FrameResult) -> None:
         """Publish the result for one image."""
         self._publisher.publish(result)

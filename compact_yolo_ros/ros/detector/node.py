@@ -24,7 +24,11 @@ from compact_yolo_ros.machine.power import PowerSummary
 from compact_yolo_ros.ros.detector.activation import Activation
 from compact_yolo_ros.ros.detector.graph import missing_clock, namesakes
 from compact_yolo_ros.ros.detector.leftovers import Leftovers
-from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS, check_changes
+from compact_yolo_ros.ros.detector.parameters import (
+    DETECTOR_PARAMETERS,
+    RUN_PARAMETERS,
+    check_changes,
+)
 from compact_yolo_ros.ros.detector.session import Session
 from compact_yolo_ros.ros.detector.topics import DIAGNOSTICS, ENABLE
 from compact_yolo_ros.ros.detector.worker import DetectorBusyError
@@ -175,7 +179,9 @@ class DetectorNode(LifecycleNode):
             check_changes(changes, loaded=self._session is not None)
             if self._session is not None:
                 self._session.apply(self._own_parameters.values(changes))
-        except ValueError as error:
+        except (ValueError, BackendError) as error:
+            if self._session is not None and changes.keys() & set(RUN_PARAMETERS):
+                self.get_logger().warning(f"The model stays as it is: {error}")
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 

@@ -45,7 +45,6 @@ DETECTOR_PARAMETERS = (
         "model",
         _OPTIONS.model,
         "Name of a model that comes with the package, or path of an .onnx file with a model card.",
-        changes="unconfigured",
     ),
     ParameterSpec(
         "backend",
@@ -53,7 +52,6 @@ DETECTOR_PARAMETERS = (
         "What runs the network; auto takes TensorRT if it works here (not run on a GPU yet), else "
         "what is fastest on the CPU (backend_timing).",
         choices=backend_names(),
-        changes="unconfigured",
     ),
     ParameterSpec(
         "precision",
@@ -62,7 +60,6 @@ DETECTOR_PARAMETERS = (
         "fp32 file in fp16 too, OpenVINO in bf16 or fp16 where the processor has it; /diagnostics "
         "shows what is really computed in.",
         choices=PRECISIONS,
-        changes="unconfigured",
     ),
     ParameterSpec(
         "input_size",
@@ -70,7 +67,6 @@ DETECTOR_PARAMETERS = (
         "Long side of the network input in pixels, 160 to 1280 in steps of 32; the short side fits "
         "the camera's images. Both sides as 320x192; square is the model's own square. auto, or 0, "
         "is the model's own long side.",
-        changes="unconfigured",
         untyped=True,  # a whole number is one to YAML
     ),
     ParameterSpec(
@@ -332,6 +328,9 @@ DETECTOR_PARAMETERS = (
 )
 
 SPECS = {spec.name: spec for spec in DETECTOR_PARAMETERS}
+
+RUN_PARAMETERS = ("model", "backend", "precision", "input_size")
+"""What a running node changes by opening another network beside the one in use."""
 
 OPTION_OF = {
     "model": "model",

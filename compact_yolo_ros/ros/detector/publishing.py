@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
@@ -50,9 +51,19 @@ class CameraPublisher:
             if output.wanted is None or output.wanted(settings):
                 publisher = output.create(self._node, self._camera)
                 write = output.writer(self._card)
-                outputs[output.name] = _CameraOutput(output.on_demand, publisher, write)
+                outputs[output.name] = _CameraOutput(
+                    output.on_demand, publisher, write, output.writer
+                )
                 self._activate(publisher)
         self._outputs = outputs  # at once: the worker may be going through them
+
+    def use_model(self, card: ModelCard) -> None:
+        """Write messages for another model; called by the worker, between two images."""
+        self._card = card
+        self._outputs = {
+            name: output._replace(write=output.writer(card))
+            for name, output in self._outputs.items()
+        }
 
     def subscriber_count(self) -> int:
         """Subscribers that the next detections reach: announced here, and connected."""
@@ -61,7 +72,7 @@ class CameraPublisher:
 
     def publish(self, result: FrameResult) -> None:
         """Publish one result; called by the worker."""
-        for on_demand, publisher, write in self._outputs.values():
+        for on_demand, publisher, write, _ in self._outputs.values():
             if on_demand and publisher.get_subscription_count() == 0:
                 continue
             message = write(result)
@@ -70,8 +81,8 @@ class CameraPublisher:
 
     def destroy(self) -> None:
         """Remove the publishers."""
-        for _, publisher, _ in self._outputs.values():
-            _destroy(self._node, publisher)
+        for output in self._outputs.values():
+            _destroy(self._node, output.publisher)
 
     def _activate(self, publisher: Any) -> None:
         """Let a publisher work at once if those that were there before do."""
@@ -86,6 +97,7 @@ class _CameraOutput(NamedTuple):
     on_demand: bool
     publisher: Any
     write: FrameWriter
+    writer: Callable[[ModelCard], FrameWriter]
 
 
 class ModelPublisher:
@@ -97,6 +109,10 @@ class ModelPublisher:
         self._card = card
         self._label_info = LABEL_INFO.create(node)
         self._vision_info = VISION_INFO.create(node)
+
+    def use(self, card: ModelCard) -> None:
+        """Publish those of another model from now on."""
+        self._card = card
 
     def publish(self, score_threshold: float) -> None:
         """Publish both messages with the threshold in use."""

@@ -5,20 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from threading import Lock
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 
 from compact_yolo_ros.backends import Opened
+from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.ros.detector.backend_manager import BackendManager
 from compact_yolo_ros.ros.detector.camera import Camera, new_decoder
 from compact_yolo_ros.ros.detector.camera_names import camera_names
 from compact_yolo_ros.ros.detector.image_sizes import ImageSizes
 from compact_yolo_ros.ros.detector.input_control import InputControl
 from compact_yolo_ros.ros.detector.leftovers import Leftovers
-from compact_yolo_ros.ros.detector.parameters import input_sizes, run_options
+from compact_yolo_ros.ros.detector.parameters import RUN_PARAMETERS, input_sizes, run_options
 from compact_yolo_ros.ros.detector.publishing import ModelPublisher, PerformancePublisher
-from compact_yolo_ros.ros.detector.settings import read_settings
+from compact_yolo_ros.ros.detector.settings import Settings, read_settings
 from compact_yolo_ros.ros.diagnostics.report import backend_facts
 from compact_yolo_ros.ros.diagnostics.situations import CameraState
 
@@ -56,6 +59,9 @@ class Session:
             ValueError: a parameter or the model cannot be used.
         """
         self.leftovers = leftovers
+        self._values = values
+        self._lock = Lock()
+        self._coming: ModelCard | None = None
         # First, so that a missing decoder is reported before anything is opened.
         transport = values["image_transport"]
         decoders = {name: new_decoder(values) for name in camera_names(values["cameras"])}
@@ -63,10 +69,10 @@ class Session:
             self.backends = BackendManager(run_options(values), node.get_logger())
             opened.callback(self._release)
             self.detector = self.backends.detector
-            self.settings = read_settings(values, self.detector.card)
+            self._card = card = self.detector.card
+            self.settings = read_settings(values, card)
             self.image_sizes = ImageSizes(decoders)
             self.control = InputControl(self.detector, self.settings.targets, node.get_logger())
-            card = self.detector.card
             self.performance = PerformancePublisher(node)
             opened.callback(self.performance.destroy)
             self._model = ModelPublisher(node, card)
@@ -102,14 +108,66 @@ class Session:
         Raises:
             ValueError: a value cannot be used; nothing has changed then.
         """
-        settings = read_settings(values, self.detector.card)
-        if settings.targets != self.settings.targets:
-            self.backends.use_sizes(input_sizes(values, self.detector.card))
+        with self._lock:
+            changes = any(values[name] != self._values[name] for name in RUN_PARAMETERS)
+            settings = self._settings_of_another(values) if changes else self._settings(values)
+            if changes:
+                self.backends.change(run_options(values), self._accept)
+            elif settings.targets != self.settings.targets:
+                card = self._coming or self._card
+                self.backends.use_sizes(input_sizes(values, card))
             self.control.targets = settings.targets
-        for camera in self.cameras:
-            camera.use(settings)
-        self.settings = settings
-        self._model.publish(settings.selection.score_threshold)
+            self._values = values
+            for camera in self.cameras:
+                camera.use(settings)
+            self.settings = settings
+            self._model.publish(settings.selection.score_threshold)
+
+    def _settings(self, values: Mapping[str, Any]) -> Settings:
+        """The settings for the model that runs; ValueError also if not for the one that comes."""
+        if self._coming is not None:
+            read_settings(values, self._coming)
+        return read_settings(values, self._card)
+
+    def _settings_of_another(self, values: Mapping[str, Any]) -> Settings:
+        """The settings until another model is there; ValueError if its values cannot be used."""
+        card = find_model(values["model"]).card
+        read_settings(values, card)
+        run_options(values).resolved(card)
+        try:
+            return read_settings(values, self._card)
+        except ValueError:  # names of classes that only the other one has
+            return self.settings
+
+    def _accept(self, card: ModelCard) -> None:
+        """Take the card of a model that the detector is about to get; for any thread.
+
+        Raises:
+            ValueError: the parameters name a class that it does not have.
+        """
+        with self._lock:
+            read_settings(self._values, card)
+            self._coming = card
+
+    def next_settings(self) -> Settings:
+        """What the next image is processed with, by the newest network. For the worker."""
+        self.detector.use_newest()
+        if self.detector.card is not self._card:
+            self._change_model(self.detector.card)
+        return self.settings
+
+    def _change_model(self, card: ModelCard) -> None:
+        """Let everybody know of another model, between two images and before its detections."""
+        with self._lock:
+            is_other, self._card = card != self._card, card
+            self._coming = None if card == self._coming else self._coming
+            if not is_other:
+                return
+            self.settings = settings = read_settings(self._values, card)
+            self._model.use(card)
+            self._model.publish(settings.selection.score_threshold)
+            for camera in self.cameras:
+                camera.use_model(card)
 
     def summary(self) -> str:
         """What runs, and how, in one line for the log."""
@@ -123,7 +181,11 @@ class Session:
 
     def facts(self) -> dict[str, object]:
         """Key-value pairs for /diagnostics."""
-        return backend_facts(self.opened) | self.backends.facts() | self.control.facts()
+        facts: dict[str, object] = {"model": self.backends.model}
+        facts |= backend_facts(self.opened) | self.backends.facts() | self.control.facts()
+        if self._coming is not None:
+            facts["model_change"] = "opened, and used from the next image on"
+        return facts
 
     def camera_states(self) -> dict[str, CameraState]:
         """How each camera is, by its name."""

@@ -145,7 +145,7 @@ class FrameWorker:
             camera.failed("internal", f"{type(error).__name__}: {error}")
 
     def _process(self, frame: _Frame, taken: float) -> None:
-        session, settings = self._session, self._session.settings
+        session, settings = self._session, self._session.next_settings()
         camera = frame.camera
         if not session.control.admits(camera.name):
             camera.counters.image_skipped()

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another model while images come: nothing is lost, and a bad one changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from harness import LATCHED, Client, Start, image_message, values_of
+from onnx import TensorProto
+from rclpy.parameter import Parameter
+from toy_model import CARD, write_altered, write_toy_model
+from vision_msgs.msg import LabelInfo
+
+pytestmark = pytest.mark.ros
+OTHERS = ("rot", "gruen", "blau")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> str:
+    """The same network, whose classes have other names."""
+    return str(
+        write_toy_model(tmp_path / "other.onnx", replace(CARD, name="other", classes=OTHERS))
+    )
+
+
+@pytest.fixture
+def seen(client: Client, start_inside: Start) -> Iterator[SimpleNamespace]:
+    """A node that gets a green square 20 times a second."""
+    seen = start_inside(diagnostics_period=0.1)
+    pixels = np.zeros((320, 320, 3), np.uint8)
+    pixels[96:112, 96:112, 1] = 250
+    image, seen.sent = image_message(pixels), []
+
+    def publish() -> None:
+        image.header.stamp = client.node.get_clock().now().to_msg()
+        seen.sent.append(stamp_of(image))
+        seen.camera.publish(image)
+
+    client.wait_for(lambda: client.node.count_subscribers("/image"))
+    client.node.create_timer(0.05, publish)
+    client.wait_for(lambda: seen.results)
+    yield seen
+
+
+def stamp_of(message: Any) -> tuple[int, int]:
+    return message.header.stamp.sec, message.header.stamp.nanosec
+
+
+def set_parameters(seen: SimpleNamespace, **values: Any) -> Any:
+    given = [Parameter(name, value=value) for name, value in values.items()]
+    return seen.node.set_parameters_atomically(given)
+
+
+def found(seen: SimpleNamespace) -> list[str]:
+    """Class of the object in each answer."""
+    return [one.results[0].hypothesis.class_id for m in seen.results for one in m.detections]
+
+
+def test_a_model_takes_over_between_two_images(
+    client: Client, seen: SimpleNamespace, other: str, toy: str
+) -> None:
+    published = note_what_is_published(seen)
+    infos = client.collect(LabelInfo, "/detector/label_info", LATCHED)
+    client.wait_for(lambda: infos)
+    set_parameters(seen, tracking="bytetrack")
+    assert set_parameters(seen, model=other, classes=["gruen"]).successful
+    client.wait_for(lambda: found(seen)[-1:] == ["gruen"])
+    client.wait_for(lambda: values_of(seen.diagnostics[-1])["model"] == other)
+    assert found(seen) == sorted(found(seen))  # "green" to the last, then "gruen"
+    answered = [stamp_of(result) for result in seen.results]
+    first = seen.sent.index(answered[0])
+    assert answered == seen.sent[first : first + len(answered)]  # every image
+    assert [each.class_name for each in infos[-1].class_map] == list(OTHERS)
+    change = published.index(OTHERS)
+    assert "green" in published[:change] and "gruen" not in published[:change]
+    assert "green" not in published[change:] and "gruen" in published[change:]
+
+    # Back again, and with a size and a runtime of one's own.
+    assert set_parameters(seen, model=toy, classes=[""], input_size="352x352").successful
+    client.wait_for(lambda: found(seen)[-1] == "green")
+    client.wait_for(lambda: values_of(seen.diagnostics[-1])["input_size"] == "352x352")
+    assert seen.diagnostics[-1].status[0].level == b"\0"
+
+
+def note_what_is_published(seen: SimpleNamespace) -> list[Any]:
+    """From now on: names of the classes, or the class of the object in a result, in their order."""
+    session, order = seen.node._session, []
+    camera, publisher = session.cameras[0], session._model._label_info
+    publish, publish_info = camera.publish, publisher.publish
+
+    def note(result: Any) -> None:
+        labels = result.detections.labels.tolist()
+        order.extend(result.settings.class_ids[label] for label in labels)
+        publish(result)
+
+    def note_info(info: LabelInfo) -> None:
+        order.append(tuple(each.class_name for each in info.class_map))
+        publish_info(info)
+
+    camera.publish, publisher.publish = note, note_info
+    return order
+
+
+def test_a_bad_model_leaves_the_old_one_at_work(
+    client: Client, seen: SimpleNamespace, other: str, toy: str, tmp_path: Path
+) -> None:
+    assert "no class 'gruen'" in set_parameters(seen, classes=["gruen"]).reason
+    assert set_parameters(seen, classes=["green"]).successful
+    assert "no class 'green'" in set_parameters(seen, model=other).reason
+    assert not set_parameters(seen, model=str(tmp_path / "none.onnx")).successful
+    assert seen.node.get_parameter("model").value == toy
+    assert not set_parameters(seen, backend="rocket").successful
+
+    bad = write_altered(tmp_path / "bad.onnx", "scores", "Cast", to=TensorProto.DOUBLE)
+    assert set_parameters(seen, model=bad).successful
+
+    def refused() -> bool:
+        return seen.diagnostics[-1].status[0].message.startswith(f"staying with {toy}: ")
+
+    client.wait_for(refused)
+    assert seen.diagnostics[-1].status[0].level == b"\1"
+    assert values_of(seen.diagnostics[-1])["model"] == toy
+    answers = len(seen.results)
+    client.wait_for(lambda: len(seen.results) > answers + 3)
+    assert set(found(seen)) == {"green"}
+    assert set_parameters(seen, model=toy).successful
+    client.wait_for(lambda: seen.diagnostics[-1].status[0].level == b"\0")
+
+
+def test_of_several_changes_the_last_one_counts_and_cleanup_does_not_wait(
+    client: Client, seen: SimpleNamespace, other: str, toy: str
+) -> None:
+    for model in (other, toy, other, toy, other):
+        assert set_parameters(seen, model=model).successful
+    client.wait_for(lambda: found(seen)[-1] == "gruen")
+    assert set_parameters(seen, model=toy).successful
+    seen.node.trigger_deactivate()
+    seen.node.trigger_cleanup()
+    seen.node.trigger_configure()
+    seen.node.trigger_activate()
+    client.wait_for(lambda: found(seen)[-1] == "green")

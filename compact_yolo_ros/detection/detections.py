@@ -102,6 +102,15 @@ class Detections:
         boxes = placement.to_source(self.boxes)
         return Detections(boxes, self.scores, self.labels, self.ids).in_image(width, height)
 
+    def moved(self, x: float, y: float) -> Detections:
+        """The objects of a part of an image, in pixels of the image; the part begins at x, y."""
+        boxes = self.boxes + np.array([x, y, x, y], np.float32)
+        return Detections(boxes, self.scores, self.labels, self.ids)
+
+    def in_area(self, x: int, y: int, width: int, height: int) -> Detections:
+        """Boxes clipped to a rectangle; those that lie wholly outside are left out."""
+        return self.moved(-x, -y).in_image(width, height).moved(x, y)
+
     def in_image(self, width: int, height: int) -> Detections:
         """Boxes clipped to an image of this size; those that lie wholly outside are left out."""
         boxes = np.clip(self.boxes, 0, np.array([width, height] * 2, self.boxes.dtype))

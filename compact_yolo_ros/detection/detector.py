@@ -16,11 +16,13 @@ from compact_yolo_ros.backends import Backend, BackendError, Opened, RunOptions,
 from compact_yolo_ros.backends.backend import Candidates
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.selection import Selection, select
+from compact_yolo_ros.detection.view import PLAIN, Area, View
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import InputSize, Size, fitted, nearest
 from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.pixels.jpeg_pixels import WHOLE
 from compact_yolo_ros.pixels.letterbox import Colour, Letterbox, Placement
+from compact_yolo_ros.pixels.rotation import TurnedLetterbox, turn_back, turned
 from compact_yolo_ros.support.allocator import give_back_freed_memory
 
 MOST_SIZES = 8
@@ -61,12 +63,14 @@ class Answer(NamedTuple):
         placement: where the image lies in the network's input.
         preprocess: seconds that making the input took.
         inference: seconds of the network.
+        rotation: degrees clockwise by which the image was turned then.
     """
 
     candidates: Candidates
     placement: Placement
     preprocess: float
     inference: float
+    rotation: int = 0
 
     def copy(self) -> Answer:
         """An answer that stays."""
@@ -178,16 +182,31 @@ class Detector:
         """
         return self.detect_decoded(DecodedImage(image, colour))
 
-    def detect_decoded(self, image: DecodedImage) -> Detections:
+    def detect_decoded(self, image: DecodedImage, view: View = PLAIN) -> Detections:
         """Find objects in an image that may have been decoded at a fraction of its size.
+
+        Args:
+            image: see ``DecodedImage``.
+            view: how the network is to see it; each tile is a run.
 
         Returns:
             Objects in pixels of the camera's image.
 
         Raises:
             BackendError: the runtime failed.
+            ImageError: the image has no region of interest.
         """
-        return self.conclude(self.answer(image))
+        if view.is_plain:
+            return self.conclude(self.answer(image))
+        areas = view.areas(image.size)
+        parts, times = [], []
+        for area in areas:
+            shown, x, y = image.part(area)
+            found = self._conclude(self.answer(shown, rotation=view.rotation))
+            parts.append(found.moved(x, y).in_area(*area))
+            times.append(self.times)
+        self.times = StageTimes(*map(sum, zip(*times, strict=True)))
+        return self._kept(self._merged(parts, areas))
 
     def window(self, size: tuple[int, int]) -> tuple[int, int]:
         """How many pixels the network sees of an image if it is the next one; for any thread.
@@ -201,19 +220,23 @@ class Detector:
         placement = Placement.fit(size, self.input_size(*size), self.card.resize)
         return placement.width, placement.height
 
-    def answer(self, image: DecodedImage, prepared: Prepared | None = None) -> Answer:
+    def answer(
+        self, image: DecodedImage, prepared: Prepared | None = None, rotation: int = 0
+    ) -> Answer:
         """The first part of ``detect``, up to the network.
 
         Args:
             image: see ``detect_decoded``.
             prepared: of this image; it is used if it has the size of the input.
+            rotation: degrees clockwise by which the image is turned.
 
         Raises:
             BackendError: the runtime failed.
         """
         self.use_newest()
-        if image.size != self._fits:
-            self._fit(*image.size)
+        size = turned(image.size, rotation) if rotation else image.size
+        if size != self._fits:
+            self._fit(*size)
         self.stage = "preprocess"
         started = perf_counter()
         own = self.backend.input[0]
@@ -224,28 +247,48 @@ class Detector:
             placement = prepared.placement
             started -= prepared.seconds
         else:
-            placement = self._letterbox(image.pixels, image.colour)
+            letterbox = self._turned(rotation) if rotation else self._letterbox
+            placement = letterbox(image.pixels, image.colour)
         if image.reduction != WHOLE:
             placement = placement.of_larger(image.size, image.reduction)
         ready = perf_counter()
         self.stage = "inference"
         candidates = self.backend.run()
-        return Answer(candidates, placement, ready - started, perf_counter() - ready)
+        return Answer(candidates, placement, ready - started, perf_counter() - ready, rotation)
 
     def conclude(self, answer: Answer) -> Detections:
         """The second part of ``detect``: suppression, and boxes in pixels of the image.
 
         It may run in another thread than the first.
         """
+        return self._kept(self._conclude(answer))
+
+    def _conclude(self, answer: Answer) -> Detections:
+        """See ``conclude``; boxes of all sizes."""
         self.stage = "postprocess"
         started = perf_counter()
         boxes, scores, labels = answer.candidates
         found = select(boxes[0], scores[0], labels[0], self.selection)
+        if answer.rotation:
+            upright = turn_back(found.boxes, answer.rotation, answer.placement.target)
+            found = replace(found, boxes=upright)
         result = found.to_source(answer.placement)
-        if self.selection.limits_size:
-            result = self.selection.of_size(result)[: self.selection.max_detections]
         self.times = StageTimes(answer.preprocess, answer.inference, perf_counter() - started)
         return result
+
+    def _kept(self, found: Detections) -> Detections:
+        """Those of the right size; of others ``select`` has kept enough."""
+        if not self.selection.limits_size:
+            return found
+        return self.selection.of_size(found)[: self.selection.max_detections]
+
+    def _merged(self, parts: list[Detections], areas: list[Area]) -> Detections:
+        if len(parts) == 1:
+            return parts[0]
+        from compact_yolo_ros.detection.tile_merging import merge  # only where there are tiles
+
+        found = merge(parts, areas, self.selection.iou_threshold)
+        return found if self.selection.limits_size else found[: self.selection.max_detections]
 
     def resize(self, size: InputSize) -> None:
         """Use another input size from the next image on: one of ``inputs``.
@@ -275,7 +318,8 @@ class Detector:
     def close(self) -> None:
         """Release the network."""
         self.use_newest()
-        del self._letterbox, self._letterboxes  # they look at the backend's memory
+        # They look at the backend's memory.
+        del self._letterbox, self._letterboxes, self._turned_letterboxes
         self.backend.close()
 
     def _use(self, opened: Opened) -> None:
@@ -284,6 +328,7 @@ class Detector:
         height, width = backend.input.shape[1:3]
         first = Size(width, height)
         self._letterboxes = {}
+        self._turned_letterboxes: dict[tuple[Size, int], TurnedLetterbox] = {}
         for size in backend.sizes:
             backend.resize(size)
             self._letterboxes[size] = Letterbox(backend.input[0], backend.card.resize)
@@ -320,6 +365,14 @@ class Detector:
     def _run_at(self, size: Size) -> None:
         self.backend.resize(size)
         self._letterbox = self._letterboxes[size]
+
+    def _turned(self, rotation: int) -> TurnedLetterbox:
+        """What turns images for the input in use."""
+        out = self.backend.input[0]
+        key = Size(out.shape[1], out.shape[0]), rotation
+        if key not in self._turned_letterboxes:
+            self._turned_letterboxes[key] = TurnedLetterbox(out, self.card.resize, rotation)
+        return self._turned_letterboxes[key]
 
 
 def _open_fitting(options: RunOptions) -> Opened:

@@ -48,7 +48,23 @@ class DecodedImage(NamedTuple):
         """Width and height of the camera's image in pixels."""
         if self.file is not None:
             return self.file.size
-        return self.pixels.shape[1], self.pixels.shape[0]
+        return self.pixels.shape[1] * self.reduction, self.pixels.shape[0] * self.reduction
+
+    def part(self, area: tuple[int, int, int, int]) -> tuple[DecodedImage, int, int]:
+        """A view of a rectangle of it, and where that begins.
+
+        Args:
+            area: x, y, width and height in pixels of the camera's image.
+
+        Returns:
+            What shows the rectangle, and where its top left corner lies in the camera's image: an
+            image that was decoded smaller shows up to ``reduction`` - 1 pixels more at each edge.
+        """
+        x, y, width, height = area
+        by = self.reduction
+        left, top, right, bottom = x // by, y // by, -(-(x + width) // by), -(-(y + height) // by)
+        pixels = self.pixels[top:bottom, left:right]
+        return DecodedImage(pixels, self.colour, by), left * by, top * by
 
     def at_least(self, longest: int) -> DecodedImage:
         """The image with so many pixels along its longer side, or all it has; 0: all."""

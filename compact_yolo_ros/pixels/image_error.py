@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-ErrorKind = Literal["encoding", "size", "truncated", "compressed", "header", "malformed"]
+ErrorKind = Literal["encoding", "size", "truncated", "compressed", "header", "malformed", "roi"]
 
 
 class ImageError(ValueError):

@@ -33,7 +33,8 @@ class ParameterSpec:
             for it.
         changes: ``any time``; ``unconfigured``: only before the node is configured; or ``never``:
             only at start.
-        untyped: values of other types are accepted too, because YAML reads some texts as numbers.
+        untyped: values of other types are accepted too, because YAML reads some texts as numbers;
+            of a list, a single item.
     """
 
     name: str
@@ -81,6 +82,8 @@ class ParameterSpec:
         if isinstance(self.default, float):
             return float(value)
         if isinstance(self.default, list):
+            if self._is_item(value):
+                return [value]
             return [] if value is None or list(value) == [""] else list(value)
         return value
 
@@ -102,11 +105,16 @@ class ParameterSpec:
 
     def _check_list(self, default: list[Any], value: Any) -> None:
         kind, what = (int, "whole numbers") if type(default[0]) is int else (str, "texts")
-        if value is None:
+        if value is None or self._is_item(value):
             return
         if not isinstance(value, list | array) or any(type(item) is not kind for item in value):
             example = default if kind is int else ["a", "b"]
             raise ValueError(f"{self.name} must be a list of {what}, for example {example}")
+
+    def _is_item(self, value: Any) -> bool:
+        """Whether a value stands for a list of that one item."""
+        items = self.default if isinstance(self.default, list) else []
+        return self.untyped and bool(items) and type(value) is type(items[0])
 
     def _is_in_range(self, value: Any) -> bool:
         low, high = self._range()

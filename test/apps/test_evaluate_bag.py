@@ -56,6 +56,7 @@ from compact_yolo_ros.backends import BackendError, RunOptions
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import EVERYTHING
+from compact_yolo_ros.detection.view import Area, View
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE, IMAGE
@@ -119,6 +120,22 @@ def test_every_frame_is_what_the_detector_finds_in_it(done: Path, model: str) ->
             assert np.array_equal(record.detections.boxes[shown], expected.boxes)
             assert np.array_equal(record.detections.scores[shown], expected.scores)
     assert [r.stamp for r in records[:FRAMES]] == [START + n * PERIOD for n in range(FRAMES)]
+
+
+def test_turned_and_cut_images_are_answered_in_their_own_pixels(
+    path: Path, model: str, done: Path, tmp_path: Path
+) -> None:
+    def sure(folder: Path) -> list[list[list[float]]]:
+        found = [r.detections for r in read_frame_results(folder) if r.outcome == ANSWERED]
+        return [sorted(each.boxes[each.scores >= 0.3].round().tolist()) for each in found]
+
+    for name, view in (("cut", View(roi=Area(0, 0, 640, 480))), ("turned", View(180))):
+        run(job_of(path, model, view=view), Bag([path]), tmp_path / name)
+        assert sure(tmp_path / name) == sure(done), name
+    outside = View(roi=Area(640, 0, 8, 8))
+    run(job_of(path, model, view=outside), Bag([path]), tmp_path / "outside")
+    problems = [(r.outcome, r.problem) for r in read_frame_results(tmp_path / "outside")]
+    assert all(outcome == "image roi" and "none of them" in why for outcome, why in problems[:-1])
 
 
 @pytest.mark.parametrize("realtime", [False, True])

@@ -3,9 +3,9 @@
 
     python test/benchmarks/model_change.py [--rate 10] [--changes 6]
 
-A process plays images at a fixed rate to a node in another process and changes the model in turns.
-Printed are the images that were never answered, and the longest gaps between two answers, in periods
-of the camera: while a model is opened, when it takes over, and in the rest of the time.
+A process plays images at a fixed rate to a node in another process, and changes its model.
+Printed are the images that were never answered, and the longest gaps between two answers, in
+periods of the camera: while a model is opened, when it takes over, and in the rest of the time.
 """
 
 from __future__ import annotations
@@ -39,9 +39,11 @@ def main() -> None:
     options = parser.parse_args()
     given = {"model": MODELS[1], "autostart": True, "cpu_threads": 1}
     client = Client()
-    with tempfile.TemporaryDirectory() as folder:
-        with running(DETECTOR, Path(folder) / "log", given):
-            measure(client, options.rate, options.changes)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(DETECTOR, Path(folder) / "log", given),
+    ):
+        measure(client, options.rate, options.changes)
     client.close()
 
 
@@ -75,7 +77,7 @@ def measure(client: Client, rate: float, changes: int) -> None:
         before, began = len(infos), time.time()
         value = Parameter("model", value=MODELS[number % 2]).to_parameter_msg()
         client.call(SetParameters, "/detector/set_parameters", parameters=[value])
-        client.wait_for(lambda: len(infos) > before)
+        client.wait_for(lambda before=before: len(infos) > before)
         marks.append((began, time.time()))
         client.spin(3.0)
     client.spin(1.0)
@@ -108,7 +110,8 @@ def report(
         )
         gap = longest(True, began, ended + period)
         print(
-            f"change in {1e3 * (ended - began):.0f} ms: longest gap {gap:.2f} periods, lost {missed}"
+            f"change in {1e3 * (ended - began):.0f} ms: longest gap {gap:.2f} periods, "
+            f"lost {missed}"
         )
     quiet = [g for x, y, g in gaps if not any(y >= a and x <= b + period for a, b in marks)]
     print(f"otherwise: longest gap {max(quiet):.2f} periods")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_model import CARD
 
@@ -132,6 +132,7 @@ def test_detections_that_do_not_fit_together_are_refused(shape: tuple[int, ...])
         Detections(np.zeros(shape, np.float32), np.zeros(3, np.float32), np.zeros(3, np.int32))
 
 
+@settings(max_examples=20)
 @given(candidates(), st.tuples(*[st.sampled_from([0.0, 0.2, 0.5, 0.9])] * 3))
 def test_thresholds_of_classes_equal_a_selection_of_each_class(found, thresholds) -> None:
     boxes, scores, labels = found

@@ -47,7 +47,8 @@ def classes(result: Detection2DArray) -> list[str]:
 
 
 def change(seen: SimpleNamespace, **values: Any) -> None:
-    (result,) = seen.node.set_parameters([Parameter(n, value=v) for n, v in values.items()])
+    given = [Parameter(name, value=value) for name, value in values.items()]
+    result = seen.node.set_parameters_atomically(given)
     assert result.successful, result.reason
 
 
@@ -81,6 +82,47 @@ def test_thresholds_of_classes_and_sizes_of_boxes_can_change(
         ({"class_thresholds": ["red"]}, "not of the form person:0.6"),
         ({"min_box_size": [1]}, "not width and height"),
         ({"min_box_size": [1, 18]}, "no box can have a height of at least 18"),
+    ):
+        (result,) = seen.node.set_parameters([Parameter(n, value=v) for n, v in values.items()])
+        assert not result.successful and reason in result.reason
+
+
+def test_a_camera_can_be_turned_and_cut_while_it_runs(client: Client, start_inside: Start) -> None:
+    """Boxes stay in the pixels of the published image."""
+    seen = start_inside(diagnostics_period=0.1)
+    image = image_message(coloured_squares())
+
+    def found() -> dict[str, tuple[int, int]]:
+        return {
+            one.results[0].hypothesis.class_id: (
+                round(one.bbox.center.position.x),
+                round(one.bbox.center.position.y),
+            )
+            for one in answer(client, seen, image).detections
+        }
+
+    places = {"red": (40, 40), "green": (104, 104), "blue": (168, 168)}
+    assert found() == places
+    for rotation in (90, [180], 270):
+        change(seen, rotation=rotation)
+        assert found() == places
+    change(seen, roi=[0, 0, 128, 128])
+    assert set(found()) == {"red", "green"}
+    change(seen, rotation=0, roi=[0, 0, 0, 0], tiles="2x2")
+    assert found().keys() == places.keys()
+    change(seen, roi=[400, 0, 10, 10])
+    client.wait_for(
+        lambda: (
+            seen.camera.publish(image)
+            or "none of them in the roi" in values_of(seen.diagnostics[-1])["last_error"]
+        )
+    )
+    for values, reason in (
+        ({"rotation": 45}, "give 0, 90, 180 or 270"),
+        ({"rotation": [0, 90]}, "given for 2 cameras, and there are 1"),
+        ({"roi": [1, 2, 3]}, "roi has 3 numbers"),
+        ({"tiles": "2x"}, "not like 3x2"),
+        ({"tile_overlap": 0.6}, ""),
     ):
         (result,) = seen.node.set_parameters([Parameter(n, value=v) for n, v in values.items()])
         assert not result.successful and reason in result.reason

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from array import array
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from stepped_clock import SteppedClock
-from toy_model import CLASSES
+from toy_model import CARD, CLASSES
 
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.drawing import annotated
@@ -157,12 +156,10 @@ def test_an_image_that_is_not_wanted_is_not_drawn() -> None:
 
 def test_rate_and_size_are_the_parameters() -> None:
     values = {spec.name: spec.default for spec in DETECTOR_PARAMETERS}
-    card = SimpleNamespace(classes=tuple(CLASSES))
-    detector: Any = SimpleNamespace(card=card, labels_of=lambda names: None)
-    usual = read_settings(values, detector)
+    usual = read_settings(values, CARD)
     assert (usual.debug_image, usual.debug_image_rate, usual.debug_image_size) == (True, 10.0, 640)
     given = {"debug_image_rate": 2.5, "debug_image_size": 320}
-    changed = read_settings({**values, **given}, detector)
+    changed = read_settings({**values, **given}, CARD)
     assert (changed.debug_image_rate, changed.debug_image_size) == (2.5, 320)
 
 

@@ -21,6 +21,7 @@ SOMETIMES = (
     "Where it can be read:",
     "TensorRT only:",
     "While a TensorRT engine is built",
+    "While the model is changed",
     "With a target:",
     "With tracking:",
     "With `tracking`:",

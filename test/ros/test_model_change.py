@@ -31,19 +31,26 @@ def other(tmp_path: Path) -> str:
 
 @pytest.fixture
 def seen(client: Client, start_inside: Start) -> Iterator[SimpleNamespace]:
-    """A node that gets a green square 20 times a second."""
+    """A node that gets a green square as soon as it has answered the last one.
+
+    If one were not answered, no other would come.
+    """
     seen = start_inside(diagnostics_period=0.1)
     pixels = np.zeros((320, 320, 3), np.uint8)
     pixels[96:112, 96:112, 1] = 250
     image, seen.sent = image_message(pixels), []
 
     def publish() -> None:
-        image.header.stamp = client.node.get_clock().now().to_msg()
-        seen.sent.append(stamp_of(image))
-        seen.camera.publish(image)
+        if len(seen.results) == len(seen.sent):
+            image.header.stamp = client.node.get_clock().now().to_msg()
+            seen.sent.append(stamp_of(image))
+            seen.camera.publish(image)
 
     client.wait_for(lambda: client.node.count_subscribers("/image"))
-    client.node.create_timer(0.05, publish)
+    client.wait_for(lambda: seen.camera.publish(image) or client.spin(0.05) or seen.results)
+    client.spin(0.2)
+    seen.results.clear()
+    client.node.create_timer(0.01, publish)
     client.wait_for(lambda: seen.results)
     yield seen
 
@@ -74,8 +81,7 @@ def test_a_model_takes_over_between_two_images(
     client.wait_for(lambda: values_of(seen.diagnostics[-1])["model"] == other)
     assert found(seen) == sorted(found(seen))  # "green" to the last, then "gruen"
     answered = [stamp_of(result) for result in seen.results]
-    first = seen.sent.index(answered[0])
-    assert answered == seen.sent[first : first + len(answered)]  # every image
+    assert answered == seen.sent[: len(answered)]  # every image
     assert [each.class_name for each in infos[-1].class_map] == list(OTHERS)
     change = published.index(OTHERS)
     assert "green" in published[:change] and "gruen" not in published[:change]
@@ -85,7 +91,6 @@ def test_a_model_takes_over_between_two_images(
     assert set_parameters(seen, model=toy, classes=[""], input_size="352x352").successful
     client.wait_for(lambda: found(seen)[-1] == "green")
     client.wait_for(lambda: values_of(seen.diagnostics[-1])["input_size"] == "352x352")
-    assert seen.diagnostics[-1].status[0].level == b"\0"
 
 
 def note_what_is_published(seen: SimpleNamespace) -> list[Any]:
@@ -130,7 +135,7 @@ def test_a_bad_model_leaves_the_old_one_at_work(
     client.wait_for(lambda: len(seen.results) > answers + 3)
     assert set(found(seen)) == {"green"}
     assert set_parameters(seen, model=toy).successful
-    client.wait_for(lambda: seen.diagnostics[-1].status[0].level == b"\0")
+    client.wait_for(lambda: not refused())
 
 
 def test_of_several_changes_the_last_one_counts_and_cleanup_does_not_wait(
@@ -140,8 +145,7 @@ def test_of_several_changes_the_last_one_counts_and_cleanup_does_not_wait(
         assert set_parameters(seen, model=model).successful
     client.wait_for(lambda: found(seen)[-1] == "gruen")
     assert set_parameters(seen, model=toy).successful
-    seen.node.trigger_deactivate()
-    seen.node.trigger_cleanup()
-    seen.node.trigger_configure()
-    seen.node.trigger_activate()
+    for transition in ("deactivate", "cleanup", "configure", "activate"):
+        getattr(seen.node, f"trigger_{transition}")()
+    seen.sent = seen.results.copy()  # the last image may have been forgotten
     client.wait_for(lambda: found(seen)[-1] == "green")

@@ -45,7 +45,9 @@ from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.backends.arguments import add_run_arguments, run_options_of
 from compact_yolo_ros.detection.selection import ANY_SIZE, Selection, class_thresholds
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
+from compact_yolo_ros.detection.view import PLAIN, Area, View, parse_tiles
 from compact_yolo_ros.model.store import ModelError, find_model
+from compact_yolo_ros.pixels.rotation import ROTATIONS
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import FOREVER, BagError
 from compact_yolo_ros.support.arguments import add_rename, finite, width_x_height
@@ -105,7 +107,8 @@ def _settings(options: argparse.Namespace, bag: Bag) -> Settings:
     stop = FOREVER if options.duration is None else start + round(options.duration * 1e9)
     as_on_a_robot = options.realtime or options.latency is not None or options.recorded is not None
     run_options, start = run_options_of(options), start if options.start else 0
-    images = first_image_sizes(bag, topics, start, stop)
+    view = _view(options)
+    images = tuple(map(view.seen, first_image_sizes(bag, topics, start, stop)))
     job = Job(
         bags=tuple(options.bag),
         topics=tuple(topics),
@@ -116,6 +119,7 @@ def _settings(options: argparse.Namespace, bag: Bag) -> Settings:
         latency=None if options.latency is None else options.latency * 1e-3,
         min_box_size=options.min_box_size,
         max_box_size=options.max_box_size,
+        view=view,
     )
     return Settings(
         job=job,
@@ -132,6 +136,11 @@ def _settings(options: argparse.Namespace, bag: Bag) -> Settings:
         cluster=options.cluster,
         tracking=_tracking(options),
     )
+
+
+def _view(options: argparse.Namespace) -> View:
+    roi = Area(*options.roi) if options.roi else PLAIN.roi
+    return View(options.rotation, roi, parse_tiles(options.tiles), options.tile_overlap)
 
 
 def _tracking(options: argparse.Namespace) -> TrackingOptions | None:
@@ -346,6 +355,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     sizes = {"type": width_x_height, "metavar": "WIDTHxHEIGHT", "default": ANY_SIZE}
     add("--min-box-size", **sizes, help="smaller boxes do not count, in pixels")  # type: ignore[arg-type]
     add("--max-box-size", **sizes, help="larger boxes do not count, in pixels")  # type: ignore[arg-type]
+    add("--rotation", type=int, choices=ROTATIONS, default=0, help="degrees clockwise, to upright")
+    add("--roi", type=int, nargs=4, metavar=("X", "Y", "WIDTH", "HEIGHT"), help="part that is seen")
+    add("--tiles", default="1x1", metavar="COLUMNSxROWS", help="seen one by one, as 3x2 [1x1]")
+    add("--tile-overlap", type=finite, default=PLAIN.overlap, help=f"[{PLAIN.overlap}]")
     add("--realtime", action="store_true", help="answer only the frames that a robot would")
     add("--latency", type=finite, metavar="MS", help="fixed time of a frame, with --realtime")
     add(

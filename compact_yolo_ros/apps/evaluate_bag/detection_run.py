@@ -73,9 +73,10 @@ class PartRunner:
                 self.detector,
                 latency=self._job.latency,
                 done=read_frame_log(log.path),
+                view=self._job.view,
             )
         else:
-            results = every_frame(messages, self._codec, self.detector, log.count)
+            results = every_frame(messages, self._codec, self.detector, log.count, self._job.view)
         with closing(results):  # type: ignore[type-var]
             for result in results:
                 log.append(result)

@@ -11,6 +11,7 @@ from pathlib import Path
 from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import ANY_SIZE, EVERYTHING
+from compact_yolo_ros.detection.view import PLAIN, View
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import FOREVER, BagError
 
@@ -32,6 +33,7 @@ class Job:
         latency: seconds that a frame takes then, instead of what is measured.
         min_box_size: least width and height of a box in pixels; see ``Selection``.
         max_box_size: most of them; 0 is no limit.
+        view: how the network sees the images of all topics.
     """
 
     bags: tuple[Path, ...]
@@ -43,6 +45,7 @@ class Job:
     latency: float | None = None
     min_box_size: tuple[int, int] = ANY_SIZE
     max_box_size: tuple[int, int] = ANY_SIZE
+    view: View = PLAIN
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bags", tuple(path.absolute() for path in self.bags))

@@ -23,6 +23,7 @@ from compact_yolo_ros.apps.evaluate_bag.frame_log import (
 )
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import Answer, Detector, Prepared
+from compact_yolo_ros.detection.view import PLAIN, View
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
 from compact_yolo_ros.pixels.image_error import ImageError
@@ -136,7 +137,11 @@ def first_image_sizes(bag: Bag, topics: Sequence[str], start: int, stop: int) ->
 
 
 def every_frame(
-    messages: Iterable[Message], codec: Codec, detector: Detector, skip: int = 0
+    messages: Iterable[Message],
+    codec: Codec,
+    detector: Detector,
+    skip: int = 0,
+    view: View = PLAIN,
 ) -> Iterator[FrameResult]:
     """Answer every frame as fast as the machine can.
 
@@ -147,11 +152,17 @@ def every_frame(
         codec: reads them.
         detector: finds the objects.
         skip: number of frames, from the first on, that are done already.
+        view: how the network sees them; if not as they are, one thread does it all.
 
     Raises:
         BackendError: the network cannot be run.
     """
     rest = islice(iter(messages), skip, None)
+    if not view.is_plain:
+        decoder, window = ImageDecoder(), view.window(detector.window)
+        for message in rest:
+            yield _answer(read_frame(message, codec, decoder, window), detector, view)
+        return
     with _short_turns():
         ready = prefetch(_prepared(rest, codec, detector), AHEAD)
         answered = prefetch(_answers(ready, detector), AHEAD)
@@ -217,6 +228,7 @@ def as_on_a_robot(
     *,
     latency: float | None = None,
     done: Iterable[FrameResult] = (),
+    view: View = PLAIN,
 ) -> Iterator[FrameResult]:
     """Answer the frames that the node would, on the recording's clock.
 
@@ -231,6 +243,7 @@ def as_on_a_robot(
         detector: finds the objects.
         latency: seconds that a frame takes, instead of what is measured.
         done: results from before an interruption; they are not yielded again.
+        view: how the network sees the images.
 
     Raises:
         BackendError: the network cannot be run.
@@ -258,7 +271,7 @@ def as_on_a_robot(
         if before is not None:
             clock = before.finished
             continue
-        result = _timed(message, codec, decoder, detector, clock, latency)
+        result = _timed(message, codec, decoder, detector, clock, latency, view)
         clock = result.finished
         yield result
 
@@ -270,18 +283,23 @@ def _timed(
     detector: Detector,
     clock: int,
     latency: float | None,
+    view: View,
 ) -> FrameResult:
-    frame = read_frame(message, codec, decoder, detector.window)
+    window = detector.window if view.is_plain else view.window(detector.window)
+    frame = read_frame(message, codec, decoder, window)
     began = perf_counter()
-    result = _answer(frame, detector)
+    result = _answer(frame, detector, view)
     seconds = perf_counter() - began + frame.decode if latency is None else latency
     return replace(result, finished=clock + round(seconds * 1e9))
 
 
-def _answer(frame: Frame, detector: Detector) -> FrameResult:
+def _answer(frame: Frame, detector: Detector, view: View) -> FrameResult:
     if frame.image is None:
         return frame.unanswered(frame.error)
-    found = detector.detect_decoded(frame.image)
+    try:
+        found = detector.detect_decoded(frame.image, view)
+    except ImageError as error:  # it has no region of interest
+        return replace(frame, problem=str(error)).unanswered(f"image {error.kind}")
     return _result(frame, Size(*frame.image.size), found, detector)
 
 

@@ -15,6 +15,7 @@ from compact_yolo_ros.backends.registry import AUTO
 from compact_yolo_ros.detection.governor import Targets
 from compact_yolo_ros.detection.selection import ANY_SIZE, Selection, class_thresholds
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
+from compact_yolo_ros.detection.view import MOST_OVERLAP, PLAIN, View, parse_tiles
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import (
     InputSize,
@@ -29,6 +30,7 @@ from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileLimits
 from compact_yolo_ros.pixels.grey_levels import STRETCH
 from compact_yolo_ros.ros.detector.camera_names import check_camera_names
+from compact_yolo_ros.ros.detector.views import roi_areas
 from compact_yolo_ros.ros.parameters import OFF, ParameterSpec
 from compact_yolo_ros.support.error_text import shortened
 
@@ -176,6 +178,34 @@ DETECTOR_PARAMETERS = (
         "Names of several cameras for one network: each has <name>/image and ~/<name>/detections. "
         "Empty is a single camera on image.",
         changes="unconfigured",
+    ),
+    ParameterSpec(
+        "rotation",
+        [PLAIN.rotation],
+        "Degrees clockwise (0, 90, 180, 270) by which images are turned for the network, so that "
+        "it sees them upright; boxes stay in the published image's own pixels. One for all "
+        "cameras, or one for each, as the next two.",
+        untyped=True,
+    ),
+    ParameterSpec(
+        "roi",
+        list(PLAIN.roi),
+        "Part of the image that the network sees, in all its pixels: x, y, width, height in pixels "
+        "of the published image; zeros are all of it.",
+    ),
+    ParameterSpec(
+        "tiles",
+        ["1x1"],
+        "Columns and rows of tiles (3x2) that the network sees one by one, for small objects, "
+        "besides the whole: 3x2 takes seven times as long as 1x1.",
+        untyped=True,
+    ),
+    ParameterSpec(
+        "tile_overlap",
+        PLAIN.overlap,
+        "Share of a tile's width and height that it has in common with the next one.",
+        low=0,
+        high=MOST_OVERLAP,
     ),
     ParameterSpec(
         "image_transport",
@@ -359,6 +389,12 @@ def check_value(name: str, value: Any) -> None:
             check_side(side)
     if name == "cameras":
         check_camera_names(value)
+    if name == "rotation":
+        [View(rotation=degrees) for degrees in value]
+    if name == "roi":
+        [View(roi=area) for area in roi_areas(value)]
+    if name == "tiles":
+        [parse_tiles(text) for text in value]
     if name == "class_thresholds":
         class_thresholds(value)
     if name in ("min_box_size", "max_box_size"):

@@ -152,8 +152,9 @@ class Session:
     def next_settings(self) -> Settings:
         """What the next image is processed with, by the newest network. For the worker."""
         self.detector.use_newest()
-        if self.detector.card is not self._card:
-            self._change_model(self.detector.card)
+        card = self.detector.card
+        if card is not self._card or card is self._coming:
+            self._change_model(card)
         return self.settings
 
     def _change_model(self, card: ModelCard) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +12,10 @@ from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.governor import Targets
 from compact_yolo_ros.detection.selection import Selection, class_thresholds, label_thresholds
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
+from compact_yolo_ros.detection.view import View
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.ros.detector.parameters import box_size, targets, tracking
+from compact_yolo_ros.ros.detector.views import read_views
 from compact_yolo_ros.ros.messages import class_ids
 
 MOST_TRACKED = 300
@@ -34,6 +36,7 @@ class Settings:
         debug_image_size: most pixels of its longer side; 0 is the size of the camera's image.
         tracking: how objects are tracked; None if they are not.
         detect_once_timeout: seconds that ``~/detect_once`` waits for an image.
+        views: by camera, how the network sees its images; as they are without an entry.
     """
 
     selection: Selection
@@ -45,6 +48,7 @@ class Settings:
     debug_image_size: int = 0
     tracking: TrackingOptions | None = None
     detect_once_timeout: float = 2.0
+    views: Mapping[str, View] = field(default_factory=dict)
 
     @cached_property
     def detected(self) -> Selection:
@@ -92,4 +96,5 @@ def read_settings(values: Mapping[str, Any], card: ModelCard) -> Settings:
         debug_image_size=values["debug_image_size"],
         tracking=followed and replace(followed, high_scores=selection.thresholds),
         detect_once_timeout=values["detect_once_timeout"],
+        views=read_views(values),
     )

@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.detection.frame_times import FrameTimes
+from compact_yolo_ros.detection.view import PLAIN
 from compact_yolo_ros.machine.power import PowerMonitor
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.image_header import check_header
@@ -155,13 +156,15 @@ class FrameWorker:
         if settings.max_age > 0 and self._is_refused(camera, header, settings.max_age):
             return
         check_header(header)
-        image = camera.decode(message, session.detector.window)
+        view = settings.views.get(camera.name, PLAIN)
+        window = session.detector.window
+        image = camera.decode(message, window if view.is_plain else view.window(window))
         decoded = perf_counter()
         if self._abandoned:
             return
         self._stage = ""  # the detector says how far it is
         session.detector.selection = settings.detected
-        detections = session.detector.detect_decoded(image)
+        detections = session.detector.detect_decoded(image, view)
         detected = perf_counter()
         if self._abandoned:
             return
@@ -195,7 +198,9 @@ class FrameWorker:
         dropped = camera.counters.image_processed(times)
         backend = session.detector.backend
         session.performance.publish(result, times, dropped, backend, self._power)
-        if session.image_sizes.see(camera.name, *result.image.size):
+        view = result.settings.views.get(camera.name, PLAIN)
+        size = result.image.size
+        if session.image_sizes.see(camera.name, *(size if view.is_plain else view.seen(size))):
             session.backends.fit(session.image_sizes.all)
         session.backends.succeeded()
         session.control.observe(camera.name, times, self._power)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The searches of Micro-YOLO: which kernels are tried, how they are ranked, who is hopeless."""
+
+from __future__ import annotations
+
+import math
+from argparse import Namespace
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from scripted_study import ScriptedStudy, result
+
+from training.detectors.micro_yolo import MicroYoloConfig
+from training.detectors.variant import Variant
+from training.studies import kernel_search, layer_types, parallel
+from training.studies.median_rule import below_median
+from training.studies.rank_correlation import rank_correlation
+
+
+def test_kernels_are_all_32_permutations_and_the_published_one_is_micro_yolo():
+    members = kernel_search.members(kernel_search.ALL)
+    assert len({str(member.detector) for member in members}) == 32
+    published = next(m for m in members if m.facts["kernels"] == "35353")
+    assert published.detector.config == MicroYoloConfig()
+    with pytest.raises(ValueError, match="'35354' must be five digits, each 3 or 5, as 35353"):
+        kernel_search.members(["35354"])
+
+
+def test_only_what_is_not_searched_for_begins_with_given_weights(monkeypatch):
+    taken = {}
+
+    def start(trainer, origin):
+        taken.update(origin.state)
+
+    monkeypatch.setattr(kernel_search, "start", start)
+    state = dict(Variant.parse("micro_yolo").build(2).state_dict())
+    origin = kernel_search.Origin(Variant.parse("micro_yolo"), ("a",), state, False)
+    detector = kernel_search.with_kernels("55555")
+    kernel_search._begin(origin, Namespace(recipe=Namespace(detector=detector)))
+    left_out = set(state) - set(taken)
+    assert left_out == {f"backbone.blocks.{n}.depthwise.conv.weight" for n in range(5)}
+
+
+def test_the_ranking_of_kernels():
+    results = [
+        result("a", 0.30, kernels="33333"),
+        result("b", 0.20, kernels="35353"),
+        result("c", 0.25, epochs=2, kernels="55555"),
+        result("d", 0.10, kernels="33355"),
+    ]
+    shown = kernel_search.report(results, Namespace())
+    assert [row[1] for row in shown.rows] == [
+        "3, 3, 3, 3, 3", "**3, 5, 3, 5, 3**", "3, 3, 3, 5, 5", "5, 5, 5, 5, 5",
+    ]  # fmt: skip
+    assert "number 2 of 4, 10.0 points of AP50 below the best" in shown.conclusion[0]
+
+
+@pytest.mark.parametrize(
+    "own, others, behind",
+    [
+        (0.29, [0.1, 0.2, 0.3, 0.4, 0.5], True),
+        (0.30, [0.1, 0.2, 0.3, 0.4, 0.5], False),
+        (0.00, [0.1, 0.2, 0.3, 0.4], False),  # too few to compare with
+        (None, [0.1, 0.2, 0.3, 0.4, 0.5], False),  # not evaluated
+    ],
+)
+def test_a_training_below_the_median_of_the_others_is_hopeless(own, others, behind):
+    peers = [result("x", 0.9, curve=[(1, 0.0), (2, value)]) for value in others]
+    row = {"epoch": 2} | ({} if own is None else {"AP50": own})
+    assert below_median(peers, Namespace(history=[{"epoch": 1, "AP50": 0.9}, row])) == behind
+
+
+def test_rank_correlation_is_that_of_scipy():
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        a, b = rng.integers(0, 6, (2, 9))
+        assert rank_correlation(a, b) == pytest.approx(spearmanr(a, b).statistic, nan_ok=True)
+    assert math.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))
+
+
+def test_parts_of_a_study_run_side_by_side_and_a_failed_one_is_told(monkeypatch):
+    started = []
+
+    class Process:
+        def __init__(self, command):
+            started.append(command)
+
+        def wait(self):
+            return 1 if len(started) > 2 else 0
+
+        def send_signal(self, _):
+            raise ProcessLookupError
+
+    monkeypatch.setattr(parallel.subprocess, "Popen", Process)
+    monkeypatch.setattr(parallel.sys, "argv", ["x", "--data", "d"])
+    study = ScriptedStudy(lambda _: 0.5)
+    study.name = "kernel_search"
+    members = kernel_search.members(["35353", "33333", "55555"])
+    parallel.train_all(study, members, Namespace(part="", plan=False, parallel=2))
+    assert [command[-5:] for command in started] == [
+        ["training.studies.kernel_search", "--data", "d", "--part", part] for part in ("0/2", "1/2")
+    ]
+    assert [m.name for m in study.members] == ["k35353", "k33333", "k55555"]
+    study.members.clear()
+    parallel.train_all(study, members, Namespace(part="1/2", plan=False, parallel=2))
+    assert [m.name for m in study.members] == ["k33333"]
+    with pytest.raises(ValueError, match="a part of the trainings has failed"):
+        parallel.train_all(study, members, Namespace(part="", plan=False, parallel=3))
+
+
+def test_layers_are_those_of_the_papers_tables():
+    names = [m.name for m in layer_types.members((3, 13), ("1", "2"))]
+    assert names == [
+        "micro_yolo_table1_conv",
+        "micro_yolo_table1_3_dsconv", "micro_yolo_table1_3_mbconv",
+        "micro_yolo_table1_13_dsconv", "micro_yolo_table1_13_mbconv",
+        "micro_yolo_table2_from_13", "micro_yolo_table2_from_3",
+    ]  # fmt: skip
+    last = layer_types.members((3,), ("2",))[-1]
+    assert last.detector == Variant.parse("micro_yolo")
+    results = [result(name, 0.3 - 0.01 * n, replaced=name) for n, name in enumerate(names)]
+    shown = layer_types.report(results, Namespace())
+    assert shown.rows[2][-2:] == ["28.0", "-2.0"]

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Search the kernels of Micro-YOLO (Hu et al., 2021, section 5.3).
+
+    python -m training.studies.kernel_search --data street/data.yaml --out runs/kernels
+    python -m training.studies.kernel_search --data ... --out ... --kernels 35353 33333 55555
+
+Layers 3, 5, 7, 9 and 11 have depthwise kernels of 3 or 5 pixels: 32 networks. Each is trained for a
+short time, as published, and the best AP wins; the paper's is 3, 5, 3, 5, 3. With ``--early-stop``
+a training ends after an epoch in which its AP50 is below the median that earlier trainings had
+after as many epochs (``median_rule``). ``--parallel`` trains several at a time.
+
+``--start`` is not in the paper: all but the kernels that are searched for begin with weights of
+Micro-YOLO, and these begin fresh in every permutation, so that none has an advantage by its shape.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from typing import Any
+
+from training.detectors.micro_yolo import MicroYoloConfig
+from training.detectors.variant import Variant
+from training.loop.trainer import Trainer
+from training.studies.command import QUICK, Command
+from training.studies.median_rule import below_median
+from training.studies.member import Member, Result, Row, rows_of
+from training.studies.parallel import add_parallel, train_all
+from training.studies.rank_correlation import rank_correlation
+from training.studies.report import INK, Report
+from training.studies.study import Effort, Study
+from training.train import Origin, read_origin, start
+
+PUBLISHED = "35353"
+LAYERS = (3, 5, 7, 9, 11)
+SIZES = "35"
+ALL = tuple("".join(kernels) for kernels in product(SIZES, repeat=len(LAYERS)))
+"""All permutations, a digit for each of LAYERS."""
+SEARCHED = re.compile(r"backbone\.blocks\.\d\.depthwise\.conv\.weight")
+"""Names of the kernels whose sizes are searched for."""
+
+
+def with_kernels(kernels: str) -> Variant:
+    """Return Micro-YOLO with other kernels, a digit for each of LAYERS.
+
+    Raises:
+        ValueError: the text is none of ALL.
+    """
+    if kernels not in ALL:
+        raise ValueError(f"{kernels!r} must be five digits, each 3 or 5, as {PUBLISHED}")
+    return Variant("micro_yolo", MicroYoloConfig().with_kernels(*map(int, kernels)))
+
+
+def members(kernels: Sequence[str], weights: str = "") -> list[Member]:
+    """Return a training for each permutation.
+
+    Args:
+        kernels: of ALL.
+        weights: of Micro-YOLO, to start from; empty: fresh ones.
+
+    Raises:
+        ValueError: a text is none of ALL, or the weights cannot be used.
+    """
+    begin = partial(_begin, read_origin(weights, Variant.parse("micro_yolo"))) if weights else None
+    return [
+        Member(f"k{text}", with_kernels(text), (), begin, weights, {"kernels": text})
+        for text in kernels
+    ]
+
+
+def _begin(origin: Origin, trainer: Trainer) -> None:
+    state = {name: v for name, v in origin.state.items() if not SEARCHED.fullmatch(name)}
+    start(trainer, origin._replace(detector=trainer.recipe.detector, state=state))
+
+
+def search(study: Study, options: argparse.Namespace) -> None:
+    """Train all permutations that were asked for."""
+    wanted = members(options.kernels, options.start)
+    if options.early_stop:
+        wanted = [replace(m, hopeless=partial(below_median, study.results)) for m in wanted]
+    train_all(study, wanted, options)
+
+
+def ranking(results: Sequence[Result]) -> list[Row]:
+    """Return the permutations, the best first; those that were stopped early come last."""
+    return sorted(rows_of(results), key=lambda row: (-row.first.epochs, -row.ap50))
+
+
+def report(results: Sequence[Result], _: argparse.Namespace) -> Report:
+    """Show the ranking, the published permutation in bold."""
+    ranked = ranking(results)
+    size = results[0].recipe["evaluation"]["size"]
+    rows = [
+        [
+            f"{place}",
+            f"**{_shown(row)}**" if row.first.facts["kernels"] == PUBLISHED else _shown(row),
+            f"{row.first.parameters / 1e6:.3f}",
+            f"{row.first.gmac:.4f}",
+            f"{row.first.epochs}",
+            row.ap50_text,
+        ]
+        for place, row in enumerate(ranked, 1)
+    ]
+    return Report(
+        "Kernels of Micro-YOLO",
+        ("rank", "kernels of layers 3, 5, 7, 9, 11", "M parameters", f"GMAC @{size}", "epochs",
+         "AP50 (%)"),
+        rows,
+        _conclusion(ranked),
+        partial(_draw, ranked),
+    )  # fmt: skip
+
+
+def _shown(row: Row) -> str:
+    return ", ".join(row.first.facts["kernels"])
+
+
+def _conclusion(ranked: Sequence[Row]) -> list[str]:
+    places = {row.first.facts["kernels"]: place for place, row in enumerate(ranked, 1)}
+    if PUBLISHED not in places:
+        return [f"The published permutation, {', '.join(PUBLISHED)}, is not among them."]
+    own, best = ranked[places[PUBLISHED] - 1], ranked[0]
+    said = [
+        f"The published permutation, {', '.join(PUBLISHED)}, is number {places[PUBLISHED]} of "
+        f"{len(ranked)}, {100 * (best.ap50 - own.ap50):.1f} points of AP50 below the best."
+    ]
+    if len(ranked) > 2:
+        pairs = [(row.first.facts["kernels"].count("5"), row.ap50) for row in ranked]
+        said.append(
+            "Rank correlation (Spearman) of AP50 with the number of 5 x 5 kernels: "
+            f"{rank_correlation(*zip(*pairs, strict=True)):.2f}."
+        )
+    return said
+
+
+def _draw(ranked: Sequence[Row], axes: Any) -> None:
+    for row in ranked:
+        own = row.first.facts["kernels"] == PUBLISHED
+        stopped = row.first.epochs < max(r.first.epochs for r in ranked)
+        colour = "tab:red" if own else INK if stopped else "tab:blue"
+        axes.plot(row.first.gmac, 100 * row.ap50, "o", color=colour, label="_" * (not own)
+                  + f"published: {_shown(row)}")  # fmt: skip
+        axes.annotate(row.first.facts["kernels"], (row.first.gmac, 100 * row.ap50), fontsize=7,
+                      xytext=(3, 3), textcoords="offset points", color=INK)  # fmt: skip
+    axes.set_xlabel(f"GMAC @{ranked[0].first.recipe['evaluation']['size']}")
+    axes.set_ylabel("AP50 (%)")
+    axes.legend(frameon=False)
+
+
+def more(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this study."""
+    parser.add_argument(
+        "--kernels", nargs="+", default=ALL, metavar="35353",
+        help="permutations, a digit for each of layers 3, 5, 7, 9 and 11 [all 32]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--start", default="", help="weights of micro_yolo: .pt, ONNX or name [fresh ones]"
+    )
+    parser.add_argument("--early-stop", action="store_true", help="by the median of the others")
+    add_parallel(parser)
+
+
+COMMAND = Command(
+    "kernel_search",
+    "Search the kernels of Micro-YOLO.",
+    report,
+    search,
+    Effort(
+        "cpu_small",
+        ("phases=[{epochs: 20, sizes: 416, mosaic: 0.5}]", "evaluation.size=416"),
+    ),
+    replace(QUICK, changes=(*QUICK.changes, "evaluation.every=2")),
+    more,
+)
+
+if __name__ == "__main__":
+    sys.exit(COMMAND.main())

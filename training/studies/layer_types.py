@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replace the convolutions of Tiny-YOLOv3 layer by layer (Hu et al., 2021, tables 1 and 2).
+
+    python -m training.studies.layer_types --data street/data.yaml --out runs/layer_types
+    python -m training.studies.layer_types --data ... --out ... --layers 3 7 11 --table 1
+
+Table 1 puts a depthwise separable convolution or an inverted bottleneck in the place of one 3x3
+convolution; table 2 replaces one after the other from the last layer on, until it is Micro-YOLO.
+Counts are exact; AP50 is that of equal, short trainings. Layers are numbered as in the cfg file of
+Tiny-YOLOv3, 22 is the one that the map of stride 16 goes through.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from training.studies.command import QUICK, Command
+from training.studies.configurations import (
+    REPLACED,
+    Row,
+    cumulative_rows,
+    plain_convolutions,
+    single_layer_rows,
+)
+from training.studies.member import Member, Result, rows_of
+from training.studies.parallel import add_parallel, train_all
+from training.studies.report import INK, Report
+from training.studies.study import Effort, Study
+
+BASE = "micro_yolo_table1_conv"
+"""The row of Tiny-YOLOv3 itself, which the others are compared with."""
+TABLES = ("1", "2")
+
+
+def rows(layers: Sequence[int], tables: Sequence[str]) -> list[Row]:
+    """Return the rows of both tables: Tiny-YOLOv3 first, then those that replace some layers.
+
+    Args:
+        layers: of REPLACED.
+        tables: of TABLES.
+    """
+    found = [*single_layer_rows(), *cumulative_rows()]
+    base = next(row for row in found if row.name == BASE)
+    assert base.detector.config == plain_convolutions()
+    chosen = [
+        row
+        for row in found
+        if row is not base and _layer(row) in layers and _table(row.name) in tables
+    ]
+    return [base, *chosen]
+
+
+def _table(name: str) -> str:
+    return name.removeprefix("micro_yolo_table")[0]
+
+
+def _layer(row: Row) -> int:
+    return next(int(part) for part in row.name.split("_") if part.isdecimal())
+
+
+def members(layers: Sequence[int], tables: Sequence[str]) -> list[Member]:
+    """Return a training for each of ``rows``."""
+    return [
+        Member(row.name, row.detector, facts={"replaced": _replaced(row.name)})
+        for row in rows(layers, tables)
+    ]
+
+
+def _replaced(name: str) -> str:
+    if name == BASE:
+        return "none (Tiny-YOLOv3)"
+    if _table(name) == "1":
+        number, kind = name.split("_")[-2:]
+        return f"{number}: {kind}"
+    return f"{name.split('_')[-1]} and all after it"
+
+
+def study_layers(study: Study, options: argparse.Namespace) -> None:
+    """Train all rows that were asked for."""
+    train_all(study, members(options.layers, options.table), options)
+
+
+def report(results: Sequence[Result], _: argparse.Namespace) -> Report:
+    """Show what each replacement saves and costs."""
+    found = rows_of(results)
+    base, size = found[0], results[0].recipe["evaluation"]["size"]
+    shown = [
+        [
+            _table(row.first.name),
+            row.first.facts["replaced"],
+            _beside(row.first.parameters / 1e6, base.first.parameters / 1e6),
+            _beside(row.first.gmac, base.first.gmac),
+            row.ap50_text,
+            f"{100 * (row.ap50 - base.ap50):+.1f}",
+        ]
+        for row in found
+    ]
+    return Report(
+        "Kinds of layers of Micro-YOLO",
+        ("table", "replaced", "M parameters", f"GMAC @{size}", "AP50 (%)", "points"),
+        shown,
+        [],
+        partial(_draw, found),
+    )
+
+
+def _beside(value: float, base: float) -> str:
+    return f"{value:.3f} ({value / base:.0%})"
+
+
+def _draw(found: Sequence[Any], axes: Any) -> None:
+    colours = {"conv": "tab:red", "dsconv": "tab:orange", "mbconv": "tab:blue"}
+    for row in found:
+        last = row.first.name.split("_")[-1]
+        axes.plot(row.first.gmac, 100 * row.ap50, "o", color=colours.get(last, INK))
+        axes.annotate(row.first.facts["replaced"], (row.first.gmac, 100 * row.ap50), fontsize=6,
+                      xytext=(3, 3), textcoords="offset points", color=INK)  # fmt: skip
+    axes.set_xlabel(f"GMAC @{found[0].first.recipe['evaluation']['size']}")
+    axes.set_ylabel("AP50 (%)")
+
+
+def more(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this study."""
+    parser.add_argument("--layers", type=int, nargs="+", choices=REPLACED, default=REPLACED)
+    parser.add_argument("--table", nargs="+", choices=TABLES, default=TABLES)
+    add_parallel(parser)
+
+
+COMMAND = Command(
+    "layer_types",
+    "Replace the convolutions of Tiny-YOLOv3 layer by layer.",
+    report,
+    study_layers,
+    Effort("cpu_small", ("phases=[{epochs: 20, sizes: 416, mosaic: 0.5}]", "evaluation.size=416")),
+    replace(QUICK, changes=(*QUICK.changes, "phases=[{epochs: 3, sizes: 128}]")),
+    more,
+)
+
+if __name__ == "__main__":
+    sys.exit(COMMAND.main())

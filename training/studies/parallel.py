@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several trainings of a study at a time, each in a process of its own.
+
+The study starts its own command once for each part of its trainings, waits, and then reads all
+results itself. The processes share the cores, or a GPU. A signal is passed on to them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+from compact_yolo_ros.support.terminal import say
+from training.studies.member import Member
+from training.studies.study import StoppedError, Study
+
+STOPPED = 3
+"""Exit code of a command of studies that a signal has stopped."""
+
+
+def add_parallel(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--parallel``."""
+    parser.add_argument("--parallel", type=int, default=1, help="trainings at a time [1]")
+    parser.add_argument("--part", default="", help=argparse.SUPPRESS)
+
+
+def train_all(study: Study, members: Sequence[Member], options: argparse.Namespace) -> None:
+    """Print the plan; then train all members, ``--parallel`` at a time.
+
+    Raises:
+        StoppedError: a signal came; what is finished is kept.
+        ValueError: a part of the trainings failed.
+    """
+    if options.part:
+        number, parts = map(int, options.part.split("/"))
+        return _train(study, members[number::parts])
+    say(study.console, str(study.cost(members)))
+    if options.plan:
+        return
+    if options.parallel > 1:
+        _run_parts(study.name, options.parallel)
+    _train(study, members)
+
+
+def _train(study: Study, members: Sequence[Member]) -> None:
+    for member in members:
+        for seed in study.seeds:
+            study.train(member, seed)
+
+
+def _run_parts(name: str, parts: int) -> None:
+    command = [sys.executable, "-m", f"training.studies.{name}", *sys.argv[1:]]
+    running = [subprocess.Popen([*command, "--part", f"{n}/{parts}"]) for n in range(parts)]
+    try:
+        codes = {process.wait() for process in running}
+    finally:
+        for process in running:
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+        for process in running:
+            process.wait()
+    if STOPPED in codes:
+        raise StoppedError
+    if any(codes):
+        raise ValueError("a part of the trainings has failed: see what it has printed")

@@ -23,7 +23,6 @@ from compact_yolo_ros.apps.evaluate_bag.results_folder import claim, log_path
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
-from compact_yolo_ros.support.allocator import keep_freed_memory
 
 POLL = 0.2
 """Seconds between two looks at what the workers have done."""
@@ -42,7 +41,6 @@ class PartRunner:
         Raises:
             BagError, ModelError, BackendError, ValueError: see there.
         """
-        keep_freed_memory()  # of this process, as in the node
         self._job = job
         self._bag = bag or Bag(job.bags)
         self._codec = Codec(self._bag.topics.values())

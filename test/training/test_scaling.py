@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 import pytest
 import torch
 from torch import nn
 
-from training.detectors.complexity import kernel_values, macs
+from training.detectors.complexity import macs
+from training.detectors.variant import Variant
 from training.detectors.yolov4_tiny import CspOsa, YoloV4TinyConfig
-from training.studies.scaling import DIRECTIONS, Cost, Scale, cost, fit, main, scaled
+from training.studies.compound import DIRECTIONS, Cost, Scale, cost, fit, scaled
+from training.studies.member import Result
+from training.studies.scaling import main, members, report
+from training.studies.stage_costs import savings, stages
 
 TINY = YoloV4TinyConfig()
 
@@ -69,28 +75,30 @@ def test_an_impossible_budget_is_refused():
         fit(TINY, 416, Scale(1.1, 1, 1.1), 1000)
 
 
-# Section 3.2: FLOPs of a computational block on b channels, and of its CSP form on half of them.
-@pytest.mark.parametrize(
-    "full, half, saved",
-    [
-        # bottleneck of ResNet: 1x1 to b/4, 3x3, 1x1 to b
-        ([(64, 16, 1, 1), (16, 16, 3, 1), (16, 64, 1, 1)],
-         [(32, 16, 1, 1), (16, 16, 3, 1), (16, 32, 1, 1)], 23.5),
-        # of ResNeXt: 1x1 to b/2, grouped 3x3 (32 groups), 1x1 to b
-        ([(256, 128, 1, 1), (128, 128, 3, 32), (128, 256, 1, 1)],
-         [(128, 128, 1, 1), (128, 128, 3, 32), (128, 128, 1, 1)], 46.7),
-        # of DarkNet: 1x1 to b/2, 3x3 to b
-        ([(64, 32, 1, 1), (32, 64, 3, 1)], [(32, 32, 1, 1), (32, 32, 3, 1)], 50.0),
-    ],
-    ids=["resnet", "resnext", "darknet"],
-)  # fmt: skip
-def test_csp_saves_what_the_paper_says(full, half, saved):
-    def values(layers):
-        return kernel_values(
-            nn.ModuleList(nn.Conv2d(i, o, k, groups=g, bias=False) for i, o, k, g in layers)
-        )
+def test_csp_saves_what_the_paper_says():
+    """Section 3.2: b channels, of which a CSP stage has half in its block."""
+    # 17/16, 137/128 and 5 b^2 plain; 13/16, 73/128 and 5/2 b^2 inside: the paper's table
+    plain = {"ResNet": 17 / 16, "ResNeXt": 137 / 128, "DarkNet": 5}
+    inside = {"ResNet": 13 / 16, "ResNeXt": 73 / 128, "DarkNet": 5 / 2}
+    for name, before, after, published in savings(256):
+        assert before == plain[name] * 256**2 and after == inside[name] * 256**2
+        assert 100 * (1 - after / before) == pytest.approx(published, abs=0.05)
 
-    assert 100 * (1 - values(half) / values(full)) == pytest.approx(saved, abs=0.05)
+
+def test_costs_of_aggregated_stages():
+    """Section 3.3: with k 3x3 of g channels on b, in multiples of 9."""
+    b, g, k = 256, 128, 3
+    assert dict((name, macs) for name, macs, _ in stages(b, k)) == {
+        "dense": 9 * (g * b * k + g * g * k * (k - 1) // 2),
+        "OSA": 9 * (b * g + g * g * (k - 1)),
+        "CSP-OSA": 9 * k * g * g,
+    }
+    convs = nn.Sequential(*(nn.Conv2d(i, g, 3, padding=1, bias=False) for i in (b // 2, g, g)))
+    found = cost(nn.Sequential(nn.Conv2d(3, b // 2, 1), convs), 8, 8)
+    first = cost(nn.Conv2d(3, b // 2, 1), 8, 8)
+    *_, (_, macs_, moved) = stages(b, k)
+    assert found.flops - first.flops == 2 * 64 * macs_
+    assert found.convolutional_io - first.convolutional_io == 64 * moved
 
 
 def test_flops_are_twice_the_multiply_accumulates():
@@ -107,3 +115,26 @@ def test_the_study_prints_a_row_for_each_budget_and_direction(monkeypatch, capsy
     assert "416x416" in printed, "growing in width alone keeps the input"
     assert main(["--gflops", "0.000001"]) == 1
     assert "costs 1,000 FLOPs or less" in capsys.readouterr().err
+
+
+def test_what_is_found_can_be_trained():
+    trainings = list(members([1.1]))
+    assert [member.name for member in trainings] == [
+        f"1.1_{w.replace(' ', '_')}" for w in DIRECTIONS
+    ]
+    for member in trainings:
+        size = int(member.changes[0].rpartition("=")[2])
+        network = Variant.parse(str(member.detector)).build()
+        assert 2 * macs(network, size, size) == member.facts["flops"] <= 1.1e9
+    with pytest.raises(ValueError, match="0.3: input only, the input would be 64 pixels, and 160"):
+        list(members([0.3]))
+
+
+def test_the_best_way_to_grow_is_named_for_each_budget():
+    results = [
+        Result(f"{b}{way}", "d", 0, 1, 1.0, 1, 1, 1.0, {"AP50": ap, "AP": ap}, [], {},
+               facts={"budget": b, "way": way, "size": 320, "flops": 10**9})
+        for b, way, ap in ((1.0, "a", 0.2), (1.0, "b", 0.3), (2.0, "a", 0.4))
+    ]  # fmt: skip
+    lines = report(results, Namespace()).conclusion[0].splitlines()
+    assert ["grows: b (30.0 %)" in lines[0], "grows: a (40.0 %)" in lines[1]] == [True, True]

@@ -8,12 +8,12 @@ import os
 import signal
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from drawn import write_set
-from rich.console import Console
 
 from training.data.dataset import open_split
 from training.data.sample import Sample
@@ -70,80 +70,70 @@ def data(shapes: list[Sample], tmp_path_factory: pytest.TempPathFactory) -> Path
     return write_set(tmp_path_factory.mktemp("set"), shapes)
 
 
+def half(trainer: Trainer) -> None:
+    for value in trainer.model.parameters():
+        torch.nn.init.constant_(value, 0.5)
+
+
 def test_a_study_stops_continues_and_ends_like_one_that_was_not_stopped(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    members = [Member("one", DETECTOR), Member("two", DETECTOR, hopeless=Signal())]
-    options = ["--data", str(data), "--accelerator", "cpu", "--workers", "0", "--out"]
+    still = ("optimizer.rate=1e-30",)
+    members = [
+        Member("one", DETECTOR),
+        Member("two", DETECTOR, hopeless=Signal()),
+        Member("three", DETECTOR, still, half, "halves", hopeless=lambda _: True),
+    ]
     out = tmp_path / "study"
+    options = ["--data", str(data), "--accelerator", "cpu", "--workers", "0", "--out", str(out)]
 
-    assert command(members).main([*options, str(out), "--plan"]) == 0
+    assert command(members).main(options) == STOPPED
     told = capsys.readouterr().out
-    assert told.startswith("Plan: 2 trainings (0 are finished), 32 views of images, about ")
-    assert not out.exists(), "a plan trains nothing"
-
-    assert command(members).main([*options, str(out)]) == STOPPED
-    told = capsys.readouterr().out
-    assert told.index("Plan: 2 trainings") < told.index("one, seed 0: yolo_fastest")
+    assert told.startswith("Plan: 3 trainings (0 are finished), 48 views of images, about ")
+    assert told.index("about") < told.index("one, seed 0: yolo_fastest")
     assert told.rstrip().endswith("the same command continues.")
     written = json.loads((out / "results.json").read_text())
     assert [result["name"] for result in written["results"]] == ["one"]
     assert load_checkpoint(out / "two/last.pt")["step"] == 3, "it was cut off in its second epoch"
     first = (out / "one/last.pt").stat().st_mtime_ns
 
-    assert command(members).main([*options, str(out)]) == 0
-    assert "Plan: 1 trainings (1 are finished), 16 views" in capsys.readouterr().out
+    assert command(members).main(options) == 0
+    assert "Plan: 2 trainings (1 are finished), 32 views" in capsys.readouterr().out
     assert (out / "one/last.pt").stat().st_mtime_ns == first, "a finished training was run again"
     found = json.loads((out / "results.json").read_text())["results"]
-    assert [result["name"] for result in found] == ["one", "two"]
-    assert [result["epochs"] for result in found] == [2, 2]
-    weights = [load_checkpoint(out / name / "last.pt")["average"] for name in ("one", "two")]
-    assert all(value.equal(weights[1][name]) for name, value in weights[0].items())
+    assert [result["name"] for result in found] == ["one", "two", "three"]
+    assert [result["epochs"] for result in found] == [2, 2, 1], "the last was hopeless"
+    one, two, three = (load_checkpoint(out / m.name / "last.pt")["average"] for m in members)
+    assert all(value.equal(two[name]) for name, value in one.items())
+    assert all(value.eq(0.5).all() for name, value in three.items() if "conv" in name)
     page = (out / "results.md").read_text()
     assert "# Two" in page and "| two |" in page and page.endswith("One.\n")
     assert (out / "plot.svg").read_text().startswith("<?xml")
     assert not list(out.glob(".*")), "unfinished files are left"
 
-    changes = ["--set", "optimizer.rate=0.5"]
-    assert command(members).main([*options, str(out), *changes]) == 1
-    assert "other settings: give another --out" in capsys.readouterr().err
+    changed = [*members[:2], replace(members[2], origin="others")]
+    for changes, settings in ((changed, []), (members, ["--set", "optimizer.rate=0.5"])):
+        assert command(changes).main([*options, *settings]) == 1
+        assert "other settings: give another --out" in capsys.readouterr().err
     (out / "one/result.json").write_text("[1")
-    assert command(members).main([*options, str(out)]) == 1
+    assert command(members).main(options) == 1
     assert "result.json is damaged" in capsys.readouterr().err
 
 
-def test_a_training_has_its_first_weights_and_is_ended_when_it_is_hopeless(
-    data: Path, tmp_path: Path
+def test_a_plan_trains_nothing(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[int] = []
-
-    def begin(trainer: Trainer) -> None:
-        for value in trainer.model.parameters():
-            torch.nn.init.constant_(value, 0.5)
-
-    def hopeless(trainer: Trainer) -> bool:
-        seen.append(trainer.epoch)
-        return True
-
-    member = Member("m", DETECTOR, ("optimizer.rate=1e-30",), begin, "halves", hopeless=hopeless)
-    silent = Console(quiet=True)
-    study = Study(
-        "s", data, tmp_path, EFFORT, lambda _: Report("", ["a"], []), silent, (0, 3), "cpu",
-        workers=0,
-    )  # fmt: skip
-    results = study.run([member])
-    assert seen == [1, 1] and [result.epochs for result in results] == [1, 1]
-    assert [result.recipe["seed"] for result in results] == [0, 3]
-    for folder in ("m", "m_seed3"):
-        average = load_checkpoint(tmp_path / folder / "last.pt")["average"]
-        assert (
-            average["head.weight" if "head.weight" in average else next(iter(average))]
-            .eq(0.5)
-            .all()
-        )
-    other = Member("m", DETECTOR, ("optimizer.rate=1e-30",), begin, "another origin")
-    with pytest.raises(ValueError, match="of a training with other settings"):
-        study.train(other)
+    """Every seed of every member, by the multiply-accumulates of its recipe."""
+    monkeypatch.setattr(Study, "_step_seconds", lambda *_: 4.0)
+    twice = Member("b", DETECTOR, ("phases.0.epochs=4",))
+    options = ["--data", str(data), "--accelerator", "cpu", "--out", str(tmp_path / "out")]
+    seeds = ["--plan", "--seeds", "0", "3"]
+    assert command([Member("a", DETECTOR), twice]).main([*options, *seeds]) == 0
+    # Two seeds of 2 + 4 epochs, each of 8 images and of a third of 4 images: 112 at a second each.
+    assert (
+        "4 trainings (0 are finished), 96 views of images, about 2 min" in capsys.readouterr().out
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def result(name: str, seed: int, ap50: float) -> Result:

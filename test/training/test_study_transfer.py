@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -91,4 +92,6 @@ def test_the_best_share_is_where_to_truncate() -> None:
     shown = report(results, Namespace())
     assert [row[0] for row in shown.rows] == ["0", "6", "9"], "in the order of the share"
     assert shown.rows[1][1:3] == ("60%", "41.0 ± 1.0")
-    assert "first 6 blocks, 60% of the backbone's parameters (41.0 ± 1.0 %)" in shown.conclusion[0]
+    assert "first 6 blocks, 60% of the backbone's parameters (41.0 ± 1.0 %)" in shown.conclusion[1]
+    whole = replace(results[0], facts={"blocks": 17, "share": 1.0}, figures={"AP50": 1, "AP": 1})
+    assert "nothing speaks for truncating it" in report([whole], Namespace()).conclusion[1]

@@ -20,7 +20,7 @@ class Member:
 
     Attributes:
         name: of its folder and its row: letters, digits, ``_``, ``.`` and ``-``.
-        detector: what is trained.
+        detector: what is trained; changes of the recipe, as ``detector.neck=fpn``, come on top.
         changes: of the recipe, for this training only, as ``phases.0.frozen_blocks=3``.
         begin: gives a fresh trainer its first weights; None: random ones.
         origin: says in words where these come from. A finished training of another origin is

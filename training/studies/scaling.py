@@ -1,204 +1,172 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scaling YOLOv4-tiny to a budget of operations (Wang et al., 2021, Scaled-YOLOv4).
+"""Scale YOLOv4-tiny to budgets of operations, and train what comes out (Scaled-YOLOv4).
 
     python -m training.studies.scaling --gflops 1.5 3.5 7
+    python -m training.studies.scaling --gflops 1.5 --data voc/data.yaml --out runs/scaling
 
-prints the largest detector for each budget, by the way it grows: input, depth and width together,
-or one of them alone. Costs scale with the square of the input's side (alpha), with depth (beta) and
-with the square of the width (gamma); sections 3.1 and 3.2 of the paper. They are counted exactly,
-before anything is trained. P5 to P7 of the paper are too large for this package.
+The first prints the largest detector for each budget, by the way it grows; the second trains these
+detectors too. Each is a text that ``training.train --detector`` takes. ``compound`` has the rules,
+``stage_costs`` what CSP and OSA stages cost. Anchors stay as they are in pixels, whatever the size
+of the input.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-import torch
-from torch import Tensor, nn
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
 
 from compact_yolo_ros.support.terminal import open_console, print_table
-from training.detectors.complexity import watch
-from training.detectors.interface import Module
-from training.detectors.yolov4_tiny import YoloV4Tiny, YoloV4TinyConfig
+from training.detectors.variant import Variant
+from training.detectors.yolov4_tiny import YoloV4TinyConfig
+from training.studies.command import QUICK, Command
+from training.studies.compound import DIRECTIONS, SIZE, Scaled, fit
+from training.studies.member import Member, Result, Row, rows_of
+from training.studies.report import Report
+from training.studies.study import Effort, Study
 
-SIZE = 416
-"""Side in pixels of the base's input: that of YOLOv4-tiny."""
-HALVINGS = 10
-"""Refinement steps of the search for the largest scale."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a network costs for one image.
-
-    Attributes:
-        flops: two for every multiply-accumulate of its convolutions.
-        memory_access: values read and written, h w (C_in + C_out) + k^2 C_in C_out of every
-            convolution (ShuffleNetV2's "MAC", which the paper minimises by C_in = C_out).
-        convolutional_io: values of the maps alone, h w (C_in + C_out) (HarDNet's "CIO").
-    """
-
-    flops: int
-    memory_access: int
-    convolutional_io: int
+NAME = "yolov4_tiny"
+BUDGETS, QUICK_BUDGETS = (1.5, 3.5, 7.0), (1.1,)
+SMALLEST = 160
+"""Side in pixels of the smallest input that a detector is evaluated at."""
+PAPER = Effort("yolov4_tiny_paper")
+COLUMNS = "budget", "grows", "input", "GFLOPs", "M values accessed", "detector"
+HEAD = ("budget", "grows", "input", "parameters", "GFLOPs", "AP50 %", "AP %")
+REMARK = (
+    "Each is trained and measured at its own input. GFLOPs are of one image with 80 classes, two "
+    "for a multiply-accumulate."
+)
 
 
-def cost(network: Module, height: int, width: int) -> Cost:
-    """Add up the costs of all convolutions for one image.
-
-    Args:
-        network: maps images (N, 3, H, W) to anything.
-        height: of the image in pixels.
-        width: of the image in pixels.
-    """
-    multiplied = accessed = moved = 0
-
-    def count(conv: nn.Conv2d | nn.Linear, inputs: Tensor, outputs: Tensor) -> None:
-        nonlocal multiplied, accessed, moved
-        multiplied += conv.weight[0].numel() * outputs.numel()
-        moved += inputs.numel() + outputs.numel()
-        accessed += inputs.numel() + outputs.numel() + conv.weight.numel()
-
-    watch(network, height, width, count)
-    return Cost(2 * multiplied, accessed, moved)
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Factors of the input's side (alpha), depth (beta) and width (gamma)."""
-
-    alpha: float = 1.0
-    beta: float = 1.0
-    gamma: float = 1.0
-
-    @property
-    def cost(self) -> float:
-        """The factor on FLOPs before rounding, alpha^2 beta gamma^2 (section 3.1)."""
-        return self.alpha**2 * self.beta * self.gamma**2
-
-    def __pow__(self, exponent: float) -> Scale:
-        return Scale(self.alpha**exponent, self.beta**exponent, self.gamma**exponent)
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """A scaled detector: its configuration, the side of its input in pixels, its exact cost."""
-
-    config: YoloV4TinyConfig
-    size: int
-    cost: Cost
-
-
-def scaled(base: YoloV4TinyConfig, size: int, scale: Scale) -> Scaled:
-    """Scale a configuration and its input.
-
-    Args:
-        base: the configuration.
-        size: side of its square input in pixels; the scaled one is rounded to a multiple of 32.
-        scale: the factors.
-    """
-    config = replace(
-        base, width=base.width * scale.gamma, depth=max(1, round(base.depth * scale.beta))
-    )
-    side = max(32, round(size * scale.alpha / 32) * 32)
-    with torch.device("meta"):
-        network = YoloV4Tiny(config)
-    return Scaled(config, side, cost(network, side, side))
-
-
-def fit(base: YoloV4TinyConfig, size: int, direction: Scale, budget: int) -> Scaled:
-    """Return the largest detector that costs at most ``budget`` FLOPs.
-
-    Args:
-        base: the configuration to scale.
-        size: side of its square input in pixels.
-        direction: how the three dimensions grow together. It is raised to one common exponent,
-            which may be negative (compound scaling; Tan and Le, 2019, EfficientNet, section 3.3).
-        budget: FLOPs for one image.
-
-    Raises:
-        ValueError: the direction does not make a detector larger, or no scale is cheap enough.
-    """
-    if direction.cost <= 1:
-        raise ValueError("the direction must make the detector larger: alpha^2 beta gamma^2 > 1")
-    base_cost = scaled(base, size, Scale()).cost.flops
-    guess = math.log(budget / base_cost) / math.log(direction.cost)
-    # Rounding makes the cost a staircase: begin where even its highest step is too expensive.
-    low, high = guess - 2 / math.log(direction.cost), guess + 2 / math.log(direction.cost)
-    best = None
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        try:
-            candidate = scaled(base, size, direction**middle)
-        except ValueError:  # smaller or larger than a detector may be
-            low, high = (middle, high) if middle < 0 else (low, middle)
-            continue
-        if candidate.cost.flops <= budget:
-            best, low = candidate, middle
-        else:
-            high = middle
-    if best is None:
-        raise ValueError(f"no scale of this detector costs {budget:,} FLOPs or less")
-    return best
-
-
-DIRECTIONS = {
-    "together": Scale(1.15, 1.2, 1.1),
-    "input only": Scale(alpha=2.0),
-    "width only": Scale(gamma=2.0),
-}
-"""Ways to grow, by name. "together" has EfficientNet's ratios (Tan and Le, 2019, section 3.3)."""
-
-
-COLUMNS = "budget", "grows", "input", "width", "depth", "GFLOPs", "M values accessed"
-
-
-def table(gigaflops: Sequence[float], size: int = SIZE) -> list[tuple[str, ...]]:
-    """Return the largest detectors within budgets: cells of COLUMNS a budget and direction.
+def largest(
+    gigaflops: Sequence[float], size: int = SIZE
+) -> Iterator[tuple[float, str, Scaled, Variant]]:
+    """Yield the largest detector within each budget, for each way to grow.
 
     Args:
         gigaflops: budgets in 10^9 FLOPs for one image.
         size: side in pixels of the input that YOLOv4-tiny starts from.
 
+    Yields:
+        Budget, way, what was found, and it as a detector.
+
     Raises:
         ValueError: no scale fits one of the budgets.
     """
-    rows: list[tuple[str, ...]] = []
     for budget in gigaflops:
-        for name, direction in DIRECTIONS.items():
+        for way, direction in DIRECTIONS.items():
             found = fit(YoloV4TinyConfig(), size, direction, round(budget * 1e9))
-            rows.append(
-                (
-                    f"{budget:g}",
-                    name,
-                    f"{found.size}x{found.size}",
-                    f"{found.config.width:.2f}",
-                    str(found.config.depth),
-                    f"{found.cost.flops / 1e9:.2f}",
-                    f"{found.cost.memory_access / 1e6:.1f}",
-                )
+            yield budget, way, found, Variant(NAME, found.config)
+
+
+def table(gigaflops: Sequence[float], size: int = SIZE) -> list[tuple[str, ...]]:
+    """Return cells of COLUMNS for each budget and way to grow; raises as ``largest``."""
+    return [
+        (
+            f"{budget:g}",
+            way,
+            f"{found.size}x{found.size}",
+            f"{found.cost.flops / 1e9:.2f}",
+            f"{found.cost.memory_access / 1e6:.1f}",
+            str(detector),
+        )
+        for budget, way, found, detector in largest(gigaflops, size)
+    ]
+
+
+def members(gigaflops: Sequence[float], size: int = SIZE) -> Iterator[Member]:
+    """Yield a training for each budget and way to grow.
+
+    Raises:
+        ValueError: no scale fits a budget, or only one with an input below SMALLEST.
+    """
+    for budget, way, found, detector in largest(gigaflops, size):
+        if found.size < SMALLEST:
+            raise ValueError(
+                f"--gflops {budget:g}: {way}, the input would be {found.size} pixels, and "
+                f"{SMALLEST} are the fewest: give a larger budget"
             )
-    return rows
+        changes = f"phases.0.sizes={found.size}", f"evaluation.size={found.size}"
+        facts = {"budget": budget, "way": way, "size": found.size, "flops": found.cost.flops}
+        yield Member(f"{budget:g}_{way.replace(' ', '_')}", detector, changes, facts=facts)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; return the exit code."""
-    parser = argparse.ArgumentParser(description="Scale YOLOv4-tiny to budgets of operations.")
+def report(results: Sequence[Result], _: argparse.Namespace) -> Report:
+    """Return the report of the finished trainings."""
+    rows = rows_of(results)
+    best: dict[float, Row] = {}
+    for row in sorted(rows, key=lambda row: row.ap50):
+        best[row.first.facts["budget"]] = row
+    found = [
+        f"- Within {budget:g} GFLOPs, AP50 is highest where this grows: {row.first.facts['way']} "
+        f"({row.ap50_text} %): `{row.first.detector}` at {row.first.facts['size']} pixels."
+        for budget, row in sorted(best.items())
+    ]
+    return Report(
+        "YOLOv4-tiny, scaled",
+        HEAD,
+        [_cells(row) for row in rows],
+        ["\n".join(found), REMARK],
+        partial(_plot, rows),
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    facts = row.first.facts
+    return (
+        f"{facts['budget']:g}",
+        facts["way"],
+        str(facts["size"]),
+        f"{row.first.parameters:,}",
+        f"{facts['flops'] / 1e9:.2f}",
+        row.ap50_text,
+        f"{100 * row.figures['AP']:.1f}",
+    )
+
+
+def _plot(rows: Sequence[Row], axes: Any) -> None:
+    for way in DIRECTIONS:
+        own = [row for row in rows if row.first.facts["way"] == way]
+        at = [row.first.facts["flops"] / 1e9 for row in own]
+        axes.plot(at, [100 * row.ap50 for row in own], "o-", label=way)
+    axes.set(xlabel="GFLOPs", ylabel="AP50 %")
+    axes.legend(frameon=False)
+
+
+def work(study: Study, options: argparse.Namespace) -> None:
+    """Train all detectors."""
+    budgets = options.gflops or (QUICK_BUDGETS if options.quick else BUDGETS)
+    study.run(list(members(budgets, options.size)), options.plan)
+
+
+def _more(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gflops",
         type=float,
         nargs="+",
-        default=[1.5, 3.5, 7.0],
+        default=[],
         help="budgets in 10^9 FLOPs for one image, two for a multiply-accumulate",
     )
     parser.add_argument("--size", type=int, default=SIZE, help="side of the base's input in pixels")
+
+
+COMMAND = Command(
+    "scaling", "Scale YOLOv4-tiny to budgets of operations.", report, work, PAPER, QUICK, _more
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; return the exit code. Without ``--data`` only the table is printed."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if "--data" in given or "-h" in given or "--help" in given:
+        return COMMAND.main(arguments)
+    parser = argparse.ArgumentParser(prog="training.studies.scaling", description=COMMAND.summary)
+    _more(parser)
     options = parser.parse_args(arguments)
     try:
-        rows = table(options.gflops, options.size)
+        rows = table(options.gflops or BUDGETS, options.size)
     except ValueError as error:
         print(f"training.studies.scaling: {error}", file=sys.stderr)
         return 1

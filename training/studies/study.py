@@ -150,7 +150,7 @@ class Study:
         say(self.console, str(self.cost(members)))
         if plan_only:
             return []
-        return [self.train(member, seed) for member in members for seed in self.seeds]
+        return [self.train(member, seed) for seed in self.seeds for member in members]
 
     def cost(self, members: Sequence[Member]) -> Cost:
         """Measure a training step, and estimate what is left of the trainings.
@@ -158,16 +158,16 @@ class Study:
         Raises:
             ValueError: a folder has a training of other settings.
         """
-        wanted = [(member, seed) for member in members for seed in self.seeds]
-        left = [(m, self.recipe(m, seed)) for m, seed in wanted if not self.finished(m, seed)]
+        wanted = [(member, seed) for seed in self.seeds for member in members]
+        left = [self.recipe(m, seed) for m, seed in wanted if not self.finished(m, seed)]
         finished = len(wanted) - len(left)
         if not left:
             return Cost(0, finished, 0, 0.0, 0.0)
-        first, recipe = left[0]
-        step = self._step_seconds(first, recipe)
-        an_image = step / recipe.batch_size / _work(first, recipe)
-        views = sum(recipe.epochs for _, recipe in left) * len(self.train_set)
-        seconds = sum(self._images(recipe) * _work(member, recipe) for member, recipe in left)
+        recipe = left[0]
+        step = self._step_seconds(recipe)
+        an_image = step / recipe.batch_size / _work(recipe)
+        views = sum(recipe.epochs for recipe in left) * len(self.train_set)
+        seconds = sum(self._images(recipe) * _work(recipe) for recipe in left)
         return Cost(len(left), finished, views, step, an_image * seconds)
 
     def _images(self, recipe: Recipe) -> float:
@@ -176,7 +176,7 @@ class Study:
         trained = recipe.epochs * len(self.train_set)
         return trained + EVALUATION_SHARE * evaluations * len(self.held_out)
 
-    def _step_seconds(self, member: Member, recipe: Recipe) -> float:
+    def _step_seconds(self, recipe: Recipe) -> float:
         trainer = self._trainer(recipe)
         moments: list[float] = []
 
@@ -231,7 +231,8 @@ class Study:
         """
         result = self.finished(member, seed)
         if result is None:
-            say(self.console, f"{member.name}, seed {seed}: {member.detector}")
+            detector = self.recipe(member, seed).detector
+            say(self.console, f"{member.name}, seed {seed}: {detector}")
             result = self._train(member, seed)
             text = f"AP50 {100 * result.ap50:.1f} % after {result.epochs} epochs"
             say(self.console, f"{member.name}, seed {seed}: {text}, {result.seconds / 60:.1f} min")
@@ -271,10 +272,10 @@ class Study:
         known = {name: value for name, value in measured[-1].items() if name.startswith(FIGURES)}
         return Result(
             member.name,
-            str(member.detector),
+            str(recipe.detector),
             seed,
             parameters(trainer.model),
-            _gmac(member.detector, len(trainer.classes), recipe.evaluation.size),
+            _gmac(recipe.detector, len(trainer.classes), recipe.evaluation.size),
             len(self.train_set),
             trainer.epoch,
             round(sum(row["seconds"] for row in history), 1),
@@ -309,10 +310,10 @@ def _never(_: Trainer) -> bool:
     return False
 
 
-def _work(member: Member, recipe: Recipe) -> float:
+def _work(recipe: Recipe) -> float:
     """Multiply-accumulates of an image, a mean over the sizes of the recipe's phases."""
     with torch.device("meta"):
-        network = member.detector.build()
+        network = recipe.detector.build()
     of = {size: macs(network, *size.shape) for phase in recipe.phases for size in phase.sizes}
     means = [
         (phase.epochs, sum(of[s] for s in phase.sizes) / len(phase.sizes))

@@ -112,18 +112,27 @@ def report(results: Sequence[Result], _: argparse.Namespace) -> Report:
     """Return the report of the finished trainings."""
     rows = sorted(rows_of(results), key=lambda row: int(row.first.facts["blocks"]))
     top = best(rows)
-    share, blocks = top.first.facts["share"], top.first.facts["blocks"]
     return Report(
-        f"Transfer from ImageNet: {rows[0].first.detector}",
+        "Transfer from ImageNet",
         HEAD,
         [_cells(row) for row in rows],
-        [
-            f"AP50 is highest with the first {blocks} blocks, {share:.0%} of the backbone's "
-            f"parameters ({top.ap50_text} %): truncate there. In the paper it falls past about "
-            f"{PUBLISHED_SHARE:.0%}."
-        ],
+        [f"Detector: `{top.first.detector}`.", _conclusion(top)],
         partial(_plot, rows),
-        {"blocks": blocks},
+        {"blocks": top.first.facts["blocks"]},
+    )
+
+
+def _conclusion(top: Row) -> str:
+    share, blocks = top.first.facts["share"], top.first.facts["blocks"]
+    paper = f"In the paper it falls past about {PUBLISHED_SHARE:.0%}."
+    if share == 1:
+        return (
+            f"AP50 is highest with the whole backbone ({top.ap50_text} %): trained so long, nothing "
+            f"speaks for truncating it. {paper}"
+        )
+    return (
+        f"AP50 is highest with the first {blocks} blocks, {share:.0%} of the backbone's parameters "
+        f"({top.ap50_text} %): truncate there. {paper}"
     )
 
 

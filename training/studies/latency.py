@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Times of detectors on this machine, as ratios: they run in turns in ONNX Runtime, on one thread.
+
+The time is the processor's, so that other programs count little. Weights do not matter.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.json_files import read_json
+from compact_yolo_ros.support.plain_values import from_plain
+from training.deployment.onnx_export import deployed_graph
+from training.detectors.variant import Variant
+
+FILE = "latency.json"
+ROUNDS = 15
+
+
+def kept_ratios(
+    folder: Path, detectors: Mapping[str, Variant], classes: int, size: int
+) -> dict[str, float]:
+    """Return ``ratios``, read from a file in ``folder`` if it has those of the same detectors."""
+    file = folder / FILE
+    wanted = {"size": size, "detectors": {name: str(v) for name, v in detectors.items()}}
+    if file.exists():
+        content = from_plain(dict[str, Any], read_json(file))
+        if {key: content.get(key) for key in wanted} == wanted:
+            return from_plain(dict[str, float], content.get("ratios"))
+    found = ratios(detectors, classes, size)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(wanted | {"ratios": found}, indent=1) + "\n")
+    return found
+
+
+def ratios(
+    detectors: Mapping[str, Variant], classes: int, size: int, rounds: int = ROUNDS
+) -> dict[str, float]:
+    """Return the time of each detector by that of the first, by name.
+
+    Args:
+        detectors: what to run, as it is deployed, with fresh weights.
+        classes: how many.
+        size: side of the input in pixels.
+        rounds: runs of each; the median counts.
+    """
+    sessions = {name: _open(variant, classes) for name, variant in detectors.items()}
+    pixels = np.random.default_rng(0).integers(0, 255, (1, size, size, 3), np.uint8)
+    times: dict[str, list[float]] = {name: [] for name in sessions}
+    for _ in range(rounds + 1):
+        for name, session in sessions.items():
+            began = time.process_time()
+            session.run(None, {"images": pixels})
+            times[name].append(time.process_time() - began)
+    # The first run of each has what is done once.
+    medians = {name: median(taken[1:]) for name, taken in times.items()}
+    first = next(iter(medians.values()))
+    return {name: taken / first for name, taken in medians.items()}
+
+
+def _open(detector: Variant, classes: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    graph = deployed_graph(detector.build(classes)).SerializeToString()
+    return onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])

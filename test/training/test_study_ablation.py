@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from training.detectors.variant import Variant
-from training.loop.checkpoint import save_checkpoint
 from training.studies import latency
 from training.studies.ablation import chosen, members, report
 from training.studies.configurations import ROWS
 from training.studies.latency import kept_ratios, ratios
 from training.studies.member import Result
+from training.weights.backbone_file import BackboneWeights, write_backbone
 
 SMALL = Variant.parse("{name: yolo_ret_m075, backbone: {width: 0.1}, rfcr: false, neck: none}")
 
@@ -34,16 +34,24 @@ def test_a_row_starts_from_the_file_that_is_of_its_backbone(tmp_path: Path) -> N
     other: Any = Variant.parse("{name: yolo_ret_m075, backbone: {width: 0.5}}").build(2)
     paths = [tmp_path / "other.pt", tmp_path / "own.pt"]
     for path, network in zip(paths, (other, trained), strict=True):
-        save_checkpoint(path, network.backbone.state_dict())
+        write_backbone(path, BackboneWeights("b", False, False, network.backbone.state_dict()))
     (member,) = members({"row": SMALL}, paths)
-    trainer: Any = SimpleNamespace(model=SMALL.build(2), recipe=SimpleNamespace(detector=SMALL))
+    trainer: Any = SimpleNamespace(
+        model=SMALL.build(2),
+        recipe=SimpleNamespace(detector=SMALL),
+        begin_average=lambda: None,
+    )
     assert member.begin and member.origin == "other.pt, own.pt"
+    assert member.changes == ("phases.0.frozen_blocks=99",)
+    assert next(members({"row": SMALL}, [])).changes == ("phases.0.frozen_blocks=0",)
     member.begin(trainer)
     wanted = trained.backbone.state_dict()
     assert all(v.equal(wanted[n]) for n, v in trainer.model.backbone.state_dict().items())
     (member,) = members({"row": SMALL}, paths[:1])
     assert member.begin
-    with pytest.raises(ValueError, match=r"no backbone of .*other.pt is that of \{name: yolo_ret"):
+    with pytest.raises(
+        ValueError, match=r"no --backbone is that of \{name: yolo_ret.*other.pt are of"
+    ):
         member.begin(trainer)
 
 

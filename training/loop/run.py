@@ -41,7 +41,7 @@ def run(
         folder: of the run.
         measure: returns the metrics of the averaged detector; called in the first process only.
         console: for the progress and the results.
-        hopeless: asked after every epoch whether to end the run early, beside ``patience``.
+        hopeless: asked after every evaluation whether to end the run early, beside ``patience``.
 
     Returns:
         Whether the run has ended; else it was stopped by a signal.
@@ -67,7 +67,7 @@ def run(
                 if first:
                     _write_results(trainer, folder, curves, console)
             ended = trainer.step >= trainer.total_steps or out_of_patience(trainer)
-            if ended := ended or (closed_epochs(trainer) > 0 and hopeless(trainer)):
+            if ended := ended or (_was_measured(trainer) and hopeless(trainer)):
                 if first:
                     say(console, _ending(trainer, folder))
                 break
@@ -86,6 +86,11 @@ def run(
     if curves:
         curves.close()
     return ended
+
+
+def _was_measured(trainer: Trainer) -> bool:
+    history = trainer.history
+    return bool(history) and trainer.recipe.evaluation.metric in history[-1]
 
 
 def closed_epochs(trainer: Trainer) -> int:

@@ -304,7 +304,7 @@ class Trainer:
                 "quantisation_aware cannot change within a run: give a new --out, and this run's"
                 " best.pt as --start"
             )
-        if not replan and not _same(old, self.recipe):
+        if not replan and not same_recipe(old, self.recipe):
             raise ValueError(
                 "the checkpoint was made with another recipe: give --replan or a new --out"
             )
@@ -331,7 +331,7 @@ class Trainer:
             group.update({key: value for key, value in new.items() if key != "params"})
 
 
-def _same(old: dict[str, Any], recipe: Recipe) -> bool:
+def same_recipe(old: dict[str, Any], recipe: Recipe) -> bool:
     """Return whether a written recipe is ``recipe``; settings that it does not have are unset."""
     try:
         return Recipe.from_dict(old) == recipe

@@ -18,10 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from training.detectors.variant import Variant
-from training.loop.checkpoint import fill_backbone, read_tensors
 from training.loop.trainer import Trainer
 from training.studies.command import Command
 from training.studies.configurations import ROWS
@@ -29,6 +26,8 @@ from training.studies.latency import kept_ratios
 from training.studies.member import Member, Result, Row, rows_of
 from training.studies.report import Report
 from training.studies.study import Effort, Study
+from training.weights.backbone_file import BackboneWeights, read_backbone
+from training.weights.starting import start_backbone
 
 BEGIN = "yolo_ret_"
 QUICK_ROWS = tuple(
@@ -44,6 +43,8 @@ REMARKS = (
     "BiFPN x3; and that truncated backbones beat narrower complete ones of the same speed (x0.75 "
     "against x0.5: +2.64 points, x1.4 against x1.0: +0.27).",
 )
+WHOLE = 99
+"""More blocks than a backbone has: in the first phase, one with weights from a file is frozen."""
 STEPS = ("panet", "rfcr", "truncated", "shortcut")
 """Of table 4, each with what the one before has."""
 
@@ -64,19 +65,20 @@ def chosen(begins: Sequence[str]) -> dict[str, Variant]:
     return found
 
 
-def start(trainer: Trainer, files: Mapping[Path, Any]) -> None:
+def start(trainer: Trainer, files: Mapping[Path, BackboneWeights]) -> None:
     """Give a trainer's backbone the weights of the file that is of it.
 
     Raises:
-        ValueError: none is.
+        ValueError: none is; the sentence says why the last is not.
     """
-    for path, state in files.items():
+    why = ""
+    for path, weights in files.items():
         try:
-            return fill_backbone(trainer.model.backbone, state, path)
-        except ValueError:
-            continue
-    names = ", ".join(map(str, files))
-    raise ValueError(f"no backbone of {names} is that of {trainer.recipe.detector}")
+            start_backbone(trainer, weights, path)
+            return
+        except ValueError as error:
+            why = str(error)
+    raise ValueError(f"no --backbone is that of {trainer.recipe.detector}: {why}")
 
 
 def members(rows: Mapping[str, Variant], paths: Sequence[Path]) -> Iterator[Member]:
@@ -85,11 +87,12 @@ def members(rows: Mapping[str, Variant], paths: Sequence[Path]) -> Iterator[Memb
     Raises:
         ValueError: a file of weights cannot be read.
     """
-    files: dict[Path, Mapping[str, Tensor]] = {path: read_tensors(path) for path in paths}
+    files = {path: read_backbone(path) for path in paths}
     origin = ", ".join(path.name for path in paths)
     begin = partial(start, files=files) if files else None
+    changes = (f"phases.0.frozen_blocks={WHOLE if files else 0}",)
     for name, detector in rows.items():
-        yield Member(name, detector, begin=begin, origin=origin)
+        yield Member(name, detector, changes, begin, origin)
 
 
 def report(results: Sequence[Result], options: argparse.Namespace) -> Report:

@@ -26,7 +26,7 @@ class Member:
         origin: says in words where these come from. A finished training of another origin is
             not taken for this one.
         facts: plain values that the study knows before the training, for its table.
-        hopeless: asked after every epoch whether to end the training early; None: never.
+        hopeless: asked after every evaluation whether to end the training early; None: never.
     """
 
     name: str

@@ -34,7 +34,7 @@ from training.loop.provenance import provenance
 from training.loop.recipe import Recipe, find_recipe
 from training.loop.run import run
 from training.loop.run_folder import RunFolder
-from training.loop.trainer import Trainer
+from training.loop.trainer import Trainer, same_recipe
 from training.studies.member import Member, Result
 from training.studies.report import Report, write_report
 
@@ -216,8 +216,8 @@ class Study:
             found = from_plain(Result, read_json(path, LARGE))
         except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}): move it away to go on") from None
-        wanted = self.recipe(member, seed).to_dict(), member.origin, len(self.train_set)
-        if (found.recipe, found.origin, found.images) != (to_plain(wanted[0]), *wanted[1:]):
+        same = same_recipe(found.recipe, self.recipe(member, seed))
+        if not same or (found.origin, found.images) != (member.origin, len(self.train_set)):
             raise ValueError(f"{path} is of a training with other settings: give another --out")
         return found
 
@@ -255,7 +255,8 @@ class Study:
         folder.begin(recipe, trainer.step, precision=trainer.fabric.strategy.precision.precision)
 
         def measure(model: Detector) -> Mapping[str, float]:
-            found = predict(model, self.held_out, recipe.evaluation.size)
+            how = recipe.evaluation
+            found = predict(model, self.held_out, how.size, fit=how.fit)
             return average_precision(self.held_out, found, self.train_set.classes)
 
         ended = run(trainer, folder, measure, self.console, member.hopeless or _never)

@@ -127,8 +127,8 @@ def _conclusion(top: Row) -> str:
     paper = f"In the paper it falls past about {PUBLISHED_SHARE:.0%}."
     if share == 1:
         return (
-            f"AP50 is highest with the whole backbone ({top.ap50_text} %): trained so long, nothing "
-            f"speaks for truncating it. {paper}"
+            f"AP50 is highest with the whole backbone ({top.ap50_text} %): trained so "
+            f"long, nothing speaks for truncating it. {paper}"
         )
     return (
         f"AP50 is highest with the first {blocks} blocks, {share:.0%} of the backbone's parameters "

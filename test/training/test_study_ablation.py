@@ -93,7 +93,7 @@ def test_differences_are_those_of_one_part() -> None:
         "yolo_ret_table4_m075_shortcut": 0.52,
     }
     results = [
-        Result(name, "d", 0, 1, 1.0, 1, 1, 60.0, {"AP50": ap, "AP": ap / 2}, [], {})
+        Result(name, str(ROWS[name]), 0, 1, 1.0, 1, 1, 60.0, {"AP50": ap, "AP": ap / 2}, [], {})
         for name, ap in aps.items()
     ]
     shown = report(results, Namespace(ratios=dict.fromkeys(aps, 1.0)))

@@ -12,29 +12,12 @@ import numpy as np
 from compact_yolo_ros.apps.evaluate_bag.frame_labels import FrameLabels
 from compact_yolo_ros.apps.evaluate_bag.frame_log import ANSWERED, FrameResult
 from compact_yolo_ros.apps.evaluate_bag.label_matching import Matching
-from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.apps.evaluate_bag.streaming import StreamingAccuracy
+from compact_yolo_ros.apps.evaluate_bag.worst_frames import ExampleFrame, WorstFrames
 from compact_yolo_ros.evaluation import ClassMapping, Evaluation, Evaluator
+from compact_yolo_ros.evaluation.result import Summary
 from compact_yolo_ros.labels.ground_truth import GroundTruth
 from compact_yolo_ros.recordings.storage import BagError
-
-
-@dataclass(frozen=True)
-class ExampleFrame:
-    """An evaluated frame for the report.
-
-    Attributes:
-        topic: of the image.
-        time: when the recorder received it, in ns.
-        truth: what it shows.
-        detections: what was found in it.
-        caption: for people.
-    """
-
-    topic: str
-    time: int
-    truth: GroundTruth
-    detections: Detections
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -43,11 +26,16 @@ class Accuracy:
 
     Attributes:
         evaluation: figures, over all labelled topics.
+        topics: the same of each labelled topic, if there are several.
+        streaming: what a robot knew when each labelled frame came; None unless in realtime.
         worst: frames with most errors.
-        unanswered: labelled frames that were dropped or could not be read; they do not count.
+        unanswered: labelled frames that were dropped or could not be read; they count in
+            ``streaming`` only.
     """
 
     evaluation: Evaluation
+    topics: Mapping[str, Evaluation]
+    streaming: Summary | None
     worst: Sequence[ExampleFrame]
     unanswered: int
 
@@ -76,6 +64,7 @@ def measure_accuracy(
     mapping: ClassMapping,
     threshold: float,
     examples: int,
+    realtime: bool = False,
 ) -> Accuracy:
     """Evaluate all answered frames that have a label.
 
@@ -86,40 +75,79 @@ def measure_accuracy(
         mapping: from ``shared_classes`` of the same labels.
         threshold: of the score, for the confusion matrix and the worst frames.
         examples: number of worst frames to keep.
+        realtime: whether the results say when a robot would have had them.
     """
-    evaluator = Evaluator(mapping.classes, threshold)
-    joined = list(dict.fromkeys(name for part in labels.values() for name in part.classes))
-    numbers = {
-        topic: np.array([joined.index(name) for name in part.classes], np.int64)
-        for topic, part in labels.items()
-    }
-    unlabelled = {
-        topic: frozenset(range(len(joined))) - set(own.tolist()) for topic, own in numbers.items()
-    }
+    measurement = _Measurement(labels, mapping, threshold, examples, realtime)
     seen: Counter[str] = Counter()
-    unanswered = 0
-    worst: list[tuple[int, int, ExampleFrame]] = []
     for result in results:
-        topic = result.topic
-        if topic not in labels:
-            continue
-        label = int(matchings[topic].label_of[seen[topic]])
-        seen[topic] += 1
+        if result.topic in labels:
+            label = int(matchings[result.topic].label_of[seen[result.topic]])
+            seen[result.topic] += 1
+            measurement.take(result, label)
+    return measurement.accuracy()
+
+
+class _Measurement:
+    """Takes the frames of all labelled topics one by one."""
+
+    def __init__(
+        self,
+        labels: Mapping[str, FrameLabels],
+        mapping: ClassMapping,
+        threshold: float,
+        examples: int,
+        realtime: bool,
+    ) -> None:
+        self._labels, self._mapping = labels, mapping
+        joined = list(dict.fromkeys(name for part in labels.values() for name in part.classes))
+        self._numbers = {
+            topic: np.array([joined.index(name) for name in part.classes], np.int64)
+            for topic, part in labels.items()
+        }
+        self._unlabelled = {
+            topic: frozenset(range(len(joined))) - set(own.tolist())
+            for topic, own in self._numbers.items()
+        }
+        self._evaluators = {topic: Evaluator(mapping.classes, threshold) for topic in labels}
+        self._streaming = StreamingAccuracy(mapping) if realtime else None
+        self._worst = WorstFrames(examples)
+        self._unanswered = 0
+
+    def take(self, result: FrameResult, label: int) -> None:
+        """Take a frame and the number of its label; below 0 if it has none."""
+        known = self._streaming.known_at(result) if self._streaming else None
         if label < 0:
-            continue
+            return
+        truth = self._labels[result.topic].truths[label]
+        numbers = self._numbers[result.topic], self._unlabelled[result.topic]
+        if self._streaming:
+            self._streaming.add(known, truth.renumbered(*numbers))
         if result.outcome != ANSWERED:
-            unanswered += 1
-            continue
-        truth = labels[topic].truths[label].in_pixels_of(result.size)
-        truth = truth.renumbered(numbers[topic], unlabelled[topic])
-        truth = replace(mapping.truth(truth), name=_name(result))
-        found = mapping.detections(result.detections)
-        errors = evaluator.add(truth, found)
-        if errors.errors:
-            frame = ExampleFrame(topic, result.time, truth, found, str(errors))
-            worst.append((-errors.errors, errors.index, frame))
-            worst = sorted(worst, key=lambda entry: entry[:2])[:examples]
-    return Accuracy(evaluator.result(), [frame for *_, frame in worst], unanswered)
+            self._unanswered += 1
+            return
+        truth = self._mapping.truth(truth.in_pixels_of(result.size).renumbered(*numbers))
+        self._evaluate(result, replace(truth, name=_name(result)))
+
+    def _evaluate(self, result: FrameResult, truth: GroundTruth) -> None:
+        found = self._mapping.detections(result.detections)
+        errors = self._evaluators[result.topic].add(truth, found)
+        frame = ExampleFrame(result.topic, result.time, truth, found, str(errors))
+        self._worst.add(frame, errors)
+
+    def accuracy(self) -> Accuracy:
+        """The figures of all frames that were taken."""
+        several = len(self._evaluators) > 1
+        topics = {topic: each.result() for topic, each in self._evaluators.items() if several}
+        first, *others = self._evaluators.values()
+        for other in others:
+            first.merge(other)
+        return Accuracy(
+            first.result(),
+            topics,
+            self._streaming.summary() if self._streaming else None,
+            self._worst.frames(),
+            self._unanswered,
+        )
 
 
 def _name(result: FrameResult) -> str:

@@ -133,6 +133,7 @@ def _settings(options: argparse.Namespace, bag: Bag) -> Settings:
         workers=options.workers,
         restart=options.restart,
         video=options.video,
+        export_apart=options.export_frames,
         cluster=options.cluster,
         tracking=_tracking(options),
     )
@@ -321,12 +322,26 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "evaluate_bag", description="Evaluate a detector on a recording (rosbag2)."
     )
     add = parser.add_argument
-    add("--bag", type=Path, nargs="+", required=True, help="folders, or .mcap and .db3 files")
-    add("--topic", nargs="+", default=[], help="of images; not needed where there is only one")
+    add(
+        "--bag",
+        type=Path,
+        nargs="+",
+        action="extend",
+        required=True,
+        help="folders, or .mcap and .db3 files",
+    )
+    add(
+        "--topic",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="of images; not needed where there is only one",
+    )
     add("--model", default="", help="name of a model, or path of an .onnx file")
     add(
         "--compare",
         nargs="+",
+        action="extend",
         default=[],
         metavar="MODEL[,SIZE][,BACKEND][,PRECISION]",
         help="several instead, side by side; also folders with results of earlier evaluations",
@@ -335,6 +350,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--ground-truth",
         nargs="+",
+        action="extend",
         default=[],
         metavar="[TOPIC=]SOURCE",
         help="COCO .json, MOTChallenge .txt, folder of YOLO labels, topic of Detection2DArray, or "
@@ -394,12 +410,20 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--track-any-class", action="store_true", help="tracks may change their class")
     add("--video", action="store_true", help="also write a video with the detections")
+    add(
+        "--export-frames",
+        type=finite,
+        metavar="SECONDS",
+        help="also write frames for labelling, at least so many seconds apart; 0 writes all",
+    )
     add("--restart", action="store_true", help="forget what an interrupted run did")
     options = parser.parse_args(arguments)
     if bool(options.model) == bool(options.compare):
         parser.error("give --model, or --compare")
     if options.compare and options.recorded:
         parser.error("--recorded is what one model found: give it without --compare")
+    if options.export_frames is not None and options.export_frames < 0:
+        parser.error("--export-frames takes the seconds between two frames, 0 or more")
     if options.rate is not None and (options.rate <= 0 or not options.recorded):
         parser.error("--rate is how fast what is --recorded was played, above 0")
     if options.workers < 1 or options.threads < 0:

@@ -15,7 +15,7 @@ import numpy as np
 
 from compact_yolo_ros.apps.evaluate_bag.report_page import machine_line
 from compact_yolo_ros.apps.evaluate_bag.results import ModelFacts, Results
-from compact_yolo_ros.evaluation.plots import COLOURS, literal, new_figure, to_svg
+from compact_yolo_ros.evaluation.plots import COLOURS, new_figure, to_svg
 from compact_yolo_ros.evaluation.report import Plot, Section, Table, write_report
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.storage import BagError
@@ -220,17 +220,16 @@ def front(found: Sequence[Candidate], cost: Cost) -> list[Candidate]:
 
 def section(found: Sequence[Candidate]) -> Section:
     """Table and fronts for a report."""
-    head = ["", "input", "backend", "precision", "threads", "images", "objects"]
-    head += ["AP", "AP50", "AP75"]
-    head += ["ms p50", "ms p95", "ms p99", "frames/s", "answered", "J a frame", "on a front"]
     fronts = {name: front(found, cost) for name, cost in COSTS.items()}
-    rows = []
-    for candidate in found:
-        on = [name for name, kept in fronts.items() if candidate in kept]
-        rows.append([*_cells(candidate.figures()), ", ".join(on) or "–"])
+    numbered = [(f"{n} {c.name}", c) for n, c in enumerate(found, 1)]
+    accuracy = [[name, *_accuracy_cells(c.figures())] for name, c in numbered]
+    costs = [
+        [name, *_cost_cells(c.figures()), ", ".join(f for f in fronts if c in fronts[f]) or "–"]
+        for name, c in numbered
+    ]
     drawn = {name: _plot(found, kept, COSTS[name]) for name, kept in fronts.items() if kept}
     plots = [
-        Plot(to_svg(figure), f"Accuracy over {name}; the line is the front.")
+        Plot(to_svg(figure), f"Accuracy over {name}; numbers as above, the line is the front.")
         for name, figure in drawn.items()
     ]
     text = (
@@ -241,20 +240,43 @@ def section(found: Sequence[Candidate]) -> Section:
     if len(set(left_out.values())) > 1:
         text += " They were not evaluated on the same classes, so that their AP differs for that:"
         text += "".join(f" {name}: {what or 'all classes.'}" for name, what in left_out.items())
-    return Section("Comparison", text, [Table(head, rows)], plots)
+    return Section("Comparison", text, [Table(ACCURACY, accuracy), Table(COST, costs)], plots)
 
 
-def _cells(figures: CandidateFigures) -> list[Any]:
+ACCURACY = (
+    "",
+    "AP",
+    "AP50",
+    "AP75",
+    "AP small",
+    "AP medium",
+    "AP large",
+    "images",
+    "objects",
+    "answered",
+)
+COST = (
+    *("", "input", "backend", "precision", "threads", "ms p50", "ms p95", "ms p99", "frames/s"),
+    *("J a frame", "on a front"),
+)
+"""Heads of the two tables: each fits a page."""
+
+
+def _accuracy_cells(figures: CandidateFigures) -> list[Any]:
     numbers = [
-        *(figures.images, figures.objects, figures.ap, figures.ap50, figures.ap75),
+        *(figures.ap, figures.ap50, figures.ap75, figures.ap_small, figures.ap_medium),
+        *(figures.ap_large, figures.images, figures.objects, figures.answered_share),
+    ]
+    return [np.nan if number is None else number for number in numbers]
+
+
+def _cost_cells(figures: CandidateFigures) -> list[Any]:
+    numbers = [
         *(figures.latency_ms or (None, None, None)),
-        *(figures.frames_per_second, figures.answered_share, figures.joules_per_frame),
+        *(figures.frames_per_second, figures.joules_per_frame),
     ]
-    return [
-        *(figures.name, str(figures.input_size), figures.backend, figures.precision),
-        figures.threads,
-        *(np.nan if number is None else number for number in numbers),
-    ]
+    how = (str(figures.input_size), figures.backend, figures.precision, figures.threads)
+    return [*how, *(np.nan if number is None else number for number in numbers)]
 
 
 def write_comparison(folder: Path, results: Sequence[Results]) -> list[Candidate]:
@@ -292,9 +314,10 @@ def _plot(found: Sequence[Candidate], kept: Sequence[Candidate], cost: Cost) -> 
         x, y = cost.of(candidate), candidate.average_precision
         if x is None or y is None:
             continue
-        axes.plot(x, y, "o", color=COLOURS[number % len(COLOURS)], markersize=8)
-        place = {"xytext": (6, 6), "textcoords": "offset points"}
-        axes.annotate(literal(candidate.name), (x, y), **place, fontsize=8)
+        # Names would leave the axes, or lie upon each other: the table has them by number.
+        axes.plot(x, y, "o", color=COLOURS[number % len(COLOURS)], markersize=15)
+        centred = {"ha": "center", "va": "center_baseline", "fontsize": 9, "color": "white"}
+        axes.annotate(str(number + 1), (x, y), **centred)
     points = [(cost.of(candidate), candidate.average_precision) for candidate in kept]
     axes.plot(*zip(*points, strict=True), "-", color=COLOURS[-1], linewidth=1.2, zorder=0)
     axes.set_xlabel(cost.label)

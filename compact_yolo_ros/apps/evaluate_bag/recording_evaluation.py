@@ -18,6 +18,7 @@ from compact_yolo_ros.apps.evaluate_bag.coco_output import write_coco
 from compact_yolo_ros.apps.evaluate_bag.detection_run import run
 from compact_yolo_ros.apps.evaluate_bag.detections_recording import write_detections_recording
 from compact_yolo_ros.apps.evaluate_bag.doubts import doubts
+from compact_yolo_ros.apps.evaluate_bag.frame_export import export_frames
 from compact_yolo_ros.apps.evaluate_bag.frame_labels import (
     FrameLabels,
     labels_of_results,
@@ -63,6 +64,7 @@ from compact_yolo_ros.apps.evaluate_bag.topic_statistics import (
     over_time,
     percentiles_ms,
     stage_percentiles,
+    stream_figures,
 )
 from compact_yolo_ros.apps.evaluate_bag.tracks import follow, measure_tracking
 from compact_yolo_ros.apps.evaluate_bag.video import video_names, write_video
@@ -102,6 +104,8 @@ class Settings:
         workers: processes.
         restart: forget what an earlier call did.
         video: write a video of each topic.
+        export_apart: least seconds between two frames that are exported for labelling; None exports
+            none.
         cluster: address of a Dask scheduler that distributes the work; empty for this machine.
         playback_rate: at which the recording was played to a live node; None if it was not.
         tracking: how objects are followed; None if they are not.
@@ -118,6 +122,7 @@ class Settings:
     workers: int = 1
     restart: bool = False
     video: bool = False
+    export_apart: float | None = None
     cluster: str = ""
     playback_rate: float | None = None
     tracking: TrackingOptions | None = None
@@ -284,7 +289,13 @@ def _accuracy(
     matchings = _matchings(settings, bag, labels, statistics)
     mapping = shared_classes(card.classes, labels.values(), settings.rename)
     accuracy = measure_accuracy(
-        read_frame_results(settings.out), labels, matchings, mapping, settings.threshold, EXAMPLES
+        read_frame_results(settings.out),
+        labels,
+        matchings,
+        mapping,
+        settings.threshold,
+        EXAMPLES,
+        realtime=settings.job.realtime,
     )
     against = "ground truth"
     if settings.reference:
@@ -298,6 +309,8 @@ def _accuracy(
         matching={topic: m.counts(labels[topic].source) for topic, m in matchings.items()},
         unanswered=accuracy.unanswered,
         left_out=mapping.left_out,
+        topics={topic: each.summary() for topic, each in accuracy.topics.items()},
+        streaming=accuracy.streaming,
     )
 
 
@@ -389,6 +402,7 @@ def _results(
                 detections=found.detection_counts(model.classes),
                 over_time=over_time(found, start, end),
                 unanswered=found.unanswered_counts(),
+                stream=stream_figures(found.received, start),
             )
             for topic, found in statistics.items()
         },
@@ -483,6 +497,10 @@ def _write(
     if settings.video:
         for topic, name in video_names(settings.job.topics).items():
             write_video(out / name, bag, topic, frames, card.classes, selection)
+    if settings.export_apart is not None:
+        for topic, name in video_names(settings.job.topics).items():
+            folder = out / "frames" / Path(name).stem
+            export_frames(folder, bag, topic, frames(), settings.export_apart)
     path = out / "report.html"
     try:
         check_libraries()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.apps.evaluate_bag.accuracy import Accuracy, ExampleFrame
+from compact_yolo_ros.apps.evaluate_bag.accuracy import Accuracy
 from compact_yolo_ros.apps.evaluate_bag.results import (
     OFFLINE,
     REALTIME,
@@ -20,9 +20,11 @@ from compact_yolo_ros.apps.evaluate_bag.results import (
 )
 from compact_yolo_ros.apps.evaluate_bag.topic_statistics import TopicStatistics
 from compact_yolo_ros.apps.evaluate_bag.video import read_pixels
+from compact_yolo_ros.apps.evaluate_bag.worst_frames import ExampleFrame
 from compact_yolo_ros.evaluation.example_images import ExampleImage
 from compact_yolo_ros.evaluation.plots import COLOURS, new_figure, to_svg
 from compact_yolo_ros.evaluation.report import Plot, Section, ShownEvaluation, Table, write_report
+from compact_yolo_ros.evaluation.result import Summary
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.support.plain_values import to_plain
@@ -111,10 +113,12 @@ def sections(
         seconds: (answered,) what each frame took.
         ages: (answered,) of the detections in seconds; empty unless in realtime.
     """
-    found = [_frames(results), _speed(results, seconds, ages), _course(results.topics)]
+    found = [_frames(results), _stream(results.topics), _speed(results, seconds, ages)]
+    found.append(_course(results.topics))
     if results.tracking:
         found.append(_tracking(results.tracking))
     if results.accuracy:
+        found += [*_by_topic(results.accuracy), *_streaming(results.accuracy)]
         found.append(_matching(results.accuracy))
     if results.recording.lost:
         text = " ".join(f"{sentence}." for sentence in results.recording.lost)
@@ -148,6 +152,43 @@ def _frames(results: Results) -> Section:
         if reasons := _reasons(results.topics, counts):
             text += f" {title}: {', '.join(reasons)}."
     return Section("Frames and detections", text, [Table([*head, "flicker"], rows)])
+
+
+def _stream(topics: Mapping[str, TopicResults]) -> Section:
+    head = ["topic", "images/s", "interval ms p50", "p95", "p99", "jitter ms", "longest gap ms"]
+    rows = []
+    for name, topic in topics.items():
+        if topic.stream is not None:
+            came = topic.stream
+            values = (came.rate, *(came.interval_ms or (None, None, None)), came.jitter_ms)
+            values += (came.longest_gap_ms, came.longest_gap_at)
+            rows.append([name, *(np.nan if value is None else value for value in values)])
+    text = "How the images came, by the recorder's clock. Jitter is the median deviation from p50."
+    return Section("Input stream", text, [Table([*head, "at s"], rows)])
+
+
+def _by_topic(accuracy: AccuracyResults) -> list[Section]:
+    """Accuracy of each camera; nothing for a single one."""
+    if not accuracy.topics:
+        return []
+    rows = [[name, *summary.named().values()] for name, summary in accuracy.topics.items()]
+    return [Section("Cameras", "", [Table(["topic", *Summary.names()], rows)])]
+
+
+def _streaming(accuracy: AccuracyResults) -> list[Section]:
+    """Streaming accuracy beside that of the answered frames; nothing unless in realtime."""
+    if accuracy.streaming is None:
+        return []
+    text = (
+        "What the robot knew when each labelled image came: the newest detections that were "
+        "finished by then, those of an earlier image. Dropped images count, too. After Li, Wang "
+        "and Ramanan, Towards Streaming Perception (2020)."
+    )
+    rows = [
+        ["streaming", *accuracy.streaming.named().values()],
+        ["answered images, however late", *accuracy.summary.named().values()],
+    ]
+    return [Section("Streaming accuracy", text, [Table(["", *Summary.names()], rows)])]
 
 
 def _reasons(

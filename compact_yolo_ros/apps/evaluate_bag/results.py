@@ -10,7 +10,7 @@ from pathlib import Path
 from compact_yolo_ros.apps.evaluate_bag.results_folder import RESULTS, writing
 from compact_yolo_ros.detection.selection import ANY_SIZE
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
-from compact_yolo_ros.evaluation.result import EvaluationFigures
+from compact_yolo_ros.evaluation.result import EvaluationFigures, Summary
 from compact_yolo_ros.evaluation.tracking import TrackingFigures
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.storage import BagError
@@ -132,6 +132,25 @@ class TimeCourse:
 
 
 @dataclass(frozen=True)
+class StreamFigures:
+    """How the images of a topic came, by the recorder's clock; None where there are too few.
+
+    Attributes:
+        rate: images per second: one over the median time between two.
+        interval_ms: between two images.
+        jitter_ms: median deviation of that time from its median.
+        longest_gap_ms: longest time without an image.
+        longest_gap_at: when it began, in seconds of the evaluated part.
+    """
+
+    rate: float | None
+    interval_ms: Percentiles | None
+    jitter_ms: float | None
+    longest_gap_ms: float | None
+    longest_gap_at: float | None
+
+
+@dataclass(frozen=True)
 class TopicResults:
     """The results of a topic.
 
@@ -142,6 +161,7 @@ class TopicResults:
         over_time: the course of both.
         unanswered: of a live node, number of frames that it has not answered and not dropped for a
             newer one, by the reason: lost before or after the node, too old, skipped.
+        stream: how the images came; None in results of earlier versions.
     """
 
     frames: FrameCounts
@@ -149,6 +169,7 @@ class TopicResults:
     detections: DetectionCounts
     over_time: TimeCourse
     unanswered: dict[str, int] = field(default_factory=dict)
+    stream: StreamFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -252,14 +273,19 @@ class AccuracyResults(EvaluationFigures):
     Attributes:
         against: what they were compared with.
         matching: by topic.
-        unanswered: labelled frames without detections; they do not count.
+        unanswered: labelled frames without detections; they count in ``streaming`` only.
         left_out: a sentence on classes that were not evaluated; may be empty.
+        topics: the means of each labelled topic, if there are several.
+        streaming: what a robot knew when each labelled frame came, dropped ones included, see
+            ``streaming.StreamingAccuracy``; None unless in realtime.
     """
 
     against: str
     matching: dict[str, LabelCounts]
     unanswered: int
     left_out: str
+    topics: dict[str, Summary] = field(default_factory=dict)
+    streaming: Summary | None = None
 
 
 @dataclass(frozen=True)

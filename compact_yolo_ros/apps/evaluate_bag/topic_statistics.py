@@ -22,6 +22,7 @@ from compact_yolo_ros.apps.evaluate_bag.results import (
     FlickerCounts,
     FrameCounts,
     StagePercentiles,
+    StreamFigures,
     TimeCourse,
 )
 from compact_yolo_ros.detection.detections import Detections
@@ -196,6 +197,22 @@ def percentiles_ms(seconds: NDArray[np.float64]) -> Percentiles | None:
 def stage_percentiles(seconds: NDArray[np.float64]) -> StagePercentiles:
     """Percentiles of the stages, from their seconds (answered, 4)."""
     return StagePercentiles(*map(percentiles_ms, (*seconds.T, seconds.sum(1))))
+
+
+def stream_figures(received: NDArray[np.int64], start: int) -> StreamFigures:
+    """How images came, from the times of reception in ns (frames,), in order."""
+    received = np.sort(received)
+    intervals = 1e-6 * np.diff(received).astype(np.float64)
+    if not len(intervals):
+        return StreamFigures(None, None, None, None, None)
+    median, longest = float(np.median(intervals)), int(np.argmax(intervals))
+    return StreamFigures(
+        rate=1e3 / median if median else None,
+        interval_ms=Percentiles.of(intervals),
+        jitter_ms=float(np.median(np.abs(intervals - median))),
+        longest_gap_ms=float(intervals[longest]),
+        longest_gap_at=float(received[longest] - start) * 1e-9,
+    )
 
 
 def over_time(statistics: TopicStatistics, start: int, end: int) -> TimeCourse:

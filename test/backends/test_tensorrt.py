@@ -238,6 +238,16 @@ def test_fp32_is_not_tf32(opened: Open, tmp_path: Path) -> None:
     assert b'"flags": []' in engine.read_bytes()  # the builder flags, in the double's plan
 
 
+def test_kernels_of_libraries_that_are_absent_are_left_out(
+    opened: Open, trt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "_is_loadable", lambda name: name == "libcudnn")
+    opened()
+    own, cudnn = 0b11000, 0b00100
+    wanted = own | cudnn if trt.MAJOR == 8 else 0b11111  # later versions use their own only
+    assert f'"sources": {wanted}'.encode() in engines(tmp_path)[0].read_bytes()
+
+
 def test_an_int8_file_gives_an_int8_engine(chosen: Callable[..., Opened], tmp_path: Path) -> None:
     found = chosen(str(write_quantized(tmp_path / "toy_int8.onnx")))
     assert (found.backend.precision, found.warning) == ("int8", "")

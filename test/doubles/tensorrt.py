@@ -51,6 +51,17 @@ MemoryPoolType = Enum("MemoryPoolType", ["WORKSPACE"])
 ProfilingVerbosity = Enum("ProfilingVerbosity", ["LAYER_NAMES_ONLY", "DETAILED", "NONE"])
 LayerInformationFormat = Enum("LayerInformationFormat", ["ONELINE", "JSON"])
 DeviceType = Enum("DeviceType", ["GPU", "DLA"])
+if MAJOR < 10:
+    TacticSource = IntEnum(
+        "TacticSource",
+        {
+            "CUBLAS": 0,
+            "CUBLAS_LT": 1,
+            "CUDNN": 2,
+            "EDGE_MASK_CONVOLUTIONS": 3,
+            "JIT_CONVOLUTIONS": 4,
+        },
+    )
 
 _TYPES = {
     onnx.TensorProto.FLOAT: DataType.FLOAT,
@@ -80,6 +91,15 @@ class ILogger:
 class Logger(ILogger):
     def __init__(self, min_severity: ILogger.Severity = ILogger.Severity.WARNING) -> None:
         _typed(min_severity, ILogger.Severity)
+
+
+class IProfiler:
+    def __init__(self) -> None:
+        self._constructed = True
+
+
+def volume(iterable: tuple[int, ...]) -> int:
+    return int(np.prod(iterable))
 
 
 if MAJOR >= 10:
@@ -194,6 +214,7 @@ class IBuilderConfig:
         "DLA_core",
         "_flags",
         "_profiles",
+        "_sources",
         "_timing",
         "default_device_type",
         "profiling_verbosity",
@@ -203,6 +224,7 @@ class IBuilderConfig:
     def __init__(self) -> None:
         self._flags = {BuilderFlag.TF32}
         self._profiles: list[IOptimizationProfile] = []
+        self._sources = 0b11111
         self._timing: ITimingCache | None = None
         self.profiling_verbosity = ProfilingVerbosity.LAYER_NAMES_ONLY
         self.default_device_type = DeviceType.GPU
@@ -217,6 +239,16 @@ class IBuilderConfig:
     def clear_flag(self, flag: BuilderFlag) -> None:
         _typed(flag, BuilderFlag)
         self._flags.discard(flag)
+
+    if MAJOR < 10:
+
+        def get_tactic_sources(self) -> int:
+            return self._sources
+
+        def set_tactic_sources(self, tactic_sources: int) -> bool:
+            _typed(tactic_sources, int)
+            self._sources = tactic_sources
+            return True
 
     def set_memory_pool_limit(self, pool: MemoryPoolType, pool_size: int) -> None:
         _typed(pool, MemoryPoolType)
@@ -292,6 +324,7 @@ class Builder:
         facts = {
             "version": __version__,
             "profile": profile,
+            "sources": config._sources,
             "strong": bool(strong),
             "flags": sorted(flags),
             "detailed": config.profiling_verbosity == ProfilingVerbosity.DETAILED,
@@ -377,7 +410,7 @@ class ICudaEngine:
 
 
 class IExecutionContext:
-    __slots__ = ("_addresses", "_engine", "_session", "_shape")
+    __slots__ = ("_addresses", "_engine", "_session", "_shape", "profiler")
 
     def __init__(self, engine: ICudaEngine) -> None:
         options = onnxruntime.SessionOptions()
@@ -388,6 +421,7 @@ class IExecutionContext:
         self._engine = engine
         self._shape: tuple[int, ...] | None = None
         self._addresses: dict[str, int] = {}
+        self.profiler: IProfiler | None = None
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         driver.require_context("setInputShape")
@@ -422,6 +456,7 @@ class IExecutionContext:
         return True
 
     def _compute(self, shape: tuple[int, ...]) -> None:
+        began = time.perf_counter()
         data = driver.memory[self._addresses["images"]]
         size = int(np.prod(shape))
         assert size <= data.size, "the network reads beyond the end of the input buffer"
@@ -431,6 +466,16 @@ class IExecutionContext:
             target = driver.memory[self._addresses[name]]
             assert result.nbytes <= target.size, f"the network writes beyond the buffer of {name}"
             target[: result.nbytes] = np.ascontiguousarray(result).reshape(-1).view(np.uint8)
+        if self.profiler is not None:
+            self._report_layers(1e3 * (time.perf_counter() - began))
+
+    def _report_layers(self, ms: float) -> None:
+        """Every layer takes as long as the others."""
+        assert self.profiler is not None and self.profiler._constructed
+        model = onnx.load_from_string(self._engine._graph)
+        names = [name for name, *_ in _computed(model, self._engine._facts)]
+        for name in names:
+            self.profiler.report_layer_time(name, ms / len(names))
 
     def __del__(self) -> None:
         driver.note_freed("an execution context")
@@ -450,14 +495,23 @@ class EngineInspector:
         if not facts["detailed"]:
             return json.dumps({"Layers": [node.name for node in model.graph.node]})
         known_shapes = self.execution_context is not None
+        kinds = {name: node.op_type for node in model.graph.node for name in node.output}
         layers = [
-            {"Name": name, "Outputs": [_described(name, precision, shape, known_shapes)]}
+            {
+                "Name": name,
+                "LayerType": _layer_type(kinds[name]),
+                "Outputs": [_described(name, precision, shape, known_shapes)],
+            }
             for name, precision, shape in _computed(model, facts)
         ]
         names = list(self._engine._tensors)
         if MAJOR < 11:
             return json.dumps({"Layers": layers, "Bindings": names})
         return json.dumps({"Layers": layers, "I/O Tensors": [{"Name": name} for name in names]})
+
+
+def _layer_type(operator: str) -> str:
+    return {"Conv": "CaskConvolution", "TopK": "TopK"}.get(operator, "PointWiseV2")
 
 
 def _described(name: str, precision: str, shape: list[int], known_shapes: bool) -> dict[str, Any]:

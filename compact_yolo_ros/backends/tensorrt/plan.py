@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 WORKSPACE = 512 * 2**20
 """Bytes that a layer may use for scratch: a robot's other processes need memory too."""
+
+KERNEL_LIBRARIES = {"CUBLAS": "libcublas", "CUBLAS_LT": "libcublasLt", "CUDNN": "libcudnn"}
+"""Sources of kernels besides TensorRT's own, and what they need. A robot may have left them out,
+for they take hundreds of megabytes of memory."""
 
 
 class BuildProgress:
@@ -63,6 +68,7 @@ def build_plan(
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # to read the precision back
         config.clear_flag(trt.BuilderFlag.TF32)  # FP32 means FP32
+        _leave_out_absent_kernels(trt, config)
         _permit_precision(trt, config, options.precision)
         if options.dla_core >= 0:
             _use_dla(trt, builder, config, options)
@@ -97,6 +103,23 @@ def _network_flags(trt: Any) -> int:
     if major_version(trt) < 10:
         return 1 << int(flags.EXPLICIT_BATCH)
     return 1 << int(flags.STRONGLY_TYPED) if major_version(trt) == 10 else 0
+
+
+def _leave_out_absent_kernels(trt: Any, config: Any) -> None:
+    """Before TensorRT 10, kernels of cuBLAS and cuDNN are tried too, and absent ones are errors."""
+    if major_version(trt) < 10:
+        absent = [source for source, name in KERNEL_LIBRARIES.items() if not _is_loadable(name)]
+        bits = [1 << int(getattr(trt.TacticSource, source)) for source in absent]
+        config.set_tactic_sources(config.get_tactic_sources() & ~sum(bits))
+
+
+def _is_loadable(name: str) -> bool:
+    """Whether a library of CUDA is installed, in a version for TensorRT 8."""
+    for version in ("8", "11", "12"):
+        with suppress(OSError):
+            ctypes.CDLL(f"{name}.so.{version}")
+            return True
+    return False
 
 
 def _permit_precision(trt: Any, config: Any, precision: str) -> None:

@@ -42,6 +42,9 @@ FUNCTIONS = (
     "_ZN14nvcaffeparser123shutdownProtobufLibraryEv",
 )
 
+JOINED = Path(os.environ.get("COMPACT_YOLO_GPU_BUNDLE", "/nonexistent"))
+"""A folder that test/gpu/join.py has made, with the whole TensorRT 8.5.3 (JetPack 5.1 has 8.5)."""
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(platform.machine() != "x86_64", reason="the bindings' wheels are x86-64"),
@@ -87,6 +90,30 @@ def test_the_double_offers_nothing_that_the_installed_tensorrt_does_not() -> Non
     if found is None or not found.origin or Path(found.origin).parent == COMPARE.parent:
         pytest.skip("TensorRT is not installed here")
     compare(Path(found.origin).parents[1], version_of("tensorrt"))
+
+
+@pytest.mark.skipif(not JOINED.is_dir(), reason="COMPACT_YOLO_GPU_BUNDLE names no joined bundle")
+def test_the_whole_tensorrt_8_is_imported_without_a_driver() -> None:
+    modules = [JOINED / part for part in ("a_tensorrt", "c_site", "e_checkout")]
+    environment = {
+        **os.environ,
+        "LD_LIBRARY_PATH": str(JOINED / "b_python" / "lib"),
+        "PYTHONPATH": os.pathsep.join(map(str, modules)),
+        "TENSORRT_DOUBLE_VERSION": "8.5.3",
+    }
+    python = JOINED / "b_python" / "bin" / "python3.10"
+    said = subprocess.run([python, "-c", IMPORT], env=environment, capture_output=True, text=True)
+    assert (said.returncode, said.stdout.split()) == (0, ["8.5.3.1", "True"]), said.stderr
+    compared = [python, COMPARE, modules[0]]
+    done = subprocess.run(compared, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+IMPORT = """
+from compact_yolo_ros.backends.tensorrt.library import library
+trt = library()
+print(trt.__version__, isinstance(trt.Logger(trt.Logger.WARNING), trt.ILogger))
+"""
 
 
 def compare(folder: Path, version: str, **environment: str) -> None:

@@ -305,8 +305,8 @@ def write_slices(out: Path, slices: list[list[Block]], blocks: list[Block]) -> N
     for number, slice_ in enumerate(slices, 1):
         folder = out / f"slice_{number:02}"
         folder.mkdir()
-        for block in slice_:
-            os.link(out / "blocks" / block.name, folder / block.name)
+        for name in {block.name for block in slice_}:
+            os.link(out / "blocks" / name, folder / name)
         (folder / "blocks.json").write_text(json.dumps([asdict(block) for block in blocks]))
         shutil.copy(Path(__file__).with_name("join.py"), folder / "join.py")
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Try NVIDIA's TensorRT for RTX, as a plugin of ONNX Runtime, on this machine's GPU.
 
-    pip install onnxruntime onnx onnxruntime-ep-nv-tensorrt-rtx-cu13
+    pip install "onnxruntime>=1.24" onnx onnxruntime-ep-nv-tensorrt-rtx-cu13
     python test/gpu/tensorrt_rtx.py [model ...]
 
 It is the one TensorRT that pip alone installs, made for RTX cards (compute capability 7.5, 8.6, 8.9

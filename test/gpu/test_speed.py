@@ -59,7 +59,9 @@ def test_it_is_timed(
         builds.begin(replace(other, batch=largest) for other in of_rank for largest in BATCHES)
     builds.quiet()
     for engine in engines:
-        opened = open_tensorrt(case.file, engine.options(on_gpu.engines), build=rank <= 2)
+        opened = open_tensorrt(
+            case.file, engine.options(on_gpu.engines), build=rank <= 2 or engine in builds.failed
+        )
         if not isinstance(opened, Opened):
             report.add("Not reached", test=f"speed of {engine}")
             pytest.skip(f"not reached: {opened.reason}")

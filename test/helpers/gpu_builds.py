@@ -89,6 +89,7 @@ class Builds:
     def __init__(self, engines: str, at_a_time: int, seconds_left: Callable[[], float]) -> None:
         self.at_a_time = at_a_time
         self.seconds: dict[Case, float] = {}
+        self.failed: set[Case] = set()
         self._engines = engines
         self._left = seconds_left
         self._pool = ThreadPoolExecutor(at_a_time)
@@ -125,6 +126,8 @@ class Builds:
         try:
             if process.wait(left) == 0:
                 self.seconds[case] = monotonic() - began
+            else:
+                self.failed.add(case)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

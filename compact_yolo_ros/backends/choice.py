@@ -48,10 +48,10 @@ def open_if_built(options: RunOptions) -> Opened | MissingEngine:
 
 
 def open_at_start(options: RunOptions) -> Opened | MissingEngine:
-    """Open what answers soonest; like ``open_if_built``.
+    """Open what a node begins with; like ``open_if_built``.
 
-    What was timed to be the fastest is opened if that takes no longer than what always works, and
-    both at the size that fitted the camera at the last start.
+    What was timed to be the fastest is opened if nothing must be compiled for it, else what always
+    works; both at the size that fitted the camera at the last start.
 
     Raises:
         ModelError: the model cannot be found, read or trusted.

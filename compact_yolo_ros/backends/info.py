@@ -33,8 +33,8 @@ class BackendInfo:
         has_dla: whether it runs on a Jetson's deep learning accelerator.
         converts: precisions in which it can run an FP32 file, on hardware that has them.
         slow: for a precision that it runs slower than FP32, what to do instead.
-        opens_soon: whether it opens a model, with resolved options, in about the time that the
-            backend takes which is always there.
+        opens_soon: whether it opens a model, with resolved options, without building or compiling
+            anything for seconds.
     """
 
     name: str

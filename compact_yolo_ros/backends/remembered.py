@@ -73,7 +73,8 @@ class Record:
 
     def __post_init__(self) -> None:
         for size, timings in self.sizes.items():
-            Size.parse(size)
+            if min(Size.parse(size)) < 1:
+                raise ValueError(f"no input has a size of {size}")
             if not timings:
                 raise ValueError(f"it has no timing at {size}")
             for timing in timings:

@@ -213,6 +213,7 @@ def change_timing(**values: Any) -> Callable[[Any], None]:
         (change_timing(threads="two"), "sizes.320x320[0].threads is not a whole number"),
         (lambda content: content.update(format=2), "it is none of this version's"),
         (lambda content: content.update(sizes={"big": []}), "'big' is not of the form"),
+        (lambda content: content.update(sizes={"0x0": []}), "no input has a size of 0x0"),
         (lambda content: content.update(sizes={"320x320": []}), "it has no timing at 320x320"),
         (lambda content: content.pop("subject"), "it has no 'subject'"),
     ],

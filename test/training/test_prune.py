@@ -5,18 +5,16 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from drawn import write_set
-from rich.console import Console
+from scripted_study import ScriptedStudy
 
 from training.detectors.registry import DETECTORS
 from training.detectors.variant import Variant
 from training.loop.checkpoint import load_detector
-from training.studies.member import Result
 from training.studies.prune import (
     COMMAND,
     importance,
@@ -69,29 +67,9 @@ def test_a_sum_is_judged_by_all_that_is_added():
     assert found.tolist() == [9 + 3 * n for n in range(8)]
 
 
-class Scripted:
-    """A study whose trainings give the AP50 that the test says."""
-
-    seeds, train_set = (0,), Namespace(classes=("a", "b"))
-    console = Console(quiet=True)
-
-    def __init__(self, *found: float) -> None:
-        self.found, self.results = list(found), []
-
-    def cost(self, members):
-        return f"{len(members)} trainings"
-
-    def folder(self, name, seed):
-        return Path(name)
-
-    def train(self, member, seed=0):
-        result = Result(
-            member.name, str(member.detector), seed, 1, 1.0, 1, 1, 1.0,
-            {"AP50": self.found[len(self.results)]}, [], {"evaluation": {"size": 160}},
-            member.origin, dict(member.facts),
-        )  # fmt: skip
-        self.results.append(result)
-        return result
+def scripted(*found):
+    values = iter(found)
+    return ScriptedStudy(lambda _: next(values))
 
 
 def options(*layers: str, **others):
@@ -100,32 +78,32 @@ def options(*layers: str, **others):
 
 
 def test_a_layer_is_pruned_until_the_ap_is_half_a_point_below_that_before_the_layer():
-    study = Scripted(0.50, 0.498, 0.496, 0.494, 0.495, 0.49)
+    study = scripted(0.50, 0.498, 0.496, 0.494, 0.495, 0.49)
     prune(study, options("neck", "s32.0.1"))
     names = ["original", "neck_1", "neck_2", "neck_3", "s32.0.1_1", "s32.0.1_2"]
     assert [result.name for result in study.results] == names
     assert [result.facts.get("channels") for result in study.results] == [None, 90, 84, 78, 90, 84]
     # the third step of the neck was taken back; the next layer begins from the second
-    assert "neck: 84" in study.results[4].detector and study.results[4].origin == "neck_2 by l1"
+    assert "neck: 84" in study.results[4].detector and study.members[4].origin == "neck_2 by l1"
     shown = report(study.results, options())
     assert [row[-1] for row in shown.rows] == ["yes", "yes", "yes", "no", "yes", "no"]
     assert shown.extra["detector"] == "{name: yolo_fastest, channels: {neck: 84, s32.0.1: 90}}"
 
 
 def test_a_layer_keeps_one_channel_and_has_no_more_steps_than_were_asked_for():
-    study = Scripted(*[0.5] * 9)
+    study = scripted(*[0.5] * 9)
     prune(study, options("backbone.blocks.0.project", "neck", most=2))  # 4 channels, one a step
     assert [r.name for r in study.results][1:] == [
         "backbone.blocks.0.project_1", "backbone.blocks.0.project_2", "neck_1", "neck_2",
     ]  # fmt: skip
-    study = Scripted(*[0.5] * 9)
+    study = scripted(*[0.5] * 9)
     prune(study, options("backbone.blocks.0.project"))
     assert [r.facts["channels"] for r in study.results[1:]] == [3, 2, 1]
 
 
 def test_an_unknown_layer_is_refused():
     with pytest.raises(ValueError, match="'stem' is no layer of yolo_fastest: give some of backb"):
-        prune(Scripted(), options("stem"))
+        prune(scripted(), options("stem"))
 
 
 def test_what_is_pruned_trains_and_opens_like_any_other(shapes, tmp_path, capsys):

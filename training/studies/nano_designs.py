@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Designs of YOLO Nano: how one is changed, what it costs, and what it takes over from another.
+
+A design is a ``YoloNanoConfig``. Its three scales, with the necks between them, are the skeleton
+that stays; a change is of the macroarchitecture (a module more or less, of another kind) or of the
+microarchitecture (channels, squeezed channels, expansion).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from numpy.random import Generator
+from torch import Tensor
+
+from training.detectors.complexity import kernel_values, macs_by_size, parameters
+from training.detectors.interface import Module
+from training.detectors.yolo_nano import Conv, Ep, Fca, Pep, Stage, YoloNano, YoloNanoConfig
+
+Unit = Conv | Ep | Pep | Fca
+SIDE = 416
+"""Side in pixels of the input that operations are counted at, as published."""
+EXPANSIONS = (1.0, 1.5, 2.0, 3.0, 4.0)
+FACTORS = (0.6, 0.75, 0.85, 1.15, 1.3)
+"""Of a width that is changed."""
+STAGES = ("up16", "neck16", "up8", "neck8", "head16", "head32")
+"""Stages after the trunk."""
+
+
+@dataclass(frozen=True)
+class DesignCost:
+    """What a design costs.
+
+    Attributes:
+        parameters: of the network.
+        operations: two for each multiply-accumulate of an image of SIDE pixels.
+        bytes: of its kernels, 8 bits each.
+    """
+
+    parameters: int
+    operations: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The indicator 1_r of YOLO Nano's design, as far as it is known before a training.
+
+    Attributes:
+        operations: most at SIDE pixels.
+        bytes: most of the 8-bit kernels.
+    """
+
+    operations: float = 5e9
+    bytes: float = 4.2e6
+
+    def allows(self, cost: DesignCost) -> bool:
+        """Return whether a design may be trained."""
+        return cost.operations <= self.operations and cost.bytes <= self.bytes
+
+
+@lru_cache(maxsize=4096)
+def cost_of(design: YoloNanoConfig) -> DesignCost:
+    """Count a design; its weights are zero, as drawing them would take longer than the counting."""
+    with torch.device("meta"):
+        network = YoloNano(design)
+    network.to_empty(device="cpu")
+    for value in (*network.parameters(), *network.buffers()):
+        value.data.zero_()
+    operations = 2 * macs_by_size(network, (SIDE,))[SIDE]
+    return DesignCost(parameters(network), operations, kernel_values(network))
+
+
+def stages(design: YoloNanoConfig) -> dict[str, Stage]:
+    """Return the stages by name: trunk.0 to trunk.4, then STAGES."""
+    trunk = {f"trunk.{number}": stage for number, stage in enumerate(design.trunk)}
+    return trunk | {name: getattr(design, name) for name in STAGES}
+
+
+def with_stage(design: YoloNanoConfig, name: str, stage: Stage) -> YoloNanoConfig:
+    """Return a design with another stage of that name."""
+    if name in STAGES:
+        changes: dict[str, Any] = {name: stage}
+        return replace(design, **changes)
+    place = int(name.removeprefix("trunk."))
+    return replace(design, trunk=(*design.trunk[:place], stage, *design.trunk[place + 1 :]))
+
+
+def mutated(design: YoloNanoConfig, rng: Generator) -> YoloNanoConfig:
+    """Return a design with one random change.
+
+    Raises:
+        ValueError: the change is not possible there; another draw may be.
+    """
+    names = list(stages(design))
+    # Longer stages are changed more often.
+    weights = [len(stage) for stage in stages(design).values()]
+    name = names[int(rng.choice(len(names), p=[w / sum(weights) for w in weights]))]
+    stage = stages(design)[name]
+    change = CHANGES[int(rng.integers(len(CHANGES)))]
+    changed = change(stage, int(rng.integers(len(stage))), rng)
+    found = with_stage(design, name, changed)
+    if not changed or found == design:
+        raise ValueError("nothing has changed")
+    return found
+
+
+def _without(stage: Stage, place: int, _: Generator) -> Stage:
+    if getattr(stage[place], "stride", 1) != 1 or len(stage) == 1:
+        raise ValueError("this module cannot be left out")
+    return (*stage[:place], *stage[place + 1 :])
+
+
+def _with_one_more(stage: Stage, place: int, rng: Generator) -> Stage:
+    width = _width(stage, place)
+    fresh: tuple[Unit, ...] = (Pep(width, max(4, width // 2)), Ep(width, 1, 1.0), Fca())
+    return (*stage[: place + 1], fresh[int(rng.integers(len(fresh)))], *stage[place + 1 :])
+
+
+def _of_another_kind(stage: Stage, place: int, rng: Generator) -> Stage:
+    unit = stage[place]
+    if isinstance(unit, Fca) or getattr(unit, "stride", 1) != 1:
+        raise ValueError("this module keeps its kind")
+    width = unit.outputs
+    kinds: list[Unit] = [Conv(width), Ep(width, 1, 1.0), Pep(width, max(4, width // 2))]
+    kinds = [kind for kind in kinds if kind.kind != unit.kind]
+    return _put(stage, place, kinds[int(rng.integers(len(kinds)))])
+
+
+def _of_another_width(stage: Stage, place: int, rng: Generator) -> Stage:
+    """Change the outputs of a module, and of those beside it that have the same (residuals)."""
+    unit, factor = stage[place], _drawn(FACTORS, rng)
+    if isinstance(unit, Fca):
+        raise ValueError("this module has no width")
+    old = unit.outputs
+    changed = [
+        other
+        if isinstance(other, Fca) or other.outputs != old
+        else replace(other, outputs=_scaled(old, factor))
+        for other in stage
+    ]
+    return tuple(changed)
+
+
+def _of_another_inside(stage: Stage, place: int, rng: Generator) -> Stage:
+    unit = stage[place]
+    if isinstance(unit, Pep) and rng.random() < 0.5:
+        squeezed = _scaled(unit.squeezed, _drawn(FACTORS, rng))
+        return _put(stage, place, replace(unit, squeezed=squeezed))
+    if isinstance(unit, Pep | Ep):
+        return _put(stage, place, replace(unit, expansion=_drawn(EXPANSIONS, rng)))
+    raise ValueError("this module has nothing inside to change")
+
+
+CHANGES: tuple[Callable[[Stage, int, Generator], Stage], ...] = (
+    _without,
+    _with_one_more,
+    _of_another_kind,
+    _of_another_width,
+    _of_another_width,
+    _of_another_inside,
+    _of_another_inside,
+)
+"""Three of the macroarchitecture, four draws of the microarchitecture."""
+
+
+def _width(stage: Stage, place: int) -> int:
+    """Return the channels after a module."""
+    for unit in reversed(stage[: place + 1]):
+        if not isinstance(unit, Fca):
+            return unit.outputs
+    raise ValueError("the width before the stage is not known here")
+
+
+def _put(stage: Stage, place: int, unit: Unit) -> Stage:
+    return (*stage[:place], unit, *stage[place + 1 :])
+
+
+def _drawn(values: tuple[float, ...], rng: Generator) -> float:
+    return values[int(rng.integers(len(values)))]
+
+
+def _scaled(width: int, factor: float) -> int:
+    return max(4, round(width * factor))
+
+
+def inherited(
+    state: Mapping[str, Tensor], parent: YoloNanoConfig, child: YoloNanoConfig, network: Module
+) -> dict[str, Tensor]:
+    """Return the weights of a design as far as they can be taken over from another one.
+
+    Modules are paired from both ends of each stage; of a module of another width, the channels that
+    both have are taken.
+
+    Args:
+        state: weights of the parent's network.
+        parent: the design that has been trained.
+        child: the design that begins.
+        network: of the child, with fresh weights.
+    """
+    own = {name: value.clone() for name, value in network.state_dict().items()}
+    pairs = dict(_paired(parent, child))
+    for name, target in own.items():
+        place, _, rest = _split(name)
+        source = state.get(f"{pairs.get(place, place)}.{rest}" if rest else name)
+        if source is not None and source.ndim == target.ndim:
+            part = tuple(slice(min(a, b)) for a, b in zip(source.shape, target.shape, strict=True))
+            target[part] = source[part].to(target)
+    return own
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    """Separate the name of a module of a stage from what is within it."""
+    parts = name.split(".")
+    depth = 3 if name.startswith("backbone.blocks.") else 2 if parts[0] != "outputs" else 1
+    return ".".join(parts[:depth]), ".", ".".join(parts[depth:])
+
+
+def _paired(parent: YoloNanoConfig, child: YoloNanoConfig) -> Iterator[tuple[str, str]]:
+    """Yield names of modules of the child's network, and those of the parent's they come from."""
+    old_begin = new_begin = 0
+    old_stages = stages(parent)
+    for name, new in stages(child).items():
+        old = old_stages[name]
+        for mine, theirs in _aligned(old, new):
+            if name.startswith("trunk."):
+                yield _block(new_begin + mine), _block(old_begin + theirs)
+            else:
+                yield f"{name}.{mine}", f"{name}.{theirs}"
+        if name.startswith("trunk."):
+            old_begin, new_begin = old_begin + len(old), new_begin + len(new)
+
+
+def _block(number: int) -> str:
+    """Return the name of a module of the trunk; the first one is the stem."""
+    return f"backbone.blocks.{number - 1}" if number else "backbone.stem"
+
+
+def _aligned(old: Stage, new: Stage) -> Iterator[tuple[int, int]]:
+    """Pair modules from both ends: the child's number, and the parent's."""
+    kinds = [unit.kind for unit in old], [unit.kind for unit in new]
+    same = 0
+    while same < min(map(len, kinds)) and old[same].kind == new[same].kind:
+        same += 1
+    if len(old) > len(new):  # a module is missing: the later ones have moved
+        same = next((n for n in range(same) if old[n] != new[n]), same)
+    yield from ((n, n) for n in range(same))
+    for back in range(1, min(map(len, kinds)) - same + 1):
+        if kinds[0][-back] != kinds[1][-back]:
+            break
+        yield len(new) - back, len(old) - back
+
+
+def text_of(design: YoloNanoConfig) -> str:
+    """Return the modules of a design in short: ``P25 70`` is a PEP of 25 squeezed, 70 outputs."""
+    shown = {Conv: "C", Ep: "E", Pep: "P", Fca: "F"}
+    return " | ".join(
+        " ".join(f"{shown[type(unit)]}{unit.outputs or ''}" for unit in stage)
+        for stage in stages(design).values()
+    )

@@ -37,7 +37,7 @@ EFFORT = Effort(
     ),
     images=8,
 )
-DETECTOR = Variant.parse("yolo_fastest")
+DETECTOR = Variant.parse("{name: yolov4_tiny, width: 0.1}")
 
 
 def report(results: Sequence[Result], _: Namespace) -> Report:
@@ -90,7 +90,7 @@ def test_a_study_stops_continues_and_ends_like_one_that_was_not_stopped(
     assert command(members).main(options) == STOPPED
     told = capsys.readouterr().out
     assert told.startswith("Plan: 3 trainings (0 are finished), 48 views of images, about ")
-    assert told.index("about") < told.index("one, seed 0: yolo_fastest")
+    assert told.index("about") < told.index(f"one, seed 0: {DETECTOR}")
     assert told.rstrip().endswith("the same command continues.")
     written = json.loads((out / "results.json").read_text())
     assert [result["name"] for result in written["results"]] == ["one"]

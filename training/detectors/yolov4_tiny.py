@@ -88,7 +88,7 @@ class CspOsa(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (N, C, H, W) to the output (N, 2 base, H, W) and the inner map (N, base, H, W)."""
         first = self.first(x)
-        x = first[:, first.shape[1] - self._split_width() :]
+        x = first[:, self._passed() :]
         maps: list[Tensor] = []
         for step in self.steps:
             x = step(x)
@@ -96,11 +96,14 @@ class CspOsa(nn.Module):
         inner = self.mix(torch.cat(maps, 1))
         return torch.cat((first, inner), 1), inner
 
-    def _split_width(self) -> int:
-        """Return how many channels the first step reads: fewer if channels were taken out."""
-        step = self.steps[0]
-        assert isinstance(step, ConvNormAct)
-        return step.conv.in_channels
+    def _passed(self) -> int:
+        """Return how many channels the steps do not read; some may have been taken out."""
+        return _convolution(self.first).out_channels - _convolution(self.steps[0]).in_channels
+
+
+def _convolution(unit: nn.Module) -> nn.Conv2d:
+    """Return the convolution of a unit, whose norm may have been folded into it for export."""
+    return next(module for module in unit.modules() if isinstance(module, nn.Conv2d))
 
 
 class CspBackbone(nn.Module):

@@ -15,6 +15,8 @@ from compact_yolo_ros.support.arguments import width_x_height
 INPUT_SIZE_HELP = (
     "long side of an input that fits the camera, or WIDTHxHEIGHT, in pixels [the model's own]"
 )
+_BY_PROGRAM = ("in_flight",)
+"""Options that programs choose, and that are no arguments."""
 _FLAGS = {"input_sizes": "input-size", "image_sizes": "image-size"}
 
 
@@ -103,7 +105,8 @@ def to_arguments(options: RunOptions, *, leave_out: Collection[str] = ()) -> lis
     words: list[str] = []
     for field in fields(RunOptions):
         value = getattr(options, field.name)
-        if field.name in leave_out or value == getattr(defaults, field.name):
+        left_out = field.name in leave_out or field.name in _BY_PROGRAM
+        if left_out or value == getattr(defaults, field.name):
             continue
         words.append(f"--no-{field.name}" if value is False else _flag(field.name))
         if field.name in _FLAGS:

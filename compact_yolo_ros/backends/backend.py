@@ -50,10 +50,12 @@ class Backend(Protocol):
         threads: CPU threads a run uses.
         card: the model card.
         input: (N, H, W, 3) uint8, RGB: write the images here before ``run``.
+        in_flight: runs that may be under way at once, see ``start``.
         sizes: the sizes it can be resized to, with the seconds that a run took when it was opened;
             0 where there is only one.
         device_times: seconds of the parts of the last run by name; empty where the runtime does
             not measure them.
+        details: what else is worth telling of how it runs, by name; empty for most.
     """
 
     name: str
@@ -62,8 +64,10 @@ class Backend(Protocol):
     threads: int
     card: ModelCard
     input: NDArray[np.uint8]
+    in_flight: int
     sizes: dict[Size, float]
     device_times: dict[str, float]
+    details: dict[str, str]
 
     def run(self, images: int = 1) -> Candidates:
         """Run the network on the first ``images`` of ``input``.
@@ -73,6 +77,25 @@ class Backend(Protocol):
         Raises:
             BackendLost: the device is gone.
             BackendError: the runtime failed.
+        """
+
+    def start(self, images: int = 1) -> None:
+        """Begin a run, with at most ``in_flight`` of them under way.
+
+        With more than one, ``input`` is another array afterwards: the next images can be written
+        and started while this run goes on.
+
+        Raises:
+            BackendLost, BackendError: see ``run``.
+        """
+
+    def finish(self) -> Candidates:
+        """Wait for the run that was started first, and return what it found.
+
+        The arrays are overwritten by the run that is started ``in_flight`` runs later.
+
+        Raises:
+            BackendLost, BackendError: see ``run``.
         """
 
     def resize(self, size: Size) -> None:

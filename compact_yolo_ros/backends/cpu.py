@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from compact_yolo_ros.backends.backend import BackendError
+from compact_yolo_ros.backends.backend import BackendError, Candidates
 from compact_yolo_ros.model.store import ModelFile
 
 if TYPE_CHECKING:
@@ -38,9 +38,13 @@ def require_file_precision(model: ModelFile, options: RunOptions) -> None:
 
 
 class CpuBackend:
-    """The attributes of a ``Backend`` that follow from the model and the options."""
+    """The attributes of a ``Backend`` that follow from the model and the options.
+
+    A run takes all of its threads, so there is one under way at a time: ``start`` runs it.
+    """
 
     device = "CPU"
+    in_flight = 1
 
     def __init__(self, model: ModelFile, options: RunOptions) -> None:
         """Take the options, which the choice has found possible."""
@@ -48,3 +52,16 @@ class CpuBackend:
         self.precision = options.precision
         self.threads = options.threads or default_threads()
         self.device_times: dict[str, float] = {}
+        self.details: dict[str, str] = {}
+
+    def run(self, images: int = 1) -> Candidates:
+        """See ``Backend``."""
+        raise NotImplementedError
+
+    def start(self, images: int = 1) -> None:
+        """See ``Backend``."""
+        self._found = self.run(images)
+
+    def finish(self) -> Candidates:
+        """See ``Backend``."""
+        return self._found

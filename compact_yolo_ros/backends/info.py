@@ -31,6 +31,7 @@ class BackendInfo:
         libraries: what it imports.
         automatic: whether ``auto`` may take it without having timed it.
         has_dla: whether it runs on a Jetson's deep learning accelerator.
+        batches: whether several images take less time together than one after the other.
         converts: precisions in which it can run an FP32 file, on hardware that has them.
         slow: for a precision that it runs slower than FP32, what to do instead.
         opens_soon: whether it opens a model, with resolved options, without building or compiling
@@ -44,6 +45,7 @@ class BackendInfo:
     libraries: tuple[Library, ...]
     automatic: bool = False
     has_dla: bool = False
+    batches: bool = False
     converts: tuple[str, ...] = ()
     slow: tuple[tuple[str, str], ...] = ()
     opens_soon: Callable[[ModelFile, RunOptions], bool] = lambda model, options: True

@@ -43,6 +43,8 @@ class RunOptions:
         engine_cache: folder of TensorRT engines; empty is ~/.cache/compact_yolo_ros/engines.
         spinning: within a run, ONNX Runtime's threads wait for work in a loop instead of asleep:
             faster on cores that nobody else uses, slower on others (docs/runtimes.md).
+        in_flight: runs that may be under way at once, so that copies and computation overlap
+            (TensorRT only, which takes memory for each of them).
         timing: whether timings of this machine choose what is left open: if all of ``backend``,
             ``precision`` and ``threads`` are.
 
@@ -60,6 +62,7 @@ class RunOptions:
     dla_core: int = -1
     engine_cache: str = ""
     spinning: bool = False
+    in_flight: int = 1
     timing: bool = True
 
     def __post_init__(self) -> None:
@@ -78,6 +81,8 @@ class RunOptions:
         object.__setattr__(self, "image_sizes", images)
         if self.batch < 1:
             raise ValueError(f"a batch of {self.batch} images is not usable: give 1 or more")
+        if self.in_flight < 1:
+            raise ValueError(f"{self.in_flight} runs under way are not usable: give 1 or more")
         if self.threads < 0:
             raise ValueError(f"{self.threads} threads are not usable: give 1 or more, or 0")
 
@@ -96,7 +101,7 @@ class RunOptions:
     def are_for_timing(self) -> bool:
         """Whether timings of this machine may choose the runtime, precision and threads."""
         defaults = RunOptions(self.model, input_sizes=self.input_sizes)
-        return self.change(engine_cache="", image_sizes=()) == defaults
+        return self.change(engine_cache="", image_sizes=(), batch=1, in_flight=1) == defaults
 
     def resolved(self, card: ModelCard) -> RunOptions:
         """Return a copy in which nothing is left to a model's card.

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import NamedTuple
@@ -12,7 +12,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.backends import Backend, BackendError, Opened, RunOptions, open_backend
+from compact_yolo_ros.backends import (
+    BACKENDS,
+    Backend,
+    BackendError,
+    Opened,
+    RunOptions,
+    open_backend,
+)
 from compact_yolo_ros.backends.backend import Candidates
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.selection import Selection, select
@@ -53,6 +60,20 @@ class Prepared(NamedTuple):
     pixels: NDArray[np.uint8]
     placement: Placement
     seconds: float
+
+
+class Started(NamedTuple):
+    """A run that is under way.
+
+    Attributes:
+        placement: where the image lies in the network's input.
+        preprocess: seconds that making the input took.
+        began: when the run was started, on ``perf_counter``.
+    """
+
+    placement: Placement
+    preprocess: float
+    began: float
 
 
 class Answer(NamedTuple):
@@ -111,6 +132,8 @@ class Detector:
         self._used: list[Size] = []
         self._refused: set[Size] = set()
         self._resized: InputSize | None = None
+        self._under_way: deque[Started] = deque()
+        self._finished: deque[Answer] = deque()
         self._use(opened)
         self._successors: deque[Opened] = deque()  # its methods are atomic
 
@@ -233,6 +256,104 @@ class Detector:
         Raises:
             BackendError: the runtime failed.
         """
+        placement, seconds = self._fill_input(image, prepared, rotation)
+        began = perf_counter()
+        candidates = self.backend.run()
+        return Answer(candidates, placement, seconds, perf_counter() - began, rotation)
+
+    @property
+    def batch(self) -> int:
+        """Images that ``answer_together`` takes at most; 1 where a runtime gains nothing by it."""
+        return len(self.backend.input) if BACKENDS[self.backend.name].batches else 1
+
+    def answer_together(self, images: Sequence[DecodedImage]) -> list[Answer]:
+        """The answers to several images, by as few runs as the sizes of their inputs allow.
+
+        Args:
+            images: any number, in a plain view; ``batch`` of them go into a run.
+
+        Returns:
+            Answers that stay, in the order of the images.
+
+        Raises:
+            BackendError: the runtime failed.
+        """
+        self.use_newest()
+        places: dict[Size, list[int]] = {}
+        for number, image in enumerate(images):
+            self._fit(*image.size)
+            height, width = self.backend.input.shape[1:3]
+            places.setdefault(Size(width, height), []).append(number)
+        answers: dict[int, Answer] = {}
+        most = len(self.backend.input)  # another one may have come since the images were taken
+        for size, numbers in places.items():
+            self._run_at(size)
+            for first in range(0, len(numbers), most):
+                some = numbers[first : first + most]
+                found = self._answer_alike([images[number] for number in some])
+                answers.update(zip(some, (answer.copy() for answer in found), strict=True))
+        self._fits = NO_IMAGE
+        return [answers[number] for number in range(len(images))]
+
+    def _answer_alike(self, images: Sequence[DecodedImage]) -> Iterator[Answer]:
+        """The answers to images that the current input fits, by one run."""
+        self.stage = "preprocess"
+        filled = []
+        for place, image in enumerate(images):
+            began = perf_counter()
+            filled.append((self._place(image, place), perf_counter() - began))
+        self.stage = "inference"
+        began = perf_counter()
+        boxes, scores, labels = self.backend.run(len(images))
+        seconds = perf_counter() - began
+        for place, (placement, preprocess) in enumerate(filled):
+            own = slice(place, place + 1)
+            yield Answer((boxes[own], scores[own], labels[own]), placement, preprocess, seconds)
+
+    def _place(self, image: DecodedImage, place: int) -> Placement:
+        placement = self._letterbox_of(self.backend.input, place)(image.pixels, image.colour)
+        return _of_camera(placement, image)
+
+    @property
+    def in_flight(self) -> int:
+        """Images that ``start`` takes before the first of them must be finished."""
+        return self.backend.in_flight
+
+    def start(self, image: DecodedImage, prepared: Prepared | None = None) -> None:
+        """Begin what ``answer`` does, with at most ``in_flight`` images under way.
+
+        Raises:
+            BackendError: the runtime failed.
+        """
+        if self._successors or image.size != self._fits:
+            while self._under_way:  # another backend or size may be opened for this image
+                self._finished.append(self._finish().copy())
+        placement, seconds = self._fill_input(image, prepared)
+        began = perf_counter()
+        self.backend.start()
+        self._letterbox = self._letterbox_of(self.backend.input)
+        self._under_way.append(Started(placement, seconds, began))
+
+    def finish(self) -> Answer:
+        """The answer to the image that was started first.
+
+        Raises:
+            BackendError: the runtime failed.
+        """
+        return self._finished.popleft() if self._finished else self._finish()
+
+    def _finish(self) -> Answer:
+        placement, preprocess, began = self._under_way.popleft()
+        candidates = self.backend.finish()
+        seconds = perf_counter() - began
+        if self.in_flight > 1:  # it waited for the one before
+            seconds = sum(self.backend.device_times.values())
+        return Answer(candidates, placement, preprocess, seconds)
+
+    def _fill_input(
+        self, image: DecodedImage, prepared: Prepared | None, rotation: int = 0
+    ) -> tuple[Placement, float]:
+        """Make the input of an image; return where it lies in it, and the seconds it took."""
         self.use_newest()
         size = turned(image.size, rotation) if rotation else image.size
         if size != self._fits:
@@ -249,12 +370,8 @@ class Detector:
         else:
             letterbox = self._turned(rotation) if rotation else self._letterbox
             placement = letterbox(image.pixels, image.colour)
-        if image.reduction != WHOLE:
-            placement = placement.of_larger(image.size, image.reduction)
-        ready = perf_counter()
         self.stage = "inference"
-        candidates = self.backend.run()
-        return Answer(candidates, placement, ready - started, perf_counter() - ready, rotation)
+        return _of_camera(placement, image), perf_counter() - started
 
     def conclude(self, answer: Answer) -> Detections:
         """The second part of ``detect``: suppression, and boxes in pixels of the image.
@@ -327,11 +444,11 @@ class Detector:
         backend = opened.backend
         height, width = backend.input.shape[1:3]
         first = Size(width, height)
-        self._letterboxes = {}
-        self._turned_letterboxes: dict[tuple[Size, int], TurnedLetterbox] = {}
+        self._letterboxes: dict[tuple[int, int], Letterbox] = {}
+        self._turned_letterboxes: dict[tuple[int, int], TurnedLetterbox] = {}
         for size in backend.sizes:
             backend.resize(size)
-            self._letterboxes[size] = Letterbox(backend.input[0], backend.card.resize)
+            self._letterbox_of(backend.input)
         self._run_at(first)
         inputs = self.inputs
         self.input = next((size for size in inputs if size == self._resized), inputs[0])
@@ -364,15 +481,29 @@ class Detector:
 
     def _run_at(self, size: Size) -> None:
         self.backend.resize(size)
-        self._letterbox = self._letterboxes[size]
+        self._letterbox = self._letterbox_of(self.backend.input)
+
+    def _letterbox_of(self, pixels: NDArray[np.uint8], place: int = 0) -> Letterbox:
+        """What fills a place in an input of the backend, which keeps those while it is open."""
+        key = id(pixels), place
+        if key not in self._letterboxes:
+            self._letterboxes[key] = Letterbox(pixels[place], self.card.resize)
+        return self._letterboxes[key]
 
     def _turned(self, rotation: int) -> TurnedLetterbox:
         """What turns images for the input in use."""
-        out = self.backend.input[0]
-        key = Size(out.shape[1], out.shape[0]), rotation
+        pixels = self.backend.input
+        key = id(pixels), rotation
         if key not in self._turned_letterboxes:
-            self._turned_letterboxes[key] = TurnedLetterbox(out, self.card.resize, rotation)
+            self._turned_letterboxes[key] = TurnedLetterbox(pixels[0], self.card.resize, rotation)
         return self._turned_letterboxes[key]
+
+
+def _of_camera(placement: Placement, image: DecodedImage) -> Placement:
+    """Where the camera's image lies, of which ``image`` may have a fraction of the pixels."""
+    if image.reduction == WHOLE:
+        return placement
+    return placement.of_larger(image.size, image.reduction)
 
 
 def _open_fitting(options: RunOptions) -> Opened:

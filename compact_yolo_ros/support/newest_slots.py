@@ -43,6 +43,18 @@ class NewestSlots(Generic[Item]):
                 self._changed.wait()
             return None
 
+    def take_more(self, most: int) -> list[Item]:
+        """What waits of other senders than the one served last, in turn; it does not wait."""
+        taken: list[Item] = []
+        with self._changed:
+            for sender in self._turns()[:-1]:
+                item = self._items[sender]
+                if len(taken) < most and item is not None:
+                    self._items[sender] = None
+                    self._last = sender
+                    taken.append(item)
+        return taken
+
     def close(self) -> None:
         """Make every ``take`` return None, now and later; items in the slots are dropped."""
         with self._changed:

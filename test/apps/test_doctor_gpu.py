@@ -77,6 +77,7 @@ def test_the_shipped_model_is_proved_in_fp32_and_fp16(
         agreeing, _, compared, *_ = found[f"{precision} outputs"].found.split()
         assert int(compared) > 20
         assert int(agreeing) >= TOLERANCES[precision].share * int(compared)
+        assert found[f"{precision} CUDA graph"].found.startswith("captured")
         assert "copy_in" in found[f"{precision} time"].found
         assert found[f"{precision} cache"].found.startswith("found again")
 

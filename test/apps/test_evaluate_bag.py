@@ -102,6 +102,21 @@ def all_of(folder: Path) -> list[tuple[object, ...]]:
     return [essence(record) for record in read_frame_results(folder)]
 
 
+@pytest.mark.parametrize("trt", ["10.3.0"], indirect=True)
+def test_a_gpu_finds_the_same_with_two_frames_under_way(
+    done: Path, path: Path, model: str, trt: object, tmp_path: Path
+) -> None:
+    job = job_of(path, RunOptions(model, backend="tensorrt"))
+    with contextlib.closing(replace(job, realtime=True).open_detector()) as detector:
+        assert detector.in_flight == 1
+    folder = tmp_path / "done"
+    run(job, Bag([path]), folder)
+    for found, expected in zip(read_frame_results(folder), read_frame_results(done), strict=True):
+        assert (found.stamp, found.outcome) == (expected.stamp, expected.outcome)
+        scores = found.detections.scores, expected.detections.scores
+        np.testing.assert_allclose(*scores, atol=1e-4)
+
+
 @pytest.fixture(scope="module")
 def done(path: Path, model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The records of one process in one go."""

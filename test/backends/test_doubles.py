@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
+import os
+import re
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -16,11 +19,14 @@ import numpy as np
 import pytest
 from toy_model import write_toy_model
 
+from compact_yolo_ros.backends.tensorrt.cuda_graph import FUNCTIONS
 from compact_yolo_ros.model.stored_weights import with_plain_weights
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models" / "yolo_fastest.onnx"
 
 SHAPE = (1, 320, 320, 3)
+CUDA_H = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "include" / "cuda.h"
+one_version = pytest.mark.parametrize("trt", ["10.3.0"], indirect=True)
 
 
 @pytest.fixture
@@ -68,18 +74,144 @@ def test_a_profile_must_be_ordered(parts: SimpleNamespace) -> None:
     assert parts.config.add_optimization_profile(parts.profile) == -1
 
 
-def test_a_run_needs_shape_and_addresses_first(cuda: Any, engine: Any) -> None:
-    execution, stream = engine.create_execution_context(), cuda.Stream()
+def context_of(trt: Any, engine: Any) -> Any:
+    if trt.MAJOR < 11:
+        return engine.create_execution_context_without_device_memory()
+    return engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+
+
+@pytest.fixture
+def ready(trt: Any, cuda: Any, engine: Any) -> SimpleNamespace:
+    """A context that can run, its stream, and what holds its memory."""
+    execution, stream = context_of(trt, engine), cuda.Stream()
+    execution.set_input_shape("images", SHAPE)
+    memory = {name: cuda.mem_alloc(2**20) for name in ("images", "boxes", "scores", "labels")}
+    for name, allocation in memory.items():
+        execution.set_tensor_address(name, int(allocation))
+    memory["activations"] = cuda.mem_alloc(trt.ACTIVATIONS)
+    execution.device_memory = int(memory["activations"])
+    return SimpleNamespace(execution=execution, stream=stream, memory=memory)
+
+
+def test_a_run_needs_shape_addresses_and_memory_first(trt: Any, cuda: Any, engine: Any) -> None:
+    execution, stream = context_of(trt, engine), cuda.Stream()
     assert not execution.execute_async_v3(stream.handle)
     assert execution.set_input_shape("images", SHAPE)
     assert not execution.execute_async_v3(stream.handle)  # no addresses yet
+    allocation = cuda.mem_alloc(2**20)
+    for name in ("images", "boxes", "scores", "labels"):
+        assert execution.set_tensor_address(name, int(allocation))
+    assert not execution.execute_async_v3(stream.handle)  # no memory to compute in
+    little = cuda.mem_alloc(1)
+    with pytest.raises(AssertionError, match="too small"):
+        execution.device_memory = int(little)
     assert not execution.set_tensor_address("images", 12345)  # not of the device
     with pytest.raises(TypeError):
         execution.set_tensor_address("images", cuda.mem_alloc(8))  # a number is wanted
 
 
-def test_shapes_outside_the_profile_are_refused(engine: Any) -> None:
-    execution = engine.create_execution_context()
+def test_contexts_share_a_profile_from_tensorrt_10_on_only(trt: Any, engine: Any) -> None:
+    first, second = context_of(trt, engine), context_of(trt, engine)
+    assert first.set_input_shape("images", SHAPE)
+    assert second.set_input_shape("images", SHAPE) == (trt.MAJOR >= 10)
+
+
+def test_contexts_on_two_streams_do_not_share_memory(cuda: Any, ready: SimpleNamespace) -> None:
+    assert ready.execution.execute_async_v3(ready.stream.handle)
+    other = cuda.Stream()
+    with pytest.raises(AssertionError, match="two streams"):
+        ready.execution.execute_async_v3(other.handle)
+
+
+def test_a_capture_needs_a_run_before_and_no_change_afterwards(
+    trt: Any, ready: SimpleNamespace
+) -> None:
+    execution, stream = ready.execution, ready.stream
+    library = ctypes.PyDLL("libcuda.so.1")
+    begin, end = (
+        declared(library, "cuStreamBeginCapture_v2"),
+        declared(library, "cuStreamEndCapture"),
+    )
+    graph = ctypes.c_void_p()
+    assert begin(stream.handle, 1) == 0
+    assert not execution.execute_async_v3(stream.handle)  # it has not run yet
+    assert end(stream.handle, ctypes.byref(graph)) == 901 and not graph
+    assert execution.execute_async_v3(stream.handle)
+    stream.synchronize()
+    assert begin(stream.handle, 1) == 0
+    assert execution.execute_async_v3(stream.handle)
+    assert end(stream.handle, ctypes.byref(graph)) == 0 and graph
+    with pytest.raises(AssertionError, match="CUDA graph"):
+        execution.set_input_shape("images", SHAPE)
+    assert declared(library, "cuGraphDestroy")(graph) == 0
+
+
+def declared(library: Any, name: str) -> Any:
+    """A function of the driver with its parameters."""
+    function = getattr(library, name)
+    function.argtypes, function.restype = FUNCTIONS[name], ctypes.c_int
+    return function
+
+
+@one_version
+def test_nothing_is_allocated_or_waited_for_in_a_capture(trt: Any, cuda: Any) -> None:
+    library, stream, graph = ctypes.PyDLL("libcuda.so.1"), cuda.Stream(), ctypes.c_void_p()
+    begin, end = (
+        declared(library, f"cuStream{name}") for name in ("BeginCapture_v2", "EndCapture")
+    )
+    for call in (partial(cuda.mem_alloc, 1), stream.synchronize, cuda.Stream):
+        assert begin(stream.handle, 1) == 0
+        assert begin(stream.handle, 1) == 1  # it is being captured
+        with pytest.raises(cuda.LogicError, match="captur"):
+            call()
+        assert end(stream.handle, ctypes.byref(graph)) == 901
+
+
+@one_version
+def test_the_driver_is_called_with_the_types_of_its_header(trt: Any, cuda: Any) -> None:
+    library = ctypes.PyDLL("libcuda.so.1")
+    launch = library.cuGraphLaunch
+    launch.argtypes, launch.restype = (ctypes.c_void_p,), ctypes.c_int
+    with pytest.raises(AssertionError, match="cuGraphLaunch takes CUgraphExec, CUstream"):
+        launch(1)
+    stream = cuda.Stream()
+    assert declared(library, "cuGraphLaunch")(1, stream.handle) == 400
+    assert declared(library, "cuGraphDestroy")(1) == 1
+    event = ctypes.c_void_p()
+    assert declared(library, "cuEventCreate")(ctypes.byref(event), 0) == 0
+    assert declared(library, "cuEventRecordWithFlags")(event, stream.handle, 1) == 1  # no capture
+    milliseconds = ctypes.c_float()
+    elapsed = declared(library, "cuEventElapsedTime")
+    assert elapsed(ctypes.byref(milliseconds), event, event) == 400  # it has not happened
+    assert declared(library, "cuEventDestroy_v2")(event) == 0
+
+
+@one_version
+def test_the_double_has_the_prototypes_of_cuda_h(trt: Any) -> None:
+    """Where CUDA's header is: an exported name is that of its macro, if it has one."""
+    if not CUDA_H.exists():
+        pytest.skip("cuda.h is not here")
+    text = re.sub(r"/\*.*?\*/|//[^\n]*", "", CUDA_H.read_text(errors="replace"), flags=re.DOTALL)
+    public, _, internal = text.rpartition("#if defined(__CUDA_API_VERSION_INTERNAL)\n")
+    macro = r"#\s*define (cu\w+)\s+(?:__CUDA_API_PTSZ\()?(cu\w+)"
+    exported = dict(re.findall(macro, public))
+    prototypes = {exported.get(name, name): types for name, types in functions_of(public)}
+    prototypes.update(functions_of(internal))  # earlier versions, which are still exported
+    for name, types in importlib.import_module("pycuda.driver_library").PROTOTYPES.items():
+        assert types == prototypes[name], name
+
+
+def functions_of(text: str) -> list[tuple[str, str]]:
+    """Names, and types of the parameters."""
+    found = re.findall(r"CUresult CUDAAPI (\w+)\(([^)]*)\);", text)
+    return [
+        (name, ", ".join(re.sub(r"\s*\b\w+$", "", part.strip()) for part in given.split(",")))
+        for name, given in found
+    ]
+
+
+def test_shapes_outside_the_profile_are_refused(trt: Any, engine: Any) -> None:
+    execution = context_of(trt, engine)
     assert not execution.set_input_shape("images", (2, *SHAPE[1:]))
     assert not execution.set_input_shape("images", (1, 352, 352, 3))
 

@@ -8,7 +8,8 @@ bindings. It says nothing about speed, nor about what a real builder makes of a 
 
 Other switches: ``TENSORRT_DOUBLE_BUILD_SECONDS``, ``TENSORRT_DOUBLE_BUILD_FAILS`` (1, or the
 height of images), ``TENSORRT_DOUBLE_ENGINE_PRECISION`` (what the engine computes in, whatever was
-asked), ``TENSORRT_DOUBLE_DLA_CORES``.
+asked), ``TENSORRT_DOUBLE_DLA_CORES``, ``TENSORRT_DOUBLE_NO_CAPTURE`` (an engine cannot be captured
+in a CUDA graph).
 """
 
 from __future__ import annotations
@@ -62,6 +63,13 @@ if MAJOR < 10:
             "JIT_CONVOLUTIONS": 4,
         },
     )
+if MAJOR >= 10:
+    ExecutionContextAllocationStrategy = Enum(
+        "ExecutionContextAllocationStrategy", ["STATIC", "ON_PROFILE_CHANGE", "USER_MANAGED"]
+    )
+    _STATIC = ExecutionContextAllocationStrategy.STATIC
+ACTIVATIONS = 4096
+"""Bytes of device memory that a context says to need."""
 
 _TYPES = {
     onnx.TensorProto.FLOAT: DataType.FLOAT,
@@ -375,9 +383,10 @@ class Runtime:
 
 
 class ICudaEngine:
-    __slots__ = ("_facts", "_graph", "_tensors")
+    __slots__ = ("_contexts", "_facts", "_graph", "_tensors")
 
     def __init__(self, facts: dict[str, Any], graph: bytes) -> None:
+        self._contexts = 0
         self._facts = facts
         self._graph = graph
         model = onnx.load_from_string(graph)
@@ -398,9 +407,34 @@ class ICudaEngine:
     def get_tensor_dtype(self, name: str) -> DataType:
         return self._tensors[name][0].dtype
 
-    def create_execution_context(self) -> IExecutionContext:
-        driver.require_context("createExecutionContext")
-        return IExecutionContext(self)
+    if MAJOR < 11:
+
+        @property
+        def device_memory_size(self) -> int:
+            return ACTIVATIONS
+
+        def create_execution_context_without_device_memory(self) -> IExecutionContext:
+            driver.require_context("createExecutionContextWithoutDeviceMemory")
+            return IExecutionContext(self)
+
+    if MAJOR >= 10:
+
+        @property
+        def device_memory_size_v2(self) -> int:
+            return ACTIVATIONS
+
+        def create_execution_context(
+            self, strategy: ExecutionContextAllocationStrategy = _STATIC
+        ) -> IExecutionContext:
+            _typed(strategy, ExecutionContextAllocationStrategy)
+            driver.require_context("createExecutionContext")
+            return IExecutionContext(self, has_memory=strategy.name != "USER_MANAGED")
+
+    else:
+
+        def create_execution_context(self) -> IExecutionContext:
+            driver.require_context("createExecutionContext")
+            return IExecutionContext(self, has_memory=True)
 
     def create_engine_inspector(self) -> EngineInspector:
         return EngineInspector(self)
@@ -410,28 +444,67 @@ class ICudaEngine:
 
 
 class IExecutionContext:
-    __slots__ = ("_addresses", "_engine", "_session", "_shape", "profiler")
+    """A context, with memory of its own or the application's.
 
-    def __init__(self, engine: ICudaEngine) -> None:
+    Before it is captured it must have run at its shape; afterwards it must not be changed.
+    """
+
+    __slots__ = (
+        "_addresses",
+        "_engine",
+        "_has_profile",
+        "_is_captured",
+        "_memory",
+        "_own",
+        "_ran",
+        "_session",
+        "_shape",
+        "profiler",
+    )
+
+    def __init__(self, engine: ICudaEngine, has_memory: bool = False) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(
             engine._graph, options, providers=["CPUExecutionProvider"]
         )
+        # before 10, only one context of an engine can have its profile
+        self._has_profile = MAJOR >= 10 or engine._contexts == 0
+        engine._contexts += 1
         self._engine = engine
         self._shape: tuple[int, ...] | None = None
+        self._ran: tuple[int, ...] | None = None
+        self._is_captured = False
         self._addresses: dict[str, int] = {}
         self.profiler: IProfiler | None = None
+        self._own = driver.mem_alloc(ACTIVATIONS) if has_memory else None
+        self._memory = int(self._own) if self._own else 0
+
+    def _set_memory(self, memory: int) -> None:
+        _typed(memory, int)
+        self._require_unchanged()
+        if driver.memory[memory].size < ACTIVATIONS:
+            raise AssertionError("the memory of a context is too small")
+        self._memory = memory
+
+    device_memory = property(None, _set_memory)
+    if MAJOR >= 10:
+
+        def set_device_memory(self, memory: int, size: int) -> None:
+            _typed(size, int)
+            assert size <= driver.memory[memory].size
+            self._set_memory(memory)
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         driver.require_context("setInputShape")
+        self._require_unchanged()
         least, _, most = self._engine._facts["profile"]
         if name != "images" or not all(
             a <= size <= b for a, size, b in zip(least, shape, most, strict=True)
         ):
             return False
         self._shape = tuple(shape)
-        return True
+        return self._has_profile
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         shape = self._engine._tensors[name][0].shape
@@ -441,6 +514,7 @@ class IExecutionContext:
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
         _typed(memory, int)
+        self._require_unchanged()
         if name not in self._engine._tensors or memory not in driver.memory:
             return False
         self._addresses[name] = memory
@@ -449,11 +523,29 @@ class IExecutionContext:
     def execute_async_v3(self, stream_handle: int) -> bool:
         _typed(stream_handle, int)
         driver.require_context("enqueueV3")
-        if self._shape is None or set(self._addresses) != set(self._engine._tensors):
+        shape, stream = self._shape, driver.streams[stream_handle]
+        if shape is None or set(self._addresses) != set(self._engine._tensors):
             return False
-        shape = self._shape
-        driver.streams[stream_handle].enqueue(lambda: self._compute(shape))
+        if not (self._has_profile and self._memory):
+            return False
+        user = driver.users_of_memory.setdefault(self._memory, stream_handle)
+        assert user == stream_handle, "contexts on two streams compute in the same memory"
+        if stream.is_capturing:
+            if self._ran != shape or os.environ.get("TENSORRT_DOUBLE_NO_CAPTURE"):
+                stream.invalidate_capture()  # as what is done in a first run does
+                return False
+            self._is_captured = True
+        self._ran = shape
+        stream.enqueue(lambda: self._compute(shape))
         return True
+
+    @property
+    def engine(self) -> ICudaEngine:
+        return self._engine
+
+    def _require_unchanged(self) -> None:
+        if self._is_captured:
+            raise AssertionError("a context was changed of which there is a CUDA graph")
 
     def _compute(self, shape: tuple[int, ...]) -> None:
         began = time.perf_counter()
@@ -478,6 +570,7 @@ class IExecutionContext:
             self.profiler.report_layer_time(name, ms / len(names))
 
     def __del__(self) -> None:
+        self._engine._contexts -= 1
         driver.note_freed("an execution context")
 
 
@@ -490,7 +583,9 @@ class EngineInspector:
 
     def get_engine_information(self, format: LayerInformationFormat) -> str:
         _typed(format, LayerInformationFormat)
-        facts = self._engine._facts
+        facts, context = self._engine._facts, self.execution_context
+        if isinstance(context, IExecutionContext):
+            assert context._engine is self._engine, "a context of another engine is inspected"
         model = onnx.load_from_string(self._engine._graph)
         if not facts["detailed"]:
             return json.dumps({"Layers": [node.name for node in model.graph.node]})

@@ -19,7 +19,7 @@ from compact_yolo_ros.evaluation.report import ReportError
 
 DOUBLES = Path(__file__).resolve().parents[1] / "doubles"
 VERSIONS = ("8.6.1", "10.3.0", "11.4.0")
-MODULES = ("tensorrt", "pycuda", "pycuda.driver")
+MODULES = ("tensorrt", "pycuda", "pycuda.driver", "pycuda.driver_library")
 
 
 @pytest.fixture(scope="session")

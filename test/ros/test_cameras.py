@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -151,3 +152,32 @@ def test_unusable_names_are_refused_with_a_sentence(client: Client, start: Start
         (result,) = client.call(SetParameters, "/detector/set_parameters", **request).results
         assert sentence in result.reason
         assert result.successful is (sentence == ""), value
+
+
+def test_images_of_cameras_go_together_on_a_gpu(
+    client: Client, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On doubles of TensorRT 10 and pycuda, which refuse a batch that the engine does not have."""
+    monkeypatch.setenv("TENSORRT_DOUBLE_VERSION", "10.3.0")
+    seen = start(
+        module="gpu_detector_node",
+        cameras=["front", "rear"],
+        max_batch=2,
+        diagnostics_period=0.2,
+        engine_cache=str(tmp_path / "engines"),
+    )
+    cameras = Cameras(client, front=0.02, rear=0.02)
+    cameras.send_until(lambda: status(seen, "detections")[1]["backend"] == "tensorrt")
+    assert list((tmp_path / "engines").glob("toy-320x320-b2-*.engine"))
+    assert status(seen, "detections")[1]["cuda_graph"] == "yes"
+    before = {name: len(results) for name, results in cameras.results.items()}
+    cameras.send_until(
+        lambda: all(len(results) > before[name] + 5 for name, results in cameras.results.items())
+    )
+    for name, results in cameras.results.items():
+        for result in results[before[name] :]:
+            assert result.header.frame_id == name
+            ((found,),) = (detection.results for detection in result.detections)
+            assert found.hypothesis.class_id == COLOURS[name][0]
+            (detection,) = result.detections
+            assert detection.bbox.center.position.x == pytest.approx(72, abs=0.1)

@@ -59,7 +59,7 @@ def children(process: int) -> list[int]:
     return [int(number) for path in lists for number in path.read_text().split()]
 
 
-@pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "11.4.0"])
+@pytest.mark.parametrize("version", ["8.6.1", "11.4.0"])
 def test_the_cpu_works_until_the_engine_is_ready(
     client: Client, start: Start, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Event, Semaphore, Thread
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +16,7 @@ from idle_session import CLOCK, NOW, IdleControl, idle_session
 from std_msgs.msg import Header
 from stepped_clock import SteppedClock
 
+from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import StageTimes
 from compact_yolo_ros.detection.frame_times import FrameTimes
@@ -33,6 +34,7 @@ class PacedDetector:
 
     times = StageTimes(0.0, 0.0, 0.0)
     stage = "inference"
+    batch = 1
 
     def __init__(self) -> None:
         self.busy = Event()
@@ -48,6 +50,31 @@ class PacedDetector:
     def detect_decoded(self, *_: Any) -> Detections:
         self.busy.set()
         self.go.acquire()
+        return Detections.empty()
+
+
+class BatchingDetector(PacedDetector):
+    """Takes three images together."""
+
+    batch = 3
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.error = error
+        self.runs: list[int] = []
+
+    def detect_decoded(self, *_: Any) -> Detections:
+        self.runs.append(1)
+        return super().detect_decoded()
+
+    def answer_together(self, images: Sequence[DecodedImage]) -> list[None]:
+        self.runs.append(len(images))
+        if self.error:
+            raise self.error
+        self.go.acquire()
+        return [None] * len(images)
+
+    def conclude(self, _: None) -> Detections:
         return Detections.empty()
 
 
@@ -172,6 +199,64 @@ def test_a_fast_camera_does_not_starve_a_slow_one() -> None:
     assert processed == ["fast 0", "slow 0", "slower 0", "fast 10"]
     fast = cameras[0].counters.snapshot()
     assert (fast.received, fast.processed, fast.dropped) == (11, 2, 9)
+
+
+def together(detector: BatchingDetector, cameras: Sequence[Camera], **backends: Any) -> FrameWorker:
+    """A worker that has an image of the first camera in work, while one of each camera waits."""
+    session = idle_session(detector, cameras)
+    vars(session.backends).update(backends)
+    worker = FrameWorker(session, CLOCK, None)
+
+    def send(place: int, image: str) -> None:
+        worker.submit(place, SimpleNamespace(header=Header(frame_id=image)))
+
+    send(0, "alone")
+    assert detector.busy.wait(10)  # it did not wait for the other cameras
+    for place in reversed(range(len(cameras))):
+        send(place, cameras[place].name)
+    return worker
+
+
+def test_images_that_wait_go_together_in_turn() -> None:
+    processed: list[str] = []
+    done = Semaphore(0)
+    detector = BatchingDetector()
+    cameras = [Camera(name, processed, done) for name in "abcde"]
+    worker = together(detector, cameras)
+    for images in (1, 3, 2):
+        detector.go.release()
+        for _ in range(images):
+            assert done.acquire(timeout=10)
+    worker.stop()
+    assert detector.runs == [1, 3, 2]
+    assert processed == ["alone", "b", "c", "d", "e", "a"]
+
+
+def test_an_image_that_fails_costs_no_other_camera_its_own() -> None:
+    processed: list[str] = []
+    done = Semaphore(0)
+    detector = BatchingDetector()
+    cameras = [MixedCamera(name, processed, done) for name in ("a", "bad", "c")]
+    worker = together(detector, cameras)
+    detector.go.release(2)
+    for _ in range(3):
+        assert done.acquire(timeout=10)
+    worker.stop()
+    assert (detector.runs, processed) == ([1, 2], ["alone", "c", "a"])
+    assert cameras[1].counters.snapshot().errors == {"image size": 1}
+
+
+def test_a_backend_that_fails_costs_each_camera_an_image_and_has_failed_once() -> None:
+    failures: list[Exception] = []
+    detector = BatchingDetector(BackendError("the GPU failed"))
+    cameras = [MixedCamera(name, [], Semaphore(0)) for name in "abc"]
+    worker = together(detector, cameras, failed=failures.append)
+    detector.go.release()
+    wait_until(lambda: all(camera.counters.snapshot().errors for camera in cameras))
+    wait_until(lambda: failures == [detector.error])
+    worker.stop()
+    assert [camera.counters.snapshot().errors for camera in cameras] == [{"backend": 1}] * 3
+    assert failures == [detector.error]
 
 
 def test_the_image_in_work_is_finished_when_the_worker_stops() -> None:

@@ -77,3 +77,14 @@ def test_no_sender_waits_for_more_than_one_round(senders: int, data: st.DataObje
             assert len(others) == len(set(others))  # each other one at most once before it
             for waiting in served_while_waiting.values():
                 waiting.append(taken)
+
+
+def test_what_waits_of_the_others_is_taken_in_turn_and_at_once() -> None:
+    slots: NewestSlots[str] = NewestSlots(4)
+    for sender in (3, 1, 0):
+        slots.put("abcd"[sender], sender)
+    assert slots.take() == "a"
+    slots.put("a again", 0)  # it has had its turn
+    assert slots.take_more(1) == ["b"]
+    assert slots.take_more(5) == ["d", "a again"]
+    assert slots.take_more(5) == []  # nothing waits

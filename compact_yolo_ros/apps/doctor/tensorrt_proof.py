@@ -128,6 +128,7 @@ def _prove(engine: Engine, around: Surroundings, trt: Any, device: Gpu) -> Itera
             seconds = perf_counter() - began
             yield ok(f"{name} build", f"{seconds:.0f} s at {options.sizes[0]}")
             yield _precision(name, opened)
+            yield _launch(name, backend)
             agrees = _compared(engine, backend)
             yield agrees
             yield from _measured(name, backend, device, around)
@@ -168,6 +169,14 @@ def _precision(name: str, opened: Opened) -> Finding:
     if opened.warning:
         return problem(f"{name} precision", f"{found}: {opened.warning}", REPORT)
     return ok(f"{name} precision", found)
+
+
+def _launch(name: str, backend: Backend) -> Finding:
+    """How a run begins, and whether its tensors are copied."""
+    graph, memory = backend.details["cuda_graph"], backend.details["gpu_memory"]
+    if graph == "yes":
+        return ok(f"{name} CUDA graph", f"captured; the GPU's memory is {memory}")
+    return note(f"{name} CUDA graph", f"none, so a run takes longer: {graph}", REPORT)
 
 
 def _compared(engine: Engine, backend: Backend) -> Finding:

@@ -51,9 +51,13 @@ class Job:
         object.__setattr__(self, "bags", tuple(path.absolute() for path in self.bags))
 
     def open_detector(self) -> Detector:
-        """Open the model; see ``Detector.open`` for the errors."""
+        """Open the model; see ``Detector.open`` for the errors.
+
+        A recording's frames are there, so that a GPU need not wait for the next one.
+        """
         sizes = EVERYTHING.change(min_size=self.min_box_size, max_size=self.max_box_size)
-        return Detector.open(self.options, selection=sizes)
+        in_flight = 1 if self.realtime else 2
+        return Detector.open(self.options.change(in_flight=in_flight), selection=sizes)
 
     def among(self, processes: int) -> Job:
         """The job with the CPU threads that each of several processes should use.

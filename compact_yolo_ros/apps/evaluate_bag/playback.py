@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -208,16 +209,28 @@ def _answers(
 ) -> Generator[tuple[Frame, Size, Answer | None]]:
     """Run the network, in a thread of its own, in which little else happens.
 
-    Its frames have no image any more, so that decoders can be used again.
+    Its frames have no image any more, so that decoders can be used again. A GPU is given the next
+    image while it computes.
     """
+    started: deque[tuple[Frame, Size | None]] = deque()
+
+    def first() -> tuple[Frame, Size, Answer | None]:
+        frame, size = started.popleft()
+        return (
+            (frame, Size(0, 0), None) if size is None else (frame, size, detector.finish().copy())
+        )
+
     with closing(frames):
         for frame, prepared in frames:
-            image = frame.image
-            if image is None:
-                yield frame, Size(0, 0), None
-                continue
-            answer = detector.answer(image, prepared).copy()
-            yield replace(frame, image=None), Size(*image.size), answer
+            size = None
+            if frame.image is not None:
+                size = Size(*frame.image.size)
+                detector.start(frame.image, prepared)
+            started.append((replace(frame, image=None), size))
+            while len(started) >= detector.in_flight:
+                yield first()
+        while started:
+            yield first()
 
 
 def as_on_a_robot(

@@ -32,5 +32,6 @@ INFO = BackendInfo(
     libraries=(TENSORRT, PYCUDA, ONNX),
     automatic=True,
     has_dla=True,
+    batches=True,
     converts=("fp16",),
 )

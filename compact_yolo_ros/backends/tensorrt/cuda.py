@@ -38,6 +38,7 @@ class Gpu:
         compute_capability: for example ``8.7``.
         cuda: version that pycuda was built with.
         driver: pycuda's module of that name.
+        maps_memory: whether GPU and CPU share their memory, as on a Jetson: copies can be saved.
     """
 
     def __init__(self) -> None:
@@ -55,6 +56,10 @@ class Gpu:
         self.name: str = device.name()
         self.compute_capability = ".".join(map(str, device.compute_capability()))
         self.cuda = ".".join(map(str, driver.get_version()))
+        kinds = driver.device_attribute
+        self.maps_memory = all(
+            map(device.get_attribute, (kinds.INTEGRATED, kinds.CAN_MAP_HOST_MEMORY))
+        )
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -79,24 +84,34 @@ def gpu() -> Gpu:
 
 
 class Buffer:
-    """Memory of one tensor: ``host`` is page-locked, so that copies run beside other work."""
+    """Memory of one tensor that both sides reach.
 
-    def __init__(self, driver: Any, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+    ``host`` is page-locked, so that copies run beside other work. Where the GPU shares the
+    machine's memory it is mapped instead: the GPU reads and writes it, and nothing is copied.
+    """
+
+    def __init__(self, device: Gpu, shape: tuple[int, ...], dtype: DTypeLike) -> None:
         """Allocate both sides; the context must be current."""
-        self._driver = driver
-        self.host: np.ndarray = driver.pagelocked_empty(shape, dtype)
+        driver = device.driver
+        flags = driver.host_alloc_flags.DEVICEMAP if device.maps_memory else 0
+        self.host: np.ndarray = driver.pagelocked_empty(shape, dtype, mem_flags=flags)
         self.host[...] = 0
-        self._device = driver.mem_alloc(self.host.nbytes)
+        self._driver = driver
+        self._device = None if device.maps_memory else driver.mem_alloc(self.host.nbytes)
 
     @property
     def address(self) -> int:
         """On the device."""
+        if self._device is None:
+            return int(self.host.base.get_device_pointer())  # type: ignore[union-attr]
         return int(self._device)
 
     def upload(self, rows: int, stream: Any) -> None:
         """Queue the copy of the first ``rows`` to the device."""
-        self._driver.memcpy_htod_async(self._device, self.host[:rows], stream)
+        if self._device is not None:
+            self._driver.memcpy_htod_async(self._device, self.host[:rows], stream)
 
     def download(self, rows: int, stream: Any) -> None:
         """Queue the copy of the first ``rows`` from the device."""
-        self._driver.memcpy_dtoh_async(self.host[:rows], self._device, stream)
+        if self._device is not None:
+            self._driver.memcpy_dtoh_async(self.host[:rows], self._device, stream)

@@ -37,7 +37,7 @@ from compact_yolo_ros.ros.detector.leftovers import END_LIMIT
 if TYPE_CHECKING:
     from compact_yolo_ros.backends.remembered import Remembered
 
-ON_CPU = {"backend": "onnxruntime", "precision": "auto", "dla_core": -1}
+ON_CPU = {"backend": "onnxruntime", "precision": "auto", "dla_core": -1, "batch": 1}
 """Changes of the options that lead to the backend that is always there."""
 CANNOT_OPEN = (ModelError, BackendError, ValueError)
 _Use = Callable[[BuildProcess], None]

@@ -29,7 +29,7 @@ from compact_yolo_ros.model.sizes import (
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileLimits
 from compact_yolo_ros.pixels.grey_levels import STRETCH
-from compact_yolo_ros.ros.detector.camera_names import check_camera_names
+from compact_yolo_ros.ros.detector.camera_names import camera_names, check_camera_names
 from compact_yolo_ros.ros.detector.views import roi_areas
 from compact_yolo_ros.ros.parameters import OFF, ParameterSpec
 from compact_yolo_ros.support.error_text import shortened
@@ -94,6 +94,15 @@ DETECTOR_PARAMETERS = (
         "on a DLA yet.",
         low=-1,
         high=3,
+        changes="unconfigured",
+    ),
+    ParameterSpec(
+        "max_batch",
+        _OPTIONS.batch,
+        "Most images of several cameras that go through the network together, where they wait at "
+        "the same time; on a GPU only. Its engines are built for that many.",
+        low=1,
+        high=16,
         changes="unconfigured",
     ),
     ParameterSpec(
@@ -369,6 +378,7 @@ OPTION_OF = {
     "cpu_threads": "threads",
     "backend_timing": "timing",
     "dla_core": "dla_core",
+    "max_batch": "batch",
     "engine_cache": "engine_cache",
 }
 """The field of ``RunOptions`` that a parameter sets; ``input_sizes`` needs more than one."""
@@ -487,10 +497,11 @@ def run_options(values: Mapping[str, Any]) -> RunOptions:
         ModelError: the model cannot be found, read or trusted.
         ValueError: a value is out of its range.
     """
-    return RunOptions(
+    options = RunOptions(
         **{field: values[name] for name, field in OPTION_OF.items()},
         input_sizes=input_sizes(values, find_model(values["model"]).card),
     )
+    return options.change(batch=min(options.batch, len(camera_names(values["cameras"]))))
 
 
 def input_sizes(values: Mapping[str, Any], card: ModelCard) -> tuple[InputSize, ...]:

@@ -2,24 +2,32 @@
 """The thread that processes images: always the newest of a camera, the cameras in turn.
 
 callback -> ``submit`` -> newest-frame slot -> ``_process``: unpack, decode, detect, publish, count.
+Where a batch pays, images of further cameras that wait at this moment go through the network with
+it; none is waited for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Thread
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from rclpy.clock import Clock
 from std_msgs.msg import Header
 
 from compact_yolo_ros.backends import BackendError
+from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.detector import Answer
 from compact_yolo_ros.detection.frame_times import FrameTimes
-from compact_yolo_ros.detection.view import PLAIN
+from compact_yolo_ros.detection.view import PLAIN, View
 from compact_yolo_ros.machine.power import PowerMonitor
+from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.image_header import check_header
 from compact_yolo_ros.ros.detector.leftovers import END_LIMIT
+from compact_yolo_ros.ros.detector.settings import Settings
 from compact_yolo_ros.ros.detector.topics import FrameResult
 from compact_yolo_ros.ros.diagnostics.situations import Work
 from compact_yolo_ros.support.newest_slots import NewestSlots
@@ -27,6 +35,9 @@ from compact_yolo_ros.support.newest_slots import NewestSlots
 if TYPE_CHECKING:
     from compact_yolo_ros.ros.detector.camera import Camera
     from compact_yolo_ros.ros.detector.session import Session
+
+
+Result = TypeVar("Result")
 
 
 class DetectorBusyError(RuntimeError):
@@ -120,69 +131,123 @@ class FrameWorker:
     def _run(self) -> None:
         try:
             while (frame := self._slots.take()) is not None:
-                self._answer(frame)
+                others = self._slots.take_more(self._session.detector.batch - 1)
+                if others:
+                    self._process_together([frame, *others])
+                else:
+                    self._attempt(frame, self._process)
+                for each in (frame, *others):
+                    self._finished[each.place] = each.arrived
+                self._taken = None
         finally:
             self._session.backends.in_use.release()
 
-    def _answer(self, frame: _Frame) -> None:
+    def _attempt(self, frame: _Frame, work: Callable[[_Frame], Result]) -> Result | None:
         self._stage = "decode"
         self._taken = (frame, perf_counter())
         try:
-            self._process(frame, self._taken[1])
+            return work(frame)
         except Exception as error:
             # One bad frame must never end the stream, whatever was wrong with it.
             if not self._abandoned:
-                self._report(frame.camera, error)
-        self._finished[frame.place] = frame.arrived
-        self._taken = None
+                self._report([frame.camera], error)
+        return None
 
-    def _report(self, camera: Camera, error: Exception) -> None:
+    def _report(self, cameras: Sequence[Camera], error: Exception) -> None:
+        """Tell of a failure that cost each of these cameras an image."""
+        kind, sentence = "internal", f"{type(error).__name__}: {error}"
         if isinstance(error, ImageError):
-            camera.failed(f"image {error.kind}", str(error))
+            kind, sentence = f"image {error.kind}", str(error)
         elif isinstance(error, BackendError):
-            camera.failed("backend", str(error))
+            kind, sentence = "backend", str(error)
+        for camera in cameras:
+            camera.failed(kind, sentence)
+        if isinstance(error, BackendError):
             self._session.backends.failed(error)
-        else:
-            camera.failed("internal", f"{type(error).__name__}: {error}")
 
-    def _process(self, frame: _Frame, taken: float) -> None:
-        session, settings = self._session, self._session.next_settings()
-        camera = frame.camera
+    def _process(self, frame: _Frame) -> None:
+        ready = self._prepare(self._session.next_settings(), frame)
+        if ready is not None:
+            self._detect(ready, frame)
+
+    def _detect(self, ready: _Ready, _: _Frame) -> None:
+        if not self._abandoned:
+            self._stage = ""  # the detector says how far it is
+            detections = self._session.detector.detect_decoded(ready.image, ready.view)
+            self._publish(ready, detections)
+
+    def _process_together(self, frames: Sequence[_Frame]) -> None:
+        """Answer images of several cameras by one run of the network; those in tiles alone."""
+        settings = self._attempt(frames[0], lambda _: self._session.next_settings())
+        if settings is None:
+            return
+        attempts = [self._attempt(frame, partial(self._prepare, settings)) for frame in frames]
+        ready = [each for each in attempts if each is not None]
+        for each in ready:
+            if not each.view.is_plain:
+                self._attempt(each.frame, partial(self._detect, each))
+        self._detect_together([each for each in ready if each.view.is_plain])
+
+    def _detect_together(self, ready: Sequence[_Ready]) -> None:
+        detector = self._session.detector
+        if not ready or self._abandoned:
+            return
+        self._stage = ""  # the detector says how far it is
+        try:
+            answers = detector.answer_together([each.image for each in ready])
+        except Exception as error:  # as in ``_attempt``
+            if not self._abandoned:
+                self._report([each.frame.camera for each in ready], error)
+            return
+        for each, answer in zip(ready, answers, strict=True):
+            self._attempt(each.frame, partial(self._conclude, each, answer))
+
+    def _conclude(self, ready: _Ready, answer: Answer, _: _Frame) -> None:
+        self._publish(ready, self._session.detector.conclude(answer))
+
+    def _prepare(self, settings: Settings, frame: _Frame) -> _Ready | None:
+        """Decode the image; None if it is not to be processed."""
+        session, camera, began = self._session, frame.camera, perf_counter()
         if not session.control.admits(camera.name):
             camera.counters.image_skipped()
-            return
+            return None
         message = camera.unpack(frame.message)
         header = message.header
         if settings.max_age > 0 and self._is_refused(camera, header, settings.max_age):
-            return
+            return None
         check_header(header)
         view = settings.views.get(camera.name, PLAIN)
         window = session.detector.window
         image = camera.decode(message, window if view.is_plain else view.window(window))
         decoded = perf_counter()
-        if self._abandoned:
-            return
-        self._stage = ""  # the detector says how far it is
         session.detector.selection = settings.detected
-        detections = session.detector.detect_decoded(image, view)
+        return _Ready(frame, header, image, view, settings, began, decoded)
+
+    def _publish(self, ready: _Ready, detections: Detections) -> None:
+        session, camera, header = self._session, ready.frame.camera, ready.header
         detected = perf_counter()
         if self._abandoned:
             return
         self._stage = "publish"
         result = FrameResult(
-            camera.name, header, image, detections, settings, arrived=frame.arrived
+            camera.name,
+            header,
+            ready.image,
+            detections,
+            ready.settings,
+            arrived=ready.frame.arrived,
         )
-        if settings.tracking is not None:
+        if ready.settings.tracking is not None:
             result = camera.tracking.follow(result)
         camera.publish(result)
         published = perf_counter()
         age = self._age(header)
-        total = published - frame.arrived
+        total = published - ready.frame.arrived
         stages = session.detector.times
         times = FrameTimes(
             age=total if age is None else age,
-            waiting=taken - frame.arrived,
-            decode=decoded - taken,
+            waiting=ready.began - ready.frame.arrived,
+            decode=ready.decoded - ready.began,
             preprocess=stages.preprocess,
             inference=stages.inference,
             postprocess=stages.postprocess,
@@ -220,6 +285,18 @@ class FrameWorker:
             return None
         now: float = self._clock.now().nanoseconds * 1e-9
         return now - float(stamp.sec + stamp.nanosec * 1e-9)
+
+
+class _Ready(NamedTuple):
+    """An image that is decoded, what it is processed with, and when that began and ended."""
+
+    frame: _Frame
+    header: Header
+    image: DecodedImage
+    view: View
+    settings: Settings
+    began: float
+    decoded: float
 
 
 class _Frame(NamedTuple):

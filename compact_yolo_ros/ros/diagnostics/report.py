@@ -66,6 +66,7 @@ def backend_facts(opened: Opened) -> dict[str, object]:
         "input_size": f"{width}x{height}",
         "threads": backend.threads,
         "backend_choice": opened.choice,
+        **backend.details,
         **{f"{part}_ms": f"{1e3 * t:.3f}" for part, t in backend.device_times.items()},
     }
 

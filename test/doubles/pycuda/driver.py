@@ -4,7 +4,13 @@
 Enforced: nothing works without a context current on the calling thread; work queued on a stream
 happens when the stream is synchronised, and no earlier; asynchronous copies need page-locked host
 memory; copies stay inside their allocation; events are read only after they happened; what is
-freed is freed in its context. What is broken silently (in a destructor) is noted in ``violations``.
+freed is freed in its context; while a stream is captured nothing is allocated or waited for. What
+is broken silently (in a destructor) is noted in ``violations``. ``driver_library.py`` is the part
+of the driver that is called without pycuda.
+
+Switches: ``CUDA_DOUBLE_NO_DEVICE``, ``CUDA_DOUBLE_LOST`` (1, or a file that makes it so),
+``CUDA_DOUBLE_NO_MEMORY``, ``CUDA_DOUBLE_NAME``, ``CUDA_DOUBLE_INTEGRATED`` (a GPU that shares the
+machine's memory), ``CUDA_DOUBLE_DRIVER`` (its version, as 11.2).
 """
 
 from __future__ import annotations
@@ -16,6 +22,8 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from enum import Enum
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -25,6 +33,10 @@ violations: list[str] = []
 memory: dict[int, np.ndarray] = {}
 """Device memory by address."""
 streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
+users_of_memory: dict[int, int] = {}
+"""Handle of the stream on which contexts compute in a piece of device memory."""
+device_attribute = Enum("device_attribute", ["CAN_MAP_HOST_MEMORY", "INTEGRATED"])
+host_alloc_flags = SimpleNamespace(PORTABLE=1, DEVICEMAP=2, WRITECOMBINED=4)
 
 _addresses = itertools.count(0x7000_0000_0000, 0x1_0000_0000)
 _pinned: dict[int, int] = {}
@@ -63,7 +75,7 @@ def _stack() -> list[Context]:
 
 def require_context(what: str) -> None:
     """Raise unless this thread has a context, as the driver does."""
-    lost = os.environ.get("CUDA_DOUBLE_LOST")  # 1, or a file that makes it so
+    lost = os.environ.get("CUDA_DOUBLE_LOST")
     if lost and (lost == "1" or os.path.exists(lost)):
         raise LogicError(f"{what} failed: unspecified launch failure")
     if not _stack():
@@ -101,28 +113,65 @@ class Device:
     def compute_capability(self) -> tuple[int, int]:
         return (8, 7)
 
+    def get_attribute(self, attr: device_attribute) -> int:
+        if attr == device_attribute.INTEGRATED:
+            return int(os.environ.get("CUDA_DOUBLE_INTEGRATED", "0"))
+        return 1
+
     def retain_primary_context(self) -> Context:
         Device._primary = Device._primary or Context()
         return Device._primary
 
 
 class Stream:
+    """A stream, which is executed when it is synchronised.
+
+    Attributes:
+        captured: what a capture has recorded so far; None outside one.
+    """
+
     def __init__(self, flags: int = 0) -> None:
         require_context("cuStreamCreate")
+        _require_no_capture("cuStreamCreate")
         self.handle = next(_addresses)
         self._queue: list[Callable[[], None]] = []
+        self.captured: list[Callable[[], None]] | None = None
+        self.is_invalid = False
+        self.capturing_thread = 0
         streams[self.handle] = self
 
+    @property
+    def is_capturing(self) -> bool:
+        return self.captured is not None
+
+    def invalidate_capture(self) -> None:
+        self.is_invalid = True
+
     def enqueue(self, work: Callable[[], None]) -> None:
-        self._queue.append(work)
+        if self.captured is None:
+            self._queue.append(work)
+        else:
+            self.captured.append(work)
 
     def synchronize(self) -> None:
         require_context("cuStreamSynchronize")
+        if self.is_capturing:
+            self.invalidate_capture()
+            raise LogicError("cuStreamSynchronize failed: operation not permitted while capturing")
         while self._queue:
             self._queue.pop(0)()
 
     def __del__(self) -> None:
         note_freed("a stream")
+
+
+def _require_no_capture(what: str) -> None:
+    """Raise, and end the capture in vain, if this thread captures a stream."""
+    mine = [s for s in streams.values() if s.capturing_thread == threading.get_ident()]
+    for stream in mine:
+        stream.invalidate_capture()
+    if mine:
+        raise LogicError(f"{what} failed: operation not permitted when stream is capturing")
 
 
 class Event:
@@ -135,7 +184,8 @@ class Event:
         if stream is None:
             raise AssertionError("an event was recorded on the default stream")
         self._at = None
-        stream.enqueue(self._happen)
+        if not stream.is_capturing:  # else it is a dependency, and never a moment
+            stream.enqueue(self._happen)
         return self
 
     def _happen(self) -> None:
@@ -148,15 +198,36 @@ class Event:
         return 1e3 * (self._at - event._at)
 
 
+class PagelockedHostAllocation:
+    """What the arrays of ``pagelocked_empty`` have as their ``base``."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: object, flags: int) -> None:
+        self._memory = np.full(shape, 0xA5, dtype)  # not zero: fresh memory holds anything
+        self.__array_interface__ = self._memory.__array_interface__
+        self._address = self.__array_interface__["data"][0]
+        _pinned[self._address] = self._memory.nbytes
+        self._is_mapped = bool(flags & host_alloc_flags.DEVICEMAP)
+        if self._is_mapped:
+            memory[self._address] = self._memory.reshape(-1).view(np.uint8)
+
+    def get_device_pointer(self) -> int:
+        require_context("cuMemHostGetDevicePointer")
+        if not self._is_mapped:
+            raise LogicError("cuMemHostGetDevicePointer failed: invalid argument")
+        return int(self._address)
+
+    def __del__(self) -> None:
+        _pinned.pop(self._address, None)
+        if self._is_mapped:
+            memory.pop(self._address, None)
+
+
 def pagelocked_empty(
     shape: tuple[int, ...], dtype: object, order: str = "C", mem_flags: int = 0
 ) -> np.ndarray:
     require_context("cuMemHostAlloc")
-    array = np.full(shape, 0xA5, dtype)  # not zero: fresh memory holds anything
-    address = array.__array_interface__["data"][0]
-    _pinned[address] = array.nbytes
-    weakref.finalize(array, _pinned.pop, address, None)
-    return array
+    _require_no_capture("cuMemHostAlloc")
+    return np.asarray(PagelockedHostAllocation(shape, dtype, mem_flags))
 
 
 class DeviceAllocation:
@@ -174,6 +245,7 @@ class DeviceAllocation:
 
 def mem_alloc(size: int) -> DeviceAllocation:
     require_context("cuMemAlloc")
+    _require_no_capture("cuMemAlloc")
     if os.environ.get("CUDA_DOUBLE_NO_MEMORY"):
         raise MemoryError("cuMemAlloc failed: out of memory")
     return DeviceAllocation(size)
@@ -220,3 +292,8 @@ def memcpy_dtoh_async(dest: np.ndarray, src: DeviceAllocation, stream: Stream) -
         dest.reshape(-1).view(np.uint8)[:] = source
 
     stream.enqueue(copy)
+
+
+from pycuda import driver_library  # noqa: E402
+
+driver_library.stand_in()

@@ -54,7 +54,7 @@ def sliced(staged: Path, tmp_path: Path) -> Path:
 
 
 def join(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(FOLDER / "join.py"), *map(str, words), "--only-join"]
+    command = [sys.executable, str(FOLDER / "join.py"), "--only-join", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -63,7 +63,7 @@ def test_what_is_packed_comes_out(sliced: Path, staged: Path, tmp_path: Path) ->
     assert len(slices) > 2
     sizes = [sum(path.stat().st_size for path in one.glob("*.xz")) for one in slices]
     assert max(sizes) <= 25_000
-    joined = join(*slices, "--into", tmp_path / "joined")
+    joined = join(*slices, "--into", tmp_path / "joined", "--", "-k", "words for pytest")
     assert (joined.returncode, joined.stderr) == (0, "")
     for path in staged.rglob("*"):
         copy = tmp_path / "joined" / path.relative_to(staged)

@@ -34,8 +34,8 @@ def main() -> int:
     parser.add_argument("--into", type=Path, default=Path("gpu_tests"), help="[gpu_tests]")
     parser.add_argument("--only-join", action="store_true", help="run nothing")
     parser.add_argument("--rehearse", action="store_true", help="with doubles instead of a GPU")
-    parser.add_argument("pytest", nargs="*", help="behind --: more words for pytest")
-    given = parser.parse_args()
+    own, more = _divided(sys.argv[1:])
+    given = parser.parse_args(own)
     folder = given.into.resolve()
     began = monotonic()
     try:
@@ -44,7 +44,13 @@ def main() -> int:
         print(f"join: the bundle cannot be used: {error}", file=sys.stderr)
         return INCOMPLETE
     print(f"join: {folder} is complete after {monotonic() - began:.0f} s", flush=True)
-    return 0 if given.only_join else run(folder, given.pytest, given.rehearse)
+    return 0 if given.only_join else run(folder, more, given.rehearse)
+
+
+def _divided(words: list[str]) -> tuple[list[str], list[str]]:
+    """The words before "--", which are ours, and those behind it, which are pytest's."""
+    end = words.index("--") if "--" in words else len(words)
+    return words[:end], words[end + 1 :]
 
 
 def join(places: list[Path], folder: Path) -> None:

@@ -77,9 +77,10 @@ def load(key: NetworkKey) -> bytes | None:
 
 
 def store(key: NetworkKey, network: bytes) -> None:
-    """Keep a network, where that is possible."""
+    """Keep a network where a node has timed; other programs leave nothing in a home folder."""
     with suppress(OSError, RuntimeError):  # without it, only the next start takes longer
-        _networks().store(key.name, key.text, network)
+        if cache_folder("timings").expanduser().is_dir():
+            _networks().store(key.name, key.text, network)
 
 
 def has(key: NetworkKey) -> bool:

@@ -24,8 +24,9 @@ KEY = NetworkKey("m", "0" * 64, "openvino 1", "a processor", "f32", 1, "320x320"
 
 @pytest.fixture(autouse=True)
 def networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The folder of the networks, in which there are none yet."""
+    """The folder of the networks, in which there are none yet, where a node has timed."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "compact_yolo_ros" / "timings").mkdir(parents=True)
     return tmp_path / "compact_yolo_ros" / "networks"
 
 
@@ -118,6 +119,12 @@ def test_every_part_of_the_key_makes_another_network(name: str) -> None:
     other = replace(KEY, **{name: 2 if name == "threads" else "other"})
     assert compiled_networks.load(KEY) == b"a network" and compiled_networks.has(KEY)
     assert compiled_networks.load(other) is None and not compiled_networks.has(other)
+
+
+def test_nothing_is_kept_where_no_node_has_timed(networks: Path) -> None:
+    (networks.parent / "timings").rmdir()
+    compiled_networks.store(KEY, b"a network")
+    assert not networks.exists() and compiled_networks.load(KEY) is None
 
 
 def test_batches_are_not_kept(options: RunOptions, networks: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_model_takes_over_between_two_images(
     assert found(seen) == sorted(found(seen))  # "green" to the last, then "gruen"
     answered = [stamp_of(result) for result in seen.results]
     assert answered == seen.sent[: len(answered)]  # every image
-    assert [each.class_name for each in infos[-1].class_map] == list(OTHERS)
+    client.wait_for(lambda: [each.class_name for each in infos[-1].class_map] == list(OTHERS))
     change = published.index(OTHERS)
     assert "green" in published[:change] and "gruen" not in published[:change]
     assert "green" not in published[change:] and "gruen" in published[change:]

@@ -127,11 +127,12 @@ def detector_yaml() -> str:
 def sros2_policy() -> str:
     """Return the least rights of the node: its topics and services, and those of rclpy."""
     published = [_policy_name(row.name) for row in INTERFACES if row.kind == "publisher"]
+    heard = [_policy_name(row.name) for row in INTERFACES if row.kind == "subscription"]
     served = [_policy_name(row.name) for row in INTERFACES if row.kind == "service"]
     own = [f"~/{name}" for name in (*LIFECYCLE_SERVICES, *PARAMETER_SERVICES)]
     return POLICY.format(
         publish=_rights("topic", [*published, *OWN_TOPICS]),
-        subscribe=_rights("topic", ["image", "image/compressed", *HEARD_TOPICS]),
+        subscribe=_rights("topic", [*heard, "image/compressed", *HEARD_TOPICS]),
         reply=_rights("service", [*served, *own]),
     )
 

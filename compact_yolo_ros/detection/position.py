@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compact_yolo_ros.detection.camera_model import CameraModel, Floats
+from compact_yolo_ros.pixels.depth import Depth
 
 INNER = 0.5
 """Share of the box's width and height, around its middle, whose depths count."""
@@ -76,7 +77,7 @@ class _Sight(NamedTuple):
 def positions(
     boxes: NDArray[np.float32],
     camera: CameraModel,
-    depth: NDArray[np.uint16] | NDArray[np.float32],
+    depth: Depth,
     heights: NDArray[np.float64] | None = None,
 ) -> Positions:
     """Find objects in a depth image; those whose depth is not known are left out.
@@ -158,12 +159,12 @@ def _of_heights(sight: _Sight, heights: NDArray[np.float64]) -> tuple[Floats, Fl
     return z, z * np.hypot(HEIGHT_NOISE, BOX_NOISE)
 
 
-def _inner(depth: NDArray[np.uint16] | NDArray[np.float32], box: NDArray[np.float32]) -> Floats:
+def _inner(depth: Depth, box: NDArray[np.float32]) -> Floats:
     """The inner part of a box as a list of depths in metres, at most ``SIDE`` squared of them."""
     height, width = depth.shape
     rows = _span(float(box[1]), float(box[3]), height)
     columns = _span(float(box[0]), float(box[2]), width)
-    scale = 1e-3 if depth.dtype == np.uint16 else 1.0
+    scale = 1e-3 if depth.dtype.kind == "u" else 1.0
     part: Floats = depth[rows, columns].astype(np.float64).ravel() * scale
     return part
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
@@ -19,6 +19,8 @@ from std_msgs.msg import Header
 from vision_msgs.msg import (
     Detection2D,
     Detection2DArray,
+    Detection3D,
+    Detection3DArray,
     LabelInfo,
     ObjectHypothesisWithPose,
     VisionClass,
@@ -30,8 +32,14 @@ from compact_yolo_ros.detection.detections import NO_TRACK, Detections
 from compact_yolo_ros.detection.serialized_detections import SerializedDetectionWriter
 from compact_yolo_ros.model.card import ModelCard
 
+if TYPE_CHECKING:
+    from compact_yolo_ros.detection.position import Positions
+
 JPEG_QUALITY = 80
 """Of the compressed debug image, as image_transport's plugin has it."""
+
+UNKNOWN_ANGLE = np.pi**2 / 3
+"""Variance of an angle that may be any."""
 
 
 class DetectionWriter(Protocol):
@@ -93,6 +101,38 @@ def _reads(header: Header, found: Detections, class_ids: Sequence[str]) -> bool:
         )
     except Exception:  # rclpy does not export the type of what cannot be read
         return False
+
+
+def to_detection_3d_array(
+    header: Header, found: Detections, positions: Positions, class_ids: Sequence[str]
+) -> Detection3DArray:
+    """The objects of an image whose positions are known.
+
+    Args:
+        header: that of the image; the array and every detection carry it.
+        found: all objects of the image.
+        positions: where some of them are in its frame, in metres.
+        class_ids: ``class_id`` of each label.
+    """
+    found = found[positions.places]
+    array = Detection3DArray(header=header)
+    for place in range(len(found)):
+        result = ObjectHypothesisWithPose()
+        result.hypothesis.class_id = class_ids[found.labels[place]]
+        result.hypothesis.score = float(found.scores[place])
+        covariance = np.zeros((6, 6))
+        covariance[:3, :3] = positions.covariances[place]
+        covariance[3:, 3:] = np.diag([UNKNOWN_ANGLE] * 3)
+        result.pose.covariance = covariance.ravel()
+        detection = Detection3D(header=header, results=[result])
+        for point in (result.pose.pose.position, detection.bbox.center.position):
+            point.x, point.y, point.z = positions.points[place].tolist()
+        size = detection.bbox.size
+        size.x, size.y, size.z = positions.sizes[place].tolist()
+        if found.ids is not None and found.ids[place] != NO_TRACK:
+            detection.id = str(found.ids[place])
+        array.detections.append(detection)
+    return array
 
 
 def to_label_info(header: Header, card: ModelCard, threshold: float) -> LabelInfo:

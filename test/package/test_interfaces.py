@@ -14,11 +14,22 @@ DETECTION_2D_ARRAY = "RIHS01_214274120007f4a683866481336b70310268cfa107aebe9d594
 
 FIELDS = {
     "BoundingBox2D": {"center": "vision_msgs/Pose2D", "size_x": "double", "size_y": "double"},
+    "BoundingBox3D": {"center": "geometry_msgs/Pose", "size": "geometry_msgs/Vector3"},
     "Detection2D": {
         "header": "std_msgs/Header",
         "results": "sequence<vision_msgs/ObjectHypothesisWithPose>",
         "bbox": "vision_msgs/BoundingBox2D",
         "id": "string",
+    },
+    "Detection3D": {
+        "header": "std_msgs/Header",
+        "results": "sequence<vision_msgs/ObjectHypothesisWithPose>",
+        "bbox": "vision_msgs/BoundingBox3D",
+        "id": "string",
+    },
+    "Detection3DArray": {
+        "header": "std_msgs/Header",
+        "detections": "sequence<vision_msgs/Detection3D>",
     },
     "LabelInfo": {
         "header": "std_msgs/Header",

@@ -25,6 +25,8 @@ SOMETIMES = (
     "With a target:",
     "With tracking:",
     "With `tracking`:",
+    "With `positions`",
+    "With positions:",
 )
 """How the text of a key or a topic begins that not every machine or node has."""
 

@@ -159,10 +159,11 @@ def test_off_is_off_also_as_yaml_reads_it() -> None:
     assert wanted == TrackingOptions(high_score=0.6)
 
 
-def test_no_tracker_is_imported_with_the_node() -> None:
+def test_neither_tracker_nor_positions_are_imported_with_the_node() -> None:
     code = (
         "import sys, compact_yolo_ros.ros.detector.node\n"
-        "assert not [name for name in sys.modules if name.endswith('tracking.bytetrack')]"
+        "ends = 'tracking.bytetrack', 'camera_positions', 'detection.position'\n"
+        "assert not [name for name in sys.modules if name.endswith(ends)]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from rclpy.lifecycle import LifecycleNode
 
@@ -21,6 +22,10 @@ from compact_yolo_ros.ros.detector.settings import Settings
 from compact_yolo_ros.ros.detector.topics import IMAGE, FrameResult
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
 from compact_yolo_ros.ros.diagnostics.situations import CameraSituation, CameraState
+
+if TYPE_CHECKING:
+    from compact_yolo_ros.detection.position_options import PositionOptions
+    from compact_yolo_ros.ros.detector.camera_positions import CameraPositions
 
 Decode = Callable[[Any, Window], DecodedImage]
 """Returns the pixels of an image message, as many as are needed or more; raises ImageError."""
@@ -54,6 +59,7 @@ class Camera:
         input: the subscription.
         counters: counts and times of its images.
         tracking: its tracks; for the worker.
+        positions: where its objects are; None until that is wanted.
         unpack: reads a serialized image message; for the worker, as the next.
         decode: turns what was read into pixels.
         once: answers who asks for a single image.
@@ -79,17 +85,27 @@ class Camera:
         self._publisher = CameraPublisher(node, name, card, settings)
         self._log = node.get_logger()
         self.tracking = CameraTracking(self._warn)
+        self._is_open = False
+        self._new_positions = partial(self._import_positions, node, reliability)
+        self.positions: CameraPositions | None = None
+        self._use_positions(settings.positions)
         self.once = DetectOnce(node, name, settings.detect_once_timeout)
 
     def open(self, on_image: Callable[[bytes], None]) -> None:
         """Subscribe, and count from now on."""
         self.counters.reset()
         self.tracking = CameraTracking(self._warn)
+        self._is_open = True
+        if self.positions is not None:
+            self.positions.open()
         self.input.open(on_image)
 
     def close(self) -> None:
         """Unsubscribe."""
         self.input.close()
+        self._is_open = False
+        if self.positions is not None:
+            self.positions.close()
 
     def destroy(self) -> None:
         """Unsubscribe and remove the publishers."""
@@ -100,6 +116,7 @@ class Camera:
     def use(self, settings: Settings) -> None:
         """Have the publishers that are wanted with ``settings``."""
         self._publisher.use(settings)
+        self._use_positions(settings.positions)
         self.once.timeout = settings.detect_once_timeout
 
     def use_model(self, card: ModelCard) -> None:
@@ -109,6 +126,8 @@ class Camera:
 
     def publish(self, result: FrameResult) -> None:
         """Publish the result for one image."""
+        if result.settings.positions is not None and self._is_open and self.positions is not None:
+            result = self.positions.locate(result)
         self._publisher.publish(result)
         self.once.answered(result)
 
@@ -130,9 +149,26 @@ class Camera:
             nodes=announced.nodes,
             is_latched=announced.is_latched,
             mistake=announced.mistake,
+            concern=self.positions.problem() if self.positions else "",
         )
         tracks = self.tracking.facts if settings.tracking else {}
-        return CameraState(self.counters.snapshot(), situation, tracks)
+        counts = {**tracks, **(self.positions.counts if self.positions else {})}
+        return CameraState(self.counters.snapshot(), situation, counts)
+
+    def _use_positions(self, options: PositionOptions | None) -> None:
+        """Find objects as these options say; what does it is made when they are first wanted."""
+        if self.positions is None and options is not None:
+            self.positions = self._new_positions()
+        if self.positions is not None:
+            self.positions.use(options)
+
+    def _import_positions(self, node: LifecycleNode, reliability: str) -> CameraPositions:
+        from compact_yolo_ros.ros.detector.camera_positions import CameraPositions
+
+        positions = CameraPositions(node, self.name, reliability, self._warn)
+        if self._is_open:
+            positions.open()
+        return positions
 
     @property
     def _which(self) -> str:

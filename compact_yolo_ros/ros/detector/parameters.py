@@ -13,6 +13,11 @@ from typing import Any
 from compact_yolo_ros.backends import PRECISIONS, RunOptions, backend_names
 from compact_yolo_ros.backends.registry import AUTO
 from compact_yolo_ros.detection.governor import Targets
+from compact_yolo_ros.detection.position_options import (
+    PositionOptions,
+    class_heights,
+    label_heights,
+)
 from compact_yolo_ros.detection.selection import ANY_SIZE, Selection, class_thresholds
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
 from compact_yolo_ros.detection.view import MOST_OVERLAP, PLAIN, View, parse_tiles
@@ -41,6 +46,7 @@ OWN_SIZES = (AUTO, "0", SQUARE)
 _OPTIONS = RunOptions()
 _SELECTION = Selection()
 _TRACKING = TrackingOptions()
+_POSITIONS = PositionOptions()
 
 DETECTOR_PARAMETERS = (
     ParameterSpec(
@@ -180,6 +186,31 @@ DETECTOR_PARAMETERS = (
         "track_by_class",
         _TRACKING.by_class,
         "A track keeps its class; false lets it go on when the object is taken for another class.",
+    ),
+    ParameterSpec(
+        "positions",
+        OFF,
+        "Where objects are in space, on ~/detections_3d: depth takes it from depth images; bearing "
+        "needs only the calibration, and gives directions, and ranges of classes of known height.",
+        choices=(OFF, "depth", "bearing"),
+    ),
+    ParameterSpec(
+        "depth_tolerance",
+        _POSITIONS.tolerance,
+        "Most seconds between the stamps of an image and of its depth image; the nearest is taken.",
+        low=0,
+        high=10,
+    ),
+    ParameterSpec(
+        "class_heights",
+        [""],
+        "Heights of classes in metres, as person:1.7, for ranges where no depth is known.",
+    ),
+    ParameterSpec(
+        "rectified",
+        _POSITIONS.rectified,
+        "The images have no lens distortion any more (image_rect), so that P of the calibration is "
+        "theirs.",
     ),
     ParameterSpec(
         "cameras",
@@ -407,6 +438,8 @@ def check_value(name: str, value: Any) -> None:
         [parse_tiles(text) for text in value]
     if name == "class_thresholds":
         class_thresholds(value)
+    if name == "class_heights":
+        class_heights(value)
     if name in ("min_box_size", "max_box_size"):
         box_size(value, name)
 
@@ -469,6 +502,23 @@ def tracking(values: Mapping[str, Any]) -> TrackingOptions | None:
         low_score=values["track_low_score"],
         buffer=values["track_buffer"],
         by_class=values["track_by_class"],
+    )
+
+
+def positions(values: Mapping[str, Any], card: ModelCard) -> PositionOptions | None:
+    """How objects are found in space, from the values of all parameters; None if they are not.
+
+    Raises:
+        ValueError: the model has no class of a name.
+    """
+    heights = label_heights(class_heights(values["class_heights"]), card)
+    if values["positions"] == OFF:
+        return None
+    return PositionOptions(
+        uses_depth=values["positions"] == "depth",
+        tolerance=values["depth_tolerance"],
+        heights=heights,
+        rectified=values["rectified"],
     )
 
 

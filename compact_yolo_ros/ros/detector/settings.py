@@ -10,11 +10,12 @@ from typing import Any
 
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.governor import Targets
+from compact_yolo_ros.detection.position_options import PositionOptions
 from compact_yolo_ros.detection.selection import Selection, class_thresholds, label_thresholds
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
 from compact_yolo_ros.detection.view import View
 from compact_yolo_ros.model.card import ModelCard
-from compact_yolo_ros.ros.detector.parameters import box_size, targets, tracking
+from compact_yolo_ros.ros.detector.parameters import box_size, positions, targets, tracking
 from compact_yolo_ros.ros.detector.views import read_views
 from compact_yolo_ros.ros.messages import class_ids
 
@@ -35,6 +36,7 @@ class Settings:
         debug_image_rate: most images per second on each topic of it; 0 is no limit.
         debug_image_size: most pixels of its longer side; 0 is the size of the camera's image.
         tracking: how objects are tracked; None if they are not.
+        positions: how objects are found in space; None if they are not.
         detect_once_timeout: seconds that ``~/detect_once`` waits for an image.
         views: by camera, how the network sees its images; as they are without an entry.
     """
@@ -47,6 +49,7 @@ class Settings:
     debug_image_rate: float = 0.0
     debug_image_size: int = 0
     tracking: TrackingOptions | None = None
+    positions: PositionOptions | None = None
     detect_once_timeout: float = 2.0
     views: Mapping[str, View] = field(default_factory=dict)
 
@@ -95,6 +98,7 @@ def read_settings(values: Mapping[str, Any], card: ModelCard) -> Settings:
         debug_image_rate=values["debug_image_rate"],
         debug_image_size=values["debug_image_size"],
         tracking=followed and replace(followed, high_scores=selection.thresholds),
+        positions=positions(values, card),
         detect_once_timeout=values["detect_once_timeout"],
         views=read_views(values),
     )

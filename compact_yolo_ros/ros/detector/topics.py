@@ -10,23 +10,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
-from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
+from vision_msgs.msg import Detection2DArray, Detection3DArray, LabelInfo, VisionInfo
 
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.ros.detector.debug_image import DebugImageWriter, Pack
 from compact_yolo_ros.ros.detector.settings import Settings
-from compact_yolo_ros.ros.messages import new_detection_writer, to_compressed_image, to_image
+from compact_yolo_ros.ros.messages import (
+    new_detection_writer,
+    to_compressed_image,
+    to_detection_3d_array,
+    to_image,
+)
+
+if TYPE_CHECKING:
+    from compact_yolo_ros.detection.position import Positions
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks
@@ -45,6 +53,8 @@ class FrameResult(NamedTuple):
         settings: what it was processed with.
         tracks: the objects with a track, in pixels of the image; None if nothing is tracked.
         arrived: when the message came, on ``perf_counter``.
+        locate: finds the detections in space when first asked, None if it cannot; None if that is
+            not wanted.
     """
 
     camera: str
@@ -54,6 +64,7 @@ class FrameResult(NamedTuple):
     settings: Settings
     tracks: Detections | None = None
     arrived: float = 0.0
+    locate: Callable[[], Positions | None] | None = None
 
 
 FrameWriter = Callable[[FrameResult], Any]
@@ -146,6 +157,17 @@ def _track_writer(card: ModelCard) -> FrameWriter:
     return write
 
 
+def _position_writer(card: ModelCard) -> FrameWriter:
+    def write(result: FrameResult) -> Any:
+        found = result.locate() if result.locate is not None else None
+        if found is None:
+            return None
+        ids = result.settings.class_ids
+        return to_detection_3d_array(result.header, result.detections, found, ids)
+
+    return write
+
+
 def _debug_image_writer(pack: Pack, card: ModelCard) -> FrameWriter:
     writer = DebugImageWriter(card.classes, pack)
     return lambda result: writer.write(
@@ -158,6 +180,21 @@ IMAGE = Interface(
     Image,
     "The camera, remapped by `image_topic`. With `image_transport:=compressed` it is the topic "
     "`compressed` below that name, a `sensor_msgs/msg/CompressedImage`.",
+    "subscription",
+    per_camera=True,
+)
+DEPTH = Interface(
+    "depth",
+    Image,
+    "With `positions` depth: depth images, aligned to the camera's and of its size and frame, in "
+    "millimetres (16UC1) or metres (32FC1).",
+    "subscription",
+    per_camera=True,
+)
+CAMERA_INFO = Interface(
+    "camera_info",
+    CameraInfo,
+    "With `positions`: the calibration of the camera.",
     "subscription",
     per_camera=True,
 )
@@ -181,6 +218,16 @@ TRACKS = Output(
     on_demand=True,
     wanted=lambda settings: settings.tracking is not None,
     writer=_track_writer,
+)
+DETECTIONS_3D = Output(
+    "~/detections_3d",
+    Detection3DArray,
+    "With `positions`: where the detections of an image are in the camera's optical frame, in "
+    "metres, with the image's header ([positions](#positions-in-space)).",
+    per_camera=True,
+    on_demand=True,
+    wanted=lambda settings: settings.positions is not None,
+    writer=_position_writer,
 )
 LABEL_INFO = Output(
     "~/label_info",
@@ -248,8 +295,11 @@ DETECT_ONCE = Interface(
 
 INTERFACES: tuple[Interface, ...] = (
     IMAGE,
+    DEPTH,
+    CAMERA_INFO,
     DETECTIONS,
     TRACKS,
+    DETECTIONS_3D,
     LABEL_INFO,
     VISION_INFO,
     DEBUG_IMAGE,

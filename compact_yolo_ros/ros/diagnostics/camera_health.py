@@ -35,7 +35,7 @@ def assess_camera(snapshot: Snapshot, camera: CameraSituation) -> Status:
     if snapshot.age is None:
         return _without_answers(snapshot)
     age = snapshot.age.p50
-    problems = (_strange_age(age), _refused(snapshot), _falling_behind(snapshot))
+    problems = (_strange_age(age), _refused(snapshot), _falling_behind(snapshot), camera.concern)
     if any(problems):
         return Status(Level.WARN, "; ".join(filter(None, problems)))
     return Status(Level.OK, f"{snapshot.fps_out:.1f} images/s, median age {age * 1e3:.1f} ms")

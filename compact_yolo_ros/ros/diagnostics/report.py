@@ -35,11 +35,11 @@ def to_statuses(
     total = combined([state.snapshot for state in cameras.values()])
     if "" in cameras:
         facts = {**facts, **_surroundings(cameras[""].situation)}
-    figures = {**_figures(total), **_sums([state.tracks for state in cameras.values()])}
+    figures = {**_figures(total), **_sums([state.counts for state in cameras.values()])}
     statuses = [_status(f"{name}: detections", health.node, {**facts, **figures})]
-    for camera, (snapshot, situation, tracks) in cameras.items():
+    for camera, (snapshot, situation, counts) in cameras.items():
         if camera:
-            values = {**_surroundings(situation), **_figures(snapshot), **tracks}
+            values = {**_surroundings(situation), **_figures(snapshot), **counts}
             statuses.append(_status(f"{name}: {camera}", health.cameras[camera], values))
     for status in statuses:
         status.hardware_id = hardware_id

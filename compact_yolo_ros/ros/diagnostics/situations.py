@@ -69,6 +69,7 @@ class CameraSituation:
         is_latched: whether its last image is kept for late subscribers only.
         mistake: why no image can arrive, as far as the graph shows it, and what to set; empty if
             it shows nothing.
+        concern: what does not come of an image besides its detections, and why; empty if all does.
     """
 
     topic: str
@@ -79,6 +80,7 @@ class CameraSituation:
     nodes: tuple[str, ...] = ()
     is_latched: bool = False
     mistake: str = ""
+    concern: str = ""
 
 
 class CameraState(NamedTuple):
@@ -87,9 +89,9 @@ class CameraState(NamedTuple):
     Attributes:
         snapshot: counts and times of its images.
         situation: what surrounds them.
-        tracks: counts of its tracks by their keys on /diagnostics; empty if nothing is tracked.
+        counts: of its tracks and positions, by their keys on /diagnostics.
     """
 
     snapshot: Snapshot
     situation: CameraSituation
-    tracks: Mapping[str, int] = MappingProxyType({})
+    counts: Mapping[str, int] = MappingProxyType({})

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Positions in the node: what is subscribed and published, and what is said where they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from builtin_interfaces.msg import Time
+from harness import Client, Start, image_message, values_of
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+from toy_model import CARD, CLASSES
+from vision_msgs.msg import Detection3DArray
+
+from compact_yolo_ros.detection.detections import NO_TRACK, Detections
+from compact_yolo_ros.detection.position import Positions
+from compact_yolo_ros.pixels.depth import depth_pixels
+from compact_yolo_ros.pixels.image_error import ImageError
+from compact_yolo_ros.ros.detector import camera_positions
+from compact_yolo_ros.ros.detector.depth_history import MOST_IMAGES, DepthHistory
+from compact_yolo_ros.ros.detector.parameters import SPECS, check_value, positions
+from compact_yolo_ros.ros.messages import to_detection_3d_array
+from compact_yolo_ros.ros.received_images import ReceivedImage
+
+DEFAULTS: dict[str, Any] = {spec.name: spec.default for spec in SPECS.values()}
+SIDE = 320
+
+
+def depth_message(z: Any, stamp: Time, encoding: str = "16UC1", frame: str = "camera") -> Image:
+    """A depth image of the distances ``z``, (h, w) in metres."""
+    kind = np.uint16 if encoding == "16UC1" else np.float32
+    pixels = np.asarray(z * (1000 if encoding == "16UC1" else 1)).astype(kind)
+    message = Image(header=Header(stamp=stamp, frame_id=frame), encoding=encoding)
+    message.height, message.width = pixels.shape
+    message.step = pixels.strides[0]
+    message.data.frombytes(pixels.tobytes())
+    return message
+
+
+def received(stamp: int, size: int = 8) -> ReceivedImage:
+    header = Header(stamp=Time(sec=stamp))
+    return ReceivedImage(header, 1, size, "16UC1", 0, 2 * size, memoryview(bytes(2 * size)))
+
+
+def test_the_history_is_short_and_knows_the_nearest(monkeypatch) -> None:
+    history = DepthHistory()
+    assert history.nearest(Header()) is None
+    for stamp in range(100):
+        history.add(received(stamp))
+    assert len(history) == MOST_IMAGES
+    image, seconds = history.nearest(Header(stamp=Time(sec=80, nanosec=400_000_000)))
+    assert image.header.stamp.sec == 80 and seconds == pytest.approx(0.4)
+    assert history.nearest(Header())[0].header.stamp.sec == 100 - MOST_IMAGES
+    monkeypatch.setattr("compact_yolo_ros.ros.detector.depth_history.MOST_BYTES", 500)
+    history.add(received(100, 200))
+    assert len(history) == 1 + 100 // 16
+    history.add(received(101, 501))
+    assert len(history) == 0  # none that is larger than all of them may be
+
+
+def test_depths_are_read_in_any_byte_order_and_never_beyond_the_message() -> None:
+    values = np.array([[1000, 2], [0, 65535]])
+    for big in (0, 1):
+        data = values.astype(">u2" if big else "<u2").tobytes() + b"padding"
+        message = SimpleNamespace(
+            encoding="16UC1", width=2, height=2, step=4, is_bigendian=big, data=data
+        )
+        np.testing.assert_array_equal(depth_pixels(message), values)
+    for changes, words in (
+        ({"encoding": "rgb8"}, "encoding 'rgb8'"),
+        ({"step": 3}, "rows of 3"),
+        ({"height": 4}, "15 bytes"),
+        ({"height": 0}, "cannot be used"),
+        ({"width": 2**31, "step": 2**32 - 1}, "cannot be used"),
+    ):
+        with pytest.raises(ImageError, match=words):
+            depth_pixels(SimpleNamespace(**{**vars(message), **changes}))
+
+
+def test_a_message_has_the_known_objects_with_their_own_names() -> None:
+    boxes = np.array([[0, 0, 9, 9]] * 3, np.float32)
+    found = Detections(
+        boxes,
+        np.array([0.9, 0.8, 0.7], np.float32),
+        np.array([0, 1, 0], np.int32),
+        np.array([5, NO_TRACK, 7]),
+    )
+    covariance = np.arange(9.0).reshape(3, 3)
+    where = Positions(
+        np.array([0, 1]),
+        np.array([[1.0, 2, 3], [4, 5, 6]]),
+        np.ones((2, 3)),
+        np.stack([covariance, np.eye(3)]),
+    )
+    header = Header(frame_id="optical")
+    array = to_detection_3d_array(header, found, where, CLASSES)
+    first, second = array.detections
+    assert first.header == array.header == header and (first.id, second.id) == ("5", "")
+    assert second.results[0].hypothesis.class_id == CLASSES[1]
+    pose = first.results[0].pose
+    assert (pose.pose.position.x, pose.pose.position.z) == (1, 3) and pose.pose.orientation.w == 1
+    assert first.bbox.center == pose.pose
+    np.testing.assert_array_equal(np.reshape(pose.covariance, (6, 6))[:3, :3], covariance)
+    assert pose.covariance[35] == pytest.approx(np.pi**2 / 3)
+
+
+def test_parameters_are_read_for_the_classes_of_the_model() -> None:
+    assert positions(DEFAULTS, CARD) is None
+    given = {"positions": "bearing", "class_heights": [f"{CLASSES[1]}:1.7"]}
+    wanted = positions({**DEFAULTS, **given}, CARD)
+    assert wanted is not None and not wanted.uses_depth and wanted.heights == {1: 1.7}
+    with pytest.raises(ValueError, match="has no class 'unicorn'"):
+        positions({**DEFAULTS, "class_heights": ["unicorn:2"]}, CARD)
+    for text in ("person", "person:", "person:0", "person:nan", "person:1000"):
+        with pytest.raises(ValueError, match="is not of the form person:1.7"):
+            check_value("class_heights", [text])
+
+
+@pytest.fixture
+def camera(client: Client, start_inside: Start, monkeypatch) -> SimpleNamespace:
+    """A node, a camera, and what says where objects are; a green square stands still."""
+    monkeypatch.setattr(camera_positions, "GRACE", 0.0)
+    seen = start_inside()
+    node = client.node
+    seen.places = client.collect(Detection3DArray, "/detector/detections_3d")
+    seen.depth = node.create_publisher(Image, "/depth", 5)
+    seen.info = node.create_publisher(CameraInfo, "/camera_info", 5)
+    return seen
+
+
+@pytest.mark.ros
+def test_positions_are_switched_on_and_off_and_problems_are_said(
+    client: Client, camera: SimpleNamespace
+) -> None:
+    assert not topics(client)
+    change(camera, positions="depth")
+    client.wait_for(lambda: topics(client) == {"/depth", "/camera_info"})
+    client.wait_for(lambda: client.node.count_publishers("/detector/detections_3d"))
+
+    wait_for_problem(client, camera, "no CameraInfo has come on /camera_info", info=None)
+    wait_for_problem(client, camera, "no depth image has come on /depth", depth=None)
+    wait_for_problem(client, camera, "depth_tolerance", late=2)
+    wait_for_problem(client, camera, "in the frame 'depth_frame'", frame="depth_frame")
+    wait_for_problem(client, camera, "has 160 x 320 pixels", depth=np.full((320, 160), 2.0))
+    wait_for_problem(client, camera, "of images of 640 x 320 pixels", info=calibration(width=640))
+    wait_for_problem(client, camera, "no focal length in K", info=calibration(k=[0.0] * 9))
+    assert not camera.places and len(camera.results) >= 7  # detections go on
+    assert int(values_of(camera.diagnostics[-1])["positions_failed"]) >= 7
+
+    for encoding in ("16UC1", "32FC1"):
+        camera.places.clear()
+        show(client, camera, lambda: camera.places, encoding=encoding)
+        (place,) = camera.places[-1].detections
+        (box,) = [each.bbox for each in camera.results[-1].detections]
+        at = place.bbox.center.position
+        assert camera.places[-1].header == camera.results[-1].header == place.header
+        assert at.z == pytest.approx(2.0)
+        assert at.x == pytest.approx((box.center.position.x - 160) / 300 * 2, abs=1e-5)
+        assert place.bbox.size.y == pytest.approx(box.size_y / 300 * 2, rel=1e-5)
+        assert place.results[0].hypothesis == camera.results[-1].detections[0].results[0].hypothesis
+    client.wait_for(lambda: int(values_of(camera.diagnostics[-1])["positions_found"]) > 0)
+
+    change(camera, positions="bearing", class_heights=[f"{name}:0.1" for name in CLASSES])
+    client.wait_for(lambda: topics(client) == {"/camera_info"})
+    camera.places.clear()
+    show(client, camera, lambda: camera.places, depth=None)
+    (place,) = camera.places[-1].detections
+    assert place.bbox.center.position.z == pytest.approx(0.1 * 300 / box.size_y, rel=1e-4)
+
+    change(camera, positions="off")
+    client.wait_for(lambda: not topics(client))
+    client.wait_for(lambda: "positions_found" not in values_of(camera.diagnostics[-1]))
+
+
+def topics(client: Client) -> set[str]:
+    """Those of the two that the node subscribes to."""
+    heard = client.node.get_subscriber_names_and_types_by_node("detector", "/")
+    return {name for name, _ in heard} & {"/depth", "/camera_info"}
+
+
+def calibration(**changes: Any) -> CameraInfo:
+    fields: dict[str, Any] = {
+        "width": SIDE,
+        "height": SIDE,
+        "k": [300.0, 0, 159.5, 0, 300, 159.5, 0, 0, 1],
+    }
+    return CameraInfo(**{**fields, **changes})
+
+
+CALIBRATION = calibration()
+PLANE = np.full((SIDE, SIDE), 2.0)
+
+
+def show(
+    client: Client,
+    camera: SimpleNamespace,
+    done: Callable[[], object],
+    *,
+    info: CameraInfo | None = CALIBRATION,
+    depth: np.ndarray | None = PLANE,
+    late: int = 0,
+    **fields: Any,
+) -> None:
+    """Publish images, and what belongs to them, until something happens."""
+    pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
+    pixels[96:112, 96:112, 1] = 250
+
+    def shown() -> object:
+        stamp = client.node.get_clock().now().to_msg()
+        if info is not None:
+            camera.info.publish(info)
+        if depth is not None:
+            moved = Time(sec=stamp.sec - late, nanosec=stamp.nanosec)
+            camera.depth.publish(depth_message(depth, moved, **fields))
+        client.spin(0.02)
+        image = image_message(pixels, stamp)
+        image.header.frame_id = "camera"
+        camera.camera.publish(image)
+        client.spin(0.05)
+        return done()
+
+    client.wait_for(shown)
+
+
+def wait_for_problem(client: Client, camera: SimpleNamespace, words: str, **shown: Any) -> None:
+    """Show images until /diagnostics warns of them in these words; then forget all depths."""
+    show(client, camera, lambda: words in camera.diagnostics[-1].status[0].message, **shown)
+    assert camera.diagnostics[-1].status[0].level == b"\1"
+    change(camera, positions="bearing")
+    change(camera, positions="depth")
+
+
+def change(seen: SimpleNamespace, **values: Any) -> None:
+    for answer in seen.node.set_parameters([Parameter(n, value=v) for n, v in values.items()]):
+        assert answer.successful, answer.reason

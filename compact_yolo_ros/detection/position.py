@@ -42,8 +42,9 @@ HEIGHT_NOISE = 0.1
 """Standard deviation of a class's height, as share of it."""
 UNKNOWN_RANGE = 1e3
 """Standard deviation along z, in metres, of an object of which only the direction is known."""
-_TO_DEVIATION = 1.4826
-"""From the median of absolute deviations to a standard deviation, for a normal distribution."""
+_SHARES = np.array([0.05, 0.1587, 0.5, 0.8413, 0.95])
+"""Percentiles of a layer: its ends, one standard deviation of a normal distribution to each side of
+the middle, and the middle."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,5 @@ def _layer(depths: Floats) -> tuple[float, float, float]:
     # From there on the layer may begin a little deeper and hold more.
     begin = nearest + int(counts[nearest : ends[nearest]].argmax())
     layer = valid[begin : ends[begin]]
-    median = float(np.median(layer))
-    deviation = _TO_DEVIATION * float(np.median(np.abs(layer - median)))
-    near, far = np.percentile(layer, (5, 95))
-    return median, deviation, float(far - near)
+    near, less, median, more, far = layer[np.rint(_SHARES * (len(layer) - 1)).astype(int)]
+    return float(median), float(more - less) / 2, float(far - near)

@@ -69,8 +69,9 @@ from runtime_fixtures import model, no_report, toy, trt  # noqa: E402, F401
 _crashed: list[object] = []
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(error: object) -> None:
-    """Remember that a test process crashed (a hook of pytest-xdist)."""
+    """Remember that a test process crashed (a hook of pytest-xdist, where that is installed)."""
     if error:
         _crashed.append(error)
 

@@ -48,6 +48,6 @@ def test_without_the_plugin_it_says_how_to_get_it(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(script, "plugin_library", lambda: None)
-    assert script.main([]) == 3
+    assert script.main([]) == 10
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("pip install onnxruntime-ep-nv-tensorrt-rtx-cu13")

@@ -4,7 +4,7 @@
     python3 join.py FOLDER_OF_SLICES --into gpu_tests [-- more words for pytest]
 
 It needs Python 3.8 and nothing else. The exit code is that of the tests (0: all passed, 1: some
-failed), 3 if this machine has no GPU that can be used, or 4 if the slices are not complete.
+failed), 10 if this machine has no GPU that can be used, or 11 if the slices are not complete.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 
-INCOMPLETE = 4
+INCOMPLETE = 11
 """Exit code if a block is missing or damaged."""
 
 

@@ -7,7 +7,7 @@
 It is the one TensorRT that pip alone installs, made for RTX cards (compute capability 7.5, 8.6, 8.9
 and 12). It is no backend of this package as long as nobody has seen it work. The script opens each
 model in FP32 and FP16, compares its answers with the CPU's on the package's sample images, and
-times it. The exit code is 0 if all agree, 1 if not, 3 if the plugin or a GPU for it is missing.
+times it. The exit code is 0 if all agree, 1 if not, 10 if the plugin or a GPU for it is missing.
 Please report what it prints.
 """
 
@@ -37,7 +37,7 @@ PROVIDER = "NvTensorRTRTXExecutionProvider"
 INSTALL = "pip install onnxruntime-ep-nv-tensorrt-rtx-cu13"
 MODELS = ("yolo_ret_m075", "yolo_fastest", "micro_yolo")
 RUNS = 300
-NOTHING_TO_TRY = 3
+NOTHING_TO_TRY = 10
 HEAD = ("model", "precision", "opened s", "call ms", "candidates", "pixels", "score", "agrees")
 
 Prepare = Callable[[Any], None]

@@ -154,7 +154,11 @@ def _pycuda(python: Path, given: str, cuda: Path, wheels: Path) -> str:
     }
     lines = [f"{name} = {value!r}\n" for name, value in settings.items()]
     (home / ".aksetup-defaults.py").write_text("".join(lines))
-    environment = {"HOME": str(home), "CPATH": str(cuda / "include")}
+    environment = {
+        "HOME": str(home),
+        "CPATH": str(cuda / "include"),
+        "LDFLAGS": "-Wl,--no-as-needed",  # the empty libcuda.so has nothing that is needed
+    }
     _pip(python, "wheel", "--no-deps", "-w", str(wheels), f"pycuda=={given}", **environment)
     return str(next(wheels.glob("pycuda-*.whl")))
 

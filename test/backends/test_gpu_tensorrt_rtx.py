@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from compact_yolo_ros.detection import agreement
+from compact_yolo_ros.pixels.sample_images import sample_images
+
 SCRIPT = Path(__file__).resolve().parents[1] / "gpu" / "tensorrt_rtx.py"
 
 
@@ -20,6 +23,8 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "RUNS", 1)
+    few = sample_images()[:4]
+    monkeypatch.setattr(agreement, "sample_images", lambda: few)
     return module
 
 

@@ -160,14 +160,16 @@ def test_a_foreign_onnx_file_is_refused(tmp_path):
         read_exported(path)
 
 
-def test_a_run_cannot_start_from_rounded_weights(tmp_path):
+def test_a_run_starts_from_an_fp16_file_with_its_rounded_weights(tmp_path):
     path = tmp_path / "half.onnx"
     half = onnx.load_from_string(to_half(SHIPPED.read_bytes()))
     entry = next(entry for entry in half.metadata_props if entry.key == METADATA_KEY)
     entry.value = replace(ModelCard.from_json(entry.value), precision="fp16").to_json()
     onnx.save(half, path)
-    with pytest.raises(ValueError, match="half.onnx is fp16: start from the fp32 file"):
-        read_exported(path)
+    rounded, whole = (read_exported(file)[0].state_dict() for file in (path, SHIPPED))
+    for name, values in whole.items():
+        expected = values.half().to(values.dtype)
+        torch.testing.assert_close(rounded[name], expected, rtol=1e-3, atol=1e-6)
 
 
 def test_a_run_starts_from_a_checkpoint_or_a_model_of_other_classes(shapes, tmp_path):

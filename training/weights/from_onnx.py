@@ -16,7 +16,7 @@ import onnx
 import torch
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
@@ -42,7 +42,7 @@ def read_exported(path: Path) -> tuple[Detector, ModelCard]:
     convolutions. Call ``measure_norms`` before training with norms that follow their batches.
 
     Raises:
-        ValueError: the file is not an FP32 export of a detector of the registry.
+        ValueError: the file is not an FP32 or FP16 export of a detector of the registry.
     """
     try:
         model = read_graph(path)
@@ -51,7 +51,9 @@ def read_exported(path: Path) -> tuple[Detector, ModelCard]:
         )
     except (OSError, DecodeError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is not a model file of this package: {error}") from None
-    if card.precision != "fp32":
+    if card.precision == "fp16":
+        _widen(model.graph)
+    elif card.precision != "fp32":
         raise ValueError(f"{path} is {card.precision}: start from the fp32 file it was made of")
     detector = variant_of(card, path).build(len(card.classes)).eval()
     if (detector.grid.anchors, detector.grid.strides) != (card.anchors, card.strides):
@@ -59,6 +61,23 @@ def read_exported(path: Path) -> tuple[Detector, ModelCard]:
     _neutral_norms(detector)
     _fill(detector, _numbered(detector, card), _constants(model), path)
     return detector, card
+
+
+def _widen(graph: onnx.GraphProto) -> None:
+    """Make an FP16 graph one of FP32 that computes with the same, rounded, values."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.i == TensorProto.FLOAT16:
+                attribute.i = TensorProto.FLOAT
+            _widen_tensor(attribute.t)
+    for tensor in graph.initializer:
+        _widen_tensor(tensor)
+
+
+def _widen_tensor(tensor: onnx.TensorProto) -> None:
+    if tensor.data_type == TensorProto.FLOAT16:
+        values = numpy_helper.to_array(tensor).astype(np.float32)
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
 def variant_of(card: ModelCard, path: Path) -> Variant:

@@ -603,14 +603,14 @@ def test_frames_of_any_size_are_answered_in_order(model: str, tmp_path: Path) ->
 def test_what_was_answered_before_the_network_failed_is_kept(
     path: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer, count = Detector.answer, itertools.count()
+    finish, count = Detector.finish, itertools.count()
 
     def failing(*arguments: object) -> object:
         if next(count) == 5:
             raise BackendError("the device is gone")
-        return answer(*arguments)
+        return finish(*arguments)
 
-    monkeypatch.setattr(Detector, "answer", failing)
+    monkeypatch.setattr(Detector, "finish", failing)
     with pytest.raises(BackendError, match="the device is gone"):
         run(job_of(path, model), Bag([path]), tmp_path)
     monkeypatch.undo()

@@ -119,7 +119,6 @@ def test_auto_takes_what_was_fastest(options: RunOptions) -> None:
         {"backend": "onnxruntime"},
         {"threads": 2},
         {"precision": "fp32"},
-        {"batch": 2},
         {"spinning": True},
         {"timing": False},
     ],

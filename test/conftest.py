@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import random
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -67,6 +68,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
 from runtime_fixtures import model, no_report, toy, trt  # noqa: E402, F401
 
 _crashed: list[object] = []
+
+
+@pytest.fixture(autouse=True)
+def forget_timings() -> None:
+    """A test does not run what a node of an earlier one has found to be the fastest."""
+    shutil.rmtree(Path(_own_cache.name, "compact_yolo_ros", "timings"), ignore_errors=True)
 
 
 @pytest.hookimpl(optionalhook=True)

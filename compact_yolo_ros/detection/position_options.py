@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from compact_yolo_ros.detection.selection import name_and_number
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.support.error_text import shortened
 
@@ -39,11 +40,7 @@ def class_heights(texts: Iterable[str]) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for text in filter(None, texts):
-        name, _, number = text.rpartition(":")
-        try:
-            metres = float(number)
-        except ValueError:
-            metres = 0.0
+        name, metres = name_and_number(text)
         if not name or not 0 < metres <= MOST_HEIGHT:
             raise ValueError(
                 f"class height '{shortened(text)}' is not of the form person:1.7, with metres up "

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +22,15 @@ ANY_SIZE = (0, 0)
 """Limits no width and no height."""
 
 
+def name_and_number(text: str) -> tuple[str, float]:
+    """Split ``person:0.6``; the name is empty without a colon, the number NaN if it is none."""
+    name, _, number = text.rpartition(":")
+    try:
+        return name, float(number)
+    except ValueError:
+        return name, math.nan
+
+
 def class_thresholds(texts: Iterable[str]) -> dict[str, float]:
     """Read ``person:0.6`` for each class that has a score threshold of its own.
 
@@ -29,12 +39,8 @@ def class_thresholds(texts: Iterable[str]) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for text in filter(None, texts):
-        name, colon, number = text.rpartition(":")
-        try:
-            score = float(number)
-        except ValueError:
-            score = -1.0
-        if not colon or not name or not 0 <= score <= 1:
+        name, score = name_and_number(text)
+        if not name or not 0 <= score <= 1:
             raise ValueError(
                 f"class threshold '{shortened(text)}' is not of the form person:0.6, with a score "
                 "from 0 to 1"

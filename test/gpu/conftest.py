@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from gpu_builds import Builds
 from gpu_meter import Meter, targets
 from gpu_report import GpuReport, describe, is_double
 
-from compact_yolo_ros.backends import BackendError
+from compact_yolo_ros.backends import Backend, BackendError, Opened, RunOptions
 from compact_yolo_ros.backends.tensorrt.cuda import gpu
 from compact_yolo_ros.backends.tensorrt.library import library
+from compact_yolo_ros.backends.tensorrt.run import open_tensorrt
+from compact_yolo_ros.model.store import find_model
 
 SECONDS = float(os.environ.get("COMPACT_YOLO_GPU_SECONDS", "240"))
 """No test begins later than this after the first, and no engine is built for longer."""
@@ -45,6 +48,31 @@ def on_gpu(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     engines = tmp_path_factory.mktemp("engines")
     engines.chmod(0o700)
     return SimpleNamespace(trt=trt, device=device, engines=str(engines), began=time.monotonic())
+
+
+@pytest.fixture
+def options(on_gpu: SimpleNamespace) -> RunOptions:
+    model = find_model("yolo_ret_m075")
+    given = RunOptions(
+        model.card.name, backend="tensorrt", precision="fp16", engine_cache=on_gpu.engines
+    )
+    return given.resolved(model.card)
+
+
+@pytest.fixture
+def open_engine(options: RunOptions) -> Iterator[Callable[..., Backend]]:
+    """Open the default model's engine, which is built once."""
+    opened: list[Backend] = []
+
+    def begin(**changes: Any) -> Backend:
+        found = open_tensorrt(find_model(options.model), options.change(**changes))
+        assert isinstance(found, Opened)
+        opened.append(found.backend)
+        return found.backend
+
+    yield begin
+    for backend in opened:
+        backend.close()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ Each is compared with the same engine without it, in turns; the answers must be 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from threading import Event
@@ -18,10 +18,8 @@ import numpy as np
 import pytest
 from gpu_report import GpuReport, is_double
 
-from compact_yolo_ros.backends import Backend, Opened, RunOptions
+from compact_yolo_ros.backends import Backend
 from compact_yolo_ros.backends.tensorrt import run as run_module
-from compact_yolo_ros.backends.tensorrt.run import open_tensorrt
-from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.pixels.letterbox import Letterbox
 from compact_yolo_ros.pixels.sample_images import sample_images
 
@@ -34,25 +32,6 @@ ROUNDS = 10
 RUNS = 60
 """Runs of a round in which two ways are timed in turns; a double, which computes, does one."""
 Open = Callable[..., Backend]
-
-
-@pytest.fixture
-def open_engine(on_gpu: SimpleNamespace) -> Iterator[Open]:
-    """Open the default model in FP16."""
-    model, opened = find_model(MODEL), []
-
-    def begin(**changes: Any) -> Backend:
-        options = RunOptions(
-            MODEL, backend="tensorrt", precision="fp16", engine_cache=on_gpu.engines, **changes
-        )
-        found = open_tensorrt(model, options.resolved(model.card))
-        assert isinstance(found, Opened)
-        opened.append(found.backend)
-        return found.backend
-
-    yield begin
-    for backend in opened:
-        backend.close()
 
 
 def show(backend: Backend, pixels: np.ndarray) -> None:

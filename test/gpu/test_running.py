@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,31 +26,6 @@ BATCH = 8
 RUNS = 2000
 """Images in a test of memory."""
 Open = Callable[..., Backend]
-
-
-@pytest.fixture
-def options(on_gpu: SimpleNamespace) -> RunOptions:
-    model = find_model("yolo_ret_m075")
-    given = RunOptions(
-        model.card.name, backend="tensorrt", precision="fp16", engine_cache=on_gpu.engines
-    )
-    return given.resolved(model.card)
-
-
-@pytest.fixture
-def open_engine(options: RunOptions) -> Iterator[Open]:
-    """Open the default model's engine, which is built once."""
-    opened: list[Backend] = []
-
-    def begin(**changes: Any) -> Backend:
-        found = open_tensorrt(find_model(options.model), options.change(**changes))
-        assert isinstance(found, Opened)
-        opened.append(found.backend)
-        return found.backend
-
-    yield begin
-    for backend in opened:
-        backend.close()
 
 
 def count(images: int, on_gpu: SimpleNamespace) -> int:

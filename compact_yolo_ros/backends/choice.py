@@ -48,10 +48,10 @@ def open_if_built(options: RunOptions) -> Opened | MissingEngine:
 
 
 def open_at_start(options: RunOptions) -> Opened | MissingEngine:
-    """Open what a node begins with; like ``open_if_built``.
+    """Open what a node begins with, the soonest of the CPU; like ``open_if_built``.
 
-    What was timed to be the fastest is opened if nothing must be compiled for it, else what always
-    works; both at the size that fitted the camera at the last start.
+    That is what always works, with the threads that were timed to be the fastest for it if it is
+    the fastest, at the size that fitted the camera at the last start.
 
     Raises:
         ModelError: the model cannot be found, read or trusted.
@@ -115,16 +115,14 @@ def _open_timed(
     options: RunOptions,
     failed: dict[str, BackendError],
     timed: Remembered,
-    only_soon: bool,
+    at_start: bool,
 ) -> Opened | None:
     """What was timed to be the fastest; None if nothing was, or it does not work any more."""
     way = timed.fastest
-    if way is None:
+    if way is None or (at_start and way.backend != ALWAYS):  # others take longer to open
         return None
     info = BACKENDS[way.backend]
     options = options.change(precision=way.precision, threads=way.threads)
-    if only_soon and not info.opens_soon(model, options):
-        return None
     try:
         opened = _open_with(info, model, options, build=False)
     except BackendError as error:

@@ -78,17 +78,9 @@ def load(key: NetworkKey) -> bytes | None:
 
 def store(key: NetworkKey, network: bytes) -> None:
     """Keep a network where a node has timed; other programs leave nothing in a home folder."""
-    with suppress(OSError, RuntimeError):  # without it, only the next start takes longer
+    with suppress(OSError, RuntimeError):  # without it, only the next change-over takes longer
         if cache_folder("timings").expanduser().is_dir():
             _networks().store(key.name, key.text, network)
-
-
-def has(key: NetworkKey) -> bool:
-    """Whether ``load`` can be expected to return one."""
-    try:
-        return _networks().has(key.name)
-    except (OSError, RuntimeError):
-        return False
 
 
 def _networks() -> TrustedCache:

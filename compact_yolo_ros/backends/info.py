@@ -34,8 +34,6 @@ class BackendInfo:
         batches: whether several images take less time together than one after the other.
         converts: precisions in which it can run an FP32 file, on hardware that has them.
         slow: for a precision that it runs slower than FP32, what to do instead.
-        opens_soon: whether it opens a model, with resolved options, without building or compiling
-            anything for seconds.
     """
 
     name: str
@@ -48,4 +46,3 @@ class BackendInfo:
     batches: bool = False
     converts: tuple[str, ...] = ()
     slow: tuple[tuple[str, str], ...] = ()
-    opens_soon: Callable[[ModelFile, RunOptions], bool] = lambda model, options: True

@@ -168,13 +168,6 @@ def _open(model: ModelFile, options: RunOptions, build: bool) -> Opened:
     return Opened(OpenVinoBackend(model, options))
 
 
-def _opens_soon(model: ModelFile, options: RunOptions) -> bool:
-    """Whether all of it was compiled before."""
-    return options.batch == 1 and all(
-        compiled_networks.has(_key(model, options, size)) for size in options.sizes
-    )
-
-
 INFO = BackendInfo(
     name=OpenVinoBackend.name,
     title=OPENVINO.name,
@@ -182,5 +175,4 @@ INFO = BackendInfo(
     open=_open,
     libraries=(OPENVINO,),
     converts=tuple(CAPABILITIES),
-    opens_soon=_opens_soon,
 )

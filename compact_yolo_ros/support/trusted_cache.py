@@ -46,10 +46,6 @@ class TrustedCache:
             os.utime(path, follow_symlinks=False)  # used now: it goes last
         return content
 
-    def has(self, name: str) -> bool:
-        """Whether there is a file of that name, at a glance: ``load`` may still refuse it."""
-        return self._path(name).is_file()
-
     def store(self, name: str, key: str, content: bytes) -> Path:
         """Keep ``content`` for ``key``, a line of text; raises OSError if it cannot be written."""
         path = self._path(name)

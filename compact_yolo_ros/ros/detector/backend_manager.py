@@ -2,8 +2,7 @@
 """Which backend the detector runs on: others are opened later, and take over between two images.
 
 While a TensorRT engine is built the CPU does the work; when a backend fails, the CPU takes over. On
-the CPU, what always works answers first, until the runtimes are timed; later starts open what was
-fastest at once.
+the CPU, what opens soonest answers first, and what was timed to be the fastest takes over.
 """
 
 from __future__ import annotations
@@ -59,8 +58,6 @@ class BackendManager:
 
     def __init__(self, options: RunOptions, logger: Logger) -> None:
         """Open a detector that works at once, on the CPU if an engine must be built first.
-
-        What was timed is opened at once unless it must be compiled first.
 
         Raises:
             ModelError: the model cannot be found, read or trusted.

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from training.detectors.interface import Detector
 
@@ -31,7 +32,8 @@ class AveragedModel:
             step: optimizer steps done.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
-        for mine, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
-            mine.lerp_(theirs, 1 - decay)
+        # All together: one by one, a GPU would wait for hundreds of launches.
+        average = get_ema_multi_avg_fn(decay)
+        average([*self.model.parameters()], [*model.parameters()], step)
         for kept, new in zip(self.model.buffers(), model.buffers(), strict=True):
             kept.copy_(new)

@@ -13,8 +13,9 @@ from training.detectors.loss_settings import LossSettings
 from training.losses.overlap import iou, share_inside
 from training.losses.predictions import Predictions
 
-# Entries of a table of objects and rows: some megabytes, whatever the batch.
-TABLE = 2**18
+# Entries of a table of objects and rows, whatever the batch: in the cache of a processor, or few
+# launches of a GPU.
+TABLE, TABLE_ON_GPU = 2**18, 2**24
 
 
 def ignored_rows(
@@ -87,7 +88,8 @@ def overlapping(
         A mask (N, R).
     """
     mask = torch.zeros(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
-    at_once = max(1, TABLE // boxes.shape[1])
+    entries = TABLE if boxes.device.type == "cpu" else TABLE_ON_GPU
+    at_once = max(1, entries // boxes.shape[1])
     parts = torch.split(image, at_once), torch.split(truths, at_once)
     for number, truth in zip(*parts, strict=True):
         hit, row = (measure(boxes[number], truth[:, None]) >= least).nonzero(as_tuple=True)

@@ -120,9 +120,20 @@ def test_splits_come_from_the_sources_that_have_them(sources):
         open_split(data, "test")
 
 
+def test_a_repeated_source_is_shown_more_often_in_training_only(sources):
+    listed = [{"data": "field/data.yaml", "repeat": 3}, {"data": "street/data.yaml"}]
+    listed[1]["classes"] = {"person": "human"}
+    data = describe(sources, names=NAMES, sources=listed)
+    opened = open_split(data, "train")
+    assert [sample.name for sample in opened] == ["a", "a", "a", "b"] and not opened.bad_files
+    assert len(open_split(data, "val")) == 1
+
+
 @pytest.mark.parametrize(
     ("source", "says"),
     [
+        ({"repeat": 0}, "'repeat'"),
+        ({"repeat": True}, "'repeat'"),
         ({"classes": {"cat": "ball"}}, "'cat'"),
         ({"classes": {"ball": "cat"}}, "'cat'"),
         ({"classes": {"ball": None}}, "none of the classes"),

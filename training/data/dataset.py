@@ -140,7 +140,7 @@ def open_split(
             transient=True,
             disable=not sys.stderr.isatty(),
         )
-        for result in results:
+        for image, result in zip(listed, results, strict=True):
             if isinstance(result, BadFile):
                 bad_files.append(result)
             elif first := first_of.get(result.image.digest):
@@ -149,7 +149,7 @@ def open_split(
                 bad_files.append(BadFile(result.path, reason))
             else:
                 first_of[result.image.digest] = result.path
-                entries.append(result)
+                entries += [result] * image.repeat
     if not entries:
         reasons = "; the first: {}: {}".format(*bad_files[0]) if bad_files else ""
         raise DataError(f"{data}: no good image is left in '{split}'{reasons}")

@@ -22,6 +22,7 @@ from training.data import darknet_data
 
 T = TypeVar("T")
 SPLITS = ("train", "val", "test")
+MOST_REPEATS = 100
 _COMMON = {"valid": "val", "validation": "val"}
 """What other tools call a key."""
 KEYS = (*SPLITS, "format", "path", "names", "labelled", "sources", "hold_out")
@@ -42,12 +43,14 @@ class Source:
         labelled: classes (of the joining data set) that it labels; None: those that its own
             classes become.
         splits: what is taken from it; None: all it has.
+        repeat: how often each of its training images is shown in an epoch.
     """
 
     data: Path
     classes: dict[str, str | None] | None
     labelled: tuple[str, ...] | None
     splits: tuple[str, ...] | None
+    repeat: int = 1
 
 
 @dataclass(frozen=True)
@@ -183,11 +186,11 @@ def _strings(data: Path, content: dict[str, Any], key: str) -> tuple[str, ...] |
 
 
 def _source(data: Path, entry: Any) -> Source:
-    known = {"data", "classes", "labelled", "splits"}
+    known = {"data", "classes", "labelled", "splits", "repeat"}
     if not isinstance(entry, dict) or "data" not in entry or set(entry) - known:
         raise DataError(
-            f"{data}: an entry of 'sources' needs 'data' and may have 'classes', 'labelled' and"
-            f" 'splits', but one is {entry}"
+            f"{data}: an entry of 'sources' needs 'data' and may have 'classes', 'labelled',"
+            f" 'splits' and 'repeat', but one is {entry}"
         )
     classes = entry.get("classes")
     if classes is not None:
@@ -197,6 +200,8 @@ def _source(data: Path, entry: Any) -> Source:
     splits = _strings(data, entry, "splits")
     if unknown := set(splits or ()) - set(SPLITS):
         raise DataError(f"{data}: 'splits' of a source has {sorted(unknown)}; known are {SPLITS}")
-    return Source(
-        data.parent / str(entry["data"]), classes, _strings(data, entry, "labelled"), splits
-    )
+    repeat = entry.get("repeat", 1)
+    if type(repeat) is not int or not 1 <= repeat <= MOST_REPEATS:
+        raise DataError(f"{data}: 'repeat' of a source must be a whole number, 1 to {MOST_REPEATS}")
+    labelled = _strings(data, entry, "labelled")
+    return Source(data.parent / str(entry["data"]), classes, labelled, splits, repeat)

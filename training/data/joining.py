@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -104,7 +105,9 @@ def _join(description: Description, split: str) -> Listing:
         else:
             labelled = {_number(description, name) for name in source.labelled}
         absent = frozenset(range(len(names))) - labelled
-        joined.images.extend(_renumbered(image, table, absent) for image in listing.images)
+        images = (_renumbered(image, table, absent) for image in listing.images)
+        shown = source.repeat if split == "train" else 1
+        joined.images.extend(replace(image, repeat=shown) for image in images)
         joined.bad_files.extend(listing.bad_files)
     return joined
 

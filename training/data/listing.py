@@ -28,11 +28,13 @@ class ListedImage:
         label_file: the file to name if ``read`` fails; None: there is none, so the image shows no
             objects.
         read: reads what the image shows; LabelError or OSError says why it cannot.
+        repeat: how often it is shown in an epoch.
     """
 
     path: Path
     label_file: Path | None
     read: Callable[[], GroundTruth]
+    repeat: int = 1
 
     def in_image_of(self, size: Size) -> GroundTruth:
         """What the image of ``size`` shows, boxes in its pixels, not yet clipped.

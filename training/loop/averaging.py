@@ -33,7 +33,7 @@ class AveragedModel:
         """
         decay = min(self.decay, (1 + step) / (10 + step))
         # All together: one by one, a GPU would wait for hundreds of launches.
-        average = get_ema_multi_avg_fn(decay)
+        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         average([*self.model.parameters()], [*model.parameters()], step)
         for kept, new in zip(self.model.buffers(), model.buffers(), strict=True):
             kept.copy_(new)

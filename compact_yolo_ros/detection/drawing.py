@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -14,13 +15,39 @@ from numpy.typing import NDArray
 from compact_yolo_ros.detection.detections import NO_TRACK, Detections
 from compact_yolo_ros.pixels.decoding import DecodedImage, bgr_copy
 
+if TYPE_CHECKING:
+    from compact_yolo_ros.detection.tracking.trails import Trail
+
 _GOLDEN_RATIO = 0.618033988749895
 
 
-def colour_of(label: int) -> tuple[int, int, int]:
-    """A bright BGR colour; neighbouring labels get hues far apart."""
-    red, green, blue = colorsys.hsv_to_rgb((0.08 + label * _GOLDEN_RATIO) % 1.0, 0.85, 1.0)
+def colour_of(number: int) -> tuple[int, int, int]:
+    """A bright BGR colour; neighbouring numbers get hues far apart."""
+    red, green, blue = colorsys.hsv_to_rgb((0.08 + number * _GOLDEN_RATIO) % 1.0, 0.85, 1.0)
     return round(blue * 255), round(green * 255), round(red * 255)
+
+
+def object_colours(detections: Detections) -> list[tuple[int, int, int]]:
+    """The BGR colour of each object: that of its track, so that a change is seen, or its class."""
+    labels = detections.labels.tolist()
+    ids = labels if detections.ids is None else detections.ids.tolist()
+    return [
+        colour_of(label if track == NO_TRACK else track)
+        for label, track in zip(labels, ids, strict=True)
+    ]
+
+
+def object_names(detections: Detections, classes: Sequence[str]) -> list[str]:
+    """Class, number of the track if there is one, and score of each object."""
+    count = len(detections)
+    ids = [NO_TRACK] * count if detections.ids is None else detections.ids.tolist()
+    rows = zip(detections.labels.tolist(), ids, detections.scores.tolist(), strict=True)
+    return [
+        f"{classes[label]} {score:.2f}"
+        if track == NO_TRACK
+        else f"{classes[label]} {track} {score:.2f}"
+        for label, track, score in rows
+    ]
 
 
 def draw_detections(
@@ -28,17 +55,12 @@ def draw_detections(
 ) -> None:
     """Draw boxes with class, track and score into ``image``, (h, w, 3) uint8 BGR, in place."""
     scale = max(image.shape[:2]) / 640
-    line = max(1, round(2 * scale))
+    line = _line_width(image)
     font, size = cv2.FONT_HERSHEY_SIMPLEX, max(0.35, 0.5 * scale)
-    ids = [NO_TRACK] * len(detections) if detections.ids is None else detections.ids.tolist()
-    for box, score, label, track in zip(
-        detections.boxes, detections.scores, detections.labels, ids, strict=True
-    ):
+    colours, names = object_colours(detections), object_names(detections, classes)
+    for box, colour, text in zip(detections.boxes, colours, names, strict=True):
         x1, y1, x2, y2 = (round(float(side)) for side in box)
-        colour = colour_of(int(label))
         cv2.rectangle(image, (x1, y1), (x2, y2), colour, line)
-        name = classes[label] if track == NO_TRACK else f"{classes[label]} {track}"
-        text = f"{name} {score:.2f}"
         (width, height), base = cv2.getTextSize(text, font, size, 1)
         # The caption sits on the box, or inside it where the picture ends.
         bottom = y1 if y1 > height + base else y1 + height + base
@@ -46,8 +68,25 @@ def draw_detections(
         cv2.putText(image, text, (x1, bottom - base // 2), font, size, (0, 0, 0), 1, cv2.LINE_AA)
 
 
+def draw_trails(image: NDArray[np.uint8], trails: Iterable[Trail]) -> None:
+    """Draw the ways of tracked objects into ``image``, (h, w, 3) uint8 BGR, in place."""
+    line = _line_width(image)
+    for trail in trails:
+        points = np.rint(trail.points).astype(np.int32)
+        cv2.polylines(image, [points], False, colour_of(trail.track), line, cv2.LINE_AA)
+
+
+def _line_width(image: NDArray[np.uint8]) -> int:
+    width: int = max(1, round(max(image.shape[:2]) / 320))
+    return width
+
+
 def annotated(
-    image: DecodedImage, detections: Detections, classes: Sequence[str], longest: int = 0
+    image: DecodedImage,
+    detections: Detections,
+    classes: Sequence[str],
+    longest: int = 0,
+    trails: Sequence[Trail] = (),
 ) -> NDArray[np.uint8]:
     """A copy of an image with its detections drawn.
 
@@ -56,6 +95,7 @@ def annotated(
         detections: boxes in pixels of the image.
         classes: name of each label.
         longest: most pixels of the longer side, 0 for the size of the image.
+        trails: ways of tracked objects, in pixels of the image.
 
     Returns:
         (h, w, 3) uint8 BGR, in the proportions of the image.
@@ -69,6 +109,8 @@ def annotated(
         image = DecodedImage(np.asarray(pixels, np.uint8), image.colour)
         factors = np.array([size[0] / width, size[1] / height] * 2, np.float32)
         detections = replace(detections, boxes=detections.boxes * factors)
+        trails = [each._replace(points=each.points * factors[:2]) for each in trails]
     canvas = bgr_copy(image)
+    draw_trails(canvas, trails)
     draw_detections(canvas, detections, classes)
     return canvas

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from harness import Client, Start, image_message
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
@@ -16,8 +18,8 @@ from std_msgs.msg import Header
 from stepped_clock import SteppedClock
 from toy_model import CARD, CLASSES
 
-from compact_yolo_ros.detection.detections import Detections
-from compact_yolo_ros.detection.drawing import annotated
+from compact_yolo_ros.detection.detections import NO_TRACK, Detections
+from compact_yolo_ros.detection.drawing import annotated, colour_of, object_colours
 from compact_yolo_ros.detection.governor import Targets
 from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
@@ -115,6 +117,33 @@ def test_colours_are_those_of_the_camera_in_every_form(colour: Any) -> None:
         assert message.header.frame_id == "eye"
     assert jpeg.format == "bgr8; jpeg compressed bgr8"
     assert len(jpeg.data) < len(raw.data)
+
+
+@pytest.mark.parametrize("longest", [0, 320])
+def test_the_way_of_a_track_is_drawn_in_its_colour(longest: int) -> None:
+    canvases: list[NDArray[np.uint8]] = []
+    writer = DebugImageWriter(CLASSES, lambda _, canvas: canvases.append(canvas), SteppedClock())
+    for step in range(3):
+        x = 100.0 + 200 * step
+        box = np.array([[x, 300, x + 80, 380]], np.float32)
+        one = Detections(box, np.ones(1, np.float32), np.zeros(1, np.int32), np.array([5]))
+        header = Header(stamp=Time(sec=1 + step // 2, nanosec=step % 2 * 5 * 10**8))
+        writer.write(header, plain(640, 480), one, settings(size=longest), one)
+    scale = canvases[-1].shape[1] / 640
+    x1, _, x2, _ = extent(canvases[-1])
+    assert (x1, x2) == pytest.approx((140 * scale, 580 * scale), abs=4)
+    row, column = round(340 * scale), round(240 * scale)
+    assert canvases[-1][row, column].tolist() == pytest.approx(colour_of(5), abs=40)
+    assert extent(canvases[0])[2] == pytest.approx(180 * scale, abs=3)
+
+
+def test_a_change_of_track_is_a_change_of_colour() -> None:
+    box, score = np.array([[8, 8, 40, 40]] * 3, np.float32), np.ones(3, np.float32)
+    plain_one = Detections(box, score, np.array([0, 0, 1], np.int32))
+    first, same, other = object_colours(plain_one)
+    assert first == same != other
+    followed = replace(plain_one, ids=np.array([3, 4, NO_TRACK]))
+    assert object_colours(followed) == [colour_of(3), colour_of(4), colour_of(1)]
 
 
 def published(writer: DebugImageWriter, clock: SteppedClock, rate: float, *, fps: int) -> int:

@@ -159,10 +159,10 @@ def test_off_is_off_also_as_yaml_reads_it() -> None:
     assert wanted == TrackingOptions(high_score=0.6)
 
 
-def test_neither_tracker_nor_positions_are_imported_with_the_node() -> None:
+def test_what_is_off_is_not_imported_with_the_node() -> None:
     code = (
         "import sys, compact_yolo_ros.ros.detector.node\n"
-        "ends = 'tracking.bytetrack', 'camera_positions', 'detection.position'\n"
+        "ends = 'bytetrack', 'camera_positions', 'detection.position', 'visualization_msgs.msg'\n"
         "assert not [name for name in sys.modules if name.endswith(ends)]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -149,7 +149,7 @@ class Camera:
             nodes=announced.nodes,
             is_latched=announced.is_latched,
             mistake=announced.mistake,
-            concern=self.positions.problem() if self.positions else "",
+            concern=(self.positions and self.positions.problem()) or self._publisher.problem,
         )
         tracks = self.tracking.facts if settings.tracking else {}
         counts = {**tracks, **(self.positions.counts if self.positions else {})}

@@ -13,6 +13,7 @@ from std_msgs.msg import Header
 
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.drawing import annotated
+from compact_yolo_ros.detection.tracking.trails import Trails
 from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.ros.detector.settings import Settings
 
@@ -37,15 +38,32 @@ class DebugImageWriter:
         self._pack = pack
         self._clock = clock
         self._last = float("-inf")
+        self._trails = Trails()
 
     def write(
-        self, header: Header, image: DecodedImage, detections: Detections, settings: Settings
+        self,
+        header: Header,
+        image: DecodedImage,
+        detections: Detections,
+        settings: Settings,
+        tracks: Detections | None = None,
     ) -> Any:
-        """The message for an image; None if the settings want none, or if it is too early."""
-        if not settings.debug_image or not self._is_due(settings.debug_image_rate):
+        """The message for an image; None if the settings want none, or if it is too early.
+
+        Args:
+            header: of the image.
+            image: its pixels.
+            detections: what is drawn.
+            settings: whether, how large and how often.
+            tracks: the objects with a track, whose ways are drawn; None if nothing is tracked.
+        """
+        if not settings.debug_image:
+            return None
+        trails = self._trails.add(_nanoseconds(header), tracks) if tracks else []
+        if not self._is_due(settings.debug_image_rate):
             return None
         longest = settings.debug_image_size
-        return self._pack(header, annotated(image, detections, self._classes, longest))
+        return self._pack(header, annotated(image, detections, self._classes, longest, trails))
 
     def _is_due(self, rate: float) -> bool:
         """Whether another message may be sent; then it counts as sent."""
@@ -58,3 +76,8 @@ class DebugImageWriter:
         # From the time it was due, so that a camera of 30 Hz gives 10 Hz and not 7.5.
         self._last = due if now < due + period else now
         return True
+
+
+def _nanoseconds(header: Header) -> int:
+    stamp: int = header.stamp.sec * 10**9 + header.stamp.nanosec
+    return stamp

@@ -27,10 +27,15 @@ from compact_yolo_ros.ros.detector.topics import (
 )
 from compact_yolo_ros.ros.diagnostics.performance import PerformanceWriter
 from compact_yolo_ros.ros.messages import to_label_info, to_vision_info
+from compact_yolo_ros.ros.optional_messages import MissingPackageError
 
 
 class CameraPublisher:
-    """Publishes the results of one camera, on every topic that has a writer."""
+    """Publishes the results of one camera, on every topic that has a writer.
+
+    Attributes:
+        problem: why a topic that is wanted is not there; empty if all are.
+    """
 
     def __init__(
         self, node: LifecycleNode, camera: str, card: ModelCard, settings: Settings
@@ -40,22 +45,33 @@ class CameraPublisher:
         self._camera = camera
         self._card = card
         self._outputs: dict[str, _CameraOutput] = {}
+        self.problem = ""
         self.use(settings)
 
     def use(self, settings: Settings) -> None:
         """Create the publishers that are wanted now; those that are there stay."""
-        outputs = dict(self._outputs)
+        outputs, problem = dict(self._outputs), ""
         for output in INTERFACES:
             if not isinstance(output, Output) or output.writer is None or output.name in outputs:
                 continue
             if output.wanted is None or output.wanted(settings):
-                publisher = output.create(self._node, self._camera)
-                write = output.writer(self._card)
-                outputs[output.name] = _CameraOutput(
-                    output.on_demand, publisher, write, output.writer
-                )
-                self._activate(publisher)
+                try:
+                    outputs[output.name] = self._open(output, output.writer)
+                except MissingPackageError as error:
+                    problem = f"nothing comes on {output.path(self._camera)}: {error}"
         self._outputs = outputs  # at once: the worker may be going through them
+        if problem and problem != self.problem:
+            self._node.get_logger().warning(problem)
+        self.problem = problem
+
+    def _open(self, output: Output, writer: Callable[[ModelCard], FrameWriter]) -> _CameraOutput:
+        """Create the publisher of a topic; it works at once if those that were there do."""
+        publisher: Any = output.create(self._node, self._camera)
+        opened = _CameraOutput(output.on_demand, publisher, writer(self._card), writer)
+        before = self._outputs.get(DETECTIONS.name)
+        if before is not None and before.publisher.is_activated:
+            publisher.on_activate(None)
+        return opened
 
     def use_model(self, card: ModelCard) -> None:
         """Write messages for another model; called by the worker, between two images."""
@@ -83,12 +99,6 @@ class CameraPublisher:
         """Remove the publishers."""
         for output in self._outputs.values():
             _destroy(self._node, output.publisher)
-
-    def _activate(self, publisher: Any) -> None:
-        """Let a publisher work at once if those that were there before do."""
-        before = self._outputs.get(DETECTIONS.name)
-        if before is not None and before.publisher.is_activated:
-            publisher.on_activate(None)
 
 
 class _CameraOutput(NamedTuple):

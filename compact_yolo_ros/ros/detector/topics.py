@@ -32,6 +32,7 @@ from compact_yolo_ros.ros.messages import (
     to_detection_3d_array,
     to_image,
 )
+from compact_yolo_ros.ros.optional_messages import MARKER_ARRAY, message_class
 
 if TYPE_CHECKING:
     from compact_yolo_ros.detection.position import Positions
@@ -84,14 +85,15 @@ class Interface:
 
     Attributes:
         name: as ROS resolves it for a node with one camera.
-        type: class of the messages, or of the service.
+        type: class of the messages, or of the service; the name of one that is loaded only where
+            it is needed.
         description: what docs/node.md says about it.
         kind: ``subscription``, ``publisher`` or ``service``.
         per_camera: with several cameras, each has its own below its name.
     """
 
     name: str
-    type: type
+    type: type | str
     description: str
     kind: str
     per_camera: bool = False
@@ -104,7 +106,7 @@ class Interface:
     @property
     def type_name(self) -> str:
         """Name of the type, for example ``sensor_msgs/msg/Image``."""
-        return type_name(self.type)
+        return self.type if isinstance(self.type, str) else type_name(self.type)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,12 @@ class Output(Interface):
     writer: Callable[[ModelCard], FrameWriter] | None = None
 
     def create(self, node: LifecycleNode, camera: str = "") -> Publisher[Any]:
-        """A publisher on the topic."""
+        """A publisher on the topic.
+
+        Raises:
+            MissingPackageError: the package of its messages cannot be loaded.
+        """
+        kind = message_class(self.type) if isinstance(self.type, str) else self.type
         qos = QoSProfile(depth=self.depth)
         if self.latched:
             qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
@@ -138,7 +145,7 @@ class Output(Interface):
         # rclpy's events of a publisher only log what a subscriber's log says too, and each of them
         # costs the executor time whenever it waits.
         events = PublisherEventCallbacks(use_default_callbacks=False)
-        return create(self.type, self.path(camera), qos, event_callbacks=events)
+        return create(kind, self.path(camera), qos, event_callbacks=events)
 
 
 def _detection_writer(card: ModelCard) -> FrameWriter:
@@ -157,9 +164,13 @@ def _track_writer(card: ModelCard) -> FrameWriter:
     return write
 
 
+def _located(result: FrameResult) -> Positions | None:
+    return None if result.locate is None else result.locate()
+
+
 def _position_writer(card: ModelCard) -> FrameWriter:
     def write(result: FrameResult) -> Any:
-        found = result.locate() if result.locate is not None else None
+        found = _located(result)
         if found is None:
             return None
         ids = result.settings.class_ids
@@ -168,10 +179,22 @@ def _position_writer(card: ModelCard) -> FrameWriter:
     return write
 
 
+def _marker_writer(card: ModelCard) -> FrameWriter:
+    from compact_yolo_ros.ros.detector.markers import MarkerWriter
+
+    writer = MarkerWriter(card.classes)
+
+    def write(result: FrameResult) -> Any:
+        found = _located(result)
+        return None if found is None else writer.write(result.header, result.detections, found)
+
+    return write
+
+
 def _debug_image_writer(pack: Pack, card: ModelCard) -> FrameWriter:
     writer = DebugImageWriter(card.classes, pack)
     return lambda result: writer.write(
-        result.header, result.image, result.detections, result.settings
+        result.header, result.image, result.detections, result.settings, result.tracks
     )
 
 
@@ -229,6 +252,16 @@ DETECTIONS_3D = Output(
     wanted=lambda settings: settings.positions is not None,
     writer=_position_writer,
 )
+MARKERS = Output(
+    "~/markers",
+    MARKER_ARRAY,
+    "With `positions`: the same objects to look at in RViz or Foxglove, with labels and, where "
+    "objects are tracked, their ways ([viewers](viewers.md)).",
+    per_camera=True,
+    on_demand=True,
+    wanted=lambda settings: settings.positions is not None,
+    writer=_marker_writer,
+)
 LABEL_INFO = Output(
     "~/label_info",
     LabelInfo,
@@ -248,8 +281,9 @@ VISION_INFO = Output(
 DEBUG_IMAGE = Output(
     "~/debug_image",
     Image,
-    "The image with the detections drawn, as often and as large as `debug_image_rate` and "
-    "`debug_image_size` say; only while there is a subscriber.",
+    "The image with the detections drawn, with `tracking` also the ways of the last two seconds, "
+    "as often and as large as `debug_image_rate` and `debug_image_size` say; only while there is a "
+    "subscriber.",
     per_camera=True,
     depth=1,
     on_demand=True,
@@ -300,6 +334,7 @@ INTERFACES: tuple[Interface, ...] = (
     DETECTIONS,
     TRACKS,
     DETECTIONS_3D,
+    MARKERS,
     LABEL_INFO,
     VISION_INFO,
     DEBUG_IMAGE,

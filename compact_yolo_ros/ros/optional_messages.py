@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages that only some topics need: their packages are loaded when such a topic is wanted."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+MARKER_ARRAY = "visualization_msgs/msg/MarkerArray"
+
+
+class MissingPackageError(ValueError):
+    """A package of messages cannot be loaded; the sentence says how to get it."""
+
+
+def message_class(name: str) -> type:
+    """The class of a message, by its name as ``visualization_msgs/msg/MarkerArray``.
+
+    Raises:
+        MissingPackageError: its package cannot be loaded.
+    """
+    package, group, kind = name.split("/")
+    try:
+        found: type = getattr(import_module(f"{package}.{group}"), kind)
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{name} cannot be loaded ({error}): "
+            f"sudo apt install ros-$ROS_DISTRO-{package.replace('_', '-')}"
+        ) from None
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+IMAGE_ANNOTATIONS = "foxglove_msgs/msg/ImageAnnotations"
 MARKER_ARRAY = "visualization_msgs/msg/MarkerArray"
 
 

@@ -27,6 +27,7 @@ SOMETIMES = (
     "With `tracking`:",
     "With `positions`",
     "With positions:",
+    "With `annotations`",
 )
 """How the text of a key or a topic begins that not every machine or node has."""
 

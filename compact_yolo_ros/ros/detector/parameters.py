@@ -36,6 +36,7 @@ from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileLimits
 from compact_yolo_ros.pixels.grey_levels import STRETCH
 from compact_yolo_ros.ros.detector.camera_names import camera_names, check_camera_names
 from compact_yolo_ros.ros.detector.views import roi_areas
+from compact_yolo_ros.ros.optional_messages import IMAGE_ANNOTATIONS, message_class
 from compact_yolo_ros.ros.parameters import OFF, ParameterSpec
 from compact_yolo_ros.support.error_text import shortened
 
@@ -336,6 +337,12 @@ DETECTOR_PARAMETERS = (
         high=8192,
     ),
     ParameterSpec(
+        "annotations",
+        False,
+        "Publish ~/annotations for Foxglove while somebody subscribes; needs foxglove_msgs "
+        "(sudo apt install ros-$ROS_DISTRO-foxglove-msgs).",
+    ),
+    ParameterSpec(
         "target_fps",
         0.0,
         "Images per second that must be possible, over all cameras; 0 is no target. To meet a "
@@ -476,6 +483,8 @@ def check_changes(changes: Mapping[str, Any], *, loaded: bool) -> None:
     """
     for name in changes.keys() & SPECS.keys():
         check_value(name, changes[name])
+        if loaded and name == "annotations" and changes[name]:
+            message_class(IMAGE_ANNOTATIONS)
         if loaded and SPECS[name].changes == "unconfigured":
             raise ValueError(
                 f"{name} cannot change while a model is loaded: "

@@ -35,6 +35,7 @@ class Settings:
         targets: what the governor holds.
         debug_image_rate: most images per second on each topic of it; 0 is no limit.
         debug_image_size: most pixels of its longer side; 0 is the size of the camera's image.
+        annotations: whether there is ``~/annotations`` for those who subscribe.
         tracking: how objects are tracked; None if they are not.
         positions: how objects are found in space; None if they are not.
         detect_once_timeout: seconds that ``~/detect_once`` waits for an image.
@@ -48,6 +49,7 @@ class Settings:
     targets: Targets
     debug_image_rate: float = 0.0
     debug_image_size: int = 0
+    annotations: bool = False
     tracking: TrackingOptions | None = None
     positions: PositionOptions | None = None
     detect_once_timeout: float = 2.0
@@ -97,6 +99,7 @@ def read_settings(values: Mapping[str, Any], card: ModelCard) -> Settings:
         targets=targets(values),
         debug_image_rate=values["debug_image_rate"],
         debug_image_size=values["debug_image_size"],
+        annotations=values["annotations"],
         tracking=followed and replace(followed, high_scores=selection.thresholds),
         positions=positions(values, card),
         detect_once_timeout=values["detect_once_timeout"],

@@ -32,7 +32,11 @@ from compact_yolo_ros.ros.messages import (
     to_detection_3d_array,
     to_image,
 )
-from compact_yolo_ros.ros.optional_messages import MARKER_ARRAY, message_class
+from compact_yolo_ros.ros.optional_messages import (
+    IMAGE_ANNOTATIONS,
+    MARKER_ARRAY,
+    message_class,
+)
 
 if TYPE_CHECKING:
     from compact_yolo_ros.detection.position import Positions
@@ -191,6 +195,19 @@ def _marker_writer(card: ModelCard) -> FrameWriter:
     return write
 
 
+def _annotation_writer(card: ModelCard) -> FrameWriter:
+    from compact_yolo_ros.ros.detector.annotations import AnnotationWriter
+
+    writer = AnnotationWriter(card.classes)
+
+    def write(result: FrameResult) -> Any:
+        if not result.settings.annotations:
+            return None
+        return writer.write(result.header, result.image.size, result.detections, result.tracks)
+
+    return write
+
+
 def _debug_image_writer(pack: Pack, card: ModelCard) -> FrameWriter:
     writer = DebugImageWriter(card.classes, pack)
     return lambda result: writer.write(
@@ -298,6 +315,17 @@ DEBUG_IMAGE_COMPRESSED = Output(
     on_demand=True,
     writer=partial(_debug_image_writer, to_compressed_image),
 )
+ANNOTATIONS = Output(
+    "~/annotations",
+    IMAGE_ANNOTATIONS,
+    "With `annotations`: boxes and labels for Foxglove to draw over the camera's image, in its "
+    "pixels and with its stamp, with `tracking` also the ways of the last two seconds "
+    "([viewers](viewers.md)).",
+    per_camera=True,
+    on_demand=True,
+    wanted=lambda settings: settings.annotations,
+    writer=_annotation_writer,
+)
 PERFORMANCE = Output(
     "~/performance",
     DiagnosticArray,
@@ -339,6 +367,7 @@ INTERFACES: tuple[Interface, ...] = (
     VISION_INFO,
     DEBUG_IMAGE,
     DEBUG_IMAGE_COMPRESSED,
+    ANNOTATIONS,
     PERFORMANCE,
     DIAGNOSTICS,
     ENABLE,

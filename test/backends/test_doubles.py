@@ -20,6 +20,7 @@ import pytest
 from toy_model import write_toy_model
 
 from compact_yolo_ros.backends.tensorrt.cuda_graph import FUNCTIONS
+from compact_yolo_ros.backends.tensorrt.source import for_tensorrt
 from compact_yolo_ros.model.stored_weights import with_plain_weights
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models" / "yolo_fastest.onnx"
@@ -320,4 +321,17 @@ def test_the_parser_refuses_a_kernel_behind_a_cast(trt: Any, parts: SimpleNamesp
     data = SHIPPED.read_bytes()
     assert not parser.parse(data)
     assert "two inputs (data and weights)" in parser.get_error(0).desc()
-    assert trt.OnnxParser(parts.network, parts.logger).parse(with_plain_weights(data))
+    plain = with_plain_weights(data)
+    parser = trt.OnnxParser(parts.network, parts.logger)
+    assert not parser.parse(plain)
+    assert "UINT8 inputs have to be cast" in parser.get_error(0).desc()
+    taken = for_tensorrt(plain, (None, 320, 320, 3), int8_constants=True)
+    assert trt.OnnxParser(parts.network, parts.logger).parse(taken)
+
+
+def test_the_parser_of_tensorrt_8_refuses_int8_kernels(trt: Any, parts: SimpleNamespace) -> None:
+    data = with_plain_weights(SHIPPED.with_name("yolo_ret_m075_int8.onnx").read_bytes())
+    for int8_constants in (False, True):
+        graph = for_tensorrt(data, (None, 320, 320, 3), int8_constants)
+        is_taken = trt.OnnxParser(parts.network, parts.logger).parse(graph)
+        assert is_taken == (trt.MAJOR >= 10 or not int8_constants)

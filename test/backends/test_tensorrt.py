@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -230,6 +231,19 @@ def test_fp16_is_made_from_an_fp32_file_and_found_in_the_engine(
     best = single.run()[1][0] > 0.2
     for found, expected in zip(half.run(), single.run(), strict=True):
         np.testing.assert_allclose(found[0, best], expected[0, best], atol=0.5, rtol=0.02)
+
+
+def test_decoding_stays_fp32_where_tensorrt_may_choose(
+    opened: Open, trt: Any, tmp_path: Path
+) -> None:
+    opened(REAL_MODEL, precision="fp16", input_sizes=((160, 160),))
+    plan = engines(tmp_path)[0].read_bytes().partition(trt.PLAN_MARK)[2]
+    facts = json.loads(plan.partition(b"\n")[0])
+    if trt.MAJOR >= 10:  # the graph says it
+        assert not facts["exact"]
+        return
+    assert {"boxes", "scores"} <= set(facts["exact"])
+    assert not any("/detector/" in name for name in facts["exact"])
 
 
 def test_fp32_is_not_tf32(opened: Open, tmp_path: Path) -> None:

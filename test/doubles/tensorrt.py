@@ -41,16 +41,35 @@ NetworkDefinitionCreationFlag = IntEnum(  # type: ignore[misc]
         11: {"STRONGLY_TYPED": 0},
     }[MAJOR],
 )
-_WEAK_TYPING_FLAGS = {"FP16": 0, "INT8": 1}
+_WEAK_TYPING_FLAGS = {"FP16": 0, "INT8": 1, "PREFER_PRECISION_CONSTRAINTS": 11}
 BuilderFlag = IntEnum(  # type: ignore[misc]
     "BuilderFlag",
-    {"GPU_FALLBACK": 3, "REFIT": 4, "TF32": 7, **(_WEAK_TYPING_FLAGS if MAJOR < 11 else {})},
+    {
+        "GPU_FALLBACK": 3,
+        "REFIT": 4,
+        "TF32": 7,
+        **(_WEAK_TYPING_FLAGS if MAJOR < 11 else {}),
+    },
 )
 DataType = Enum("DataType", ["FLOAT", "HALF", "INT8", "INT32", "BOOL", "UINT8"])
 TensorIOMode = Enum("TensorIOMode", ["NONE", "INPUT", "OUTPUT"])
 MemoryPoolType = Enum("MemoryPoolType", ["WORKSPACE"])
 ProfilingVerbosity = Enum("ProfilingVerbosity", ["LAYER_NAMES_ONLY", "DETAILED", "NONE"])
 LayerInformationFormat = Enum("LayerInformationFormat", ["ONELINE", "JSON"])
+LayerType = Enum(
+    "LayerType",
+    [
+        "CONVOLUTION", "ACTIVATION", "CONCATENATION", "ELEMENTWISE", "GATHER", "IDENTITY", "REDUCE",
+        "SHUFFLE", "SOFTMAX", "TOPK", "UNARY",
+    ],
+)  # fmt: skip
+_LAYERS = {
+    "Conv": "CONVOLUTION", "Clip": "ACTIVATION", "LeakyRelu": "ACTIVATION",
+    "Sigmoid": "ACTIVATION", "Concat": "CONCATENATION", "Add": "ELEMENTWISE",
+    "Mul": "ELEMENTWISE", "Sub": "ELEMENTWISE", "Div": "ELEMENTWISE", "Gather": "GATHER",
+    "GatherElements": "GATHER", "Cast": "IDENTITY", "ReduceMax": "REDUCE", "Softmax": "SOFTMAX",
+    "TopK": "TOPK", "ArgMax": "TOPK", "Exp": "UNARY",
+}  # fmt: skip
 DeviceType = Enum("DeviceType", ["GPU", "DLA"])
 if MAJOR < 10:
     TacticSource = IntEnum(
@@ -76,6 +95,7 @@ _TYPES = {
     onnx.TensorProto.FLOAT16: DataType.HALF,
     onnx.TensorProto.UINT8: DataType.UINT8,
     onnx.TensorProto.INT32: DataType.INT32,
+    onnx.TensorProto.INT64: DataType.INT32,
 }
 _SAID = {  # how the inspector of older and of newer versions names a type
     "fp32": ("Row major linear FP32", "Float"),
@@ -131,12 +151,53 @@ class ITensor:
         self.shape = tuple(-1 if d.dim_param else d.dim_value for d in dimensions)
 
 
+class ILayer:
+    """A layer of a network that is being defined; what it puts out is ``boxes`` or the like."""
+
+    __slots__ = ("_outputs", "_types", "type", *(("precision",) if MAJOR < 11 else ()))
+
+    def __init__(self, kind: LayerType, outputs: list[ITensor]) -> None:
+        self.type = kind
+        self._outputs = outputs
+        self._types: dict[int, DataType] = {}
+
+    @property
+    def num_outputs(self) -> int:
+        return len(self._outputs)
+
+    def get_output(self, index: int) -> ITensor | None:
+        return self._outputs[index] if index < len(self._outputs) else None
+
+    if MAJOR < 11:
+
+        def set_output_type(self, index: int, dtype: DataType) -> None:
+            _typed(dtype, DataType)
+            assert self._outputs[index].dtype in (DataType.FLOAT, DataType.HALF), "not a real type"
+            self._types[index] = dtype
+
+
 class INetworkDefinition:
-    __slots__ = ("_flags", "_graph")
+    __slots__ = ("_flags", "_graph", "_layers")
 
     def __init__(self, flags: int) -> None:
         self._flags = flags
         self._graph: bytes | None = None
+        self._layers: list[ILayer] = []
+
+    @property
+    def num_layers(self) -> int:
+        return len(self._layers)
+
+    def get_layer(self, index: int) -> ILayer | None:
+        return self._layers[index] if index < len(self._layers) else None
+
+    def _exact(self) -> list[str]:
+        """Names of what has to be computed in FP32."""
+        return sorted(
+            layer._outputs[0].name
+            for layer in self._layers
+            if getattr(layer, "precision", None) == layer._types.get(0) == DataType.FLOAT
+        )
 
 
 class ParserError:
@@ -164,10 +225,13 @@ class OnnxParser:
             graph = onnx.load_from_string(model)
             onnx.checker.check_model(graph, full_check=True)
             _require_constant_kernels(graph.graph)
+            _require_cast_images(graph.graph)
+            _require_real_constants(graph.graph)
         except Exception as error:
             self._errors.append(ParserError(str(error).partition("\n")[0]))
             return False
         self._network._graph = model
+        self._network._layers = _layers_of(graph)
         return True
 
     @property
@@ -193,6 +257,38 @@ def _require_constant_kernels(graph: onnx.GraphProto) -> None:
                 f"{node.name}: two inputs (data and weights) are allowed only in "
                 "explicit-quantization mode."
             )
+
+
+def _require_cast_images(graph: onnx.GraphProto) -> None:
+    """Raise ValueError as NvInferRuntimeBase.h has it of kUINT8."""
+    names = {i.name for i in graph.input if i.type.tensor_type.elem_type == onnx.TensorProto.UINT8}
+    for node in graph.node:
+        if names & set(node.input) and node.op_type != "Cast":
+            raise ValueError(f"{node.name}: UINT8 inputs have to be cast before anything else")
+
+
+def _require_real_constants(graph: onnx.GraphProto) -> None:
+    """Raise ValueError as TensorRT 8 does (github.com/microsoft/onnxruntime/issues/11535)."""
+    kinds = ("QuantizeLinear", "DequantizeLinear")
+    zeros = {node.input[2] for node in graph.node if node.op_type in kinds}
+    for tensor in graph.initializer:
+        is_int8 = tensor.data_type == onnx.TensorProto.INT8
+        if MAJOR == 8 and is_int8 and tensor.name not in zeros:
+            raise ValueError(f"{tensor.name}: invalid weights type of Int8")
+
+
+def _layers_of(model: onnx.ModelProto) -> list[ILayer]:
+    """The layers with what they put out, if its type is known."""
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    infos = {info.name: info for info in (*graph.value_info, *graph.output)}
+    layers = []
+    for node in graph.node:
+        known = [infos[name] for name in node.output if name in infos]
+        known = [info for info in known if info.type.tensor_type.elem_type in _TYPES]
+        if len(known) == len(node.output):
+            kind = LayerType[_LAYERS.get(node.op_type, "SHUFFLE")]
+            layers.append(ILayer(kind, [ITensor(info) for info in known]))
+    return layers
 
 
 class IOptimizationProfile:
@@ -334,6 +430,7 @@ class Builder:
             "profile": profile,
             "sources": config._sources,
             "strong": bool(strong),
+            "exact": network._exact(),
             "flags": sorted(flags),
             "detailed": config.profiling_verbosity == ProfilingVerbosity.DETAILED,
             "dla_core": config.DLA_core if on_dla else -1,
@@ -637,6 +734,8 @@ def _computed(model: onnx.ModelProto, facts: dict[str, Any]) -> list[tuple[str, 
         stated = "fp16" if kind == onnx.TensorProto.FLOAT16 else "fp32"
         stated = "int8" if info.name in quantized else stated
         precision = forced or (stated if stated in permitted else "fp32")
+        if not forced and "FP16" in facts["flags"] and precision == "fp32":  # it is weakly typed
+            precision = "fp32" if info.name in facts["exact"] else "fp16"
         shape = [d.dim_value or 1 for d in info.type.tensor_type.shape.dim]
         found.append((info.name, precision, shape))
     return found

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gpu_builds import Builds
 from gpu_report import GpuReport, is_double
 
 from compact_yolo_ros.backends import Backend
@@ -68,6 +69,7 @@ def test_a_graph_answers_like_queued_layers(
     open_engine: Open,
     on_gpu: SimpleNamespace,
     report: GpuReport,
+    builds: Builds,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     graph = open_engine(batch=batch)
@@ -81,9 +83,10 @@ def test_a_graph_answers_like_queued_layers(
     assert graph.details["cuda_graph"] == "yes", graph.details
     assert queued.details["cuda_graph"] == "no: left out for comparison"
     assert_same(graph, queued, images)
-    with_graph, without_graph = in_turns(
-        on_gpu, lambda: graph.run(images), lambda: queued.run(images)
-    )
+    with builds.paused():
+        with_graph, without_graph = in_turns(
+            on_gpu, lambda: graph.run(images), lambda: queued.run(images)
+        )
     report.add(
         "CUDA graph",
         model=MODEL,
@@ -121,6 +124,7 @@ def test_memory_that_is_shared_answers_like_copies(
     open_engine: Open,
     on_gpu: SimpleNamespace,
     report: GpuReport,
+    builds: Builds,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not on_gpu.device.maps_memory:
@@ -135,9 +139,10 @@ def test_memory_that_is_shared_answers_like_copies(
     )
     for images in (1, BATCH):
         assert_same(shared, copied, images)
-        mapped, with_copies = in_turns(
-            on_gpu, lambda n=images: shared.run(n), lambda n=images: copied.run(n)
-        )
+        with builds.paused():
+            mapped, with_copies = in_turns(
+                on_gpu, lambda n=images: shared.run(n), lambda n=images: copied.run(n)
+            )
         report.add(
             "Shared memory",
             images=images,
@@ -148,7 +153,7 @@ def test_memory_that_is_shared_answers_like_copies(
 
 @pytest.mark.parametrize("images", [1, BATCH])
 def test_runs_overlap_and_answer_alike(
-    images: int, open_engine: Open, on_gpu: SimpleNamespace, report: GpuReport
+    images: int, open_engine: Open, on_gpu: SimpleNamespace, report: GpuReport, builds: Builds
 ) -> None:
     alone, overlapping = open_engine(batch=BATCH), open_engine(batch=BATCH, in_flight=2)
     show(alone, alone.input)
@@ -173,7 +178,8 @@ def test_runs_overlap_and_answer_alike(
 
     for found, right in zip(at_once(), expected, strict=True):
         np.testing.assert_array_equal(found, right)
-    waiting, overlapped = in_turns(on_gpu, one_after_the_other, at_once)
+    with builds.paused():
+        waiting, overlapped = in_turns(on_gpu, one_after_the_other, at_once)
     report.add(
         "Two runs under way",
         images=images,

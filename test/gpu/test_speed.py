@@ -34,12 +34,12 @@ LARGEST = 8
 BATCHES = {1: (1,), LARGEST: (4, LARGEST)}
 """The numbers of images that are timed, by the largest one of the engine."""
 FIRST = (DEFAULT_MODEL, f"{DEFAULT_MODEL}_int8", "yolov4_tiny")
-"""Their engines are built while nothing else runs, and timed before all others."""
+"""They are timed before all others."""
 CASES = list(in_order(timed_cases(), DEFAULT_MODEL))
 
 
 def rank_of(case: Case) -> int:
-    return 2 if case.file.card.name in FIRST else 4
+    return 3 if case.file.card.name in FIRST else 5
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,9 @@ def test_it_is_timed(
     meter: Meter,
 ) -> None:
     engines = [replace(case, batch=largest) for largest in BATCHES]
-    if rank > 2:
-        of_rank = [other for other in CASES if rank_of(other) == rank]
-        builds.begin(replace(other, batch=largest) for other in of_rank for largest in BATCHES)
-    builds.quiet()
     for engine in engines:
-        opened = open_tensorrt(
-            case.file, engine.options(on_gpu.engines), build=rank <= 2 or engine in builds.failed
-        )
+        builds.finish(engine)
+        opened = open_tensorrt(case.file, engine.options(on_gpu.engines), build=False)
         if not isinstance(opened, Opened):
             report.add("Not reached", test=f"speed of {engine}")
             pytest.skip(f"not reached: {opened.reason}")
@@ -70,7 +65,8 @@ def test_it_is_timed(
         backend.input[...] = noise.integers(0, 256, backend.input.shape, np.uint8)
         for images in BATCHES[engine.batch]:
             seconds = 0.0 if is_double(on_gpu.device) else SECONDS
-            figures = measure(backend, images, meter, seconds)
+            with builds.paused():
+                figures = measure(backend, images, meter, seconds)
             about = described(case, backend.precision, images)
             published = published_fps(case.file.card, case.size)
             report.add("Speed", **about, **figures, published=published)

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from time import monotonic
+from threading import Lock
+from time import monotonic, sleep
 
 from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.backends.arguments import to_arguments
@@ -84,53 +87,94 @@ def timed_cases() -> list[Case]:
 
 
 class Builds:
-    """Builds engines in processes of their own, several at a time, until the time is over."""
+    """Builds engines beside the tests, in processes of their own, several at a time."""
 
-    def __init__(self, engines: str, at_a_time: int, seconds_left: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        engines: str,
+        at_a_time: int,
+        seconds_left: Callable[[], float],
+        is_built: Callable[[Case], bool],
+        log: Path | None = None,
+    ) -> None:
         self.at_a_time = at_a_time
         self.seconds: dict[Case, float] = {}
-        self.failed: set[Case] = set()
+        self.failed: dict[Case, str] = {}
+        """The end of what a build said that failed."""
         self._engines = engines
         self._left = seconds_left
+        self._is_built = is_built
+        self._log = log
         self._pool = ThreadPoolExecutor(at_a_time)
         self._begun: dict[Case, Future[None]] = {}
+        self._running: set[subprocess.Popen[str]] = set()
+        self._may_begin = Lock()
 
     def begin(self, cases: Iterable[Case]) -> None:
-        """Queue those that were not begun before."""
+        """Queue those that were not begun before; the first are built first."""
         for case in cases:
             if case not in self._begun:
                 self._begun[case] = self._pool.submit(self._build, case)
 
-    def finish(self, cases: Iterable[Case]) -> None:
-        """Wait until these are built, or the time is over."""
-        wait([self._begun[case] for case in cases if case in self._begun])
+    def finish(self, case: Case) -> None:
+        """Wait until it is built, or the time is over; raises AssertionError if it failed."""
+        self.begin([case])
+        self._begun[case].result()
+        assert case not in self.failed, self.failed[case]
 
-    def quiet(self) -> None:
-        """Wait until nothing is being built."""
-        wait(self._begun.values())
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave CPU and GPU to what is measured; what is being built waits, and nothing begins."""
+        with self._may_begin:
+            for process in self._running:
+                process.send_signal(signal.SIGSTOP)
+            try:
+                sleep(0.05 if self._running else 0)  # what is on the GPU already
+                yield
+            finally:
+                for process in self._running:
+                    process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(self._running):
+            process.kill()
+        self._pool.shutdown()
 
     def _build(self, case: Case) -> None:
-        """What fails here fails again, with its reason, in the test that opens the engine."""
         left = self._left()
-        if left <= 0:
+        if left <= 0 or self._is_built(case):
             return
         words = to_arguments(case.options(self._engines), leave_out=("backend", "threads"))
         command = [sys.executable, "-m", "compact_yolo_ros.backends.engine_build", *words]
-        began = monotonic()
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        with self._may_begin:
+            began = monotonic()
+            process = subprocess.Popen(
+                command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
+            self._running.add(process)
         try:
-            if process.wait(left) == 0:
-                self.seconds[case] = monotonic() - began
-            else:
-                self.failed.add(case)
+            said, _ = process.communicate(timeout=left)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+            said, _ = process.communicate()
+            self._note(case, f"{said}\nstopped: the time was over\n")
+            return
+        finally:
+            with self._may_begin:
+                self._running.discard(process)
+        self._note(case, said)
+        if process.returncode == 0:
+            self.seconds[case] = monotonic() - began
+        else:
+            self.failed[case] = f"exit code {process.returncode}: {said[-2000:]}"
+
+    def _note(self, case: Case, said: str) -> None:
+        """Keep what TensorRT said, but not the lines of progress."""
+        if self._log is not None:
+            lines = [line for line in said.splitlines() if not line.startswith("building ")]
+            with self._may_begin, self._log.open("a") as file:
+                file.write("\n".join([f"=== {case}", *lines, ""]))
 
 
 def in_order(cases: Iterable[Case], first: str) -> Iterator[Case]:

@@ -44,7 +44,11 @@ class Meter:
             f"{_number(self._ask('nvmlDeviceGetMaxClockInfo', 1, clock))} MHz"
             for name, clock in (("SM", SM), ("memory", MEMORY))
         ]
-        return {"GPU power limit": f"{_number(watts)} W", "GPU clocks": ", ".join(clocks)}
+        facts = {"GPU power limit": f"{_number(watts)} W", "GPU clocks": ", ".join(clocks)}
+        try:
+            return {**facts, "driver": str(self._nvml.nvmlSystemGetDriverVersion())}
+        except Exception:  # as in ``_ask``
+            return facts
 
     def _ask(self, function: str, unit: float, *arguments: int) -> float | None:
         try:

@@ -9,7 +9,7 @@ import numpy as np
 
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.tensorrt.inspector import precision_shares
-from compact_yolo_ros.backends.tensorrt.library import major_version
+from compact_yolo_ros.backends.tensorrt.library import logger, major_version
 
 TYPES = {"images": "UINT8", "boxes": "FLOAT", "scores": "FLOAT", "labels": "INT32"}
 """Types of the contract's tensors, by TensorRT's names."""
@@ -91,7 +91,7 @@ class Engine:
 
     def _load(self) -> Any:
         trt = self._trt
-        runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
+        runtime = trt.Runtime(logger(trt))
         if self._dla_core >= 0:
             runtime.DLA_core = self._dla_core
         engine = runtime.deserialize_cuda_engine(self._plan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from traceback import clear_frames
 from typing import Any
 
@@ -35,10 +36,16 @@ def library() -> Any:
     return trt
 
 
+@cache
+def logger(trt: Any) -> Any:
+    """Return the one logger of the process: TensorRT uses the first for all, as long as it runs."""
+    return trt.Logger(trt.Logger.WARNING)
+
+
 def dla_cores(trt: Any, device: Gpu) -> int:
     """Deep learning accelerators that TensorRT can use here; raises BackendError."""
     with cuda_errors(device):
-        return int(trt.Builder(trt.Logger(trt.Logger.WARNING)).num_DLA_cores)
+        return int(trt.Builder(logger(trt)).num_DLA_cores)
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from compact_yolo_ros.backends.cpu import require_file_precision
 from compact_yolo_ros.backends.fp16_graph import to_half
 from compact_yolo_ros.backends.tensorrt.cache import EngineCache, EngineKey, largest_shape
 from compact_yolo_ros.backends.tensorrt.cuda import Gpu
-from compact_yolo_ros.backends.tensorrt.library import major_version
+from compact_yolo_ros.backends.tensorrt.library import logger, major_version
+from compact_yolo_ros.backends.tensorrt.source import for_tensorrt
 from compact_yolo_ros.model.store import ModelFile
 from compact_yolo_ros.model.stored_weights import with_plain_weights
 
@@ -26,6 +27,11 @@ WORKSPACE = 512 * 2**20
 KERNEL_LIBRARIES = {"CUBLAS": "libcublas", "CUBLAS_LT": "libcublasLt", "CUDNN": "libcudnn"}
 """Sources of kernels besides TensorRT's own, and what they need. A robot may have left them out,
 for they take hundreds of megabytes of memory."""
+
+DECODING = (
+    "ACTIVATION", "CONCATENATION", "ELEMENTWISE", "GATHER", "REDUCE", "SOFTMAX", "TOPK", "UNARY",
+)  # fmt: skip
+"""Kinds of layers in which FP16 would lose boxes' pixels or scores' order."""
 
 
 class BuildProgress:
@@ -55,12 +61,11 @@ def build_plan(
     Raises:
         BackendError: TensorRT refuses the model or what is asked of it.
     """
-    graph = _graph(model, options)
+    graph = _graph(trt, model, options)
     with device.current():
-        logger = trt.Logger(trt.Logger.WARNING)
-        builder = trt.Builder(logger)
+        builder = trt.Builder(logger(trt))
         network = builder.create_network(_network_flags(trt))
-        parser = trt.OnnxParser(network, logger)
+        parser = trt.OnnxParser(network, logger(trt))
         if not parser.parse(graph):
             said = "; ".join(str(parser.get_error(i).desc()) for i in range(parser.num_errors))
             raise BackendError(f"TensorRT cannot read {model.path.name}: {said}")
@@ -70,6 +75,8 @@ def build_plan(
         config.clear_flag(trt.BuilderFlag.TF32)  # FP32 means FP32
         _leave_out_absent_kernels(trt, config)
         _permit_precision(trt, config, options.precision)
+        if major_version(trt) < 10 and options.precision == "fp16":
+            _decode_exactly(trt, config, network)
         if options.dla_core >= 0:
             _use_dla(trt, builder, config, options)
         _fix_size(builder, config, options)
@@ -88,13 +95,17 @@ def build_plan(
         return bytes(plan)
 
 
-def _graph(model: ModelFile, options: RunOptions) -> bytes:
-    """The ONNX file in the requested precision, its kernels constants."""
+def _graph(trt: Any, model: ModelFile, options: RunOptions) -> bytes:
+    """The ONNX file in the requested precision and shape."""
     data = model.path.read_bytes()
     if options.precision == "fp16" and model.card.precision == "fp32":
-        return to_half(data)
-    require_file_precision(model, options)
-    return with_plain_weights(data)
+        data = to_half(data)
+    else:
+        require_file_precision(model, options)
+        data = with_plain_weights(data)
+    smallest, largest = _shapes(options)
+    shape = [size if size == most else None for size, most in zip(smallest, largest, strict=True)]
+    return for_tensorrt(data, shape, int8_constants=major_version(trt) >= 10)
 
 
 def _network_flags(trt: Any) -> int:
@@ -129,6 +140,24 @@ def _permit_precision(trt: Any, config: Any, precision: str) -> None:
         config.set_flag(flags[precision])
 
 
+def _decode_exactly(trt: Any, config: Any, network: Any) -> None:
+    """Have what follows the last convolution computed in FP32, as the graph says.
+
+    Before strong typing, a builder that may use FP16 may use it everywhere.
+    """
+    kind = trt.LayerType
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    convolutions = (n for n, layer in enumerate(layers) if layer.type == kind.CONVOLUTION)
+    decoding = [getattr(kind, name) for name in DECODING]
+    for layer in layers[max(convolutions, default=-1) + 1 :]:
+        output = layer.get_output(0)
+        # What has less than two dimensions may be a shape, which is computed elsewhere.
+        if layer.type in decoding and output.dtype == trt.DataType.FLOAT and len(output.shape) > 1:
+            layer.precision = trt.DataType.FLOAT
+            layer.set_output_type(0, trt.DataType.FLOAT)
+    config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
+
+
 def _use_dla(trt: Any, builder: Any, config: Any, options: RunOptions) -> None:
     if options.dla_core >= builder.num_DLA_cores:
         raise BackendError(
@@ -143,10 +172,14 @@ def _use_dla(trt: Any, builder: Any, config: Any, options: RunOptions) -> None:
     config.set_flag(trt.BuilderFlag.GPU_FALLBACK)  # for the layers that a DLA does not know
 
 
-def _fix_size(builder: Any, config: Any, options: RunOptions) -> None:
+def _shapes(options: RunOptions) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """One size; any batch up to the largest, except on a DLA, which needs it fixed."""
     largest = largest_shape(options)
-    smallest = largest if options.dla_core >= 0 else (1, *largest[1:])
+    return (largest if options.dla_core >= 0 else (1, *largest[1:])), largest
+
+
+def _fix_size(builder: Any, config: Any, options: RunOptions) -> None:
+    smallest, largest = _shapes(options)
     profile = builder.create_optimization_profile()
     profile.set_shape("images", smallest, largest, largest)
     if config.add_optimization_profile(profile) < 0:

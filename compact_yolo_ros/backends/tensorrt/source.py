@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An ONNX graph as TensorRT takes it; the mathematics stay as they are.
+
+- ``images`` is uint8, and the first that reads it has to be a Cast (TensorRT's ``DataType.UINT8``).
+  The files transpose first, because a quarter of the bytes is moved then.
+- An engine is for one input size, so the input has it. With one number of images too, no layer is
+  left that computes shapes.
+- TensorRT 8 takes no INT8 constants: kernels have to be FP32, with QuantizeLinear and
+  DequantizeLinear behind them (Developer Guide, "Quantized Weights").
+
+It needs no ``onnx`` package, as ``model.stored_weights``. Field numbers are those of
+onnx/onnx.proto.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from compact_yolo_ros.support.protobuf import read_fields, write_field
+
+_GRAPH = 7  # of ModelProto
+_NODE, _INITIALIZER, _GRAPH_INPUT, _VALUE_INFO = 1, 5, 11, 13  # of GraphProto
+_INPUT, _OUTPUT, _OPERATOR, _ATTRIBUTE = 1, 2, 4, 5  # of NodeProto
+_ATTRIBUTE_NAME, _INTEGER = 1, 3  # of AttributeProto
+_DIMENSION, _TYPE, _NAME, _RAW_DATA = 1, 2, 8, 9  # of TensorProto
+_FLOAT, _UINT8, _INT8 = 1, 2, 3  # of TensorProto.DataType
+IMAGES = "images"
+
+
+@dataclass
+class _Node:
+    """A NodeProto; ``rest`` is all but its inputs and outputs, encoded."""
+
+    operator: str
+    inputs: list[str]
+    outputs: list[str]
+    rest: bytes
+
+    def encoded(self) -> bytes:
+        names = [(_INPUT, name) for name in self.inputs]
+        names += [(_OUTPUT, name) for name in self.outputs]
+        parts = [write_field(number, name.encode()) for number, name in names]
+        return write_field(_NODE, b"".join([*parts, self.rest]))
+
+
+def for_tensorrt(data: bytes, shape: Sequence[int | None], int8_constants: bool) -> bytes:
+    """Return an ONNX file that TensorRT takes.
+
+    Args:
+        data: the file, its weights plain.
+        shape: of ``images``; None where it may vary.
+        int8_constants: whether this TensorRT takes kernels in INT8.
+
+    Raises:
+        ValueError: the bytes are not an ONNX file.
+    """
+    return b"".join(
+        write_field(_GRAPH, _graph(field.content, shape, int8_constants))
+        if field.number == _GRAPH
+        else field.encoded
+        for field in read_fields(data)
+    )
+
+
+def _graph(graph: memoryview, shape: Sequence[int | None], int8_constants: bool) -> bytes:
+    fields = list(read_fields(graph))
+    nodes = [_node(field.content) for field in fields if field.number == _NODE]
+    constants = {
+        _text(field.content, _NAME): field.content
+        for field in fields
+        if field.number == _INITIALIZER
+    }
+    _cast_first(nodes)
+    added = [] if int8_constants else _quantize_kernels(nodes, constants)
+    read = {name for node in nodes for name in node.inputs}
+    kept = [write_field(_INITIALIZER, bytes(constants[name])) for name in constants if name in read]
+    # Shapes and types in between are not needed, and no longer right.
+    others = (_NODE, _INITIALIZER, _GRAPH_INPUT, _VALUE_INFO)
+    rest = [bytes(field.encoded) for field in fields if field.number not in others]
+    encoded = [node.encoded() for node in nodes]
+    return b"".join([*encoded, *rest, *kept, *added, write_field(_GRAPH_INPUT, _images(shape))])
+
+
+def _node(message: memoryview) -> _Node:
+    names: dict[int, list[str]] = {_INPUT: [], _OUTPUT: []}
+    rest = []
+    for field in read_fields(message):
+        if field.number in names:
+            names[field.number].append(str(field.content, "utf-8"))
+        else:
+            rest.append(bytes(field.encoded))
+    return _Node(_text(message, _OPERATOR), names[_INPUT], names[_OUTPUT], b"".join(rest))
+
+
+def _cast_first(nodes: list[_Node]) -> None:
+    """Exchange the Transpose that reads ``images`` and the Cast that reads the Transpose."""
+    for place, transpose in enumerate(nodes):
+        if transpose.operator == "Transpose" and transpose.inputs == [IMAGES]:
+            (name,) = transpose.outputs
+            readers = [number for number, node in enumerate(nodes) if name in node.inputs]
+            if len(readers) == 1 and nodes[readers[0]].operator == "Cast":
+                cast = nodes[readers[0]]
+                transpose.inputs, transpose.outputs = [name], cast.outputs
+                cast.inputs, cast.outputs = [IMAGES], [name]
+                nodes[place], nodes[readers[0]] = cast, transpose
+
+
+def _quantize_kernels(nodes: list[_Node], constants: Mapping[str, memoryview]) -> list[bytes]:
+    """Have every INT8 constant made from one in FP32, which is exact; return the new constants."""
+    added = []
+    for node in list(nodes):
+        source = node.inputs[0] if node.operator == "DequantizeLinear" else ""
+        if source in constants and _integer(constants[source], _TYPE) == _INT8:
+            exact, steps = f"{source}_exact", f"{node.outputs[0]}_steps"
+            scale = _values(constants[node.inputs[1]], np.float32)
+            kernel = _values(constants[source], np.int8)
+            along = [-1 if place == _axis(node) else 1 for place in range(kernel.ndim)]
+            product = kernel * (scale.reshape(along) if scale.size > 1 else scale)
+            added.append(write_field(_INITIALIZER, _tensor(exact, product.astype("<f4"))))
+            quantize = _Node("QuantizeLinear", [exact, *node.inputs[1:]], [steps], _axis_only(node))
+            nodes.insert(nodes.index(node), quantize)
+            node.inputs[0] = steps
+    return added
+
+
+def _axis(node: _Node) -> int:
+    """The axis of a DequantizeLinear's scales; 1 unless it says another."""
+    found = [
+        _integer(field.content, _INTEGER)
+        for field in read_fields(node.rest)
+        if field.number == _ATTRIBUTE and _text(field.content, _ATTRIBUTE_NAME) == "axis"
+    ]
+    return found[0] if found else 1
+
+
+def _axis_only(node: _Node) -> bytes:
+    """Operator and attributes of the QuantizeLinear before a DequantizeLinear."""
+    attributes = [bytes(f.encoded) for f in read_fields(node.rest) if f.number == _ATTRIBUTE]
+    return b"".join([write_field(_OPERATOR, b"QuantizeLinear"), *attributes])
+
+
+def _values(tensor: memoryview, kind: type) -> np.ndarray:
+    """A TensorProto as an array; raises ValueError if it does not hold raw bytes."""
+    sizes = [field.value for field in read_fields(tensor) if field.number == _DIMENSION]
+    extent = [size for size in sizes if isinstance(size, int)]
+    raw = [field.content for field in read_fields(tensor) if field.number == _RAW_DATA]
+    if len(raw) != 1:
+        raise ValueError("a constant has no raw values")
+    return np.frombuffer(raw[0], np.dtype(kind).newbyteorder("<")).reshape(extent)
+
+
+def _tensor(name: str, values: np.ndarray) -> bytes:
+    """A float TensorProto."""
+    extent = [write_field(_DIMENSION, size) for size in values.shape]
+    content = [
+        write_field(_TYPE, _FLOAT),
+        write_field(_NAME, name.encode()),
+        write_field(_RAW_DATA, values.tobytes()),
+    ]
+    return b"".join([*extent, *content])
+
+
+def _images(shape: Sequence[int | None]) -> bytes:
+    """The ValueInfoProto of the input."""
+    extent = b"".join(
+        write_field(1, write_field(2, b"batch") if size is None else write_field(1, size))
+        for size in shape
+    )
+    tensor_type = write_field(1, _UINT8) + write_field(2, extent)
+    return write_field(1, IMAGES.encode()) + write_field(2, write_field(1, tensor_type))
+
+
+def _integer(message: memoryview, number: int) -> int:
+    found = [field.value for field in read_fields(message) if field.number == number]
+    return int(found[0]) if found and isinstance(found[0], int) else 0
+
+
+def _text(message: memoryview, number: int) -> str:
+    """Return the text in a field that occurs once; empty without it."""
+    texts = (field.content for field in read_fields(message) if field.number == number)
+    return str(next(texts, b""), "utf-8")

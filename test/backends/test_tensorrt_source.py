@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Graphs as TensorRT takes them answer as before: ONNX Runtime computes both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto
+
+from compact_yolo_ros.backends.tensorrt.source import for_tensorrt
+from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.model.stored_weights import with_plain_weights
+
+SIDE = 128
+
+
+def rewritten(name: str, shape: tuple[int | None, ...], int8_constants: bool = False) -> bytes:
+    data = with_plain_weights(find_model(name).path.read_bytes())
+    changed = for_tensorrt(data, shape, int8_constants)
+    onnx.checker.check_model(onnx.load_from_string(changed), full_check=True)
+    return changed
+
+
+def answers(model: bytes) -> list[np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    image = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3), np.uint8)
+    return list(session.run(None, {"images": image}))
+
+
+def test_it_answers_alike() -> None:
+    name = "yolo_ret_m075_int8"  # it has all that is changed
+    original = answers(Path(find_model(name).path).read_bytes())
+    changed = rewritten(name, (1, SIDE, SIDE, 3))
+    for found, expected in zip(answers(changed), original, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+    graph = onnx.load_from_string(changed).graph
+    assert [node.op_type for node in graph.node if "images" in node.input] == ["Cast"]
+    (images,) = graph.input
+    kind = images.type.tensor_type
+    assert kind.elem_type == TensorProto.UINT8
+    assert [size.dim_value for size in kind.shape.dim] == [1, SIDE, SIDE, 3]
+
+
+def test_int8_kernels_are_quantised_from_fp32_where_int8_constants_are_refused() -> None:
+    graph = onnx.load_from_string(rewritten("yolo_ret_m075_int8", (None, SIDE, SIDE, 3))).graph
+    assert graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    zeros = {n.input[2] for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")}
+    assert {t.name for t in graph.initializer if t.data_type == TensorProto.INT8} <= zeros
+    kernels = {n.input[1] for n in graph.node if n.op_type == "Conv"}
+    dequantised = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+    quantised = {n.output[0] for n in graph.node if n.op_type == "QuantizeLinear"}
+    assert {dequantised[name] for name in kernels & set(dequantised)} <= quantised
+    assert kernels & set(dequantised)
+
+
+def test_newer_versions_get_int8_kernels_as_they_are() -> None:
+    graph = onnx.load_from_string(
+        rewritten("yolo_ret_m075_int8", (1, SIDE, SIDE, 3), int8_constants=True)
+    ).graph
+    assert {"Conv", "DequantizeLinear"} <= {node.op_type for node in graph.node}
+    assert any(t.data_type == TensorProto.INT8 and len(t.dims) == 4 for t in graph.initializer)

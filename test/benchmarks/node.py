@@ -36,6 +36,7 @@ from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from harness import Client, running, values_of  # noqa: E402
 from vision_msgs.msg import Detection2DArray  # noqa: E402
 
+from compact_yolo_ros.pixels.sample_images import sample_images  # noqa: E402
 from compact_yolo_ros.ros.fast_dds import detector_environment  # noqa: E402
 
 DETECTOR = "compact_yolo_ros.ros.run detector_node"
@@ -150,9 +151,7 @@ def _camera(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Parameters of a camera that sends real pictures of one size."""
     width, height = map(int, options.size.split("x"))
     if not options.source:
-        from skimage import data
-
-        picture = cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR)
+        picture = sample_images()[0]
         (folder / "frames").mkdir(exist_ok=True)
         cv2.imwrite(str(folder / "frames" / "0.png"), cv2.resize(picture, (width, height)))
     return {
@@ -171,6 +170,10 @@ def _detector(options: argparse.Namespace) -> dict[str, Any]:
         "autostart": True,
         "cpu_threads": options.threads,
         "score_threshold": options.score,
+        "backend": options.backend,
+        "precision": options.precision,
+        **({"engine_cache": options.engines} if options.engines else {}),
+        **({"input_size": options.input_size} if options.input_size else {}),
     }
 
 
@@ -188,7 +191,17 @@ def _resident(pid: int) -> float:
 
 
 def _short(state: dict[str, str]) -> dict[str, str]:
-    names = ("model", "input_size", "threads", "fps_in", "fps_out", "images_dropped", "errors")
+    names = (
+        "model",
+        "backend",
+        "precision",
+        "input_size",
+        "threads",
+        "fps_in",
+        "fps_out",
+        "images_dropped",
+        "errors",
+    )
     times = ("age", "waiting", "decode", "preprocess", "inference", "postprocess", "publish")
     percentiles = {
         f"{name}_ms p50/p95/p99": "/".join(state[f"{name}_ms p{p}"] for p in (50, 95, 99))
@@ -206,6 +219,10 @@ def main() -> None:
     parser.add_argument("--model", default="yolo_ret_m075")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--score", type=float, default=0.3, help="score threshold")
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--input-size", default="", help="of the network [fits the images]")
+    parser.add_argument("--engines", default="", help="folder of TensorRT's engines")
     parser.add_argument("--reliability", default="best_effort")
     parser.add_argument("--source", default="", help="video or folder [one real picture]")
     options = parser.parse_args()

@@ -96,6 +96,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cuda", type=Path, default="/usr/local/cuda", help="for pycuda's build")
     parser.add_argument("--zoo", type=Path, help="folder of training.export_zoo")
     parser.add_argument("--pictures", type=Path, help="labelled set: images/val and labels/val")
+    parser.add_argument(
+        "--ros", type=Path, help="prefix with ROS 2's wheels and vision_msgs for Python 3.10"
+    )
     parser.add_argument("--slice-mib", type=int, default=60, help="largest slice [60]")
     parser.add_argument("--preset", type=int, default=6, help="of xz: 1 is five times as fast [6]")
     return parser.parse_args(arguments)
@@ -113,6 +116,8 @@ def stage(folder: Path, given: argparse.Namespace) -> None:
         _install(python, folder / "c_site", ["-r", str(REQUIREMENTS), pycuda], dependencies=True)
     copy_python(given.python.expanduser(), folder / "b_python")
     _copy_checkout(folder / "e_checkout")
+    if given.ros:
+        copy_ros(given.ros.expanduser(), folder / "d_ros", folder / "c_site")
     if given.zoo:
         _copy(given.zoo, folder / "d_zoo", ["*.onnx"])
         for path in (folder / "d_zoo").iterdir():
@@ -199,6 +204,26 @@ def _libraries(binary: Path) -> Iterator[Path]:
         path = Path(found.partition(" (")[0])
         if arrow and path.is_file() and not path.name.startswith(OF_THE_SYSTEM):
             yield path
+
+
+def copy_ros(prefix: Path, folder: Path, site: Path) -> None:
+    """Copy ROS 2's libraries and Python packages, but what the tests bring themselves.
+
+    Headers and static libraries stay behind: nothing is compiled there.
+    """
+    packages = prefix / "lib" / "python3.10" / "site-packages"
+    if not (packages / "rclpy").is_dir() or not (packages / "vision_msgs").is_dir():
+        raise ValueError(f"there is no rclpy or no vision_msgs in {packages}")
+    skipped = shutil.ignore_patterns("*.a", "*.h", "*.hpp", "cmake", "include", "__pycache__")
+    (folder / "lib").mkdir(parents=True)
+    for library in sorted((prefix / "lib").glob("*.so*")):
+        shutil.copy(library, folder / "lib" / library.name)
+    shutil.copytree(prefix / "share", folder / "share", ignore=skipped)
+    for package in sorted(packages.iterdir()):
+        if package.is_dir() and not (site / package.name).exists():
+            shutil.copytree(
+                package, folder / packages.relative_to(prefix) / package.name, ignore=skipped
+            )
 
 
 def _copy_checkout(folder: Path) -> None:

@@ -2,6 +2,7 @@
 """Put the slices of ``bundle.py`` together, and run the tests on this machine's GPU.
 
     python3 join.py FOLDER_OF_SLICES --into gpu_tests [-- more words for pytest]
+    python3 join.py FOLDER_OF_SLICES --into gpu_tests --run test/benchmarks/node.py -- latency
 
 It needs Python 3.8 and nothing else. The exit code is that of the tests (0: all passed, 1: some
 failed), 10 if this machine has no GPU that can be used, or 11 if the slices are not complete.
@@ -34,6 +35,9 @@ def main() -> int:
     parser.add_argument("--into", type=Path, default=Path("gpu_tests"), help="[gpu_tests]")
     parser.add_argument("--only-join", action="store_true", help="run nothing")
     parser.add_argument("--rehearse", action="store_true", help="with doubles instead of a GPU")
+    parser.add_argument(
+        "--run", default="test/gpu/start.py", help="another script, or a module, of the checkout"
+    )
     own, more = _divided(sys.argv[1:])
     given = parser.parse_args(own)
     folder = given.into.resolve()
@@ -44,7 +48,7 @@ def main() -> int:
         print(f"join: the bundle cannot be used: {error}", file=sys.stderr)
         return INCOMPLETE
     print(f"join: {folder} is complete after {monotonic() - began:.0f} s", flush=True)
-    return 0 if given.only_join else run(folder, more, given.rehearse)
+    return 0 if given.only_join else run(folder, given.run, more, given.rehearse)
 
 
 def _divided(words: list[str]) -> tuple[list[str], list[str]]:
@@ -115,11 +119,13 @@ def _content(path: Path, sha256: str) -> bytes:
     return lzma.decompress(data)
 
 
-def run(folder: Path, words: list[str], rehearse: bool) -> int:
-    """Run ``start.py`` with the Python and the libraries of the bundle; return its exit code."""
-    python, checkout = folder / "b_python", folder / "e_checkout"
-    libraries = [python / "lib", *map(Path, filter(None, [os.environ.get("LD_LIBRARY_PATH")]))]
-    modules = [folder / "a_tensorrt", folder / "c_site", checkout]
+def run(folder: Path, program: str, words: list[str], rehearse: bool) -> int:
+    """Run a program with the Python and the libraries of the bundle; return its exit code."""
+    python, checkout, ros = folder / "b_python", folder / "e_checkout", folder / "d_ros"
+    given = [Path(os.environ["LD_LIBRARY_PATH"])] if os.environ.get("LD_LIBRARY_PATH") else []
+    packages = ros / "lib" / "python3.10" / "site-packages"
+    libraries = [python / "lib", ros / "lib", *sorted(packages.glob("*.libs")), *given]
+    modules = [folder / "a_tensorrt", folder / "c_site", checkout, packages]
     if rehearse:
         modules.insert(0, checkout / "test" / "doubles")
     environment = {
@@ -127,12 +133,14 @@ def run(folder: Path, words: list[str], rehearse: bool) -> int:
         "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries)),
         "PYTHONPATH": os.pathsep.join(map(str, modules)),
         "PYTHONNOUSERSITE": "1",
+        "AMENT_PREFIX_PATH": str(ros),
     }
     for name, part in (("ZOO", "d_zoo"), ("PICTURES", "d_pictures")):
         if (folder / part).is_dir():
             environment.setdefault(f"COMPACT_YOLO_GPU_{name}", str(folder / part))
     environment.setdefault("COMPACT_YOLO_GPU_REPORT", str(Path("out/gpu").resolve()))
-    command = [str(python / "bin" / "python3.10"), str(checkout / "test/gpu/start.py"), *words]
+    what = [str(checkout / program)] if program.endswith(".py") else ["-m", program]
+    command = [str(python / "bin" / "python3.10"), *what, *words]
     return subprocess.run(command, cwd=checkout, env=environment).returncode
 
 

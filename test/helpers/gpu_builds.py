@@ -75,14 +75,13 @@ def shipped_cases() -> list[Case]:
 
 def timed_cases() -> list[Case]:
     """Every detector in every precision, at its own size; first what has published figures."""
-    shipped = [find_model(name) for name in model_names()]
-    named = {model.card.detector for model in shipped}
-    zoo = [find_model(str(path)) for path in sorted(Path(ZOO).glob("*.onnx"))] if ZOO else []
-    others = [model for model in zoo if model.card.detector not in named]
+    named = {find_model(name).card.detector for name in model_names()}
+    zoo = [str(path) for path in sorted(Path(ZOO).glob("*.onnx"))] if ZOO else []
+    others = [path for path in zoo if find_model(path).card.detector not in named]
     return [
-        Case(str(model.path), precision, Size(*model.card.own_size))
-        for model in [*others, *shipped]
-        for precision in precisions(model)
+        Case(name, precision, Size(*find_model(name).card.own_size))
+        for name in [*others, *model_names()]
+        for precision in precisions(find_model(name))
     ]
 
 

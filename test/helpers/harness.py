@@ -29,6 +29,8 @@ LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (ROOT, ROOT / "test" / "helpers")
+MORE = os.environ.get("PYTHONPATH", "")
+"""Where libraries are that are not installed."""
 DETECTOR = "compact_yolo_ros.ros.run detector_node"
 Start = Callable[..., SimpleNamespace]
 """What the fixture ``start`` is."""
@@ -60,7 +62,7 @@ class NodeProcess:
                 stderr=subprocess.STDOUT,
                 env={
                     **os.environ,
-                    "PYTHONPATH": os.pathsep.join(map(str, SOURCES)),
+                    "PYTHONPATH": os.pathsep.join(filter(None, [*map(str, SOURCES), MORE])),
                     "PYTHONUNBUFFERED": "1",
                     **environment,
                 },

@@ -18,6 +18,7 @@ from compact_yolo_ros.ros.detector.topics import INTERFACES, Output
 from compact_yolo_ros.ros.launching.arguments import LAUNCH_ARGUMENTS, PARAMETERS
 from compact_yolo_ros.ros.parameters import ParameterSpec
 from compact_yolo_ros.ros.players.video_publisher import VIDEO_PUBLISHER_PARAMETERS
+from compact_yolo_ros.ros.transports import IMAGE_TRANSPORTS
 from compact_yolo_ros.support.files import replacing
 from compact_yolo_ros.support.markdown import markdown_table
 
@@ -132,9 +133,16 @@ def sros2_policy() -> str:
     own = [f"~/{name}" for name in (*LIFECYCLE_SERVICES, *PARAMETER_SERVICES)]
     return POLICY.format(
         publish=_rights("topic", [*published, *OWN_TOPICS]),
-        subscribe=_rights("topic", [*heard, "image/compressed", *HEARD_TOPICS]),
+        subscribe=_rights("topic", [*heard, *_other_forms(), *HEARD_TOPICS]),
         reply=_rights("service", [*served, *own]),
     )
+
+
+def _other_forms() -> list[str]:
+    """Topics of the images as other transports bring them."""
+    return [
+        f"image{transport.suffix}" for transport in IMAGE_TRANSPORTS.values() if transport.suffix
+    ]
 
 
 def _policy_name(name: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-ErrorKind = Literal["encoding", "size", "truncated", "compressed", "header", "malformed", "roi"]
+ErrorKind = Literal[
+    "encoding", "size", "truncated", "compressed", "header", "malformed", "roi", "video"
+]
 
 
 class ImageError(ValueError):

@@ -8,13 +8,14 @@ replaced by newer ones before anybody looks at them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from builtin_interfaces.msg import Time
-from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from compact_yolo_ros.pixels.image_error import ImageError
+from compact_yolo_ros.pixels.video_packets import KEY_FLAG, VideoPacket
+from compact_yolo_ros.ros.transports import COMPRESSED, COMPRESSED_DEPTH, FFMPEG, FOXGLOVE, RAW
 from compact_yolo_ros.support.cdr import CdrError, CdrReader
 
 
@@ -38,9 +39,16 @@ class ReceivedFile(NamedTuple):
     data: memoryview
 
 
-Received = ReceivedImage | ReceivedFile
-Unpack = Callable[[bytes], Received]
-"""Reads a serialized message; raises ImageError."""
+class PacketOrigin(NamedTuple):
+    """What belongs to the picture of a video packet.
+
+    Attributes:
+        header: of its message.
+        arrived: when that came, on ``perf_counter``; 0 until it is known.
+    """
+
+    header: Header
+    arrived: float = 0.0
 
 
 def unpack_image(data: bytes) -> ReceivedImage:
@@ -77,8 +85,46 @@ def unpack_file(data: bytes) -> ReceivedFile:
         raise _malformed("CompressedImage", error) from error
 
 
-UNPACK: dict[type, Unpack] = {Image: unpack_image, CompressedImage: unpack_file}
-"""What reads each type of message."""
+def unpack_ffmpeg_packet(data: bytes) -> VideoPacket:
+    """Read a serialized ffmpeg_image_transport_msgs/FFMPEGPacket; its origin is a ``PacketOrigin``.
+
+    Raises:
+        ImageError: the bytes are no such message.
+    """
+    try:
+        cdr = CdrReader(data)
+        header = _header(cdr)
+        cdr.signed(), cdr.signed()  # width and height, which the video itself tells
+        encoder, number = cdr.text(), cdr.unsigned_long()
+        is_marked = bool(cdr.octet() & KEY_FLAG)
+        cdr.octet()  # is_bigendian, which concerns the pixels before they were encoded
+        return VideoPacket(encoder, cdr.octets(), PacketOrigin(header), number, is_marked)
+    except CdrError as error:
+        raise _malformed("FFMPEGPacket", error) from error
+
+
+def unpack_compressed_video(data: bytes) -> VideoPacket:
+    """Read a serialized foxglove_msgs/CompressedVideo; its origin is a ``PacketOrigin``.
+
+    Raises:
+        ImageError: the bytes are no such message.
+    """
+    try:
+        cdr = CdrReader(data)
+        header, content = _header(cdr), cdr.octets()  # its stamp and frame_id are as in a header
+        return VideoPacket(cdr.text(), content, PacketOrigin(header))
+    except CdrError as error:
+        raise _malformed("CompressedVideo", error) from error
+
+
+UNPACK: dict[str, Callable[[bytes], Any]] = {
+    RAW.name: unpack_image,
+    COMPRESSED.name: unpack_file,
+    COMPRESSED_DEPTH.name: unpack_file,
+    FFMPEG.name: unpack_ffmpeg_packet,
+    FOXGLOVE.name: unpack_compressed_video,
+}
+"""What reads the messages of each transport; raises ImageError."""
 
 
 def _header(cdr: CdrReader) -> Header:

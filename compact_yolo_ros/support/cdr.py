@@ -2,8 +2,7 @@
 """Reading the CDR in which DDS carries messages, without a copy of their bytes.
 
 Source: OMG DDS-XTypes 1.3, 7.4 and 7.6.3.1.2. A value of n bytes begins at a multiple of n behind
-the encapsulation header of four bytes. Values of eight bytes are not read, so that version 2, which
-aligns only those otherwise, is read alike.
+the encapsulation header of four bytes; in version 2 those of eight bytes begin at one of four.
 """
 
 from __future__ import annotations
@@ -16,7 +15,9 @@ BYTE_ORDERS = {b"\0\0": ">", b"\0\1": "<", b"\0\6": ">", b"\0\7": "<"}
 """By the header's first two bytes: plain CDR of version 1, then of version 2."""
 PADDING = 0b11
 """Bits of the header's last byte that count the bytes behind the message, which fill a word."""
-_WORDS = {order: (Struct(f"{order}I"), Struct(f"{order}i")) for order in "<>"}
+_WORDS = {order: (Struct(f"{order}I"), Struct(f"{order}i"), Struct(f"{order}Q")) for order in "<>"}
+VERSION_2 = 6
+"""From this second byte of the header on."""
 
 
 class CdrError(ValueError):
@@ -39,7 +40,8 @@ class CdrReader:
         if order is None or len(data) < ENCAPSULATION:
             raise CdrError(f"its encoding {data[:2].hex() or 'without a number'} is not plain CDR")
         self._data = data
-        self._unsigned, self._signed = _WORDS[order]
+        self._unsigned, self._signed, self._long = _WORDS[order]
+        self._long_step = 4 if data[1] >= VERSION_2 else 8
         self._at = ENCAPSULATION
         self._end = len(data) - (data[3] & PADDING)
 
@@ -50,6 +52,13 @@ class CdrReader:
     def signed(self) -> int:
         """The next int32."""
         return int(self._word(self._signed))
+
+    def unsigned_long(self) -> int:
+        """The next uint64."""
+        behind = self._at - ENCAPSULATION
+        self._at = ENCAPSULATION - (-behind // self._long_step) * self._long_step
+        value: int = self._long.unpack_from(self._data, self._take(8))[0]
+        return value
 
     def octet(self) -> int:
         """The next uint8."""

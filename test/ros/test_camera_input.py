@@ -18,6 +18,7 @@ from std_msgs.msg import String
 
 from compact_yolo_ros.ros.detector import camera_input
 from compact_yolo_ros.ros.detector.camera_input import CameraInput
+from compact_yolo_ros.ros.transports import RAW
 
 pytestmark = pytest.mark.ros
 RELIABLE = QoSProfile(depth=5)
@@ -30,7 +31,7 @@ class Receiver:
     def __init__(self, client: Client, reliability: str) -> None:
         self._client = client
         self.node = client.host(Node("receiver", context=client.context))
-        self.input = CameraInput(self.node, TOPIC, "raw", reliability)
+        self.input = CameraInput(self.node, TOPIC, RAW, reliability)
         self.numbers: list[int] = []
         self.input.open(lambda data: self.numbers.append(self.input.unpack(data).data[0]))
 

@@ -156,7 +156,7 @@ def test_every_argument_describes_itself() -> None:
     assert all(argument.description for argument in LAUNCH_ARGUMENTS)
     assert all(arguments[name].default == "" for name in PARAMETERS)
     assert "else true." in arguments["autostart"].description
-    assert "One of raw, compressed." in arguments["image_transport"].description
+    assert "One of raw, compressed, ffmpeg, foxglove." in arguments["image_transport"].description
     assert arguments["log_level"].choices == ("debug", "info", "warn", "error", "fatal")
 
 

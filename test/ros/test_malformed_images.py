@@ -25,8 +25,9 @@ from compact_yolo_ros.pixels.file_limits import FileLimits
 from compact_yolo_ros.ros.detector.topics import FrameResult
 from compact_yolo_ros.ros.detector.worker import FrameWorker
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
-from compact_yolo_ros.ros.received_images import UNPACK
+from compact_yolo_ros.ros.received_images import unpack_file, unpack_image
 
+UNPACK = {Image: unpack_image, CompressedImage: unpack_file}
 ENCODINGS = [
     *("bgr8", "rgb8", "bgra8", "rgba8", "mono8", "mono16", "8UC3", "32FC1", "", "bayer_rggb8"),
     *("bayer_gbrg8", "yuv422", "yuv422_yuy2", "uyvy", "yuyv", "nv12", "nv21", "h264"),

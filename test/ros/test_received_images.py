@@ -14,8 +14,9 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
 from compact_yolo_ros.pixels.image_error import ImageError
-from compact_yolo_ros.ros.received_images import UNPACK
+from compact_yolo_ros.ros.received_images import unpack_file, unpack_image
 
+UNPACK = {Image: unpack_image, CompressedImage: unpack_file}
 KINDS = (Image, CompressedImage)
 WORDS = st.integers(0, 2**32 - 1)
 SMALL = st.one_of(st.integers(0, 70), WORDS)

@@ -72,7 +72,7 @@ def other() -> Iterator[Node]:
         (
             ("/cam/compressed", CompressedImage),
             ("/cam", RAW),
-            "only /cam/compressed has a publisher: set image_transport to compressed",
+            "only /cam/compressed has a publisher, not /cam: set image_transport to compressed",
         ),
         (
             ("/cam", Image),

@@ -85,10 +85,10 @@ class Activation:
         if not self._worker.stop():
             self._session.leftovers.add(self._worker.thread, self._describe_left)
 
-    def _submit_if_asked(self, place: int, message: bytes) -> None:
+    def _submit_if_asked(self, place: int, message: Any, arrived: float | None = None) -> None:
         """Pass an image on if somebody asks for one, and none is in work for that."""
         if self._session.cameras[place].once.is_called and self.unanswered(place) is None:
-            self._worker.submit(place, message)
+            self._worker.submit(place, message, arrived)
 
     def _describe_left(self) -> str:
         work = self._worker.work()

@@ -11,9 +11,10 @@ from rclpy.lifecycle import LifecycleNode
 
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
+from compact_yolo_ros.pixels.file_limits import FileLimits
 from compact_yolo_ros.pixels.jpeg_pixels import Window
 from compact_yolo_ros.ros.cv_bridge_decoder import CvBridgeDecoder
-from compact_yolo_ros.ros.detector.camera_input import CameraInput
+from compact_yolo_ros.ros.detector.camera_input import CameraInput, OnImage
 from compact_yolo_ros.ros.detector.camera_tracking import CameraTracking
 from compact_yolo_ros.ros.detector.detect_once import DetectOnce
 from compact_yolo_ros.ros.detector.parameters import file_limits
@@ -22,6 +23,7 @@ from compact_yolo_ros.ros.detector.settings import Settings
 from compact_yolo_ros.ros.detector.topics import IMAGE, FrameResult
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
 from compact_yolo_ros.ros.diagnostics.situations import CameraSituation, CameraState
+from compact_yolo_ros.ros.transports import IMAGE_TRANSPORTS, RAW, Transport
 
 if TYPE_CHECKING:
     from compact_yolo_ros.detection.position_options import PositionOptions
@@ -38,15 +40,21 @@ def new_decoder(values: Mapping[str, Any]) -> Decode:
         values: of all parameters, by name.
 
     Raises:
-        ModuleNotFoundError: cv_bridge is chosen and cannot be imported.
+        ModuleNotFoundError: cv_bridge is chosen and cannot be imported, or what a video needs.
     """
+    transport = IMAGE_TRANSPORTS[values["image_transport"]]
+    transport.message_class()
+    if transport.is_video:
+        from compact_yolo_ros.pixels.video_stream import PictureConverter
+
+        return PictureConverter().image
     limits = file_limits(values)
     decoder = (
         CvBridgeDecoder(limits)
         if values["image_decoder"] == "cv_bridge"
         else ImageDecoder(limits, values["mono16_bits"])
     )
-    return decoder.compressed if values["image_transport"] == "compressed" else decoder.image
+    return decoder.image if transport is RAW else decoder.compressed
 
 
 class Camera:
@@ -73,12 +81,13 @@ class Camera:
         decode: Decode,
         settings: Settings,
         *,
-        transport: str,
+        transport: Transport,
         reliability: str,
+        limits: FileLimits,
     ) -> None:
         """Create the publishers; nothing is subscribed before ``open``."""
         self.name = name
-        self.input = CameraInput(node, IMAGE.path(name), transport, reliability)
+        self.input = self._new_input(node, transport, reliability, limits)
         self.counters = FrameCounters()
         self.unpack = self.input.unpack
         self.decode = decode
@@ -91,7 +100,17 @@ class Camera:
         self._use_positions(settings.positions)
         self.once = DetectOnce(node, name, settings.detect_once_timeout)
 
-    def open(self, on_image: Callable[[bytes], None]) -> None:
+    def _new_input(
+        self, node: LifecycleNode, transport: Transport, reliability: str, limits: FileLimits
+    ) -> CameraInput:
+        topic = IMAGE.path(self.name)
+        if not transport.is_video:
+            return CameraInput(node, topic, transport, reliability)
+        from compact_yolo_ros.ros.detector.video_input import VideoInput
+
+        return VideoInput(node, topic, transport, reliability, limits, self.failed)
+
+    def open(self, on_image: OnImage) -> None:
         """Subscribe, and count from now on."""
         self.counters.reset()
         self.tracking = CameraTracking(self._warn)
@@ -148,11 +167,12 @@ class Camera:
             subscribers=self._publisher.subscriber_count(),
             nodes=announced.nodes,
             is_latched=announced.is_latched,
-            mistake=announced.mistake,
+            mistake=announced.mistake or self.input.problem(),
             concern=(self.positions and self.positions.problem()) or self._publisher.problem,
         )
         tracks = self.tracking.facts if settings.tracking else {}
-        counts = {**tracks, **(self.positions.counts if self.positions else {})}
+        places = self.positions.counts if self.positions else {}
+        counts = {**self.input.counts, **tracks, **places}
         return CameraState(self.counters.snapshot(), situation, counts)
 
     def _use_positions(self, options: PositionOptions | None) -> None:

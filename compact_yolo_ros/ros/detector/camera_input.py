@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any, NamedTuple
 
@@ -13,12 +13,12 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
-from sensor_msgs.msg import CompressedImage, Image
 
 from compact_yolo_ros.ros.detector.graph import Announced, announced
 from compact_yolo_ros.ros.detector.topics import type_name
 from compact_yolo_ros.ros.received_images import UNPACK
 from compact_yolo_ros.ros.topic_names import compressed_name
+from compact_yolo_ros.ros.transports import Transport
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
@@ -36,6 +36,8 @@ class Quality(NamedTuple):
     durability: DurabilityPolicy = VOLATILE
 
 
+OnImage = Callable[..., object]
+"""Takes what ``unpack`` reads and, where that is not now, when it came, on ``perf_counter``."""
 EITHER = (Quality(RELIABLE), Quality(BEST_EFFORT))
 """Reliable first: a publisher that finds one of the two has found that one then."""
 FOLLOW_PERIOD, LOOKS = 0.25, 8
@@ -69,7 +71,7 @@ def offered_quality(node: Node, topic: str, kind: type) -> Quality | None:
 
 
 class CameraInput:
-    """Subscribes to the newest image of a topic, or of <topic>/compressed.
+    """Subscribes to the newest image of a topic, or of <topic>/compressed and the like.
 
     Messages stay serialized: to unpack one is to copy its pixels, and most images of a fast camera
     are replaced by newer ones before anybody looks at them.
@@ -85,28 +87,32 @@ class CameraInput:
         unpack: reads a message; raises ImageError.
     """
 
-    def __init__(self, node: Node, topic: str, transport: str, reliability: str) -> None:
+    depth = 1
+    """Messages that wait for this process; of these, newer ones replace older ones."""
+
+    def __init__(self, node: Node, topic: str, transport: Transport, reliability: str) -> None:
         """Prepare; nothing is subscribed before ``open``. ``topic`` can be remapped.
 
         Raises:
             ValueError: the remap rules contradict each other.
+            ModuleNotFoundError: the messages of the transport are not installed.
         """
         self._node = node
-        compressed = transport == "compressed"
-        self._type = CompressedImage if compressed else Image
-        self.unpack = UNPACK[self._type]
-        self._name = compressed_name(node, topic) if compressed else topic
+        self._type = transport.message_class()
+        self.unpack = UNPACK[transport.name]
+        suffix = transport.suffix
+        self._name = compressed_name(node, topic, suffix) if suffix else topic
         self.topic = node.resolve_topic_name(self._name)
         self._parameter = reliability
-        self._on_image: Callable[[bytes], None]
+        self._on_image: OnImage
         self._subscriptions: dict[Quality, Subscription[Any]] = {}
-        self._recent: deque[bytes] = deque(maxlen=REMEMBERED)
+        self._recent: deque[bytes] = deque(maxlen=max(REMEMBERED, self.depth))
         self._incompatible = False
         self._tells = TELLS_OF_PUBLISHERS
         self._timer: Timer | None = None
         self._looks = 0
 
-    def open(self, on_image: Callable[[bytes], None]) -> None:
+    def open(self, on_image: OnImage) -> None:
         """Subscribe; ``on_image`` is called with each serialized message."""
         self._on_image = on_image
         self._incompatible = False
@@ -137,6 +143,15 @@ class CameraInput:
     def announced(self) -> Announced:
         """What the graph shows of these publishers."""
         return announced(self._node, self._name, type_name(self._type))
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Further counts for /diagnostics."""
+        return {}
+
+    def problem(self) -> str:
+        """Why no image comes of the messages that do; empty if there is no reason."""
+        return ""
 
     @property
     def is_open(self) -> bool:
@@ -179,7 +194,7 @@ class CameraInput:
                 self._type,
                 self._name,
                 self._receive,
-                QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, **quality._asdict()),
+                QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=self.depth, **quality._asdict()),
                 event_callbacks=SubscriptionEventCallbacks(**events, use_default_callbacks=False),
                 raw=True,
             )

@@ -26,6 +26,7 @@ from compact_yolo_ros.ros.detector.depth_history import DepthHistory
 from compact_yolo_ros.ros.detector.topics import CAMERA_INFO, DEPTH, FrameResult
 from compact_yolo_ros.ros.diagnostics.causes import NewCauses
 from compact_yolo_ros.ros.received_images import unpack_image
+from compact_yolo_ros.ros.transports import RAW
 
 GRACE = 2.0
 """Seconds after it has subscribed for which missing messages are no problem yet."""
@@ -50,7 +51,7 @@ class CameraPositions:
         self._node = node
         self._warn = warn
         self._info_name = CAMERA_INFO.path(camera)
-        self._depth = CameraInput(node, DEPTH.path(camera), "raw", reliability)
+        self._depth = CameraInput(node, DEPTH.path(camera), RAW, reliability)
         self._history = DepthHistory()
         self._options: PositionOptions | None = None
         self._is_open = False

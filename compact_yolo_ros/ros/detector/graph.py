@@ -9,11 +9,11 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy
 
-from compact_yolo_ros.ros.topic_names import COMPRESSED
+from compact_yolo_ros.ros.transports import IMAGE_TRANSPORTS, RAW
 
 UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
 """What ROS shows before it has heard of a publisher's node."""
-RAW_TYPE, COMPRESSED_TYPE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+_OF_TYPE = {transport.type_name: transport for transport in IMAGE_TRANSPORTS.values()}
 
 
 class Announced(NamedTuple):
@@ -63,24 +63,26 @@ def announced(node: Node, name: str, kind: str) -> Announced:
 
 def _wrong_type(topic: str, found: str, kind: str) -> str:
     """What to set for a topic of another type."""
-    if found == COMPRESSED_TYPE and topic.endswith(COMPRESSED):
-        remedy = "set image_transport to compressed"
-    elif found == COMPRESSED_TYPE:
-        remedy = "set image_transport to compressed, and remap image/compressed to it"
-    elif found == RAW_TYPE:
+    transport = _OF_TYPE.get(found)
+    if transport is None:
+        remedy = "check image_topic"
+    elif transport is RAW:
         remedy = "set image_transport to raw, and image_topic to this topic"
     else:
-        remedy = "check image_topic"
+        remedy = f"set image_transport to {transport.name}"
+        if not topic.endswith(transport.suffix):
+            remedy += f", and remap image{transport.suffix} to it"
     return f"{topic} is of type {found}, not {kind}: {remedy}"
 
 
 def _other_transport(node: Node, topic: str, kind: str) -> str:
-    """What to set if the same images are there in the other form."""
-    if kind == RAW_TYPE and node.count_publishers(topic + COMPRESSED):
-        return f"only {topic}{COMPRESSED} has a publisher: set image_transport to compressed"
-    raw = topic.removesuffix(COMPRESSED)
-    if kind == COMPRESSED_TYPE and raw != topic and node.count_publishers(raw):
-        return f"only {raw} has a publisher, not {topic}: set image_transport to raw"
+    """What to set if the same images are there in another form."""
+    own = _OF_TYPE.get(kind, RAW)
+    images = topic.removesuffix(own.suffix)
+    for other in IMAGE_TRANSPORTS.values():
+        there = images + other.suffix
+        if other is not own and there != topic and node.count_publishers(there):
+            return f"only {there} has a publisher, not {topic}: set image_transport to {other.name}"
     return ""
 
 

@@ -38,6 +38,7 @@ from compact_yolo_ros.ros.detector.camera_names import camera_names, check_camer
 from compact_yolo_ros.ros.detector.views import roi_areas
 from compact_yolo_ros.ros.optional_messages import IMAGE_ANNOTATIONS, message_class
 from compact_yolo_ros.ros.parameters import OFF, ParameterSpec
+from compact_yolo_ros.ros.transports import IMAGE_TRANSPORTS
 from compact_yolo_ros.support.error_text import shortened
 
 SQUARE = "square"
@@ -251,8 +252,9 @@ DETECTOR_PARAMETERS = (
     ParameterSpec(
         "image_transport",
         "raw",
-        "raw subscribes to the image topic, compressed to <image topic>/compressed (JPEG or PNG).",
-        choices=("raw", "compressed"),
+        "raw subscribes to the image topic, compressed to <image topic>/compressed (JPEG or PNG), "
+        "ffmpeg and foxglove to the video below it (H.264 or H.265, docs/stack.md).",
+        choices=tuple(IMAGE_TRANSPORTS),
         changes="unconfigured",
     ),
     ParameterSpec(
@@ -274,7 +276,8 @@ DETECTOR_PARAMETERS = (
     ParameterSpec(
         "max_image_mb",
         USUAL_LIMITS.megabytes,
-        "Compressed images that take more memory when decoded are refused, in MB (2**20 bytes).",
+        "Compressed images that take more memory when decoded are refused, in MB (2**20 bytes); a "
+        "video takes about ten times its pictures.",
         low=1,
         high=4096,
         changes="unconfigured",

@@ -219,7 +219,8 @@ IMAGE = Interface(
     "image",
     Image,
     "The camera, remapped by `image_topic`. With `image_transport:=compressed` it is the topic "
-    "`compressed` below that name, a `sensor_msgs/msg/CompressedImage`.",
+    "`compressed` below that name, a `sensor_msgs/msg/CompressedImage`; with `ffmpeg` or "
+    "`foxglove` a [video](stack.md#video-h264-and-h265).",
     "subscription",
     per_camera=True,
 )

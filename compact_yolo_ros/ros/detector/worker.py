@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Thread
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from rclpy.clock import Clock
 from std_msgs.msg import Header
@@ -83,7 +83,7 @@ class FrameWorker:
             session.backends.in_use.release()
             raise
 
-    def submit(self, place: int, message: bytes) -> None:
+    def submit(self, place: int, message: Any, arrived: float | None = None) -> None:
         """Hand over an image of ``cameras[place]``; one that still waits is dropped.
 
         Returns at once.
@@ -91,9 +91,10 @@ class FrameWorker:
         Args:
             place: index of the camera.
             message: what ``unpack`` of that camera reads.
+            arrived: when it came, on ``perf_counter``; None: now.
         """
         camera = self._session.cameras[place]
-        self._newest[place] = arrived = perf_counter()
+        self._newest[place] = arrived = perf_counter() if arrived is None else arrived
         replaced = self._slots.put(_Frame(camera, message, arrived, place), place)
         camera.counters.image_received(replaced_another=replaced)
 
@@ -300,12 +301,12 @@ class _Ready(NamedTuple):
 
 
 class _Frame(NamedTuple):
-    """A serialized image, where it came from, and when, on ``perf_counter``.
+    """An image as its camera's input gives it, where it came from, and when, on ``perf_counter``.
 
     ``place`` is the index of its camera.
     """
 
     camera: Camera
-    message: bytes
+    message: Any
     arrived: float
     place: int

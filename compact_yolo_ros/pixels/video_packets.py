@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packets of an H.264 or H.265 video as messages carry them, and what their bytes say of them.
+
+Sources: ITU-T H.264, 7.3.1 and table 7-1; ITU-T H.265, 7.3.1.2 and table 7-1; the byte stream of
+annex B of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from compact_yolo_ros.pixels.encodings import quote
+from compact_yolo_ros.pixels.image_error import ImageError
+
+H264, HEVC = "h264", "hevc"
+START = b"\0\0\1"
+"""What stands in front of each unit."""
+KEY_FLAG = 1
+"""FFmpeg's flag of a packet that begins with a keyframe (AV_PKT_FLAG_KEY)."""
+
+
+class VideoPacket(NamedTuple):
+    """The bytes of one picture.
+
+    Attributes:
+        encoder: as the publisher names it: ``libx264``, ``hevc_nvenc``, ``h264;yuv420p;bgr8;bgr8``.
+        data: the picture, as a byte stream.
+        origin: what belongs to the picture; it comes out with it.
+        number: which counts the pictures in the order in which they were taken; None if unknown.
+        is_marked: whether the publisher calls it a keyframe.
+    """
+
+    encoder: str
+    data: memoryview
+    origin: Any = None
+    number: int | None = None
+    is_marked: bool = False
+
+
+def codec_of(encoder: str) -> str:
+    """Name of FFmpeg's decoder for what an encoder writes.
+
+    ffmpeg_image_transport writes the name of its encoder, since its version 3 followed by formats
+    of pixels; Foxglove writes h264 or h265.
+
+    Raises:
+        ImageError: it is neither H.264 nor H.265.
+    """
+    name = encoder.split(";")[0].lower()
+    if "264" in name:
+        return H264
+    if "265" in name or HEVC in name:
+        return HEVC
+    raise ImageError(
+        "video",
+        f"video of {quote(encoder)} cannot be decoded: set the encoder to one of H.264 or H.265,"
+        " such as libx264 or hevc_nvenc",
+    )
+
+
+def is_keyframe(data: memoryview, codec: str) -> bool:
+    """Whether the picture can be decoded without those before it, by its first slice."""
+    for header in _headers(bytes(data)):
+        kind = header & 0x1F if codec == H264 else header >> 1 & 0x3F
+        if codec == H264 and 1 <= kind <= 5:
+            return kind == 5  # IDR
+        if codec == HEVC and kind < 32:
+            return 16 <= kind <= 23  # IRAP
+    return False
+
+
+def _headers(data: bytes) -> Iterator[int]:
+    """The first byte of each unit."""
+    at = data.find(START) + len(START)
+    while len(START) <= at < len(data):
+        yield data[at]
+        at = data.find(START, at) + len(START)

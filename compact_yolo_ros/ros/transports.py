@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The forms in which images come, as image_transport has them: types and names of topics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+
+
+@dataclass(frozen=True)
+class Transport:
+    """A form of images.
+
+    Attributes:
+        name: as image_transport and the parameters name it.
+        suffix: what its topics have behind the name of the raw ones.
+        type_name: of its messages.
+        is_video: whether its messages are packets of a video, which depend on those before them.
+    """
+
+    name: str
+    suffix: str
+    type_name: str
+    is_video: bool = False
+
+    def message_class(self) -> type:
+        """The class of its messages.
+
+        Raises:
+            ModuleNotFoundError: its package is not installed; the sentence says which to install.
+        """
+        package, _, name = self.type_name.split("/")
+        try:
+            found: type = getattr(import_module(f"{package}.msg"), name)
+        except (ImportError, AttributeError) as error:
+            raise ModuleNotFoundError(
+                f"transport '{self.name}' needs messages of {package}, which cannot be imported"
+                f" ({error}): `sudo apt install ros-$ROS_DISTRO-{package.replace('_', '-')}`"
+            ) from error
+        return found
+
+
+RAW = Transport("raw", "", "sensor_msgs/msg/Image")
+COMPRESSED = Transport("compressed", "/compressed", "sensor_msgs/msg/CompressedImage")
+FFMPEG = Transport(
+    "ffmpeg",
+    "/ffmpeg",
+    "ffmpeg_image_transport_msgs/msg/FFMPEGPacket",
+    is_video=True,
+)
+FOXGLOVE = Transport(
+    "foxglove",
+    "/foxglove",
+    "foxglove_msgs/msg/CompressedVideo",
+    is_video=True,
+)
+COMPRESSED_DEPTH = Transport(
+    "compressedDepth", "/compressedDepth", "sensor_msgs/msg/CompressedImage"
+)
+IMAGE_TRANSPORTS = {each.name: each for each in (RAW, COMPRESSED, FFMPEG, FOXGLOVE)}
+"""Of colour images."""
+DEPTH_TRANSPORTS = {each.name: each for each in (RAW, COMPRESSED_DEPTH)}

@@ -19,9 +19,14 @@ from compact_yolo_ros.machine.description import processor_name
 PACKAGES = ("torch", "lightning-fabric", "numpy", "opencv-python-headless", "onnx", "onnxruntime")
 
 
+COMMIT = Path(__file__).parents[2] / ".commit"
+"""Written where the source tree was copied to a machine without its repository."""
+
+
 def source_commit() -> str:
-    """Return the commit of the source tree; empty: it is not in a git repository."""
-    return _git("rev-parse", "HEAD")
+    """Return the commit of the source tree; empty: it is in no git repository and not noted."""
+    noted = COMMIT.read_text().strip() if COMMIT.is_file() else ""
+    return noted or _git("rev-parse", "HEAD")
 
 
 def provenance() -> dict[str, Any]:

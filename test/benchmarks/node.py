@@ -5,6 +5,7 @@
     python test/benchmarks/node.py overload
     python test/benchmarks/node.py start
     python test/benchmarks/node.py idle --seconds 60
+    python test/benchmarks/node.py swap --precision fp16
     python test/benchmarks/node.py soak --seconds 600
 
 Every figure comes from the node's own /diagnostics or from /proc, and is printed as JSON.
@@ -105,6 +106,35 @@ def idle(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "percent_of_a_core": round(100e-9 * (after[0] - before[0]) / seconds, 3),
         "wakes_per_second": round((after[1] - before[1]) / seconds, 1),
         "resident_mb": resident,
+    }
+
+
+def swap(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """From the CPU to an engine that is built meanwhile, in a folder without one."""
+    client = Client()
+    states = client.collect(DiagnosticArray, "/diagnostics")
+    results = client.collect(Detection2DArray, "/detector/detections")
+    parameters = {**_detector(options), "backend": "auto", "engine_cache": str(folder / "engines")}
+    began = time.monotonic()
+    with (
+        running(CAMERA, folder / "camera.log", _camera(options, folder)),
+        running(DETECTOR, folder / "detector.log", parameters, **SMALL),
+    ):
+        client.wait_for(lambda: results)
+        answered = time.monotonic() - began
+        client.wait_for(
+            lambda: states and values_of(states[-1])["backend"] == "tensorrt", patience=240
+        )
+        swapped = time.monotonic() - began
+        client.spin(WARM_UP)
+    client.close()
+    stamps = np.array([r.header.stamp.sec + 1e-9 * r.header.stamp.nanosec for r in results])
+    return {
+        "seconds_to_first_result": round(answered, 1),
+        "seconds_to_the_engine": round(swapped, 1),
+        "answers": len(stamps),
+        "largest_gap_between_answered_images_ms": round(1e3 * float(np.diff(stamps).max()), 1),
+        "last": _short(values_of(states[-1])),
     }
 
 
@@ -213,7 +243,7 @@ def _short(state: dict[str, str]) -> dict[str, str]:
 def main() -> None:
     """Run one measurement."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("latency", "overload", "start", "idle", "soak"))
+    parser.add_argument("what", choices=("latency", "overload", "start", "idle", "swap", "soak"))
     parser.add_argument("--size", default="640x480", help="of the images, width x height")
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--model", default="yolo_ret_m075")

@@ -18,6 +18,7 @@ from rclpy.validate_topic_name import validate_topic_name
 
 from compact_yolo_ros.ros.launching.arguments import (
     LAUNCH_ARGUMENTS,
+    camera_topics,
     dds_environment,
     declarations,
     existing_file,
@@ -35,7 +36,9 @@ def generate_launch_description() -> LaunchDescription:
 
 def _detector(context: LaunchContext) -> list[Node]:
     texts = {name: context.launch_configurations[name] for name, *_ in LAUNCH_ARGUMENTS}
-    validate_topic_name(texts["image_topic"])
+    topics = camera_topics(texts)
+    for topic in topics.values():
+        validate_topic_name(topic)
     for sentence in misunderstandings(context.launch_configurations, LAUNCH_ARGUMENTS):
         get_logger("detector.launch.py").warning(sentence)
     given = given_parameters(texts)
@@ -48,7 +51,7 @@ def _detector(context: LaunchContext) -> list[Node]:
             # Given before params_file, which may override it.
             ros_arguments=["-p", "autostart:=true", "--log-level", texts["log_level"]],
             parameters=_sources(texts["params_file"], given),
-            remappings=remappings(given.get("cameras", []), texts["image_topic"]),
+            remappings=remappings(given.get("cameras", []), topics),
             additional_env=dds_environment(texts["dds_profile"]),
             respawn=typed("respawn", texts["respawn"], bool),
             respawn_delay=2.0,

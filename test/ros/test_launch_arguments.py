@@ -9,10 +9,12 @@ import pytest
 from harness import ROOT
 
 from compact_yolo_ros.ros.detector.parameters import SPECS
+from compact_yolo_ros.ros.detector.topics import CAMERA_INFO, DEPTH, IMAGE
 from compact_yolo_ros.ros.fast_dds import PROFILE_VARIABLES
 from compact_yolo_ros.ros.launching.arguments import (
     LAUNCH_ARGUMENTS,
     PARAMETERS,
+    camera_topics,
     dds_environment,
     existing_file,
     given_parameters,
@@ -74,19 +76,40 @@ def test_a_text_that_cannot_be_used_is_a_sentence(name: str, text: str, sentence
         given_parameters(NOTHING | {name: text})
 
 
-def test_the_image_topic_is_a_remapping() -> None:
-    assert remappings([], "camera/image_raw") == [("image", "camera/image_raw")]
-    assert remappings([""], "/camera/image_raw") == [("image", "/camera/image_raw")]
-    assert remappings(["front", "rear"], "color/image_raw") == [
+@pytest.mark.parametrize(
+    ("image", "info", "expected"),
+    [
+        ("image", "", "camera_info"),
+        ("camera/image_raw", "", "camera/camera_info"),
+        ("/camera/color/image_raw", "", "/camera/color/camera_info"),
+        ("/image", "", "/camera_info"),
+        ("camera/image_raw", "/other/info", "/other/info"),
+    ],
+)
+def test_the_calibration_is_beside_the_images_if_not_said_otherwise(
+    image: str, info: str, expected: str
+) -> None:
+    texts = {"image_topic": image, "depth_topic": "depth", "camera_info_topic": info}
+    topics = {IMAGE.name: image, DEPTH.name: "depth", CAMERA_INFO.name: expected}
+    assert camera_topics(texts) == topics
+    assert remappings([], topics) == remappings([""], topics) == list(topics.items())
+
+
+def test_topics_of_cameras_are_below_their_names() -> None:
+    topics = {"image": "color/image_raw", "depth": "depth"}
+    assert remappings(["front", "rear"], topics) == [
         ("front/image", "front/color/image_raw"),
+        ("front/depth", "front/depth"),
         ("rear/image", "rear/color/image_raw"),
+        ("rear/depth", "rear/depth"),
     ]
 
 
 @pytest.mark.parametrize("topic", ["/camera", "~/camera"])
-def test_cameras_cannot_share_one_topic(topic: str) -> None:
-    with pytest.raises(ValueError, match=f"image_topic '{topic}' would be the same"):
-        remappings(["front", "rear"], topic)
+@pytest.mark.parametrize("name", ["image", "depth"])
+def test_cameras_cannot_share_one_topic(name: str, topic: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}_topic '{topic}' would be the same"):
+        remappings(["front", "rear"], {name: topic})
 
 
 @pytest.mark.parametrize(

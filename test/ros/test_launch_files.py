@@ -51,7 +51,8 @@ def test_the_node_starts_by_itself_and_is_left_as_it_is() -> None:
     # Before every source of parameters, so that each of them can say otherwise.
     assert node.ros_arguments == ["-p", "autostart:=true", "--log-level", "info"]
     assert node.parameters == []
-    assert node.remappings == [("image", "image")]
+    own = "image", "depth", "camera_info"
+    assert node.remappings == [(name, name) for name in own]
     assert node.environment == {PROFILE_VARIABLES[0]: PROFILE}
     assert (node.respawn, node.output) == (False, "screen")
 
@@ -68,6 +69,9 @@ def test_every_argument_reaches_the_node(tmp_path: Path) -> None:
         autostart="false",
         use_sim_time="true",
         image_topic="camera/image_raw",
+        depth_topic="/depth/aligned",
+        positions="depth",
+        annotations="true",
         namespace="robot",
         respawn="true",
         log_level="warn",
@@ -80,12 +84,18 @@ def test_every_argument_reaches_the_node(tmp_path: Path) -> None:
             "backend": "onnxruntime",
             "precision": "fp32",
             "input_size": 352,
+            "positions": "depth",
+            "annotations": True,
             "image_transport": "compressed",
             "autostart": False,
             "use_sim_time": True,
         }
     ]
-    assert node.remappings == [("image", "camera/image_raw")]
+    assert node.remappings == [
+        ("image", "camera/image_raw"),
+        ("depth", "/depth/aligned"),
+        ("camera_info", "camera/camera_info"),
+    ]
     assert node.ros_arguments[-2:] == ["--log-level", "warn"]
     assert node.environment == {PROFILE_VARIABLES[0]: str(profile)}
     assert node.respawn is True and node.respawn_delay > 0
@@ -98,11 +108,17 @@ def test_an_argument_overrides_the_file_and_what_is_not_given_does_not(tmp_path:
 
 
 def test_images_of_cameras_are_below_their_names() -> None:
-    node = detector(cameras="['front', 'rear']", image_topic="color/image_raw")
+    node = detector(
+        cameras="['front', 'rear']", image_topic="color/image_raw", camera_info_topic="info"
+    )
     assert node.parameters == [{"cameras": ["front", "rear"]}]
     assert node.remappings == [
         ("front/image", "front/color/image_raw"),
+        ("front/depth", "front/depth"),
+        ("front/camera_info", "front/info"),
         ("rear/image", "rear/color/image_raw"),
+        ("rear/depth", "rear/depth"),
+        ("rear/camera_info", "rear/info"),
     ]
 
 
@@ -114,6 +130,8 @@ def test_dds_can_be_left_alone() -> None:
     ("arguments", "sentence"),
     [
         ({"image_topic": "my camera"}, "Invalid topic name"),
+        ({"depth_topic": ""}, "Invalid topic name"),
+        ({"positions": "gps"}, "positions 'gps' is not known: give one of off, depth, bearing"),
         ({"log_level": "loud"}, "Valid options are"),
         ({"namespace": "my robot"}, "Invalid namespace"),
         ({"params_file": "/nowhere.yaml"}, "params_file: there is no file /nowhere.yaml"),

@@ -274,7 +274,7 @@ MARKERS = Output(
     "~/markers",
     MARKER_ARRAY,
     "With `positions`: the same objects to look at in RViz or Foxglove, with labels and, where "
-    "objects are tracked, their ways ([viewers](viewers.md)).",
+    "objects are tracked, their ways ([viewers](viewers.md#objects-in-space)).",
     per_camera=True,
     on_demand=True,
     wanted=lambda settings: settings.positions is not None,
@@ -321,7 +321,7 @@ ANNOTATIONS = Output(
     IMAGE_ANNOTATIONS,
     "With `annotations`: boxes and labels for Foxglove to draw over the camera's image, in its "
     "pixels and with its stamp, with `tracking` also the ways of the last two seconds "
-    "([viewers](viewers.md)).",
+    "([viewers](viewers.md#foxglove)).",
     per_camera=True,
     on_demand=True,
     wanted=lambda settings: settings.annotations,

@@ -27,8 +27,8 @@ USE_SIM_TIME = ParameterSpec(
     "use_sim_time", False, "Take the time from /clock, for simulation and recorded data."
 )
 _NAMES = (
-    *("model", "backend", "precision", "input_size", "tracking", "cameras", "image_transport"),
-    "autostart",
+    *("model", "backend", "precision", "input_size", "tracking", "positions", "annotations"),
+    *("cameras", "image_transport", "autostart"),
 )
 PARAMETERS: Mapping[str, ParameterSpec] = {
     **{name: SPECS[name] for name in _NAMES},
@@ -77,6 +77,17 @@ LAUNCH_ARGUMENTS = (
         "image_topic",
         "image",
         "The camera's topic; with cameras given here, it is below the name of each camera.",
+    ),
+    LaunchArgument(
+        "depth_topic",
+        "depth",
+        "With positions depth: the depth images that are aligned to the camera's; with cameras "
+        "given here, below the name of each camera, as the next one.",
+    ),
+    LaunchArgument(
+        "camera_info_topic",
+        "",
+        "With positions: the camera's calibration. Default: camera_info beside image_topic.",
     ),
     LaunchArgument("namespace", "", "Namespace of the node and of relative topic names."),
     LaunchArgument(
@@ -158,20 +169,44 @@ def given_parameters(texts: Mapping[str, str]) -> dict[str, Value]:
     return values
 
 
-def remappings(cameras: Sequence[str], image_topic: str) -> list[tuple[str, str]]:
-    """Remappings of the node's image topics: its own name, and the name of the camera's topic.
+def camera_topics(texts: Mapping[str, str]) -> dict[str, str]:
+    """The topics that arguments give, by the node's own names for them.
+
+    Args:
+        texts: of the arguments, by name.
+    """
+    image = texts["image_topic"]
+    beside = "/".join([*image.split("/")[:-1], "camera_info"])
+    return {
+        "image": image,
+        "depth": texts["depth_topic"],
+        "camera_info": texts["camera_info_topic"] or beside,
+    }
+
+
+def remappings(cameras: Sequence[str], topics: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Remappings of the node's topics of cameras: its own name, and the name of the camera's topic.
+
+    Args:
+        cameras: names of several cameras; none, or an empty one, is a single camera.
+        topics: of one camera, by the node's names for them.
 
     Raises:
-        ValueError: the topic is absolute, and there are several cameras.
+        ValueError: a topic is absolute, and there are several cameras.
     """
     if not any(cameras):
-        return [("image", image_topic)]
-    if image_topic.startswith(("/", "~")):
-        raise ValueError(
-            f"image_topic '{image_topic}' would be the same for all cameras: give the part below "
-            f"the camera's name, as image_raw of /{cameras[0]}/image_raw"
-        )
-    return [(f"{camera}/image", f"{camera}/{image_topic}") for camera in cameras]
+        return list(topics.items())
+    for name, topic in topics.items():
+        if topic.startswith(("/", "~")):
+            raise ValueError(
+                f"{name}_topic '{topic}' would be the same for all cameras: give the part below "
+                f"the camera's name, as image_raw of /{cameras[0]}/image_raw"
+            )
+    return [
+        (f"{camera}/{name}", f"{camera}/{topic}")
+        for camera in cameras
+        for name, topic in topics.items()
+    ]
 
 
 def typed_parameter(spec: ParameterSpec, text: str) -> Any:

@@ -2,8 +2,8 @@
 """Where an exported graph is quantised, and the Q/DQ nodes that say so.
 
 The grid is the one that TensorRT documents: signed 8 bits, zero point 0, activations with one scale
-a tensor in [-128, 127], kernels with one scale an output channel. Kernels use half of their range,
-[-64, 64], see ``LARGEST_KERNEL``. Biases stay float.
+a tensor in [-128, 127], kernels with one scale an output channel in [-127, 127], of which no
+processor saturates, see ``kernel_scales``. Biases stay float.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 LARGEST = 127
-"""The largest quantised value of a map; larger ones saturate."""
-LARGEST_KERNEL = 64
-"""The largest quantised value of a kernel. x86 processors without VNNI, and OpenVINO on them, add
-pairs of products of an unsigned map and a kernel in 16 bits: 2 x 255 x 127 saturates these, and
-2 x 255 x 64 does not. So every processor computes the same."""
+"""The largest quantised value of a map or a kernel; larger ones saturate."""
+LARGEST_PAIR = 127.5
+"""The largest sum of two values of a kernel before they are rounded, see ``kernel_scales``."""
+LARGEST_OF_ANY_PAIR = 64
+"""The largest quantised value of a kernel whose pairs are not known: 2 x 64 is one of a pair."""
+NEIGHBOURS = 4
+"""Input channels that a processor without VNNI multiplies together, in two pairs."""
 BIAS_STEPS = 2**30
 """The most steps of map scale times kernel scale that a bias may have."""
 SMALLEST = 2.0**-20
@@ -143,12 +145,39 @@ def pair(name: str, quantised: str, scale: str) -> list[onnx.NodeProto]:
 
 
 def kernel_scales(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the scale (O,) of every output channel of a kernel (O, ...)."""
-    largest = np.abs(kernel).reshape(len(kernel), -1).max(1)
-    scales: NDArray[np.float32] = (np.maximum(largest, SMALLEST) / LARGEST_KERNEL).astype(
-        np.float32
-    )
-    return scales
+    """Return the scale (O,) of every output channel of a kernel (O, I, h, w).
+
+    x86 processors without VNNI multiply unsigned maps with kernels by ``vpmaddubsw`` (Intel 64 and
+    IA-32 Architectures Software Developer's Manual, volume 2): it adds two products, and saturates
+    the sum to 16 bits. With maps up to 255 that cannot happen while two values of a kernel have a
+    sum within 128 = floor(32767 / 255). Values of unlike signs are within it at any scale. Two of
+    one sign that add up to 127.5 are at most 128 when each is rounded. OpenVINO's kernels take
+    pairs from four neighbouring input channels, in an order that is theirs, so the two largest of
+    one sign count. Depthwise convolutions and those of pictures (fewer than four inputs) pair
+    values of other places, which is not known here: their values are within 64.
+    """
+    largest = np.maximum(_largest(np.abs(kernel)), SMALLEST)
+    if kernel.shape[1] < NEIGHBOURS:
+        scales = largest / LARGEST_OF_ANY_PAIR
+    else:
+        pair = np.maximum(_largest_pair(kernel), _largest_pair(-kernel))
+        scales = np.maximum(largest / LARGEST, pair / LARGEST_PAIR)
+    # rounded up, so that float32 adds no step to a value
+    return np.nextafter(scales.astype(np.float32), np.float32(np.inf))
+
+
+def _largest(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The largest value (O,) of each output channel."""
+    found: NDArray[np.float32] = values.reshape(len(values), -1).max(1)
+    return found
+
+
+def _largest_pair(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The largest sum (O,) of two values above zero among four neighbouring input channels."""
+    missing = -kernel.shape[1] % NEIGHBOURS
+    padded = np.pad(kernel.clip(min=0), ((0, 0), (0, missing), (0, 0), (0, 0)))
+    groups = padded.reshape(len(kernel), -1, NEIGHBOURS, *kernel.shape[2:])
+    return _largest(np.partition(groups, -2, axis=2)[:, :, -2:].sum(2))
 
 
 def _map_scale(largest: float) -> np.float32:
@@ -173,7 +202,7 @@ def _quantise_kernel(
         least = np.abs(weights[node.input[2]]) / (step * np.float32(BIAS_STEPS))
         scales = np.maximum(scales, least).astype(np.float32)
     steps = np.rint(kernel / scales.reshape(-1, *[1] * (kernel.ndim - 1)))
-    constants[f"{name}_steps"] = steps.clip(-LARGEST_KERNEL, LARGEST_KERNEL).astype(np.int8)
+    constants[f"{name}_steps"] = steps.clip(-LARGEST, LARGEST).astype(np.int8)
     constants[f"{name}_scales"] = scales
     constants[f"{name}_zeros"] = np.zeros(len(scales), np.int8)
     node.input[1] = f"{name}_quantised"

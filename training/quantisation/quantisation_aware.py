@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from training.detectors.blocks import ConvNormAct
 from training.detectors.interface import Module, as_module, device_of
-from training.quantisation.qdq_graph import LARGEST, LARGEST_KERNEL, SMALLEST, Places, quantise
+from training.quantisation.qdq_graph import LARGEST, SMALLEST, Places, kernel_scales, quantise
 
 M = TypeVar("M", bound=Module)
 
@@ -85,11 +85,11 @@ class Rounding(nn.Module):
 
 def round_kernel(kernel: Tensor) -> Tensor:
     """Round a kernel (O, I, k, k) as its Q/DQ graph does, one scale an output channel."""
-    scales = kernel.detach().float().abs().amax((1, 2, 3)).clamp(min=SMALLEST) / LARGEST_KERNEL
+    scales = torch.from_numpy(kernel_scales(kernel.detach().float().cpu().numpy()))
     zeros = torch.zeros(len(scales), dtype=torch.int32, device=kernel.device)
     with torch.autocast(kernel.device.type, enabled=False):
         return torch.fake_quantize_per_channel_affine(
-            kernel.float(), scales, zeros, 0, -LARGEST_KERNEL, LARGEST_KERNEL
+            kernel.float(), scales.to(kernel.device), zeros, 0, -LARGEST, LARGEST
         )
 
 

@@ -62,6 +62,7 @@ def problems(found: dict[str, Finding]) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("trt", ["8.6.1", "11.4.0"], indirect=True)  # kernels widened, and typed
 def test_the_shipped_model_is_proved_in_fp32_and_fp16(
     trt: Any, prove: Prove, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

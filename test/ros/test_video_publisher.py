@@ -116,7 +116,7 @@ def test_a_size_of_0_fits_the_source(given: tuple[int, int], size: tuple[int, in
 def test_without_loop_it_ends_after_the_last_image(
     tmp_path: Path, pictures: str, client: Client
 ) -> None:
-    parameters = {"source": pictures, "rate": 4, "loop": False}
+    parameters = {"source": pictures, "rate": 10, "loop": False}
     images = client.collect(Image, "image")
     process = NodeProcess(MODULE, tmp_path / "log", parameters)
     client.wait_for(lambda: not process.is_running())

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A detector of nine convolutions that has all that quantisation meets: a residual sum, channel
-attention, a concatenation, a map that two convolutions read, leaky and clipped activations."""
+"""Small detectors: one of nine convolutions that has all that quantisation meets (a residual sum,
+channel attention, a concatenation, a map that two convolutions read, leaky and clipped
+activations), and the smallest of the registry, of which a step takes a sixth of one of
+``yolo_ret_m075``.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,14 @@ from torch.nn import functional
 
 from training.detectors.anchor_grid import AnchorGrid, output_layer
 from training.detectors.blocks import ConvNormAct, InvertedResidual, upsample2
+
+SMALLEST_YOLO_RET = {
+    "name": "yolo_ret_m075",
+    "backbone": {"name": "mobilenet_v2", "width": 0.25, "blocks": 4},
+    "neck": "none",
+    "rfcr": False,
+}
+"""Options of a detector that trains, exports and is read back as fast as one can."""
 
 GRID = AnchorGrid((((12, 12), (24, 24), (48, 48)),), (8,))
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from exact_export import export_exactly
+from small_detector import SMALLEST_YOLO_RET
 from torch import nn
 
 from compact_yolo_ros.backends import RunOptions
@@ -24,7 +25,7 @@ from training.deployment.model_card import card_of, read_words, stated, to_markd
 from training.deployment.onnx_export import BareNetwork, export_bare, fused
 from training.deployment.predictor import CANDIDATES, Predictor
 from training.deployment.publishing import enter_in_manifest
-from training.detectors.registry import build
+from training.detectors.variant import Variant
 from training.export import main
 from training.loop.checkpoint import save_checkpoint
 
@@ -46,7 +47,7 @@ def noise(batch: int, height: int, width: int) -> np.ndarray:
 def detector() -> nn.Module:
     """Random weights, statistics of real maps: candidates differ as in a trained network."""
     torch.manual_seed(4)
-    model = build("yolo_ret_m075", num_classes=3).train()
+    model = Variant.from_settings(SMALLEST_YOLO_RET).build(3).train()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
@@ -175,7 +176,7 @@ def test_a_card_counts_measures_and_quotes(detector, tmp_path):
     (tmp_path / "words.yaml").write_text("licence: MIT,\n  as claimed\n")
     words = read_words(tmp_path / "words.yaml")
     checkpoint = {
-        "detector": "yolo_ret_m075",
+        "detector": SMALLEST_YOLO_RET,
         "classes": ["a", "b", "c"],
         "average": detector.state_dict(),
     }
@@ -195,7 +196,7 @@ def test_a_card_counts_measures_and_quotes(detector, tmp_path):
 
 
 def test_a_card_omits_figures_that_could_not_be_measured(detector):
-    checkpoint = {"detector": "yolo_ret_m075", "classes": list("abc"), "average": {}}
+    checkpoint = {"detector": SMALLEST_YOLO_RET, "classes": list("abc"), "average": {}}
     scores = stated(MEASURED | {"AP": 0.25049, "AP50 b": math.nan})
     assert scores == {"AP50 c": 0.6, "AP50 a": 0.4, "AP": 0.25, "AP50": 0.5}
     card = card_of("toy", detector, checkpoint, {}, dict.fromkeys(("224", "320", "416"), scores))
@@ -204,7 +205,7 @@ def test_a_card_omits_figures_that_could_not_be_measured(detector):
 
 
 def test_unusable_options_end_in_a_sentence(detector, tmp_path, monkeypatch):
-    content = {"detector": "yolo_ret_m075", "classes": list("abc")}
+    content = {"detector": SMALLEST_YOLO_RET, "classes": list("abc")}
     save_checkpoint(tmp_path / "x.pt", content | {"average": detector.state_dict()})
     (tmp_path / "data.yaml").write_text("names: [a, c, b]\nval: images/val\n")
     (tmp_path / "words.yaml").write_text("notes: [")

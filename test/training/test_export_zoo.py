@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_detector import SMALLEST_YOLO_RET
 
 from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.store import find_model
 from training.detectors.registry import DETECTORS
+from training.detectors.variant import Variant
 from training.export_zoo import export_untrained
 
 
@@ -28,6 +30,8 @@ def test_an_untrained_detector_runs_at_its_papers_size(tmp_path: Path) -> None:
 
 
 def test_a_detector_without_a_publication_has_the_size_of_every_model(tmp_path, monkeypatch):
-    monkeypatch.setitem(DETECTORS, "own", replace(DETECTORS["yolo_fastest"], published=None))
+    config = Variant.from_settings(SMALLEST_YOLO_RET).config
+    own = replace(DETECTORS["yolo_ret_m075"], config=config, published=None)
+    monkeypatch.setitem(DETECTORS, "own", own)
     export_untrained("own", tmp_path / "own.onnx")
     assert find_model(str(tmp_path / "own.onnx")).card.default_size == 320

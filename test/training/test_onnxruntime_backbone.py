@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from drawn import CLASSES, enliven
+from small_detector import SMALLEST_YOLO_RET
 from torch import nn
 
 from training.detectors.registry import DETECTORS, build
@@ -122,7 +123,7 @@ def test_nothing_is_kept_for_a_backward_pass_through_frozen_layers(blocks):
 def trainer(shapes, attacks: float, **changes) -> Trainer:
     frozen_phase = {"epochs": 1, "sizes": 64, "frozen_blocks": ALL, "self_adversarial": attacks}
     recipe = {
-        "detector": "yolo_fastest",
+        "detector": SMALLEST_YOLO_RET,
         "phases": [frozen_phase, {"epochs": 1, "sizes": 64}],
         "batch_size": 8,
         "optimizer": {"name": "sgd", "rate": 0.01},

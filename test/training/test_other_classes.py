@@ -113,15 +113,15 @@ def outputs_of_file(path: Path, images: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def shipped():
-    return read_exported(SHIPPED)[0]
+def shipped() -> tuple[torch.nn.Module, ModelCard]:
+    return read_exported(SHIPPED)
 
 
 def test_the_shipped_model_is_read_back_exactly(shipped):
     images = np.random.default_rng(0).integers(0, 256, (1, 160, 192, 3), np.uint8)
     boxes, scores, _ = outputs_of_file(SHIPPED, images)
     with torch.no_grad():
-        found = Predictor(shipped)(torch.from_numpy(images))
+        found = Predictor(shipped[0])(torch.from_numpy(images))
     np.testing.assert_allclose(found[1].numpy(), scores, atol=1e-5)
     np.testing.assert_allclose(found[0].numpy()[0, :5], boxes[0, :5], atol=0.01)
 
@@ -138,7 +138,7 @@ def test_an_exported_detector_is_read_back(tmp_path):
 
 
 def test_measured_norms_leave_the_function_as_it_is(shipped):
-    detector = copy.deepcopy(shipped)
+    detector = copy.deepcopy(shipped[0])
     images = torch.rand(4, 3, 64, 64)
     before = rows(detector, images)
     measure_norms(detector, images)
@@ -160,19 +160,22 @@ def test_a_foreign_onnx_file_is_refused(tmp_path):
         read_exported(path)
 
 
-def test_a_run_starts_from_an_fp16_file_with_its_rounded_weights(tmp_path):
+def test_a_run_starts_from_an_fp16_file_with_its_rounded_weights(shipped, tmp_path):
     path = tmp_path / "half.onnx"
     half = onnx.load_from_string(to_half(SHIPPED.read_bytes()))
     entry = next(entry for entry in half.metadata_props if entry.key == METADATA_KEY)
     entry.value = replace(ModelCard.from_json(entry.value), precision="fp16").to_json()
     onnx.save(half, path)
-    rounded, whole = (read_exported(file)[0].state_dict() for file in (path, SHIPPED))
-    for name, values in whole.items():
+    rounded = read_exported(path)[0].state_dict()
+    for name, values in shipped[0].state_dict().items():
         expected = values.half().to(values.dtype)
         torch.testing.assert_close(rounded[name], expected, rtol=1e-3, atol=1e-6)
 
 
-def test_a_run_starts_from_a_checkpoint_or_a_model_of_other_classes(shapes, tmp_path):
+def test_a_run_starts_from_a_checkpoint_or_a_model_of_other_classes(
+    shipped, shapes, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("training.train.read_exported", {SHIPPED: shipped}.__getitem__)
     old = shaken("yolo_ret_m075", 3)
     content = {"detector": "yolo_ret_m075", "classes": list(OLD), "average": old.state_dict()}
     save_checkpoint(tmp_path / "old.pt", content)
@@ -201,8 +204,9 @@ def test_every_detector_puts_its_classes_last_where_they_share_a_dimension():
     # What start_from relies on: only a concatenation in YOLO-ReT's neck mixes them with others.
     for name in DETECTORS:
         with torch.device("meta"):
-            small, large = (build(name, num_classes=n).state_dict() for n in (2, 3))
-            per_cell = build(name, num_classes=2).grid.per_cell
+            detector = build(name, num_classes=2)
+            small, large = detector.state_dict(), build(name, num_classes=3).state_dict()
+            per_cell = detector.grid.per_cell
         shared = [
             key
             for key in small

@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +23,8 @@ import torch
 import yaml
 from drawn import CLASSES, write_set
 from rich.console import Console
+from small_detector import SMALLEST_YOLO_RET
+from torch.distributed.run import main as torchrun
 
 from training.data.listing import BadFile
 from training.loop.averaging import AveragedModel
@@ -39,6 +43,7 @@ from training.train import main
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {
+    "detector": SMALLEST_YOLO_RET,
     "phases": [{"epochs": 1, "sizes": [64, 96], "mosaic": 0.5}, {"epochs": 1, "sizes": 96}],
     "batch_size": 4,
     "schedule": {"warmup_steps": 2},
@@ -130,17 +135,16 @@ def test_another_recipe_is_refused_without_replan(shapes):
 
 
 def test_a_replanned_run_may_change_its_optimizer(shapes):
-    small = {"detector": "yolo_fastest", "phases": ONE_PHASE}
-    first = trainer(shapes, **small, optimizer={"name": "sgd"})
+    first = trainer(shapes, phases=ONE_PHASE, optimizer={"name": "sgd"})
     go_on(first, stop_at=1)
-    second = trainer(shapes, **small, optimizer={"name": "adam"})
+    second = trainer(shapes, phases=ONE_PHASE, optimizer={"name": "adam"})
     second.restore(first.state(), replan=True)
     go_on(second, stop_at=2)
     assert second.step == 2
 
 
 def test_a_resumed_quantisation_aware_run_still_rounds(shapes, tmp_path):
-    run_ = trainer(shapes, quantisation_aware=True, detector="yolo_fastest", phases=ONE_PHASE)
+    run_ = trainer(shapes, quantisation_aware=True, phases=ONE_PHASE)
     go_on(run_, stop_at=2)
     save_checkpoint(tmp_path / "last.pt", run_.state())
     model, _ = load_detector(tmp_path / "last.pt")
@@ -287,6 +291,15 @@ def test_the_next_phase_unfreezes(shapes):
     assert all(m.training for m in model.modules())
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_a_part_of_the_backbone_trains_before_the_rest(shapes, name):
+    phases = [{"epochs": 1, "sizes": 32, "frozen_blocks": 2}, {"epochs": 1, "sizes": 32}]
+    run_ = trainer(shapes[:4], phases=phases, optimizer={"name": name})
+    before = [p.detach().clone() for p in run_.model.parameters()]
+    go_on(run_)
+    assert not any(p.equal(old) for p, old in zip(run_.model.parameters(), before, strict=True))
+
+
 def test_only_kernels_decay_and_the_backbone_has_its_own_rate(shapes):
     model = trainer(shapes).model
     groups = parameter_groups(model, OptimizerSettings(weight_decay=0.1, backbone_rate=0.5))
@@ -321,7 +334,6 @@ def scripted_run(shapes, folder, values, **evaluation) -> Trainer:
     found = iter(values)
     run_ = trainer(
         shapes[:4],
-        detector="yolo_fastest",
         phases=[{"epochs": len(values), "sizes": 32}],
         evaluation={"size": 160, **evaluation},
     )
@@ -380,7 +392,6 @@ def test_the_speed_counts_the_images_there_are(
 ):
     run_ = trainer(
         shapes,
-        detector="yolo_fastest",
         batch_size=batch_size,
         accumulate=accumulate,
         phases=[{"epochs": 1, "sizes": 32}],
@@ -394,7 +405,7 @@ def test_the_speed_counts_the_images_there_are(
 
 
 def test_an_epoch_that_was_saved_but_not_evaluated_is_evaluated_first(shapes, tmp_path):
-    folder, recipe = RunFolder(tmp_path), {"detector": "yolo_fastest", "phases": ONE_PHASE}
+    folder, recipe = RunFolder(tmp_path), {"phases": ONE_PHASE}
     first = trainer(shapes[:4], **recipe)
 
     def killed(model):
@@ -457,9 +468,7 @@ def test_the_progress_of_a_run_fits_a_terminal_of_80_columns():
 def test_steps_are_trained_at_inputs_that_fit_their_images(shapes):
     """Also of a resumed epoch; half of a drawn picture has the shape 2:1."""
     wide = [replace(s, image=s.image[:48]) for s in shapes[:4]]
-    run_ = trainer(
-        wide, detector="yolo_fastest", phases=[{"epochs": 1, "sizes": 320, "fit": 1}], batch_size=2
-    )
+    run_ = trainer(wide, phases=[{"epochs": 1, "sizes": 320, "fit": 1}], batch_size=2)
     seen = []
     run_.model.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[2:])))
     go_on(run_, 1)
@@ -469,7 +478,7 @@ def test_steps_are_trained_at_inputs_that_fit_their_images(shapes):
 
 def test_a_log_gets_a_line_now_and_then(shapes, tmp_path, monkeypatch):
     shown = io.StringIO()
-    run_ = trainer(shapes[:8], detector="yolo_fastest", phases=[{"epochs": 3, "sizes": 32}])
+    run_ = trainer(shapes[:8], phases=[{"epochs": 3, "sizes": 32}])
     monkeypatch.setattr("training.loop.progress.now", lambda: 25.0 * run_.step)
     run(run_, RunFolder(tmp_path), lambda model: {"AP": 0.1}, Console(file=shown, width=40))
     lines = [line for line in shown.getvalue().splitlines() if "step" in line]
@@ -490,7 +499,7 @@ def test_a_killed_run_loses_minutes_at_most(shapes, tmp_path, monkeypatch):
     folder, saved = RunFolder(tmp_path), []
     monkeypatch.setattr("training.loop.run.SAVE_SECONDS", 0.0)
     monkeypatch.setattr(folder, "save_last", lambda state: saved.append(state["step"]))
-    recipe = {"detector": "yolo_fastest", "phases": [{"epochs": 1, "sizes": 32}]}
+    recipe = {"phases": [{"epochs": 1, "sizes": 32}]}
     run(trainer(shapes, **recipe), folder, lambda model: {"AP": 0.1}, Console(quiet=True))
     assert saved == [1, 2, 3, 4, 4, 4], "every step, at the end of the epoch, after its evaluation"
     saved.clear()
@@ -615,7 +624,7 @@ def test_mistakes_are_reported_before_the_images_are_read(folder, monkeypatch, o
 def test_a_warm_up_longer_than_the_run_is_reported(folder, monkeypatch, capsys):
     monkeypatch.setattr("training.train.run", lambda *_: None)
     for steps, warned in ((8, True), (7, False)):
-        options = ["--set", f"schedule.warmup_steps={steps}", "--set", "detector=yolo_fastest"]
+        options = ["--set", f"schedule.warmup_steps={steps}"]
         monkeypatch.setattr("sys.argv", command(folder, folder / "run", *options)[2:])
         main()
         printed = capsys.readouterr().out
@@ -626,7 +635,7 @@ def test_a_warm_up_longer_than_the_run_is_reported(folder, monkeypatch, capsys):
 def test_a_processor_without_bfloat16_trains_in_float32(folder, monkeypatch, capsys, insisted):
     monkeypatch.setattr("training.loop.precision.processor_features", lambda: {"avx2"})
     monkeypatch.setattr("training.train.run", lambda *_: None)
-    options = ["--set", "precision=bf16-mixed", "--set", "detector=yolo_fastest"]
+    options = ["--set", "precision=bf16-mixed"]
     options += ["--precision", "bf16-mixed"] if insisted else []
     monkeypatch.setattr("sys.argv", command(folder, folder / "run", *options)[2:])
     main()
@@ -657,13 +666,23 @@ def test_no_process_at_all_is_refused(folder, monkeypatch, option, capsys):
     assert f"argument {option}: '0' is not a whole number, 1 or more" in capsys.readouterr().err
 
 
+@contextmanager
+def unchanged_signals() -> Iterator[None]:
+    """Give signals their handlers back: torchrun sets its own."""
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) != handler:
+            signal.signal(number, handler)
+
+
 def test_two_processes_learn_as_one(folder, monkeypatch):
     # Plain SGD: Adam's first steps make much of rounding errors. The frozen phase changes what is
     # trained, and so which gradients the processes exchange.
     recipe = {
-        "detector": "yolo_ret_m075",
+        "detector": SMALLEST_YOLO_RET,
         "phases": [
-            {"epochs": 1, "sizes": [32, 64], "frozen_blocks": 16},
+            {"epochs": 1, "sizes": [32, 64], "frozen_blocks": 3},
             {"epochs": 1, "sizes": 64},
         ],
         "batch_size": 8,
@@ -677,9 +696,9 @@ def test_two_processes_learn_as_one(folder, monkeypatch):
     workers = ("--workers", "0")
     monkeypatch.setattr("sys.argv", command(folder, one, *workers)[2:])
     main()
-    python, *rest = command(folder, two, *workers)
-    torchrun = [python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run([*torchrun, *rest], cwd=ROOT, check=True)
+    with monkeypatch.context() as patch, unchanged_signals():
+        patch.chdir(ROOT)
+        torchrun(["--standalone", "--nproc-per-node", "2", *command(folder, two, *workers)[1:]])
     for mine, theirs in zip(metrics(one), metrics(two), strict=True):
         for name in ("loss", "box", "objectness", "classes"):
             assert float(theirs[name]) == pytest.approx(float(mine[name]), rel=1e-4), name

@@ -14,6 +14,7 @@ import torch
 import yaml
 from exact_export import export_exactly
 from onnx import TensorProto, numpy_helper
+from small_detector import SMALLEST_YOLO_RET
 
 from compact_yolo_ros.backends.fp16_graph import to_half
 from compact_yolo_ros.backends.openvino import _core
@@ -23,18 +24,18 @@ from training import repack
 from training.deployment.channel_alignment import align_channels
 from training.deployment.onnx_export import deployed_graph, export
 from training.deployment.weight_storage import SMALLEST, fits_float16, read_graph, stored
-from training.detectors.registry import build
+from training.detectors.variant import Variant
 from training.quantisation.qdq_graph import find_places, quantise
 from training.weights.from_onnx import read_exported
 
 CLASSES = ("a", "b", "c")
-DETECTOR = "yolo_fastest"
+DETECTOR = Variant.from_settings(SMALLEST_YOLO_RET)
 
 
 @pytest.fixture(scope="module")
 def detector() -> torch.nn.Module:
     torch.manual_seed(0)
-    model = build(DETECTOR, num_classes=len(CLASSES)).eval()
+    model = DETECTOR.build(len(CLASSES)).eval()
     with torch.no_grad():
         for value in model.parameters():
             value.add_(torch.rand_like(value) * 0.02)
@@ -46,7 +47,15 @@ def folder(detector, tmp_path_factory) -> Path:
     """The detector with its weights as trained (exact.onnx), and as exports store them."""
     path = tmp_path_factory.mktemp("storage")
     grid = detector.grid
-    card = ModelCard("exact", DETECTOR, CLASSES, 320, anchors=grid.anchors, strides=grid.strides)
+    card = ModelCard(
+        "exact",
+        DETECTOR.name,
+        CLASSES,
+        320,
+        anchors=grid.anchors,
+        strides=grid.strides,
+        detector_options={k: v for k, v in SMALLEST_YOLO_RET.items() if k != "name"},
+    )
     export_exactly(detector, path / "exact.onnx", card)
     export(detector, path / "stored.onnx", card)
     return path
@@ -122,8 +131,8 @@ def test_a_kernel_that_does_not_fit_stays_float32(folder):
 def test_chosen_kernels_stay_float32(folder):
     model = onnx.load(folder / "exact.onnx")
     large = {n for n, kernel in kernels(model).items() if kernel.size >= SMALLEST}
-    kept = {n for n, kernel in kernels(stored(model, ["*s16*"])).items() if kernel.size >= SMALLEST}
-    assert kept == {name for name in large if "s16" in name} and kept
+    kept = {n for n, kernel in kernels(stored(model, ["*p5*"])).items() if kernel.size >= SMALLEST}
+    assert kept == {name for name in large if "p5" in name} and kept
     with pytest.raises(ValueError, match=r"no convolution has a name like 'nothing\*'"):
         stored(model, ["nothing*"])
 
@@ -157,11 +166,9 @@ def test_a_stored_file_is_read_back_into_its_detector(detector, folder):
 def test_a_stored_file_is_quantised(folder):
     model = read_graph(folder / "stored.onnx")
     places = find_places(model)
-    made_by = {name: node.op_type for node in model.graph.node for name in node.output}
-    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
-    # what reads a concatenation stays float
-    expected = sum(made_by.get(node.input[0]) != "Concat" for node in convolutions)
-    assert len(convolutions) == len(kernels(model)) > expected == len(places.convolutions)
+    convolutions, expected = len(kernels(model)), len(places.convolutions)
+    assert convolutions == sum(node.op_type == "Conv" for node in model.graph.node)
+    assert expected == convolutions - 6, "two of the channel attention in each of three maps"
     quantised = quantise(model, places, dict.fromkeys(places.tensors, 6.0))
     types = {name: value.dtype for name, value in tensors(quantised).items()}
     assert sum(name.endswith("_steps") for name in types) == expected

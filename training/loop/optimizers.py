@@ -22,7 +22,13 @@ def make_optimizer(model: Detector, settings: OptimizerSettings) -> Optimizer:
     if settings.name == "sgd":
         # The same as darknet's update, whose gradient is the sum over the batch and whose rate is
         # divided by its size.
-        return torch.optim.SGD(groups, lr=settings.rate, momentum=settings.momentum, fused=fused)
+        sgd = torch.optim.SGD(groups, lr=settings.rate, momentum=settings.momentum, fused=fused)
+        for group in groups:
+            for parameter in group["params"]:
+                # As PyTorch begins it, also for those that are frozen at first: a fused step of
+                # PyTorch 2 fails where only some of a group have one.
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
     return kind(groups, lr=settings.rate, betas=(settings.momentum, 0.999), fused=fused)
 

@@ -316,14 +316,17 @@ def _compressed(path: Path, archive: str, kept: Path, preset: int, place: int) -
 
 
 def share_out(blocks: Iterable[Block], limit: int) -> list[list[Block]]:
-    """The blocks in their order, in as many slices as the limit of bytes needs."""
+    """The blocks in few slices of at most so many bytes: the largest first, where there is room."""
     slices: list[list[Block]] = [[]]
-    for block in blocks:
+    for block in sorted(blocks, key=lambda block: -block.size):
         if block.size > limit:
             raise ValueError(f"a block has {block.size} bytes: give larger slices")
-        if sum(other.size for other in slices[-1]) + block.size > limit:
-            slices.append([])
-        slices[-1].append(block)
+        for slice_ in slices:
+            if sum(other.size for other in slice_) + block.size <= limit:
+                slice_.append(block)
+                break
+        else:
+            slices.append([block])
     return slices
 
 

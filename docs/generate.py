@@ -18,7 +18,7 @@ from compact_yolo_ros.ros.detector.topics import INTERFACES, Output
 from compact_yolo_ros.ros.launching.arguments import LAUNCH_ARGUMENTS, PARAMETERS
 from compact_yolo_ros.ros.parameters import ParameterSpec
 from compact_yolo_ros.ros.players.video_publisher import VIDEO_PUBLISHER_PARAMETERS
-from compact_yolo_ros.ros.transports import IMAGE_TRANSPORTS
+from compact_yolo_ros.ros.transports import DEPTH_TRANSPORTS, IMAGE_TRANSPORTS
 from compact_yolo_ros.support.files import replacing
 from compact_yolo_ros.support.markdown import markdown_table
 
@@ -139,10 +139,10 @@ def sros2_policy() -> str:
 
 
 def _other_forms() -> list[str]:
-    """Topics of the images as other transports bring them."""
-    return [
-        f"image{transport.suffix}" for transport in IMAGE_TRANSPORTS.values() if transport.suffix
-    ]
+    """Topics of the images as other transports than raw bring them."""
+    names = [f"image{transport.suffix}" for transport in IMAGE_TRANSPORTS.values()]
+    names += [f"depth{transport.suffix}" for transport in DEPTH_TRANSPORTS.values()]
+    return [name for name in names if "/" in name]
 
 
 def _policy_name(name: str) -> str:

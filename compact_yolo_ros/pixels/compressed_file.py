@@ -53,11 +53,7 @@ def check_file(data: bytes, format_: str, limits: FileLimits) -> CompressedFile:
             " set the publisher to one of these",
         )
     kind = "PNG" if data.startswith(PNG) else "JPEG"
-    check_size(header.width, header.height)
-    _check_memory(header, limits)
-    if header.fewest > header.coded:
-        why = f"too short for {header.width} x {header.height} pixels"
-        raise incomplete(kind, data, why)
+    check_claims(header, kind, data, limits)
     if header.bits > 8 and header.channels == 1 and encoding != "mono16":
         raise ImageError(
             "encoding",
@@ -65,6 +61,15 @@ def check_file(data: bytes, format_: str, limits: FileLimits) -> CompressedFile:
             " camera must publish it with the format 'mono16; png compressed mono16'",
         )
     return CompressedFile(kind, encoding, header)
+
+
+def check_claims(header: FileHeader, kind: str, data: bytes, limits: FileLimits) -> None:
+    """Raise ImageError where a file demands too much, or is too short for its size."""
+    check_size(header.width, header.height)
+    _check_memory(header, limits)
+    if header.fewest > header.coded:
+        why = f"too short for {header.width} x {header.height} pixels"
+        raise incomplete(kind, data, why)
 
 
 def decodable(data: bytes, limits: FileLimits) -> bytes:

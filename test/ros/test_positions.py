@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from harness import Client, Start, image_message, values_of
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import CameraInfo, Image
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from toy_model import CARD, CLASSES
 from vision_msgs.msg import Detection3DArray
@@ -20,12 +23,15 @@ from vision_msgs.msg import Detection3DArray
 from compact_yolo_ros.detection.detections import NO_TRACK, Detections
 from compact_yolo_ros.detection.position import Positions
 from compact_yolo_ros.pixels.depth import depth_pixels
+from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.ros.detector import camera_positions
+from compact_yolo_ros.ros.detector.camera_positions import depth_reader
 from compact_yolo_ros.ros.detector.depth_history import MOST_IMAGES, DepthHistory
 from compact_yolo_ros.ros.detector.parameters import SPECS, check_value, positions
 from compact_yolo_ros.ros.messages import to_detection_3d_array
 from compact_yolo_ros.ros.received_images import ReceivedImage
+from compact_yolo_ros.ros.transports import COMPRESSED_DEPTH, RAW
 
 DEFAULTS: dict[str, Any] = {spec.name: spec.default for spec in SPECS.values()}
 SIDE = 320
@@ -175,6 +181,49 @@ def test_positions_are_switched_on_and_off_and_problems_are_said(
     change(camera, positions="off")
     client.wait_for(lambda: not topics(client))
     client.wait_for(lambda: "positions_found" not in values_of(camera.diagnostics[-1]))
+
+
+@pytest.mark.parametrize("encoding", ["16UC1", "32FC1"])
+def test_compressed_depth_is_read_as_raw_depth_is(encoding: str) -> None:
+    """What a message of each transport becomes; RVL and the rest are in test_compressed_depth."""
+    stored = np.full((SIDE, SIDE), 2000 if encoding == "16UC1" else 5051, np.uint16)
+    file = CompressedImage(header=Header(stamp=Time(sec=7), frame_id="camera"))
+    file.format = f"{encoding}; compressedDepth png"
+    quantisation = struct.pack("<iff", 0, 10100.0, 1.0)  # 2 m is 10100 / (5051 - 1)
+    file.data.frombytes(quantisation + cv2.imencode(".png", stored)[1].tobytes())
+    read = {}
+    for transport, message in (
+        (RAW, depth_message(PLANE, Time(sec=7), encoding)),
+        (COMPRESSED_DEPTH, file),
+    ):
+        unpack, pixels = depth_reader(transport, USUAL_LIMITS)
+        image = unpack(serialize_message(message))
+        assert (image.width, image.height, image.header.frame_id) == (SIDE, SIDE, "camera")
+        read[transport.name] = pixels(image)
+    raw, compressed = read.values()
+    assert raw.dtype == compressed.dtype
+    np.testing.assert_allclose(compressed, raw)
+
+
+@pytest.mark.ros
+def test_compressed_depth_gives_positions(
+    client: Client, start_inside: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(camera_positions, "GRACE", 0.0)
+    seen = start_inside(positions="depth", depth_transport="compressedDepth")
+    seen.places = client.collect(Detection3DArray, "/detector/detections_3d")
+    seen.info = client.node.create_publisher(CameraInfo, "/camera_info", 5)
+    topic = client.node.create_publisher(CompressedImage, "/depth/compressedDepth", 5)
+
+    def compress(raw: Image) -> None:
+        pixels = np.frombuffer(raw.data, np.uint16).reshape(raw.height, raw.width)
+        file = CompressedImage(header=raw.header, format="16UC1; compressedDepth png")
+        file.data.frombytes(bytes(12) + cv2.imencode(".png", pixels)[1].tobytes())
+        topic.publish(file)
+
+    seen.depth = SimpleNamespace(publish=compress)
+    show(client, seen, lambda: seen.places and seen.places[-1].detections)
+    assert seen.places[-1].detections[0].bbox.center.position.z == pytest.approx(2.0)
 
 
 def topics(client: Client) -> set[str]:

@@ -11,7 +11,6 @@ from rclpy.lifecycle import LifecycleNode
 
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
-from compact_yolo_ros.pixels.file_limits import FileLimits
 from compact_yolo_ros.pixels.jpeg_pixels import Window
 from compact_yolo_ros.ros.cv_bridge_decoder import CvBridgeDecoder
 from compact_yolo_ros.ros.detector.camera_input import CameraInput, OnImage
@@ -23,7 +22,7 @@ from compact_yolo_ros.ros.detector.settings import Settings
 from compact_yolo_ros.ros.detector.topics import IMAGE, FrameResult
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
 from compact_yolo_ros.ros.diagnostics.situations import CameraSituation, CameraState
-from compact_yolo_ros.ros.transports import IMAGE_TRANSPORTS, RAW, Transport
+from compact_yolo_ros.ros.transports import IMAGE_TRANSPORTS, RAW
 
 if TYPE_CHECKING:
     from compact_yolo_ros.detection.position_options import PositionOptions
@@ -80,14 +79,20 @@ class Camera:
         card: ModelCard,
         decode: Decode,
         settings: Settings,
-        *,
-        transport: Transport,
-        reliability: str,
-        limits: FileLimits,
+        values: Mapping[str, Any],
     ) -> None:
-        """Create the publishers; nothing is subscribed before ``open``."""
+        """Create the publishers; nothing is subscribed before ``open``.
+
+        Args:
+            node: publishes and subscribes.
+            name: see above.
+            card: of the model.
+            decode: see above.
+            settings: to begin with.
+            values: of all parameters, by name; of these only such as do not change are used.
+        """
         self.name = name
-        self.input = self._new_input(node, transport, reliability, limits)
+        self.input = self._new_input(node, values)
         self.counters = FrameCounters()
         self.unpack = self.input.unpack
         self.decode = decode
@@ -95,19 +100,19 @@ class Camera:
         self._log = node.get_logger()
         self.tracking = CameraTracking(self._warn)
         self._is_open = False
-        self._new_positions = partial(self._import_positions, node, reliability)
+        self._new_positions = partial(self._import_positions, node, values)
         self.positions: CameraPositions | None = None
         self._use_positions(settings.positions)
         self.once = DetectOnce(node, name, settings.detect_once_timeout)
 
-    def _new_input(
-        self, node: LifecycleNode, transport: Transport, reliability: str, limits: FileLimits
-    ) -> CameraInput:
-        topic = IMAGE.path(self.name)
+    def _new_input(self, node: LifecycleNode, values: Mapping[str, Any]) -> CameraInput:
+        topic, reliability = IMAGE.path(self.name), values["reliability"]
+        transport = IMAGE_TRANSPORTS[values["image_transport"]]
         if not transport.is_video:
             return CameraInput(node, topic, transport, reliability)
         from compact_yolo_ros.ros.detector.video_input import VideoInput
 
+        limits = file_limits(values)
         return VideoInput(node, topic, transport, reliability, limits, self.failed)
 
     def open(self, on_image: OnImage) -> None:
@@ -182,10 +187,10 @@ class Camera:
         if self.positions is not None:
             self.positions.use(options)
 
-    def _import_positions(self, node: LifecycleNode, reliability: str) -> CameraPositions:
+    def _import_positions(self, node: LifecycleNode, values: Mapping[str, Any]) -> CameraPositions:
         from compact_yolo_ros.ros.detector.camera_positions import CameraPositions
 
-        positions = CameraPositions(node, self.name, reliability, self._warn)
+        positions = CameraPositions(node, self.name, values, self._warn)
         if self._is_open:
             positions.open()
         return positions

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from time import monotonic
+from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -20,13 +21,15 @@ from compact_yolo_ros.detection.position import Positions, bearings, heights_of,
 from compact_yolo_ros.detection.position_options import PositionOptions
 from compact_yolo_ros.machine.power.monitor import WINDOW
 from compact_yolo_ros.pixels.depth import Depth, depth_pixels
+from compact_yolo_ros.pixels.file_limits import FileLimits
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.ros.detector.camera_input import CameraInput
-from compact_yolo_ros.ros.detector.depth_history import DepthHistory
+from compact_yolo_ros.ros.detector.depth_history import DepthHistory, DepthImage
+from compact_yolo_ros.ros.detector.parameters import file_limits
 from compact_yolo_ros.ros.detector.topics import CAMERA_INFO, DEPTH, FrameResult
 from compact_yolo_ros.ros.diagnostics.causes import NewCauses
-from compact_yolo_ros.ros.received_images import unpack_image
-from compact_yolo_ros.ros.transports import RAW
+from compact_yolo_ros.ros.received_images import unpack_file, unpack_image
+from compact_yolo_ros.ros.transports import DEPTH_TRANSPORTS, RAW, Transport
 
 GRACE = 2.0
 """Seconds after it has subscribed for which missing messages are no problem yet."""
@@ -45,13 +48,26 @@ class CameraPositions:
     """
 
     def __init__(
-        self, node: LifecycleNode, camera: str, reliability: str, warn: Callable[[str], object]
+        self,
+        node: LifecycleNode,
+        camera: str,
+        values: Mapping[str, Any],
+        warn: Callable[[str], object],
     ) -> None:
-        """Prepare; nothing is subscribed before ``open``. ``warn`` takes a sentence for people."""
+        """Prepare; nothing is subscribed before ``open``.
+
+        Args:
+            node: subscribes.
+            camera: its name.
+            values: of all parameters, by name, of which some do not change.
+            warn: takes a sentence for people.
+        """
         self._node = node
         self._warn = warn
         self._info_name = CAMERA_INFO.path(camera)
-        self._depth = CameraInput(node, DEPTH.path(camera), RAW, reliability)
+        transport = DEPTH_TRANSPORTS[values["depth_transport"]]
+        self._depth = CameraInput(node, DEPTH.path(camera), transport, values["reliability"])
+        self._read, self._pixels = depth_reader(transport, file_limits(values))
         self._history = DepthHistory()
         self._options: PositionOptions | None = None
         self._is_open = False
@@ -125,7 +141,7 @@ class CameraPositions:
 
     def _keep_depth(self, message: bytes) -> None:
         try:
-            self._history.add(unpack_image(message))
+            self._history.add(self._read(message))
         except ImageError as error:
             self._failed(str(error))
 
@@ -195,7 +211,7 @@ class CameraPositions:
                 f"the depth image has {_by((image.width, image.height))} pixels and the image "
                 f"{_by(size)}: {remedy}"
             )
-        return depth_pixels(image)
+        return self._pixels(image)
 
     def _failed(self, sentence: str) -> None:
         """Count it; log each cause once only."""
@@ -206,6 +222,17 @@ class CameraPositions:
         self._failure = (now, sentence)
         if self._causes.is_new("positions", sentence, now):
             self._warn(f"no positions: {sentence} (further times are counted in /diagnostics)")
+
+
+def depth_reader(
+    transport: Transport, limits: FileLimits
+) -> tuple[Callable[[bytes], DepthImage], Callable[[Any], Depth]]:
+    """What reads a message of depths without its pixels, and what reads these."""
+    if transport is RAW:
+        return unpack_image, depth_pixels
+    from compact_yolo_ros.pixels.compressed_depth import depth_file, depth_of_file
+
+    return lambda message: depth_file(unpack_file(message), limits), depth_of_file
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -5,13 +5,32 @@ from __future__ import annotations
 
 from collections import deque
 from threading import Lock
+from typing import Protocol
 
 from std_msgs.msg import Header
 
-from compact_yolo_ros.ros.received_images import ReceivedImage
-
 MOST_IMAGES, MOST_BYTES = 30, 64 * 2**20
 """What is kept: a second of most cameras, and no more than this memory."""
+
+
+class DepthImage(Protocol):
+    """A depth image as it came, its pixels not read yet."""
+
+    @property
+    def header(self) -> Header:
+        """Stamp and frame."""
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+
+    @property
+    def data(self) -> memoryview:
+        """The received bytes."""
 
 
 class DepthHistory:
@@ -20,13 +39,13 @@ class DepthHistory:
     def __init__(self) -> None:
         """Start empty."""
         self._lock = Lock()
-        self._images: deque[ReceivedImage] = deque()
+        self._images: deque[DepthImage] = deque()
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def add(self, image: ReceivedImage) -> None:
+    def add(self, image: DepthImage) -> None:
         """Keep an image, and the newest of those before it."""
         with self._lock:
             self._images.append(image)
@@ -40,7 +59,7 @@ class DepthHistory:
             self._images.clear()
             self._bytes = 0
 
-    def nearest(self, header: Header) -> tuple[ReceivedImage, float] | None:
+    def nearest(self, header: Header) -> tuple[DepthImage, float] | None:
         """The image whose stamp is nearest to that of ``header``, and the seconds between them."""
         with self._lock:
             images = tuple(self._images)

@@ -38,7 +38,7 @@ from compact_yolo_ros.ros.detector.camera_names import camera_names, check_camer
 from compact_yolo_ros.ros.detector.views import roi_areas
 from compact_yolo_ros.ros.optional_messages import IMAGE_ANNOTATIONS, message_class
 from compact_yolo_ros.ros.parameters import OFF, ParameterSpec
-from compact_yolo_ros.ros.transports import IMAGE_TRANSPORTS
+from compact_yolo_ros.ros.transports import DEPTH_TRANSPORTS, IMAGE_TRANSPORTS
 from compact_yolo_ros.support.error_text import shortened
 
 SQUARE = "square"
@@ -202,6 +202,13 @@ DETECTOR_PARAMETERS = (
         "Most seconds between the stamps of an image and of its depth image; the nearest is taken.",
         low=0,
         high=10,
+    ),
+    ParameterSpec(
+        "depth_transport",
+        "raw",
+        "raw subscribes to depth, compressedDepth to depth/compressedDepth (PNG or RVL).",
+        choices=tuple(DEPTH_TRANSPORTS),
+        changes="unconfigured",
     ),
     ParameterSpec(
         "class_heights",

@@ -19,17 +19,11 @@ from compact_yolo_ros.ros.detector.camera_names import camera_names
 from compact_yolo_ros.ros.detector.image_sizes import ImageSizes
 from compact_yolo_ros.ros.detector.input_control import InputControl
 from compact_yolo_ros.ros.detector.leftovers import Leftovers
-from compact_yolo_ros.ros.detector.parameters import (
-    RUN_PARAMETERS,
-    file_limits,
-    input_sizes,
-    run_options,
-)
+from compact_yolo_ros.ros.detector.parameters import RUN_PARAMETERS, input_sizes, run_options
 from compact_yolo_ros.ros.detector.publishing import ModelPublisher, PerformancePublisher
 from compact_yolo_ros.ros.detector.settings import Settings, read_settings
 from compact_yolo_ros.ros.diagnostics.report import backend_facts
 from compact_yolo_ros.ros.diagnostics.situations import CameraState
-from compact_yolo_ros.ros.transports import IMAGE_TRANSPORTS
 
 
 class Session:
@@ -69,7 +63,6 @@ class Session:
         self._lock = Lock()
         self._coming: ModelCard | None = None
         # First, so that a missing decoder is reported before anything is opened.
-        transport = IMAGE_TRANSPORTS[values["image_transport"]]
         decoders = {name: new_decoder(values) for name in camera_names(values["cameras"])}
         with ExitStack() as opened:
             self.backends = BackendManager(run_options(values), node.get_logger())
@@ -85,17 +78,7 @@ class Session:
             opened.callback(self._model.destroy)
             self.cameras: list[Camera] = []
             for name, decode in decoders.items():
-                reliability = values["reliability"]
-                camera = Camera(
-                    node,
-                    name,
-                    card,
-                    decode,
-                    self.settings,
-                    transport=transport,
-                    reliability=reliability,
-                    limits=file_limits(values),
-                )
+                camera = Camera(node, name, card, decode, self.settings, values)
                 opened.callback(camera.destroy)
                 self.cameras.append(camera)
             self._model.publish(self.settings.selection.score_threshold)

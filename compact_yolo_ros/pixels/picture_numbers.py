@@ -33,8 +33,10 @@ class PictureNumbers:
             number: of its picture; None shows no loss.
             reorders: whether the video has B-frames; without, any jump is a loss.
         """
-        if number is None or self._newest is None:
+        if number is None:
             return False
+        if self._newest is None:
+            self._newest = number
         if number <= self._newest:
             self._fill(number)
             return False

@@ -59,6 +59,16 @@ def codec_of(encoder: str) -> str:
     )
 
 
+def begins(packet: VideoPacket) -> bool:
+    """Whether a video can begin with the packet.
+
+    Raises:
+        ImageError: it is neither H.264 nor H.265.
+    """
+    codec = codec_of(packet.encoder)
+    return packet.is_marked or is_keyframe(packet.data, codec)
+
+
 def is_keyframe(data: memoryview, codec: str) -> bool:
     """Whether the picture can be decoded without those before it, by its first slice."""
     for header in _headers(bytes(data)):

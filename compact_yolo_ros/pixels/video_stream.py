@@ -13,7 +13,7 @@ from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileLimits
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.jpeg_pixels import Window
 from compact_yolo_ros.pixels.picture_numbers import PictureNumbers
-from compact_yolo_ros.pixels.video_packets import VideoPacket, codec_of, is_keyframe
+from compact_yolo_ros.pixels.video_packets import VideoPacket, begins, codec_of
 
 PIXEL_BYTES = 3 + 1.5 * 17
 """Memory for a pixel: in RGB, and in the picture and the 16 references that a decoder may keep."""
@@ -102,12 +102,9 @@ class VideoStream:
         codec = codec_of(packet.encoder)
         if codec != self._codec:
             self._open(codec)
-        if packet.is_marked or is_keyframe(packet.data, codec):
+        if begins(packet):
             self._begin(packet)
-        elif self.is_waiting:
-            self.left_out += 1
-            return []
-        elif self._numbers.miss(packet.number, reorders=self._reorders):
+        elif self._numbers.miss(packet.number, reorders=self._reorders) and not self.is_waiting:
             self.wait()
             self.left_out += 1
             raise ImageError(
@@ -115,10 +112,18 @@ class VideoStream:
                 "packets of the video are lost, so it goes on at its next keyframe: check the"
                 " network and the reliability of the topic",
             )
+        if self.is_waiting:
+            self.left_out += 1
+            return []
         frames = self._send(packet)
         if any(frame.is_corrupt for frame in frames) or not (frames or self._reorders):
             raise self._failed("it is incomplete")
         return self._pictures(frames)
+
+    @property
+    def pending(self) -> int:
+        """Packets whose pictures are still to come."""
+        return len(self._origins)
 
     def wait(self) -> None:
         """Wait for a keyframe: what comes before it is not complete."""

@@ -12,6 +12,7 @@ from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY, Detectio
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.recordings.compression import check_libraries, plain_message
 from compact_yolo_ros.recordings.foxglove import FOREIGN_TYPES
+from compact_yolo_ros.recordings.image_types import COMPRESSED_VIDEO, FFMPEG_PACKET
 from compact_yolo_ros.recordings.storage import BagError, Message, Topic
 from compact_yolo_ros.support.error_text import first_line
 
@@ -29,6 +30,16 @@ VISION_MSGS = {
     "Detection2DArray": "std_msgs/Header header\nDetection2D[] detections",
 }
 """vision_msgs 4, as of ROS 2 Humble, for recordings that do not hold these types."""
+VIDEO = {
+    FFMPEG_PACKET: (
+        "std_msgs/Header header\nint32 width\nint32 height\nstring encoding\nuint64 pts\n"
+        "uint8 flags\nbool is_bigendian\nuint8[] data"
+    ),
+    COMPRESSED_VIDEO: (
+        "builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format"
+    ),
+}
+"""Likewise, by type."""
 
 
 class Codec:
@@ -66,12 +77,14 @@ class Codec:
             for name, text in VISION_MSGS.items():
                 types.update(get_types_from_msg(text, f"vision_msgs/msg/{name}"))
             self._store.register(types)
+        elif kind in VIDEO:
+            self._store.register(get_types_from_msg(VIDEO[kind], kind))
 
     def read(self, message: Message) -> Any:
         """The message, an object with the fields that it has in ROS.
 
         Raises:
-            BagError: its type is unknown, or it is damaged.
+            BagError: its type is unknown, it is damaged, or it has a problem.
         """
         return self._opened(message)[1]
 
@@ -85,6 +98,8 @@ class Codec:
 
     def _opened(self, message: Message) -> tuple[bytes, Any]:
         """The bytes of a message in the wire format of ROS 2 (CDR), and what they hold."""
+        if message.problem:
+            raise BagError(message.problem)
         try:
             self._know(message.type)
             data = _to_cdr(message)
@@ -115,8 +130,8 @@ class Codec:
 
 
 def stamp_of(message: Any, received: int) -> int:
-    """The stamp of a message's header in ns; the time of its reception if it has no stamp."""
-    stamp = message.header.stamp
+    """The stamp of a message in ns; the time of its reception if it has no stamp."""
+    stamp = message.header.stamp if hasattr(message, "header") else message.timestamp
     return stamp.sec * 10**9 + stamp.nanosec or received
 
 

@@ -11,12 +11,18 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
 from compact_yolo_ros.recordings.compression import MOST_BYTES
-from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE, IMAGE
+from compact_yolo_ros.recordings.image_messages import (
+    Buffer,
+    ImageContent,
+    compressed_to_cdr,
+    raw_to_cdr,
+    video_to_cdr,
+)
+from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE, COMPRESSED_VIDEO, IMAGE
 from compact_yolo_ros.support.document import Limits
 from compact_yolo_ros.support.json_files import parse_json
 from compact_yolo_ros.support.protobuf import Field, read_fields
@@ -24,22 +30,6 @@ from compact_yolo_ros.support.protobuf import Field, read_fields
 MOST_FIELDS = 1000
 """Of a message; there are seven, but schemas grow."""
 JSON_LIMITS = Limits(size=MOST_BYTES, values=MOST_FIELDS, depth=16)
-Buffer = bytes | memoryview
-
-
-@dataclass(frozen=True)
-class _Image:
-    """What the two messages of Foxglove hold; only one of them has a ``format``."""
-
-    seconds: int
-    nanoseconds: int
-    frame_id: str
-    data: Buffer
-    format: str = ""
-    width: int = 0
-    height: int = 0
-    encoding: str = ""
-    step: int = 0
 
 
 class ForeignType(NamedTuple):
@@ -54,8 +44,8 @@ class ForeignType(NamedTuple):
 
 def _raw_from_protobuf(message: bytes) -> bytes:
     fields = _fields(message)
-    return _raw_to_cdr(
-        _Image(
+    return raw_to_cdr(
+        ImageContent(
             *_stamp(fields),
             frame_id=_text(fields, 7),
             data=_content(fields, 6),
@@ -69,12 +59,24 @@ def _raw_from_protobuf(message: bytes) -> bytes:
 
 def _compressed_from_protobuf(message: bytes) -> bytes:
     fields = _fields(message)
-    return _compressed_to_cdr(
-        _Image(
+    return compressed_to_cdr(
+        ImageContent(
             *_stamp(fields),
             frame_id=_text(fields, 4),
             data=_content(fields, 2),
             format=_text(fields, 3),
+        )
+    )
+
+
+def _video_from_protobuf(message: bytes) -> bytes:
+    fields = _fields(message)
+    return video_to_cdr(
+        ImageContent(
+            *_stamp(fields),
+            frame_id=_text(fields, 2),
+            data=_content(fields, 3),
+            format=_text(fields, 4),
         )
     )
 
@@ -111,19 +113,23 @@ def _stamp(fields: Mapping[int, Field]) -> tuple[int, int]:
 
 
 def _raw_from_json(message: bytes) -> bytes:
-    return _raw_to_cdr(_from_json(message))
+    return raw_to_cdr(_from_json(message))
 
 
 def _compressed_from_json(message: bytes) -> bytes:
-    return _compressed_to_cdr(_from_json(message))
+    return compressed_to_cdr(_from_json(message))
 
 
-def _from_json(message: bytes) -> _Image:
+def _video_from_json(message: bytes) -> bytes:
+    return video_to_cdr(_from_json(message))
+
+
+def _from_json(message: bytes) -> ImageContent:
     values = _of_kind(dict, parse_json(message, JSON_LIMITS), "content")
     stamp = _of_kind(dict, values.get("timestamp", {}), "timestamp")
     texts = {name: _of_kind(str, values.get(name, ""), name) for name in _TEXTS}
     numbers = {name: _of_kind(int, values.get(name, 0), name) for name in _NUMBERS}
-    return _Image(
+    return ImageContent(
         _of_kind(int, stamp.get("sec", 0), "sec"),
         _of_kind(int, stamp.get("nsec", 0), "nsec"),
         data=base64.b64decode(_of_kind(str, values.get("data", ""), "data"), validate=True),
@@ -141,57 +147,12 @@ def _of_kind(kind: type, value: Any, name: str) -> Any:
     return value
 
 
-class _CdrWriter:
-    """Writes a message in the wire format of ROS 2 (CDR, little-endian)."""
-
-    def __init__(self) -> None:
-        self._content = bytearray(b"\0\1\0\0")
-
-    def bytes(self) -> bytes:
-        return bytes(self._content)
-
-    def number(self, kind: str, value: int) -> None:
-        """An integer of a ``struct`` format; it is aligned to its size."""
-        self._content += bytes(-len(self._content) % struct.calcsize(kind))
-        self._content += struct.pack(f"<{kind}", value)
-
-    def text(self, text: str) -> None:
-        self.sequence(text.encode() + b"\0")
-
-    def sequence(self, content: Buffer) -> None:
-        self.number("I", len(content))
-        self._content += content
-
-    def header(self, image: _Image) -> None:
-        self.number("i", image.seconds)
-        self.number("I", image.nanoseconds)
-        self.text(image.frame_id)
-
-
-def _compressed_to_cdr(image: _Image) -> bytes:
-    writer = _CdrWriter()
-    writer.header(image)
-    writer.text(image.format)
-    writer.sequence(image.data)
-    return writer.bytes()
-
-
-def _raw_to_cdr(image: _Image) -> bytes:
-    writer = _CdrWriter()
-    writer.header(image)
-    writer.number("I", image.height)
-    writer.number("I", image.width)
-    writer.text(image.encoding)
-    writer.number("B", 0)  # Foxglove's pixels of 16 bit are little-endian
-    writer.number("I", image.step)
-    writer.sequence(image.data)
-    return writer.bytes()
-
-
 FOREIGN_TYPES = {
     "foxglove.RawImage (protobuf)": ForeignType(IMAGE, _raw_from_protobuf),
     "foxglove.RawImage (json)": ForeignType(IMAGE, _raw_from_json),
     "foxglove.CompressedImage (protobuf)": ForeignType(COMPRESSED_IMAGE, _compressed_from_protobuf),
     "foxglove.CompressedImage (json)": ForeignType(COMPRESSED_IMAGE, _compressed_from_json),
+    "foxglove.CompressedVideo (protobuf)": ForeignType(COMPRESSED_VIDEO, _video_from_protobuf),
+    "foxglove.CompressedVideo (json)": ForeignType(COMPRESSED_VIDEO, _video_from_json),
 }
 """By their ``type_name``."""

@@ -294,7 +294,8 @@ def _other_topics(bag: Bag) -> str:
     named = [f"{name} ({topic.shown_type})" for name, topic in sorted(bag.topics.items())]
     if not named:
         return "it has no topics"
-    kinds = ", ".join((*IMAGE_TYPES, "foxglove.RawImage", "foxglove.CompressedImage"))
+    foxglove = (f"foxglove.{name}" for name in ("RawImage", "CompressedImage", "CompressedVideo"))
+    kinds = ", ".join((*IMAGE_TYPES, *foxglove))
     return f"it has no image topics ({kinds}), but {_some(named)}"
 
 

@@ -48,7 +48,7 @@ class Topic:
 class Message(NamedTuple):
     """A message as it was recorded: ``time`` is that of its arrival at the recorder, in ns.
 
-    See ``Topic`` for ``type`` and ``recorded_as``.
+    See ``Topic`` for ``type`` and ``recorded_as``. ``problem`` says why there are no data.
     """
 
     time: int
@@ -56,6 +56,7 @@ class Message(NamedTuple):
     type: str
     data: bytes
     recorded_as: str = ""
+    problem: str = ""
 
 
 def type_name(kind: str, encoding: str) -> str:

@@ -11,10 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from bag_writer import CODEC, PERIOD, START, Scene, labelled, write_bag
+from bag_writer import CODEC, PERIOD, START, Recorded, Scene, labelled, write_bag
 from encoded_images import GREY, KINDS, image_of, odd_scene, sized_scene
+from encoded_video import encode
 from rosbags.rosbag2 import Reader
 from toy_model import CLASSES
+from video_messages import FFMPEG, ffmpeg_packet
 
 from compact_yolo_ros.apps.evaluate_bag.coco_output import write_coco
 from compact_yolo_ros.apps.evaluate_bag.command import main
@@ -346,3 +348,27 @@ def test_pictures_differ(scenes: dict[str, list[Scene]]) -> None:
     for kind, own in scenes.items():
         for before, after in pairwise(own):
             assert drawn(before, kind in GREY) != drawn(after, kind in GREY)
+
+
+@pytest.mark.parametrize("realtime", [False, True])
+def test_a_video_is_evaluated_as_its_pictures(model: str, tmp_path: Path, realtime: bool) -> None:
+    """Also one that begins without a keyframe, in parts, and drawn again afterwards."""
+    scenes = [sized_scene(320, 224, number) for number in range(24)]
+    pictures = [scene.pixels for scene in scenes]
+    packets = encode("h264", 24, size=(320, 224), gop=8, pictures=pictures, crf="3")
+    topic = "/eye/ffmpeg"
+    messages = [
+        Recorded(topic, FFMPEG, START + n * PERIOD, ffmpeg_packet(packet, START + n * PERIOD))
+        for n, packet in enumerate(packets)
+    ]
+    bag = write_bag(tmp_path / "bag", messages[3:])
+    latency = 0.001 if realtime else None
+    results = played(bag, model, tmp_path / "out", realtime=realtime, latency=latency)
+    assert [result.outcome for result in results] == ["image video"] * 5 + [ANSWERED] * 16
+    for number, result in enumerate(results[5:], 8):
+        assert result.stamp == START + number * PERIOD
+        assert seen(result.detections) == drawn(scenes[number])
+    opened = Bag([bag])
+    pixels = read_pixels(opened, Codec(opened.topics.values()), topic, results[-1].time)
+    assert pixels is not None
+    assert np.abs(pixels[..., ::-1].astype(int) - scenes[-1].pixels).mean() < 3

@@ -250,7 +250,7 @@ def test_no_bytes_end_in_anything_but_a_sentence(content: bytes, encoding: str) 
         (IMAGE, "json"),
         (COMPRESSED_IMAGE, "protobuf"),
         ("sensor_msgs/Image", "ros1"),
-        ("foxglove.CompressedVideo", "protobuf"),
+        ("foxglove.CompressedAudio", "protobuf"),
         ("foxglove.CompressedImage", "flatbuffer"),
     ],
 )
@@ -279,4 +279,4 @@ def test_the_sentence_names_the_types_that_are_there_but_not_thousands(tmp_path:
     said = str(error.value)
     assert len(said) < 2000
     assert "/topic_000 (std_msgs/msg/String)" in said and said.endswith("and 288 more")
-    assert "sensor_msgs/msg/CompressedImage, foxglove.RawImage" in said
+    assert "CompressedVideo, foxglove.RawImage, foxglove.CompressedImage" in said

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Foxglove's recordings are played as images of ROS, by the package's own player."""
+"""Recordings of Foxglove, and videos, are played as images of ROS, by the package's own player."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bag_writer import PERIOD, START, Recorded, Scene, draw_scene, foxglove_image, write_bag
+from encoded_video import encode, number_of
 from harness import PATIENCE, Client
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
+from video_messages import FFMPEG, ffmpeg_packet
 
 from compact_yolo_ros.ros.launching.evaluation import EVALUATION_ARGUMENTS, read_evaluation
 from compact_yolo_ros.ros.players.bag_player import BagPlayerNode
@@ -55,4 +57,32 @@ def test_a_launch_takes_the_player_that_can_publish_them(toy: str, tmp_path: Pat
     assert read_evaluation(texts).player == "own"
     assert read_evaluation(texts).detector["image_transport"] == "raw"
     with pytest.raises(ValueError, match=r"/eye is foxglove.RawImage \(json\), which ros2 bag"):
+        read_evaluation({**texts, "player": "rosbag2"})
+
+
+def test_a_video_is_played_as_raw_images(client: Client, toy: str, tmp_path: Path) -> None:
+    messages = [
+        Recorded(
+            "/eye/ffmpeg",
+            FFMPEG,
+            START + packet.number * PERIOD,
+            ffmpeg_packet(packet, START + packet.number * PERIOD),
+        )
+        for packet in encode("h264", 4)
+    ]
+    bag = write_bag(tmp_path / "bag", messages)
+    images = client.collect(Image, "/eye/ffmpeg")
+    node = player(client, bag)
+    client.host(node)
+    client.wait_for(lambda: len(images) == 4, PATIENCE)
+    client.release(node)
+    for number, message in enumerate(images):
+        assert number_of(np.frombuffer(message.data, np.uint8)) == number
+        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        assert stamp == START + number * PERIOD
+
+    texts = {argument.name: argument.default for argument in EVALUATION_ARGUMENTS}
+    texts |= {"bag": str(bag), "out": str(tmp_path / "out"), "model": toy}
+    assert read_evaluation(texts).detector["image_transport"] == "raw"
+    with pytest.raises(ValueError, match=r"FFMPEGPacket, which ros2 bag play cannot publish as"):
         read_evaluation({**texts, "player": "rosbag2"})

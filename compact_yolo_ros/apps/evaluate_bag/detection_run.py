@@ -23,6 +23,7 @@ from compact_yolo_ros.apps.evaluate_bag.results_folder import claim, log_path
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
+from compact_yolo_ros.recordings.video import images
 
 POLL = 0.2
 """Seconds between two looks at what the workers have done."""
@@ -61,7 +62,7 @@ class PartRunner:
         """
         if log.complete:
             return
-        messages = self._bag.messages(self._job.topics, *span)
+        messages = images(self._bag, self._job.topics, *span)
         results: Iterator[FrameResult]
         if self._job.realtime:
             results = as_on_a_robot(

@@ -17,6 +17,7 @@ from compact_yolo_ros.pixels.decoding import ImageDecoder, bgr_copy
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
+from compact_yolo_ros.recordings.video import images
 from compact_yolo_ros.support.files import replacing
 
 QUALITY = 95
@@ -46,7 +47,7 @@ def export_frames(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     codec, decoder, written = Codec(bag.topics.values()), ImageDecoder(), 0
-    for message in bag.messages([topic], min(stamps), max(stamps) + 1):
+    for message in images(bag, [topic], min(stamps), max(stamps) + 1):
         if (stamp := stamps.pop(message.time, None)) is None:
             continue
         image = read_frame(message, codec, decoder).image

@@ -34,6 +34,7 @@ from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.decoding import ImageDecoder
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.reader import Bag
+from compact_yolo_ros.recordings.video import images
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _frames(job: Job, bag: Bag) -> list[_Frame]:
     """The frames that were played."""
     codec, decoder = Codec(bag.topics.values()), ImageDecoder()
     found = []
-    for message in bag.messages(job.topics, job.start, job.stop):
+    for message in images(bag, job.topics, job.start, job.stop):
         frame = read_frame(message, codec, decoder)
         moment = Moment(frame.stamp if frame.stamped else 0, frame.time)
         size = Size(0, 0)

@@ -35,13 +35,14 @@ from compact_yolo_ros.recordings.codec import Codec, stamp_of
 from compact_yolo_ros.recordings.image_types import IMAGE
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError, Message
+from compact_yolo_ros.recordings.video import images
 from compact_yolo_ros.support.newest_slots import NewestSlots
 
 AHEAD = 4
 """Frames that are decoded while the network runs, and answers that wait for what follows it."""
 FIRST = 10
 """Images of a topic among which one is looked for that can be read."""
-MALFORMED = "image malformed"
+MALFORMED, NO_PICTURE = "image malformed", "image video"
 SWITCH_INTERVAL = 2e-4
 """Seconds that a thread may run Python code while another waits: with the usual 5 ms, the network
 would wait for the decoding of a frame that is not needed yet."""
@@ -96,9 +97,8 @@ def read_frame(
     try:
         content = codec.read(message)
     except BagError as found:
-        return Frame(
-            message.topic, message.time, message.time, "", None, MALFORMED, 0.0, str(found)
-        )
+        error = NO_PICTURE if message.problem else MALFORMED
+        return Frame(message.topic, message.time, message.time, "", None, error, 0.0, str(found))
     return _decode(message, content, decoder, window)
 
 
@@ -129,7 +129,8 @@ def first_image_sizes(bag: Bag, topics: Sequence[str], start: int, stop: int) ->
     codec, decoder = Codec(bag.topics.values()), ImageDecoder()
     sizes = []
     for topic in topics:
-        for message in islice(bag.messages([topic], start, stop), FIRST):
+        decodable = (each for each in images(bag, [topic], start, stop) if not each.problem)
+        for message in islice(decodable, FIRST):
             image = read_frame(message, codec, decoder).image
             if image is not None:
                 sizes.append(Size(*image.size))

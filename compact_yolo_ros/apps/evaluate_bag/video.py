@@ -20,12 +20,13 @@ from compact_yolo_ros.pixels.decoding import ImageDecoder, bgr_copy
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
+from compact_yolo_ros.recordings.video import images
 from compact_yolo_ros.support.files import replacing
 
 
 def read_pixels(bag: Bag, codec: Codec, topic: str, time: int) -> NDArray[np.uint8] | None:
     """The frame of a topic received at ``time`` (ns) as (H, W, 3) BGR; None if it is unreadable."""
-    for message in bag.messages([topic], time, time + 1):
+    for message in images(bag, [topic], time, time + 1):
         frame = read_frame(message, codec, ImageDecoder())
         return bgr_copy(frame.image) if frame.image else None
     return None
@@ -79,7 +80,7 @@ def write_video(
         if not video.isOpened():
             raise BagError(f"cannot write {path}: OpenCV has no encoder for it here")
         written = 0
-        for message in bag.messages([topic], int(times.min()), int(times.max()) + 1):
+        for message in images(bag, [topic], int(times.min()), int(times.max()) + 1):
             if message.time != result.time:
                 continue
             frame = read_frame(message, codec, decoder)

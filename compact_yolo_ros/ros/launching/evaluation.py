@@ -13,7 +13,7 @@ from typing import Any
 
 from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.backends.arguments import to_arguments
-from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE
+from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE, VIDEO_TYPES
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import Topic
 from compact_yolo_ros.ros.detector.parameters import SPECS, check_value, run_options, to_parameters
@@ -148,12 +148,12 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
 
 def _player(player: str, topic: Topic) -> str:
     """The player, which is the package's own for what rosbag2 cannot publish."""
-    if not topic.recorded_as:
+    if not topic.recorded_as and topic.type not in VIDEO_TYPES:
         return player
     if player == "rosbag2":
         raise ValueError(
-            f"{topic.name} is {topic.recorded_as}, which ros2 bag play cannot publish: give "
-            "player:=own"
+            f"{topic.name} is {topic.shown_type}, which ros2 bag play cannot publish as images: "
+            "give player:=own"
         )
     return "own"
 

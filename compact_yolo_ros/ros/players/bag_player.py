@@ -20,9 +20,10 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import CompressedImage, Image
 
 from compact_yolo_ros.recordings.codec import Codec
-from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE, IMAGE
+from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import FOREVER, BagError, Message
+from compact_yolo_ros.recordings.video import images
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
 from compact_yolo_ros.ros.players.readiness import DetectorReadiness
 from compact_yolo_ros.support.error_text import first_line
@@ -76,7 +77,7 @@ BAG_PLAYER_PARAMETERS = (
         changes="never",
     ),
 )
-TYPES = {IMAGE: Image, COMPRESSED_IMAGE: CompressedImage}
+TYPES = {COMPRESSED_IMAGE: CompressedImage}
 TICK = 0.01
 """Seconds between two messages on /clock, and between two looks at what is due."""
 REPORT = 1.0
@@ -86,7 +87,7 @@ LINGER = 1.0
 
 
 class BagPlayerNode(Node):
-    """Publishes the images of recordings as they were recorded, byte for byte."""
+    """Publishes images as they were recorded, byte for byte, and those of videos as raw images."""
 
     def __init__(self, **options: Any) -> None:
         """Open the recordings and start; ``options`` go to ``rclpy.node.Node``.
@@ -131,7 +132,7 @@ class BagPlayerNode(Node):
 
     def _publisher(self, topic: str, qos: QoSProfile) -> Publisher[Any]:
         try:
-            return self.create_publisher(TYPES[self._bag.topics[topic].type], topic, qos)
+            return self.create_publisher(TYPES.get(self._bag.topics[topic].type, Image), topic, qos)
         except InvalidTopicNameException as error:
             why = first_line(error).removeprefix("Invalid topic name: ").rstrip(":")
             raise ValueError(f"'{topic}' cannot be a topic of ROS: {why}") from None
@@ -146,9 +147,7 @@ class BagPlayerNode(Node):
 
     def _begin(self) -> None:
         """Go to the first message; time stands still until playback may begin."""
-        self._messages: Iterator[Message] = self._bag.messages(
-            self._topics, self._start, self._stop
-        )
+        self._messages: Iterator[Message] = images(self._bag, self._topics, self._start, self._stop)
         self._due = next(self._messages, None)
         self._first = self._now = self._due.time if self._due else self._start
         self._began = self._ended = 0.0

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The images of a recording: its videos are decoded, everything else stays as it is."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from compact_yolo_ros.pixels.file_limits import DISK_LIMITS
+from compact_yolo_ros.pixels.image_error import ImageError
+from compact_yolo_ros.pixels.video_packets import KEY_FLAG, VideoPacket, begins
+from compact_yolo_ros.pixels.video_stream import PictureConverter, VideoPicture, VideoStream
+from compact_yolo_ros.recordings.codec import Codec
+from compact_yolo_ros.recordings.image_messages import ImageContent, raw_to_cdr
+from compact_yolo_ros.recordings.image_types import FFMPEG_PACKET, IMAGE, VIDEO_TYPES
+from compact_yolo_ros.recordings.reader import Bag
+from compact_yolo_ros.recordings.storage import FOREVER, BagError, Message
+
+LEAD = 10 * 10**9
+"""Time in ns before the first image in which its keyframe is looked for; encoders send one every
+second or so."""
+NO_KEYFRAME = "the video has no keyframe before it, so that it cannot be decoded"
+LOST = "packets of the video before it are lost or damaged, so that it cannot be decoded"
+
+
+def images(
+    bag: Bag, topics: Sequence[str], start: int = 0, stop: int = FOREVER
+) -> Iterator[Message]:
+    """``Bag.messages`` of image topics, with a raw image for each packet of a video.
+
+    A packet that cannot be decoded becomes a message with a ``problem``. With B-frames, the time of
+    an image is that of the packet at its place in the order.
+
+    Raises:
+        BagError: there are videos, and nothing to decode them with.
+    """
+    videos = [topic for topic in topics if bag.topics[topic].type in VIDEO_TYPES]
+    others = [topic for topic in topics if topic not in videos]
+    parts = [bag.messages(others, start, stop)] if others else []
+    parts += [_pictures(bag, topic, start, stop) for topic in videos]
+    return parts[0] if len(parts) == 1 else heapq.merge(*parts, key=lambda message: message.time)
+
+
+def _pictures(bag: Bag, topic: str, start: int, stop: int) -> Iterator[Message]:
+    """The images of a video that were received from ``start`` on and before ``stop``."""
+    video = _Video(topic, Codec(bag.topics.values()))
+    for message in _from_keyframe(bag, topic, start, video):
+        if message.time >= stop and not video.owes(stop):
+            return
+        for image in video.images(message):
+            if start <= image.time < stop:
+                yield image
+    for image in video.rest():
+        if start <= image.time < stop:
+            yield image
+
+
+def _from_keyframe(bag: Bag, topic: str, start: int, video: _Video) -> Iterator[Message]:
+    """The packets from ``start`` on, and those before it back to a keyframe."""
+    before: list[Message] = []
+    messages = bag.messages([topic], max(0, start - LEAD))
+    for message in messages:
+        if message.time >= start:
+            yield from before
+            yield message
+            break
+        if video.begins(message):
+            before = []
+        before.append(message)
+    yield from messages
+
+
+class _Video:
+    """Decodes the packets of a topic in their order."""
+
+    def __init__(self, topic: str, codec: Codec) -> None:
+        self._topic = topic
+        self._codec = codec
+        try:
+            self._stream, self._converter = VideoStream(DISK_LIMITS), PictureConverter()
+        except ModuleNotFoundError as error:
+            raise BagError(f"{topic}: {error}") from None
+        self._times: deque[int] = deque()
+        """Of packets whose pictures are still to come."""
+        self._has_begun = False
+
+    def begins(self, message: Message) -> bool:
+        """Whether the video can be decoded from a packet on."""
+        try:
+            return begins(self._packet(message))
+        except (BagError, ImageError):
+            return False
+
+    def owes(self, stop: int) -> bool:
+        """Whether a picture received before ``stop`` is still to come."""
+        return bool(self._times) and self._times[0] < stop
+
+    def images(self, message: Message) -> Iterator[Message]:
+        """What comes out for a packet: images, or a message with a problem."""
+        try:
+            pictures = self._stream.decode(self._packet(message))
+        except (BagError, ImageError) as error:
+            self._stream.wait()
+            yield from self._owed(0)
+            yield self._failed(message.time, str(error))
+            return
+        if self._stream.is_waiting:
+            yield self._failed(message.time, LOST if self._has_begun else NO_KEYFRAME)
+            return
+        self._has_begun = True
+        self._times.append(message.time)
+        yield from self._owed(self._stream.pending + len(pictures))
+        yield from map(self._image, pictures)
+
+    def rest(self) -> Iterator[Message]:
+        """What is still to come at the end."""
+        yield from map(self._image, self._stream.rest())
+        yield from self._owed(0)
+
+    def _owed(self, coming: int) -> Iterator[Message]:
+        """A message for each packet that waits, but for as many as are still coming."""
+        while len(self._times) > coming:
+            yield self._failed(self._times.popleft(), LOST)
+
+    def _packet(self, message: Message) -> VideoPacket:
+        content = self._codec.read(message)
+        if message.type == FFMPEG_PACKET:
+            header, is_marked = content.header, bool(content.flags & KEY_FLAG)
+            origin = header.stamp, header.frame_id
+            data = memoryview(content.data)
+            return VideoPacket(content.encoding, data, origin, int(content.pts), is_marked)
+        origin = content.timestamp, content.frame_id
+        return VideoPacket(content.format, memoryview(content.data), origin)
+
+    def _image(self, picture: VideoPicture) -> Message:
+        time = self._times.popleft()
+        try:
+            pixels: Any = self._converter.image(picture).pixels
+        except ImageError as error:
+            return self._failed(time, str(error))
+        stamp, frame_id = picture.origin
+        height, width = pixels.shape[:2]
+        content = ImageContent(
+            stamp.sec,
+            stamp.nanosec,
+            frame_id,
+            pixels.tobytes(),
+            width=width,
+            height=height,
+            encoding="rgb8",
+            step=3 * width,
+        )
+        return Message(time, self._topic, IMAGE, raw_to_cdr(content))
+
+    def _failed(self, time: int, problem: str) -> Message:
+        return Message(time, self._topic, IMAGE, b"", problem=problem)

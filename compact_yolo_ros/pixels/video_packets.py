@@ -71,7 +71,7 @@ def begins(packet: VideoPacket) -> bool:
 
 def is_keyframe(data: memoryview, codec: str) -> bool:
     """Whether the picture can be decoded without those before it, by its first slice."""
-    for header in _headers(bytes(data)):
+    for header, _ in units(bytes(data)):
         kind = header & 0x1F if codec == H264 else header >> 1 & 0x3F
         if codec == H264 and 1 <= kind <= 5:
             return kind == 5  # IDR
@@ -80,9 +80,9 @@ def is_keyframe(data: memoryview, codec: str) -> bool:
     return False
 
 
-def _headers(data: bytes) -> Iterator[int]:
-    """The first byte of each unit."""
+def units(data: bytes) -> Iterator[tuple[int, int]]:
+    """The first byte of each unit, and where that is."""
     at = data.find(START) + len(START)
     while len(START) <= at < len(data):
-        yield data[at]
+        yield data[at], at
         at = data.find(START, at) + len(START)

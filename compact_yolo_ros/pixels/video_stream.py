@@ -10,10 +10,11 @@ import numpy as np
 from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.pixels.encodings import MAX_PIXELS
 from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileLimits
+from compact_yolo_ros.pixels.h264_frames import FrameNumbers
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.jpeg_pixels import Window
 from compact_yolo_ros.pixels.picture_numbers import PictureNumbers
-from compact_yolo_ros.pixels.video_packets import VideoPacket, begins, codec_of
+from compact_yolo_ros.pixels.video_packets import H264, VideoPacket, begins, codec_of
 
 PIXEL_BYTES = 3 + 1.5 * 17
 """Memory for a pixel: in RGB, and in the picture and the 16 references that a decoder may keep."""
@@ -85,7 +86,7 @@ class VideoStream:
         self._most_pixels = min(MAX_PIXELS, int(limits.megabytes * 2**20 / PIXEL_BYTES))
         self._codec = ""
         self._decoder: Any = None
-        self._numbers = PictureNumbers()
+        self._numbers, self._frames = PictureNumbers(), FrameNumbers()
         self._origins: dict[int, Any] = {}
         self._sent = 0
         self.is_waiting = True
@@ -104,7 +105,7 @@ class VideoStream:
             self._open(codec)
         if begins(packet):
             self._begin(packet)
-        elif self._numbers.miss(packet.number, reorders=self._reorders) and not self.is_waiting:
+        elif self._misses(packet) and not self.is_waiting:
             self.wait()
             self.left_out += 1
             raise ImageError(
@@ -150,13 +151,18 @@ class VideoStream:
         """Whether the video has B-frames, so that pictures come out later than their packets."""
         return bool(self._decoder.has_b_frames)
 
+    def _misses(self, packet: VideoPacket) -> bool:
+        """Whether a packet is lost between this one and the one before."""
+        by_number = self._numbers.miss(packet.number, reorders=self._reorders)
+        return self._codec == H264 and self._frames.miss(bytes(packet.data)) or by_number
+
     def _open(self, codec: str) -> None:
         self.close()
         self._decoder = self._av.CodecContext.create(codec, "r")
         self._decoder.thread_count = 1  # further ones would each keep a picture back
         self._decoder.options = {**OPTIONS, "max_pixels": str(self._most_pixels)}
         self._codec = codec
-        self._numbers = PictureNumbers()
+        self._numbers, self._frames = PictureNumbers(), FrameNumbers()
         self.is_waiting = True
 
     def _begin(self, packet: VideoPacket) -> None:
@@ -168,6 +174,7 @@ class VideoStream:
             self._origins.clear()
         self.is_waiting = False
         self._numbers.begin(packet.number)
+        self._frames.begin(bytes(packet.data))
 
     def _send(self, packet: VideoPacket) -> list[Any]:
         data = bytes(packet.data)

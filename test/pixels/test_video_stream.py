@@ -87,6 +87,12 @@ def test_after_a_loss_the_next_keyframe_is_awaited() -> None:
     assert shown(decode(stream, packets)) == list(range(12))
 
 
+def test_a_loss_is_found_without_numbers_too() -> None:
+    """Foxglove's messages have none; H.264 itself has."""
+    packets = [packet(p, flagged=False) for p in encode("h264")]
+    assert shown(decode(VideoStream(), packets[:2] + packets[3:])) == [0, 1, *range(6, 12)]
+
+
 def test_a_loss_among_b_frames_is_found_at_the_next_jump() -> None:
     encoded = encode("h264", 18, gop=18, b_frames=2)
     packets = [packet(p) for p in encoded if p.number != 7]

@@ -162,8 +162,9 @@ def test_off_is_off_also_as_yaml_reads_it() -> None:
 def test_what_is_off_is_not_imported_with_the_node() -> None:
     code = (
         "import sys, compact_yolo_ros.ros.detector.node\n"
-        "ends = 'bytetrack', 'camera_positions', '.position', '.markers', '.annotations'\n"
-        "assert not [name for name in sys.modules if name.endswith(ends)]"
+        "ends = 'bytetrack', 'camera_positions', '.position', '.markers', '.annotations', \\\n"
+        "    '.video_stream', '.video_input', '.compressed_depth'\n"
+        "assert not [name for name in sys.modules if name.endswith(ends) or name == 'av']"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 

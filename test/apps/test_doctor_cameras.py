@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from threading import Event, Thread
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 from harness import BEST_EFFORT, ROOT, Client, image_message
 from sensor_msgs.msg import Image
 
-from compact_yolo_ros.apps.doctor.cameras import cameras
+from compact_yolo_ros.apps.doctor.cameras import _videos, cameras
 from compact_yolo_ros.apps.doctor.isolation import isolated
 from compact_yolo_ros.apps.doctor.probe import Level
 
@@ -92,6 +93,21 @@ def test_a_debug_image_is_not_a_camera(report: dict) -> None:
     assert set(report["cameras"]) == {
         f"/{name}/image" for name in ("good", "large", "odd", "late", "silent")
     }
+
+
+def test_a_video_is_named_with_what_takes_it() -> None:
+    kind = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
+    node = SimpleNamespace(
+        get_topic_names_and_types=lambda: [
+            ("/eye/ffmpeg", [kind]),
+            ("/gone/ffmpeg", [kind]),
+            ("/eye/image", ["sensor_msgs/msg/Image"]),
+        ],
+        count_publishers=lambda topic: topic != "/gone/ffmpeg",
+    )
+    (found,) = _videos(node)
+    assert (found.level, found.name) == (Level.NOTE, "/eye/ffmpeg")
+    assert found.remedy == "set image_transport to ffmpeg (docs/stack.md)"
 
 
 def test_a_ros_that_cannot_start_is_one_problem_with_its_reason(

@@ -13,6 +13,7 @@ from typing import Any
 
 from compact_yolo_ros.apps.doctor.probe import Finding, note, ok, problem
 from compact_yolo_ros.ros.start_failure import start_failure
+from compact_yolo_ros.ros.transports import IMAGE_TRANSPORTS
 
 TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 NOT_CAMERAS = ("/debug_image", "/debug_image/compressed")
@@ -64,12 +65,15 @@ def cameras(seconds: float) -> Iterator[Finding]:
         return
     try:
         topics = _discover(node, seconds)
-        if not topics:
+        videos = list(_videos(node))
+        yield from videos
+        if not topics and not videos:
             yield note(
                 "cameras",
                 f"no image topic was found within {seconds:g} s",
                 "start the camera, with the same ROS_DOMAIN_ID and discovery range",
             )
+        if not topics:
             return
         heard = _listen(node, topics)
         for topic, kind in topics.items():
@@ -99,6 +103,19 @@ def _discover(node: Any, seconds: float) -> dict[str, str]:
         if found != before:
             end = monotonic() + SETTLED
     return found
+
+
+def _videos(node: Any) -> Iterator[Finding]:
+    """A finding for each video; nothing is received, which may need a package of messages."""
+    transports = {each.type_name: each for each in IMAGE_TRANSPORTS.values() if each.is_video}
+    for topic, kinds in sorted(node.get_topic_names_and_types()):
+        for transport in filter(None, map(transports.get, kinds)):
+            if node.count_publishers(topic):
+                yield note(
+                    topic,
+                    f"a video of {transport.type_name}, not listened to",
+                    f"set image_transport to {transport.name} (docs/stack.md)",
+                )
 
 
 def _listen(node: Any, topics: dict[str, str]) -> dict[str, Heard]:

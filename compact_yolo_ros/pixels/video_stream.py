@@ -20,10 +20,6 @@ PIXEL_BYTES = 3 + 1.5 * 17
 """Memory for a pixel: in RGB, and in the picture and the 16 references that a decoder may keep."""
 MOST_WAITING = 64
 """Packets whose pictures may be still to come; a decoder keeps 16 at most."""
-OPTIONS = {
-    "flags": "low_delay",
-    "err_detect": "explode",  # an error instead of a picture with invented parts
-}
 
 
 def load_pyav() -> Any:
@@ -160,7 +156,7 @@ class VideoStream:
         self.close()
         self._decoder = self._av.CodecContext.create(codec, "r")
         self._decoder.thread_count = 1  # further ones would each keep a picture back
-        self._decoder.options = {**OPTIONS, "max_pixels": str(self._most_pixels)}
+        self._decoder.options = {"flags": "low_delay", "max_pixels": str(self._most_pixels)}
         self._codec = codec
         self._numbers, self._frames = PictureNumbers(), FrameNumbers()
         self.is_waiting = True

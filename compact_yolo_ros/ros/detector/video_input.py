@@ -169,6 +169,7 @@ class VideoDecoding:
                 self._wait_for_keyframe()
             self._decode(message, arrived)
         except ImageError as error:
+            self._stream.wait()  # a packet that cannot be read is missing
             self._tell(f"image {error.kind}", str(error))
         except Exception as error:  # one bad packet must never end the stream
             self._tell("internal", f"{type(error).__name__}: {error}")

@@ -52,12 +52,12 @@ class FrameNumbers:
                 if kind == PARAMETERS:
                     self._sequence = _parameters(_Bits(data, start + 1))
                 elif kind in (SLICE, IDR):
-                    return self._slice(_Bits(data, start + 1), kind, bool(header >> 5 & 3))
+                    return self._slice(_Bits(data, start + 1), bool(header >> 5 & 3))
             except ValueError:
                 return False
         return False
 
-    def _slice(self, bits: _Bits, kind: int, is_reference: bool) -> bool:
+    def _slice(self, bits: _Bits, is_reference: bool) -> bool:
         sequence = self._sequence
         if sequence is None or sequence.allows_gaps:
             return False

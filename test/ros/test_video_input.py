@@ -164,16 +164,18 @@ def test_the_node_answers_the_pictures_of_a_video(
     scenes = [draw_scene(number) for number in range(12)]
     pictures = [scene.pixels for scene in scenes]
     packets = encode("h264", size=(SIZE, SIZE), pictures=pictures, crf="5")
-    seen = start_inside(image_transport="ffmpeg")
+    seen = start_inside(image_transport="ffmpeg", diagnostics_period=0.2)
     camera = client.node.create_publisher(CompressedImage, "/image/ffmpeg", 20)
 
     def play(*numbers: int) -> None:
-        """Send packets."""
+        """Send packets, and wait for the answer to the last picture."""
         client.wait_for(lambda: camera.get_subscription_count() == 1)
         for number in numbers:
             packet = packets[number]
             camera.publish(ffmpeg_packet(packet, (packet.number + 1) * SECOND))
-            client.spin(0.05)
+            client.spin(0.02)
+        last = packets[numbers[-1]].number + 1
+        client.wait_for(lambda: seen.results and seen.results[-1].header.stamp.sec == last)
 
     def facts(text: str) -> dict[str, str]:
         seen.diagnostics.clear()
@@ -184,7 +186,6 @@ def test_the_node_answers_the_pictures_of_a_video(
         )
 
     play(*range(2, 12))  # joined late
-    client.wait_for(lambda: len(seen.results) >= 4)
     for result in seen.results:
         number = result.header.stamp.sec - 1
         assert 6 <= number < 12 and result.header.frame_id == "eye"
@@ -201,7 +202,6 @@ def test_the_node_answers_the_pictures_of_a_video(
     play(0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11)
     values = facts("packets of the video are lost")
     assert values["errors (image video)"] == "1"
-    client.wait_for(lambda: len(seen.results) >= 5)
     stamps = [result.header.stamp.sec for result in seen.results]
     assert stamps == sorted(stamps)
 
@@ -210,5 +210,4 @@ def test_the_node_answers_the_pictures_of_a_video(
     assert not any(thread.name == "video" for thread in threading.enumerate())
     seen.node.trigger_activate()
     seen.results.clear()
-    play(*range(12))
-    client.wait_for(lambda: seen.results)
+    play(0, 1)

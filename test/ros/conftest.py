@@ -17,6 +17,9 @@ from vision_msgs.msg import Detection2DArray
 
 from compact_yolo_ros.ros.detector.node import DetectorNode
 
+USUAL = {"autostart": True, "cpu_threads": 1, "diagnostics_period": 0.1}
+"""Parameters of the nodes of tests: these wait for /diagnostics again and again."""
+
 
 @pytest.fixture
 def client() -> Iterator[Client]:
@@ -33,7 +36,7 @@ def start_inside(toy: str, client: Client) -> Start:
     """
 
     def begin(**parameters: Any) -> SimpleNamespace:
-        given = {"model": toy, "autostart": True, "cpu_threads": 1, **parameters}
+        given = {**USUAL, "model": toy, **parameters}
         overrides = [Parameter(name, value=value) for name, value in given.items()]
         node = DetectorNode(context=client.context, parameter_overrides=overrides)
         client.host(node)
@@ -61,7 +64,7 @@ def start(tmp_path: Path, toy: str, client: Client) -> Iterator[Start]:
     def begin(
         *ros_args: str, module: str = DETECTOR, wait: bool = True, **parameters: Any
     ) -> SimpleNamespace:
-        given = {"model": toy, "autostart": True, "cpu_threads": 1, **parameters}
+        given = {**USUAL, "model": toy, **parameters}
         log = tmp_path / f"node{len(processes)}.log"
         process = NodeProcess(module, log, given, *ros_args)
         processes.append(process)

@@ -91,7 +91,7 @@ def test_a_stage_that_hangs_is_named_left_behind_and_never_run_again(
 ) -> None:
     owner, name = PLACES[stage]
     monkeypatch.setattr(owner, name, gate.before(getattr(owner, name)))
-    seen = start_inside(diagnostics_period=0.1)
+    seen = start_inside()
     node = seen.node
 
     def send_until(happened: Callable[[], Any], prefix: str) -> Any:
@@ -143,7 +143,7 @@ def test_a_slow_image_that_ends_later_lets_the_node_be_activated_again(
     client: Client, start_inside: Start, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ImageDecoder, "image", gate.before(ImageDecoder.image))
-    seen = start_inside(diagnostics_period=0.1)
+    seen = start_inside()
     gate.shut()
     message = image_message(np.zeros((64, 64, 3), np.uint8))
 
@@ -170,7 +170,7 @@ def test_every_way_out_ends_while_the_network_hangs(
     transition: str,
 ) -> None:
     monkeypatch.setattr(OnnxRuntimeBackend, "run", gate.before(OnnxRuntimeBackend.run))
-    seen = start_inside(diagnostics_period=0.1)
+    seen = start_inside()
     calls = gate.calls
     gate.shut()
 

@@ -89,7 +89,7 @@ def test_thresholds_of_classes_and_sizes_of_boxes_can_change(
 
 def test_a_camera_can_be_turned_and_cut_while_it_runs(client: Client, start_inside: Start) -> None:
     """Boxes stay in the pixels of the published image."""
-    seen = start_inside(diagnostics_period=0.1)
+    seen = start_inside()
     image = image_message(coloured_squares())
 
     def found() -> dict[str, tuple[int, int]]:
@@ -184,7 +184,7 @@ def test_the_debug_image_can_be_switched_off_and_on(client: Client, start_inside
 def test_a_node_that_is_disabled_is_activated_without_a_subscription(
     client: Client, start_inside: Start
 ) -> None:
-    seen = start_inside(diagnostics_period=0.1)
+    seen = start_inside()
     image = image_message(coloured_squares())
     answer(client, seen, image)
     assert seen.node.trigger_deactivate() == SUCCESS
@@ -197,7 +197,7 @@ def test_a_node_that_is_disabled_is_activated_without_a_subscription(
 
 
 def test_counts_start_at_activation(client: Client, start_inside: Start) -> None:
-    seen = start_inside(diagnostics_period=0.1)
+    seen = start_inside()
     image = image_message(coloured_squares())
     bad = image_message(coloured_squares(), encoding="smell8")
 

@@ -69,7 +69,7 @@ def stamps_of(seen: SimpleNamespace) -> list[tuple[int, int]]:
 
 
 def test_a_disabled_stream_is_woken_for_one_image(client: Client, start_inside: Start) -> None:
-    seen = start_inside(diagnostics_period=0.1, detect_once_timeout=PATIENCE)
+    seen = start_inside(detect_once_timeout=PATIENCE)
     client.wait_for(lambda: client.node.count_subscribers("/detector/detections"))
     client.call(SetBool, "/detector/enable", data=False)
     client.wait_for(lambda: client.node.count_subscribers("/image") == 0)

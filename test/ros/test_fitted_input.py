@@ -37,7 +37,7 @@ def connect(client: Client, seen: Any) -> None:
 
 def test_every_image_is_answered_while_inputs_change(client: Client, start_inside: Start) -> None:
     """Landscape, then portrait: the input follows, no image is lost, and boxes are right."""
-    seen = start_inside(input_size=416, diagnostics_period=0.1)
+    seen = start_inside(input_size=416)
     connect(client, seen)
     assert values_of(seen.diagnostics[-1])["input_size"] == "416x416"
     sent = 0
@@ -76,7 +76,7 @@ def test_cameras_of_two_shapes_have_an_input_each(client: Client, start: Start) 
 
 
 def test_a_square_stays_a_square_if_it_is_asked_for(client: Client, start_inside: Start) -> None:
-    seen = start_inside(input_size="square", diagnostics_period=0.1)
+    seen = start_inside(input_size="square")
     connect(client, seen)
     for sent in range(1, 4):
         seen.camera.publish(image_message(picture(640, 480)))

@@ -35,7 +35,7 @@ def seen(client: Client, start_inside: Start) -> Iterator[SimpleNamespace]:
 
     If one were not answered, no other would come.
     """
-    seen = start_inside(diagnostics_period=0.1)
+    seen = start_inside()
     pixels = np.zeros((320, 320, 3), np.uint8)
     pixels[96:112, 96:112, 1] = 250
     image, seen.sent = image_message(pixels), []

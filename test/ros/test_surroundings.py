@@ -118,7 +118,7 @@ def status(seen: SimpleNamespace) -> DiagnosticStatus:
 def test_a_compressed_topic_with_raw_transport_is_an_error_in_diagnostics(
     client: Client, other: Node, start_inside: Start, soon: None
 ) -> None:
-    seen = start_inside(diagnostics_period=0.1)
+    seen = start_inside()
     client.node.destroy_publisher(seen.camera)
     other.create_publisher(CompressedImage, "/image", 1)
     client.wait_for(lambda: "set image_transport to compressed" in status(seen).message)
@@ -126,7 +126,7 @@ def test_a_compressed_topic_with_raw_transport_is_an_error_in_diagnostics(
 
 
 def test_a_second_node_of_the_same_name_is_a_warning(client: Client, start_inside: Start) -> None:
-    seen = start_inside(autostart=False, diagnostics_period=0.1)
+    seen = start_inside(autostart=False)
     assert status(seen).level == DiagnosticStatus.OK
     second = Node("detector", context=client.context)
     client.wait_for(lambda: "another node is called /detector too" in status(seen).message)
@@ -154,7 +154,7 @@ def test_a_node_in_the_process_leaves_the_graph_with_its_client(toy: str) -> Non
 
 
 def test_a_node_that_was_shut_down_says_so(client: Client, start_inside: Start) -> None:
-    seen = start_inside(diagnostics_period=0.1, model="yolo_what")
+    seen = start_inside(model="yolo_what")
     assert status(seen).level == DiagnosticStatus.ERROR
     assert seen.node.trigger_shutdown() == TransitionCallbackReturn.SUCCESS
     client.wait_for(lambda: status(seen).message.startswith("finalized: the node was shut down"))
@@ -174,7 +174,7 @@ def send_until(
 
 
 def test_simulated_time_without_a_clock_is_a_warning(client: Client, start_inside: Start) -> None:
-    seen = start_inside(use_sim_time=True, diagnostics_period=0.1)
+    seen = start_inside(use_sim_time=True)
 
     def has(sentence: str) -> Callable[[], bool]:
         return lambda: sentence in status(seen).message
@@ -193,7 +193,7 @@ def test_simulated_time_without_a_clock_is_a_warning(client: Client, start_insid
 
 
 def test_max_age_refuses_the_future_too(client: Client, start_inside: Start) -> None:
-    seen = start_inside(max_age=0.5, diagnostics_period=0.1)
+    seen = start_inside(max_age=0.5)
 
     def ahead() -> Time:
         now = client.node.get_clock().now().to_msg()

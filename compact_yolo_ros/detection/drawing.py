@@ -69,7 +69,7 @@ def draw_detections(
 
 
 def draw_trails(image: NDArray[np.uint8], trails: Iterable[Trail]) -> None:
-    """Draw the ways of tracked objects into ``image``, (h, w, 3) uint8 BGR, in place."""
+    """Draw the trails of tracked objects into ``image``, (h, w, 3) uint8 BGR, in place."""
     line = _line_width(image)
     for trail in trails:
         points = np.rint(trail.points).astype(np.int32)
@@ -95,7 +95,7 @@ def annotated(
         detections: boxes in pixels of the image.
         classes: name of each label.
         longest: most pixels of the longer side, 0 for the size of the image.
-        trails: ways of tracked objects, in pixels of the image.
+        trails: of tracked objects, in pixels of the image.
 
     Returns:
         (h, w, 3) uint8 BGR, in the proportions of the image.

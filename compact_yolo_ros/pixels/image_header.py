@@ -11,6 +11,11 @@ LONGEST_FRAME_ID = 256
 """Letters of a frame_id. One of megabytes would be published once for each detection."""
 
 
+def stamp_of(header: Any) -> int:
+    """The stamp of a std_msgs/Header in ns; 0 if it has none."""
+    return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
+
+
 def check_header(header: Any) -> None:
     """Check the std_msgs/Header of an image.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ways of tracked objects in the last images."""
+"""Where tracked objects were in the last images."""
 
 from __future__ import annotations
 

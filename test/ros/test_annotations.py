@@ -94,14 +94,14 @@ def test_an_image_without_objects_clears_those_before(writer: Any) -> None:
     assert not message.points and not message.texts and not message.circles
 
 
-def test_ways_of_tracks_are_open_lines_in_the_colour_of_their_box(writer: Any) -> None:
+def test_trails_are_open_lines_in_the_colour_of_their_box(writer: Any) -> None:
     for sec in range(3):
         seen = found((100 * sec, 0, 100 * sec + 20, 40), ids=[7])
         message = written(writer, seen, seen, sec)
-    way, box = message.points
-    assert way.type == type(way).LINE_STRIP == 3
-    assert places(way) == [(10, 20), (110, 20), (210, 20)]
-    assert way.outline_color == box.outline_color
+    trail, box = message.points
+    assert trail.type == type(trail).LINE_STRIP == 3
+    assert places(trail) == [(10, 20), (110, 20), (210, 20)]
+    assert trail.outline_color == box.outline_color
 
 
 def test_the_double_has_the_fields_of_the_real_messages(double: Any) -> None:

@@ -120,7 +120,7 @@ def test_colours_are_those_of_the_camera_in_every_form(colour: Any) -> None:
 
 
 @pytest.mark.parametrize("longest", [0, 320])
-def test_the_way_of_a_track_is_drawn_in_its_colour(longest: int) -> None:
+def test_a_trail_is_drawn_in_its_colour(longest: int) -> None:
     canvases: list[NDArray[np.uint8]] = []
     writer = DebugImageWriter(CLASSES, lambda _, canvas: canvases.append(canvas), SteppedClock())
     for step in range(3):

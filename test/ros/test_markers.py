@@ -118,7 +118,7 @@ def test_an_object_of_unknown_range_is_a_ray_from_the_camera(writer: Any) -> Non
 
 
 @needs_messages
-def test_the_way_of_a_track_is_dots_at_their_own_time_and_fades(writer: Any) -> None:
+def test_a_trail_is_dots_at_their_own_time_and_fades(writer: Any) -> None:
     viewer = Viewer()
     for sec in range(5):
         viewer.take(written(writer, (sec, 0, 5), (9, 9, 9), ids=[4, NO_TRACK], sec=sec), float(sec))

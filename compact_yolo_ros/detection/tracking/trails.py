@@ -18,7 +18,7 @@ MOST_IMAGES = 64
 
 
 class Trail(NamedTuple):
-    """The way of one object.
+    """Where one object was.
 
     Attributes:
         track: its id.
@@ -37,7 +37,7 @@ class Trails:
         self._images: deque[_Seen] = deque(maxlen=MOST_IMAGES)
 
     def add(self, stamp: int, tracks: Detections) -> list[Trail]:
-        """Take the next image, and return the ways of the objects in it.
+        """Take the next image, and return the trails of the objects in it.
 
         Args:
             stamp: of the image, in ns. Where it goes back, the trails begin anew.

@@ -18,6 +18,7 @@ from std_msgs.msg import Header
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.drawing import colour_of, object_colours, object_names
 from compact_yolo_ros.detection.tracking.trails import Trail, Trails
+from compact_yolo_ros.pixels.image_header import stamp_of
 
 LINE, FONT = 1 / 320, 1 / 40
 """Thickness of lines and height of letters, as share of the image's longer side."""
@@ -45,15 +46,15 @@ class AnnotationWriter:
             header: of the image.
             size: its width and height in pixels.
             detections: objects that get a box and a label.
-            tracks: objects with a track, whose ways are drawn; None if nothing is tracked.
+            tracks: objects with a track, whose trails are drawn; None if nothing is tracked.
         """
         stamp, longer = header.stamp, max(size)
         line, font = longer * LINE, longer * FONT
-        trails = self._trails.add(stamp.sec * 10**9 + stamp.nanosec, tracks) if tracks else []
+        trails = self._trails.add(stamp_of(header), tracks) if tracks else []
         message = ImageAnnotations()
         if hasattr(message, "timestamp"):  # newer versions have one for all
             message.timestamp = stamp
-        message.points = [_way(stamp, trail, line) for trail in trails]
+        message.points = [_trail(stamp, trail, line) for trail in trails]
         colours = [_colour(bgr) for bgr in object_colours(detections)]
         names = object_names(detections, self._classes)
         for box, colour, name in zip(detections.boxes, colours, names, strict=True):
@@ -62,7 +63,7 @@ class AnnotationWriter:
         return message
 
 
-def _way(stamp: Time, trail: Trail, line: float) -> PointsAnnotation:
+def _trail(stamp: Time, trail: Trail, line: float) -> PointsAnnotation:
     colour = _colour(colour_of(trail.track))
     return _lines(stamp, PointsAnnotation.LINE_STRIP, trail.points.tolist(), colour, line)
 

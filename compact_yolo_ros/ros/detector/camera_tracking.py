@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from typing import TYPE_CHECKING
 
-from std_msgs.msg import Header
-
+from compact_yolo_ros.pixels.image_header import stamp_of
 from compact_yolo_ros.ros.detector.topics import FrameResult
 
 if TYPE_CHECKING:
@@ -49,7 +48,9 @@ class CameraTracking:
         tracker = self._tracker
         tracker.options = settings.tracking
         resets = tracker.counts.resets
-        tracked = tracker.step(_time_of(result.header), result.detections)
+        # Without stamps the time of a steady clock.
+        stamp = stamp_of(result.header) or time.monotonic_ns()
+        tracked = tracker.step(stamp, result.detections)
         if resets == 0 and tracker.counts.resets:
             self._log(
                 "the stamps of the images went back, so that all tracks ended: a recording began "
@@ -63,8 +64,3 @@ class CameraTracking:
             detections=settings.published(tracked.found),
             tracks=tracked.tracks.in_image(*result.image.size),
         )
-
-
-def _time_of(header: Header) -> int:
-    """The stamp in ns; a steady clock's time if the image has none."""
-    return header.stamp.sec * 10**9 + header.stamp.nanosec or time.monotonic_ns()

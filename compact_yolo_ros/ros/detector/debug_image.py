@@ -15,6 +15,7 @@ from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.drawing import annotated
 from compact_yolo_ros.detection.tracking.trails import Trails
 from compact_yolo_ros.pixels.decoding import DecodedImage
+from compact_yolo_ros.pixels.image_header import stamp_of
 from compact_yolo_ros.ros.detector.settings import Settings
 
 Pack = Callable[[Header, NDArray[np.uint8]], Any]
@@ -55,11 +56,11 @@ class DebugImageWriter:
             image: its pixels.
             detections: what is drawn.
             settings: whether, how large and how often.
-            tracks: the objects with a track, whose ways are drawn; None if nothing is tracked.
+            tracks: the objects with a track, whose trails are drawn; None if nothing is tracked.
         """
         if not settings.debug_image:
             return None
-        trails = self._trails.add(_nanoseconds(header), tracks) if tracks else []
+        trails = self._trails.add(stamp_of(header), tracks) if tracks else []
         if not self._is_due(settings.debug_image_rate):
             return None
         longest = settings.debug_image_size
@@ -76,8 +77,3 @@ class DebugImageWriter:
         # From the time it was due, so that a camera of 30 Hz gives 10 Hz and not 7.5.
         self._last = due if now < due + period else now
         return True
-
-
-def _nanoseconds(header: Header) -> int:
-    stamp: int = header.stamp.sec * 10**9 + header.stamp.nanosec
-    return stamp

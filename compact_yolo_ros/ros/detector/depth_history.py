@@ -9,6 +9,8 @@ from typing import Protocol
 
 from std_msgs.msg import Header
 
+from compact_yolo_ros.pixels.image_header import stamp_of
+
 MOST_IMAGES, MOST_BYTES = 30, 64 * 2**20
 """What is kept: a second of most cameras, and no more than this memory."""
 
@@ -65,10 +67,6 @@ class DepthHistory:
             images = tuple(self._images)
         if not images:
             return None
-        stamp = _nanoseconds(header)
-        nearest = min(images, key=lambda image: abs(_nanoseconds(image.header) - stamp))
-        return nearest, abs(_nanoseconds(nearest.header) - stamp) * 1e-9
-
-
-def _nanoseconds(header: Header) -> int:
-    return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
+        stamp = stamp_of(header)
+        nearest = min(images, key=lambda image: abs(stamp_of(image.header) - stamp))
+        return nearest, abs(stamp_of(nearest.header) - stamp) * 1e-9

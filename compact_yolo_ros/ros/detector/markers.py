@@ -2,9 +2,9 @@
 """Where the objects of one camera are, as markers for RViz and Foxglove.
 
 The markers of an image take the places of those before: their numbers are the same, and what is
-left over is deleted. Each lives for two seconds, in case that nothing follows. The way of a track
-is made of dots, one for each image: a viewer puts them where the camera was at their own time, so
-that they stay in place while the camera moves. A line would need all its points in one frame.
+left over is deleted. Each lives for two seconds, in case that nothing follows. The trail of an
+object is made of dots, one for each image: a viewer places them with the camera's pose at their own
+time, so that they stay there while the camera moves. A line would need all its points in one frame.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from compact_yolo_ros.detection.position import Positions
 BOXES, LABELS, TRACKS = "boxes", "labels", "tracks"
 """Namespaces: what a viewer shows or hides together."""
 LIFETIME = 2
-"""Seconds: markers of a node that ended vanish, and ways of tracks are as long."""
+"""Seconds: markers of a node that ended vanish, and trails are as long."""
 MOST_DOTS = 1000
 """Images that have dots at the same time."""
 THIN = 0.01

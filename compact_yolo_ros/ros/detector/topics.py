@@ -274,8 +274,8 @@ DETECTIONS_3D = Output(
 MARKERS = Output(
     "~/markers",
     MARKER_ARRAY,
-    "With `positions`: the same objects to look at in RViz or Foxglove, with labels and, where "
-    "objects are tracked, their ways ([viewers](viewers.md#objects-in-space)).",
+    "With `positions`: the same objects to look at in RViz or Foxglove, with labels and, with "
+    "`tracking`, trails ([viewers](viewers.md#objects-in-space)).",
     per_camera=True,
     on_demand=True,
     wanted=lambda settings: settings.positions is not None,
@@ -300,7 +300,7 @@ VISION_INFO = Output(
 DEBUG_IMAGE = Output(
     "~/debug_image",
     Image,
-    "The image with the detections drawn, with `tracking` also the ways of the last two seconds, "
+    "The image with the detections drawn, with `tracking` also trails of the last two seconds, "
     "as often and as large as `debug_image_rate` and `debug_image_size` say; only while there is a "
     "subscriber.",
     per_camera=True,
@@ -321,7 +321,7 @@ ANNOTATIONS = Output(
     "~/annotations",
     IMAGE_ANNOTATIONS,
     "With `annotations`: boxes and labels for Foxglove to draw over the camera's image, in its "
-    "pixels and with its stamp, with `tracking` also the ways of the last two seconds "
+    "pixels and with its stamp, with `tracking` also trails of the last two seconds "
     "([viewers](viewers.md#foxglove)).",
     per_camera=True,
     on_demand=True,

@@ -61,7 +61,8 @@ def start_from(
         for d in by_class:
             # Where other channels share the dimension (a concatenation), those of classes are last.
             source = source.index_select(d, _within(source.shape[d] - old_width, old_places))
-        targets = [(d, _within(target.shape[d] - width, places)) for d in by_class]
+        indices = [(d, _within(target.shape[d] - width, places)) for d in by_class]
+        targets = [(d, index.to(target.device)) for d, index in indices]
         _place(target, source.to(target), targets)
     if not fitting:
         raise ValueError(f"no weights to start from fit {detector}: they are of another detector")

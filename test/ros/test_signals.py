@@ -69,9 +69,10 @@ def assert_clean_end(process: NodeProcess, *numbers: int) -> None:
     assert not [line for line in unexpected if "WARN" in line], output
 
 
-@pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("module", MODULES)
-@pytest.mark.parametrize("moment", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize(
+    ("moment", "number"), [(0.0, signal.SIGTERM), (0.2, signal.SIGINT), (1.0, signal.SIGTERM)]
+)
 def test_the_process_ends_with_code_0(
     start: Start, module: str, number: int, moment: float
 ) -> None:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from kinds import KINDS
 from torch import nn
 
 from training.detectors.channel_graph import narrow
-from training.detectors.registry import DETECTORS
 from training.detectors.variant import Variant
 
 
@@ -34,7 +34,7 @@ def silence(network: nn.Module, graph, kept) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", KINDS)
 def test_without_channels_that_are_zero_the_outputs_are_the_same(name):
     torch.manual_seed(0)
     detector, graph = variant(name).build(3).eval(), variant(name).graph(3)

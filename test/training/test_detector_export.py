@@ -12,6 +12,7 @@ import pytest
 import torch
 from drawn import enliven
 from exact_export import export_exactly
+from kinds import KINDS
 from torch import nn
 
 from compact_yolo_ros.backends import RunOptions
@@ -20,14 +21,12 @@ from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import Size
 from training.deployment.predictor import CANDIDATES, Predictor
 from training.detectors.anchor_grid import output_layer
-from training.detectors.registry import DETECTORS, build
+from training.detectors.registry import build
 
 CLASSES = ("cat", "dog", "bird")
 # One of each kind of head and of each kind of block; the others are slow.
 QUICK = {"yolo_fastest", "tinier_yolo", "micro_yolo", "yolov4_tiny_3l_rfcr", "tiny_yolov2"}
-NAMES = [
-    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in DETECTORS
-]
+NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in KINDS]
 # (images, height, width): the smallest square, and a non-square one
 INPUTS = [(1, 160, 160), (2, 160, 256)]
 # What all runtimes read: operators in the table of onnx-tensorrt (docs/operators.md, read for

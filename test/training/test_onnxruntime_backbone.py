@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from drawn import CLASSES, enliven
+from kinds import KINDS
 from small_detector import SMALLEST_YOLO_RET
 from torch import nn
 
-from training.detectors.registry import DETECTORS, build
+from training.detectors.registry import build
 from training.loop.freezing import set_phase
 from training.loop.onnxruntime_backbone import OnnxRuntimeBackbone, features_from, runs_outside
 from training.loop.recipe import Phase, Recipe
@@ -53,7 +54,7 @@ def test_features_are_those_of_the_frozen_module(name, changes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", KINDS)
 @torch.no_grad()
 def test_every_detector_takes_features_from_the_runtime(name):
     detector, images = frozen(name).eval(), pictures(1)

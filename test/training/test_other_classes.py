@@ -12,9 +12,11 @@ import onnxruntime
 import pytest
 import torch
 from drawn import CLASSES
+from small_detector import SMALLEST_YOLO_RET
 
 from compact_yolo_ros.backends.fp16_graph import to_half
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
+from training.deployment.model_card import card_of
 from training.deployment.onnx_export import export
 from training.deployment.predictor import Predictor
 from training.detectors.registry import DETECTORS, build
@@ -30,9 +32,9 @@ SHIPPED = Path(__file__).resolve().parents[2] / "models" / "yolo_ret_m075.onnx"
 OLD = ("ball", "disc", "square")
 
 
-def shaken(detector: str, classes: int) -> torch.nn.Module:
+def shaken(detector: str | Variant, classes: int) -> torch.nn.Module:
     """A detector whose values are all different, as after training."""
-    model = build(detector, num_classes=classes).eval()
+    model = Variant.parse(str(detector)).build(classes).eval()
     with torch.no_grad():
         for value in model.state_dict().values():
             if value.is_floating_point():
@@ -126,15 +128,21 @@ def test_the_shipped_model_is_read_back_exactly(shipped):
     np.testing.assert_allclose(found[0].numpy()[0, :5], boxes[0, :5], atol=0.01)
 
 
-def test_an_exported_detector_is_read_back(tmp_path):
-    detector = "yolo_fastest"
-    written, path = shaken(detector, 3), tmp_path / "x.onnx"
-    grid = written.grid
-    card = ModelCard("x", detector, OLD, 320, anchors=grid.anchors, strides=grid.strides)
-    export(written, path, card)
+def test_an_exported_detector_is_read_back_and_no_other_graph(tmp_path):
+    variant, path = Variant.from_settings(SMALLEST_YOLO_RET), tmp_path / "x.onnx"
+    written = shaken(variant, 3)
+    content = {"detector": SMALLEST_YOLO_RET, "classes": list(OLD), "average": {}}
+    export(written, path, card_of("x", written, content, {}, {}))
     images = torch.rand(2, 3, 64, 96)
-    detector_read, _ = read_exported(path)
+    detector_read, card = read_exported(path)
+    assert Variant.parse(card.detector_text) == variant
     torch.testing.assert_close(rows(detector_read, images), rows(written, images))
+    model = onnx.load(path)
+    for node in model.graph.node:
+        node.output[:] = [f"{name}_" for name in node.output]
+    onnx.save(model, path)
+    with pytest.raises(ValueError, match="not written by this exporter"):
+        read_exported(path)
 
 
 def test_measured_norms_leave_the_function_as_it_is(shipped):
@@ -151,12 +159,6 @@ def test_a_foreign_onnx_file_is_refused(tmp_path):
     path = tmp_path / "x.onnx"
     path.write_bytes(b"no model")
     with pytest.raises(ValueError, match="not a model file"):
-        read_exported(path)
-    model = onnx.load(SHIPPED)
-    for node in model.graph.node:
-        node.output[:] = [f"{name}_" for name in node.output]
-    onnx.save(model, path)
-    with pytest.raises(ValueError, match="not written by this exporter"):
         read_exported(path)
 
 

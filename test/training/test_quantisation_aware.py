@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 from drawn import CLASSES
+from kinds import KINDS
 from small_detector import small_detector
 from torch import nn
 
@@ -20,7 +21,7 @@ from compact_yolo_ros.model.card import ModelCard
 from training.data.batch import collate
 from training.deployment.model_card import card_of
 from training.deployment.onnx_export import export
-from training.detectors.registry import DETECTORS, build
+from training.detectors.registry import build
 from training.quantisation.quantisation_aware import OBSERVED, Rounding, is_prepared, plain, prepare
 
 CARD = ModelCard("small", "small", CLASSES, 160, precision="int8")
@@ -172,7 +173,7 @@ def test_the_card_says_int8_and_counts_what_the_detector_has(prepared):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(DETECTORS))
+@pytest.mark.parametrize("name", KINDS)
 def test_every_detector_can_be_prepared(name):
     model = build(name, num_classes=3).eval()
     prepare(model)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from drawn import CLASSES
+from kinds import KINDS
 
 from compact_yolo_ros.model.sizes import Size
 from training.detectors.loss_settings import LossSettings
@@ -98,7 +99,7 @@ def test_a_shipped_recipe_survives_being_written(path):
 
 @pytest.mark.parametrize(
     "name",
-    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in DETECTORS],
+    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in KINDS],
 )
 @pytest.mark.parametrize("kind", [PAPER, DEFAULT_RECIPE])
 def test_a_shipped_recipe_trains_its_detector(shapes, name, kind):

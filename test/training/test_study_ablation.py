@@ -18,7 +18,10 @@ from training.studies.latency import kept_ratios, ratios
 from training.studies.member import Result
 from training.weights.backbone_file import BackboneWeights, write_backbone
 
-SMALL = Variant.parse("{name: yolo_ret_m075, backbone: {width: 0.1}, rfcr: false, neck: none}")
+
+@pytest.fixture
+def small() -> Variant:
+    return Variant.parse("{name: yolo_ret_m075, backbone: {width: 0.1}, rfcr: false, neck: none}")
 
 
 def test_rows_are_chosen_by_their_begin() -> None:
@@ -29,25 +32,25 @@ def test_rows_are_chosen_by_their_begin() -> None:
         chosen(["micro"])
 
 
-def test_a_row_starts_from_the_file_that_is_of_its_backbone(tmp_path: Path) -> None:
+def test_a_row_starts_from_the_file_that_is_of_its_backbone(small: Variant, tmp_path: Path) -> None:
     trained: Any = Variant.parse("{name: yolo_ret_m075, backbone: {width: 0.1}}").build(2)
     other: Any = Variant.parse("{name: yolo_ret_m075, backbone: {width: 0.5}}").build(2)
     paths = [tmp_path / "other.pt", tmp_path / "own.pt"]
     for path, network in zip(paths, (other, trained), strict=True):
         write_backbone(path, BackboneWeights("b", False, False, network.backbone.state_dict()))
-    (member,) = members({"row": SMALL}, paths)
+    (member,) = members({"row": small}, paths)
     trainer: Any = SimpleNamespace(
-        model=SMALL.build(2),
-        recipe=SimpleNamespace(detector=SMALL),
+        model=small.build(2),
+        recipe=SimpleNamespace(detector=small),
         begin_average=lambda: None,
     )
     assert member.begin and member.origin == "other.pt, own.pt"
     assert member.changes == ("phases.0.frozen_blocks=99",)
-    assert next(members({"row": SMALL}, [])).changes == ("phases.0.frozen_blocks=0",)
+    assert next(members({"row": small}, [])).changes == ("phases.0.frozen_blocks=0",)
     member.begin(trainer)
     wanted = trained.backbone.state_dict()
     assert all(v.equal(wanted[n]) for n, v in trainer.model.backbone.state_dict().items())
-    (member,) = members({"row": SMALL}, paths[:1])
+    (member,) = members({"row": small}, paths[:1])
     assert member.begin
     with pytest.raises(
         ValueError, match=r"no --backbone is that of \{name: yolo_ret.*other.pt are of"

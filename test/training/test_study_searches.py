@@ -8,7 +8,6 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
 from scripted_study import ScriptedStudy, result
 
 from training.detectors.micro_yolo import MicroYoloConfig
@@ -72,10 +71,12 @@ def test_a_training_below_the_median_of_the_others_is_hopeless(own, others, behi
 
 
 def test_rank_correlation_is_that_of_scipy():
+    from scipy import stats  # it takes two seconds, which not every process that collects has
+
     rng = np.random.default_rng(1)
     for _ in range(20):
         a, b = rng.integers(0, 6, (2, 9))
-        assert rank_correlation(a, b) == pytest.approx(spearmanr(a, b).statistic, nan_ok=True)
+        assert rank_correlation(a, b) == pytest.approx(stats.spearmanr(a, b).statistic, nan_ok=True)
     assert math.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))
 
 

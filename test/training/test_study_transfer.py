@@ -12,13 +12,17 @@ from typing import Any
 import pytest
 import torch
 
+from training.detectors.variant import Variant
 from training.loop.freezing import set_phase
 from training.loop.recipe import Phase
 from training.studies.member import Result
 from training.studies.transfer import complete, evenly, members, report, shares
 from training.weights.backbone_file import BackboneWeights, write_backbone
 
-DETECTOR = complete("{name: yolo_ret_m075, backbone: {width: 0.1}}")
+
+@pytest.fixture
+def small() -> Variant:
+    return complete("{name: yolo_ret_m075, backbone: {width: 0.1}}")
 
 
 def test_shares_are_those_of_published_counts() -> None:
@@ -38,15 +42,17 @@ def test_points_lie_evenly() -> None:
     assert len(evenly(shares(complete("yolo_ret_m075")), 6)) >= 5
 
 
-def test_only_the_first_blocks_are_taken_and_they_are_frozen(tmp_path: Path) -> None:
+def test_only_the_first_blocks_are_taken_and_they_are_frozen(
+    small: Variant, tmp_path: Path
+) -> None:
     torch.manual_seed(1)
-    trained = DETECTOR.build(2)
+    trained = small.build(2)
     write_backbone(
         tmp_path / "b.pt", BackboneWeights("b", False, False, trained.backbone.state_dict())
     )
     wanted = {name: v.clone() for name, v in trained.backbone.state_dict().items()}
-    for member in members(DETECTOR, [0, 3, 17], tmp_path / "b.pt"):
-        fresh: Any = DETECTOR.build(2)
+    for member in members(small, [0, 3, 17], tmp_path / "b.pt"):
+        fresh: Any = small.build(2)
         before = {name: v.clone() for name, v in fresh.backbone.state_dict().items()}
         trainer: Any = SimpleNamespace(model=fresh, begin_average=lambda: None)
         if member.begin:
@@ -62,12 +68,13 @@ def test_only_the_first_blocks_are_taken_and_they_are_frozen(tmp_path: Path) -> 
 
 
 def test_weights_of_another_backbone_and_impossible_numbers_are_one_sentence(
+    small: Variant,
     tmp_path: Path,
 ) -> None:
     with pytest.raises(ValueError, match="has 0 to 17"):
-        list(members(DETECTOR, [18], _saved(tmp_path, "yolo_ret_m075")))
-    (member,) = members(DETECTOR, [4], tmp_path / "b.pt")
-    trainer: Any = SimpleNamespace(model=DETECTOR.build(2))
+        list(members(small, [18], _saved(tmp_path, "yolo_ret_m075")))
+    (member,) = members(small, [4], tmp_path / "b.pt")
+    trainer: Any = SimpleNamespace(model=small.build(2))
     assert member.begin
     with pytest.raises(ValueError, match="of another network"):
         member.begin(trainer)

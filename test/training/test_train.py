@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import multiprocessing
 import os
 import re
 import signal
@@ -167,28 +168,28 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path):
     assert load_checkpoint(path)["detector"] == "a"
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import torch
-from training.loop.checkpoint import save_checkpoint
+def die_while_writing(path: Path) -> None:
+    """Save a checkpoint in a process that dies half way."""
+    write = torch.save
 
-write = torch.save
-def half(content, path):
-    write(content, path)
-    with open(path, "r+b") as file:
-        file.truncate(os.path.getsize(path) // 2)
-    os.kill(os.getpid(), signal.SIGKILL)
-torch.save = half
-save_checkpoint(Path(sys.argv[1]), {"detector": "b", "classes": [], "average": {}})
-"""
+    def half(content, path):
+        write(content, path)
+        os.truncate(path, os.path.getsize(path) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.save = half
+    save_checkpoint(path, {"detector": "b", "classes": [], "average": {}})
 
 
 def test_a_process_killed_while_it_writes_loses_nothing(tmp_path):
     folder = RunFolder(tmp_path)
     save_checkpoint(folder.last, {"detector": "a", "classes": [], "average": {}})
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(folder.last)], cwd=ROOT)
-    assert killed.returncode == -signal.SIGKILL
+    killed = multiprocessing.get_context("fork").Process(
+        target=die_while_writing, args=(folder.last,)
+    )
+    killed.start()
+    killed.join(60)
+    assert killed.exitcode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 2, "an incomplete file is left next to the checkpoint"
     assert folder.read_last()["detector"] == "a"
     folder.begin(Recipe.from_dict(TINY), 1, [BadFile(Path("a.jpg"), "is cut off")])

@@ -114,8 +114,9 @@ def test_several_sizes_are_open_at_once_and_find_what_each_would_alone(name: str
     assert set(backend.sizes) == set(SIZES)
     assert all(seconds > 0 for seconds in backend.sizes.values())
     places = set()
+    each_alone = {size: open_cpu(name, REAL_MODEL, input_sizes=(size,)) for size in SIZES}
     for size in SIZES * 2:
-        alone = open_cpu(name, REAL_MODEL, input_sizes=(size,))
+        alone = each_alone[size]
         assert alone.sizes == {size: 0}
         backend.resize(size)
         places.add(backend.input.ctypes.data)

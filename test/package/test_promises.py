@@ -225,7 +225,8 @@ def test_a_backend_and_a_power_source_are_a_file_and_a_line_each(checkout: Check
     table, _, opened = found.partition("OPENED")
     assert "abacus" in table
     assert "AbacusBackend" in opened and "as requested" in opened and "treadmill 75.0" in opened
-    report = checkout.run("-m", "compact_yolo_ros.apps.doctor.command", "--model", "yolo_fastest")
+    doctor = ("-m", "compact_yolo_ros.apps.doctor.command", "--listen", "0")
+    report = checkout.run(*doctor, "--model", "yolo_fastest")
     assert "Abacus" in report  # among the libraries
     assert "runs yolo_fastest in fp32 on CPU" in report.partition("abacus")[2]
     assert "treadmill" in report and "75.0" in report

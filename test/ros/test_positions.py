@@ -161,14 +161,15 @@ def test_positions_are_switched_on_and_off_and_problems_are_said(
     for encoding in ("16UC1", "32FC1"):
         camera.places.clear()
         show(client, camera, lambda: camera.places, encoding=encoding)
-        (place,) = camera.places[-1].detections
-        (box,) = [each.bbox for each in camera.results[-1].detections]
+        array = camera.places[-1]
+        (result,) = [each for each in camera.results if each.header == array.header]
+        (place,), (box,) = array.detections, [each.bbox for each in result.detections]
         at = place.bbox.center.position
-        assert camera.places[-1].header == camera.results[-1].header == place.header
+        assert place.header == array.header
         assert at.z == pytest.approx(2.0)
         assert at.x == pytest.approx((box.center.position.x - 160) / 300 * 2, abs=1e-5)
         assert place.bbox.size.y == pytest.approx(box.size_y / 300 * 2, rel=1e-5)
-        assert place.results[0].hypothesis == camera.results[-1].detections[0].results[0].hypothesis
+        assert place.results[0].hypothesis == result.detections[0].results[0].hypothesis
     client.wait_for(lambda: int(values_of(camera.diagnostics[-1])["positions_found"]) > 0)
 
     change(camera, positions="bearing", class_heights=[f"{name}:0.1" for name in CLASSES])

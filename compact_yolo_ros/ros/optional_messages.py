@@ -10,7 +10,14 @@ MARKER_ARRAY = "visualization_msgs/msg/MarkerArray"
 
 
 class MissingPackageError(ValueError):
-    """A package of messages cannot be loaded; the sentence says how to get it."""
+    """A package of messages cannot be used; the sentence says how to get it."""
+
+    def __init__(self, name: str, error: ImportError) -> None:
+        """Say that the message ``name`` cannot be used, and why."""
+        package = name.partition("/")[0].replace("_", "-")
+        super().__init__(
+            f"{name} cannot be loaded ({error}): sudo apt install ros-$ROS_DISTRO-{package}"
+        )
 
 
 def message_class(name: str) -> type:
@@ -23,8 +30,5 @@ def message_class(name: str) -> type:
     try:
         found: type = getattr(import_module(f"{package}.{group}"), kind)
     except ImportError as error:
-        raise MissingPackageError(
-            f"{name} cannot be loaded ({error}): "
-            f"sudo apt install ros-$ROS_DISTRO-{package.replace('_', '-')}"
-        ) from None
+        raise MissingPackageError(name, error) from None
     return found

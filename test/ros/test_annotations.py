@@ -142,7 +142,20 @@ def test_annotations_come_where_the_package_is_and_are_refused_where_not(
         assert not answer.successful
         assert answer.reason.endswith("sudo apt install ros-$ROS_DISTRO-foxglove-msgs")
     if IS_INSTALLED:
+        an_old_package_is_said_too(client, seen, monkeypatch)
         annotations_come_and_go(client, seen)
+
+
+def an_old_package_is_said_too(
+    client: Client, seen: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sys.modules.pop(NAMES[-1], None)
+    with monkeypatch.context() as old:
+        old.delattr(import_module("foxglove_msgs.msg"), "TextAnnotation")
+        set_to(seen, True)
+        words = "cannot import name 'TextAnnotation'"
+        client.wait_for(lambda: words in seen.diagnostics[-1].status[0].message)
+        set_to(seen, False)
 
 
 def annotations_come_and_go(client: Client, seen: SimpleNamespace) -> None:

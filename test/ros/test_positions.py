@@ -155,7 +155,8 @@ def test_positions_are_switched_on_and_off_and_problems_are_said(
     wait_for_problem(client, camera, "has 160 x 320 pixels", depth=np.full((320, 160), 2.0))
     wait_for_problem(client, camera, "of images of 640 x 320 pixels", info=calibration(width=640))
     wait_for_problem(client, camera, "no focal length in K", info=calibration(k=[0.0] * 9))
-    assert not camera.places and len(camera.results) >= 7  # detections go on
+    client.wait_for(lambda: len(camera.results) >= 7)  # detections go on
+    assert not camera.places
     assert int(values_of(camera.diagnostics[-1])["positions_failed"]) >= 7
 
     for encoding in ("16UC1", "32FC1"):

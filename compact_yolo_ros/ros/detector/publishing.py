@@ -65,13 +65,20 @@ class CameraPublisher:
         self.problem = problem
 
     def _open(self, output: Output, writer: Callable[[ModelCard], FrameWriter]) -> _CameraOutput:
-        """Create the publisher of a topic; it works at once if those that were there do."""
+        """Create the publisher of a topic; it works at once if those that were there do.
+
+        Raises:
+            MissingPackageError: the package of its messages cannot be used.
+        """
+        try:
+            write = writer(self._card)
+        except ImportError as error:  # of its messages, or of those that they consist of
+            raise MissingPackageError(output.type_name, error) from None
         publisher: Any = output.create(self._node, self._camera)
-        opened = _CameraOutput(output.on_demand, publisher, writer(self._card), writer)
         before = self._outputs.get(DETECTIONS.name)
         if before is not None and before.publisher.is_activated:
             publisher.on_activate(None)
-        return opened
+        return _CameraOutput(output.on_demand, publisher, write, writer)
 
     def use_model(self, card: ModelCard) -> None:
         """Write messages for another model; called by the worker, between two images."""

@@ -153,11 +153,14 @@ def kernel_scales(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
     sum within 128 = floor(32767 / 255). Values of unlike signs are within it at any scale. Two of
     one sign that add up to 127.5 are at most 128 when each is rounded. OpenVINO's kernels take
     pairs from four neighbouring input channels, in an order that is theirs, so the two largest of
-    one sign count. Depthwise convolutions and those of pictures (fewer than four inputs) pair
-    values of other places, which is not known here: their values are within 64.
+    one sign count. Depthwise convolutions (I = 1) widen both factors first and add in 32 bits
+    (oneDNN, jit_uni_x8s8s32x_conv_kernel.cpp): they cannot saturate. Those of pictures (fewer than
+    four inputs) may pair values of other places, which is not known here: theirs are within 64.
     """
     largest = np.maximum(_largest(np.abs(kernel)), SMALLEST)
-    if kernel.shape[1] < NEIGHBOURS:
+    if kernel.shape[1] == 1:
+        scales = largest / LARGEST
+    elif kernel.shape[1] < NEIGHBOURS:
         scales = largest / LARGEST_OF_ANY_PAIR
     else:
         pair = np.maximum(_largest_pair(kernel), _largest_pair(-kernel))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from compact_yolo_ros.evaluation.example_images import COLOURS, ExampleImage, draw
 from compact_yolo_ros.evaluation.result import ClassFigures, Evaluation, Summary
 from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.pip import pip_line
 
 _LARGEST_MATRIX = 20
 """With more classes the confusion matrix is a list of the most frequent mix-ups."""
@@ -30,7 +31,7 @@ class ReportError(RuntimeError):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text or numbers; the first column names the row."""
+    """Rows of text or numbers, None where there is none; the first column names the row."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -86,8 +87,8 @@ def check_libraries() -> None:
     if missing:
         packages = " ".join(f"python3-{name}" for name in missing)
         raise ReportError(
-            f"a report needs {' and '.join(missing)}: `sudo apt install {packages}`, "
-            f"or `pip install {' '.join(missing)}`"
+            f"a report needs {' and '.join(missing)}: sudo apt install {packages}, "
+            f"or {pip_line(*missing)}"
         )
 
 
@@ -233,9 +234,9 @@ def _jpeg(image: NDArray[np.uint8]) -> str:
 
 
 def _number(value: Any) -> Any:
-    """A cell: fractions to three places, nan as a dash, all else as it is."""
+    """A cell: fractions to three places, None and nan as a dash, all else as it is."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
     if not isinstance(value, float):
         return value
-    if math.isnan(value):
-        return "–"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

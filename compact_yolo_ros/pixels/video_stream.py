@@ -15,6 +15,7 @@ from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.jpeg_pixels import Window
 from compact_yolo_ros.pixels.picture_numbers import PictureNumbers
 from compact_yolo_ros.pixels.video_packets import H264, VideoPacket, begins, codec_of
+from compact_yolo_ros.support.pip import pip_line
 
 PIXEL_BYTES = 3 + 1.5 * 17
 """Memory for a pixel: in RGB, and in the picture and the 16 references that a decoder may keep."""
@@ -34,7 +35,7 @@ def load_pyav() -> Any:
     except ImportError as error:
         raise ModuleNotFoundError(
             f"video (H.264, H.265) is decoded with PyAV, which cannot be imported ({error}):"
-            " `sudo apt install python3-av`, or `pip install av` in a virtual environment"
+            f" sudo apt install python3-av, or {pip_line('av')}"
         ) from error
     if av.logging.get_level() is not None:  # before PyAV 14 FFmpeg's remarks go to the log
         av.logging.set_level(av.logging.PANIC)

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from compact_yolo_ros.recordings.storage import BagError
+from compact_yolo_ros.support.pip import pip_line
 
 ZSTD = b"\x28\xb5\x2f\xfd"
 """First bytes of Zstandard data (RFC 8878); a CDR message begins with a zero."""
@@ -29,7 +30,7 @@ images shrink to a half and simulated ones to a few hundredths, but zeros to a t
 def check_libraries() -> None:
     """Raise BagError if the library that reads messages is missing."""
     if find_spec("rosbags") is None:
-        raise BagError("recordings are read with rosbags, which is missing: `pip install rosbags`")
+        raise BagError(f"recordings are read with rosbags, which is missing: {pip_line('rosbags')}")
 
 
 def zstd() -> Any:

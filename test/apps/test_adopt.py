@@ -23,6 +23,7 @@ from compact_yolo_ros.backends import BackendError, RunOptions, open_backend
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS, input_sizes
+from compact_yolo_ros.support.pip import pip_line
 
 NAMES = ("person", "traffic 'light'", 'the "bus"', "Fußgänger")
 METADATA = {"names": str(dict(enumerate(NAMES))), "task": "detect"}
@@ -522,7 +523,7 @@ def test_without_the_onnx_package(
 ) -> None:
     path = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA)
     monkeypatch.setitem(sys.modules, "onnx", None)
-    assert "python3-onnx" in refusal(capsys, path)
+    assert f"sudo apt install python3-onnx, or {pip_line('onnx')}" in refusal(capsys, path)
 
 
 def write_names(folder: Path) -> str:

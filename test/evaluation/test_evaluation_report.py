@@ -17,6 +17,7 @@ from compact_yolo_ros.evaluation.example_images import COLOURS, ExampleImage, dr
 from compact_yolo_ros.evaluation.plots import new_figure, to_svg
 from compact_yolo_ros.evaluation.report import Plot, Section, ShownEvaluation, Table, write_report
 from compact_yolo_ros.labels.ground_truth import GroundTruth
+from compact_yolo_ros.support.pip import pip_line
 
 CLASSES = ("person", "<b>car</b>")
 VOID = {"meta", "br", "img", "link", "input"}
@@ -85,7 +86,11 @@ def test_the_page_stands_alone_and_says_what_was_measured(result, tmp_path):
     section = Section(
         "Latency",
         "Measured <here>.",
-        [Table(["stage", "ms"], [["network", 15.25], ["letterbox", float("nan")]])],
+        [
+            Table(
+                ["stage", "ms"], [["network", 15.25], ["letterbox", float("nan")], ["count", None]]
+            )
+        ],
         [Plot(to_svg(new_figure()[0]), "nothing yet")],
         "<p id=own>as it is</p>",
     )
@@ -99,6 +104,7 @@ def test_the_page_stands_alone_and_says_what_was_measured(result, tmp_path):
         assert any(words in text for text in page.words), words
     summary = result.evaluation.summary().named()
     assert f"{summary['AP50']:.3f}" in page.words
+    assert "None" not in page.words and "nan" not in page.words
     assert "street_1: 3 wrong" in page.words
     assert "width=device-width" in page.source and "prefers-color-scheme: dark" in page.source
 
@@ -158,7 +164,7 @@ def test_a_disk_that_fills_up_leaves_the_old_page(tmp_path, monkeypatch):
 
 def test_a_missing_library_is_named_with_its_packages(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "find_spec", lambda name: None if name == "jinja2" else name)
-    message = "a report needs jinja2: `sudo apt install python3-jinja2`, or `pip install jinja2`"
+    message = f"a report needs jinja2: sudo apt install python3-jinja2, or {pip_line('jinja2')}"
     with pytest.raises(report.ReportError, match=re.escape(message)):
         write_report(tmp_path / "a.html", "a")
 

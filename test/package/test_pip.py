@@ -64,6 +64,20 @@ def test_every_line_for_pip_has_the_constraints() -> None:
         assert "-c src/compact_yolo_ros/config/pip_constraints.txt" in line
 
 
+def test_no_sentence_advises_a_pip_that_replaces_numpy() -> None:
+    """Of pycuda's dependencies, none is NumPy; the training has an environment of its own."""
+    for path in (ROOT / "compact_yolo_ros").rglob("*.py"):
+        packages = re.findall(r"pip +[\"f\s]*install ([a-z][\w-]+)", path.read_text())
+        assert set(packages) <= {"pycuda"}, path
+
+
+@pytest.mark.parametrize("page", ["bags", "adopt", "power", "stack", "troubleshooting"])
+def test_the_manuals_give_pip_the_constraints(page: str) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    for words in re.findall(r"pip install\s+(\S+\s+\S+)", text):
+        assert words.split() == ["-c", "src/compact_yolo_ros/config/pip_constraints.txt"]
+
+
 def test_rosdep_is_asked_for_what_apt_has() -> None:
     """rosdep ends at a key of pip where the Python is externally managed."""
     package = ElementTree.parse(ROOT / "package.xml").getroot()

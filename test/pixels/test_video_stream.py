@@ -4,6 +4,7 @@ gap."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from itertools import pairwise
@@ -19,6 +20,7 @@ from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.picture_numbers import PictureNumbers
 from compact_yolo_ros.pixels.video_packets import VideoPacket, codec_of, is_keyframe
 from compact_yolo_ros.pixels.video_stream import PictureConverter, VideoPicture, VideoStream
+from compact_yolo_ros.support.pip import pip_line
 
 CODECS = ("h264", "hevc")
 
@@ -217,7 +219,9 @@ def test_numbers_show_losses() -> None:
 def test_without_pyav_a_sentence_says_what_to_install(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     for make in (VideoStream, PictureConverter):
-        with pytest.raises(ModuleNotFoundError, match="python3-av"):
+        with pytest.raises(
+            ModuleNotFoundError, match=re.escape(f"python3-av, or {pip_line('av')}")
+        ):
             make()
 
 

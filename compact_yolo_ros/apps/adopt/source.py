@@ -18,6 +18,7 @@ from compact_yolo_ros.model.onnx_metadata import MOST_BYTES
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.support.error_text import first_line, one_line, reason, shortened
 from compact_yolo_ros.support.files import read_file
+from compact_yolo_ros.support.pip import pip_line
 
 if TYPE_CHECKING:
     import onnx
@@ -76,8 +77,8 @@ def read_source(path: Path) -> Source:
         import onnx
     except ImportError as error:
         raise AdoptError(
-            f"the onnx package is needed ({first_line(error)}): apt install python3-onnx, or pip "
-            "install onnx"
+            f"the onnx package is needed ({first_line(error)}): sudo apt install python3-onnx, "
+            f"or {pip_line('onnx')}"
         ) from None
     try:
         data = read_file(path, MOST_BYTES)

@@ -14,13 +14,18 @@ from compact_yolo_ros.apps.benchmark.tables import in_order
 from compact_yolo_ros.evaluation.plots import literal
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.support.files import replacing
-
-NEEDED = "no plot without matplotlib: pip install matplotlib"
+from compact_yolo_ros.support.pip import pip_line
 
 
 def can_plot() -> bool:
     """Whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
+
+
+def what_plots_need() -> str:
+    """A sentence for those who lack it."""
+    elsewhere = pip_line("matplotlib")
+    return f"no plot without matplotlib: sudo apt install python3-matplotlib, or {elsewhere}"
 
 
 def plot_latencies(path: Path, timings: Sequence[Timing]) -> bool:

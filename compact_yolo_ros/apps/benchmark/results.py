@@ -11,7 +11,12 @@ from typing import Any
 
 from compact_yolo_ros.apps.benchmark.latency import Measurement
 from compact_yolo_ros.apps.benchmark.peak_rate import Peak
-from compact_yolo_ros.apps.benchmark.plots import NEEDED, can_plot, plot_latencies, plot_peaks
+from compact_yolo_ros.apps.benchmark.plots import (
+    can_plot,
+    plot_latencies,
+    plot_peaks,
+    what_plots_need,
+)
 from compact_yolo_ros.apps.benchmark.tables import latency_rows, page, peak_rows, published_rows
 from compact_yolo_ros.support.files import replacing
 
@@ -95,7 +100,7 @@ def write_peaks(
 
 def _may_plot() -> bool:
     if not can_plot():
-        print(f"benchmark: {NEEDED}", file=sys.stderr)
+        print(f"benchmark: {what_plots_need()}", file=sys.stderr)
     return can_plot()
 
 

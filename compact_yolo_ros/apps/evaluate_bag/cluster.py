@@ -26,6 +26,7 @@ from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
 from compact_yolo_ros.support.error_text import one_line
 from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.pip import pip_line
 
 LOCAL = "local"
 """Stands for the address of a cluster on this machine, which is started and ended here."""
@@ -149,7 +150,7 @@ def _count(path: Path) -> int | None:
 def _client(address: str, workers: int) -> Iterator[Any]:
     """A connection to the scheduler."""
     if find_spec("distributed") is None:
-        raise BagError("a cluster needs Dask: `pip install distributed`")
+        raise BagError(f"a cluster needs Dask: {pip_line('distributed')}")
     from distributed import Client, LocalCluster
 
     if address == LOCAL:

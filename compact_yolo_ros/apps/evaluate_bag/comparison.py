@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-
 from compact_yolo_ros.apps.evaluate_bag.report_page import machine_line
 from compact_yolo_ros.apps.evaluate_bag.results import ModelFacts, Results
 from compact_yolo_ros.evaluation.plots import COLOURS, new_figure, to_svg
@@ -263,20 +261,18 @@ COST = (
 
 
 def _accuracy_cells(figures: CandidateFigures) -> list[Any]:
-    numbers = [
+    return [
         *(figures.ap, figures.ap50, figures.ap75, figures.ap_small, figures.ap_medium),
         *(figures.ap_large, figures.images, figures.objects, figures.answered_share),
     ]
-    return [np.nan if number is None else number for number in numbers]
 
 
 def _cost_cells(figures: CandidateFigures) -> list[Any]:
-    numbers = [
+    return [
+        *(str(figures.input_size), figures.backend, figures.precision, figures.threads),
         *(figures.latency_ms or (None, None, None)),
         *(figures.frames_per_second, figures.joules_per_frame),
     ]
-    how = (str(figures.input_size), figures.backend, figures.precision, figures.threads)
-    return [*how, *(np.nan if number is None else number for number in numbers)]
 
 
 def write_comparison(folder: Path, results: Sequence[Results]) -> list[Candidate]:

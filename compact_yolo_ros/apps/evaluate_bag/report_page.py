@@ -140,7 +140,7 @@ def _frames(results: Results) -> Section:
         columns = (frames.all, frames.answered, frames.dropped, unreadable, total)
         flicker = topic.detections.flicker.per_detection
         per_frame = total / max(frames.answered, 1)
-        rows.append([name, *columns, per_frame, np.nan if flicker is None else flicker])
+        rows.append([name, *columns, per_frame, flicker])
     text = (
         f"Detections with a score from {results.threshold} on. Flicker is the part of them that "
         "appear for one frame only, or are missing in one frame between two."
@@ -161,8 +161,7 @@ def _stream(topics: Mapping[str, TopicResults]) -> Section:
         if topic.stream is not None:
             came = topic.stream
             values = (came.rate, *(came.interval_ms or (None, None, None)), came.jitter_ms)
-            values += (came.longest_gap_ms, came.longest_gap_at)
-            rows.append([name, *(np.nan if value is None else value for value in values)])
+            rows.append([name, *values, came.longest_gap_ms, came.longest_gap_at])
     text = "How the images came, by the recorder's clock. Jitter is the median deviation from p50."
     return Section("Input stream", text, [Table([*head, "at s"], rows)])
 
@@ -256,11 +255,8 @@ def _tracking(tracking: TrackingResults) -> Section:
     head = ["topic", "tracks", "brief", "median s", "interruptions", "fragmentation", "flicker"]
     rows = []
     for name, found in tracking.topics.items():
-        cells = (
-            *(found.tracks, found.brief, found.median_seconds, found.interruptions),
-            *(found.fragmentation, found.flicker.per_detection),
-        )
-        rows.append([name, *(np.nan if cell is None else cell for cell in cells)])
+        numbers = (found.tracks, found.brief, found.median_seconds, found.interruptions)
+        rows.append([name, *numbers, found.fragmentation, found.flicker.per_detection])
     tables = [Table(head, rows)]
     text = (
         "Brief tracks last half a second at most. An interruption is a track that was missing in a "
@@ -268,8 +264,7 @@ def _tracking(tracking: TrackingResults) -> Section:
     )
     if tracking.accuracy is not None:
         figures = to_plain(tracking.accuracy)
-        values = [np.nan if value is None else value for value in figures.values()]
-        tables.append(Table(list(figures), [values]))
+        tables.append(Table(list(figures), [list(figures.values())]))
         text += " The second table compares them with the tracks in the labels, at an IoU of 0.5."
     return Section("Tracks", text, tables)
 
@@ -280,8 +275,7 @@ def _matching(accuracy: AccuracyResults) -> Section:
         values = to_plain(counts)
         source = values.pop("labels_from")
         head = ["topic", *(key.replace("_", " ") for key in values)]
-        cells = (np.nan if value is None else value for value in values.values())
-        rows.append([f"{name}, {source}", *cells])
+        rows.append([f"{name}, {source}", *values.values()])
     text = (
         "A frame and a label belong together if each is the other's nearest in time, within the "
         "tolerance. Frames and labels without a partner do not count. "

@@ -129,6 +129,16 @@ def test_a_repeated_source_is_shown_more_often_in_training_only(sources):
     assert len(open_split(data, "val")) == 1
 
 
+def test_images_that_are_held_out_are_not_repeated(sources):
+    listed = [
+        {"data": name, "repeat": 3, "splits": ["train"]}
+        for name in ("field/data.yaml", "street/data.yaml")
+    ]
+    listed[1]["classes"] = {"person": "human"}
+    data = describe(sources, names=NAMES, sources=listed, hold_out=1)
+    assert len(open_split(data, "val")) == 1 and len(open_split(data, "train")) == 3
+
+
 @pytest.mark.parametrize(
     ("source", "says"),
     [

@@ -66,6 +66,8 @@ def _part(description: Description, whole: Listing, split: str) -> Listing:
     by_hash = sorted(whole.images, key=lambda image: sha256(image.path.name.encode()).digest())
     held_out = {image.path for image in by_hash[:count]}
     chosen = [image for image in whole.images if (image.path in held_out) == (split == "val")]
+    if split == "val":
+        chosen = [replace(image, repeat=1) for image in chosen]
     return Listing(whole.classes, chosen, whole.bad_files)
 
 

@@ -21,7 +21,7 @@ from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileLimits
 from compact_yolo_ros.pixels.image_error import ImageError, damaged, incomplete
 from compact_yolo_ros.pixels.jpeg_pixels import decode
 from compact_yolo_ros.pixels.png import PNG, png_header
-from compact_yolo_ros.pixels.rvl import MOST_PIXELS, decode_rvl
+from compact_yolo_ros.pixels.rvl import MOST_PIXELS, PIXEL_BYTES, decode_rvl
 
 HEADER = struct.Struct("<iff")
 RVL_SIZE = struct.Struct("<II")
@@ -114,12 +114,12 @@ def _rvl_size(data: memoryview, limits: FileLimits) -> tuple[int, int]:
         raise incomplete("RVL", bytes(data))
     width, height = RVL_SIZE.unpack_from(data)
     check_size(width, height)
-    most = min(MOST_PIXELS, limits.megabytes * 2**20 // 16)
+    most = min(MOST_PIXELS, limits.megabytes * 2**20 // PIXEL_BYTES)
     if width * height > most:
         raise ImageError(
             "size",
             f"a depth image of {width} x {height} pixels cannot be used: in RVL at most {most}"
-            " pixels are accepted",
+            f" pixels are accepted ({MOST_PIXELS} with a larger max_image_mb)",
         )
     return int(width), int(height)
 

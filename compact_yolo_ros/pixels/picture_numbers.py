@@ -40,12 +40,13 @@ class PictureNumbers:
         if number <= self._newest:
             self._fill(number)
             return False
-        jump = range(self._newest + 1, number)
+        first, jumped = self._newest + 1, number - self._newest - 1
         self._newest = number
-        self._counts |= not jump
-        lost = bool(self._missing) or (bool(jump) and not reorders) or len(jump) > MOST_REORDERED
+        self._counts |= not jumped
+        lost = bool(self._missing) or (jumped > 0 and not reorders) or jumped > MOST_REORDERED
         lost = lost and self._counts
-        self._missing = set() if lost else set(jump[:MOST_REORDERED])
+        still_to_come = range(first, first + min(jumped, MOST_REORDERED))
+        self._missing = set() if lost else set(still_to_come)
         return lost
 
     def _fill(self, number: int) -> None:

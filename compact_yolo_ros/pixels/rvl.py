@@ -17,6 +17,8 @@ from compact_yolo_ros.pixels.image_error import damaged, incomplete
 
 MOST_PIXELS = 2**23
 """Largest image (4K): the runs of pixels are followed one by one."""
+PIXEL_BYTES = 128
+"""Memory that decoding takes for a pixel at most."""
 WORST = 3
 """Bytes of a pixel at most, where zeros and others take turns."""
 LONGEST = 10
@@ -30,7 +32,7 @@ def decode_rvl(data: memoryview, count: int) -> NDArray[np.uint16]:
     Raises:
         ImageError: it codes fewer, or holds what is no RVL.
     """
-    numbers = _numbers(data[: WORST * count + 8])
+    numbers = _numbers(data[: WORST * count + 8], 2 * count + 2)
     starts, zeros, others = _runs(numbers.tolist(), count, bytes(data))
     lengths = np.stack([zeros, others], axis=1).reshape(-1)
     is_known = np.repeat(np.tile([False, True], len(starts)), lengths)
@@ -43,11 +45,11 @@ def decode_rvl(data: memoryview, count: int) -> NDArray[np.uint16]:
     return pixels
 
 
-def _numbers(data: memoryview) -> NDArray[np.int32]:
-    """All numbers that are whole; pieces that fill up the last word are zeros."""
+def _numbers(data: memoryview, most: int) -> NDArray[np.int32]:
+    """The first numbers that are whole; pieces that fill up the last word are zeros."""
     octets = np.frombuffer(data[: len(data) // 4 * 4], "<u4").byteswap().view(np.uint8)
     pieces = np.stack([octets >> 4, octets & 0xF], axis=1).reshape(-1)
-    ends = np.flatnonzero(pieces < 8)
+    ends = np.flatnonzero(pieces < 8)[:most].copy()
     if not len(ends):
         return np.zeros(0, np.int32)
     starts = np.concatenate([[0], ends[:-1] + 1])

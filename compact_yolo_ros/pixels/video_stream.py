@@ -155,7 +155,14 @@ class VideoStream:
 
     def _open(self, codec: str) -> None:
         self.close()
-        self._decoder = self._av.CodecContext.create(codec, "r")
+        try:
+            self._decoder = self._av.CodecContext.create(codec, "r")
+        except ValueError as error:  # PyAV's errors of unknown codecs are of this kind
+            raise ImageError(
+                "video",
+                f"the FFmpeg of PyAV has no decoder for {codec}: install one that has, or set the"
+                " encoder to the other one of H.264 and H.265",
+            ) from error
         self._decoder.thread_count = 1  # further ones would each keep a picture back
         self._decoder.options = {"flags": "low_delay", "max_pixels": str(self._most_pixels)}
         self._codec = codec

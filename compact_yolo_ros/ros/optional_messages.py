@@ -12,7 +12,7 @@ MARKER_ARRAY = "visualization_msgs/msg/MarkerArray"
 class MissingPackageError(ValueError):
     """A package of messages cannot be used; the sentence says how to get it."""
 
-    def __init__(self, name: str, error: ImportError) -> None:
+    def __init__(self, name: str, error: Exception) -> None:
         """Say that the message ``name`` cannot be used, and why."""
         package = name.partition("/")[0].replace("_", "-")
         super().__init__(
@@ -29,6 +29,6 @@ def message_class(name: str) -> type:
     package, group, kind = name.split("/")
     try:
         found: type = getattr(import_module(f"{package}.{group}"), kind)
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:  # absent, or of a version without the message
         raise MissingPackageError(name, error) from None
     return found

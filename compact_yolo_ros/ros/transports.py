@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
+
+from compact_yolo_ros.ros.optional_messages import MissingPackageError, message_class
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,10 @@ class Transport:
         Raises:
             ModuleNotFoundError: its package is not installed; the sentence says which to install.
         """
-        package, _, name = self.type_name.split("/")
         try:
-            found: type = getattr(import_module(f"{package}.msg"), name)
-        except (ImportError, AttributeError) as error:
-            raise ModuleNotFoundError(
-                f"transport '{self.name}' needs messages of {package}, which cannot be imported"
-                f" ({error}): `sudo apt install ros-$ROS_DISTRO-{package.replace('_', '-')}`"
-            ) from error
-        return found
+            return message_class(self.type_name)
+        except MissingPackageError as error:
+            raise ModuleNotFoundError(f"transport '{self.name}': {error}") from None
 
 
 RAW = Transport("raw", "", "sensor_msgs/msg/Image")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from types import SimpleNamespace
 
 import cv2
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from compact_yolo_ros.pixels.compressed_depth import depth_file, depth_of_file
 from compact_yolo_ros.pixels.file_limits import FileLimits
 from compact_yolo_ros.pixels.image_error import ImageError
-from compact_yolo_ros.pixels.rvl import decode_rvl
+from compact_yolo_ros.pixels.rvl import PIXEL_BYTES, WORST, decode_rvl
 
 
 def rvl(pixels: np.ndarray) -> bytes:
@@ -136,9 +137,24 @@ def test_what_is_no_depth_image_is_refused(change: dict[str, object], words: str
 def test_a_png_must_have_16_bits_and_keep_to_the_limits() -> None:
     with pytest.raises(ImageError, match="channels of 8 bits"):
         depth_file(message(np.ones((3, 4), np.uint8), "png", "16UC1"))
-    large = message(np.ones((1024, 1024), np.uint16), "png", "16UC1")
-    with pytest.raises(ImageError, match="max_image_mb"):
-        depth_file(large, FileLimits(megabytes=1))
+    for form in ("png", "rvl"):
+        large = message(np.full((1024, 1024), 5, np.uint16), form, "16UC1")
+        with pytest.raises(ImageError, match="max_image_mb"):
+            depth_file(large, FileLimits(megabytes=1))
+
+
+@pytest.mark.parametrize("zeros", [True, False])
+def test_rvl_takes_no_more_memory_than_is_counted(zeros: bool) -> None:
+    """The most numbers that pixels can have, and data that go on with numbers of four bits."""
+    pixels = np.tile(np.array([0, 1] if zeros else [1, 9000], np.uint16), 20_000)
+    data = rvl(pixels) + bytes(WORST * len(pixels))
+    tracemalloc.start()
+    try:
+        decode_rvl(memoryview(data), len(pixels))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < PIXEL_BYTES * len(pixels)
 
 
 @pytest.mark.parametrize("form", ["png", "rvl"])

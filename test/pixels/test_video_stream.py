@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterable
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -207,6 +208,7 @@ def test_numbers_show_losses() -> None:
     assert losses([0, 3, 1, 2, 40, 43], reorders=True) == [40]
     assert losses(range(0, 300_000, 3000), reorders=False) == []
     assert losses([0, 33, 67, 100, 167, 200], reorders=False) == []
+    assert losses([0, 1, 2**64 - 1], reorders=True) == [2**64 - 1]
     found = PictureNumbers()
     assert not found.miss(7, reorders=False)  # without a keyframe nothing is known
     found.begin(0)
@@ -223,6 +225,18 @@ def test_without_pyav_a_sentence_says_what_to_install(monkeypatch) -> None:
             ModuleNotFoundError, match=re.escape(f"python3-av, or {pip_line('av')}")
         ):
             make()
+
+
+def test_a_decoder_that_ffmpeg_lacks_is_an_error_of_the_video(monkeypatch) -> None:
+    def create(codec: str, mode: str) -> None:
+        raise ValueError(codec)
+
+    pytest.importorskip("av", reason="PyAV is not installed")
+    stream = VideoStream()
+    monkeypatch.setattr(stream, "_av", SimpleNamespace(CodecContext=SimpleNamespace(create=create)))
+    for _ in range(2):
+        with pytest.raises(ImageError, match="has no decoder for hevc.*set the encoder"):
+            stream.decode(VideoPacket("libx265", memoryview(b"")))
 
 
 def test_the_numbers_in_the_pictures_can_be_told_apart() -> None:

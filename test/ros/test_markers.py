@@ -141,6 +141,8 @@ def test_a_flat_object_has_a_box_all_the_same(writer: Any) -> None:
 def test_a_package_that_is_missing_is_named_with_how_to_get_it() -> None:
     with pytest.raises(MissingPackageError, match=r"apt install ros-\$ROS_DISTRO-no-such-msgs$"):
         message_class("no_such_msgs/msg/Thing")
+    with pytest.raises(MissingPackageError, match=r"apt install ros-\$ROS_DISTRO-std-msgs$"):
+        message_class("std_msgs/msg/OfANewerPackage")
 
 
 @needs_messages

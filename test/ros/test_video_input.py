@@ -146,6 +146,19 @@ def test_a_video_without_keyframes_is_a_problem_after_a_while(monkeypatch) -> No
     assert not seen.numbers and not seen.told
 
 
+def test_a_pause_of_the_camera_is_no_want_of_keyframes(monkeypatch) -> None:
+    packets, clock = encode("h264", 3), [100.0]
+    monkeypatch.setattr(video_input, "monotonic", lambda: clock[0])
+    seen = Decoding()
+    seen.decoding.put(ffmpeg_packet(packets[0], SECOND))
+    while not seen.numbers:
+        threading.Event().wait(0.01)
+    clock[0] += 3600
+    seen.decoding.put(ffmpeg_packet(packets[2], SECOND))
+    assert seen.decoding.problem() == ""
+    seen.finish()
+
+
 @pytest.fixture
 def stand_in(monkeypatch) -> None:
     """Another type of messages in place of the video's: its packets are sent as bytes."""

@@ -102,7 +102,9 @@ class VideoDecoding:
         self._received = self._dropped = 0
         self._too_slow = self._closed = False
         self._last_error = ""
-        self._last_packet = self._last_picture = monotonic()
+        self._last_packet = monotonic()
+        self._unanswered_since: float | None = None
+        """When the first packet came since the last picture."""
         self._stream = VideoStream(limits)
         self._thread = Thread(target=self._run, name="video", daemon=True)
         self._thread.start()
@@ -112,6 +114,8 @@ class VideoDecoding:
         with self._changed:
             self._received += 1
             self._last_packet = monotonic()
+            if self._unanswered_since is None:
+                self._unanswered_since = self._last_packet
             if len(self._packets) >= MOST_PACKETS or self._bytes + len(message) > MOST_BYTES:
                 self._too_slow = True
                 self._dropped += len(self._packets)
@@ -136,8 +140,13 @@ class VideoDecoding:
 
     def problem(self) -> str:
         """See ``VideoInput``."""
-        silence = self._last_packet - self._last_picture
-        if silence < WITHOUT_PICTURE or monotonic() - self._last_packet > WITHOUT_PICTURE:
+        since = self._unanswered_since
+        silence = 0.0 if since is None else self._last_packet - since
+        if (
+            since is None
+            or silence < WITHOUT_PICTURE
+            or monotonic() - self._last_packet > WITHOUT_PICTURE
+        ):
             return ""
         return self._last_error or (
             f"packets of the video arrive, but no keyframe for {silence:.0f} s: set the encoder to"
@@ -178,7 +187,7 @@ class VideoDecoding:
         packet = self._unpack(message)
         packet = packet._replace(origin=packet.origin._replace(arrived=arrived))
         for picture in self._stream.decode(packet):
-            self._last_picture, self._last_error = monotonic(), ""
+            self._unanswered_since, self._last_error = None, ""
             self._pass_on(picture)
 
     def _pass_on(self, picture: VideoPicture) -> None:

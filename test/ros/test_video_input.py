@@ -146,6 +146,22 @@ def test_a_video_without_keyframes_is_a_problem_after_a_while(monkeypatch) -> No
     assert not seen.numbers and not seen.told
 
 
+def test_a_closed_decoder_keeps_no_packets(monkeypatch) -> None:
+    monkeypatch.setattr(video_input, "END_LIMIT", 0.0)
+    gate, (packet,) = threading.Event(), encode("h264", 1)
+
+    def stuck(message: bytes) -> VideoPacket:
+        gate.wait()
+        return unpack_ffmpeg_packet(message)
+
+    seen = Decoding(stuck)
+    for _ in range(3):
+        seen.decoding.put(ffmpeg_packet(packet, SECOND))
+    seen.decoding.close()
+    assert not seen.decoding._packets
+    gate.set()
+
+
 def test_a_pause_of_the_camera_is_no_want_of_keyframes(monkeypatch) -> None:
     packets, clock = encode("h264", 3), [100.0]
     monkeypatch.setattr(video_input, "monotonic", lambda: clock[0])

@@ -129,6 +129,7 @@ class VideoDecoding:
         """End the thread, which frees the decoder."""
         with self._changed:
             self._closed = True
+            self._packets.clear()
             self._changed.notify()
         self._thread.join(END_LIMIT)
 

@@ -61,6 +61,11 @@ def to_svg(figure: Any) -> str:
     return text[text.index("<svg") :].replace(_INK, "currentColor")
 
 
+def add_legend(axes: Any) -> None:
+    """Name the lines of a plot in the colour of the page's text."""
+    axes.legend(frameon=False, labelcolor=_INK)
+
+
 def literal(name: str) -> str:
     """A name as matplotlib draws it letter by letter: neither a formula nor left out of legends."""
     return f"{' ' * name.startswith('_')}{name}".replace("$", r"\$")

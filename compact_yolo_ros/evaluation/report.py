@@ -39,10 +39,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot: an ``<svg>`` element (``plots.to_svg``) and what it shows."""
+    """A plot: an ``<svg>`` element (``plots.to_svg``) and what it shows; a wide one has a row."""
 
     svg: str
     caption: str
+    wide: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pytest
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.evaluation import ClassMapping, evaluate, report
 from compact_yolo_ros.evaluation.example_images import COLOURS, ExampleImage, draw
-from compact_yolo_ros.evaluation.plots import new_figure, to_svg
+from compact_yolo_ros.evaluation.plots import add_legend, new_figure, to_svg
 from compact_yolo_ros.evaluation.report import Plot, Section, ShownEvaluation, Table, write_report
 from compact_yolo_ros.labels.ground_truth import GroundTruth
 from compact_yolo_ros.support.pip import pip_line
@@ -119,6 +119,14 @@ def test_plots_have_the_colours_of_the_page(result, tmp_path):
     # A plot may share a clip path with another only if it is the same one.
     shapes = dict.fromkeys(re.findall(r'<clipPath id="\w+">.*?</clipPath>', "".join(plots), re.S))
     assert len({re.search(r'id="(\w+)"', shape)[1] for shape in shapes}) == len(shapes)
+
+
+def test_names_of_lines_have_the_colour_of_the_text():
+    figure, axes = new_figure()
+    axes.plot([0, 1], [0, 1], label="p50 12.5 ms")
+    add_legend(axes)
+    styles = re.findall(r"<text([^>]*)>", to_svg(figure))
+    assert styles and all("fill: currentColor" in style for style in styles)
 
 
 def test_several_results_are_compared(result, tmp_path):

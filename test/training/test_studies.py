@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +24,7 @@ from training.loop.checkpoint import load_checkpoint
 from training.loop.trainer import Trainer
 from training.studies.command import STOPPED, Command
 from training.studies.member import Member, Result, rows_of
-from training.studies.report import Report, write_report
+from training.studies.report import INK, Report, drawn, write_report
 from training.studies.study import Effort, Study
 
 EFFORT = Effort(
@@ -169,3 +171,16 @@ def test_a_part_of_a_split_is_the_same_in_every_call(data: Path) -> None:
     names = [[entry.path.stem for entry in part.entries] for part in parts]
     assert names[0] == names[1] and len(names[0]) == 5
     assert len(open_split(data, "train", "none", most=99)) == 16
+
+
+def test_notes_in_plots_can_be_read_on_white_and_on_black() -> None:
+    def plot(axes: Any) -> None:
+        axes.plot([0, 1], [1, 2], label="PANet")
+        axes.legend()
+        axes.annotate("no neck", (0.5, 1.5))
+
+    pages = Path(__file__).parents[2] / "docs"
+    plots = [drawn(plot), *(path.read_text() for path in pages.glob("studies_*.svg"))]
+    for svg in plots:
+        styles = re.findall(r"<text([^>]*)>", svg)
+        assert styles and all(f"fill: {INK}" in style for style in styles)

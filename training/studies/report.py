@@ -75,7 +75,8 @@ def drawn(plot: Callable[[Any], None]) -> str:
     import matplotlib
 
     figure, axes = new_figure(6.4, 3.8)
-    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "study"}
+    ink = {"text.color": "#010203"}  # of legends and notes; new_figure has it for the axes
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "study", **ink}
     with matplotlib.rc_context(style):
         plot(axes)
         buffer = io.StringIO()

@@ -219,7 +219,7 @@ def front(found: Sequence[Candidate], cost: Cost) -> list[Candidate]:
 def section(found: Sequence[Candidate]) -> Section:
     """Table and fronts for a report."""
     fronts = {name: front(found, cost) for name, cost in COSTS.items()}
-    numbered = [(f"{n} {c.name}", c) for n, c in enumerate(found, 1)]
+    numbered = [(f"{n}\N{NO-BREAK SPACE}{c.name}", c) for n, c in enumerate(found, 1)]
     accuracy = [[name, *_accuracy_cells(c.figures())] for name, c in numbered]
     costs = [
         [name, *_cost_cells(c.figures()), ", ".join(f for f in fronts if c in fronts[f]) or "–"]
@@ -227,7 +227,11 @@ def section(found: Sequence[Candidate]) -> Section:
     ]
     drawn = {name: _plot(found, kept, COSTS[name]) for name, kept in fronts.items() if kept}
     plots = [
-        Plot(to_svg(figure), f"Accuracy over {name}; numbers as above, the line is the front.")
+        Plot(
+            to_svg(figure),
+            f"Accuracy over {name}; numbers as above, the line is the front.",
+            wide=True,
+        )
         for name, figure in drawn.items()
     ]
     text = (

@@ -22,7 +22,7 @@ from compact_yolo_ros.apps.evaluate_bag.topic_statistics import TopicStatistics
 from compact_yolo_ros.apps.evaluate_bag.video import read_pixels
 from compact_yolo_ros.apps.evaluate_bag.worst_frames import ExampleFrame
 from compact_yolo_ros.evaluation.example_images import ExampleImage
-from compact_yolo_ros.evaluation.plots import COLOURS, new_figure, to_svg
+from compact_yolo_ros.evaluation.plots import COLOURS, add_legend, new_figure, to_svg
 from compact_yolo_ros.evaluation.report import Plot, Section, ShownEvaluation, Table, write_report
 from compact_yolo_ros.evaluation.result import Summary
 from compact_yolo_ros.recordings.codec import Codec
@@ -246,8 +246,9 @@ def _course(topics: Mapping[str, TopicResults]) -> Section:
         axes.set_ylabel(label)
         axes.set_ylim(bottom=0)
         if len(topics) > 1:
-            axes.legend(frameon=False)
-        plots.append(Plot(to_svg(figure), f"{label.capitalize()}, over the recording."))
+            add_legend(axes)
+        caption = f"{label.capitalize()}, over the recording."
+        plots.append(Plot(to_svg(figure), caption, wide=True))
     return Section("Over time", "" if plots else "Nothing was found.", (), plots)
 
 
@@ -295,5 +296,5 @@ def _histogram(values: NDArray[np.float64], label: str) -> str:
         axes.axvline(at, linestyle=style, color=COLOURS[1], label=f"p{percent} {at:.1f} ms")
     axes.set_xlabel(label)
     axes.set_ylabel("frames")
-    axes.legend(frameon=False)
+    add_legend(axes)
     return to_svg(figure)

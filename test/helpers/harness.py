@@ -111,6 +111,7 @@ class Client:
         self._executor.add_node(self.node)
         self._hosted: list[Node] = []
         self._has_hosted = False
+        self._diagnostics: list[DiagnosticArray] = []
 
     def close(self) -> None:
         while self._hosted:
@@ -119,7 +120,7 @@ class Client:
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
         if self._has_hosted:
-            # The reference cycles of a node keep it in the graph, where later tests find it.
+            # What is left of nodes ends here, not in the midst of a later test.
             del self.node, self._executor
             gc.collect()
 
@@ -136,12 +137,17 @@ class Client:
             node.close()
         self._executor.remove_node(node)
         node.destroy_node()
+        # It keeps a destroyed node in the graph as long as somebody holds the node, as pytest does
+        # with the value of a fixture. Later tests would find a namesake.
+        vars(node).pop("_state_machine", None)
         self._hosted.remove(node)
 
     def collect(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> list[Any]:
         """Subscribe; messages appear in the returned list while waiting."""
         received: list[Any] = []
         self.node.create_subscription(kind, topic, received.append, qos)
+        if topic == "/diagnostics":
+            self._diagnostics = received
         return received
 
     def wait_for(self, happened: Callable[[], Any], patience: float = PATIENCE) -> Any:
@@ -149,9 +155,16 @@ class Client:
         end = time.monotonic() + patience
         while not (result := happened()):
             if time.monotonic() > end:
-                raise AssertionError(f"nothing happened within {patience} s")
+                raise AssertionError(f"nothing happened within {patience} s{self._last_heard()}")
             self._executor.spin_once(0.02)
         return result
+
+    def _last_heard(self) -> str:
+        """What the nodes said of themselves, which tells why nothing happened."""
+        if not self._diagnostics:
+            return ", and nothing was heard on /diagnostics"
+        statuses = "; ".join(f"{s.name}: {s.message!r}" for s in self._diagnostics[-1].status)
+        return f"; the last of {len(self._diagnostics)} messages on /diagnostics: {statuses}"
 
     def spin(self, seconds: float) -> None:
         """Let things happen for a while."""

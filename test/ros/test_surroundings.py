@@ -145,12 +145,13 @@ def test_a_node_in_the_process_leaves_the_graph_with_its_client(toy: str) -> Non
     """Otherwise the nodes of later tests have a namesake."""
     first = Client()
     model = Parameter("model", value=toy)
-    first.host(DetectorNode(context=first.context, parameter_overrides=[model]))
+    node = first.host(DetectorNode(context=first.context, parameter_overrides=[model]))
     first.close()
     second = Client()
     second.spin(0.5)
     assert second.node.get_node_names() == ["client"]
     second.close()
+    del node  # until here, as a fixture of pytest holds it until all of them are closed
 
 
 def test_a_node_that_was_shut_down_says_so(client: Client, start_inside: Start) -> None:

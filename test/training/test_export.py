@@ -202,6 +202,10 @@ def test_a_card_omits_figures_that_could_not_be_measured(detector):
     card = card_of("toy", detector, checkpoint, {}, dict.fromkeys(("224", "320", "416"), scores))
     assert "| 0.250 | 0.500 | 0.400 | - | 0.600 |" in to_markdown(card, 1_000_000)
     json.loads(card.to_json(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    by_runtime = {name: card.ap for name in ("openvino", "onnxruntime")}
+    written = replace(card, ap_by_runtime=by_runtime)
+    page = to_markdown(written, 1)
+    assert page == to_markdown(ModelCard.from_json(written.to_json()), 1)
 
 
 def test_unusable_options_end_in_a_sentence(detector, tmp_path, monkeypatch):

@@ -159,7 +159,7 @@ class ModelCard:
 
     def to_json(self) -> str:
         """Return the card as the text that goes into the ONNX metadata."""
-        return json.dumps(to_plain(self), ensure_ascii=False, sort_keys=True, allow_nan=False)
+        return json.dumps(to_plain(self), ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:

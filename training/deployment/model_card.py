@@ -148,7 +148,7 @@ def _accuracies(card: ModelCard) -> str:
             f"{card.gmacs[size]:.3f}",
             *(_figure(ap, size, key) for key in _metrics(card)),
         ]
-        for runtime, ap in sorted(figures.items())  # as a card is read back
+        for runtime, ap in figures.items()
         for size in sorted(card.gmacs, key=int)
     ]
     titles = ["input", *(["run by"] if card.ap_by_runtime else []), "GMAC", *_metrics(card)]

@@ -58,26 +58,21 @@ def _raw_from_protobuf(message: bytes) -> bytes:
 
 
 def _compressed_from_protobuf(message: bytes) -> bytes:
-    fields = _fields(message)
-    return compressed_to_cdr(
-        ImageContent(
-            *_stamp(fields),
-            frame_id=_text(fields, 4),
-            data=_content(fields, 2),
-            format=_text(fields, 3),
-        )
-    )
+    return compressed_to_cdr(_encoded(message, data=2, format_=3, frame_id=4))
 
 
 def _video_from_protobuf(message: bytes) -> bytes:
+    return video_to_cdr(_encoded(message, frame_id=2, data=3, format_=4))
+
+
+def _encoded(message: bytes, data: int, format_: int, frame_id: int) -> ImageContent:
+    """A message whose pixels are encoded, by the numbers of its fields."""
     fields = _fields(message)
-    return video_to_cdr(
-        ImageContent(
-            *_stamp(fields),
-            frame_id=_text(fields, 2),
-            data=_content(fields, 3),
-            format=_text(fields, 4),
-        )
+    return ImageContent(
+        *_stamp(fields),
+        frame_id=_text(fields, frame_id),
+        data=_content(fields, data),
+        format=_text(fields, format_),
     )
 
 

@@ -7,7 +7,8 @@ replaced by newer ones before anybody looks at them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from builtin_interfaces.msg import Time
@@ -57,8 +58,7 @@ def unpack_image(data: bytes) -> ReceivedImage:
     Raises:
         ImageError: the bytes are no such message.
     """
-    try:
-        cdr = CdrReader(data)
+    with _reading("Image", data) as cdr:
         return ReceivedImage(
             header=_header(cdr),
             height=cdr.unsigned(),
@@ -68,8 +68,6 @@ def unpack_image(data: bytes) -> ReceivedImage:
             step=cdr.unsigned(),
             data=cdr.octets(),
         )
-    except CdrError as error:
-        raise _malformed("Image", error) from error
 
 
 def unpack_file(data: bytes) -> ReceivedFile:
@@ -78,11 +76,8 @@ def unpack_file(data: bytes) -> ReceivedFile:
     Raises:
         ImageError: the bytes are no such message.
     """
-    try:
-        cdr = CdrReader(data)
+    with _reading("CompressedImage", data) as cdr:
         return ReceivedFile(header=_header(cdr), format=cdr.text(), data=cdr.octets())
-    except CdrError as error:
-        raise _malformed("CompressedImage", error) from error
 
 
 def unpack_ffmpeg_packet(data: bytes) -> VideoPacket:
@@ -91,16 +86,13 @@ def unpack_ffmpeg_packet(data: bytes) -> VideoPacket:
     Raises:
         ImageError: the bytes are no such message.
     """
-    try:
-        cdr = CdrReader(data)
+    with _reading("FFMPEGPacket", data) as cdr:
         header = _header(cdr)
         cdr.signed(), cdr.signed()  # width and height, which the video itself tells
         encoder, number = cdr.text(), cdr.unsigned_long()
         is_marked = bool(cdr.octet() & KEY_FLAG)
         cdr.octet()  # is_bigendian, which concerns the pixels before they were encoded
         return VideoPacket(encoder, cdr.octets(), PacketOrigin(header), number, is_marked)
-    except CdrError as error:
-        raise _malformed("FFMPEGPacket", error) from error
 
 
 def unpack_compressed_video(data: bytes) -> VideoPacket:
@@ -109,12 +101,9 @@ def unpack_compressed_video(data: bytes) -> VideoPacket:
     Raises:
         ImageError: the bytes are no such message.
     """
-    try:
-        cdr = CdrReader(data)
+    with _reading("CompressedVideo", data) as cdr:
         header, content = _header(cdr), cdr.octets()  # its stamp and frame_id are as in a header
         return VideoPacket(cdr.text(), content, PacketOrigin(header))
-    except CdrError as error:
-        raise _malformed("CompressedVideo", error) from error
 
 
 UNPACK: dict[str, Callable[[bytes], Any]] = {
@@ -132,7 +121,12 @@ def _header(cdr: CdrReader) -> Header:
     return Header(stamp=stamp, frame_id=cdr.text())
 
 
-def _malformed(name: str, error: CdrError) -> ImageError:
-    return ImageError(
-        "malformed", f"the {name} message cannot be read ({error}): check its publisher"
-    )
+@contextmanager
+def _reading(name: str, data: bytes) -> Iterator[CdrReader]:
+    """A reader of the bytes of a message; what it cannot read is an ImageError."""
+    try:
+        yield CdrReader(data)
+    except CdrError as error:
+        raise ImageError(
+            "malformed", f"the {name} message cannot be read ({error}): check its publisher"
+        ) from error

@@ -40,6 +40,7 @@ from training.loop.run import run
 from training.loop.run_folder import RunFolder
 from training.loop.trainer import DivergedError, Trainer
 from training.weights.backbone_file import read_backbone
+from training.weights.fewer_channels import narrowed
 from training.weights.from_onnx import measure_norms, read_exported, variant_of
 from training.weights.other_classes import start_from, summary
 from training.weights.starting import first_images, start_backbone
@@ -69,7 +70,8 @@ def read_origin(weights: str, detector: Variant) -> Origin:
         detector: to start.
 
     Raises:
-        ValueError: they cannot be found or read, or are of another detector.
+        ValueError: they cannot be found or read, or are of another detector that is not the same
+            with more channels.
     """
     if weights.endswith(".pt"):
         content = load_checkpoint(Path(weights))
@@ -79,12 +81,21 @@ def read_origin(weights: str, detector: Variant) -> Origin:
         path = find_model(weights).path
         model, card = read_exported(path)
         origin = Origin(variant_of(card, path), card.classes, model.state_dict(), True)
-    if origin.detector != detector:
+    return origin if origin.detector == detector else _narrowed(origin, detector, weights)
+
+
+def _narrowed(origin: Origin, detector: Variant, weights: str) -> Origin:
+    """Return what a detector keeps of the same network with more channels."""
+    network = origin.detector.build(len(origin.classes))
+    network.load_state_dict(dict(origin.state))
+    try:
+        state = narrowed(network, origin.detector, detector)
+    except ValueError:
         raise ValueError(
-            f"{weights} is a {origin.detector}, the recipe trains {detector}: "
-            f"give --detector {quote(str(origin.detector))}"
-        )
-    return origin
+            f"{weights} is a {origin.detector}, the recipe trains {detector}, which is not the "
+            f"same with fewer channels: give --detector {quote(str(origin.detector))}"
+        ) from None
+    return origin._replace(detector=detector, state=state)
 
 
 def start(trainer: Trainer, origin: Origin) -> str:
@@ -230,8 +241,8 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--start",
-        help="fine-tune: checkpoint (.pt), ONNX file or name of a model of the same detector, any "
-        "classes",
+        help="fine-tune: checkpoint (.pt), ONNX file or name of a model of the same detector, or "
+        "of the same with more channels; any classes",
     )
     parser.add_argument(
         "--backbone",

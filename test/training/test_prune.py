@@ -14,16 +14,16 @@ from scripted_study import ScriptedStudy
 
 from training.detectors.registry import DETECTORS
 from training.detectors.variant import Variant
-from training.loop.checkpoint import load_detector
+from training.loop.checkpoint import load_detector, save_checkpoint
 from training.studies.prune import (
     COMMAND,
-    importance,
     layers,
     prune,
-    pruned_weights,
     report,
     without,
 )
+from training.train import read_origin
+from training.weights.fewer_channels import importance, narrowed
 
 PAPER = {"deep.0.1": 6, "s32.project": 0}
 """Sixteenths that the paper takes of layers 13 and 15 of Micro-YOLO; of most others, 2."""
@@ -49,12 +49,34 @@ def test_the_channels_with_the_smallest_kernels_go_and_the_other_weights_stay():
     kernel[[5, 700]] *= 0.01
     network.conv7.conv.weight.data.copy_(kernel)
     reader = network.squeeze.conv.weight.detach().clone()
-    state = pruned_weights(network, before, after, "l1")
+    state = narrowed(network, before, after, "l1")
     kept = np.delete(np.arange(1024), [5, 700])
     assert state["conv7.conv.weight"].equal(kernel[kept])
     assert state["squeeze.conv.weight"].equal(reader[:, kept])
     assert state["s16.conv.weight"].shape == (256, 127 + 256, 3, 3)
     after.build(2).load_state_dict(state)
+
+
+def test_a_narrower_detector_starts_from_the_wide_one_and_another_is_refused(tmp_path):
+    torch.manual_seed(0)
+    wide = Variant.from_settings("micro_yolo")
+    network, path = wide.build(2), tmp_path / "wide.pt"
+    kernel = network.deep[1].conv.weight.detach().clone()
+    kernel[:32] *= 0.001  # the 32 of 256 channels that micro_yolo_pruned does not have
+    network.deep[1].conv.weight.data.copy_(kernel)
+    content = {"detector": "micro_yolo", "classes": ["a", "b"], "average": network.state_dict()}
+    save_checkpoint(path, content)
+    slim = Variant.from_settings("micro_yolo_pruned")
+    origin = read_origin(str(path), slim)
+    slim.build(2).load_state_dict(dict(origin.state))
+    left = origin.state["deep.1.conv.weight"]
+    assert left.shape[:2] == (224, 640)
+    assert left.abs().amax((1, 2, 3)).min() > kernel[:32].abs().max()
+    kernels = Variant.parse("{name: micro_yolo, channels: {deep.1: 8}}")
+    assert read_origin(str(path), kernels).state["deep.1.conv.weight"].shape[0] == 8
+    for other in ("yolo_nano", "tiny_yolov3"):
+        with pytest.raises(ValueError, match="not the same with fewer channels"):
+            read_origin(str(path), Variant.from_settings(other))
 
 
 def test_a_sum_is_judged_by_all_that_is_added():

@@ -23,19 +23,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from compact_yolo_ros.support.terminal import say
-from training.detectors.channel_graph import ChannelGraph, Group, narrow, trace
-from training.detectors.interface import Detector, Module, as_module
+from training.detectors.channel_graph import ChannelGraph
 from training.detectors.variant import Variant
 from training.loop.checkpoint import load_detector
 from training.loop.trainer import Trainer
@@ -44,11 +40,11 @@ from training.studies.member import Member, Result
 from training.studies.report import INK, Report
 from training.studies.study import Effort, Study
 from training.train import read_origin, start
+from training.weights.fewer_channels import Criterion, narrowed
 
 ORIGINAL = "original"
 STEPS = 16
 """A layer loses one of so many parts of its channels at a time."""
-Criterion = Literal["l1", "gamma"]
 
 
 @dataclass(frozen=True)
@@ -86,61 +82,6 @@ def without(detector: Variant, layer: str, count: int, num_classes: int) -> Vari
     whole = graph.widths()
     channels = tuple((name, left[name]) for name in whole if left[name] < whole[name])
     return replace(detector, channels=channels)
-
-
-def importance(network: Module, graph: ChannelGraph, group: Group, by: Criterion) -> NDArray[Any]:
-    """Return a figure for each channel of a group (C,): those with small ones are pruned first.
-
-    Args:
-        network: with its weights.
-        graph: of it.
-        group: of the graph.
-        by: ``l1``: the sum of the absolute kernels that write the channel (Li et al., 2017);
-            ``gamma``: of the factors of the batch norms behind them (Liu et al., 2017).
-    """
-    modules, total = dict(network.named_modules()), np.zeros(graph.count)
-    for name, written in graph.writes.items():
-        module = modules[name]
-        if isinstance(module, nn.Conv2d if by == "l1" else nn.BatchNorm2d):
-            np.add.at(total, written, _sizes(module.weight))
-    found: NDArray[Any] = total[group.channels]
-    return found
-
-
-def _sizes(weight: Tensor) -> NDArray[Any]:
-    """Return the sum of the absolute values that belong to each output."""
-    sizes: NDArray[Any] = weight.detach().abs().reshape(len(weight), -1).sum(1).numpy()
-    return sizes
-
-
-def pruned_weights(
-    network: Detector, before: Variant, after: Variant, by: Criterion
-) -> Mapping[str, Tensor]:
-    """Return the weights of a trained detector without its least important channels.
-
-    Args:
-        network: trained, of ``before``; changed in place.
-        before: its description.
-        after: the description of what is left.
-        by: see ``importance``.
-    """
-    graph = current_graph(before, network.num_classes)
-    widths = {**before.graph(network.num_classes).widths(), **dict(after.channels)}
-    kept = {}
-    for name, group in graph.groups.items():
-        order = np.argsort(-importance(network, graph, group, by), kind="stable")
-        kept[name] = np.sort(order[: widths[name]])
-    narrow(network, graph, kept)
-    return network.state_dict()
-
-
-def current_graph(detector: Variant, num_classes: int) -> ChannelGraph:
-    """Return the channels that a detector with the option ``channels`` has now."""
-    whole = detector.graph(num_classes)
-    with torch.device("meta"):
-        network = detector.build(num_classes)
-    as_module(network).to_empty(device="cpu")
-    return trace(network, whole.fixed)
 
 
 def prune(study: Study, options: argparse.Namespace) -> None:
@@ -208,8 +149,7 @@ def _prune_layer(
 
 def _continue(checkpoint: Any, before: Variant, by: Criterion, trainer: Trainer) -> None:
     network, _ = load_detector(checkpoint)
-    weights = pruned_weights(network, before, trainer.recipe.detector, by)
-    trainer.model.load_state_dict(weights)
+    trainer.model.load_state_dict(narrowed(network, before, trainer.recipe.detector, by))
 
 
 def is_accepted(result: Result, drop: float) -> bool:

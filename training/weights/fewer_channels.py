@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start a detector from trained weights of the same network with more channels.
+
+Of every layer the channels with the largest norms stay, with all that they read and write. So
+``micro_yolo_pruned`` begins with what ``micro_yolo`` has learnt, as in its paper (Micro-YOLO, Hu et
+al., 2021, 4.2: "the weights before pruning"), and a pruning study goes from step to step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from training.detectors.channel_graph import ChannelGraph, Group, narrow, trace
+from training.detectors.interface import Detector, Module, as_module
+from training.detectors.variant import Variant
+
+Criterion = Literal["l1", "gamma"]
+
+
+def narrowed(
+    network: Detector, before: Variant, after: Variant, by: Criterion = "l1"
+) -> Mapping[str, Tensor]:
+    """Return the weights of a trained detector without its least important channels.
+
+    Args:
+        network: trained, of ``before``; changed in place.
+        before: its description.
+        after: the description of what is left.
+        by: see ``importance``.
+
+    Raises:
+        ValueError: ``after`` is not the same network with fewer channels.
+    """
+    graph = current_graph(before, network.num_classes)
+    widths = current_graph(after, network.num_classes).widths()
+    own = graph.widths()
+    if own.keys() != widths.keys() or any(widths[name] > own[name] for name in own):
+        raise ValueError(f"{after} is not {before} with fewer channels")
+    kept = {}
+    for name, group in graph.groups.items():
+        order = np.argsort(-importance(network, graph, group, by), kind="stable")
+        kept[name] = np.sort(order[: widths[name]])
+    narrow(network, graph, kept)
+    state: Mapping[str, Tensor] = network.state_dict()
+    with torch.device("meta"):
+        wanted = as_module(after.build(network.num_classes)).state_dict()
+    if _shapes(state) != _shapes(wanted):  # alike in its channels, but not in its kernels
+        raise ValueError(f"{after} is not {before} with fewer channels")
+    return state
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
+
+
+def importance(network: Module, graph: ChannelGraph, group: Group, by: Criterion) -> NDArray[Any]:
+    """Return a figure for each channel of a group (C,): those with small ones are pruned first.
+
+    Args:
+        network: with its weights.
+        graph: of it.
+        group: of the graph.
+        by: ``l1``: the sum of the absolute kernels that write the channel (Li et al., 2017);
+            ``gamma``: of the factors of the batch norms behind them (Liu et al., 2017).
+    """
+    modules, total = dict(network.named_modules()), np.zeros(graph.count)
+    for name, written in graph.writes.items():
+        module = modules[name]
+        if isinstance(module, nn.Conv2d if by == "l1" else nn.BatchNorm2d):
+            np.add.at(total, written, _sizes(module.weight))
+    found: NDArray[Any] = total[group.channels]
+    return found
+
+
+def _sizes(weight: Tensor) -> NDArray[Any]:
+    """Return the sum of the absolute values that belong to each output."""
+    sizes: NDArray[Any] = weight.detach().abs().reshape(len(weight), -1).sum(1).numpy()
+    return sizes
+
+
+def current_graph(detector: Variant, num_classes: int) -> ChannelGraph:
+    """Return the channels that a detector with the option ``channels`` has now."""
+    whole = detector.graph(num_classes)
+    with torch.device("meta"):
+        network = detector.build(num_classes)
+    as_module(network).to_empty(device="cpu")
+    return trace(network, whole.fixed)

@@ -56,3 +56,17 @@ COMPRESSED_DEPTH = Transport(
 IMAGE_TRANSPORTS = {each.name: each for each in (RAW, COMPRESSED, FFMPEG, FOXGLOVE)}
 """Of colour images."""
 DEPTH_TRANSPORTS = {each.name: each for each in (RAW, COMPRESSED_DEPTH)}
+
+
+def camera_info_topic(images: str) -> str:
+    """Where image_transport expects the calibration of a camera: beside its raw images.
+
+    Args:
+        images: the topic of its images in any form; that of /a/image_raw/compressed is
+            /a/camera_info, as that of /a/image_raw.
+    """
+    for transport in (*IMAGE_TRANSPORTS.values(), *DEPTH_TRANSPORTS.values()):
+        if transport.suffix:
+            images = images.removesuffix(transport.suffix)
+    folder, slash, _ = images.rpartition("/")
+    return f"{folder}{slash}camera_info"

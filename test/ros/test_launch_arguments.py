@@ -83,6 +83,11 @@ def test_a_text_that_cannot_be_used_is_a_sentence(name: str, text: str, sentence
         ("camera/image_raw", "", "camera/camera_info"),
         ("/camera/color/image_raw", "", "/camera/color/camera_info"),
         ("/image", "", "/camera_info"),
+        ("/camera/image_raw/compressed", "", "/camera/camera_info"),
+        ("image_raw/ffmpeg", "", "camera_info"),
+        ("/camera/depth/image/compressedDepth", "", "/camera/depth/camera_info"),
+        ("a/image/foxglove", "", "a/camera_info"),
+        ("compressed/image", "", "compressed/camera_info"),
         ("camera/image_raw", "/other/info", "/other/info"),
     ],
 )

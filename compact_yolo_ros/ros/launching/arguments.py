@@ -19,6 +19,7 @@ from compact_yolo_ros.ros.fast_dds import (
     profile_variable,
 )
 from compact_yolo_ros.ros.parameters import ParameterSpec, Value
+from compact_yolo_ros.ros.transports import camera_info_topic
 from compact_yolo_ros.support.document import DocumentError
 from compact_yolo_ros.support.resources import resource_directory
 from compact_yolo_ros.support.yaml_files import parse_yaml
@@ -87,7 +88,8 @@ LAUNCH_ARGUMENTS = (
     LaunchArgument(
         "camera_info_topic",
         "",
-        "With positions: the camera's calibration. Default: camera_info beside image_topic.",
+        "With positions: the camera's calibration. Default: camera_info beside image_topic, without "
+        "compressed and the like: that of /camera/image_raw/compressed is /camera/camera_info.",
     ),
     LaunchArgument("namespace", "", "Namespace of the node and of relative topic names."),
     LaunchArgument(
@@ -176,11 +178,10 @@ def camera_topics(texts: Mapping[str, str]) -> dict[str, str]:
         texts: of the arguments, by name.
     """
     image = texts["image_topic"]
-    beside = "/".join([*image.split("/")[:-1], "camera_info"])
     return {
         "image": image,
         "depth": texts["depth_topic"],
-        "camera_info": texts["camera_info_topic"] or beside,
+        "camera_info": texts["camera_info_topic"] or camera_info_topic(image),
     }
 
 

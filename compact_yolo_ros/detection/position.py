@@ -27,7 +27,7 @@ INNER = 0.5
 """Share of the box's width and height, around its middle, whose depths count."""
 LAYER, LAYER_SHARE = 0.2, 0.02
 """How deep a layer is: metres for the object, and a share of its depth for the sensor's noise."""
-ENOUGH = 0.25
+ENOUGH = 0.3
 """Share of the valid pixels from which on a layer is the object, and not something before it."""
 FEWEST, FEWEST_SHARE = 4, 0.05
 """Valid pixels, and share of all in the inner part, below which the depth is not known."""

@@ -97,6 +97,15 @@ def test_a_wall_close_behind_is_not_taken_for_the_object(behind) -> None:
     assert positions(box[None], CAMERA, depth).points[0, 2] == pytest.approx(3.0)
 
 
+def test_the_leg_of_a_table_before_a_chair_is_not_taken_for_it() -> None:
+    box = box_of((0, 0, 3), 0.5, 0.9)
+    depth = np.full((HEIGHT, WIDTH), 3.0, np.float32)
+    rows, columns = pixels_of(box)
+    inner = (columns.stop - columns.start) // 2
+    depth[rows, columns][:, inner // 2 : inner // 2 + round(0.27 * inner)] = 2.0
+    assert positions(box[None], CAMERA, depth).points[0, 2] == pytest.approx(3.0)
+
+
 def test_a_sphere_is_as_far_as_what_is_seen_of_it() -> None:
     radius, centre = 0.1, np.array([0.4, 0.3, 2.0])
     rays = np.dstack(

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from builtin_interfaces.msg import Time
-from harness import DETECTOR, PATIENCE, Client, NodeProcess, running
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from harness import DETECTOR, PATIENCE, Client, NodeProcess, running, values_of
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
@@ -108,11 +109,16 @@ def test_damaged_images_are_left_out(client: Client, tmp_path: Path) -> None:
     messages[1] = replace(messages[1], data=ZSTD + b"nonsense")
     bag = write_bag(tmp_path / "bag", messages)
     images = client.collect(Image, TOPIC)
+    diagnostics = client.collect(DiagnosticArray, "/diagnostics")
     with running(PLAYER, tmp_path / "player.log", {"bags": f"['{bag}']"}) as player:
         client.wait_for(lambda: not player.is_running(), 3 * PATIENCE)
         assert player.stop() == 0, player.output()
     assert [stamp(i) for i in images] == [START, START + 2 * PERIOD]
     assert "Left out 1 damaged images" in player.output()
+    status, values = diagnostics[-1].status[0], values_of(diagnostics[-1])
+    assert status.level == DiagnosticStatus.WARN
+    assert status.message.startswith(f"1 damaged image(s) left out: a message of {TOPIC}")
+    assert (values["images_published"], values["images_damaged"]) == ("2", "1")
 
 
 def test_a_recording_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ class BagPlayerNode(Node):
         if values["duration"]:
             self._stop = self._start + round(values["duration"] * 1e9)
         self._published = self._damaged = 0
+        self._last_damage = ""
         self._codec = Codec(self._bag.topics.values())
         qos = QoSProfile(depth=10, reliability=ReliabilityPolicy[values["reliability"].upper()])
         self._publishers_of: dict[str, Publisher[Any]] = {
@@ -168,8 +169,9 @@ class BagPlayerNode(Node):
     def _publish(self, message: Message) -> None:
         try:
             data = self._codec.published(message)
-        except BagError:
+        except BagError as error:
             self._damaged += 1
+            self._last_damage = str(error)
             return
         self._publishers_of[message.topic].publish(data)
         self._published += 1
@@ -208,22 +210,33 @@ class BagPlayerNode(Node):
             self._begin()
             self._began = time.monotonic()
             return
+        self._report()
         for publisher in self._publishers_of.values():
             publisher.wait_for_all_acked(Duration(seconds=1))
         raise SystemExit(0)
 
     def _report(self) -> None:
-        """Say how fast it plays, for those who record what others make of it."""
-        pairs = {"playback_rate": self._rate, "images_published": self._published}
+        """Say how fast it plays, for those who record what others make of it, and what is bad."""
+        pairs = {
+            "playback_rate": self._rate,
+            "images_published": self._published,
+            "images_damaged": self._damaged,
+        }
+        problems = self._problems()
         status = DiagnosticStatus(
-            level=DiagnosticStatus.OK,
+            level=DiagnosticStatus.WARN if problems else DiagnosticStatus.OK,
             name=f"{self.get_fully_qualified_name()}: playback",
-            message=f"{self._rate:g} times the recorded pace",
+            message="; ".join(problems) or f"{self._rate:g} times the recorded pace",
             values=[KeyValue(key=key, value=str(value)) for key, value in pairs.items()],
         )
         message = DiagnosticArray(status=[status])
         message.header.stamp = Time(nanoseconds=self._now).to_msg()
         self._reports.publish(message)
+
+    def _problems(self) -> list[str]:
+        """Why images of the recording are not played, a sentence each."""
+        damaged = f"{self._damaged} damaged image(s) left out: {self._last_damage}"
+        return [damaged] * bool(self._damaged) + list(self._bag.lost)
 
     def _publish_time(self) -> None:
         self._clock_publisher.publish(ClockMessage(clock=Time(nanoseconds=self._now).to_msg()))

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from compact_yolo_ros.pixels.bit_reader import BitReader
 from compact_yolo_ros.pixels.video_packets import units
 
 SLICE, IDR, PARAMETERS = 1, 5, 7
 """Types of units."""
 WITH_CHROMA = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
 """Profiles whose parameters name a format of chroma."""
-MOST_READ = 512
-"""Bytes of a unit that are looked at: headers are short."""
 
 
 class _Sequence(NamedTuple):
@@ -50,14 +49,14 @@ class FrameNumbers:
             kind = header & 0x1F
             try:
                 if kind == PARAMETERS:
-                    self._sequence = _parameters(_Bits(data, start + 1))
+                    self._sequence = _parameters(BitReader(data, start + 1))
                 elif kind in (SLICE, IDR):
-                    return self._slice(_Bits(data, start + 1), bool(header >> 5 & 3))
+                    return self._slice(BitReader(data, start + 1), bool(header >> 5 & 3))
             except ValueError:
                 return False
         return False
 
-    def _slice(self, bits: _Bits, is_reference: bool) -> bool:
+    def _slice(self, bits: BitReader, is_reference: bool) -> bool:
         sequence = self._sequence
         if sequence is None or sequence.allows_gaps:
             return False
@@ -72,37 +71,7 @@ class FrameNumbers:
         return number not in (last, (last + 1) % (1 << sequence.bits))
 
 
-class _Bits:
-    """Reads a unit bit by bit; raises ValueError at its end."""
-
-    def __init__(self, data: bytes, start: int) -> None:
-        content = data[start : start + MOST_READ].replace(b"\0\0\3", b"\0\0")
-        self._left = 8 * len(content)
-        self._value = int.from_bytes(content, "big")
-
-    def fixed(self, bits: int) -> int:
-        """An unsigned number of so many bits."""
-        self._left -= bits
-        if self._left < 0:
-            raise ValueError("the unit has ended")
-        return self._value >> self._left & ((1 << bits) - 1)
-
-    def unsigned(self) -> int:
-        """A number in the code ue(v) of 9.1; se(v) has as many bits."""
-        zeros = 0
-        while not self.fixed(1):
-            zeros += 1
-            if zeros > 32:
-                raise ValueError("a number is too long")
-        return (1 << zeros) - 1 + self.fixed(zeros)
-
-    def signed(self) -> int:
-        """A number in the code se(v)."""
-        code = self.unsigned()
-        return (code + 1) // 2 if code % 2 else -(code // 2)
-
-
-def _parameters(bits: _Bits) -> _Sequence:
+def _parameters(bits: BitReader) -> _Sequence:
     profile = bits.fixed(8)
     bits.fixed(16)  # constraints and level
     bits.unsigned()  # number of the set
@@ -122,7 +91,7 @@ def _parameters(bits: _Bits) -> _Sequence:
     return _Sequence(length, has_planes, bool(bits.fixed(1)))
 
 
-def _chroma(bits: _Bits) -> bool:
+def _chroma(bits: BitReader) -> bool:
     """Skip what concerns the format of chroma; whether its planes are coded apart."""
     form = bits.unsigned()
     has_planes = form == 3 and bool(bits.fixed(1))
@@ -135,7 +104,7 @@ def _chroma(bits: _Bits) -> bool:
     return has_planes
 
 
-def _scaling_list(bits: _Bits, size: int) -> None:
+def _scaling_list(bits: BitReader, size: int) -> None:
     last = following = 8
     for _ in range(size):
         if following:

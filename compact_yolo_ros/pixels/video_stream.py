@@ -11,10 +11,11 @@ from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.pixels.encodings import MAX_PIXELS
 from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileLimits
 from compact_yolo_ros.pixels.h264_frames import FrameNumbers
+from compact_yolo_ros.pixels.h265_pictures import PictureOrder
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.jpeg_pixels import Window
 from compact_yolo_ros.pixels.picture_numbers import PictureNumbers
-from compact_yolo_ros.pixels.video_packets import H264, VideoPacket, begins, codec_of
+from compact_yolo_ros.pixels.video_packets import H264, HEVC, VideoPacket, begins, codec_of
 from compact_yolo_ros.support.pip import pip_line
 
 PIXEL_BYTES = 3 + 1.5 * 17
@@ -83,7 +84,7 @@ class VideoStream:
         self._most_pixels = min(MAX_PIXELS, int(limits.megabytes * 2**20 / PIXEL_BYTES))
         self._codec = ""
         self._decoder: Any = None
-        self._numbers, self._frames = PictureNumbers(), FrameNumbers()
+        self._forget()
         self._origins: dict[int, Any] = {}
         self._sent = 0
         self.is_waiting = True
@@ -100,6 +101,8 @@ class VideoStream:
         codec = codec_of(packet.encoder)
         if codec != self._codec:
             self._open(codec)
+        if codec == HEVC and packet.number is None:
+            packet = packet._replace(number=self._order.number(bytes(packet.data)))
         if begins(packet):
             self._begin(packet)
         elif self._misses(packet) and not self.is_waiting:
@@ -166,8 +169,12 @@ class VideoStream:
         self._decoder.thread_count = 1  # further ones would each keep a picture back
         self._decoder.options = {"flags": "low_delay", "max_pixels": str(self._most_pixels)}
         self._codec = codec
-        self._numbers, self._frames = PictureNumbers(), FrameNumbers()
+        self._forget()
         self.is_waiting = True
+
+    def _forget(self) -> None:
+        """Know no packet of the video yet."""
+        self._numbers, self._frames, self._order = PictureNumbers(), FrameNumbers(), PictureOrder()
 
     def _begin(self, packet: VideoPacket) -> None:
         """Go on at a keyframe; parameter sets of earlier ones stay known."""

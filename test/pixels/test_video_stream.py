@@ -90,9 +90,10 @@ def test_after_a_loss_the_next_keyframe_is_awaited() -> None:
     assert shown(decode(stream, packets)) == list(range(12))
 
 
-def test_a_loss_is_found_without_numbers_too() -> None:
-    """Foxglove's messages have none; H.264 itself has."""
-    packets = [packet(p, flagged=False) for p in encode("h264")]
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_loss_is_found_without_numbers_too(codec: str) -> None:
+    """Foxglove's messages have none; the videos themselves have."""
+    packets = [packet(p, codec, flagged=False) for p in encode(codec)]
     assert shown(decode(VideoStream(), packets[:2] + packets[3:])) == [0, 1, *range(6, 12)]
 
 

@@ -88,8 +88,8 @@ LAUNCH_ARGUMENTS = (
     LaunchArgument(
         "camera_info_topic",
         "",
-        "With positions: the camera's calibration. Default: camera_info beside image_topic, without "
-        "compressed and the like: that of /camera/image_raw/compressed is /camera/camera_info.",
+        "With positions: the camera's calibration. Default: camera_info beside image_topic; that "
+        "of /camera/image_raw/compressed is /camera/camera_info.",
     ),
     LaunchArgument("namespace", "", "Namespace of the node and of relative topic names."),
     LaunchArgument(

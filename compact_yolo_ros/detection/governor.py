@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
-from statistics import median
 from typing import NamedTuple
+
+import numpy as np
 
 WINDOW = 40
 """Images at the current size that are remembered."""
@@ -261,7 +262,7 @@ class Governor:
             expected = max(expected, (watts + more) / self._held.watts)
         if expected > 1 - MARGIN:
             return
-        usual = median(cost.inference for cost in self._recent)
+        usual = self._usual()
         self._before_climb = (self.rung, usual)
         self._move(higher, f"expected to take {expected:.0%} of the target")
         self._on_trial = True
@@ -276,7 +277,7 @@ class Governor:
         """Whether the machine is clearly faster than when the next rung up was too much."""
         if failed != self.rung or self._images % WINDOW:
             return False
-        return median(cost.inference for cost in self._recent) < RELIEF * before
+        return self._usual() < RELIEF * before
 
     # What it knows
 
@@ -294,17 +295,21 @@ class Governor:
         late = self._late
         return (len(late) > 1 and late[-1] and late[-2]) or late.count(True) > RARE
 
+    def _usual(self) -> float:
+        """The network's time; the median of the images that are remembered."""
+        return float(np.median([cost.inference for cost in self._recent]))
+
     def _lately(self) -> float:
         """The network's time; the median of three images, so that two of a new load count."""
         last = [cost.inference for cost in self._recent][-3:]
-        return median(last) if last else 0.0
+        return float(np.median(last)) if last else 0.0
 
     def _learn(self) -> None:
         """Compare the network's times before and after the last move."""
         if len(self._recent) != SAMPLES or self._left is None:
             return
         (left, before), size = self._left, self.rung.size
-        after = median(cost.inference for cost in self._recent)
+        after = self._usual()
         if size == left.size or before <= 0 or after <= 0:
             return
         learnt = self._costs[left.size] * (after / before)

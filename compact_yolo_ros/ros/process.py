@@ -49,6 +49,9 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
     """
     try:
         stop = StopRequest()
+        # Threads of NumPy's and OpenCV's algebra turn idly for a tenth of a second when they are
+        # loaded, on the cores that the start needs. No node multiplies matrices that want them.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         # Messages load a parser for what generates their code, and do without it if it is missing.
         sys.modules.setdefault("rosidl_parser.parser", None)  # type: ignore[arg-type]
         import rclpy

@@ -1,22 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which backend runs the detector when one fails or other sizes are needed, without ROS.
+"""Which backend runs the detector when one fails or other sizes are needed.
 
 The backends are real, on the toy detector; one of them plays a runtime that fails.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from harness import Client
 from list_logger import ListLogger
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 
 from compact_yolo_ros.backends import BackendError, BackendLost, RunOptions
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.ros.detector.backend_manager import FAILURES, BackendManager
+from compact_yolo_ros.ros.detector.node import DetectorNode
 
 IMAGE = np.zeros((320, 320, 3), np.uint8)
 
@@ -199,3 +204,16 @@ def test_closing_waits_for_what_is_being_opened(toy: str) -> None:
     managed.manager.failed(BackendLost("gone"))  # by a worker that still has its last image
     with pytest.raises(AttributeError):
         managed.detector.backend.run()
+
+
+@pytest.mark.ros
+def test_what_is_opened_beside_the_rest_is_released_if_a_parameter_is_refused(
+    client: Client, toy: str
+) -> None:
+    given = {"model": toy, "classes": ["dragon"], "cpu_threads": 1}
+    overrides = [Parameter(name, value=value) for name, value in given.items()]
+    node = client.host(DetectorNode(context=client.context, parameter_overrides=overrides))
+    threads, publishers = set(threading.enumerate()), set(node.publishers)
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    client.wait_for(lambda: set(threading.enumerate()) <= threads)
+    assert set(node.publishers) == publishers

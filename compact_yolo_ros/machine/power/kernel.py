@@ -8,7 +8,6 @@ ABI/testing/sysfs-platform_profile; ``thermal_throttle`` exists on Intel process
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import fmean
 
 from compact_yolo_ros.machine.power.source import (
     DEGREES,
@@ -76,7 +75,7 @@ def _clocks(tree: Tree) -> dict[str, float]:
         for path in tree.find(f"{POLICIES}/scaling_cur_freq")
     ]
     clocks = [clock for clock in found if clock is not None]
-    return {"cpu": fmean(clocks)} if clocks else {}
+    return {"cpu": sum(clocks) / len(clocks)} if clocks else {}
 
 
 def _temperatures(tree: Tree) -> dict[str, float]:

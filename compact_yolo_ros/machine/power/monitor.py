@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from threading import Event, Lock, Thread
 from time import monotonic
 
@@ -99,7 +98,7 @@ class PowerMonitor:
         return PowerSummary(
             source,
             newest.mode,
-            fmean(watts) if watts else None,
+            sum(watts) / len(watts) if watts else None,
             newest.clocks,
             newest.temperatures,
             _throttling(readings),

@@ -8,7 +8,6 @@ lock of this one, and gives all its memory back.
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 from time import monotonic
 from typing import Protocol
@@ -52,7 +51,9 @@ class BuildProcess:
         self.failure = ""
         self.cancelled = False
         self._log = logger
-        # Imported late: argparse is not needed where nothing is prepared.
+        # Imported late: they are not needed where nothing is prepared.
+        import subprocess
+
         from compact_yolo_ros.backends.arguments import to_arguments
 
         arguments = to_arguments(options, leave_out=("backend", "threads"))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Lock
 from typing import Any
@@ -65,13 +66,14 @@ class Session:
         # First, so that a missing decoder is reported before anything is opened.
         decoders = {name: new_decoder(values) for name in camera_names(values["cameras"])}
         with ExitStack() as opened:
-            self.backends = BackendManager(run_options(values), node.get_logger())
-            opened.callback(self._release)
-            self.detector = self.backends.detector
-            self._card = card = self.detector.card
+            # It takes longest, and leaves Python to others for most of that time.
+            beside = ThreadPoolExecutor(1, thread_name_prefix="first backend opener")
+            opening = beside.submit(BackendManager, run_options(values), node.get_logger())
+            opened.callback(self._release, opening)
+            beside.shutdown(wait=False)
+            self._card = card = find_model(values["model"]).card
             self.settings = read_settings(values, card)
             self.image_sizes = ImageSizes(decoders)
-            self.control = InputControl(self.detector, self.settings.targets, node.get_logger())
             self.performance = PerformancePublisher(node)
             opened.callback(self.performance.destroy)
             self._model = ModelPublisher(node, card)
@@ -81,6 +83,9 @@ class Session:
                 camera = Camera(node, name, card, decode, self.settings, values)
                 opened.callback(camera.destroy)
                 self.cameras.append(camera)
+            self.backends = opening.result()
+            self.detector = self.backends.detector
+            self.control = InputControl(self.detector, self.settings.targets, node.get_logger())
             self._model.publish(self.settings.selection.score_threshold)
             self._opened = opened.pop_all()
 
@@ -186,6 +191,8 @@ class Session:
         """Remove the publishers and release the model, at once or when nobody uses it any more."""
         self._opened.close()
 
-    def _release(self) -> None:
-        releasing = self.backends.close()
+    def _release(self, opening: Future[BackendManager]) -> None:
+        if opening.exception() is not None:
+            return
+        releasing = opening.result().close()
         self.leftovers.add(releasing, lambda: "a model is not released yet: it is still in use")

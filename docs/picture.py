@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make docs/detections.jpg, the picture in README.md: what a model finds in the street clip.
 
-    python docs/picture.py --frames 30 120
+    python docs/picture.py
 
 Run it in the environment of ``make test``, after a model has changed.
 """
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="yolo_ret_m075")
     parser.add_argument("--score", type=float, default=0.3, help="score threshold")
-    parser.add_argument("--frames", type=int, nargs="+", default=[30, 120])
+    parser.add_argument("--frames", type=int, nargs="+", default=[30, 121, 142, 192])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "detections.jpg")
     options = parser.parse_args()
 

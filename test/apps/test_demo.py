@@ -10,12 +10,15 @@ import sys
 from functools import partial
 from pathlib import Path
 from resource import RLIMIT_NOFILE, setrlimit
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from harness import ROOT
+
+from compact_yolo_ros.apps.demo.command import _why_nothing
 
 
 def demo(*arguments: str, files: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -41,9 +44,12 @@ def folder_of_pictures(path: Path, colour: tuple[int, int, int]) -> str:
 
 def test_it_leaves_detections_diagnostics_and_pictures(tmp_path: Path, toy: str) -> None:
     video, out = folder_of_pictures(tmp_path / "video", (0, 0, 255)), tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("the user's own")
     options = ("--model", toy, "--video", video, "--rate", "20", "--seconds", "5")
     result = demo(*options, "--out", str(out))
     assert result.returncode == 0, result.stdout + result.stderr
+    assert "notes.txt" not in result.stdout
     assert "red" in result.stdout
     results = json.loads((out / "detections.json").read_text())
     assert {d["class"] for result in results for d in result["detections"]} == {"red"}
@@ -61,17 +67,34 @@ def test_it_leaves_detections_diagnostics_and_pictures(tmp_path: Path, toy: str)
         "annotated.mp4",
         "detections.json",
         "diagnostics.json",
+        "notes.txt",
     ]
 
 
 def test_it_fails_if_nothing_was_detected(tmp_path: Path, toy: str) -> None:
     video = folder_of_pictures(tmp_path / "video", (0, 0, 0))
     out = tmp_path / "out"
+    out.mkdir()
+    (out / "annotated.mp4").write_text("of an earlier run")
     options = ("--model", toy, "--video", video, "--rate", "20", "--seconds", "1")
     result = demo(*options, "--out", str(out))
     assert result.returncode == 1
+    assert b"earlier" not in b"".join(path.read_bytes() for path in out.glob("annotated.mp4"))
     assert "nothing was detected" in result.stderr
     assert json.loads((out / "detections.json").read_text())[0]["detections"] == []
+
+
+@pytest.mark.parametrize(
+    ("answered", "state", "sentence"),
+    [
+        (True, "OK", "nothing was detected"),
+        (False, "the model cannot be opened", "the detector says: the model cannot be opened"),
+        (False, None, "DDS needs a network interface"),
+    ],
+)
+def test_why_nothing_was_detected(answered: bool, state: str | None, sentence: str) -> None:
+    viewer: Any = SimpleNamespace(detections=0, answered=answered, state=state)
+    assert sentence in (_why_nothing(viewer) or "")
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from compact_yolo_ros.support.resources import resource_directory
 if TYPE_CHECKING:
     from compact_yolo_ros.apps.demo.viewer import DemoViewer
 
-STARTING = 30.0
+STARTING = 45.0
 """Most seconds to wait for the first answer: a small or busy machine takes long to start."""
 PICTURE_SECONDS = 6.0
 """The debug image is subscribed to at the end only, so that it does not slow what is measured."""
@@ -60,15 +60,27 @@ def _run(options: argparse.Namespace) -> int:
         except EXPECTED as error:
             return _fail(str(start_failure(error)))
         try:
-            failed = _watch(viewer, nodes, options.seconds)
+            failed = _watch(viewer, nodes, options.seconds) or _why_nothing(viewer)
         except KeyboardInterrupt:
             failed = None  # what was collected so far is still worth keeping
-        if failed is not None:
-            _fail(failed)
         viewer.save()
-    if viewer.detections == 0:
-        _fail("nothing was detected")
+    if failed is not None:
+        _fail(failed)
     return 0 if viewer.detections and failed is None else 1
+
+
+def _why_nothing(viewer: DemoViewer) -> str | None:
+    """Why there is no detection, in a sentence; None if there are some."""
+    if viewer.detections:
+        return None
+    if viewer.answered:
+        return "nothing was detected"
+    if viewer.state is not None:
+        return f"no image was answered, and the detector says: {viewer.state}"
+    return (
+        "nothing was heard of the two nodes: DDS needs a network interface that is up, if only the "
+        "loopback (`ip link set lo up`), and a firewall that lets UDP through on this machine"
+    )
 
 
 def _start(options: argparse.Namespace, stack: ExitStack) -> tuple[DemoViewer, list[ChildNode]]:
@@ -115,7 +127,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _watch(viewer: DemoViewer, nodes: list[ChildNode], seconds: float) -> str | None:
     """Show what happens for some seconds from the first answer on; return why it ended early."""
-    end = time.monotonic() + STARTING + seconds
+    end = time.monotonic() + STARTING
     answered = False
     with viewer.live():
         while (left := end - time.monotonic()) > 0:

@@ -31,6 +31,7 @@ from compact_yolo_ros.detection.frame_times import STAGES
 from compact_yolo_ros.support.files import replacing
 from compact_yolo_ros.support.terminal import Cell, open_console, pairs_table, say
 
+RESULTS = ("annotated.jpg", "annotated.mp4", "detections.json", "diagnostics.json")
 SHEET = (3, 2)
 """Columns and rows of the picture sheet."""
 MAX_PICTURES = 300
@@ -75,6 +76,11 @@ class DemoViewer:
         """Whether the detector has answered an image."""
         return bool(self._results)
 
+    @property
+    def state(self) -> str | None:
+        """What the detector said last on /diagnostics; None if nothing of it arrived."""
+        return self._states[-1]["message"] if self._states else None
+
     @contextmanager
     def live(self) -> Iterator[None]:
         """Show the table while the block runs; without a terminal, only its last state."""
@@ -98,13 +104,15 @@ class DemoViewer:
             self._node.create_subscription(Image, "detector/debug_image", self._on_picture, qos)
 
     def save(self) -> None:
-        """Write everything collected so far."""
+        """Write everything collected so far in place of an earlier run's results."""
+        for name in RESULTS:
+            (self._out / name).unlink(missing_ok=True)
         self._save_json("detections.json", self._results)
         self._save_json("diagnostics.json", self._states)
         if self._pictures:
             self._save_video()
             self._save_sheet()
-        names = ", ".join(sorted(path.name for path in self._out.iterdir()))
+        names = ", ".join(name for name in RESULTS if (self._out / name).exists())
         say(open_console(), f"\nResults in {self._out}: {names}")
 
     # What arrives
@@ -168,15 +176,15 @@ class DemoViewer:
             writer.release()
 
     def _save_sheet(self) -> None:
-        """The fullest picture of each of six equal parts of the recording."""
+        """Of each of six equal parts of the recording, the picture with the best detections."""
         columns, rows = SHEET
-        counts = {result["stamp"]: len(result["detections"]) for result in self._results}
+        sums = {r["stamp"]: sum(d["score"] for d in r["detections"]) for r in self._results}
         bounds = np.linspace(0, len(self._pictures), columns * rows + 1).astype(int)
         parts = (
             self._pictures[start : max(end, start + 1)]
             for start, end in zip(bounds[:-1], bounds[1:], strict=True)
         )
-        pictures = [max(part, key=lambda p: counts.get(p[0], 0))[1] for part in parts]
+        pictures = [max(part, key=lambda p: sums.get(p[0], 0))[1] for part in parts]
         lines = [np.hstack(pictures[n : n + columns]) for n in range(0, len(pictures), columns)]
         with replacing(self._out / "annotated.jpg") as path:
             cv2.imwrite(str(path), np.vstack(lines))

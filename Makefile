@@ -22,6 +22,8 @@ GPU_PYTHON = $(if $(wildcard $(VENV)/python),$(VENV)/python,$(PYTHON))
 PYTEST = $(VENV)/pytest -n $(WORKERS) --dist worksteal --max-worker-restart 0
 # what failed, one after the other; pytest's exit code 1 says that all others have passed
 AGAIN = echo "Once more, without other tests beside them:" && $(VENV)/pytest -n 0 -v --last-failed --last-failed-no-failures none
+# What becomes known tonight breaks no build: it is told, and the weekly run of the workflow fails.
+AUDIT = pip-audit --requirement environment/requirements/runtime.txt --no-deps --disable-pip --progress-spinner off
 BOOTSTRAP = @command -v $(PYTHON) >/dev/null || { \
 	echo "$(PYTHON) is not installed: install Python 3.10 to 3.13, or choose one, as in \`make PYTHON=python3.12 ...\`." >&2; \
 	exit 1; }; $(PYTHON) environment/bootstrap.py
@@ -49,11 +51,12 @@ test: setup lint ## Linters, type checks and all tests
 gpu: ## Test TensorRT on this machine's GPU; results in out/gpu
 	COMPACT_YOLO_GPU_REPORT=$${COMPACT_YOLO_GPU_REPORT:-out/gpu} $(GPU_PYTHON) -m pytest -v test/gpu
 
-lint: setup ## Style, format, types and the rules of imports
+lint: setup ## Style, format, types, rules of imports; known vulnerabilities, if pip-audit is installed
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
 	$(VENV)/lint-imports --no-logo
+	-@if command -v pip-audit >/dev/null; then $(AUDIT); else echo "No pip-audit here: PyPI was not asked for known vulnerabilities"; fi
 
 coverage: setup ## All tests with line coverage; fails below the floor
 	$(PYTEST) --cov=compact_yolo_ros --cov=training --cov-report=term-missing:skip-covered \

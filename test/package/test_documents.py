@@ -40,6 +40,10 @@ def test_the_parameter_file_is_that_of_the_code() -> None:
     assert values == {**defaults, "autostart": True}  # a copy of it must start, too
 
 
+def test_the_rights_of_a_secured_node_are_those_of_the_code() -> None:
+    assert GENERATE.SROS2_POLICY.read_text() == GENERATE.sros2_policy(), "run `make docs`"
+
+
 def test_the_picture_of_the_rooms_is_that_of_the_code() -> None:
     pytest.importorskip("grimp")
     drawing = runpy.run_path(str(ROOT / "docs" / "architecture.py"))["drawing"]

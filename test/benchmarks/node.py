@@ -5,6 +5,7 @@
     python test/benchmarks/node.py overload
     python test/benchmarks/node.py start
     python test/benchmarks/node.py idle --seconds 60
+    python test/benchmarks/node.py cameras --model yolo_fastest --threads 1
     python test/benchmarks/node.py swap --precision fp16
     python test/benchmarks/node.py soak --seconds 600
 
@@ -19,6 +20,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ CAMERA = "compact_yolo_ros.ros.run video_publisher_node"
 SLOW_DETECTOR = "slow_detector_node"
 SMALL = {"environment": detector_environment(os.environ)}
 """The profile that the launch file gives the detector."""
+MEASUREMENTS = ("latency", "overload", "start", "idle", "cameras", "swap", "soak")
 WARM_UP = 6.0
 """Seconds before figures count: a little more than the window of /diagnostics."""
 
@@ -75,21 +78,54 @@ def overload(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def start(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Seconds from process start to the first detections, several times, and resident memory."""
-    client, seconds, resident = Client(), [], []
+    """Seconds from process start to the first detections, several times, and resident memory.
+
+    Each start has a camera of its own: the Fast DDS of a camera that has sent to an earlier
+    detector goes on to write to that one's shared memory, for up to a second.
+    """
+    client, seconds, computing, resident = Client(), [], [], []
     results = client.collect(Detection2DArray, "/detector/detections")
-    with running(CAMERA, folder / "camera.log", _camera(options, folder)):
-        for n in range(5):
-            client.spin(1)  # what the last one sent
+    for n in range(options.starts):
+        with running(CAMERA, folder / f"camera{n}.log", _camera(options, folder)):
+            client.spin(3)  # it sends, and nothing comes of the last detector any more
             results.clear()
             began = time.monotonic()
             with running(DETECTOR, folder / f"{n}.log", _detector(options), **SMALL) as node:
                 client.wait_for(lambda: results)
                 seconds.append(round(time.monotonic() - began, 2))
+                computing.append(round(1e-9 * _scheduled(node.process.pid)[0], 2))
                 client.spin(3)
                 resident.append(_resident(node.process.pid))
     client.close()
-    return {"seconds_to_first_result": seconds, "resident_mb": resident}
+    return {
+        "seconds_to_first_result": seconds,
+        "median": round(float(np.median(seconds)), 2),
+        "cpu_seconds": computing,
+        "resident_mb": resident,
+    }
+
+
+def cameras(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """CPU time of a node with four cameras at 15 Hz."""
+    names, client = ("front", "left", "rear", "right"), Client()
+    states = client.collect(DiagnosticArray, "/diagnostics")
+    source = {**_camera(options, folder), "rate": 15.0}
+    with ExitStack() as started:
+        for name in names:
+            rule = ("-r", f"image:=/{name}/image", "-r", f"__node:={name}")
+            started.enter_context(running(CAMERA, folder / f"{name}.log", source, *rule))
+        given = {**_detector(options), "cameras": list(names)}
+        node = started.enter_context(running(DETECTOR, folder / "detector.log", given, **SMALL))
+        client.wait_for(lambda: states and len(_answered(states[-1])) == len(names))
+        client.spin(WARM_UP)
+        before, began = _scheduled(node.process.pid), time.monotonic()
+        client.spin(options.seconds)
+        after, seconds = _scheduled(node.process.pid), time.monotonic() - began
+    client.close()
+    return {
+        "percent_of_a_core": round(100e-9 * (after[0] - before[0]) / seconds, 1),
+        "cameras": _answered(states[-1]),
+    }
 
 
 def idle(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -207,6 +243,13 @@ def _detector(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _answered(message: DiagnosticArray) -> list[dict[str, str]]:
+    """Rate and times of each camera that was answered."""
+    names = ("fps_out", "age_ms p50", "inference_ms p50", "overhead_ms p50")
+    found = [{pair.key: pair.value for pair in status.values} for status in message.status]
+    return [{n: values[n] for n in names} for values in found if "age_ms p50" in values]
+
+
 def _scheduled(pid: int) -> tuple[int, int]:
     """Nanoseconds that the threads of a process ran, and how many times."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
@@ -243,9 +286,10 @@ def _short(state: dict[str, str]) -> dict[str, str]:
 def main() -> None:
     """Run one measurement."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("latency", "overload", "start", "idle", "swap", "soak"))
+    parser.add_argument("what", choices=MEASUREMENTS)
     parser.add_argument("--size", default="640x480", help="of the images, width x height")
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--model", default="yolo_ret_m075")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--score", type=float, default=0.3, help="score threshold")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import rclpy
 from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from harness import LATCHED, Client, Start, image_message, values_of
 from rclpy.context import Context
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -161,6 +162,22 @@ def test_a_node_that_was_shut_down_says_so(client: Client, start_inside: Start) 
     client.wait_for(lambda: status(seen).message.startswith("finalized: the node was shut down"))
     assert status(seen).level == DiagnosticStatus.WARN
     assert values_of(seen.diagnostics[-1])["state"] == "finalized"
+
+
+def test_diagnostics_need_no_executor_and_wait_for_what_changes_the_node(client: Client) -> None:
+    period = Parameter("diagnostics_period", value=0.1)
+    node = DetectorNode(context=client.context, parameter_overrides=[period])
+    reports = client.collect(DiagnosticArray, "/diagnostics")
+    client.wait_for(lambda: reports)
+    with node._changes:
+        client.spin(0.05)  # what was on its way
+        reports.clear()
+        client.spin(0.25)
+        assert not reports
+    client.wait_for(lambda: reports)
+    node.destroy_node()
+    assert "diagnostics" not in {thread.name for thread in threading.enumerate()}
+    vars(node).pop("_state_machine")  # it keeps the node in the graph
 
 
 def send_until(

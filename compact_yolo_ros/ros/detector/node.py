@@ -10,11 +10,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
+from threading import RLock
 from typing import Any
 
 import cv2
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool
@@ -36,6 +36,7 @@ from compact_yolo_ros.ros.diagnostics.publisher import Description, DiagnosticsP
 from compact_yolo_ros.ros.diagnostics.situations import CameraState, NodeSituation
 from compact_yolo_ros.ros.parameter_service import is_unchanged
 from compact_yolo_ros.ros.parameters import NodeParameters
+from compact_yolo_ros.support.periodic import Periodic
 
 SWITCH_INTERVAL = 2e-4
 """Seconds a thread keeps Python to itself while another waits. With the usual 5 ms, an image that
@@ -47,18 +48,22 @@ Transition = Callable[["DetectorNode", LifecycleState], TransitionCallbackReturn
 
 
 def _logging_errors(transition: Transition) -> Transition:
-    """Log an unexpected exception: rclpy calls ``on_error`` without a word about it."""
+    """Log an unexpected exception: rclpy calls ``on_error`` without a word about it.
+
+    Nothing is published on /diagnostics during the transition.
+    """
 
     @wraps(transition)
     def logged(node: DetectorNode, state: LifecycleState) -> TransitionCallbackReturn:
-        try:
-            result = transition(node, state)
-        except Exception as error:
-            node._fail(f"{type(error).__name__}: {error}")
-            raise
-        if result == SUCCESS:
-            node._failure = ""
-        return result
+        with node._changes:
+            try:
+                result = transition(node, state)
+            except Exception as error:
+                node._fail(f"{type(error).__name__}: {error}")
+                raise
+            if result == SUCCESS:
+                node._failure = ""
+            return result
 
     return logged
 
@@ -67,7 +72,9 @@ class DetectorNode(LifecycleNode):
     """Loads the model in configure, subscribes in activate, releases in cleanup.
 
     The executor's thread only stores the newest image of each camera; one ``FrameWorker`` processes
-    them with one network.
+    them with one network. /diagnostics has a thread of its own: to wake the executor, which then
+    looks at each service, takes more time than the message. ``_changes`` is held by whatever
+    changes what that thread reads, and by that thread.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -78,15 +85,16 @@ class DetectorNode(LifecycleNode):
         self._enabled = True
         self._is_finalized = False
         self._failure = ""
+        self._changes = RLock()
+        self._reports: Periodic | None = None
         self._leftovers = Leftovers(self.get_logger())
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._own_parameters = NodeParameters(self, DETECTOR_PARAMETERS)
         self._diagnostics = DiagnosticsPublisher(self, DIAGNOSTICS.create(self))
-        # A steady clock: simulated time may stand still, and the node must still report its state.
-        clock = Clock(clock_type=ClockType.STEADY_TIME)
-        period = self.get_parameter("diagnostics_period").value
-        self.create_timer(period, self._publish_diagnostics, clock=clock)
         self.create_service(SetBool, ENABLE.name, self._on_enable)
+        # Not in ROS time: that may stand still, and the node must still report its state.
+        period = self.get_parameter("diagnostics_period").value
+        self._reports = Periodic(period, self._report, "diagnostics")
 
     def start(self) -> None:
         """Configure and activate if ``autostart`` says so."""
@@ -97,10 +105,17 @@ class DetectorNode(LifecycleNode):
 
     def close(self) -> None:
         """Stop working and release the model; the node can then be destroyed."""
-        self._deactivate()
-        if self._session is not None:
-            session, self._session = self._session, None
-            session.close()
+        with self._changes:
+            self._deactivate()
+            if self._session is not None:
+                session, self._session = self._session, None
+                session.close()
+
+    def destroy_node(self) -> None:
+        """End /diagnostics, and remove what rclpy has for the node."""
+        if self._reports is not None:
+            self._reports.stop()
+        super().destroy_node()
 
     # Lifecycle
 
@@ -176,9 +191,10 @@ class DetectorNode(LifecycleNode):
             if not is_unchanged(self, parameter)
         }
         try:
-            check_changes(changes, loaded=self._session is not None)
-            if self._session is not None:
-                self._session.apply(self._own_parameters.values(changes))
+            with self._changes:
+                check_changes(changes, loaded=self._session is not None)
+                if self._session is not None:
+                    self._session.apply(self._own_parameters.values(changes))
         except (ValueError, BackendError) as error:
             if self._session is not None and changes.keys() & set(RUN_PARAMETERS):
                 self.get_logger().warning(f"The model stays as it is: {error}")
@@ -187,14 +203,24 @@ class DetectorNode(LifecycleNode):
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Stop or resume the subscriptions, so that a disabled node costs nothing."""
-        self._enabled = request.data
-        if self._activation is not None:
-            self._activation.enable(self._enabled)
+        with self._changes:
+            self._enabled = request.data
+            if self._activation is not None:
+                self._activation.enable(self._enabled)
         response.success = True
         response.message = "enabled" if self._enabled else "disabled"
         return response
 
-    # The timer
+    # /diagnostics
+
+    def _report(self) -> None:
+        try:
+            with self._changes:
+                self._publish_diagnostics()
+        except Exception as error:
+            if self.context.ok():  # else ROS was shut down before the node
+                sentence = f"/diagnostics is not published: {type(error).__name__}: {error}"
+                self.get_logger().error(sentence, once=True)
 
     def _publish_diagnostics(self) -> None:
         power = self._activation.power() if self._activation else None

@@ -176,7 +176,7 @@ def test_positions_are_switched_on_and_off_and_problems_are_said(
     change(camera, positions="bearing", class_heights=[f"{name}:0.1" for name in CLASSES])
     client.wait_for(lambda: topics(client) == {"/camera_info"})
     camera.places.clear()
-    show(client, camera, lambda: camera.places, depth=None)
+    show(client, camera, lambda: len(camera.places) > 1, depth=None)  # one was on its way
     (place,) = camera.places[-1].detections
     assert place.bbox.center.position.z == pytest.approx(0.1 * 300 / box.size_y, rel=1e-4)
 

@@ -8,6 +8,7 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
+import torch
 from scripted_study import ScriptedStudy, result
 
 from training.detectors.micro_yolo import MicroYoloConfig
@@ -26,19 +27,28 @@ def test_kernels_are_all_32_permutations_and_the_published_one_is_micro_yolo():
         kernel_search.members(["35354"])
 
 
-def test_only_what_is_not_searched_for_begins_with_given_weights(monkeypatch):
-    taken = {}
+def test_all_permutations_begin_as_the_same_function(monkeypatch):
+    """As the trained network, of whose wider kernels only the middle is left."""
 
     def start(trainer, origin):
-        taken.update(origin.state)
+        trainer.model.load_state_dict(origin.state)
 
     monkeypatch.setattr(kernel_search, "start", start)
-    state = dict(Variant.parse("micro_yolo").build(2).state_dict())
-    origin = kernel_search.Origin(Variant.parse("micro_yolo"), ("a",), state, False)
-    detector = kernel_search.with_kernels("55555")
-    kernel_search._begin(origin, Namespace(recipe=Namespace(detector=detector)))
-    left_out = set(state) - set(taken)
-    assert left_out == {f"backbone.blocks.{n}.depthwise.conv.weight" for n in range(5)}
+    torch.manual_seed(0)
+    trained = Variant.parse("micro_yolo").build(2).eval()
+    origin = kernel_search.Origin(Variant.parse("micro_yolo"), ("a",), trained.state_dict(), False)
+    image, maps = torch.rand(1, 3, 64, 64), []
+    for kernels in ("33333", "35553", "55555"):
+        detector = kernel_search.with_kernels(kernels)
+        trainer = Namespace(recipe=Namespace(detector=detector), model=detector.build(2))
+        kernel_search._begin(origin, trainer)
+        maps.append(trainer.model.eval()(image))
+    for block in (trained.backbone.blocks[1], trained.backbone.blocks[3]):
+        block.depthwise.conv.weight.data[:, :, [0, -1]] = 0
+        block.depthwise.conv.weight.data[..., [0, -1]] = 0
+    for found in maps:
+        for ours, theirs in zip(found, trained(image), strict=True):
+            torch.testing.assert_close(ours, theirs)
 
 
 def test_the_ranking_of_kernels():

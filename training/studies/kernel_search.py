@@ -9,8 +9,9 @@ short time, as published, and the best AP wins; the paper's is 3, 5, 3, 5, 3. Wi
 a training ends after an epoch in which its AP50 is below the median that earlier trainings had
 after as many epochs (``median_rule``). ``--parallel`` trains several at a time.
 
-``--start`` is not in the paper: all but the kernels that are searched for begin with weights of
-Micro-YOLO, and these begin fresh in every permutation, so that none has an advantage by its shape.
+``--start`` is not in the paper: all begin with weights of Micro-YOLO, and of the kernels that are
+searched for with the 3x3 pixels in the middle, zeros around them. So all permutations begin as the
+same function, and none has an advantage by its shape.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 from typing import Any
+
+from torch import Tensor
+from torch.nn import functional
 
 from training.detectors.micro_yolo import MicroYoloConfig
 from training.detectors.variant import Variant
@@ -74,8 +78,18 @@ def members(kernels: Sequence[str], weights: str = "") -> list[Member]:
 
 
 def _begin(origin: Origin, trainer: Trainer) -> None:
-    state = {name: v for name, v in origin.state.items() if not SEARCHED.fullmatch(name)}
+    wanted = trainer.model.state_dict()
+    state = {
+        name: _middle(value, wanted[name].shape[-1]) if SEARCHED.fullmatch(name) else value
+        for name, value in origin.state.items()
+    }
     start(trainer, origin._replace(detector=trainer.recipe.detector, state=state))
+
+
+def _middle(kernels: Tensor, side: int) -> Tensor:
+    """Return the middle 3x3 of kernels (C, 1, k, k), with zeros around it up to ``side``."""
+    middle = functional.pad(kernels, ((3 - kernels.shape[-1]) // 2,) * 4)
+    return functional.pad(middle, ((side - 3) // 2,) * 4)
 
 
 def search(study: Study, options: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from training.detectors.complexity import parameters
 from training.studies.member import Result
+from training.studies.study import Cost
 
 RECIPE = {"evaluation": {"size": 160}}
 
@@ -29,11 +30,17 @@ class ScriptedStudy:
     train_set = Namespace(classes=("a", "b"))
 
     def __init__(self, ap50):
-        self.ap50, self.results, self.members = ap50, [], []
+        self.ap50, self.results, self.members, self.done = ap50, [], [], 0
 
-    def cost(self, members):
-        self.planned = len(members)
-        return "a plan"
+    def trainings(self, members):
+        return [(member, 0) for member in members]
+
+    def cost(self, wanted):
+        self.planned = len(wanted)
+        return Cost(len(wanted), 0, 0, 0.0, 0.0)
+
+    def ended(self, _):
+        return self.done
 
     def folder(self, name, seed):
         return Path(name)

@@ -4,19 +4,23 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from scripted_study import ScriptedStudy, result
 
 from training.detectors.complexity import macs
 from training.detectors.variant import Variant
 from training.detectors.yolo_nano import Fca, Pep, YoloNano, YoloNanoConfig
+from training.loop.checkpoint import save_checkpoint
+from training.loop.recipe import Recipe
+from training.loop.trainer import Trainer
 from training.studies import design_search
 from training.studies.nano_designs import (
     Limits,
     cost_of,
-    inherited,
     mutated,
     stages,
     with_stage,
@@ -50,22 +54,35 @@ def test_changed_designs_can_be_built_and_are_the_same_again():
     assert kinds == {-1, 0, 1}, "modules are added, left out and changed"
 
 
-def test_a_design_begins_with_the_weights_of_its_parent_where_they_fit():
-    parent = YoloNanoConfig()
-    whole = YoloNano(parent).state_dict()
-    trunk3 = stages(parent)["trunk.3"]
-    child = with_stage(parent, "trunk.3", (*trunk3[:2], *trunk3[3:]))  # without PEP(124)
-    child = with_stage(child, "head16", (parent.head16[0].__class__(100),))
-    network = YoloNano(child)
-    state = inherited(whole, parent, child, network)
-    network.load_state_dict(state)
-    first = 3 + 3 + 7 - 1  # modules before the stage, without the stem
-    after = f"backbone.blocks.{first + 2}.squeeze.conv.weight"
-    assert state[after].equal(whole[f"backbone.blocks.{first + 3}.squeeze.conv.weight"])
-    assert state["neck16.0.squeeze.conv.weight"].equal(whole["neck16.0.squeeze.conv.weight"])
-    narrow = "head16.0.project.conv.weight"
-    assert state[narrow].equal(whole[narrow][:100])
-    assert state["outputs.1.weight"].equal(whole["outputs.1.weight"][:, :100])
+def test_every_design_begins_with_the_same_trained_stages_which_stay_as_they_are(
+    tmp_path, monkeypatch
+):
+    torch.manual_seed(7)
+    trained = Variant.parse("yolo_nano").build(1)
+    path = tmp_path / "trained.pt"
+    content = {"detector": "yolo_nano", "classes": ["a"], "average": trained.state_dict()}
+    save_checkpoint(path, content)
+    kept, rng = design_search.STARTED, np.random.default_rng(0)
+    designs = design_search.children([YoloNanoConfig()], [], Limits(), 2, rng, kept)
+    assert all(design.trunk[:kept] == YoloNanoConfig().trunk[:kept] for design in designs)
+    monkeypatch.setattr(design_search.Search, "_images", lambda self: None)
+    search = design_search.Search(ScriptedStudy(lambda _: 0.5), search_options(start=str(path)))
+    changes = {"phases": [{"epochs": 1, "sizes": 64}], "detector": "yolo_nano", "batch_size": 2}
+    states = []
+    for design in (YoloNanoConfig(), designs[0]):
+        member = search._member("x", Variant("yolo_nano", design))
+        assert member.changes == ("phases.0.epochs=1", "phases.0.frozen_blocks=12")
+        recipe = Recipe.from_dict({**changes, "detector": member.detector.to_settings()})
+        trainer = Trainer(recipe, ("a", "b"), [None] * 4)
+        member.begin(trainer)
+        states.append(trainer.average.model.state_dict())
+    # up to stride 8 there are the stem and 12 blocks
+    begins = ("backbone.stem.", *(f"backbone.blocks.{n}." for n in range(12)))
+    for name, value in trained.state_dict().items():
+        if name.startswith(begins):
+            assert all(state[name].equal(value) for state in states), name
+    later = "backbone.blocks.12.expand.conv.weight"
+    assert not any(state[later].equal(trained.state_dict()[later]) for state in states)
 
 
 def test_the_proxy_tells_networks_that_see_differences_from_those_that_do_not():
@@ -82,7 +99,7 @@ def test_the_proxy_tells_networks_that_see_differences_from_those_that_do_not():
 def search_options(**changes):
     values = {
         "generations": 2, "children": 2, "trained": 1, "parents": 2, "short": 1, "gigaops": 5.0,
-        "megabytes": 4.2, "least_ap": 0.0, "draws": 3, "start": "", "plan": False,
+        "megabytes": 4.2, "least_ap": 94.0, "draws": 3, "start": "", "plan": False, "finals": 1,
     }  # fmt: skip
     return Namespace(**{**values, **changes})
 
@@ -100,26 +117,48 @@ def test_a_search_keeps_to_its_limits_never_gets_worse_and_is_the_same_again(mon
     torch.manual_seed(5)
     study, search = searched(monkeypatch)
     names = [m.name for m in study.members]
-    assert names[:3] == ["g0_0", "g1_0", "g2_0"] and study.planned == 3
-    assert names[3] == "final_g0_0" and all(name.startswith("final_") for name in names[3:])
+    assert names[:4] == ["g0_0", "g1_0", "g2_0", "final_g0_0"] and study.planned == 5
     assert all(Limits(5e9, 4.2e6).allows(t.cost) for t in search.archive)
     best = [max(t.score for t in search.archive[:n]) for n in (1, 2, 3)]
     assert best == sorted(best) and best[-1] > best[0]
+    winner = max(search.archive, key=lambda t: t.score)
+    assert names[4:] == [f"final_{winner.result.name}"]
     assert search.archive[-1].result.facts["operations"] == search.archive[-1].cost.operations
     again, _ = searched(monkeypatch, generations=1)
     designs = [[str(member.detector) for member in of.members[:2]] for of in (study, again)]
     assert designs[0] == designs[1]
 
 
-def test_parents_have_enough_ap_if_any_has():
-    def trained(name, ap50, score_parameters):
-        cost = design_search.DesignCost(score_parameters, 4_000_000_000, 1)
+def test_only_designs_with_enough_ap_are_changed_and_win():
+    def trained(name, ap50, parameters):
+        cost = design_search.DesignCost(parameters, 4_000_000_000, 1)
         return design_search.Trained(YoloNanoConfig(), cost, 0.0, result(name, ap50))
 
-    small, good = trained("small", 0.2, 10_000), trained("good", 0.5, 4_000_000)
-    assert small.score > good.score
-    assert design_search.parents([small, good], 0, 1) == [small]
-    assert design_search.parents([small, good], 40, 2) == [good]
-    assert design_search.parents([small, good], 60, 1) == [small], "nobody has it yet"
-    assert design_search.front([small, good]) == [good], "parameters are no part of the front"
-    assert design_search.front([good, trained("better", 0.6, 1)])[0].result.name == "better"
+    base, small = trained("base", 0.5, 4_000_000), trained("small", 0.46, 1_000_000)
+    assert small.score > base.score
+    assert design_search.elite([base, small], 94, 2) == [base], "92 % of the AP of yolo_nano"
+    assert design_search.elite([base, small], 90, 1) == [small]
+    assert design_search.front([small, base]) == [base], "parameters are no part of the front"
+    assert design_search.front([base, trained("better", 0.6, 1)])[0].result.name == "better"
+
+
+def final(name, ap50, parameters=4_000_000, seed=0):
+    found = result(f"final_{name}", ap50, proxy=1.0, operations=4e9, bytes=1)
+    return replace(found, parameters=parameters, detector="yolo_nano", seed=seed)
+
+
+@pytest.mark.parametrize(
+    "others, said",
+    [
+        ([final("g1_0", 0.40, 1_000_000)], "No design with at least 94 % of yolo_nano's AP50 has"),
+        ([final("g1_0", 0.47, 2_000_000)], "final_g1_0 has NetScore 60.9, yolo_nano 58.9 after"),
+        (
+            [final("g1_0", 0.42, 2_000_000), final("g1_0", 0.54, 2_000_000, 1)],
+            "AP50 48.0 ± 6.0 against 50.0 %, 100% of its operations, 50% of its parameters",
+        ),
+    ],
+)
+def test_the_winner_is_that_of_equal_training_with_all_seeds(monkeypatch, others, said):
+    monkeypatch.setattr(design_search, "_times", lambda *_: {})
+    shown = design_search.report([final("g0_0", 0.5), *others], Namespace(least_ap=94))
+    assert said in shown.conclusion[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Designs of YOLO Nano: how one is changed, what it costs, and what it takes over from another.
+"""Designs of YOLO Nano: how one is changed, and what it costs.
 
 A design is a ``YoloNanoConfig``. Its three scales, with the necks between them, are the skeleton
 that stays; a change is of the macroarchitecture (a module more or less, of another kind) or of the
@@ -8,17 +8,15 @@ microarchitecture (channels, squeezed channels, expansion).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import torch
 from numpy.random import Generator
-from torch import Tensor
 
 from training.detectors.complexity import kernel_values, macs_by_size, parameters
-from training.detectors.interface import Module
 from training.detectors.yolo_nano import Conv, Ep, Fca, Pep, Stage, YoloNano, YoloNanoConfig
 
 Unit = Conv | Ep | Pep | Fca
@@ -90,15 +88,20 @@ def with_stage(design: YoloNanoConfig, name: str, stage: Stage) -> YoloNanoConfi
     return replace(design, trunk=(*design.trunk[:place], stage, *design.trunk[place + 1 :]))
 
 
-def mutated(design: YoloNanoConfig, rng: Generator) -> YoloNanoConfig:
+def mutated(design: YoloNanoConfig, rng: Generator, kept: int = 0) -> YoloNanoConfig:
     """Return a design with one random change.
+
+    Args:
+        design: to change.
+        rng: draws.
+        kept: the first stages, which stay as they are.
 
     Raises:
         ValueError: the change is not possible there; another draw may be.
     """
-    names = list(stages(design))
+    names = list(stages(design))[kept:]
     # Longer stages are changed more often.
-    weights = [len(stage) for stage in stages(design).values()]
+    weights = [len(stages(design)[name]) for name in names]
     name = names[int(rng.choice(len(names), p=[w / sum(weights) for w in weights]))]
     stage = stages(design)[name]
     change = CHANGES[int(rng.integers(len(CHANGES)))]
@@ -186,73 +189,6 @@ def _drawn(values: tuple[float, ...], rng: Generator) -> float:
 
 def _scaled(width: int, factor: float) -> int:
     return max(4, round(width * factor))
-
-
-def inherited(
-    state: Mapping[str, Tensor], parent: YoloNanoConfig, child: YoloNanoConfig, network: Module
-) -> dict[str, Tensor]:
-    """Return the weights of a design as far as they can be taken over from another one.
-
-    Modules are paired from both ends of each stage; of a module of another width, the channels that
-    both have are taken.
-
-    Args:
-        state: weights of the parent's network.
-        parent: the design that has been trained.
-        child: the design that begins.
-        network: of the child, with fresh weights.
-    """
-    own = {name: value.clone() for name, value in network.state_dict().items()}
-    pairs = dict(_paired(parent, child))
-    for name, target in own.items():
-        place, _, rest = _split(name)
-        source = state.get(f"{pairs.get(place, place)}.{rest}" if rest else name)
-        if source is not None and source.ndim == target.ndim:
-            part = tuple(slice(min(a, b)) for a, b in zip(source.shape, target.shape, strict=True))
-            target[part] = source[part].to(target)
-    return own
-
-
-def _split(name: str) -> tuple[str, str, str]:
-    """Separate the name of a module of a stage from what is within it."""
-    parts = name.split(".")
-    depth = 3 if name.startswith("backbone.blocks.") else 2 if parts[0] != "outputs" else 1
-    return ".".join(parts[:depth]), ".", ".".join(parts[depth:])
-
-
-def _paired(parent: YoloNanoConfig, child: YoloNanoConfig) -> Iterator[tuple[str, str]]:
-    """Yield names of modules of the child's network, and those of the parent's they come from."""
-    old_begin = new_begin = 0
-    old_stages = stages(parent)
-    for name, new in stages(child).items():
-        old = old_stages[name]
-        for mine, theirs in _aligned(old, new):
-            if name.startswith("trunk."):
-                yield _block(new_begin + mine), _block(old_begin + theirs)
-            else:
-                yield f"{name}.{mine}", f"{name}.{theirs}"
-        if name.startswith("trunk."):
-            old_begin, new_begin = old_begin + len(old), new_begin + len(new)
-
-
-def _block(number: int) -> str:
-    """Return the name of a module of the trunk; the first one is the stem."""
-    return f"backbone.blocks.{number - 1}" if number else "backbone.stem"
-
-
-def _aligned(old: Stage, new: Stage) -> Iterator[tuple[int, int]]:
-    """Pair modules from both ends: the child's number, and the parent's."""
-    kinds = [unit.kind for unit in old], [unit.kind for unit in new]
-    same = 0
-    while same < min(map(len, kinds)) and old[same].kind == new[same].kind:
-        same += 1
-    if len(old) > len(new):  # a module is missing: the later ones have moved
-        same = next((n for n in range(same) if old[n] != new[n]), same)
-    yield from ((n, n) for n in range(same))
-    for back in range(1, min(map(len, kinds)) - same + 1):
-        if kinds[0][-back] != kinds[1][-back]:
-            break
-        yield len(new) - back, len(old) - back
 
 
 def text_of(design: YoloNanoConfig) -> str:

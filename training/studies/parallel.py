@@ -38,7 +38,7 @@ def train_all(study: Study, members: Sequence[Member], options: argparse.Namespa
     if options.part:
         number, parts = map(int, options.part.split("/"))
         return _train(study, members[number::parts])
-    say(study.console, str(study.cost(members)))
+    say(study.console, str(study.cost(study.trainings(members))))
     if options.plan:
         return
     if options.parallel > 1:

@@ -147,18 +147,22 @@ class Study:
             StoppedError: a signal came; what is finished is kept.
             ValueError: a folder has a training of other settings.
         """
-        say(self.console, str(self.cost(members)))
+        wanted = self.trainings(members)
+        say(self.console, str(self.cost(wanted)))
         if plan_only:
             return []
-        return [self.train(member, seed) for seed in self.seeds for member in members]
+        return [self.train(member, seed) for member, seed in wanted]
 
-    def cost(self, members: Sequence[Member]) -> Cost:
-        """Measure a training step, and estimate what is left of the trainings.
+    def trainings(self, members: Sequence[Member]) -> list[tuple[Member, int]]:
+        """Return each member with every seed."""
+        return [(member, seed) for seed in self.seeds for member in members]
+
+    def cost(self, wanted: Sequence[tuple[Member, int]]) -> Cost:
+        """Measure a training step, and estimate what is left of trainings, each with its seed.
 
         Raises:
             ValueError: a folder has a training of other settings.
         """
-        wanted = [(member, seed) for seed in self.seeds for member in members]
         left = [self.recipe(m, seed) for m, seed in wanted if not self.finished(m, seed)]
         finished = len(wanted) - len(left)
         if not left:
@@ -202,6 +206,10 @@ class Study:
     def folder(self, name: str, seed: int) -> Path:
         """Return the folder of a training; ``last.pt`` in it has the weights."""
         return self.out / (name if seed == 0 else f"{name}_seed{seed}")
+
+    def ended(self, names: str) -> int:
+        """Return how many trainings are finished whose folders' names match a pattern."""
+        return len(list(self.out.glob(f"{names}/{RESULT}")))
 
     def finished(self, member: Member, seed: int) -> Result | None:
         """Return the result of a training; None: it is not finished.

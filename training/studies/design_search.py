@@ -337,8 +337,8 @@ def _conclusion(final: Sequence[Row], options: argparse.Namespace) -> list[str]:
     best = max((row for row in final if row is base or row.ap50 >= least), key=_score)
     if best is base:
         return [
-            f"No design with at least {options.least_ap:g} % of yolo_nano's AP50 has a better NetScore "
-            "after equal training."
+            f"No design with at least {options.least_ap:g} % of yolo_nano's AP50 has a better "
+            "NetScore after equal training."
         ]
     config = Variant.parse(best.first.detector).config
     assert isinstance(config, YoloNanoConfig)

@@ -27,9 +27,11 @@ from rich.console import Console
 from torch import Tensor
 
 from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.support.arguments import whole_number
 from compact_yolo_ros.support.terminal import open_console, say
 from training.data.dataset import Cache, DataSet, open_split, read_classes
 from training.data.findings import lacks_objects, other_shapes
+from training.detectors.blocks import ConvNormAct
 from training.detectors.interface import Detector
 from training.detectors.variant import Variant
 from training.evaluate import MEANS, average_precision, predict
@@ -62,12 +64,13 @@ class Origin(NamedTuple):
     folded: bool
 
 
-def read_origin(weights: str, detector: Variant) -> Origin:
+def read_origin(weights: str, detector: Variant, chosen: bool = True) -> Origin:
     """Read the weights to start from.
 
     Args:
         weights: a checkpoint (.pt), or the path or name of a model.
         detector: to start.
+        chosen: the user can choose another one with ``--detector``.
 
     Raises:
         ValueError: they cannot be found or read, or are of another detector that is not the same
@@ -81,19 +84,20 @@ def read_origin(weights: str, detector: Variant) -> Origin:
         path = find_model(weights).path
         model, card = read_exported(path)
         origin = Origin(variant_of(card, path), card.classes, model.state_dict(), True)
-    return origin if origin.detector == detector else _narrowed(origin, detector, weights)
+    return origin if origin.detector == detector else _narrowed(origin, detector, weights, chosen)
 
 
-def _narrowed(origin: Origin, detector: Variant, weights: str) -> Origin:
+def _narrowed(origin: Origin, detector: Variant, weights: str, chosen: bool) -> Origin:
     """Return what a detector keeps of the same network with more channels."""
     network = origin.detector.build(len(origin.classes))
     network.load_state_dict(dict(origin.state))
+    hint = f": give --detector {quote(str(origin.detector))}"
     try:
         state = narrowed(network, origin.detector, detector)
     except ValueError:
         raise ValueError(
             f"{weights} is a {origin.detector}, the recipe trains {detector}, which is not the "
-            f"same with fewer channels: give --detector {quote(str(origin.detector))}"
+            f"same with fewer channels{hint if chosen else ''}"
         ) from None
     return origin._replace(detector=detector, state=state)
 
@@ -103,7 +107,14 @@ def start(trainer: Trainer, origin: Origin) -> str:
     detector, classes = trainer.recipe.detector, origin.classes
     left = start_from(trainer.model, detector, origin.state, classes, trainer.classes)
     if origin.folded:
-        measure_norms(trainer.model, first_images(trainer))
+        # Where something was not copied, there is no function to keep: the norms stay fresh.
+        fresh = {name.rpartition(".conv.")[0] for name in left}
+        units = [
+            module
+            for name, module in trainer.model.named_modules()
+            if isinstance(module, ConvNormAct) and name not in fresh
+        ]
+        measure_norms(trainer.model, first_images(trainer), units)
     trainer.begin_average()
     return summary(left, [name for name in trainer.classes if name not in classes])
 
@@ -208,13 +219,6 @@ def _fabric(arguments: argparse.Namespace, precision: Precision) -> tuple[Fabric
     return make(precision=usable), sentence
 
 
-def _count(text: str, least: int = 0) -> int:
-    """Read a whole number of at least ``least`` from the command line."""
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {least} or more")
-    return int(text)
-
-
 def arguments_of(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("--data", type=Path, required=True, help="description of the data set")
@@ -251,7 +255,7 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--backbone-blocks",
-        type=_count,
+        type=whole_number(0),
         metavar="K",
         help="of --backbone, load only the first K blocks and what is before them",
     )
@@ -261,7 +265,7 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accelerator", default="auto", choices=("auto", "cpu", "gpu"), help="default: auto"
     )
-    some = partial(_count, least=1)
+    some = whole_number(1)
     parser.add_argument("--devices", type=some, default=1, help="GPUs (or processes) of a node")
     parser.add_argument("--nodes", type=some, default=1, help="machines")
     parser.add_argument("--precision", choices=get_args(Precision), help="instead of the recipe's")
@@ -271,8 +275,10 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
         choices=get_args(Cache),
         help="where decoded images are kept (default: memory)",
     )
-    parser.add_argument("--threads", type=_count, help="threads of a process on the CPU")
-    parser.add_argument("--workers", type=_count, default=1, help="loader processes of a process")
+    parser.add_argument("--threads", type=whole_number(0), help="threads of a process on the CPU")
+    parser.add_argument(
+        "--workers", type=whole_number(0), default=1, help="loader processes of a process"
+    )
 
 
 def main() -> None:

@@ -6,9 +6,10 @@ from __future__ import annotations
 import math
 import re
 from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable
 
 LARGEST = 1e9
-"""Largest number that ``finite`` accepts."""
+"""Largest number that is accepted."""
 
 
 def renaming(text: str) -> tuple[str, str]:
@@ -60,3 +61,26 @@ def finite(text: str) -> float:
     if not abs(value) <= LARGEST:
         raise ArgumentTypeError(f"'{text}' is not a number up to {LARGEST:g}")
     return value
+
+
+def positive(text: str) -> float:
+    """Read a number above 0.
+
+    Raises:
+        ArgumentTypeError: the text is not such a number.
+    """
+    value = finite(text)
+    if value <= 0:
+        raise ArgumentTypeError(f"'{text}' is not above 0")
+    return value
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """Return what reads a whole number of at least ``least``, which is 0 or more."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < least:
+            raise ArgumentTypeError(f"'{text}' is not a whole number, {least} or more")
+        return int(text)
+
+    return read

@@ -20,6 +20,7 @@ from training.loop.trainer import Trainer
 from training.studies import design_search
 from training.studies.nano_designs import (
     Limits,
+    begins_fresh,
     cost_of,
     mutated,
     stages,
@@ -54,7 +55,7 @@ def test_changed_designs_can_be_built_and_are_the_same_again():
     assert kinds == {-1, 0, 1}, "modules are added, left out and changed"
 
 
-def test_every_design_begins_with_the_same_trained_stages_which_stay_as_they_are(
+def test_every_design_begins_with_the_same_weights_but_for_the_stages_that_are_changed(
     tmp_path, monkeypatch
 ):
     torch.manual_seed(7)
@@ -62,27 +63,53 @@ def test_every_design_begins_with_the_same_trained_stages_which_stay_as_they_are
     path = tmp_path / "trained.pt"
     content = {"detector": "yolo_nano", "classes": ["a"], "average": trained.state_dict()}
     save_checkpoint(path, content)
-    kept, rng = design_search.STARTED, np.random.default_rng(0)
-    designs = design_search.children([YoloNanoConfig()], [], Limits(), 2, rng, kept)
-    assert all(design.trunk[:kept] == YoloNanoConfig().trunk[:kept] for design in designs)
     monkeypatch.setattr(design_search.Search, "_images", lambda self: None)
     search = design_search.Search(ScriptedStudy(lambda _: 0.5), search_options(start=str(path)))
-    changes = {"phases": [{"epochs": 1, "sizes": 64}], "detector": "yolo_nano", "batch_size": 2}
+    rng = np.random.default_rng(0)
+    [design] = design_search.children([YoloNanoConfig()], [], Limits(), 1, rng, search.stages)
+    same = {"trunk.4": None, "head32": None}
+    old, new = stages(YoloNanoConfig()), stages(design)
+    assert design != YoloNanoConfig() and old | same == new | same
+    settings = {"phases": [{"epochs": 1, "sizes": 64}], "batch_size": 2}
     states = []
-    for design in (YoloNanoConfig(), designs[0]):
-        member = search._member("x", Variant("yolo_nano", design))
-        assert member.changes == ("phases.0.epochs=1", "phases.0.frozen_blocks=12")
-        recipe = Recipe.from_dict({**changes, "detector": member.detector.to_settings()})
+    for changed in (YoloNanoConfig(), design):
+        member = search._member("x", Variant("yolo_nano", changed))
+        # before stride 32 there are the stem and 21 blocks
+        assert member.changes == ("phases.0.epochs=1", "phases.0.frozen_blocks=21")
+        recipe = Recipe.from_dict({**settings, "detector": member.detector.to_settings()})
         trainer = Trainer(recipe, ("a", "b"), [None] * 4)
         member.begin(trainer)
         states.append(trainer.average.model.state_dict())
-    # up to stride 8 there are the stem and 12 blocks
-    begins = ("backbone.stem.", *(f"backbone.blocks.{n}." for n in range(12)))
-    for name, value in trained.state_dict().items():
-        if name.startswith(begins):
-            assert all(state[name].equal(value) for state in states), name
-    later = "backbone.blocks.12.expand.conv.weight"
-    assert not any(state[later].equal(trained.state_dict()[later]) for state in states)
+    taken = [
+        {name for name, value in trained.state_dict().items()
+         if name.endswith("conv.weight") and name in state and state[name].shape == value.shape
+         and state[name].equal(value)}
+        for state in states
+    ]  # fmt: skip
+    assert taken[0] == taken[1]
+    fresh = [f"backbone.blocks.{n}." for n in range(21, 27)] + ["up16.", "head32."]
+    convs = {name for name in trained.state_dict() if name.endswith("conv.weight")}
+    assert taken[0] == {name for name in convs if not name.startswith(tuple(fresh))}
+
+
+def test_a_change_of_width_is_read_by_the_stages_that_are_named():
+    plain = {name: value.shape for name, value in _meta(YoloNanoConfig()).state_dict().items()}
+    for name, stage in stages(YoloNanoConfig()).items():
+        last = max(n for n, unit in enumerate(stage) if not isinstance(unit, Fca))
+        wider = replace(stage[last], outputs=stage[last].outputs + 2)
+        design = with_stage(YoloNanoConfig(), name, (*stage[:last], wider, *stage[last + 1 :]))
+        changed = {
+            value_name
+            for value_name, value in _meta(design).state_dict().items()
+            if value.shape != plain[value_name]
+        }
+        assert changed and all(begins_fresh(value_name, [name]) for value_name in changed)
+        assert not begins_fresh("backbone.stem.conv.weight", [name]) or name == "trunk.0"
+
+
+def _meta(design):
+    with torch.device("meta"):
+        return YoloNano(design)
 
 
 def test_the_proxy_tells_networks_that_see_differences_from_those_that_do_not():
@@ -100,6 +127,7 @@ def search_options(**changes):
     values = {
         "generations": 2, "children": 2, "trained": 1, "parents": 2, "short": 1, "gigaops": 5.0,
         "megabytes": 4.2, "least_ap": 94.0, "draws": 3, "start": "", "plan": False, "finals": 1,
+        "stages": (),
     }  # fmt: skip
     return Namespace(**{**values, **changes})
 

@@ -16,6 +16,7 @@ from typing import get_args
 
 import torch
 
+from compact_yolo_ros.support.arguments import positive, whole_number
 from compact_yolo_ros.support.terminal import open_console, say
 from compact_yolo_ros.support.termination import terminable
 from training.data.dataset import Cache
@@ -71,7 +72,7 @@ class Command:
         if options.threads:
             torch.set_num_threads(options.threads)
         console = open_console()
-        limit = Timer(60 * options.minutes, os.kill, (os.getpid(), signal.SIGTERM))
+        limit = Timer(60 * (options.minutes or 0), os.kill, (os.getpid(), signal.SIGTERM))
         limit.daemon = True
         try:
             with terminable():
@@ -99,7 +100,7 @@ class Command:
             effort,
             lambda results: self.report(results, options),
             open_console(),
-            tuple(options.seeds),
+            tuple(dict.fromkeys(options.seeds)),
             options.accelerator,
             options.cache,
             options.workers,
@@ -114,8 +115,8 @@ class Command:
         add("--out", type=Path, required=True, help="folder of the study")
         add("--quick", action="store_true", help="few images, small inputs, few epochs")
         add("--plan", action="store_true", help="print the plan and its cost, and train nothing")
-        add("--seeds", type=int, nargs="+", default=[0], help="of the trainings [0]")
-        add("--images", type=int, help="training images, drawn from all; 0: all")
+        add("--seeds", type=whole_number(0), nargs="+", default=[0], help="of the trainings [0]")
+        add("--images", type=whole_number(0), help="training images, drawn from all; 0: all")
         add(
             "--set",
             action="append",
@@ -123,10 +124,15 @@ class Command:
             metavar="KEY=VALUE",
             help="change the recipe of all trainings: phases.0.epochs=5, ...",
         )
-        add("--minutes", type=float, default=0.0, help="save and stop after this time")
+        add("--minutes", type=positive, help="save and stop after this time")
         add("--accelerator", default="auto", choices=("auto", "cpu", "gpu"))
         add("--cache", default="memory", choices=get_args(Cache), help="of decoded images")
-        add("--threads", type=int, default=0, help="on the CPU; 0: as many as there are cores")
-        add("--workers", type=int, default=1, help="loader processes")
+        add(
+            "--threads",
+            type=whole_number(0),
+            default=0,
+            help="on the CPU; 0: as many as there are cores",
+        )
+        add("--workers", type=whole_number(0), default=1, help="loader processes")
         self.more(parser)
         return parser.parse_args(arguments)

@@ -22,7 +22,9 @@ that can be run is an evolutionary search under the same indicator, and is calle
 
 A search is the same again with the same ``--draws``. Every design is trained alike, yolo_nano too:
 from random weights, or with ``--start``, which is not in the paper, with trained weights of
-yolo_nano up to stride 8. These are frozen, no design changes them, and all else begins at random.
+yolo_nano in all but the stages that are changed (``--stages``) and those that read these. They
+begin at random in every design, in yolo_nano too; so no design has more of the trained weights
+than another. The trunk before the changed stages is frozen.
 """
 
 from __future__ import annotations
@@ -32,7 +34,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from compact_yolo_ros.support.arguments import positive, whole_number
 from compact_yolo_ros.support.terminal import say
 from training.data.loading import epoch_batches
 from training.describe import net_score
@@ -49,23 +51,29 @@ from training.loop.trainer import Trainer
 from training.studies.command import QUICK, Command
 from training.studies.latency import kept_ratios
 from training.studies.member import Member, Result, Row, rows_of
-from training.studies.nano_designs import SIDE, DesignCost, Limits, cost_of, mutated, text_of
+from training.studies.nano_designs import (
+    READERS,
+    SIDE,
+    DesignCost,
+    Limits,
+    begins_fresh,
+    cost_of,
+    mutated,
+    text_of,
+)
 from training.studies.naswot import naswot
 from training.studies.rank_correlation import rank_correlation
 from training.studies.report import Report
 from training.studies.study import Cost, Effort, Study
-from training.train import read_origin
-from training.weights.backbone_file import BackboneWeights
-from training.weights.starting import start_backbone
+from training.train import read_origin, start
 
 NAME = "yolo_nano"
 TRIES = 200
 """Draws for one new design."""
 FINAL = "final_"
 PROXY_IMAGES, PROXY_SIDE = 16, 96
-STARTED = 3
-"""Stages that begin with the weights of --start: up to stride 8, where a third of the operations
-and 4 % of the kernels are."""
+STAGES = ("trunk.4", "head32")
+"""Stages that are changed with --start: two thirds of the parameters, a fifth of the operations."""
 LEAST_AP = 94.0
 """65 of 69.1 %: the least AP50 that the paper asked for, as a share of what it reached."""
 
@@ -131,7 +139,7 @@ def children(
     limits: Limits,
     count: int,
     rng: Generator,
-    kept: int = 0,
+    names: Sequence[str],
 ) -> list[YoloNanoConfig]:
     """Draw new designs within the limits.
 
@@ -141,7 +149,7 @@ def children(
         limits: the indicator.
         count: how many; fewer if no more are found.
         rng: draws.
-        kept: the first stages, which stay as they are.
+        names: of the stages that may be changed.
     """
     found: list[YoloNanoConfig] = []
     known = set(seen)
@@ -151,7 +159,7 @@ def children(
         design = parents[int(rng.integers(len(parents)))]
         try:
             for _ in range(int(rng.integers(1, 4))):
-                design = mutated(design, rng, kept)
+                design = mutated(design, rng, names)
             fitting = design not in known and limits.allows(cost_of(design))
         except ValueError:  # it is not possible there, or the network cannot be built
             continue
@@ -171,10 +179,12 @@ class Search:
 
     def __init__(self, study: Study, options: argparse.Namespace) -> None:
         self.study, self.options = study, options
+        self.limits = Limits(1e9 * options.gigaops, 1e6 * options.megabytes)
         self.archive: list[Trained] = []
-        self.begin, self.kept = None, 0
+        self.begin = None
+        self.stages = options.stages or (STAGES if options.start else tuple(READERS))
         if options.start:
-            self.begin, self.kept = _beginning(options.start), STARTED
+            self.begin = _beginning(options.start, self.stages)
         self.images = self._images()
 
     def _images(self) -> Tensor:
@@ -186,7 +196,17 @@ class Search:
         return next(iter(batches)).images.permute(0, 3, 1, 2).float() / 255
 
     def run(self) -> None:
-        """Search, then train the front."""
+        """Search, then train the front.
+
+        Raises:
+            ValueError: yolo_nano, with which the search begins, is beyond the limits.
+        """
+        first = cost_of(YoloNanoConfig())
+        if not self.limits.allows(first):
+            raise ValueError(
+                f"yolo_nano, with which the search begins, has {first.operations / 1e9:.2f} 10^9 "
+                f"operations and {first.bytes / 1e6:.2f} MB: give --gigaops and --megabytes no less"
+            )
         say(self.study.console, str(self._cost()))
         if self.options.plan:
             return
@@ -214,10 +234,9 @@ class Search:
     def _generation(self, number: int) -> None:
         options = self.options
         rng = np.random.default_rng((options.draws, number))
-        limits = Limits(1e9 * options.gigaops, 1e6 * options.megabytes)
         parents = [t.design for t in elite(self.archive, options.least_ap, options.parents)]
         known = [t.design for t in self.archive]
-        drawn = children(parents, known, limits, options.children, rng, self.kept)
+        drawn = children(parents, known, self.limits, options.children, rng, self.stages)
         ranked = sorted(drawn, key=lambda design: -self._hope(design))
         for place, design in enumerate(ranked[: options.trained]):
             self._train(design, f"g{number}_{place}")
@@ -238,10 +257,11 @@ class Search:
         facts: Mapping[str, Any] | None = None,
         short: bool = True,
     ) -> Member:
-        frozen = sum(map(len, YoloNanoConfig().trunk[: self.kept])) - 1
         changes = [f"phases.0.epochs={self.options.short}"] if short else []
-        changes += [f"phases.0.frozen_blocks={frozen}"] if self.kept else []
-        return Member(name, detector, tuple(changes), self.begin, self.options.start, facts or {})
+        if self.begin:
+            changes.append(f"phases.0.frozen_blocks={frozen_blocks(self.stages)}")
+        origin = f"{self.options.start} without {', '.join(self.stages)}" if self.begin else ""
+        return Member(name, detector, tuple(changes), self.begin, origin, facts or {})
 
     def _train(self, design: YoloNanoConfig, name: str) -> None:
         proxy, cost = self._proxy(design), cost_of(design)
@@ -258,21 +278,26 @@ class Search:
         return [base, *[t for t in best if t is not base and t in on_front][:count]]
 
 
-def _beginning(weights: str) -> Callable[[Trainer], None]:
-    """Return what gives a trainer the weights of yolo_nano up to STARTED.
+def _beginning(weights: str, changed: Sequence[str]) -> Callable[[Trainer], None]:
+    """Return what gives a trainer the weights of yolo_nano, but for the stages that are changed.
 
     Raises:
         ValueError: they cannot be read, or are of another detector.
     """
-    origin, begin = read_origin(weights, Variant.parse(NAME)), "backbone."
-    state = {k.removeprefix(begin): v for k, v in origin.state.items() if k.startswith(begin)}
-    backbone = BackboneWeights(NAME, False, origin.folded, state)
-    blocks = sum(map(len, YoloNanoConfig().trunk[:STARTED])) - 1
+    origin = read_origin(weights, Variant.parse(NAME), chosen=False)
+    state = {k: v for k, v in origin.state.items() if not begins_fresh(k, changed)}
 
-    def start(trainer: Trainer) -> None:
-        start_backbone(trainer, backbone, Path(weights), blocks)
+    def begin(trainer: Trainer) -> None:
+        start(trainer, origin._replace(detector=trainer.recipe.detector, state=state))
 
-    return start
+    return begin
+
+
+def frozen_blocks(changed: Sequence[str]) -> int:
+    """Return how many blocks of the trunk come before all changed stages."""
+    trunk = YoloNanoConfig().trunk
+    first = next((n for n in range(len(trunk)) if f"trunk.{n}" in changed), len(trunk))
+    return max(0, sum(map(len, trunk[:first])) - 1)
 
 
 def front(archive: Sequence[Trained]) -> list[Trained]:
@@ -377,28 +402,39 @@ def _draw(short: Sequence[Row], final: Sequence[Row], axes: Any) -> None:
 def more(parser: argparse.ArgumentParser) -> None:
     """Add the options of this study."""
     add = parser.add_argument
-    add("--generations", type=int, default=4, help="of designs [4]")
-    add("--children", type=int, default=32, help="designs drawn in a generation [32]")
-    add("--trained", type=int, default=4, help="of them that are trained [4]")
-    add("--parents", type=int, default=4, help="designs that are changed [4]")
-    add("--short", type=int, default=5, help="epochs of the trainings of the search [5]")
-    add("--gigaops", type=float, default=5.0, help=f"1_r: most 10^9 operations @{SIDE} [5]")
-    add("--megabytes", type=float, default=4.2, help="1_r: most MB of 8-bit kernels [4.2]")
+    some = whole_number(1)
+    add("--generations", type=some, default=4, help="of designs [4]")
+    add("--children", type=some, default=32, help="designs drawn in a generation [32]")
+    add("--trained", type=some, default=4, help="of them that are trained [4]")
+    add("--parents", type=some, default=4, help="designs that are changed [4]")
+    add("--short", type=some, default=5, help="epochs of the trainings of the search [5]")
+    add("--gigaops", type=positive, default=5.0, help=f"1_r: most 10^9 operations @{SIDE} [5]")
+    add("--megabytes", type=positive, default=4.2, help="1_r: most MB of 8-bit kernels [4.2]")
     add(
         "--least-ap",
-        type=float,
+        type=positive,
         default=LEAST_AP,
         metavar="PERCENT",
         help=f"1_r: least AP50, in percent of yolo_nano's after the same training [{LEAST_AP:g}]",
     )
     add(
-        "--finals", type=int, default=3, help="designs beside yolo_nano that are trained longer [3]"
+        "--finals",
+        type=some,
+        default=3,
+        help="designs beside yolo_nano that are trained longer [3]",
     )
-    add("--draws", type=int, default=0, help="seed of the search [0]")
+    add(
+        "--stages",
+        nargs="+",
+        choices=READERS,
+        default=(),
+        help=f"that are changed [all; with --start {' '.join(STAGES)}]",
+    )
+    add("--draws", type=whole_number(0), default=0, help="seed of the search [0]")
     add(
         "--start",
         default="",
-        help="weights of yolo_nano up to stride 8: .pt, ONNX or name [fresh ones]",
+        help="weights of yolo_nano for all but --stages: .pt, ONNX or name [fresh ones]",
     )
 
 

@@ -70,7 +70,8 @@ def members(kernels: Sequence[str], weights: str = "") -> list[Member]:
     Raises:
         ValueError: a text is none of ALL, or the weights cannot be used.
     """
-    begin = partial(_begin, read_origin(weights, Variant.parse("micro_yolo"))) if weights else None
+    base = Variant.parse("micro_yolo")
+    begin = partial(_begin, read_origin(weights, base, chosen=False)) if weights else None
     return [
         Member(f"k{text}", with_kernels(text), (), begin, weights, {"kernels": text})
         for text in kernels
@@ -94,7 +95,7 @@ def _middle(kernels: Tensor, side: int) -> Tensor:
 
 def search(study: Study, options: argparse.Namespace) -> None:
     """Train all permutations that were asked for."""
-    wanted = members(options.kernels, options.start)
+    wanted = members(list(dict.fromkeys(options.kernels)), options.start)
     if options.early_stop:
         wanted = [replace(m, hopeless=partial(below_median, study.results)) for m in wanted]
     train_all(study, wanted, options)

@@ -8,7 +8,7 @@ microarchitecture (channels, squeezed channels, expansion).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -27,6 +27,20 @@ FACTORS = (0.6, 0.75, 0.85, 1.15, 1.3)
 """Of a width that is changed."""
 STAGES = ("up16", "neck16", "up8", "neck8", "head16", "head32")
 """Stages after the trunk."""
+READERS = {
+    "trunk.0": ("trunk.1",),
+    "trunk.1": ("trunk.2",),
+    "trunk.2": ("trunk.3", "neck8"),
+    "trunk.3": ("trunk.4", "neck16"),
+    "trunk.4": ("up16", "head32"),
+    "up16": ("neck16",),
+    "neck16": ("up8", "head16"),
+    "up8": ("neck8",),
+    "neck8": ("outputs.0",),
+    "head16": ("outputs.1",),
+    "head32": ("outputs.2",),
+}
+"""What reads the channels of each stage: stages, and the last convolutions."""
 
 
 @dataclass(frozen=True)
@@ -88,18 +102,19 @@ def with_stage(design: YoloNanoConfig, name: str, stage: Stage) -> YoloNanoConfi
     return replace(design, trunk=(*design.trunk[:place], stage, *design.trunk[place + 1 :]))
 
 
-def mutated(design: YoloNanoConfig, rng: Generator, kept: int = 0) -> YoloNanoConfig:
+def mutated(
+    design: YoloNanoConfig, rng: Generator, names: Sequence[str] = tuple(READERS)
+) -> YoloNanoConfig:
     """Return a design with one random change.
 
     Args:
         design: to change.
         rng: draws.
-        kept: the first stages, which stay as they are.
+        names: of the stages that may be changed.
 
     Raises:
         ValueError: the change is not possible there; another draw may be.
     """
-    names = list(stages(design))[kept:]
     # Longer stages are changed more often.
     weights = [len(stages(design)[name]) for name in names]
     name = names[int(rng.choice(len(names), p=[w / sum(weights) for w in weights]))]
@@ -110,6 +125,27 @@ def mutated(design: YoloNanoConfig, rng: Generator, kept: int = 0) -> YoloNanoCo
     if not changed or found == design:
         raise ValueError("nothing has changed")
     return found
+
+
+def begins_fresh(name: str, changed: Sequence[str]) -> bool:
+    """Return whether a value of a network is in a stage that is changed, or in one that reads it.
+
+    Args:
+        name: of the value in a state dict.
+        changed: names of stages.
+    """
+    fresh = {*changed, *(reader for stage in changed for reader in READERS[stage])}
+    return any(name.startswith(f"{module}.") for stage in fresh for module in _modules(stage))
+
+
+def _modules(stage: str) -> list[str]:
+    """Return the names of a stage's modules in the network of yolo_nano."""
+    if not stage.startswith("trunk."):
+        return [stage]
+    trunk, place = YoloNanoConfig().trunk, int(stage.removeprefix("trunk."))
+    begin = sum(map(len, trunk[:place])) - 1
+    blocks = [f"backbone.blocks.{begin + n}" for n in range(len(trunk[place]))]
+    return blocks if place else ["backbone.stem", *blocks[1:]]
 
 
 def _without(stage: Stage, place: int, _: Generator) -> Stage:

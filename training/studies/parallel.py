@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+from compact_yolo_ros.support.arguments import whole_number
 from compact_yolo_ros.support.terminal import say
 from training.studies.member import Member
 from training.studies.study import StoppedError, Study
@@ -24,7 +25,9 @@ STOPPED = 3
 
 def add_parallel(parser: argparse.ArgumentParser) -> None:
     """Add the option ``--parallel``."""
-    parser.add_argument("--parallel", type=int, default=1, help="trainings at a time [1]")
+    parser.add_argument(
+        "--parallel", type=whole_number(1), default=1, help="trainings at a time [1]"
+    )
     parser.add_argument("--part", default="", help=argparse.SUPPRESS)
 
 

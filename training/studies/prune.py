@@ -30,6 +30,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from compact_yolo_ros.support.arguments import finite, whole_number
 from compact_yolo_ros.support.terminal import say
 from training.detectors.channel_graph import ChannelGraph
 from training.detectors.variant import Variant
@@ -214,8 +215,8 @@ def more(parser: argparse.ArgumentParser) -> None:
     add("--detector", default="micro_yolo", help="name or '{name: ...}' [micro_yolo]")
     add("--start", default="", help="weights of it: .pt, ONNX file or name of a model [fresh ones]")
     add("--layers", nargs="+", help="that are pruned [all, in the order of computation]")
-    add("--drop", type=float, default=0.5, help="points of AP50 that a layer may cost [0.5]")
-    add("--most", type=int, default=0, help="most steps of a layer; 0: any number")
+    add("--drop", type=finite, default=0.5, help="points of AP50 that a layer may cost [0.5]")
+    add("--most", type=whole_number(0), default=0, help="most steps of a layer; 0: any number")
     add("--criterion", choices=get_args(Criterion), default="l1", help="of what is pruned [l1]")
 
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from compact_yolo_ros.support.arguments import positive, whole_number
 from compact_yolo_ros.support.terminal import open_console, print_table
 from training.detectors.variant import Variant
 from training.detectors.yolov4_tiny import YoloV4TinyConfig
@@ -144,12 +145,14 @@ def work(study: Study, options: argparse.Namespace) -> None:
 def _more(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gflops",
-        type=float,
+        type=positive,
         nargs="+",
         default=[],
         help="budgets in 10^9 FLOPs for one image, two for a multiply-accumulate",
     )
-    parser.add_argument("--size", type=int, default=SIZE, help="side of the base's input in pixels")
+    parser.add_argument(
+        "--size", type=whole_number(32), default=SIZE, help="side of the base's input in pixels"
+    )
 
 
 COMMAND = Command(

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from compact_yolo_ros.support.arguments import whole_number
 from training.detectors.complexity import parameters
 from training.detectors.interface import as_module
 from training.detectors.variant import Variant
@@ -158,12 +159,6 @@ def work(study: Study, options: argparse.Namespace) -> None:
     study.run(list(members(detector, numbers, options.backbone)), options.plan)
 
 
-def _points(text: str) -> int:
-    if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 2 or more")
-    return int(text)
-
-
 def _more(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--backbone", type=Path, required=True, help="weights of the complete backbone")
@@ -172,8 +167,19 @@ def _more(parser: argparse.ArgumentParser) -> None:
         default="yolo_ret_m075",
         help="a YOLO-ReT, whose backbone is taken: a name, or '{name: yolo_ret_m075, ...}'",
     )
-    add("--points", type=_points, default=POINTS, help=f"numbers of blocks to try [{POINTS}]")
-    add("--blocks", type=int, nargs="+", default=[], help="the numbers, instead of --points")
+    add(
+        "--points",
+        type=whole_number(2),
+        default=POINTS,
+        help=f"numbers of blocks to try [{POINTS}]",
+    )
+    add(
+        "--blocks",
+        type=whole_number(0),
+        nargs="+",
+        default=[],
+        help="the numbers, instead of --points",
+    )
 
 
 COMMAND = Command(

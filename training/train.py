@@ -16,13 +16,11 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple, get_args
 
 import torch
-from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor
 
@@ -36,7 +34,7 @@ from training.detectors.interface import Detector
 from training.detectors.variant import Variant
 from training.evaluate import MEANS, average_precision, predict
 from training.loop.checkpoint import load_checkpoint
-from training.loop.precision import usable_precision
+from training.loop.fabric import open_fabric
 from training.loop.recipe import DEFAULT_RECIPE, PAPER, Precision, Recipe, find_recipe
 from training.loop.run import run
 from training.loop.run_folder import RunFolder
@@ -130,7 +128,7 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     if arguments.precision:
         recipe = replace(recipe, precision=arguments.precision)
     # Whatever is read quickly comes before the images, so that mistakes are reported at once.
-    _check_metric(recipe.evaluation.metric, read_classes(arguments.data))
+    check_metric(recipe.evaluation.metric, read_classes(arguments.data))
     named = recipe.detector.file_name if arguments.detector else ""
     name = "_".join(filter(None, (named, Path(arguments.recipe).stem)))
     folder = RunFolder(arguments.out or Path("runs") / name)
@@ -140,7 +138,14 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
         raise ValueError("--backbone-blocks goes with --backbone")
     backbone = read_backbone(arguments.backbone) if fresh and arguments.backbone else None
     origin = read_origin(arguments.start, recipe.detector) if fresh and arguments.start else None
-    fabric, sentence = _fabric(arguments, recipe.precision)
+    fabric, sentence = open_fabric(
+        recipe.precision,
+        arguments.accelerator,
+        # torchrun sets these for the processes that it starts.
+        int(os.environ.get("LOCAL_WORLD_SIZE", arguments.devices)),
+        int(os.environ.get("GROUP_WORLD_SIZE", arguments.nodes)),
+        insist=bool(arguments.precision),
+    )
     fabric.launch()
     if sentence and fabric.is_global_zero:
         say(console, sentence)
@@ -180,7 +185,8 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     run(trainer, folder, measure, console)
 
 
-def _check_metric(metric: str, classes: Sequence[str]) -> None:
+def check_metric(metric: str, classes: Sequence[str]) -> None:
+    """Raise ValueError if a recipe's metric is none that is measured."""
     known = (*MEANS, *(f"AP50 {name}" for name in classes))
     if metric not in known:
         raise ValueError(f"evaluation.metric must be one of {', '.join(known)}, not {metric!r}")
@@ -198,25 +204,6 @@ def _with_objects(data: Path, split: str, cache: Cache) -> DataSet:
     if sentence := other_shapes(split, opened):
         logging.getLogger("training.data").warning("%s: %s", data, sentence)
     return opened
-
-
-def _fabric(arguments: argparse.Namespace, precision: Precision) -> tuple[Fabric, str]:
-    """Return what runs the processes, and a sentence if it takes another precision."""
-    make = partial(
-        Fabric,
-        accelerator=arguments.accelerator,
-        # torchrun sets these for the processes that it starts.
-        devices=int(os.environ.get("LOCAL_WORLD_SIZE", arguments.devices)),
-        num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", arguments.nodes)),
-    )
-    try:
-        fabric = make(precision=precision)
-    except RuntimeError as error:
-        raise ValueError(f"--accelerator {arguments.accelerator}: {error}") from None
-    usable, sentence = usable_precision(precision, fabric.device.type)
-    if not sentence or arguments.precision:
-        return fabric, ""
-    return make(precision=usable), sentence
 
 
 def arguments_of(parser: argparse.ArgumentParser) -> None:

@@ -31,6 +31,7 @@ class ScriptedStudy:
 
     def __init__(self, ap50):
         self.ap50, self.results, self.members, self.done = ap50, [], [], 0
+        self.trained_with = []
 
     def trainings(self, members):
         return [(member, 0) for member in members]
@@ -47,6 +48,7 @@ class ScriptedStudy:
 
     def train(self, member, seed=0):
         self.members.append(member)
+        self.trained_with.append(seed)
         network = member.detector.build(2)
         found = result(
             member.name, self.ap50(network), detector=str(member.detector), **member.facts

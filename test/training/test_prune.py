@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,6 +98,15 @@ def scripted(*found):
 def options(*layers: str, **others):
     defaults = {"detector": "yolo_fastest", "start": "", "drop": 0.5, "most": 0}
     return Namespace(layers=layers, criterion="l1", plan=False, **{**defaults, **others})
+
+
+def test_a_pruning_with_another_seed_continues_the_original_with_that_seed():
+    study = scripted(0.50, 0.50)
+    study.seeds = (3,)
+    folders = []
+    study.folder = lambda name, seed: folders.append((name, seed)) or Path(name)
+    prune(study, options("neck", most=1))
+    assert study.trained_with == [3, 3] and folders == [("original", 3)]
 
 
 def test_a_layer_is_pruned_until_the_ap_is_half_a_point_below_that_before_the_layer():

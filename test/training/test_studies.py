@@ -91,8 +91,8 @@ def test_a_study_stops_continues_and_ends_like_one_that_was_not_stopped(
 
     assert command(members).main(options) == STOPPED
     told = capsys.readouterr().out
-    assert told.startswith("Plan: 3 trainings (0 are finished), 48 views of images, about ")
-    assert told.index("about") < told.index(f"one, seed 0: {DETECTOR}")
+    assert told.startswith("Plan: 3 trainings (0 are finished), 48 views of images, ")
+    assert told.index("minute") < told.index(f"one, seed 0: {DETECTOR}")
     assert told.rstrip().endswith("the same command continues.")
     written = json.loads((out / "results.json").read_text())
     assert [result["name"] for result in written["results"]] == ["one"]
@@ -135,7 +135,46 @@ def test_a_plan_trains_nothing(
     assert (
         "4 trainings (0 are finished), 96 views of images, about 2 min" in capsys.readouterr().out
     )
+    monkeypatch.setattr(Study, "_step_seconds", lambda *_: 0.1)
+    assert command([Member("a", DETECTOR)]).main([*options, "--plan"]) == 0
+    assert "less than one minute here" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
+
+
+WRONG = {
+    "--set evaluation.metric=AP51": "evaluation.metric must be one of AP",
+    "--set detector.width=0.2": "--set detector.width is not possible: the study changes it",
+    "--set detector.neck=fpn": "unknown option detector.neck: yolov4_tiny has ",
+    "--accelerator gpu": "--accelerator gpu: ",
+}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("options", WRONG)
+def test_what_a_study_cannot_do_is_one_sentence(
+    options: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--data", str(data), "--out", str(tmp_path), "--plan", *options.split()]
+    assert command([Member("a", DETECTOR)]).main(given) == 1
+    told = capsys.readouterr().err
+    assert WRONG[options] in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ("--seeds -1", "'-1' is not a whole number, 0 or more"),
+        ("--images 2.5", "'2.5' is not a whole number, 0 or more"),
+        ("--minutes 0", "'0' is not above 0"),
+        ("--minutes nan", "'nan' is not a number up to 1e+09"),
+    ],
+)
+def test_numbers_of_a_study_are_checked_before_anything_is_read(
+    options: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command([]).main(["--data", "none", "--out", "none", *options.split()])
+    assert told in capsys.readouterr().err
 
 
 def result(name: str, seed: int, ap50: float) -> Result:

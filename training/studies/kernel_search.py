@@ -164,7 +164,8 @@ def _draw(ranked: Sequence[Row], axes: Any) -> None:
                       xytext=(3, 3), textcoords="offset points", color=INK)  # fmt: skip
     axes.set_xlabel(f"GMAC @{ranked[0].first.recipe['evaluation']['size']}")
     axes.set_ylabel("AP50 (%)")
-    axes.legend(frameon=False)
+    if any(row.first.facts["kernels"] == PUBLISHED for row in ranked):
+        axes.legend(frameon=False)
 
 
 def more(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from rich.console import Console
 
 from compact_yolo_ros.support.document import LARGE
@@ -29,7 +28,7 @@ from training.detectors.complexity import macs, parameters
 from training.detectors.interface import Detector
 from training.detectors.variant import Variant
 from training.evaluate import average_precision, predict
-from training.loop.precision import usable_precision
+from training.loop.fabric import open_fabric
 from training.loop.provenance import provenance
 from training.loop.recipe import Recipe, find_recipe
 from training.loop.run import run
@@ -37,6 +36,7 @@ from training.loop.run_folder import RunFolder
 from training.loop.trainer import Trainer, same_recipe
 from training.studies.member import Member, Result
 from training.studies.report import Report, write_report
+from training.train import check_metric
 
 RESULT = "result.json"
 MEASURED_STEPS = 2
@@ -86,10 +86,11 @@ class Cost:
     def __str__(self) -> str:
         if not self.trainings:
             return f"Plan: all {self.finished} trainings are finished."
+        minutes = round(self.seconds / 60)
         return (
             f"Plan: {self.trainings} trainings ({self.finished} are finished), {self.views:,} "
-            f"views of images, about {self.seconds / 60:.0f} minutes here: "
-            f"a step took {self.step:.2f} s."
+            f"views of images, {f'about {minutes}' if minutes else 'less than one'} "
+            f"minute{'s' * (minutes > 1)} here: a step took {self.step:.2f} s."
         )
 
 
@@ -134,11 +135,17 @@ class Study:
         """Return what a training does.
 
         Raises:
-            ValueError: the recipe cannot be used.
+            ValueError: the recipe cannot be used, or changes what the study compares.
         """
         changes = [*self.effort.changes, *member.changes, f"seed={seed}"]
         detector = str(member.detector)
-        return Recipe.read(find_recipe(self.effort.recipe, detector), changes, detector)
+        recipe = Recipe.read(find_recipe(self.effort.recipe, detector), changes, detector)
+        check_metric(recipe.evaluation.metric, self.train_set.classes)
+        trained = recipe.detector.options
+        for name, value in member.detector.options.items():
+            if not _contains(trained.get(name), value):
+                raise ValueError(f"--set detector.{name} is not possible: the study changes it")
+        return recipe
 
     def run(self, members: Sequence[Member], plan_only: bool = False) -> list[Result]:
         """Print the plan and its cost; then train all that is not finished.
@@ -196,10 +203,7 @@ class Study:
         return (moments[-1] - moments[0]) / (len(moments) - 1)
 
     def _trainer(self, recipe: Recipe) -> Trainer:
-        fabric = Fabric(accelerator=self.accelerator, devices=1, precision=recipe.precision)
-        precision, _ = usable_precision(recipe.precision, fabric.device.type)
-        if precision != recipe.precision:
-            fabric = Fabric(accelerator=self.accelerator, devices=1, precision=precision)
+        fabric, _ = open_fabric(recipe.precision, self.accelerator)
         classes = self.train_set.classes
         return Trainer(recipe, classes, self.train_set, fabric, self.workers)
 
@@ -313,6 +317,13 @@ class Study:
 
 FIGURES = ("AP", "VOC")
 """How the names of figures in a row of metrics begin."""
+
+
+def _contains(value: Any, part: Any) -> bool:
+    """Return whether an option's value is ``part``, or a mapping that has all of it."""
+    if isinstance(part, Mapping) and isinstance(value, Mapping):
+        return all(_contains(value.get(key), each) for key, each in part.items())
+    return bool(value == part)
 
 
 def _never(_: Trainer) -> bool:

@@ -106,7 +106,7 @@ def start(trainer: Trainer, origin: Origin) -> str:
     left = start_from(trainer.model, detector, origin.state, classes, trainer.classes)
     if origin.folded:
         # Where something was not copied, there is no function to keep: the norms stay fresh.
-        fresh = {name.rpartition(".conv.")[0] for name in left}
+        fresh = {name.rsplit(".", 2)[0] for name in left}
         units = [
             module
             for name, module in trainer.model.named_modules()

@@ -24,7 +24,7 @@ from training.detectors.variant import Variant
 from training.loop.checkpoint import save_checkpoint
 from training.loop.recipe import Recipe
 from training.loop.trainer import Trainer
-from training.train import read_origin, start
+from training.train import Origin, read_origin, start
 from training.weights.from_onnx import measure_norms, read_exported
 from training.weights.other_classes import start_from, summary
 
@@ -193,6 +193,24 @@ def test_a_run_starts_from_a_checkpoint_or_a_model_of_other_classes(
         match="trains yolo_nano, which is not .* fewer channels: give --detector yolo_ret_m075",
     ):
         read_origin(str(SHIPPED), Variant.parse("yolo_nano"))
+
+
+def test_what_is_not_copied_keeps_a_fresh_norm(shapes):
+    """Statistics of a fresh kernel with a scale that undoes them would be no norm at all."""
+    detector = Variant.parse("{name: yolov4_tiny, width: 0.1}")
+    recipe = Recipe.from_dict(
+        {"phases": [{"epochs": 1, "sizes": 64}], "detector": detector.to_settings()}
+    )
+    trainer = Trainer(recipe, CLASSES, shapes, workers=0)
+    state = shaken(detector, len(CLASSES)).state_dict()
+    del state["backbone.down.conv.weight"], state["backbone.down.norm.weight"]
+    del state["backbone.down.norm.running_var"]
+    start(trainer, Origin(detector, CLASSES, state, folded=True))
+    norms = {name: m.norm for name, m in trainer.model.named_modules() if hasattr(m, "norm")}
+    assert norms["backbone.down"].weight.eq(1).all()
+    assert norms["backbone.down"].running_var.eq(1).all()
+    known = state["backbone.stem.norm.running_var"]
+    assert not norms["backbone.stem"].running_var.isclose(known).any(), "it is measured"
 
 
 def test_a_run_starts_from_a_model_by_its_name(monkeypatch):

@@ -181,6 +181,7 @@ class Search:
         self.study, self.options = study, options
         self.limits = Limits(1e9 * options.gigaops, 1e6 * options.megabytes)
         self.archive: list[Trained] = []
+        self.proxies: dict[YoloNanoConfig, float] = {}
         self.begin = None
         self.stages = options.stages or (STAGES if options.start else tuple(READERS))
         if options.start:
@@ -245,10 +246,12 @@ class Search:
         return score_of(promised(self.archive, self._proxy(design)), cost_of(design))
 
     def _proxy(self, design: YoloNanoConfig) -> float:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = Variant(NAME, design).build(len(self.study.train_set.classes))
-        return naswot(network, self.images)
+        if design not in self.proxies:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                network = Variant(NAME, design).build(len(self.study.train_set.classes))
+            self.proxies[design] = naswot(network, self.images)
+        return self.proxies[design]
 
     def _member(
         self,

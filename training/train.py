@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -173,16 +174,17 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
         if fabric.is_global_zero:
             say(console, text)
     fabric.barrier()
-    if fabric.is_global_zero:
-        bad_files = [*samples.bad_files, *held_out.bad_files]
-        folder.begin(recipe, trainer.step, bad_files, fabric.strategy.precision.precision)
 
     def measure(model: Detector) -> Mapping[str, float]:
         how = recipe.evaluation
         found = predict(model, held_out, how.size, fit=how.fit)
         return average_precision(held_out, found, samples.classes)
 
-    run(trainer, folder, measure, console)
+    with folder.locked() if fabric.is_global_zero else nullcontext():
+        if fabric.is_global_zero:
+            bad_files = [*samples.bad_files, *held_out.bad_files]
+            folder.begin(recipe, trainer.step, bad_files, fabric.strategy.precision.precision)
+        run(trainer, folder, measure, console)
 
 
 def check_metric(metric: str, classes: Sequence[str]) -> None:

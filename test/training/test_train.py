@@ -27,6 +27,7 @@ from rich.console import Console
 from small_detector import SMALLEST_YOLO_RET
 from torch.distributed.run import main as torchrun
 
+from compact_yolo_ros.support.folder_lock import locked
 from training.data.listing import BadFile
 from training.loop.averaging import AveragedModel
 from training.loop.checkpoint import load_checkpoint, load_detector, save_checkpoint
@@ -577,6 +578,14 @@ def test_a_stopped_run_continues_with_the_same_command(folder, monkeypatch):
     assert [start["step"] for start in starts] == [0, step]
     assert starts[0]["packages"]["torch"] and starts[0]["command"][-1] == str(out)
     assert Recipe.read(out / "recipe.yaml") == Recipe.from_dict(checkpoint["recipe"])
+
+
+def test_two_trainings_do_not_write_into_one_folder(folder, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    monkeypatch.setattr("sys.argv", command(folder, out)[2:])
+    with locked(out), pytest.raises(SystemExit, match="another training is writing into"):
+        main()
+    assert not list(out.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 
 from compact_yolo_ros.support.document import LARGE
 from compact_yolo_ros.support.files import remove_unfinished, replacing
+from compact_yolo_ros.support.folder_lock import locked
 from compact_yolo_ros.support.json_files import read_json
 from compact_yolo_ros.support.plain_values import from_plain
 from training.data.listing import BadFile
@@ -42,6 +44,23 @@ class RunFolder:
             ValueError: the file is damaged.
         """
         return load_checkpoint(self.last) if self.last.exists() else None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training into the folder, which is made.
+
+        Raises:
+            ValueError: another process is training into it.
+        """
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(self.path))
+            except BlockingIOError:
+                raise ValueError(
+                    f"another training is writing into {self.path}: let it end first, or give "
+                    "another --out"
+                ) from None
+            yield
 
     def begin(
         self,

@@ -264,14 +264,16 @@ class Study:
         elif member.begin:
             member.begin(trainer)
             trainer.begin_average()
-        folder.begin(recipe, trainer.step, precision=trainer.fabric.strategy.precision.precision)
 
         def measure(model: Detector) -> Mapping[str, float]:
             how = recipe.evaluation
             found = predict(model, self.held_out, how.size, fit=how.fit)
             return average_precision(self.held_out, found, self.train_set.classes)
 
-        ended = run(trainer, folder, measure, self.console, member.hopeless or _never)
+        precision = trainer.fabric.strategy.precision.precision
+        with folder.locked():
+            folder.begin(recipe, trainer.step, precision=precision)
+            ended = run(trainer, folder, measure, self.console, member.hopeless or _never)
         if not ended:
             raise StoppedError
         result = self._result(member, seed, trainer)

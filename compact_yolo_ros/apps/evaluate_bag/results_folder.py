@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from compact_yolo_ros.apps.evaluate_bag.job import Job
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
+from compact_yolo_ros.support import folder_lock
 from compact_yolo_ros.support.document import LARGE
 from compact_yolo_ros.support.files import replacing
 from compact_yolo_ros.support.json_files import read_json
@@ -140,20 +139,13 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         BagError: another process is evaluating into it, or it cannot be made.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise BagError(f"cannot write to {folder}: {error.strerror}") from None
-    try:
+    with ExitStack() as held:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(folder_lock.locked(folder))
         except BlockingIOError:
             raise BagError(
                 f"another evaluation is writing into {folder}: let it end first"
             ) from None
-        except OSError:
-            pass  # some network file systems have no locks
+        except OSError as error:
+            raise BagError(f"cannot write to {folder}: {error.strerror}") from None
         yield
-    finally:
-        os.close(handle)

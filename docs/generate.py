@@ -25,6 +25,8 @@ from compact_yolo_ros.support.markdown import markdown_table
 ROOT = Path(__file__).resolve().parent.parent
 DETECTOR_YAML = ROOT / "config" / "detector.yaml"
 SROS2_POLICY = ROOT / "config" / "sros2_policy.xml"
+FEW = 5
+"""Class names that a table lists."""
 
 CHANGES = {
     "any time": "any time",

@@ -202,7 +202,7 @@ def test_options_go_from_training_to_the_exported_file_and_back(shapes, tmp_path
     for weights in ("last.pt", "own.onnx"):
         origin = read_origin(str(tmp_path / weights), recipe.detector)
         assert origin.detector == recipe.detector
-        with pytest.raises(ValueError, match="recipe trains yolo_ret_m075, .*: give --detector '{name"):
+        with pytest.raises(ValueError, match="yolo_ret_m075, .*: give --detector .{name"):
             read_origin(str(tmp_path / weights), Variant.parse("yolo_ret_m075"))
 
 

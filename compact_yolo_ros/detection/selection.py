@@ -180,13 +180,13 @@ def select(
     if selection.labels is not None:
         wanted = np.isin(labels, list(selection.labels))
         boxes, scores, labels = boxes[wanted], scores[wanted], labels[wanted]
-    keep = _suppress(boxes, scores, labels, selection.iou_threshold)
+    keep = suppress(boxes, scores, labels, selection.iou_threshold)
     if not selection.limits_size:
         keep = keep[: selection.max_detections]
     return Detections(boxes, scores, labels)[keep]
 
 
-def _suppress(
+def suppress(
     boxes: NDArray[np.float32],
     scores: NDArray[np.float32],
     labels: NDArray[np.int32],

@@ -80,14 +80,14 @@ def test_a_jpeg_is_decoded_no_smaller_than_its_part_needs(detector) -> None:
 
 def test_tiles_find_what_is_too_small_for_the_whole(detector) -> None:
     image = np.zeros((1280, 1280, 3), np.uint8)
-    image[720:736, 304:320, 1] = 255  # 1/16 of a cell of the whole
+    image[720:736, 160:176, 1] = 255  # 1/16 of a cell of the whole
     image[0:64, 512:576, 2] = 255  # a cell of it
     shown = DecodedImage(image, "bgr")
     view = View(tiles=(4, 4), overlap=0.0)
     found = detector.detect_decoded(shown, view)
-    assert [304, 720, 320, 736] in boxes(found)
+    assert [160, 720, 176, 736] in boxes(found)
     alone = detector.detect_decoded(shown, PLAIN)
-    assert [304, 720, 320, 736] not in boxes(alone) and len(alone) == 1
+    assert [160, 720, 176, 736] not in boxes(alone) and len(alone) == 1
     runs = []
     run = detector.backend.run
     detector.backend.run = lambda: runs.append(1) or run()
@@ -125,14 +125,18 @@ def found(*rows: tuple[float, ...], label: int = 0) -> Detections:
 @pytest.mark.parametrize(
     ("parts", "expected"),
     [
-        # cut by the edge between two tiles: one object, as large as both parts
+        # cut by the edge between two tiles: the whole image shows it
         (
-            [found(), found((60, 10, 100, 50, 0.9)), found((80, 10, 110, 50, 0.8))],
-            [[60, 10, 110, 50]],
+            [
+                found((60, 10, 112, 50, 0.5)),
+                found((60, 10, 100, 50, 0.9)),
+                found((80, 10, 110, 50, 0.8)),
+            ],
+            [[60, 10, 112, 50]],
         ),
-        # a whole one, and the part of it that the other tile shows
+        # a whole one, and the part of it that the other tile shows, also as another class
         (
-            [found(), found((84, 10, 100, 50, 0.9)), found((84, 10, 120, 50, 0.7))],
+            [found(), found((84, 10, 100, 50, 0.9), label=1), found((84, 10, 120, 50, 0.7))],
             [[84, 10, 120, 50]],
         ),
         # found in a tile and in the whole image: the better box stays as it is
@@ -140,20 +144,17 @@ def found(*rows: tuple[float, ...], label: int = 0) -> Detections:
             [found((10, 10, 40, 50, 0.6)), found((11, 10, 40, 48, 0.9)), found()],
             [[11, 10, 40, 48]],
         ),
+        # at an edge of the whole image nothing is cut by a tile
+        ([found(), found((0, 0, 30, 100, 0.9)), found()], [[0, 0, 30, 100]]),
         # a small object before a large one, both whole: two objects
         (
             [found((10, 10, 60, 90, 0.9)), found((20, 50, 35, 80, 0.8)), found()],
             [[10, 10, 60, 90], [20, 50, 35, 80]],
         ),
-        # two that overlap in one tile are two
+        # two classes in one place are two objects
         (
-            [found(), found((70, 10, 99, 50, 0.9), (72, 10, 99, 40, 0.8)), found()],
-            [[70, 10, 99, 50], [72, 10, 99, 40]],
-        ),
-        # of different classes
-        (
-            [found(), found((60, 10, 100, 50, 0.9)), found((80, 10, 110, 50, 0.8), label=1)],
-            [[60, 10, 100, 50], [80, 10, 110, 50]],
+            [found((10, 10, 60, 90, 0.9)), found((10, 10, 60, 90, 0.8), label=1), found()],
+            [[10, 10, 60, 90], [10, 10, 60, 90]],
         ),
         ([found(), found(), found()], []),
     ],

@@ -9,16 +9,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from harness import PATIENCE, ROOT, Client
+from harness import PATIENCE, ROOT, Client, Start, image_message
 from launching import LAUNCH
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 STACK = (ROOT / "docs" / "stack.md").read_text()
@@ -45,9 +46,9 @@ def a_person(column: float, sec: int = 7) -> Detection2DArray:
 
 
 def answer_of(
-    command: list[str], publish: Callable[[], None], expected: str, client: Client
+    command: list[str], publish: Callable[[], None], expected: Sequence[str], client: Client
 ) -> None:
-    """Publish until a program prints a line."""
+    """Publish until a program has printed lines with all the texts."""
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -62,7 +63,7 @@ def answer_of(
         publish()
         client.spin(0.1)
         printed.extend(process.stdout or ())
-        return any(expected in line for line in printed)
+        return all(any(text in line for line in printed) for text in expected)
 
     try:
         client.wait_for(answered)
@@ -72,7 +73,7 @@ def answer_of(
 
 
 def test_every_program_can_be_read() -> None:
-    assert len(blocks("python")) == 3
+    assert len(blocks("python")) == 4
     for code in blocks("python"):
         ast.parse(code)
 
@@ -81,7 +82,7 @@ def test_a_node_takes_the_detections(client: Client) -> None:
     publisher = client.node.create_publisher(Detection2DArray, "/detector/detections", 10)
     command = [sys.executable, "-c", program("follow.py")]
     message = a_person(320.0)
-    answer_of(command, lambda: publisher.publish(message), "person at column 320", client)
+    answer_of(command, lambda: publisher.publish(message), ["person at column 320"], client)
 
 
 def test_detections_join_their_images(client: Client) -> None:
@@ -96,7 +97,32 @@ def test_detections_join_their_images(client: Client) -> None:
         found.publish(message)
 
     command = [sys.executable, "-c", program("overlay.py")]
-    answer_of(command, publish, "7 person 0.75 320.0", client)
+    answer_of(command, publish, ["7 person 0.75 320.0"], client)
+
+
+def test_a_program_listens_to_every_topic(client: Client, start_inside: Start) -> None:
+    """Against the running node, with everything switched on that can be here."""
+    seen = start_inside(tracking="bytetrack", positions="bearing")
+    calibration = CameraInfo(width=320, height=240, k=[300.0, 0, 160, 0, 300, 120, 0, 0, 1])
+    calibrations = client.node.create_publisher(CameraInfo, "/camera_info", 5)
+    pixels = np.zeros((240, 320, 3), np.uint8)
+    pixels[88:104, 48:64, 1] = 204  # what the network of the tests finds
+    image = image_message(pixels)
+
+    def publish() -> None:
+        image.header.stamp = client.node.get_clock().now().to_msg()
+        calibration.header = image.header
+        calibrations.publish(calibration)
+        seen.camera.publish(image)
+
+    code = program("listen.py")
+    expected = ["tracks ['", "positions [(", "markers ['", "labels {", "model toy", "age ",
+                "picture 320 240", "jpeg ", "health /detector"]  # fmt: skip
+    answer_of([sys.executable, "-c", code], publish, expected, client)
+    named = set(re.findall(r'"(/detector/[\w/]+)"', code))
+    manual = (ROOT / "docs" / "node.md").read_text()
+    published = set(re.findall(r"^\| `(/detector/[\w/]+)` .* publisher", manual, re.MULTILINE))
+    assert named == published - {"/detector/detections", "/detector/annotations"}
 
 
 def test_an_including_launch_file_keeps_its_arguments_to_itself(tmp_path: Path) -> None:

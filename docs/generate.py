@@ -165,7 +165,7 @@ def _model_row(model: ModelFile) -> tuple[str, ...]:
     card = model.card
     return (
         f"`{card.name}`",
-        ", ".join(card.classes),
+        _class_names(card),
         " / ".join(f"**{size}**" if size == str(card.default_size) else size for size in card.ap),
         f"{card.parameters / 1e6:.2f} M",
         _by_size(card, card.gmacs),
@@ -185,12 +185,18 @@ def _short_row(model: ModelFile) -> tuple[str, ...]:
     card, size = model.card, str(model.card.default_size)
     return (
         f"[`{card.name}`](models/{card.name}.md)",
-        ", ".join(card.classes),
+        _class_names(card),
         size,
         f"{card.ap[size]['AP50']:.2f}",
         f"{card.gmacs[size]:.2f}",
         f"{model.path.stat().st_size / 1e6:.1f} MB",
     )
+
+
+def _class_names(card: ModelCard) -> str:
+    """All names; where they are many, their number and the first ones."""
+    names = ", ".join(card.classes[:FEW])
+    return names if len(card.classes) <= FEW else f"{len(card.classes)} classes: {names}, ..."
 
 
 def _by_size(card: ModelCard, values: Mapping[str, float]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -34,7 +35,7 @@ def json_keys(kind: Any) -> dict[str, str]:
         name: next((m.name for m in get_args(hint)[1:] if isinstance(m, JsonKey)), name)
         if get_origin(hint) is Annotated
         else name
-        for name, hint in get_type_hints(kind, include_extras=True).items()
+        for name, hint in _types(kind, with_keys=True).items()
     }
 
 
@@ -122,13 +123,19 @@ def _inside(place: str, key: object) -> str:
 
 
 def _arguments(kind: Any, content: Mapping[str, Any], place: str) -> dict[str, Any]:
-    types, optional, found = get_type_hints(kind), _optional(kind), {}
+    types, optional, found = _types(kind, with_keys=False), _optional(kind), {}
     for name, key in json_keys(kind).items():
         if key in content:
             found[name] = _read(types[name], content[key], _inside(place, key))
         elif name not in optional:
             raise ValueError(f"{place or 'it'} has no '{key}'")
     return found
+
+
+@cache
+def _types(kind: Any, with_keys: bool) -> Mapping[str, Any]:
+    """The type of each field: to find it takes longest, and most kinds are read many times."""
+    return get_type_hints(kind, include_extras=with_keys)
 
 
 def _optional(kind: Any) -> set[str]:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, in_use: Exception) -> Iterator[None]:
     """Lock a folder, which is made; the lock goes with the process that has it.
 
     Where a network file system has no locks, nothing is locked.
 
     Raises:
-        BlockingIOError: another process has it.
+        in_use: another process has it.
         OSError: the folder cannot be made or opened.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise
+            raise in_use from None
         except OSError:
             pass
         yield

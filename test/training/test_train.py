@@ -583,7 +583,8 @@ def test_a_stopped_run_continues_with_the_same_command(folder, monkeypatch):
 def test_two_trainings_do_not_write_into_one_folder(folder, tmp_path, monkeypatch):
     out = tmp_path / "run"
     monkeypatch.setattr("sys.argv", command(folder, out)[2:])
-    with locked(out), pytest.raises(SystemExit, match="another training is writing into"):
+    mine, told = locked(out, ValueError("it is mine")), "another training is writing into"
+    with mine, pytest.raises(SystemExit, match=told):
         main()
     assert not list(out.iterdir())
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -45,22 +45,19 @@ class RunFolder:
         """
         return load_checkpoint(self.last) if self.last.exists() else None
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keep other processes from training into the folder, which is made.
 
         Raises:
             ValueError: another process is training into it.
         """
-        with ExitStack() as held:
-            try:
-                held.enter_context(locked(self.path))
-            except BlockingIOError:
-                raise ValueError(
-                    f"another training is writing into {self.path}: let it end first, or give "
-                    "another --out"
-                ) from None
-            yield
+        return locked(
+            self.path,
+            ValueError(
+                f"another training is writing into {self.path}: let it end first, or give another "
+                "--out"
+            ),
+        )
 
     def begin(
         self,

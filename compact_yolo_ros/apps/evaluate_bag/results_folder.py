@@ -139,13 +139,10 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         BagError: another process is evaluating into it, or it cannot be made.
     """
+    in_use = BagError(f"another evaluation is writing into {folder}: let it end first")
     with ExitStack() as held:
         try:
-            held.enter_context(folder_lock.locked(folder))
-        except BlockingIOError:
-            raise BagError(
-                f"another evaluation is writing into {folder}: let it end first"
-            ) from None
+            held.enter_context(folder_lock.locked(folder, in_use))
         except OSError as error:
             raise BagError(f"cannot write to {folder}: {error.strerror}") from None
         yield

@@ -66,7 +66,6 @@ def camera_info_topic(images: str) -> str:
             /a/camera_info, as that of /a/image_raw.
     """
     for transport in (*IMAGE_TRANSPORTS.values(), *DEPTH_TRANSPORTS.values()):
-        if transport.suffix:
-            images = images.removesuffix(transport.suffix)
+        images = images.removesuffix(transport.suffix)
     folder, slash, _ = images.rpartition("/")
     return f"{folder}{slash}camera_info"

@@ -195,6 +195,13 @@ def image_message(
     return message
 
 
+def green_square() -> Image:
+    """240 x 320 pixels with a green square at (48, 88), which the network finds as its cell."""
+    pixels = np.zeros((240, 320, 3), np.uint8)
+    pixels[88:104, 48:64, 1] = 204
+    return image_message(pixels)
+
+
 def values_of(message: DiagnosticArray, status: int = 0) -> dict[str, str]:
     """Key-value pairs of one status of a message, by default of the first."""
     return {pair.key: pair.value for pair in message.status[status].values}

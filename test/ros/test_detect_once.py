@@ -12,20 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
-from harness import PATIENCE, ROOT, Client, Start, image_message, values_of
+from harness import PATIENCE, ROOT, Client, Start, green_square, image_message, values_of
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
 pytestmark = pytest.mark.ros
 SERVICE = "/detector/detect_once"
-
-
-def green_square() -> Image:
-    """240 x 320 pixels with a green square at (48, 88), which the network finds as its cell."""
-    pixels = np.zeros((240, 320, 3), np.uint8)
-    pixels[88:104, 48:64, 1] = 204
-    return image_message(pixels)
 
 
 class Calls:

@@ -13,11 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from harness import PATIENCE, ROOT, Client, Start, image_message
+from harness import PATIENCE, ROOT, Client, Start, green_square
 from launching import LAUNCH
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
@@ -105,9 +104,7 @@ def test_a_program_listens_to_every_topic(client: Client, start_inside: Start) -
     seen = start_inside(tracking="bytetrack", positions="bearing")
     calibration = CameraInfo(width=320, height=240, k=[300.0, 0, 160, 0, 300, 120, 0, 0, 1])
     calibrations = client.node.create_publisher(CameraInfo, "/camera_info", 5)
-    pixels = np.zeros((240, 320, 3), np.uint8)
-    pixels[88:104, 48:64, 1] = 204  # what the network of the tests finds
-    image = image_message(pixels)
+    image = green_square()
 
     def publish() -> None:
         image.header.stamp = client.node.get_clock().now().to_msg()

@@ -190,7 +190,8 @@ def test_a_run_starts_from_a_checkpoint_or_a_model_of_other_classes(
         assert all(v.equal(begun[k]) for k, v in trainer.model.state_dict().items())
     with pytest.raises(
         ValueError,
-        match="trains yolo_nano, which is not .* fewer channels: give --detector yolo_ret_m075",
+        match="the recipe trains yolo_nano, which is not the same with fewer channels: "
+        "give --detector yolo_ret_m075",
     ):
         read_origin(str(SHIPPED), Variant.parse("yolo_nano"))
 

@@ -64,6 +64,7 @@ def start_failure(
         keystore = environment.get("ROS_SECURITY_KEYSTORE") or "not set"
         return StartFailure(
             f"{cause} (DDS security is on, ROS_SECURITY_KEYSTORE is {keystore})",
-            "give a keystore with an enclave for this node, or unset ROS_SECURITY_ENABLE",
+            "give a keystore with an enclave for this node, made with this ROS_DOMAIN_ID, or unset "
+            "ROS_SECURITY_ENABLE",
         )
     return StartFailure(cause)

@@ -194,7 +194,7 @@ NO_SECURITY = {"ROS_SECURITY_ENABLE": "true", "ROS_SECURITY_STRATEGY": "Enforce"
         ({"HOME": "/proc/nobody", "ROS_LOG_DIR": ""}, "log directory", "set HOME or ROS_LOG_DIR"),
         ({"ROS_LOG_DIR": "/proc/nobody"}, "log directory", "set HOME or ROS_LOG_DIR"),
         (NO_SECURITY, "DDS security is on", "unset ROS_SECURITY_ENABLE"),
-        ({**NO_SECURITY, "ROS_SECURITY_KEYSTORE": "HERE"}, "DDS security is on", "with an enclave"),
+        ({**NO_SECURITY, "ROS_SECURITY_KEYSTORE": "HERE"}, "DDS security is on", "ROS_DOMAIN_ID"),
         ({"ROS_DOMAIN_ID": "one"}, "ROS_DOMAIN_ID is not an integral number", ""),
     ],
 )

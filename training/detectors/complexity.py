@@ -3,13 +3,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from training.detectors.blocks import ConvNormAct
 from training.detectors.interface import Module, device_of
+
+_OF_ONE_MAP = {
+    functional.hardtanh, functional.relu6, functional.silu, functional.leaky_relu,
+    torch.rsqrt, torch.sigmoid,
+}  # fmt: skip
+_OF_TWO_MAPS = {Tensor.add, Tensor.sub, Tensor.mul}
+
+
+class _ShapesOnly(TorchFunctionMode):
+    """Computes no values, of which a count needs none: on "meta" they take most of its time."""
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        arguments: tuple[Any, ...] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if function in _OF_ONE_MAP:
+            return arguments[0]
+        if function in _OF_TWO_MAPS:
+            one, other = arguments
+            if not isinstance(other, Tensor) or one.shape == other.shape:
+                return one
+            return one.new_empty(np.broadcast_shapes(one.shape, other.shape))
+        return function(*arguments, **(options or {}))
 
 
 def parameters(module: Module) -> int:
@@ -99,7 +129,7 @@ def watch(
     modes = [(m, m.training) for m in module.modules()]
     module.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _ShapesOnly():
             module(torch.zeros(1, 3, height, width, device=device_of(module)))
     finally:
         for hook in hooks:

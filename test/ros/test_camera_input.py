@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from std_msgs.msg import String
 
 from compact_yolo_ros.ros.detector import camera_input
 from compact_yolo_ros.ros.detector.camera_input import CameraInput
+from compact_yolo_ros.ros.receiver import Receiver
 from compact_yolo_ros.ros.transports import RAW
 
 pytestmark = pytest.mark.ros
@@ -25,15 +27,18 @@ RELIABLE = QoSProfile(depth=5)
 TOPIC = "/eye"
 
 
-class Receiver:
+class OpenInput:
     """An input in a node of its own, and the numbers of the images that it passed on."""
 
     def __init__(self, client: Client, reliability: str) -> None:
         self._client = client
         self.node = client.host(Node("receiver", context=client.context))
-        self.input = CameraInput(self.node, TOPIC, RAW, reliability)
+        self.input = CameraInput(Receiver(self.node), TOPIC, RAW, reliability)
         self.numbers: list[int] = []
-        self.input.open(lambda data: self.numbers.append(self.input.unpack(data).data[0]))
+        self.input.open(self.note)
+
+    def note(self, data: bytes) -> None:
+        self.numbers.append(self.input.unpack(data).data[0])
 
     def follow_until(self, reliability: str) -> None:
         self._client.wait_for(lambda: self.input.reliability == reliability, 10)
@@ -52,8 +57,8 @@ def tells(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
 
 
 @pytest.fixture
-def receiver(client: Client, tells: bool) -> Iterator[Receiver]:
-    opened = Receiver(client, "auto")
+def receiver(client: Client, tells: bool) -> Iterator[OpenInput]:
+    opened = OpenInput(client, "auto")
     yield opened
     opened.close()
 
@@ -72,7 +77,7 @@ def new_camera(client: Client, qos: QoSProfile) -> Any:
 
 @pytest.mark.parametrize("qos", [RELIABLE, BEST_EFFORT])
 def test_every_image_of_a_new_camera_arrives_once(
-    client: Client, receiver: Receiver, qos: QoSProfile
+    client: Client, receiver: OpenInput, qos: QoSProfile
 ) -> None:
     expected: list[int] = []
     for start in (0, 10, 20):  # the camera is replaced twice
@@ -90,7 +95,7 @@ def test_every_image_of_a_new_camera_arrives_once(
 
 
 def test_images_that_both_subscriptions_bring_are_passed_on_once(
-    client: Client, receiver: Receiver
+    client: Client, receiver: OpenInput
 ) -> None:
     camera = new_camera(client, RELIABLE)
     client.wait_for(lambda: camera.get_subscription_count() == 2, 10)
@@ -103,17 +108,24 @@ def test_images_that_both_subscriptions_bring_are_passed_on_once(
     assert receiver.numbers == [0, 1, 2, 3]
 
 
-def test_only_the_newest_image_waits_for_a_busy_node(client: Client, receiver: Receiver) -> None:
+def test_only_the_newest_image_waits_for_a_busy_node(client: Client) -> None:
+    receiver = OpenInput(client, "reliable")
+    is_idle = Event()
+    receiver.input.close()
+    receiver.input.open(lambda data: (receiver.note(data), is_idle.wait(10)))
     camera = new_camera(client, RELIABLE)
-    receiver.follow_until("reliable")
-    for number in range(5):  # nothing is taken meanwhile: the client spins the receiver, too
+    for number in range(5):
         camera.publish(numbered(number))
+        client.wait_for(lambda: receiver.numbers, 10)
+    is_idle.set()
     client.wait_for(lambda: 4 in receiver.numbers, 10)
-    client.spin(0.05)
-    assert receiver.numbers == [4]
+    receiver.close()
+    assert receiver.numbers == [0, 4]
 
 
-def test_two_equal_images_of_a_known_camera_both_arrive(client: Client, receiver: Receiver) -> None:
+def test_two_equal_images_of_a_known_camera_both_arrive(
+    client: Client, receiver: OpenInput
+) -> None:
     camera = new_camera(client, RELIABLE)
     receiver.follow_until("reliable")
     for count in (1, 2, 3):
@@ -123,7 +135,7 @@ def test_two_equal_images_of_a_known_camera_both_arrive(client: Client, receiver
 
 
 def test_a_second_camera_with_best_effort_is_received_without_a_gap(
-    client: Client, receiver: Receiver
+    client: Client, receiver: OpenInput
 ) -> None:
     first = new_camera(client, RELIABLE)
     receiver.follow_until("reliable")
@@ -139,7 +151,7 @@ def test_a_second_camera_with_best_effort_is_received_without_a_gap(
 
 @pytest.mark.parametrize("qos", [RELIABLE, BEST_EFFORT])
 def test_a_known_camera_costs_one_subscription(
-    client: Client, receiver: Receiver, qos: QoSProfile
+    client: Client, receiver: OpenInput, qos: QoSProfile
 ) -> None:
     assert receiver.node.count_subscribers(TOPIC) == 2
     new_camera(client, qos)
@@ -153,7 +165,7 @@ def test_a_known_camera_costs_one_subscription(
 def test_an_image_that_is_latched_arrives_once_however_late(client: Client) -> None:
     camera = client.node.create_publisher(Image, TOPIC, LATCHED)
     camera.publish(numbered(1))
-    receiver = Receiver(client, "auto")
+    receiver = OpenInput(client, "auto")
     receiver.follow_until("reliable")
     client.wait_for(lambda: receiver.numbers == [1], 10)
     camera.publish(numbered(2))
@@ -168,7 +180,7 @@ def test_an_image_that_is_latched_arrives_once_however_late(client: Client) -> N
 
 
 def test_a_latched_image_that_arrived_already_is_not_passed_on_again(
-    client: Client, receiver: Receiver
+    client: Client, receiver: OpenInput
 ) -> None:
     camera = new_camera(client, LATCHED)
     camera.publish(numbered(1))
@@ -178,7 +190,7 @@ def test_a_latched_image_that_arrived_already_is_not_passed_on_again(
     assert receiver.numbers == [1]
 
 
-def test_a_publisher_of_another_type_changes_nothing(client: Client, receiver: Receiver) -> None:
+def test_a_publisher_of_another_type_changes_nothing(client: Client, receiver: OpenInput) -> None:
     context = Context()  # in one process DDS refuses a second type on a topic
     rclpy.init(context=context)
     other = Node("other", context=context)
@@ -192,7 +204,7 @@ def test_a_publisher_of_another_type_changes_nothing(client: Client, receiver: R
 
 @pytest.mark.parametrize("reliability", ["reliable", "best_effort"])
 def test_a_given_reliability_is_kept(client: Client, reliability: str) -> None:
-    receiver = Receiver(client, reliability)
+    receiver = OpenInput(client, reliability)
     client.node.create_publisher(Image, TOPIC, BEST_EFFORT)
     client.wait_for(lambda: receiver.input.publisher_count() == 1, 10)
     client.spin(0.1)
@@ -202,7 +214,7 @@ def test_a_given_reliability_is_kept(client: Client, reliability: str) -> None:
 
 
 def test_a_camera_is_noticed_without_looking_all_the_time(
-    client: Client, receiver: Receiver, tells: bool
+    client: Client, receiver: OpenInput, tells: bool
 ) -> None:
     """An idle node is not woken; one whose middleware tells nothing goes on looking."""
 
@@ -231,7 +243,7 @@ def test_a_middleware_that_cannot_tell_of_publishers_is_asked(
         return create(self, *args, event_callbacks=event_callbacks, **options)
 
     monkeypatch.setattr(Node, "create_subscription", refuse)
-    receiver = Receiver(client, "auto")
+    receiver = OpenInput(client, "auto")
     client.spin(camera_input.FOLLOW_PERIOD * (camera_input.LOOKS + 2))
     new_camera(client, BEST_EFFORT)
     receiver.follow_until("best_effort")

@@ -23,6 +23,7 @@ from compact_yolo_ros.ros.players.bag_player import BagPlayerNode
 from compact_yolo_ros.ros.players.bag_recorder import BagRecorderNode
 from compact_yolo_ros.ros.players.readiness import DetectorReadiness
 from compact_yolo_ros.ros.players.video_publisher import VideoPublisherNode
+from compact_yolo_ros.ros.receiver import Receiver
 from compact_yolo_ros.ros.transports import COMPRESSED, RAW
 
 pytestmark = pytest.mark.ros
@@ -85,7 +86,7 @@ def test_a_camera_is_received_from_the_topic_that_is_reported(
     client: Client, spin: Spin, rules: tuple[str, ...], name: str, topic: str
 ) -> None:
     node = spin(Node, *rules, name="detector")
-    camera = CameraInput(node, name, RAW, "auto")
+    camera = CameraInput(Receiver(node), name, RAW, "auto")
     assert camera.topic == topic
     publisher = node.create_publisher(Image, name, 1)
     assert camera.publisher_count() == 1  # those of the remapped topic are counted
@@ -110,7 +111,7 @@ def test_compressed_images_follow_either_rule(
     client: Client, spin: Spin, rules: tuple[str, ...], topic: str
 ) -> None:
     node = spin(Node, *rules, name="detector")
-    camera = CameraInput(node, "image", COMPRESSED, "reliable")
+    camera = CameraInput(Receiver(node), "image", COMPRESSED, "reliable")
     assert camera.topic == topic
     others = ("/image/compressed", "/cam/image_raw/compressed", "/cam/jpeg", "/c")
     assert source_of(client, camera, CompressedImage, *others) == topic
@@ -119,7 +120,7 @@ def test_compressed_images_follow_either_rule(
 def test_a_second_rule_for_compressed_images_is_refused(spin: Spin) -> None:
     node = spin(Node, "left:=/right", "right/compressed:=/rear", name="detector")
     with pytest.raises(ValueError, match="remap left/compressed instead"):
-        CameraInput(node, "left", COMPRESSED, "auto")
+        CameraInput(Receiver(node), "left", COMPRESSED, "auto")
 
 
 @pytest.mark.parametrize(

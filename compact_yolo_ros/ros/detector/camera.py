@@ -22,6 +22,7 @@ from compact_yolo_ros.ros.detector.settings import Settings
 from compact_yolo_ros.ros.detector.topics import IMAGE, FrameResult
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
 from compact_yolo_ros.ros.diagnostics.situations import CameraSituation, CameraState
+from compact_yolo_ros.ros.receiver import Receiver
 from compact_yolo_ros.ros.transports import IMAGE_TRANSPORTS, RAW
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Camera:
     def __init__(
         self,
         node: LifecycleNode,
+        receiver: Receiver,
         name: str,
         card: ModelCard,
         decode: Decode,
@@ -84,7 +86,8 @@ class Camera:
         """Create the publishers; nothing is subscribed before ``open``.
 
         Args:
-            node: publishes and subscribes.
+            node: publishes.
+            receiver: subscribes, for the same node.
             name: see above.
             card: of the model.
             decode: see above.
@@ -92,7 +95,7 @@ class Camera:
             values: of all parameters, by name; of these only such as do not change are used.
         """
         self.name = name
-        self.input = self._new_input(node, values)
+        self.input = self._new_input(receiver, values)
         self.counters = FrameCounters()
         self.unpack = self.input.unpack
         self.decode = decode
@@ -100,20 +103,20 @@ class Camera:
         self._log = node.get_logger()
         self.tracking = CameraTracking(self._warn)
         self._is_open = False
-        self._new_positions = partial(self._import_positions, node, values)
+        self._new_positions = partial(self._import_positions, receiver, values)
         self.positions: CameraPositions | None = None
         self._use_positions(settings.positions)
         self.once = DetectOnce(node, name, settings.detect_once_timeout)
 
-    def _new_input(self, node: LifecycleNode, values: Mapping[str, Any]) -> CameraInput:
+    def _new_input(self, receiver: Receiver, values: Mapping[str, Any]) -> CameraInput:
         topic, reliability = IMAGE.path(self.name), values["reliability"]
         transport = IMAGE_TRANSPORTS[values["image_transport"]]
         if not transport.is_video:
-            return CameraInput(node, topic, transport, reliability)
+            return CameraInput(receiver, topic, transport, reliability)
         from compact_yolo_ros.ros.detector.video_input import VideoInput
 
         limits = file_limits(values)
-        return VideoInput(node, topic, transport, reliability, limits, self.failed)
+        return VideoInput(receiver, topic, transport, reliability, limits, self.failed)
 
     def open(self, on_image: OnImage) -> None:
         """Subscribe, and count from now on."""
@@ -187,10 +190,10 @@ class Camera:
         if self.positions is not None:
             self.positions.use(options)
 
-    def _import_positions(self, node: LifecycleNode, values: Mapping[str, Any]) -> CameraPositions:
+    def _import_positions(self, receiver: Receiver, values: Mapping[str, Any]) -> CameraPositions:
         from compact_yolo_ros.ros.detector.camera_positions import CameraPositions
 
-        positions = CameraPositions(node, self.name, values, self._warn)
+        positions = CameraPositions(receiver, self.name, values, self._warn)
         if self._is_open:
             positions.open()
         return positions

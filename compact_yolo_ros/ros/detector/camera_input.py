@@ -17,6 +17,7 @@ from rclpy.timer import Timer
 from compact_yolo_ros.ros.detector.graph import Announced, announced
 from compact_yolo_ros.ros.detector.topics import type_name
 from compact_yolo_ros.ros.received_images import UNPACK
+from compact_yolo_ros.ros.receiver import Receiver
 from compact_yolo_ros.ros.topic_names import compressed_name
 from compact_yolo_ros.ros.transports import Transport
 
@@ -90,14 +91,17 @@ class CameraInput:
     depth = 1
     """Messages that wait for this process; of these, newer ones replace older ones."""
 
-    def __init__(self, node: Node, topic: str, transport: Transport, reliability: str) -> None:
+    def __init__(
+        self, receiver: Receiver, topic: str, transport: Transport, reliability: str
+    ) -> None:
         """Prepare; nothing is subscribed before ``open``. ``topic`` can be remapped.
 
         Raises:
             ValueError: the remap rules contradict each other.
             ModuleNotFoundError: the messages of the transport are not installed.
         """
-        self._node = node
+        self._receiver = receiver
+        self._node = node = receiver.node
         self._type = transport.message_class()
         self.unpack = UNPACK[transport.name]
         suffix = transport.suffix
@@ -107,13 +111,14 @@ class CameraInput:
         self._on_image: OnImage
         self._subscriptions: dict[Quality, Subscription[Any]] = {}
         self._recent: deque[bytes] = deque(maxlen=max(REMEMBERED, self.depth))
+        self._brought_twice = False
         self._incompatible = False
         self._tells = TELLS_OF_PUBLISHERS
         self._timer: Timer | None = None
         self._looks = 0
 
     def open(self, on_image: OnImage) -> None:
-        """Subscribe; ``on_image`` is called with each serialized message."""
+        """Subscribe; ``on_image`` is called with each serialized message, by the receiver."""
         self._on_image = on_image
         self._incompatible = False
         self._subscribe(self._choose())
@@ -178,25 +183,26 @@ class CameraInput:
     def _subscribe(self, chosen: tuple[Quality, ...]) -> None:
         """Have these subscriptions; the new ones are there before the others are removed."""
         before = self._subscriptions
+        self._brought_twice = True
         self._subscriptions = {
             quality: before.pop(quality) if quality in before else self._create(quality)
             for quality in chosen
         }
         for subscription in before.values():
-            self._node.destroy_subscription(subscription)
+            self._receiver.unsubscribe(subscription)
+        self._brought_twice = len(chosen) > 1
 
     def _create(self, quality: Quality) -> Subscription[Any]:
         events: dict[str, Any] = {"incompatible_qos": self._on_incompatible_qos}
         if self._tells:
             events["matched"] = self._on_matched
         try:
-            return self._node.create_subscription(
+            return self._receiver.subscribe(
                 self._type,
                 self._name,
                 self._receive,
                 QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=self.depth, **quality._asdict()),
                 event_callbacks=SubscriptionEventCallbacks(**events, use_default_callbacks=False),
-                raw=True,
             )
         except UnsupportedEventTypeError:
             if not self._tells:
@@ -205,10 +211,13 @@ class CameraInput:
             return self._create(quality)
 
     def _receive(self, message: bytes) -> None:
-        """Pass an image on, once: while there are two subscriptions, each brings it."""
+        """Pass an image on, once: while there are two subscriptions, each brings it.
+
+        In the receiver's thread.
+        """
         if message in self._recent:
             return
-        if len(self._subscriptions) > 1:
+        if self._brought_twice:
             self._recent.append(message)
         else:
             self._recent.clear()

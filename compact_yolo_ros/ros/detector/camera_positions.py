@@ -9,7 +9,6 @@ from functools import cache, partial
 from time import monotonic
 from typing import Any
 
-from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
@@ -29,6 +28,7 @@ from compact_yolo_ros.ros.detector.parameters import file_limits
 from compact_yolo_ros.ros.detector.topics import CAMERA_INFO, DEPTH, FrameResult
 from compact_yolo_ros.ros.diagnostics.causes import NewCauses
 from compact_yolo_ros.ros.received_images import unpack_file, unpack_image
+from compact_yolo_ros.ros.receiver import Receiver
 from compact_yolo_ros.ros.transports import DEPTH_TRANSPORTS, RAW, Transport
 
 GRACE = 2.0
@@ -44,12 +44,13 @@ class NoPositionsError(ValueError):
 class CameraPositions:
     """Finds the objects in the images of one camera, from what its other topics bring.
 
-    ``locate`` is for the worker, the rest for the executor's thread.
+    ``locate`` is for the worker, the rest for the executor's thread. What the topics bring comes
+    in the receiver's.
     """
 
     def __init__(
         self,
-        node: LifecycleNode,
+        receiver: Receiver,
         camera: str,
         values: Mapping[str, Any],
         warn: Callable[[str], object],
@@ -57,16 +58,16 @@ class CameraPositions:
         """Prepare; nothing is subscribed before ``open``.
 
         Args:
-            node: subscribes.
+            receiver: subscribes.
             camera: its name.
             values: of all parameters, by name, of which some do not change.
             warn: takes a sentence for people.
         """
-        self._node = node
+        self._receiver = receiver
         self._warn = warn
         self._info_name = CAMERA_INFO.path(camera)
         transport = DEPTH_TRANSPORTS[values["depth_transport"]]
-        self._depth = CameraInput(node, DEPTH.path(camera), transport, values["reliability"])
+        self._depth = CameraInput(receiver, DEPTH.path(camera), transport, values["reliability"])
         self._read, self._pixels = depth_reader(transport, file_limits(values))
         self._history = DepthHistory()
         self._options: PositionOptions | None = None
@@ -118,16 +119,15 @@ class CameraPositions:
         options = self._options if self._is_open else None
         if options is None:
             if self._info_subscription is not None:
-                self._node.destroy_subscription(self._info_subscription)
+                self._receiver.unsubscribe(self._info_subscription)
             self._info_subscription, self._info = None, b""
         elif self._info_subscription is None:
             self._since = monotonic()
-            self._info_subscription = self._node.create_subscription(
+            self._info_subscription = self._receiver.subscribe(
                 CameraInfo,
                 self._info_name,
                 self._keep_info,
                 QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-                raw=True,
             )
         uses_depth = options is not None and options.uses_depth
         if uses_depth and not self._depth.is_open:
@@ -174,7 +174,7 @@ class CameraPositions:
         """The calibration; it is read again only when another one has come."""
         info = self._info
         if not info:
-            topic = self._node.resolve_topic_name(self._info_name)
+            topic = self._receiver.node.resolve_topic_name(self._info_name)
             raise NoPositionsError(
                 f"no CameraInfo has come on {topic}: remap camera_info to that of the camera"
             )

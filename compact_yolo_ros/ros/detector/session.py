@@ -25,6 +25,7 @@ from compact_yolo_ros.ros.detector.publishing import ModelPublisher, Performance
 from compact_yolo_ros.ros.detector.settings import Settings, read_settings
 from compact_yolo_ros.ros.diagnostics.report import backend_facts
 from compact_yolo_ros.ros.diagnostics.situations import CameraState
+from compact_yolo_ros.ros.receiver import Receiver
 
 
 class Session:
@@ -79,8 +80,9 @@ class Session:
             self._model = ModelPublisher(node, card)
             opened.callback(self._model.destroy)
             self.cameras: list[Camera] = []
+            receiver = Receiver(node)
             for name, decode in decoders.items():
-                camera = Camera(node, name, card, decode, self.settings, values)
+                camera = Camera(node, receiver, name, card, decode, self.settings, values)
                 opened.callback(camera.destroy)
                 self.cameras.append(camera)
             self.backends = opening.result()

@@ -9,14 +9,13 @@ from threading import Condition, Thread
 from time import monotonic, perf_counter
 from typing import Any
 
-from rclpy.node import Node
-
 from compact_yolo_ros.pixels.file_limits import FileLimits
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.video_packets import VideoPacket
 from compact_yolo_ros.pixels.video_stream import VideoPicture, VideoStream
 from compact_yolo_ros.ros.detector.camera_input import CameraInput, OnImage
 from compact_yolo_ros.ros.detector.leftovers import END_LIMIT
+from compact_yolo_ros.ros.receiver import Receiver
 from compact_yolo_ros.ros.transports import Transport
 
 MOST_PACKETS, MOST_BYTES = 60, 64 * 2**20
@@ -38,7 +37,7 @@ class VideoInput(CameraInput):
 
     def __init__(
         self,
-        node: Node,
+        receiver: Receiver,
         topic: str,
         transport: Transport,
         reliability: str,
@@ -48,14 +47,14 @@ class VideoInput(CameraInput):
         """Prepare, see ``CameraInput``.
 
         Args:
-            node: subscribes.
+            receiver: subscribes.
             topic: of the camera's raw images.
             transport: of the video.
             reliability: value of that parameter.
             limits: what pictures may demand.
             failed: is told of packets that are lost or damaged, in the decoder's thread.
         """
-        super().__init__(node, topic, transport, reliability)
+        super().__init__(receiver, topic, transport, reliability)
         self._read, self.unpack = self.unpack, _unpacked
         self._limits = limits
         self._failed = failed
@@ -83,7 +82,7 @@ class VideoInput(CameraInput):
 
 
 class VideoDecoding:
-    """The decoder of a subscription, in a thread of its own. ``put`` is for the executor's."""
+    """The decoder of a subscription, in a thread of its own. ``put`` is for the receiver's."""
 
     def __init__(
         self,

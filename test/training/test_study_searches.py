@@ -133,3 +133,28 @@ def test_layers_are_those_of_the_papers_tables():
     results = [result(name, 0.3 - 0.01 * n, replaced=name) for n, name in enumerate(names)]
     shown = layer_types.report(results, Namespace())
     assert shown.rows[2][-2:] == ["28.0", "-2.0"]
+
+
+def test_with_weights_only_the_layers_before_those_compared_are_trained_ones(monkeypatch):
+    """In every row they are Micro-YOLO's and frozen; the others get no weights."""
+    given = {}
+
+    def start(trainer, origin):
+        given[str(trainer.recipe.detector)] = set(origin.state)
+
+    trained = Variant.parse("micro_yolo").build(2).state_dict()
+    origin = layer_types.Origin(Variant.parse("micro_yolo"), ("a", "b"), trained, False)
+    monkeypatch.setattr(layer_types, "start", start)
+    monkeypatch.setattr(layer_types, "read_origin", lambda *_, **__: origin)
+    members = layer_types.members((13, 11), ("1", "2"), "w.pt")
+    for member in members:
+        config = member.detector.config
+        assert config.trunk[:5] == MicroYoloConfig().trunk[:5]
+        # layers 3 to 9 are the blocks behind the stem, layer 1
+        assert member.changes == ("phases.0.frozen_blocks=4",)
+        member.begin(Namespace(recipe=Namespace(detector=member.detector)))
+        before_11 = {n for n in trained if n.startswith("backbone.") and "blocks.4." not in n}
+        assert given[str(member.detector)] == before_11
+    assert members[0].detector.config.trunk[5].kind == "conv"
+    assert members[0].facts["replaced"] == "none"
+    assert {member.origin for member in members} == {"w.pt before layer 11"}

@@ -8,6 +8,10 @@ Table 1 puts a depthwise separable convolution or an inverted bottleneck in the 
 convolution; table 2 replaces one after the other from the last layer on, until it is Micro-YOLO.
 Counts are exact; AP50 is that of equal, short trainings. Layers are numbered as in the cfg file of
 Tiny-YOLOv3, 22 is the one that the map of stride 16 goes through.
+
+``--start`` is not in the papers: the layers before the first of ``--layers`` are then those of
+Micro-YOLO in every row, with its trained weights, and are frozen. All others begin at random in
+every row. So a short training reaches an AP50 that can be compared.
 """
 
 from __future__ import annotations
@@ -19,6 +23,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from training.detectors.micro_yolo import MicroYoloConfig
+from training.detectors.variant import Variant
+from training.loop.trainer import Trainer
 from training.studies.command import QUICK, Command
 from training.studies.configurations import (
     REPLACED,
@@ -31,6 +38,7 @@ from training.studies.member import Member, Result, rows_of
 from training.studies.parallel import add_parallel, train_all
 from training.studies.report import INK, Report
 from training.studies.study import Effort, Study
+from training.train import Origin, read_origin, start
 
 BASE = "micro_yolo_table1_conv"
 """The row of Tiny-YOLOv3 itself, which the others are compared with."""
@@ -63,12 +71,48 @@ def _layer(row: Row) -> int:
     return next(int(part) for part in row.name.split("_") if part.isdecimal())
 
 
-def members(layers: Sequence[int], tables: Sequence[str]) -> list[Member]:
-    """Return a training for each of ``rows``."""
+def members(layers: Sequence[int], tables: Sequence[str], weights: str = "") -> list[Member]:
+    """Return a training for each of ``rows``.
+
+    Args:
+        layers: of REPLACED.
+        tables: of TABLES.
+        weights: of Micro-YOLO, for the layers before all of ``layers``; empty: fresh ones, and
+            these layers are those of Tiny-YOLOv3.
+
+    Raises:
+        ValueError: the weights cannot be used.
+    """
+    found = rows(layers, tables)
+    if not weights:
+        return [Member(r.name, r.detector, facts={"replaced": _replaced(r.name)}) for r in found]
+    kept = min((min(layers) - 1) // 2, len(MicroYoloConfig().trunk))
+    origin = read_origin(weights, Variant.parse("micro_yolo"), chosen=False)
     return [
-        Member(row.name, row.detector, facts={"replaced": _replaced(row.name)})
-        for row in rows(layers, tables)
+        Member(
+            row.name,
+            _with_trunk_of_micro_yolo(row.detector, kept),
+            (f"phases.0.frozen_blocks={kept - 1}",),
+            partial(_begin, origin, kept),
+            f"{weights} before layer {min(layers)}",
+            {"replaced": "none" if row.name == BASE else _replaced(row.name)},
+        )
+        for row in found
     ]
+
+
+def _with_trunk_of_micro_yolo(detector: Variant, kept: int) -> Variant:
+    config = detector.config
+    assert isinstance(config, MicroYoloConfig)
+    trunk = (*MicroYoloConfig().trunk[:kept], *config.trunk[kept:])
+    return replace(detector, config=replace(config, trunk=trunk))
+
+
+def _begin(origin: Origin, kept: int, trainer: Trainer) -> None:
+    """Load the stem and the blocks behind it, ``kept`` layers together."""
+    modules = ("backbone.stem.", *(f"backbone.blocks.{n}." for n in range(kept - 1)))
+    state = {name: value for name, value in origin.state.items() if name.startswith(modules)}
+    start(trainer, origin._replace(detector=trainer.recipe.detector, state=state))
 
 
 def _replaced(name: str) -> str:
@@ -82,7 +126,7 @@ def _replaced(name: str) -> str:
 
 def study_layers(study: Study, options: argparse.Namespace) -> None:
     """Train all rows that were asked for."""
-    train_all(study, members(options.layers, options.table), options)
+    train_all(study, members(options.layers, options.table, options.start), options)
 
 
 def report(results: Sequence[Result], _: argparse.Namespace) -> Report:
@@ -128,6 +172,12 @@ def more(parser: argparse.ArgumentParser) -> None:
     """Add the options of this study."""
     parser.add_argument("--layers", type=int, nargs="+", choices=REPLACED, default=REPLACED)
     parser.add_argument("--table", nargs="+", choices=TABLES, default=TABLES)
+    parser.add_argument(
+        "--start",
+        default="",
+        help="weights of micro_yolo for the layers before all of --layers: .pt, ONNX or name "
+        "[fresh ones]",
+    )
     add_parallel(parser)
 
 

@@ -111,21 +111,28 @@ def test_the_study_prints_a_row_for_each_budget_and_direction(monkeypatch, capsy
     monkeypatch.setenv("COLUMNS", "120")
     assert main(["--gflops", "3.5"]) == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in DIRECTIONS)
+    assert all(name in printed for name in {*DIRECTIONS} - {"depth only"})
     assert "416x416" in printed, "growing in width alone keeps the input"
+    assert "depth only" not in printed, "YOLOv4-tiny has one block a stage, which cannot shrink"
+    assert main(["--gflops", "0.6", "--detector", "{name: yolov4_tiny, width: 0.5}", "--size",
+                 "160"]) == 0  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "160x160" in printed and "{name: yolov4_tiny, width: 0.5, depth: 2}" in printed
+    assert main(["--detector", "yolo_nano"]) == 1
+    assert "only a yolov4_tiny can be scaled" in capsys.readouterr().err
     assert main(["--gflops", "0.000001"]) == 1
     assert "costs 1,000 FLOPs or less" in capsys.readouterr().err
 
 
 def test_what_is_found_can_be_trained(monkeypatch):
     monkeypatch.setattr("training.studies.scaling.DIRECTIONS", {"input only": Scale(alpha=2)})
-    (member,) = members([1.1])
+    (member,) = members([1.1], TINY)
     size = int(member.changes[0].rpartition("=")[2])
     assert member.name == "1.1_input_only" and member.changes[1] == f"evaluation.size={size}"
     network = Variant.parse(str(member.detector)).build()
     assert 2 * macs(network, size, size) == member.facts["flops"] <= 1.1e9
     with pytest.raises(ValueError, match="0.3: input only, the input would be 64 pixels, and 160"):
-        list(members([0.3]))
+        list(members([0.3], TINY))
 
 
 def test_the_best_way_to_grow_is_named_for_each_budget():
@@ -134,5 +141,7 @@ def test_the_best_way_to_grow_is_named_for_each_budget():
                facts={"budget": b, "way": way, "size": 320, "flops": 10**9})
         for b, way, ap in ((1.0, "a", 0.2), (1.0, "b", 0.3), (2.0, "a", 0.4))
     ]  # fmt: skip
-    lines = report(results, Namespace()).conclusion[0].splitlines()
+    shown = report(results, Namespace(ratios=dict.fromkeys(("1.0a", "1.0b", "2.0a"), 0.5)))
+    assert [row[5] for row in shown.rows] == ["0.50"] * 3
+    lines = shown.conclusion[0].splitlines()
     assert ["grows: b (30.0 %)" in lines[0], "grows: a (40.0 %)" in lines[1]] == [True, True]

@@ -83,7 +83,7 @@ def test_times_are_ratios_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_deployed_detector_is_timed() -> None:
     detector = Variant.parse("{name: yolov4_tiny, width: 0.1}")
-    assert ratios({"a": detector}, 2, 160, rounds=1) == {"a": 1.0}
+    assert ratios({"a": detector}, 2, {"a": 160}, rounds=1) == {"a": 1.0}
 
 
 def test_differences_are_those_of_one_part(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,6 +144,7 @@ def fit(base: YoloV4TinyConfig, size: int, direction: Scale, budget: int) -> Sca
 DIRECTIONS = {
     "together": Scale(1.15, 1.2, 1.1),
     "input only": Scale(alpha=2.0),
+    "depth only": Scale(beta=2.0),
     "width only": Scale(gamma=2.0),
 }
 """Ways to grow, by name. "together" has EfficientNet's ratios (Tan and Le, 2019, section 3.3)."""

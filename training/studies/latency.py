@@ -26,8 +26,12 @@ FILE = "latency.json"
 ROUNDS = 15
 
 
+Size = int | Mapping[str, int]
+"""Side of the input in pixels, of all detectors or of each by its name."""
+
+
 def kept_ratios(
-    folder: Path, detectors: Mapping[str, Variant], classes: int, size: int
+    folder: Path, detectors: Mapping[str, Variant], classes: int, size: Size
 ) -> dict[str, float]:
     """Return ``ratios``, read from a file in ``folder`` if it has those of the same detectors."""
     file = folder / FILE
@@ -44,23 +48,25 @@ def kept_ratios(
 
 
 def ratios(
-    detectors: Mapping[str, Variant], classes: int, size: int, rounds: int = ROUNDS
+    detectors: Mapping[str, Variant], classes: int, size: Size, rounds: int = ROUNDS
 ) -> dict[str, float]:
     """Return the time of each detector by that of the first, by name.
 
     Args:
         detectors: what to run, as it is deployed, with fresh weights.
         classes: how many.
-        size: side of the input in pixels.
+        size: of the input.
         rounds: runs of each; the median counts.
     """
     sessions = {name: _open(variant, classes) for name, variant in detectors.items()}
-    pixels = np.random.default_rng(0).integers(0, 255, (1, size, size, 3), np.uint8)
+    rng = np.random.default_rng(0)
+    sides = size if isinstance(size, Mapping) else dict.fromkeys(detectors, size)
+    pixels = {name: rng.integers(0, 255, (1, s, s, 3), np.uint8) for name, s in sides.items()}
     times: dict[str, list[float]] = {name: [] for name in sessions}
     for _ in range(rounds + 1):
         for name, session in sessions.items():
             began = time.process_time()
-            session.run(None, {"images": pixels})
+            session.run(None, {"images": pixels[name]})
             times[name].append(time.process_time() - began)
     # The first run of each has what is done once.
     medians = {name: median(taken[1:]) for name, taken in times.items()}

@@ -3,18 +3,19 @@
 
     python -m training.studies.scaling --gflops 1.5 3.5 7
     python -m training.studies.scaling --gflops 1.5 --data voc/data.yaml --out runs/scaling
+    python -m training.studies.scaling --detector '{name: yolov4_tiny, width: 0.5}' --size 160 ...
 
 The first prints the largest detector for each budget, by the way it grows; the second trains these
 detectors too. Each is a text that ``training.train --detector`` takes. ``compound`` has the rules,
 ``stage_costs`` what CSP and OSA stages cost. Anchors stay as they are in pixels, whatever the size
-of the input.
+of the input. Depth is a whole number of blocks: it cannot shrink below that of the base.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,31 +25,43 @@ from training.detectors.variant import Variant
 from training.detectors.yolov4_tiny import YoloV4TinyConfig
 from training.studies.command import QUICK, Command
 from training.studies.compound import DIRECTIONS, SIZE, Scaled, fit
+from training.studies.latency import kept_ratios
 from training.studies.member import Member, Result, Row, rows_of
 from training.studies.report import Report
 from training.studies.study import Effort, Study
 
 NAME = "yolov4_tiny"
-BUDGETS, QUICK_BUDGETS = (1.5, 3.5, 7.0), (1.1,)
+BUDGETS = (1.5, 3.5, 7.0)
+QUICK_BASE, QUICK_SIZE, QUICK_BUDGETS = "{name: yolov4_tiny, width: 0.375}", 160, (0.32,)
 SMALLEST = 160
 """Side in pixels of the smallest input that a detector is evaluated at."""
 PAPER = Effort("yolov4_tiny_paper")
 COLUMNS = "budget", "grows", "input", "GFLOPs", "M values accessed", "detector"
-HEAD = ("budget", "grows", "input", "parameters", "GFLOPs", "AP50 %", "AP %")
+HEAD = ("budget", "grows", "input", "parameters", "GMAC", "time", "AP50 %", "AP %")
 REMARK = (
-    "Each is trained and measured at its own input. GFLOPs are of one image with 80 classes, two "
-    "for a multiply-accumulate."
+    "Each is trained and measured at its own input. Budgets are GFLOPs of one image with 80 "
+    "classes, two for a multiply-accumulate. `time` is that of the deployed network on one thread "
+    "by the first row's."
 )
 
 
+def base_of(text: str) -> YoloV4TinyConfig:
+    """Return the configuration that is scaled; raises ValueError if it is no YOLOv4-tiny."""
+    config = Variant.parse(text).config
+    if not isinstance(config, YoloV4TinyConfig):
+        raise ValueError(f"--detector {text}: only a yolov4_tiny can be scaled")
+    return config
+
+
 def largest(
-    gigaflops: Sequence[float], size: int = SIZE
+    gigaflops: Sequence[float], base: YoloV4TinyConfig, size: int = SIZE
 ) -> Iterator[tuple[float, str, Scaled, Variant]]:
-    """Yield the largest detector within each budget, for each way to grow.
+    """Yield the largest detector within each budget, for each way to grow that reaches it.
 
     Args:
         gigaflops: budgets in 10^9 FLOPs for one image.
-        size: side in pixels of the input that YOLOv4-tiny starts from.
+        base: the configuration that grows, or shrinks.
+        size: side in pixels of its input.
 
     Yields:
         Budget, way, what was found, and it as a detector.
@@ -57,12 +70,22 @@ def largest(
         ValueError: no scale fits one of the budgets.
     """
     for budget in gigaflops:
+        fitting = 0
         for way, direction in DIRECTIONS.items():
-            found = fit(YoloV4TinyConfig(), size, direction, round(budget * 1e9))
+            try:
+                found = fit(base, size, direction, round(budget * 1e9))
+            except ValueError as error:
+                why = error
+                continue
+            fitting += 1
             yield budget, way, found, Variant(NAME, found.config)
+        if not fitting:
+            raise why
 
 
-def table(gigaflops: Sequence[float], size: int = SIZE) -> list[tuple[str, ...]]:
+def table(
+    gigaflops: Sequence[float], base: YoloV4TinyConfig, size: int = SIZE
+) -> list[tuple[str, ...]]:
     """Return cells of COLUMNS for each budget and way to grow; raises as ``largest``."""
     return [
         (
@@ -73,17 +96,19 @@ def table(gigaflops: Sequence[float], size: int = SIZE) -> list[tuple[str, ...]]
             f"{found.cost.memory_access / 1e6:.1f}",
             str(detector),
         )
-        for budget, way, found, detector in largest(gigaflops, size)
+        for budget, way, found, detector in largest(gigaflops, base, size)
     ]
 
 
-def members(gigaflops: Sequence[float], size: int = SIZE) -> Iterator[Member]:
+def members(
+    gigaflops: Sequence[float], base: YoloV4TinyConfig, size: int = SIZE
+) -> Iterator[Member]:
     """Yield a training for each budget and way to grow.
 
     Raises:
         ValueError: no scale fits a budget, or only one with an input below SMALLEST.
     """
-    for budget, way, found, detector in largest(gigaflops, size):
+    for budget, way, found, detector in largest(gigaflops, base, size):
         if found.size < SMALLEST:
             raise ValueError(
                 f"--gflops {budget:g}: {way}, the input would be {found.size} pixels, and "
@@ -94,8 +119,8 @@ def members(gigaflops: Sequence[float], size: int = SIZE) -> Iterator[Member]:
         yield Member(f"{budget:g}_{way.replace(' ', '_')}", detector, changes, facts=facts)
 
 
-def report(results: Sequence[Result], _: argparse.Namespace) -> Report:
-    """Return the report of the finished trainings."""
+def report(results: Sequence[Result], options: argparse.Namespace) -> Report:
+    """Return the report of the finished trainings; ``options.ratios`` has their times."""
     rows = rows_of(results)
     best: dict[float, Row] = {}
     for row in sorted(rows, key=lambda row: row.ap50):
@@ -108,20 +133,22 @@ def report(results: Sequence[Result], _: argparse.Namespace) -> Report:
     return Report(
         "YOLOv4-tiny, scaled",
         HEAD,
-        [_cells(row) for row in rows],
+        [_cells(row, options.ratios) for row in rows],
         ["\n".join(found), REMARK],
         partial(_plot, rows),
+        {"time by the first row's": options.ratios},
     )
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, times: Mapping[str, float]) -> tuple[str, ...]:
     facts = row.first.facts
     return (
         f"{facts['budget']:g}",
         facts["way"],
         str(facts["size"]),
         f"{row.first.parameters:,}",
-        f"{facts['flops'] / 1e9:.2f}",
+        f"{row.first.gmac:.3f}",
+        f"{times[row.first.name]:.2f}",
         row.ap50_text,
         f"{100 * row.figures['AP']:.1f}",
     )
@@ -131,28 +158,46 @@ def _plot(rows: Sequence[Row], axes: Any) -> None:
     for way in DIRECTIONS:
         own = [row for row in rows if row.first.facts["way"] == way]
         at = [row.first.facts["flops"] / 1e9 for row in own]
-        axes.plot(at, [100 * row.ap50 for row in own], "o-", label=way)
+        spreads = [50 * row.spread for row in own]
+        axes.errorbar(at, [100 * row.ap50 for row in own], spreads, fmt="o-", label=way)
     axes.set(xlabel="GFLOPs", ylabel="AP50 %")
     axes.legend(frameon=False)
 
 
+def chosen(options: argparse.Namespace, quick: bool) -> tuple[list[float], YoloV4TinyConfig, int]:
+    """Return budgets, base and the side of its input: those of the options, or the defaults.
+
+    Raises:
+        ValueError: the base is no YOLOv4-tiny.
+    """
+    budgets, base, size = (
+        (QUICK_BUDGETS, QUICK_BASE, QUICK_SIZE) if quick else (BUDGETS, NAME, SIZE)
+    )
+    return options.gflops or list(budgets), base_of(options.detector or base), options.size or size
+
+
 def work(study: Study, options: argparse.Namespace) -> None:
-    """Train all detectors."""
-    budgets = options.gflops or (QUICK_BUDGETS if options.quick else BUDGETS)
-    study.run(list(members(budgets, options.size)), options.plan)
+    """Time all detectors, then train them."""
+    trainings = list(members(*chosen(options, options.quick)))
+    if not options.plan:
+        detectors = {member.name: member.detector for member in trainings}
+        sizes = {member.name: member.facts["size"] for member in trainings}
+        classes = len(study.train_set.classes)
+        options.ratios = kept_ratios(study.out, detectors, classes, sizes)
+    study.run(trainings, options.plan)
 
 
 def _more(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--gflops",
         type=positive,
         nargs="+",
         default=[],
         help="budgets in 10^9 FLOPs for one image, two for a multiply-accumulate",
     )
-    parser.add_argument(
-        "--size", type=whole_number(32), default=SIZE, help="side of the base's input in pixels"
-    )
+    add("--detector", default="", help="the base that is scaled [yolov4_tiny]")
+    add("--size", type=whole_number(32), help=f"side of the base's input in pixels [{SIZE}]")
 
 
 COMMAND = Command(
@@ -169,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _more(parser)
     options = parser.parse_args(arguments)
     try:
-        rows = table(options.gflops or BUDGETS, options.size)
+        rows = table(*chosen(options, quick=False))
     except ValueError as error:
         print(f"training.studies.scaling: {error}", file=sys.stderr)
         return 1

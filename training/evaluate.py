@@ -53,6 +53,7 @@ from training.detectors.interface import Network, device_of
 from training.detectors.variant import Variant
 from training.loop.checkpoint import load_detector
 from training.loop.provenance import provenance
+from training.loop.recipe import EvaluationSettings
 
 WORST, BEST = 9, 6
 """Number of images in a report."""
@@ -133,6 +134,14 @@ def average_precision(
     nan where there are no objects.
     """
     return figures_of(evaluate(truths_of(samples), detections, classes))
+
+
+def measured(
+    model: Network, samples: DataSet, how: EvaluationSettings, classes: Sequence[str]
+) -> dict[str, float]:
+    """Return the figures of ``average_precision`` of a model, evaluated as a recipe says."""
+    found = predict(model, samples, how.size, fit=how.fit)
+    return average_precision(samples, found, classes)
 
 
 def figures_of(evaluation: Evaluation) -> dict[str, float]:

@@ -33,7 +33,7 @@ from training.data.findings import lacks_objects, other_shapes
 from training.detectors.blocks import ConvNormAct
 from training.detectors.interface import Detector
 from training.detectors.variant import Variant
-from training.evaluate import MEANS, average_precision, predict
+from training.evaluate import MEANS, measured
 from training.loop.checkpoint import load_checkpoint
 from training.loop.fabric import open_fabric
 from training.loop.recipe import DEFAULT_RECIPE, PAPER, Precision, Recipe, find_recipe
@@ -176,9 +176,7 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     fabric.barrier()
 
     def measure(model: Detector) -> Mapping[str, float]:
-        how = recipe.evaluation
-        found = predict(model, held_out, how.size, fit=how.fit)
-        return average_precision(held_out, found, samples.classes)
+        return measured(model, held_out, recipe.evaluation, samples.classes)
 
     with folder.locked() if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:

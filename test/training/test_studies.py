@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from drawn import write_set
+from rich.console import Console
 
 from training.data.dataset import open_split
 from training.data.sample import Sample
@@ -143,6 +144,24 @@ def test_a_plan_trains_nothing(
     assert command([Member("a", DETECTOR)]).main([*options, "--plan"]) == 0
     assert "less than one minute here" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
+
+
+def test_a_search_counts_what_is_left_of_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Study, "_step_seconds", lambda *_: 1.0)
+    study = Study("s", data, tmp_path, EFFORT, lambda results: report(results, Namespace()),
+                  Console(quiet=True), (5,), "cpu", workers=0)  # fmt: skip
+    for name in ("g0_seed5", "g1_seed5", "final_g0_seed5"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").touch()
+    (tmp_path / "g2_seed5").mkdir()  # begun, not finished
+    longer = Member("b", DETECTOR, ("phases.0.epochs=4",))
+    cost = study.cost_of_search([(Member("a", DETECTOR), 4, "g*"), (longer, 2, "final_*")])
+    # 2 of 8 images and 2 epochs, one of 4 epochs
+    assert (cost.trainings, cost.finished, cost.views) == (3, 3, 2 * 8 * 2 + 8 * 4)
+    done = study.cost_of_search([(longer, 1, "final_*")])
+    assert str(done) == "Plan: all 1 trainings are finished."
 
 
 WRONG = {

@@ -222,15 +222,15 @@ class Search:
 
     def _cost(self) -> Cost:
         """Estimate the search as if every design were as large as yolo_nano."""
-        options, study, first = self.options, self.study, Variant.parse(NAME)
-        short = self._member("plan", first)
-        final = self._member("plan", first, short=False)
-        wanted = 1 + options.generations * options.trained
-        wanted_finals = (1 + options.finals) * len(study.seeds)
-        ended, ended_finals = study.ended("g*"), study.ended(f"{FINAL}*")
-        left = [(short, 0)] * max(0, wanted - ended)
-        left += [(final, 0)] * max(0, wanted_finals - ended_finals)
-        return replace(study.cost(left), finished=ended + ended_finals)
+        options, first = self.options, Variant.parse(NAME)
+        designs = 1 + options.generations * options.trained
+        finals = (1 + options.finals) * len(self.study.seeds)
+        return self.study.cost_of_search(
+            [
+                (self._member("plan", first), designs, "g*"),
+                (self._member("plan", first, short=False), finals, f"{FINAL}*"),
+            ]
+        )
 
     def _generation(self, number: int) -> None:
         options = self.options

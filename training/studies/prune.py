@@ -103,13 +103,11 @@ def prune(study: Study, options: argparse.Namespace) -> None:
         begin=partial(_begin, options.start) if options.start else None,
         origin=options.start,
     )
-    ended, seed = study.ended("*"), study.seeds[0]
-    left = [(replace(original, name="plan"), seed)] * max(0, 1 + len(wanted) - ended)
-    cost = replace(study.cost(left), finished=ended)
+    cost = study.cost_of_search([(original, 1 + len(wanted), "*")])
     say(study.console, f"{cost} A step that is accepted is followed by one more.")
     if options.plan:
         return
-    accepted = Pruned(detector, study.train(original, seed))
+    accepted = Pruned(detector, study.train(original, study.seeds[0]))
     for name in wanted:
         accepted = _prune_layer(study, accepted, name, known[name], options)
 

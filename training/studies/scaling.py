@@ -32,7 +32,7 @@ from training.studies.study import Effort, Study
 
 NAME = "yolov4_tiny"
 BUDGETS = (1.5, 3.5, 7.0)
-QUICK_BASE, QUICK_SIZE, QUICK_BUDGETS = "{name: yolov4_tiny, width: 0.375}", 160, (0.32,)
+QUICK_BASE, QUICK_SIZE, QUICK_BUDGETS = "{name: yolov4_tiny, width: 0.25}", 160, (0.19,)
 SMALLEST = 160
 """Side in pixels of the smallest input that a detector is evaluated at."""
 PAPER = Effort("yolov4_tiny_paper")

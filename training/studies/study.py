@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from training.data.dataset import Cache, DataSet, open_split
 from training.detectors.complexity import macs, parameters
 from training.detectors.interface import Detector
 from training.detectors.variant import Variant
-from training.evaluate import average_precision, predict
+from training.evaluate import measured
 from training.loop.fabric import open_fabric
 from training.loop.provenance import provenance
 from training.loop.recipe import Recipe, find_recipe
@@ -181,6 +181,20 @@ class Study:
         seconds = sum(self._images(recipe) * _work(recipe) for recipe in left)
         return Cost(len(left), finished, views, step, an_image * seconds)
 
+    def cost_of_search(self, expected: Iterable[tuple[Member, int, str]]) -> Cost:
+        """Estimate what is left of trainings of which only the number is known.
+
+        Args:
+            expected: a member like them, how many there will be, and the pattern of the names of
+                their folders.
+        """
+        finished, left = 0, []
+        for like, count, names in expected:
+            ended = len(list(self.out.glob(f"{names}/{RESULT}")))
+            finished += ended
+            left += [(replace(like, name="plan"), self.seeds[0])] * max(0, count - ended)
+        return replace(self.cost(left), finished=finished)
+
     def _images(self, recipe: Recipe) -> float:
         """Images that a training takes the time of, with those of its evaluations."""
         evaluations = -(-recipe.epochs // recipe.evaluation.every)
@@ -210,10 +224,6 @@ class Study:
     def folder(self, name: str, seed: int) -> Path:
         """Return the folder of a training; ``last.pt`` in it has the weights."""
         return self.out / (name if seed == 0 else f"{name}_seed{seed}")
-
-    def ended(self, names: str) -> int:
-        """Return how many trainings are finished whose folders' names match a pattern."""
-        return len(list(self.out.glob(f"{names}/{RESULT}")))
 
     def finished(self, member: Member, seed: int) -> Result | None:
         """Return the result of a training; None: it is not finished.
@@ -266,9 +276,7 @@ class Study:
             trainer.begin_average()
 
         def measure(model: Detector) -> Mapping[str, float]:
-            how = recipe.evaluation
-            found = predict(model, self.held_out, how.size, fit=how.fit)
-            return average_precision(self.held_out, found, self.train_set.classes)
+            return measured(model, self.held_out, recipe.evaluation, self.train_set.classes)
 
         precision = trainer.fabric.strategy.precision.precision
         with folder.locked():

@@ -37,9 +37,9 @@ def narrowed(
     Raises:
         ValueError: ``after`` is not the same network with fewer channels.
     """
-    graph = current_graph(before, network.num_classes)
-    widths = current_graph(after, network.num_classes).widths()
-    own = graph.widths()
+    _, graph = untrained(before, network.num_classes)
+    slim, slim_graph = untrained(after, network.num_classes)
+    own, widths = graph.widths(), slim_graph.widths()
     if own.keys() != widths.keys() or any(widths[name] > own[name] for name in own):
         raise ValueError(f"{after} is not {before} with fewer channels")
     kept = {}
@@ -48,9 +48,9 @@ def narrowed(
         kept[name] = np.sort(order[: widths[name]])
     narrow(network, graph, kept)
     state: Mapping[str, Tensor] = network.state_dict()
-    with torch.device("meta"):
-        wanted = as_module(after.build(network.num_classes)).state_dict()
-    if _shapes(state) != _shapes(wanted):  # alike in its channels, but not in its kernels
+    if _shapes(state) != _shapes(
+        slim.state_dict()
+    ):  # alike in its channels, but not in its kernels
         raise ValueError(f"{after} is not {before} with fewer channels")
     return state
 
@@ -84,10 +84,10 @@ def _sizes(weight: Tensor) -> NDArray[Any]:
     return sizes
 
 
-def current_graph(detector: Variant, num_classes: int) -> ChannelGraph:
-    """Return the channels that a detector with the option ``channels`` has now."""
+def untrained(detector: Variant, num_classes: int) -> tuple[Module, ChannelGraph]:
+    """Return a network of any weights, and the channels that it has with ``channels`` applied."""
     whole = detector.graph(num_classes)
     with torch.device("meta"):
-        network = detector.build(num_classes)
-    as_module(network).to_empty(device="cpu")
-    return trace(network, whole.fixed)
+        network = as_module(detector.build(num_classes))
+    network.to_empty(device="cpu")
+    return network, trace(network, whole.fixed)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -12,11 +13,12 @@ import cv2
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
-from harness import Client, Start, image_message, values_of
+from harness import PATIENCE, Client, Start, image_message, values_of
 from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
+from std_srvs.srv import SetBool, Trigger
 from toy_model import CARD, CLASSES
 from vision_msgs.msg import Detection3DArray
 
@@ -183,6 +185,23 @@ def test_positions_are_switched_on_and_off_and_problems_are_said(
     change(camera, positions="off")
     client.wait_for(lambda: not topics(client))
     client.wait_for(lambda: "positions_found" not in values_of(camera.diagnostics[-1]))
+
+
+@pytest.mark.ros
+def test_an_image_on_demand_has_positions(client: Client, camera: SimpleNamespace) -> None:
+    """Of a disabled node, which wakes depth and calibration with the image, and lets them go."""
+    change(camera, positions="depth", detect_once_timeout=PATIENCE)
+    client.call(SetBool, "/detector/enable", data=False)
+    client.wait_for(lambda: not topics(client))
+    asker = client.node.create_client(Trigger, "/detector/detect_once")
+    client.wait_for(asker.service_is_ready)
+    answer = asker.call_async(Trigger.Request())
+    show(client, camera, answer.done)
+    client.wait_for(lambda: camera.places)
+    (array,), stamp = camera.places, json.loads(answer.result().message)["stamp"]
+    assert (array.header.stamp.sec, array.header.stamp.nanosec) == (stamp["sec"], stamp["nanosec"])
+    assert array.detections[0].bbox.center.position.z == pytest.approx(2.0)
+    client.wait_for(lambda: not topics(client))
 
 
 @pytest.mark.parametrize("encoding", ["16UC1", "32FC1"])

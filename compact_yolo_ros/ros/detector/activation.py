@@ -62,12 +62,12 @@ class Activation:
         """Subscribe to a camera for those who ask for an image, if the others are disabled."""
         camera = self._session.cameras[place]
         if not self.enabled and not camera.input.is_open:
-            camera.input.open(partial(self._submit_if_asked, place))
+            camera.listen(partial(self._submit_if_asked, place))
 
     def ignore(self, place: int) -> None:
         """Unsubscribe from it again."""
         if not self.enabled:
-            self._session.cameras[place].input.close()
+            self._session.cameras[place].close()
 
     def power(self) -> PowerSummary | None:
         """Power of the last seconds; None with ``power:=none``."""
@@ -87,7 +87,8 @@ class Activation:
 
     def _submit_if_asked(self, place: int, message: Any, arrived: float | None = None) -> None:
         """Pass an image on if somebody asks for one, and none is in work for that."""
-        if self._session.cameras[place].once.is_called and self.unanswered(place) is None:
+        camera = self._session.cameras[place]
+        if camera.once.is_called and camera.is_complete and self.unanswered(place) is None:
             self._worker.submit(place, message, arrived)
 
     def _describe_left(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -103,6 +104,7 @@ class Camera:
         self._log = node.get_logger()
         self.tracking = CameraTracking(self._warn)
         self._is_open = False
+        self._listens_since = 0.0
         self._new_positions = partial(self._import_positions, receiver, values)
         self.positions: CameraPositions | None = None
         self._use_positions(settings.positions)
@@ -126,6 +128,21 @@ class Camera:
         if self.positions is not None:
             self.positions.open()
         self.input.open(on_image)
+
+    def listen(self, on_image: OnImage) -> None:
+        """Subscribe for those who ask for a single image, and count on."""
+        self._is_open = True
+        self._listens_since = monotonic()
+        if self.positions is not None:
+            self.positions.listen()
+        self.input.open(on_image)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether what belongs to an image is there too, or was waited for long enough."""
+        if self.positions is None or self.positions.is_ready:
+            return True
+        return monotonic() - self._listens_since > self.once.timeout / 2
 
     def close(self) -> None:
         """Unsubscribe."""

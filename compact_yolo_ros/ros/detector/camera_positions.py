@@ -79,8 +79,12 @@ class CameraPositions:
 
     def open(self) -> None:
         """Subscribe if positions are wanted, and count from now on."""
-        self._is_open = True
         self._reset()
+        self.listen()
+
+    def listen(self) -> None:
+        """Subscribe if positions are wanted, and count on."""
+        self._is_open = True
         self._follow()
 
     def close(self) -> None:
@@ -92,6 +96,12 @@ class CameraPositions:
         """Find objects as these options say from now on; None: not at all."""
         self._options = options
         self._follow()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a calibration and, where they are used, depth images have come."""
+        options = self._options
+        return options is None or bool(self._info and (self._history or not options.uses_depth))
 
     def locate(self, result: FrameResult) -> FrameResult:
         """The result for an image with a way to ask for positions, which are found once."""

@@ -6,6 +6,7 @@
     python test/benchmarks/node.py start
     python test/benchmarks/node.py idle --seconds 60
     python test/benchmarks/node.py cameras --model yolo_fastest --threads 1
+    python test/benchmarks/node.py cameras --cameras 2 --apart --backend onnxruntime --threads 1
     python test/benchmarks/node.py swap --precision fp16
     python test/benchmarks/node.py soak --seconds 600
 
@@ -106,25 +107,47 @@ def start(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def cameras(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """CPU time of a node with four cameras at 15 Hz."""
-    names, client = ("front", "left", "rear", "right"), Client()
-    states = client.collect(DiagnosticArray, "/diagnostics")
-    source = {**_camera(options, folder), "rate": 15.0}
+    """CPU time and memory of one node for several cameras, or of a node for each of them."""
+    names, client = ("front", "left", "rear", "right")[: options.cameras], Client()
+    statuses: dict[str, Any] = {}
+    client.node.create_subscription(
+        DiagnosticArray,
+        "/diagnostics",
+        lambda message: statuses.update({status.name: status for status in message.status}),
+        10,
+    )
+    source = {**_camera(options, folder), "rate": options.rate}
+    detector = _detector(options)
+    nodes = {name: detector for name in names} if options.apart else {"": detector}
+    if not options.apart and len(names) > 1:
+        nodes = {"": {**detector, "cameras": list(names)}}
+    alone = nodes == {"": detector}
     with ExitStack() as started:
         for name in names:
-            rule = ("-r", f"image:=/{name}/image", "-r", f"__node:={name}")
+            rule = ("-r", f"image:=/{'' if alone else name + '/'}image", "-r", f"__node:={name}")
             started.enter_context(running(CAMERA, folder / f"{name}.log", source, *rule))
-        given = {**_detector(options), "cameras": list(names)}
-        node = started.enter_context(running(DETECTOR, folder / "detector.log", given, **SMALL))
-        client.wait_for(lambda: states and len(_answered(states[-1])) == len(names))
+        pids = []
+        for name, given in nodes.items():
+            rules = ("-r", f"__ns:=/{name}") if name else ()
+            log = folder / f"detector{name}.log"
+            pids.append(
+                started.enter_context(running(DETECTOR, log, given, *rules, **SMALL)).process.pid
+            )
+        client.wait_for(lambda: len(_answered(statuses)) == len(names))
         client.spin(WARM_UP)
-        before, began = _scheduled(node.process.pid), time.monotonic()
+        before, first, began = _used(pids), _processed(statuses), time.monotonic()
         client.spin(options.seconds)
-        after, seconds = _scheduled(node.process.pid), time.monotonic() - began
+        used, seconds = _used(pids) - before, time.monotonic() - began
+        images = _processed(statuses) - first
+        memory = round(sum(map(_proportional, pids)), 1)
     client.close()
     return {
-        "percent_of_a_core": round(100e-9 * (after[0] - before[0]) / seconds, 1),
-        "cameras": _answered(states[-1]),
+        "nodes": len(nodes),
+        "percent_of_a_core": round(100 * used / seconds, 1),
+        "images": images,
+        "cpu_ms_an_image": round(1000 * used / images, 2),
+        "pss_mb": memory,
+        "cameras": _answered(statuses),
     }
 
 
@@ -243,11 +266,29 @@ def _detector(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _answered(message: DiagnosticArray) -> list[dict[str, str]]:
+def _answered(statuses: dict[str, Any]) -> list[dict[str, str]]:
     """Rate and times of each camera that was answered."""
     names = ("fps_out", "age_ms p50", "inference_ms p50", "overhead_ms p50")
-    found = [{pair.key: pair.value for pair in status.values} for status in message.status]
+    found = [{pair.key: pair.value for pair in status.values} for status in statuses.values()]
     return [{n: values[n] for n in names} for values in found if "age_ms p50" in values]
+
+
+def _processed(statuses: dict[str, Any]) -> int:
+    """Images of all cameras; a node of several has their sum in the status that has no times."""
+    nodes = [status for name, status in statuses.items() if name.endswith(": detections")]
+    pairs = [pair for status in nodes for pair in status.values]
+    return sum(int(pair.value) for pair in pairs if pair.key == "images_processed")
+
+
+def _used(pids: list[int]) -> float:
+    """Seconds of CPU time of processes."""
+    return sum(1e-9 * _scheduled(pid)[0] for pid in pids)
+
+
+def _proportional(pid: int) -> float:
+    """Memory in MB, of which shared pages count in parts (PSS)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6
 
 
 def _scheduled(pid: int) -> tuple[int, int]:
@@ -298,6 +339,9 @@ def main() -> None:
     parser.add_argument("--input-size", default="", help="of the network [fits the images]")
     parser.add_argument("--engines", default="", help="folder of TensorRT's engines")
     parser.add_argument("--reliability", default="best_effort")
+    parser.add_argument("--cameras", type=int, default=4, help="one to four [4]")
+    parser.add_argument("--rate", type=float, default=15.0, help="of each of several cameras")
+    parser.add_argument("--apart", action="store_true", help="a node for each of the cameras")
     parser.add_argument("--source", default="", help="video or folder [one real picture]")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

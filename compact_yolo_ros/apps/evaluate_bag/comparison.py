@@ -235,8 +235,8 @@ def section(found: Sequence[Candidate]) -> Section:
         for name, figure in drawn.items()
     ]
     text = (
-        "On a front is what nothing beats: nothing is more accurate and at most as slow (or as "
-        "hungry), nor faster (or more frugal) and at least as accurate."
+        "A model is on a (Pareto) front if no other one is better in accuracy or cost (latency, or "
+        "energy) without being worse in the other."
     )
     left_out = {c.name: c.results.accuracy.left_out if c.results.accuracy else "" for c in found}
     if len(set(left_out.values())) > 1:

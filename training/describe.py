@@ -59,7 +59,9 @@ COMPARISON = f"""
 Size and cost in the unit of the publication, published / here; **bold** where they differ by more
 than {TOLERANCE:.0%}. NetScore is 20 log10(a^2 / sqrt(p m)) with a the published AP50 in percent
 at the input size of the cost, p the parameters in millions and m the GMAC, both counted here
-(Wong, 2018).
+(Wong, 2018). Images a second on Jetsons are in `compact_yolo_ros/model/published.json`, which the
+benchmark prints beside its own; those of YOLO-ReT on Xavier NX and AGX at 416 and 224 pixels were
+not at hand.
 """
 
 

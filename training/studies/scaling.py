@@ -159,8 +159,10 @@ def _plot(rows: Sequence[Row], axes: Any) -> None:
         own = [row for row in rows if row.first.facts["way"] == way]
         at = [row.first.facts["flops"] / 1e9 for row in own]
         spreads = [50 * row.spread for row in own]
-        axes.errorbar(at, [100 * row.ap50 for row in own], spreads, fmt="o-", label=way)
+        if own:
+            axes.errorbar(at, [100 * row.ap50 for row in own], spreads, fmt="o-", label=way)
     axes.set(xlabel="GFLOPs", ylabel="AP50 %")
+    axes.set_xlim(0, 1.2 * max(row.first.facts["budget"] for row in rows))
     axes.legend(frameon=False)
 
 

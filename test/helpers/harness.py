@@ -12,6 +12,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from forked_nodes import ForkedProcess
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -32,6 +34,7 @@ SOURCES = (ROOT, ROOT / "test" / "helpers")
 MORE = os.environ.get("PYTHONPATH", "")
 """Where libraries are that are not installed."""
 DETECTOR = "compact_yolo_ros.ros.run detector_node"
+Process = subprocess.Popen | ForkedProcess
 Start = Callable[..., SimpleNamespace]
 """What the fixture ``start`` is."""
 PATIENCE = 60.0
@@ -55,17 +58,23 @@ class NodeProcess:
         arguments = [f"{name}:={_yaml(value)}" for name, value in parameters.items()]
         flags = [part for argument in arguments for part in ("-p", argument)]
         self.log = log
-        with log.open("w") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *module.split(), "--ros-args", *flags, *ros_args],
+        self.process = self._begin(
+            [*module.split(), "--ros-args", *flags, *ros_args],
+            {
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, [*map(str, SOURCES), MORE])),
+                "PYTHONUNBUFFERED": "1",
+                **environment,
+            },
+        )
+
+    def _begin(self, command: list[str], environment: dict[str, str]) -> Process:
+        with self.log.open("w") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", *command],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(filter(None, [*map(str, SOURCES), MORE])),
-                    "PYTHONUNBUFFERED": "1",
-                    **environment,
-                },
+                env=environment,
             )
 
     def output(self) -> str:
@@ -85,17 +94,31 @@ class NodeProcess:
             raise AssertionError(f"the node ignored signal {number}:\n{self.output()}") from None
 
 
+class ForkedNode(NodeProcess):
+    """A node that is forked where its modules are loaded: half a second of CPU time less."""
+
+    def _begin(self, command: list[str], environment: dict[str, str]) -> Process:
+        return ForkedProcess(command, self.log, environment)
+
+
 @contextmanager
 def running(
-    module: str, log: Path, parameters: dict[str, Any], *ros_args: str, **options: Any
+    module: str,
+    log: Path,
+    parameters: dict[str, Any],
+    *ros_args: str,
+    kind: type[NodeProcess] = NodeProcess,
+    **options: Any,
 ) -> Iterator[NodeProcess]:
     """A node process that is stopped in the end, whatever the test did."""
-    process = NodeProcess(module, log, parameters, *ros_args, **options)
+    process = kind(module, log, parameters, *ros_args, **options)
     try:
         yield process
     finally:
         process.stop()
 
+
+forked = partial(running, kind=ForkedNode)
 
 HostedNode = TypeVar("HostedNode", bound=Node)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
-from harness import DETECTOR, Client, NodeProcess, Start
+from harness import DETECTOR, Client, ForkedNode, NodeProcess, Start
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
@@ -57,16 +57,21 @@ def start_inside(toy: str, client: Client) -> Start:
 def start(tmp_path: Path, toy: str, client: Client) -> Iterator[Start]:
     """Start a detector node with some parameters, and return its process and its topics.
 
+    It is forked, unless ``kind`` is ``NodeProcess``, which starts it as users do.
     In the end every node must stop cleanly.
     """
     processes: list[NodeProcess] = []
 
     def begin(
-        *ros_args: str, module: str = DETECTOR, wait: bool = True, **parameters: Any
+        *ros_args: str,
+        module: str = DETECTOR,
+        kind: type[NodeProcess] = ForkedNode,
+        wait: bool = True,
+        **parameters: Any,
     ) -> SimpleNamespace:
         given = {**USUAL, "model": toy, **parameters}
         log = tmp_path / f"node{len(processes)}.log"
-        process = NodeProcess(module, log, given, *ros_args)
+        process = kind(module, log, given, *ros_args)
         processes.append(process)
         seen = SimpleNamespace(
             process=process,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from harness import DETECTOR, PATIENCE, Client, NodeProcess, running, values_of
+from harness import DETECTOR, PATIENCE, Client, ForkedNode, forked, values_of
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
@@ -65,7 +65,7 @@ def test_images_come_with_their_stamps_at_their_pace(
     images = client.collect(Image, TOPIC)
     clocks = client.collect(Clock, "/clock", 1000)
     given = {"bags": f"['{bag}']", "rate": 2.0, "start": 0.25}
-    with running(PLAYER, tmp_path / "player.log", given) as player:
+    with forked(PLAYER, tmp_path / "player.log", given) as player:
         client.wait_for(lambda: not player.is_running(), 3 * PATIENCE)
         client.spin(0.2)
         assert player.stop() == 0, player.output()
@@ -80,7 +80,7 @@ def test_images_come_with_their_stamps_at_their_pace(
 def test_it_plays_again_and_again(client: Client, bag: Path, tmp_path: Path) -> None:
     images = client.collect(Image, TOPIC)
     given = {"bags": f"['{bag}']", "rate": 10.0, "duration": 0.15, "loop": True}
-    with running(PLAYER, tmp_path / "player.log", given) as player:
+    with forked(PLAYER, tmp_path / "player.log", given) as player:
         client.wait_for(lambda: len(images) >= 4, 3 * PATIENCE)
         assert player.stop() == 0, player.output()
     assert [stamp(i) for i in images[:4]] == [START, START + PERIOD] * 2
@@ -99,7 +99,7 @@ def test_what_cannot_be_played_is_one_sentence(
     bag: Path, tmp_path: Path, given: dict[str, Any], sentence: str
 ) -> None:
     given = {k: v.replace("BAG", str(bag)) if isinstance(v, str) else v for k, v in given.items()}
-    player = NodeProcess(PLAYER, tmp_path / "player.log", given)
+    player = ForkedNode(PLAYER, tmp_path / "player.log", given)
     assert player.process.wait(3 * PATIENCE) == 1
     assert sentence in player.output() and "Traceback" not in player.output()
 
@@ -110,7 +110,7 @@ def test_damaged_images_are_left_out(client: Client, tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "bag", messages)
     images = client.collect(Image, TOPIC)
     diagnostics = client.collect(DiagnosticArray, "/diagnostics")
-    with running(PLAYER, tmp_path / "player.log", {"bags": f"['{bag}']"}) as player:
+    with forked(PLAYER, tmp_path / "player.log", {"bags": f"['{bag}']"}) as player:
         client.wait_for(lambda: not player.is_running(), 3 * PATIENCE)
         assert player.stop() == 0, player.output()
     assert [stamp(i) for i in images] == [START, START + 2 * PERIOD]
@@ -124,7 +124,7 @@ def test_damaged_images_are_left_out(client: Client, tmp_path: Path) -> None:
 def test_a_recording_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     given = {"out": str(tmp_path / "file" / "bag")}
-    recorder = NodeProcess(RECORDER, tmp_path / "recorder.log", given)
+    recorder = ForkedNode(RECORDER, tmp_path / "recorder.log", given)
     assert recorder.process.wait(3 * PATIENCE) == 1
     assert "cannot write to" in recorder.output() and "Traceback" not in recorder.output()
 
@@ -157,9 +157,9 @@ def test_a_live_node_is_evaluated(client: Client, bag: Path, toy: str, tmp_path:
     )
     detector = {**run.detector, "cpu_threads": 1}
     remap = ("-r", f"image:={run.topic}")
-    with running(DETECTOR, tmp_path / "detector.log", detector, *remap):
-        recorder = NodeProcess(RECORDER, tmp_path / "recorder.log", run.recorder)
-        with running(PLAYER, tmp_path / "player.log", parameters_of(run.bag_player)) as player:
+    with forked(DETECTOR, tmp_path / "detector.log", detector, *remap):
+        recorder = ForkedNode(RECORDER, tmp_path / "recorder.log", run.recorder)
+        with forked(PLAYER, tmp_path / "player.log", parameters_of(run.bag_player)) as player:
             client.wait_for(lambda: not player.is_running(), 3 * PATIENCE)
             assert player.stop() == 0, player.output()
         assert recorder.stop() == 0, recorder.output()

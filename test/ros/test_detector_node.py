@@ -20,9 +20,10 @@ from harness import (
     LATCHED,
     PATIENCE,
     Client,
+    NodeProcess,
     Start,
+    forked,
     image_message,
-    running,
     values_of,
 )
 from lifecycle_msgs.msg import State, Transition
@@ -81,7 +82,7 @@ def change_state(client: Client, transition: int) -> bool:
 
 
 def test_an_image_becomes_detections_with_its_own_header(client: Client, start: Start) -> None:
-    seen = start()
+    seen = start(kind=NodeProcess)
     found = result_of(client, seen, image_message(red_square(), frame_id="left_eye"))
     assert found.header.frame_id == "left_eye"
     (detection,) = found.detections
@@ -392,7 +393,7 @@ def test_diagnostics_hold_what_an_operator_needs(client: Client, start: Start) -
 
 
 def test_torch_is_never_imported(client: Client, start: Start) -> None:
-    seen = start()
+    seen = start(kind=NodeProcess)
     result_of(client, seen, image_message(red_square()))
     maps = Path(f"/proc/{seen.process.process.pid}/maps").read_text()
     assert "onnxruntime" in maps
@@ -401,7 +402,7 @@ def test_torch_is_never_imported(client: Client, start: Start) -> None:
 
 def test_a_parameter_file_of_nonsense_is_one_sentence(tmp_path: Path, toy: str) -> None:
     log = tmp_path / "node.log"
-    with running(DETECTOR, log, {"model": toy, "backend": "abacus"}) as process:
+    with forked(DETECTOR, log, {"model": toy, "backend": "abacus"}) as process:
         assert process.process.wait(PATIENCE) == 1
     assert "give one of auto, tensorrt, onnxruntime" in process.output()
     assert "Traceback" not in process.output()

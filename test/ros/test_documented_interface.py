@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from harness import DETECTOR, ROOT, Client, image_message, running, values_of
+from harness import DETECTOR, ROOT, Client, forked, image_message, values_of
 from sensor_msgs.msg import Image
 
 from compact_yolo_ros.detection.frame_times import STAGES
@@ -54,7 +54,7 @@ def test_the_shipped_parameter_file_gives_the_documented_node(
     bad = image_message(np.zeros((64, 64, 3), np.uint8), encoding="smell8")
     parameters = str(ROOT / "config" / "detector.yaml")
     performance = client.collect(DiagnosticArray, "/detector/performance")
-    with running(DETECTOR, tmp_path / "node.log", {}, "--params-file", parameters):
+    with forked(DETECTOR, tmp_path / "node.log", {}, "--params-file", parameters):
 
         def complete() -> bool:
             camera.publish(good)

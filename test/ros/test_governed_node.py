@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from harness import DETECTOR, PATIENCE, Client, Start, running
+from harness import DETECTOR, PATIENCE, Client, Start, forked
 from test_detector_node import set_parameter
 from test_engine_build import facts
 from test_engine_build import publish_until as publish_often
@@ -109,7 +109,7 @@ def test_a_target_out_of_range_is_refused_with_a_reason(client: Client, start: S
 def test_an_unusable_size_is_one_sentence_at_start(tmp_path: Any, toy: str) -> None:
     log = tmp_path / "node.log"
     parameters = {"model": toy, "governor_sizes": [100]}
-    with running(DETECTOR, log, parameters) as process:
+    with forked(DETECTOR, log, parameters) as process:
         assert process.process.wait(PATIENCE) == 1
     assert "input size 100 is not usable: give a multiple of 32" in process.output()
     assert "Traceback" not in process.output()

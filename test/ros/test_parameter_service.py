@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import PATIENCE, Client, NodeProcess
+from harness import PATIENCE, Client, ForkedNode
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Parameter as ParameterMessage
@@ -231,7 +231,7 @@ def test_a_file_with_a_wrong_value_is_one_sentence(
 def test_a_process_ends_with_that_sentence(tmp_path: Path) -> None:
     file = parameter_file(tmp_path, "model: {}")
     command = "compact_yolo_ros.ros.run detector_node"
-    process = NodeProcess(command, tmp_path / "log", {}, "--params-file", str(file))
+    process = ForkedNode(command, tmp_path / "log", {}, "--params-file", str(file))
     assert process.process.wait(PATIENCE) == 1
     assert "model has no value: give one" in process.output()
     assert "Traceback" not in process.output()

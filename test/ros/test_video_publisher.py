@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from harness import BEST_EFFORT, PATIENCE, ROOT, Client, NodeProcess, running
+from harness import BEST_EFFORT, PATIENCE, ROOT, Client, ForkedNode, forked
 from rcl_interfaces.srv import DescribeParameters
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
@@ -54,7 +54,7 @@ def test_images_are_the_sources(
 ) -> None:
     parameters = {"source": pictures, "rate": 20, "encoding": encoding, "frame_id": "front"}
     images = client.collect(Image, "image")
-    with running(MODULE, tmp_path / "log", parameters):
+    with forked(MODULE, tmp_path / "log", parameters):
         client.wait_for(lambda: len(images) >= 5)
     stamps = [Time.from_msg(image.header.stamp).nanoseconds for image in images]
     assert stamps == sorted(set(stamps))
@@ -78,7 +78,7 @@ def test_compressed_images_are_below_the_remapped_topic(
 ) -> None:
     parameters = {"source": pictures, "image_transport": "compressed", "jpeg_quality": 100}
     images = client.collect(CompressedImage, "/front/image_raw/compressed")
-    with running(MODULE, tmp_path / "log", parameters, "-r", "image:=/front/image_raw"):
+    with forked(MODULE, tmp_path / "log", parameters, "-r", "image:=/front/image_raw"):
         client.wait_for(lambda: images)
     assert images[0].format == "bgr8; jpeg compressed bgr8"
     pixels, colour, *_ = ImageDecoder().compressed(images[0])
@@ -92,7 +92,7 @@ def test_the_size_and_quality_of_service_are_those_of_the_parameters(
 ) -> None:
     parameters = {"source": pictures, "width": 32, "reliability": "best_effort"}
     images = client.collect(Image, "image", BEST_EFFORT)
-    with running(MODULE, tmp_path / "log", parameters):
+    with forked(MODULE, tmp_path / "log", parameters):
         client.wait_for(lambda: images)
         offered = client.node.get_publishers_info_by_topic("image")
     assert (images[0].width, images[0].height, images[0].step) == (32, 24, 96)
@@ -118,7 +118,7 @@ def test_without_loop_it_ends_after_the_last_image(
 ) -> None:
     parameters = {"source": pictures, "rate": 10, "loop": False}
     images = client.collect(Image, "image")
-    process = NodeProcess(MODULE, tmp_path / "log", parameters)
+    process = ForkedNode(MODULE, tmp_path / "log", parameters)
     client.wait_for(lambda: not process.is_running())
     assert process.stop() == 0
     assert "Traceback" not in process.output()
@@ -139,7 +139,7 @@ def test_without_loop_it_ends_after_the_last_image(
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, parameters: dict[str, Any], expected: str) -> None:
-    process = NodeProcess(MODULE, tmp_path / "log", parameters)
+    process = ForkedNode(MODULE, tmp_path / "log", parameters)
     assert process.process.wait(PATIENCE) == 1
     fatal = [line for line in process.output().splitlines() if "FATAL" in line]
     assert len(fatal) == 1
@@ -152,7 +152,7 @@ def test_a_damaged_picture_ends_it_with_a_sentence(
 ) -> None:
     Path(pictures, "99.jpg").write_bytes(b"no picture")
     client.collect(Image, "image")
-    process = NodeProcess(MODULE, tmp_path / "log", {"source": pictures, "rate": 100})
+    process = ForkedNode(MODULE, tmp_path / "log", {"source": pictures, "rate": 100})
     client.wait_for(lambda: not process.is_running())
     assert process.process.returncode == 1
     assert "99.jpg' cannot be read as an image" in process.output()
@@ -161,7 +161,7 @@ def test_a_damaged_picture_ends_it_with_a_sentence(
 
 def test_parameters_are_described(tmp_path: Path, pictures: str, client: Client) -> None:
     names = [spec.name for spec in VIDEO_PUBLISHER_PARAMETERS]
-    with running(MODULE, tmp_path / "log", {"source": pictures}):
+    with forked(MODULE, tmp_path / "log", {"source": pictures}):
         answer = client.call(
             DescribeParameters, "/video_publisher/describe_parameters", names=names
         )
@@ -222,7 +222,7 @@ def test_the_shared_memory_profile_carries_large_images_best_effort(
     source = write_pictures(tmp_path / "large", 640, 480)
     parameters = {"source": source, "rate": 30, "reliability": "best_effort"}
     with (
-        running(MODULE, tmp_path / "log", parameters) as publisher,
+        forked(MODULE, tmp_path / "log", parameters) as publisher,
         subprocess.Popen(
             [sys.executable, "-c", RECEIVER], stdout=subprocess.PIPE, text=True
         ) as receiver,

@@ -5,5 +5,7 @@ from __future__ import annotations
 
 from training.detectors.registry import DETECTORS
 
-WIDER = {"yolo_ret_m14", "yolo_fastest_xl", "yolo_fastest_xl_v1_0"}
-KINDS = [name for name in DETECTORS if name not in WIDER]
+OF_OTHER_WIDTH = {
+    "yolo_ret_m14", "micro_yolo_pruned", "yolo_fastest_xl", "yolo_fastest_xl_v1_0",
+}  # fmt: skip
+KINDS = [name for name in DETECTORS if name not in OF_OTHER_WIDTH]

@@ -135,11 +135,11 @@ def test_a_checkpoint_that_would_lose_the_anchors_is_refused(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_the_importer_writes_the_detector(tmp_path: Path) -> None:
-    files = write_files(tmp_path, FASTEST, random_detector("yolo_fastest"))
-    import_darknet(**files, out=tmp_path / "own.onnx", detector="yolo_fastest")
+    files = write_files(tmp_path, CFGS["tinier_yolo"], random_detector("tinier_yolo"))
+    import_darknet(**files, out=tmp_path / "own.onnx", detector="tinier_yolo")
     import_darknet(**files, out=tmp_path / "cfg.onnx")
     own, built = (Detector.open(str(tmp_path / f"{name}.onnx")) for name in ("own", "cfg"))
-    assert (own.card.detector, own.card.strides) == ("yolo_fastest", (16, 32))
+    assert (own.card.detector, own.card.strides) == ("tinier_yolo", (16, 32))
     assert own.card.parameters == built.card.parameters
     noise = torch.randint(0, 256, own.backend.input.shape, dtype=torch.uint8).numpy()
     for detector in (own, built):

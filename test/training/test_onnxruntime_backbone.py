@@ -17,12 +17,6 @@ from training.loop.trainer import Trainer
 from training.quantisation.quantisation_aware import prepare
 
 ALL = 1000  # more blocks than any backbone has
-FAMILIES = [
-    ("yolo_ret_m075", {}),
-    ("yolo_ret_m075", {"backbone": "efficientnet_lite0"}),
-    ("yolov4_tiny_3l_rfcr", {}),
-    ("yolo_fastest", {}),
-]
 
 
 def frozen(name: str, **changes) -> nn.Module:
@@ -41,9 +35,11 @@ def as_floats(images: torch.Tensor) -> torch.Tensor:
     return images.permute(0, 3, 1, 2).float() / 255
 
 
-@pytest.mark.parametrize("name, changes", FAMILIES)
-def test_features_are_those_of_the_frozen_module(name, changes):
-    backbone = frozen(name, **changes).backbone
+@pytest.mark.parametrize(
+    "changes", [{"backbone": "mobilenet_v2_050"}, {"backbone": "efficientnet_lite0"}]
+)
+def test_features_are_those_of_the_frozen_module(changes):
+    backbone = frozen("yolo_ret_m075", **changes).backbone
     runtime = OnnxRuntimeBackbone(backbone, threads=1)
     for images in (pictures(), pictures(3, 96, 64)):
         expected = backbone(as_floats(images))

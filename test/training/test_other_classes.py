@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +20,14 @@ from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
 from training.deployment.model_card import card_of
 from training.deployment.onnx_export import export
 from training.deployment.predictor import Predictor
+from training.detectors.interface import Detector
 from training.detectors.registry import DETECTORS, build
 from training.detectors.variant import Variant
 from training.loop.checkpoint import save_checkpoint
 from training.loop.recipe import Recipe
 from training.loop.trainer import Trainer
 from training.train import Origin, read_origin, start
+from training.weights import from_onnx
 from training.weights.from_onnx import measure_norms, read_exported
 from training.weights.other_classes import start_from, summary
 
@@ -112,6 +115,23 @@ def test_weights_of_another_detector_are_refused():
 def outputs_of_file(path: Path, images: np.ndarray) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return session.run(None, {"images": images})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def numbered_once() -> Iterator[None]:
+    """What files of one detector are read by takes an export, and is made once for all of them."""
+    known: dict[tuple[str, int], from_onnx.Constants] = {}
+    number = from_onnx._numbered
+
+    def once(detector: Detector, card: ModelCard) -> from_onnx.Constants:
+        key = card.detector_text, len(card.classes)
+        if key not in known:
+            known[key] = number(detector, card)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(from_onnx, "_numbered", once)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from drawn import CLASSES
+from small_detector import SMALLEST_YOLO_RET
 
 from training.data.batch import collate
 from training.detectors.anchor_grid import AnchorGrid
@@ -22,7 +23,7 @@ STEP = 8 / 255
 
 def trainer(shapes, **phase) -> Trainer:
     values = {"phases": [{"epochs": 1, "sizes": 64, **phase}], "adversarial_step": STEP}
-    values |= {"detector": "yolo_fastest", "batch_size": 4, "optimizer": {"name": "sgd"}}
+    values |= {"detector": SMALLEST_YOLO_RET, "batch_size": 4, "optimizer": {"name": "sgd"}}
     return Trainer(Recipe.from_dict(values), CLASSES, shapes[:8], workers=0)
 
 

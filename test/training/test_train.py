@@ -25,7 +25,7 @@ import yaml
 from drawn import CLASSES, write_set
 from rich.console import Console
 from small_detector import SMALLEST_YOLO_RET
-from torch.distributed.run import main as torchrun
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from compact_yolo_ros.support.folder_lock import locked
 from training.data.listing import BadFile
@@ -77,13 +77,14 @@ def go_on(run: Trainer, stop_at: int = 10**9) -> None:
     ],
 )
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(shapes, tmp_path, changes):
-    whole = trainer(shapes, **changes)
+    images = shapes[:8]
+    whole = trainer(images, **changes)
     go_on(whole)
-    first = trainer(shapes, **changes)
+    first = trainer(images, **changes)
     go_on(first, stop_at=3)
     save_checkpoint(tmp_path / "last.pt", first.state())
     torch.manual_seed(99)
-    second = trainer(shapes, **changes)
+    second = trainer(images, **changes)
     second.restore(load_checkpoint(tmp_path / "last.pt"))
     assert second.step == 3
     go_on(second)
@@ -677,6 +678,18 @@ def test_no_process_at_all_is_refused(folder, monkeypatch, option, capsys):
     assert f"argument {option}: '0' is not a whole number, 1 or more" in capsys.readouterr().err
 
 
+# What `torchrun --standalone --nproc-per-node 2` launches, but for processes that are forked: each
+# of them need not load PyTorch.
+STANDALONE = LaunchConfig(
+    min_nodes=1,
+    max_nodes=1,
+    nproc_per_node=2,
+    rdzv_backend="c10d",
+    rdzv_endpoint="localhost:0",
+    start_method="fork",
+)
+
+
 @contextmanager
 def unchanged_signals() -> Iterator[None]:
     """Give signals their handlers back: torchrun sets its own."""
@@ -707,9 +720,9 @@ def test_two_processes_learn_as_one(folder, monkeypatch):
     workers = ("--workers", "0")
     monkeypatch.setattr("sys.argv", command(folder, one, *workers)[2:])
     main()
-    with monkeypatch.context() as patch, unchanged_signals():
-        patch.chdir(ROOT)
-        torchrun(["--standalone", "--nproc-per-node", "2", *command(folder, two, *workers)[1:]])
+    monkeypatch.setattr("sys.argv", command(folder, two, *workers)[2:])
+    with unchanged_signals():
+        elastic_launch(STANDALONE, main)()
     for mine, theirs in zip(metrics(one), metrics(two), strict=True):
         for name in ("loss", "box", "objectness", "classes"):
             assert float(theirs[name]) == pytest.approx(float(mine[name]), rel=1e-4), name

@@ -244,9 +244,10 @@ def test_a_comparison_says_where_labels_or_classes_differ() -> None:
 
 
 def test_a_cluster_gives_what_one_process_gives(
-    bag: Path, models: tuple[str, str], tmp_path: Path
+    bag: Path, models: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("distributed")
+    monkeypatch.setattr(cluster, "_client", cluster_in_this_process)
     job = Job((bag,), (TOPIC,), RunOptions(models[0], threads=1))
     run(job, Bag([bag]), tmp_path / "one")
     done: list[int] = []
@@ -254,9 +255,11 @@ def test_a_cluster_gives_what_one_process_gives(
     assert untimed(tmp_path / "many") == untimed(tmp_path / "one")
     assert done[0] == 0 and done == sorted(done) and done[-1] == FRAMES
     # Nothing is left to do, so nobody is asked.
+    monkeypatch.undo()
     run_on_cluster(job, Bag([bag]), tmp_path / "many", "tcp://127.0.0.1:1")
 
 
+@pytest.mark.usefixtures("no_report")
 def test_the_command_gives_the_same_results_on_a_cluster(
     bag: Path, models: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

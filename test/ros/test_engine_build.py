@@ -64,7 +64,7 @@ def test_the_cpu_works_until_the_engine_is_ready(
     client: Client, start: Start, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     monkeypatch.setenv("TENSORRT_DOUBLE_VERSION", version)
-    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_SECONDS", "4")
+    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_SECONDS", "2")
     seen = start(precision="fp16")
     first = values_of(seen.diagnostics[0])
     assert first["backend"] == "onnxruntime"
@@ -191,12 +191,11 @@ def test_a_killed_build_is_reported(client: Client, building: SimpleNamespace) -
     assert sentence in building.process.output()
 
 
-@pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "11.4.0"])
 def test_the_cpu_takes_over_when_the_gpu_is_lost(
-    client: Client, start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str
+    client: Client, start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """What the backend says then, with each version of TensorRT, is in test_tensorrt."""
     lost = tmp_path / "lost"
-    monkeypatch.setenv("TENSORRT_DOUBLE_VERSION", version)
     monkeypatch.setenv("CUDA_DOUBLE_LOST", str(lost))
     seen = start(max_latency=10, governor_sizes=[288])
     publish_until(client, seen, lambda: facts(seen)["backend"] == "tensorrt")

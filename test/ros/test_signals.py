@@ -70,19 +70,6 @@ def assert_clean_end(process: NodeProcess, *numbers: int) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-@pytest.mark.parametrize(
-    ("moment", "number"), [(0.0, signal.SIGTERM), (0.2, signal.SIGINT), (1.0, signal.SIGTERM)]
-)
-def test_the_process_ends_with_code_0(
-    start: Start, module: str, number: int, moment: float
-) -> None:
-    process = start(module)
-    wait_until_listening(process)
-    time.sleep(moment)
-    assert_clean_end(process, number)
-
-
-@pytest.mark.parametrize("module", MODULES)
 def test_more_signals_while_it_ends_change_nothing(start: Start, module: str) -> None:
     process = start(module)
     wait_until_listening(process)
@@ -100,4 +87,4 @@ def test_random_moments_from_the_start_to_the_running_node(start: Start, module:
             wait_until_listening(process)
             # one moment in each part of the time, the later ones spread wider
             time.sleep(2.0 * ((number + moments.random()) / MOMENTS) ** 2)
-            assert_clean_end(process, moments.choice(SIGNALS))
+            assert_clean_end(process, SIGNALS[number % 2])

@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from compact_yolo_ros.ros.start_failure import EXPECTED, start_failure
+from compact_yolo_ros.support.allocator import keep_freed_memory
 from compact_yolo_ros.support.error_text import first_line
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
         args: command line, with the program's name first; None takes the process's own.
     """
     try:
+        keep_freed_memory()
         stop = StopRequest()
         # Threads of NumPy's and OpenCV's algebra turn idly for a tenth of a second when they are
         # loaded, on the cores that the start needs. No node multiplies matrices that want them.
@@ -57,11 +59,8 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
         import rclpy
         from rclpy.signals import SignalHandlerOptions
 
-        from compact_yolo_ros.support.allocator import keep_freed_memory
-
         if stop:
             return 0
-        keep_freed_memory()
         # rclpy's own handlers shut the context down under the feet of whatever is running.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # it has no common type for a bad command line or parameter file

@@ -10,7 +10,7 @@ _SEPARATE = 32 * 2**20
 """Bytes from which memory is fetched for one use and given back at once: the most glibc allows."""
 KEPT = 3 * _SEPARATE
 """Bytes at the end of a heap that are kept when they become free: three images of 4K."""
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def give_back_freed_memory() -> None:
@@ -27,6 +27,9 @@ def keep_freed_memory() -> bool:
     back to the kernel with every image, and each page that comes again is cleared first. That takes
     as long as decoding does.
 
+    All threads share one heap from now on: of one for each thread, each would keep what it once
+    had. Call it before there are threads, because theirs are used on.
+
     Returns:
         Whether the C library can be told so. One other than glibc keeps its own rules.
     """
@@ -34,4 +37,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, _SEPARATE) and mallopt(_M_TRIM_THRESHOLD, KEPT))
+    settings = (_M_MMAP_THRESHOLD, _SEPARATE), (_M_TRIM_THRESHOLD, KEPT), (_M_ARENA_MAX, 1)
+    return all(mallopt(*setting) for setting in settings)

@@ -13,10 +13,14 @@ from functools import cache
 import pytest
 
 from compact_yolo_ros.support import allocator
-from compact_yolo_ros.support.allocator import KEPT, give_back_freed_memory, keep_freed_memory
+from compact_yolo_ros.support.allocator import (
+    KEPT,
+    give_back_freed_memory,
+    keep_freed_memory,
+)
 
 DECODE = """
-import json, resource, sys
+import ctypes, json, os, resource, sys, tempfile, threading
 import cv2, numpy as np
 from compact_yolo_ros.support.allocator import give_back_freed_memory, keep_freed_memory
 if sys.argv[1] == "kept":
@@ -39,6 +43,23 @@ def decode(width, height, times):
         cv2.imdecode(file, cv2.IMREAD_UNCHANGED)
     return (faults() - before) / times
 
+def heaps():
+    libc, name = ctypes.CDLL(None), os.path.join(tempfile.mkdtemp(), "heaps")
+    libc.fopen.restype = ctypes.c_void_p
+    report = ctypes.c_void_p(libc.fopen(name.encode(), b"w"))
+    libc.malloc_info(0, report)
+    libc.fclose(report)
+    return open(name).read().count("<heap nr=")
+
+def allocate():
+    bytearray(10**6)
+    together.wait()
+
+together = threading.Barrier(4)
+threads = [threading.Thread(target=allocate) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+several_heaps = heaps()
 first = resident()
 pages = decode(1920, 1080, 5)
 huge = decode(6000, 4000, 1)
@@ -48,7 +69,9 @@ several = [np.ones(2**23, np.uint8) for _ in range(8)]
 del several
 full = resident()
 give_back_freed_memory()
-print(json.dumps({"pages": pages, "grown": grown, "given back": full - resident()}))
+given_back = full - resident()
+figures = {"pages": pages, "grown": grown, "given back": given_back, "heaps": several_heaps}
+print(json.dumps(figures))
 """
 
 
@@ -72,6 +95,9 @@ class TestGlibc:
     def test_after_a_huge_image_no_more_is_kept_than_the_limit(self) -> None:
         slack = 24 * 2**20  # of the decoder and the interpreter
         assert figures("kept")["grown"] < KEPT + slack
+
+    def test_threads_share_one_heap(self) -> None:
+        assert figures("kept")["heaps"] == 1 < figures("fresh")["heaps"]
 
     def test_what_is_free_can_be_given_back(self) -> None:
         assert figures("kept")["given back"] > 32 * 2**20

@@ -71,8 +71,8 @@ def _logging_errors(transition: Transition) -> Transition:
 class DetectorNode(LifecycleNode):
     """Loads the model in configure, subscribes in activate, releases in cleanup.
 
-    The executor's thread only stores the newest image of each camera; one ``FrameWorker`` processes
-    them with one network. /diagnostics has a thread of its own: to wake the executor, which then
+    A ``Receiver`` only stores the newest image of each camera; one ``FrameWorker`` processes them
+    with one network. /diagnostics has a thread of its own: to wake the executor, which then
     looks at each service, takes more time than the message. ``_changes`` is held by whatever
     changes what that thread reads, and by that thread.
     """

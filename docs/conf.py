@@ -23,6 +23,7 @@ from compact_yolo_ros import __version__  # noqa: E402
 
 project = "compact_yolo_ros"
 author = "compact_yolo_ros maintainers"
+project_copyright = "the contributors of compact_yolo_ros, Apache-2.0"
 release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown"}

@@ -78,10 +78,23 @@ def test_the_manuals_give_pip_the_constraints(page: str) -> None:
         assert words.split() == ["-c", "src/compact_yolo_ros/config/pip_constraints.txt"]
 
 
+def dependencies() -> list[str]:
+    package = ElementTree.parse(ROOT / "package.xml").getroot()
+    return [each.text or "" for each in package if each.tag.endswith("depend")]
+
+
+def test_every_interface_package_that_is_imported_is_a_dependency() -> None:
+    """But for those that are asked for only where a parameter wants them."""
+    interfaces = r"^\s*(?:from|import) (\w+_msgs|\w+_interfaces|std_srvs)\b"
+    texts = [path.read_text() for path in (ROOT / "compact_yolo_ros").rglob("*.py")]
+    imported = {name for text in texts for name in re.findall(interfaces, text, re.MULTILINE)}
+    assert len(imported) > 5
+    assert imported - set(dependencies()) == {"foxglove_msgs"}
+
+
 def test_rosdep_is_asked_for_what_apt_has() -> None:
     """rosdep ends at a key of pip where the Python is externally managed."""
-    package = ElementTree.parse(ROOT / "package.xml").getroot()
-    keys = [each.text or "" for each in package if each.tag.endswith("depend")]
+    keys = dependencies()
     assert keys
     assert not [key for key in keys if key.endswith("-pip")]
 

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.deployment.channel_alignment import BLOCK, align_channels
+from training.deployment.channel_alignment import BLOCK, BLOCK_BEFORE, align_channels
 from training.detectors.blocks import SqueezeExcite
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -76,7 +76,7 @@ def model(tmp_path) -> onnx.ModelProto:
     return onnxslim.slim(exported(Odd(), tmp_path / "odd.onnx"))
 
 
-@pytest.mark.parametrize("block", [8, BLOCK])
+@pytest.mark.parametrize("block", [BLOCK, BLOCK_BEFORE])
 def test_function_stays_the_same(model, block):
     images = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
     aligned = align_channels(model, block)
@@ -111,5 +111,5 @@ def test_a_shared_weight_is_widened_for_each_reader(tmp_path):
     model = exported(module, tmp_path / "shared.onnx")
     images = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
     aligned = align_channels(model)
-    assert widths(aligned) == [16, 16, 16, 5]
+    assert widths(aligned) == [8, 8, 8, 5]
     np.testing.assert_allclose(outputs(aligned, images), outputs(model, images), atol=1e-6)

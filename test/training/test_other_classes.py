@@ -17,8 +17,9 @@ from small_detector import SMALLEST_YOLO_RET
 
 from compact_yolo_ros.backends.fp16_graph import to_half
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
+from training.deployment.channel_alignment import BLOCK, BLOCK_BEFORE
 from training.deployment.model_card import card_of
-from training.deployment.onnx_export import export
+from training.deployment.onnx_export import deployed_graph, save
 from training.deployment.predictor import Predictor
 from training.detectors.interface import Detector
 from training.detectors.registry import DETECTORS, build
@@ -152,11 +153,14 @@ def test_an_exported_detector_is_read_back_and_no_other_graph(tmp_path):
     variant, path = Variant.from_settings(SMALLEST_YOLO_RET), tmp_path / "x.onnx"
     written = shaken(variant, 3)
     content = {"detector": SMALLEST_YOLO_RET, "classes": list(OLD), "average": {}}
-    export(written, path, card_of("x", written, content, {}, {}))
-    images = torch.rand(2, 3, 64, 96)
-    detector_read, card = read_exported(path)
-    assert Variant.parse(card.detector_text) == variant
-    torch.testing.assert_close(rows(detector_read, images), rows(written, images))
+    images, sizes = torch.rand(2, 3, 64, 96), set()
+    for block in (BLOCK_BEFORE, BLOCK):
+        save(deployed_graph(written, block=block), card_of("x", written, content, {}, {}), path)
+        sizes.add(path.stat().st_size)
+        detector_read, card = read_exported(path)
+        assert Variant.parse(card.detector_text) == variant
+        torch.testing.assert_close(rows(detector_read, images), rows(written, images))
+    assert len(sizes) == 2
     model = onnx.load(path)
     for node in model.graph.node:
         node.output[:] = [f"{name}_" for name in node.output]

@@ -20,6 +20,7 @@ from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
+from training.deployment.channel_alignment import BLOCK, BLOCK_BEFORE
 from training.deployment.onnx_export import deployed_graph
 from training.deployment.weight_storage import read_graph
 from training.detectors.blocks import ConvNormAct, statistics
@@ -59,8 +60,11 @@ def read_exported(path: Path) -> tuple[Detector, ModelCard]:
     if (detector.grid.anchors, detector.grid.strides) != (card.anchors, card.strides):
         raise ValueError(f"{path}: its anchors are not those of {card.detector_text}")
     _neutral_norms(detector)
-    _fill(detector, _numbered(detector, card), _constants(model), path)
-    return detector, card
+    real = _constants(model)
+    for block in (BLOCK, BLOCK_BEFORE):
+        if _fill(detector, _numbered(detector, card, block), real):
+            return detector, card
+    raise ValueError(f"{path} was not written by this exporter: weights could not be found")
 
 
 def _widen(graph: onnx.GraphProto) -> None:
@@ -146,7 +150,7 @@ def _free_parameters(detector: Detector) -> Iterator[nn.Parameter]:
 
 
 @torch.no_grad()
-def _numbered(detector: Detector, card: ModelCard) -> Constants:
+def _numbered(detector: Detector, card: ModelCard, block: int) -> Constants:
     """Number all values of ``detector``, export it, and return the constants of the file."""
     count = FIRST_NUMBER
     for parameter in _free_parameters(detector):
@@ -155,7 +159,7 @@ def _numbered(detector: Detector, card: ModelCard) -> Constants:
         count += parameter.numel()
     if count > LAST_NUMBER:
         raise ValueError(f"{card.detector} has too many parameters to be read back")
-    return _constants(deployed_graph(detector))
+    return _constants(deployed_graph(detector, block=block))
 
 
 def _constants(model: onnx.ModelProto) -> Constants:
@@ -170,7 +174,8 @@ def _constants(model: onnx.ModelProto) -> Constants:
 
 
 @torch.no_grad()
-def _fill(detector: Detector, numbered: Constants, real: Constants, path: Path) -> None:
+def _fill(detector: Detector, numbered: Constants, real: Constants) -> bool:
+    """Give the detector the file's values; return whether all of its own were found."""
     free = list(_free_parameters(detector))
     values = np.full(sum(p.numel() for p in free), np.nan, np.float32)
     for key, numbers in numbered.items():
@@ -178,7 +183,8 @@ def _fill(detector: Detector, numbered: Constants, real: Constants, path: Path) 
             known = numbers >= FIRST_NUMBER
             values[numbers[known].astype(np.int64) - FIRST_NUMBER] = real[key][known]
     if np.isnan(values).any():
-        raise ValueError(f"{path} was not written by this exporter: weights could not be found")
+        return False
     parts = torch.split(torch.from_numpy(values), [p.numel() for p in free])
     for parameter, part in zip(free, parts, strict=True):
         parameter.copy_(part.reshape(parameter.shape))
+    return True

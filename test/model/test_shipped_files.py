@@ -41,9 +41,9 @@ def test_a_sheet_is_small_and_large_enough_to_read(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_weights_are_stored_in_few_bytes(path: Path) -> None:
-    """At least three quarters of the weights have the type of the file.
+    """At least 65 % of the weights have the type of the file.
 
-    Float32 stay small kernels (a quarter of yolo_fastest) and those that float16 cannot hold. In an
+    Float32 stay small kernels (a third of yolo_fastest) and those that float16 cannot hold. In an
     INT8 file it is half: channel attention and what reads a concatenation stay float.
     """
     graph = onnx.load(path).graph
@@ -59,7 +59,7 @@ def test_weights_are_stored_in_few_bytes(path: Path) -> None:
             kernel = constants[sources.get(node.input[1], node.input[1])]
             weights[str(kernel.dtype)] += kernel.size
     expected = "int8" if find_model(str(path)).card.precision == "int8" else "float16"
-    assert weights[expected] > (0.5 if expected == "int8" else 0.75) * weights.total()
+    assert weights[expected] > (0.5 if expected == "int8" else 0.65) * weights.total()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -121,13 +121,13 @@ def outputs_of_file(path: Path, images: np.ndarray) -> list[np.ndarray]:
 @pytest.fixture(scope="module", autouse=True)
 def numbered_once() -> Iterator[None]:
     """What files of one detector are read by takes an export, and is made once for all of them."""
-    known: dict[tuple[str, int], from_onnx.Constants] = {}
+    known: dict[tuple[str, int, int], from_onnx.Constants] = {}
     number = from_onnx._numbered
 
-    def once(detector: Detector, card: ModelCard) -> from_onnx.Constants:
-        key = card.detector_text, len(card.classes)
+    def once(detector: Detector, card: ModelCard, block: int) -> from_onnx.Constants:
+        key = card.detector_text, len(card.classes), block
         if key not in known:
-            known[key] = number(detector, card)
+            known[key] = number(detector, card, block)
         return known[key]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from bag_writer import PERIOD, START, TOPIC, draw_scene, image, write_bag
 
-from compact_yolo_ros.apps.evaluate_bag.command import _parse
+from compact_yolo_ros.apps.evaluate_bag.arguments import parse
 from compact_yolo_ros.apps.evaluate_bag.frame_export import export_frames
 from compact_yolo_ros.apps.evaluate_bag.frame_log import ANSWERED, DROPPED, FrameResult
 from compact_yolo_ros.apps.evaluate_bag.frame_names import frame_of_name
@@ -128,6 +128,6 @@ def test_exported_frames_are_named_by_their_stamps(tmp_path: Path) -> None:
 
 def test_an_option_that_is_given_twice_adds_to_the_first() -> None:
     line = "--bag a --bag b --topic /x --topic /y --model m --out o"
-    options = _parse(f"{line} --ground-truth /x=p --ground-truth /y=q".split())
+    options = parse(f"{line} --ground-truth /x=p --ground-truth /y=q".split())
     assert [path.name for path in options.bag] == ["a", "b"]
     assert (options.topic, options.ground_truth) == (["/x", "/y"], ["/x=p", "/y=q"])

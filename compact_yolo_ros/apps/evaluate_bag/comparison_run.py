@@ -10,13 +10,10 @@ from pathlib import Path
 
 from compact_yolo_ros.apps.evaluate_bag.comparison import Candidate, write_comparison
 from compact_yolo_ros.apps.evaluate_bag.job import Job
-from compact_yolo_ros.apps.evaluate_bag.recording_evaluation import (
-    Progress,
-    Settings,
-    evaluate_recording,
-)
+from compact_yolo_ros.apps.evaluate_bag.recording_evaluation import Progress, evaluate_recording
 from compact_yolo_ros.apps.evaluate_bag.results import read_results
 from compact_yolo_ros.apps.evaluate_bag.results_folder import RESULTS
+from compact_yolo_ros.apps.evaluate_bag.settings import Settings
 from compact_yolo_ros.backends import PRECISIONS, RunOptions, backend_names
 from compact_yolo_ros.backends.registry import AUTO
 from compact_yolo_ros.evaluation.report import ReportError, check_libraries

@@ -5,19 +5,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from compact_yolo_ros.apps.evaluate_bag.accuracy import Accuracy, measure_accuracy, shared_classes
 from compact_yolo_ros.apps.evaluate_bag.cluster import LOCAL, run_on_cluster
 from compact_yolo_ros.apps.evaluate_bag.coco_output import write_coco
 from compact_yolo_ros.apps.evaluate_bag.detection_run import run
 from compact_yolo_ros.apps.evaluate_bag.detections_recording import write_detections_recording
-from compact_yolo_ros.apps.evaluate_bag.doubts import doubts
 from compact_yolo_ros.apps.evaluate_bag.frame_export import export_frames
 from compact_yolo_ros.apps.evaluate_bag.frame_labels import (
     FrameLabels,
@@ -34,24 +30,17 @@ from compact_yolo_ros.apps.evaluate_bag.label_matching import (
 )
 from compact_yolo_ros.apps.evaluate_bag.report_page import write_page
 from compact_yolo_ros.apps.evaluate_bag.results import (
-    OFFLINE,
-    REALTIME,
     AccuracyResults,
-    Energy,
-    ModelFacts,
-    RecordingFacts,
     Results,
-    Speed,
-    TopicResults,
     TrackingResults,
     write_results,
 )
 from compact_yolo_ros.apps.evaluate_bag.results_folder import (
     locked,
-    lost_in,
     read_frame_results,
     writing,
 )
+from compact_yolo_ros.apps.evaluate_bag.run_summary import model_facts, summarise
 from compact_yolo_ros.apps.evaluate_bag.sessions import (
     PowerLog,
     RunTotals,
@@ -59,22 +48,17 @@ from compact_yolo_ros.apps.evaluate_bag.sessions import (
     append_session,
     total_of_sessions,
 )
+from compact_yolo_ros.apps.evaluate_bag.settings import Settings
 from compact_yolo_ros.apps.evaluate_bag.topic_statistics import (
     TopicStatistics,
-    over_time,
-    percentiles_ms,
-    stage_percentiles,
-    stream_figures,
 )
 from compact_yolo_ros.apps.evaluate_bag.tracks import follow, measure_tracking
 from compact_yolo_ros.apps.evaluate_bag.video import video_names, write_video
 from compact_yolo_ros.backends.registry import AUTO
-from compact_yolo_ros.detection.selection import Selection, label_thresholds
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
 from compact_yolo_ros.evaluation.report import ReportError, check_libraries
 from compact_yolo_ros.machine.description import describe_machine
 from compact_yolo_ros.model.card import ModelCard
-from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.recordings.codec import Codec, stamp_of
 from compact_yolo_ros.recordings.reader import Bag
@@ -85,65 +69,6 @@ EXAMPLES = 9
 
 Progress = Callable[[str, int], object]
 """Called with the name of what is being done, and the number of frames it is done for."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What to evaluate and what to write.
-
-    Attributes:
-        job: model, recording, topics.
-        out: folder for the results.
-        ground_truth: where the labels of a topic are; see ``read_frame_labels``.
-        reference: model whose detections are the labels instead; empty for none.
-        threshold: of the score, for all that is not average precision.
-        class_thresholds: of classes that have one of their own; average precision and the examples
-            of a report do without.
-        rename: classes of the model that have another name in the labels.
-        tolerance: between the stamps of a frame and a label in ns; see ``match``.
-        workers: processes.
-        restart: forget what an earlier call did.
-        video: write a video of each topic.
-        export_apart: least seconds between two frames that are exported for labelling; None exports
-            none.
-        cluster: address of a Dask scheduler that distributes the work; empty for this machine.
-        playback_rate: at which the recording was played to a live node; None if it was not.
-        tracking: how objects are followed; None if they are not.
-    """
-
-    job: Job
-    out: Path
-    ground_truth: Mapping[str, str] = field(default_factory=dict)
-    reference: str = ""
-    threshold: float = Selection.score_threshold
-    class_thresholds: Mapping[str, float] = field(default_factory=dict)
-    rename: Mapping[str, str] = field(default_factory=dict)
-    tolerance: int | None = None
-    workers: int = 1
-    restart: bool = False
-    video: bool = False
-    export_apart: float | None = None
-    cluster: str = ""
-    playback_rate: float | None = None
-    tracking: TrackingOptions | None = None
-
-    def selection(self, card: ModelCard) -> Selection:
-        """Which scores count for all that is not average precision; ValueError as to classes."""
-        thresholds = label_thresholds(self.class_thresholds, card, self.threshold)
-        return Selection(self.threshold, thresholds=thresholds)
-
-    def followed(self, card: ModelCard) -> TrackingOptions | None:
-        """How objects of a model are followed; None if they are not."""
-        by_label = self.selection(card).thresholds
-        return self.tracking and replace(self.tracking, high_scores=by_label)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What was run: its sessions, and facts about the machine for people."""
-
-    totals: RunTotals
-    environment: dict[str, str]
 
 
 def evaluate_recording(
@@ -162,7 +87,7 @@ def evaluate_recording(
     _check_images(job, bag)
     card = find_model(job.options.model).card
     settings.selection(card)  # what is wrong with it is said before the network is run
-    model = _model_facts(settings)
+    model = model_facts(settings)
     labels = {
         topic: read_frame_labels(source, bag, card.classes, topic, settings.threshold)
         for topic, source in settings.ground_truth.items()
@@ -173,12 +98,14 @@ def evaluate_recording(
     with locked(settings.out):
         if settings.reference:
             labels = _reference_labels(settings, bag, progress)
-        done = _run(job, bag, settings.out, settings, partial(progress, "frames"), model.device)
+        totals, environment = _run(
+            job, bag, settings.out, settings, partial(progress, "frames"), model.device
+        )
         statistics = _statistics(settings, card)
         accuracy, figures = None, None
         if labels:
             accuracy, figures = _accuracy(settings, bag, card, labels, statistics)
-        results = _results(settings, bag, model, labels, statistics, done, figures)
+        results = summarise(settings, bag, model, labels, statistics, totals, environment, figures)
         if (followed := settings.followed(card)) is not None:
             tracking = _tracking(settings, followed, bag, card, labels, statistics)
             results = replace(results, tracking=tracking)
@@ -241,8 +168,8 @@ def _run(
     settings: Settings,
     progress: Callable[[int], object],
     device: str,
-) -> _Run:
-    """Run the job, and measure its time and power."""
+) -> tuple[RunTotals, dict[str, str]]:
+    """Run the job, measure its time and power; return both, and facts about the machine."""
     power = PowerLog(on_gpu=device != "CPU")
     before: int | None = None
     marks: list[tuple[int, float]] = []  # when the first frame was done, and the last one
@@ -268,7 +195,7 @@ def _run(
             session = replace(session, power=unknown)
         if session.frames:
             append_session(folder, session)
-    return _Run(total_of_sessions(folder, session), describe_machine(power.summary))
+    return total_of_sessions(folder, session), describe_machine(power.summary)
 
 
 def _statistics(settings: Settings, card: ModelCard) -> dict[str, TopicStatistics]:
@@ -348,128 +275,6 @@ def _tracking(
 def _images_before(bag: Bag, topic: str, start: int) -> int:
     """Number of images before ``start`` (ns)."""
     return sum(1 for _ in bag.messages([topic], 0, start)) if start else 0
-
-
-def _model_facts(settings: Settings) -> ModelFacts:
-    with closing(settings.job.among(settings.workers).open_detector()) as detector:
-        backend = detector.backend
-        height, width = backend.input.shape[1:3]
-        return ModelFacts(
-            name=backend.card.name,
-            given=settings.job.options.model,
-            backend=backend.name,
-            device=backend.device,
-            warning=detector.opened.warning,
-            precision=backend.precision,
-            input_size=Size(width, height),
-            threads=backend.threads,
-            parameters=backend.card.parameters,
-            classes=backend.card.classes,
-        )
-
-
-def _results(
-    settings: Settings,
-    bag: Bag,
-    model: ModelFacts,
-    labels: Mapping[str, FrameLabels],
-    statistics: Mapping[str, TopicStatistics],
-    done: _Run,
-    accuracy: AccuracyResults | None,
-) -> Results:
-    job = settings.job
-    spans = parts(job, bag)
-    start, end = spans[0][0], spans[-1][1]
-    duration = (end - start) * 1e-9
-    lost = _lost(bag, job, statistics, settings.out)
-    return Results(
-        model=model,
-        recording=RecordingFacts(
-            paths=tuple(map(str, job.bags)),
-            start_ns=start,
-            end_ns=end,
-            seconds=duration,
-            lost=lost,
-            doubts=doubts(statistics, labels, realtime=job.realtime, lost=bool(lost)),
-        ),
-        mode=REALTIME if job.realtime else OFFLINE,
-        fixed_latency_s=job.latency,
-        threshold=settings.threshold,
-        topics={
-            topic: TopicResults(
-                frames=found.frame_counts(),
-                problems=found.problems,
-                detections=found.detection_counts(model.classes),
-                over_time=over_time(found, start, end),
-                unanswered=found.unanswered_counts(),
-                stream=stream_figures(found.received, start),
-            )
-            for topic, found in statistics.items()
-        },
-        speed=_speed(settings, statistics, done.totals, duration),
-        power=_energy(statistics, done.totals),
-        accuracy=accuracy,
-        environment=done.environment,
-        playback_rate=settings.playback_rate,
-        class_thresholds=dict(settings.class_thresholds),
-        min_box_size=job.min_box_size,
-        max_box_size=job.max_box_size,
-    )
-
-
-def _speed(
-    settings: Settings,
-    statistics: Mapping[str, TopicStatistics],
-    totals: RunTotals,
-    duration: float,
-) -> Speed:
-    """The speed of a run; ``duration`` is the length of the recording in seconds."""
-    seconds = np.concatenate([found.seconds for found in statistics.values()])
-    busy = float(seconds.sum())
-    # Parts that were run elsewhere have no session, so nothing is known of their rate.
-    rate = totals.frames / totals.seconds if totals.frames else None
-    ages = np.empty(0)
-    if settings.job.realtime:
-        rate = len(seconds) / duration * (settings.playback_rate or 1.0)
-        ages = np.concatenate([found.ages for found in statistics.values()])
-    return Speed(
-        frames_per_second=rate,
-        seconds=totals.seconds,
-        sessions=totals.sessions,
-        workers=settings.workers,
-        network_share=float(seconds[:, 2].sum()) / busy if busy else None,
-        stages_ms=stage_percentiles(seconds),
-        age_ms=percentiles_ms(ages),
-    )
-
-
-def _energy(statistics: Mapping[str, TopicStatistics], totals: RunTotals) -> Energy:
-    answered = sum(len(found.seconds) for found in statistics.values())
-    share = answered / sum(found.outcomes.total() for found in statistics.values())
-    watts, joules = totals.power.watts, None
-    if watts and totals.frames and share:
-        # Of an answered frame: those that were dropped cost nothing.
-        joules = watts * totals.seconds / (totals.frames * share)
-    return Energy(
-        **vars(totals.power),
-        joules_per_frame=joules,
-        frames_per_second_per_watt=1 / joules if joules else None,
-    )
-
-
-def _lost(
-    bag: Bag, job: Job, statistics: Mapping[str, TopicStatistics], folder: Path
-) -> tuple[str, ...]:
-    """Sentences, and for whole recordings how many images are missing of each topic."""
-    sentences = [*bag.lost, *lost_in(folder)]
-    if job.start <= bag.start and job.stop > bag.end:
-        for topic, found in statistics.items():
-            count = bag.expected.get(topic, 0) - found.outcomes.total()
-            if count > 0:
-                sentences.append(
-                    f"{count} of {bag.expected[topic]} images of {topic} could not be read"
-                )
-    return tuple(dict.fromkeys(sentences))
 
 
 def _frames(settings: Settings, card: ModelCard) -> Iterator[FrameResult]:

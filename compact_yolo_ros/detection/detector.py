@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import NamedTuple
@@ -22,22 +22,15 @@ from compact_yolo_ros.backends import (
 )
 from compact_yolo_ros.backends.backend import Candidates
 from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.network_input import NetworkInput, Reopen, placement_of
 from compact_yolo_ros.detection.selection import Selection, select
 from compact_yolo_ros.detection.view import PLAIN, Area, View
 from compact_yolo_ros.model.card import ModelCard
-from compact_yolo_ros.model.sizes import InputSize, Size, fitted, nearest
+from compact_yolo_ros.model.sizes import InputSize, Size
 from compact_yolo_ros.pixels.decoding import DecodedImage
-from compact_yolo_ros.pixels.jpeg_pixels import WHOLE
-from compact_yolo_ros.pixels.letterbox import Colour, Letterbox, Placement
-from compact_yolo_ros.pixels.rotation import TurnedLetterbox, turn_back, turned
+from compact_yolo_ros.pixels.letterbox import Colour, Placement
+from compact_yolo_ros.pixels.rotation import turn_back, turned
 from compact_yolo_ros.support.allocator import give_back_freed_memory
-
-MOST_SIZES = 8
-"""Sizes that a detector keeps open which opens them itself: those used last."""
-NO_IMAGE = (0, 0)
-
-Reopen = Callable[[tuple[Size, ...]], Opened]
-"""Opens the same network at other sizes; raises BackendError."""
 
 
 class StageTimes(NamedTuple):
@@ -107,8 +100,6 @@ class Detector:
     input size. An image gets the input that fits it, or the nearest one while that is not open.
 
     Attributes:
-        opened: the network, and why it is this one.
-        input: what the sizes of the inputs are made from now, one of ``inputs``.
         selection: thresholds and classes to keep.
         times: stage times of the last image.
         stage: what ``detect`` does, or has done last; for any thread.
@@ -128,13 +119,9 @@ class Detector:
         self.selection = selection or Selection()
         self.times = StageTimes(0.0, 0.0, 0.0)
         self.stage = ""
-        self._reopen = reopen
-        self._used: list[Size] = []
-        self._refused: set[Size] = set()
-        self._resized: InputSize | None = None
+        self._input = NetworkInput(opened, reopen)
         self._under_way: deque[Started] = deque()
         self._finished: deque[Answer] = deque()
-        self._use(opened)
         self._successors: deque[Opened] = deque()  # its methods are atomic
 
     @classmethod
@@ -161,14 +148,24 @@ class Detector:
         return cls(opened, selection, reopen)
 
     @property
+    def opened(self) -> Opened:
+        """The network in use, and why it is this one."""
+        return self._input.opened
+
+    @property
     def backend(self) -> Backend:
         """The network in use."""
-        return self.opened.backend
+        return self._input.backend
+
+    @property
+    def input(self) -> InputSize:
+        """What the sizes of the inputs are made from now, one of ``inputs``."""
+        return self._input.base
 
     @property
     def inputs(self) -> tuple[InputSize, ...]:
         """What it can be resized to, the one to begin with first."""
-        return self.opened.inputs or tuple(self.backend.sizes)
+        return self._input.bases
 
     @property
     def card(self) -> ModelCard:
@@ -185,10 +182,7 @@ class Detector:
 
     def input_size(self, width: int, height: int) -> Size:
         """The input that an image of so many pixels gets if it is the next one; for any thread."""
-        wanted = fitted(self.input, (width, height))
-        if self._reopen is not None and wanted not in self._refused:
-            return wanted
-        return nearest(self.backend.sizes, wanted)
+        return self._input.size_for(width, height)
 
     def detect(self, image: NDArray[np.uint8], colour: Colour = "bgr") -> Detections:
         """Find objects.
@@ -281,18 +275,16 @@ class Detector:
         self.use_newest()
         places: dict[Size, list[int]] = {}
         for number, image in enumerate(images):
-            self._fit(*image.size)
-            height, width = self.backend.input.shape[1:3]
-            places.setdefault(Size(width, height), []).append(number)
+            self._input.fit(image.size)
+            places.setdefault(self._input.size, []).append(number)
         answers: dict[int, Answer] = {}
         most = len(self.backend.input)  # another one may have come since the images were taken
         for size, numbers in places.items():
-            self._run_at(size)
+            self._input.run_at(size)
             for first in range(0, len(numbers), most):
                 some = numbers[first : first + most]
                 found = self._answer_alike([images[number] for number in some])
                 answers.update(zip(some, (answer.copy() for answer in found), strict=True))
-        self._fits = NO_IMAGE
         return [answers[number] for number in range(len(images))]
 
     def _answer_alike(self, images: Sequence[DecodedImage]) -> Iterator[Answer]:
@@ -301,7 +293,7 @@ class Detector:
         filled = []
         for place, image in enumerate(images):
             began = perf_counter()
-            filled.append((self._place(image, place), perf_counter() - began))
+            filled.append((self._input.fill_place(image, place), perf_counter() - began))
         self.stage = "inference"
         began = perf_counter()
         boxes, scores, labels = self.backend.run(len(images))
@@ -309,10 +301,6 @@ class Detector:
         for place, (placement, preprocess) in enumerate(filled):
             own = slice(place, place + 1)
             yield Answer((boxes[own], scores[own], labels[own]), placement, preprocess, seconds)
-
-    def _place(self, image: DecodedImage, place: int) -> Placement:
-        placement = self._letterbox_of(self.backend.input, place)(image.pixels, image.colour)
-        return _of_camera(placement, image)
 
     @property
     def in_flight(self) -> int:
@@ -325,13 +313,13 @@ class Detector:
         Raises:
             BackendError: the runtime failed.
         """
-        if self._successors or image.size != self._fits:
+        if self._successors or not self._input.fits(image.size):
             while self._under_way:  # another backend or size may be opened for this image
                 self._finished.append(self._finish().copy())
         placement, seconds = self._fill_input(image, prepared)
         began = perf_counter()
         self.backend.start()
-        self._letterbox = self._letterbox_of(self.backend.input)
+        self._input.look()
         self._under_way.append(Started(placement, seconds, began))
 
     def finish(self) -> Answer:
@@ -355,9 +343,7 @@ class Detector:
     ) -> tuple[Placement, float]:
         """Make the input of an image; return where it lies in it, and the seconds it took."""
         self.use_newest()
-        size = turned(image.size, rotation) if rotation else image.size
-        if size != self._fits:
-            self._fit(*size)
+        self._input.fit(turned(image.size, rotation) if rotation else image.size)
         self.stage = "preprocess"
         started = perf_counter()
         own = self.backend.input[0]
@@ -365,13 +351,12 @@ class Detector:
             # Unlike numpy's copy, this one keeps other Python threads waiting: they would not let
             # this one go on at once.
             own.data.cast("B")[:] = prepared.pixels.data.cast("B")
-            placement = prepared.placement
+            placement = placement_of(image, prepared.placement)
             started -= prepared.seconds
         else:
-            letterbox = self._turned(rotation) if rotation else self._letterbox
-            placement = letterbox(image.pixels, image.colour)
+            placement = self._input.fill(image, rotation)
         self.stage = "inference"
-        return _of_camera(placement, image), perf_counter() - started
+        return placement, perf_counter() - started
 
     def conclude(self, answer: Answer) -> Detections:
         """The second part of ``detect``: suppression, and boxes in pixels of the image.
@@ -413,8 +398,7 @@ class Detector:
         For the thread that detects. A backend that comes later is used at this size too, if it has
         it.
         """
-        self.input = self._resized = size
-        self._fits = NO_IMAGE
+        self._input.resize(size)
 
     def replace_backend(self, opened: Opened) -> None:
         """Use another network from the next image on, then close the one in use. For any thread."""
@@ -428,82 +412,15 @@ class Detector:
         while self._successors:
             self.stage = "change of the backend"
             predecessor = self.backend
-            self._use(self._successors.popleft())
+            self._input.use(self._successors.popleft())
             predecessor.close()
             give_back_freed_memory()
 
     def close(self) -> None:
         """Release the network."""
         self.use_newest()
-        # They look at the backend's memory.
-        del self._letterbox, self._letterboxes, self._turned_letterboxes
+        self._input.forget()
         self.backend.close()
-
-    def _use(self, opened: Opened) -> None:
-        self.opened = opened
-        backend = opened.backend
-        height, width = backend.input.shape[1:3]
-        first = Size(width, height)
-        self._letterboxes: dict[tuple[int, int], Letterbox] = {}
-        self._turned_letterboxes: dict[tuple[int, int], TurnedLetterbox] = {}
-        for size in backend.sizes:
-            backend.resize(size)
-            self._letterbox_of(backend.input)
-        self._run_at(first)
-        inputs = self.inputs
-        self.input = next((size for size in inputs if size == self._resized), inputs[0])
-        self._fits = NO_IMAGE
-
-    def _fit(self, width: int, height: int) -> None:
-        """Run at the input that fits images of so many pixels."""
-        wanted = fitted(self.input, (width, height))
-        if self._reopen is not None and wanted not in self._refused:
-            self._keep_open(wanted, self._reopen)
-        self._run_at(nearest(self.backend.sizes, wanted))
-        self._fits = (width, height)
-
-    def _keep_open(self, size: Size, reopen: Reopen) -> None:
-        """Have a size open, and no others than those used last."""
-        self._used = [size, *(other for other in self._used if other != size)][:MOST_SIZES]
-        if size in self.backend.sizes:
-            return
-        try:
-            opened = reopen(tuple(self._used))
-        except BackendError as error:
-            self._used.remove(size)
-            self._refused.add(size)
-            warning = f"images that {size} would fit have another input: {error}"
-            self.opened = replace(self.opened, warning=warning)
-        else:
-            predecessor = self.backend
-            self._use(opened)
-            predecessor.close()
-
-    def _run_at(self, size: Size) -> None:
-        self.backend.resize(size)
-        self._letterbox = self._letterbox_of(self.backend.input)
-
-    def _letterbox_of(self, pixels: NDArray[np.uint8], place: int = 0) -> Letterbox:
-        """What fills a place in an input of the backend, which keeps those while it is open."""
-        key = id(pixels), place
-        if key not in self._letterboxes:
-            self._letterboxes[key] = Letterbox(pixels[place], self.card.resize)
-        return self._letterboxes[key]
-
-    def _turned(self, rotation: int) -> TurnedLetterbox:
-        """What turns images for the input in use."""
-        pixels = self.backend.input
-        key = id(pixels), rotation
-        if key not in self._turned_letterboxes:
-            self._turned_letterboxes[key] = TurnedLetterbox(pixels[0], self.card.resize, rotation)
-        return self._turned_letterboxes[key]
-
-
-def _of_camera(placement: Placement, image: DecodedImage) -> Placement:
-    """Where the camera's image lies, of which ``image`` may have a fraction of the pixels."""
-    if image.reduction == WHOLE:
-        return placement
-    return placement.of_larger(image.size, image.reduction)
 
 
 def _open_fitting(options: RunOptions) -> Opened:

@@ -20,6 +20,7 @@ from toy_model import CARD, CELL, write_store, write_toy_model
 
 from compact_yolo_ros.backends import BackendError, Opened, RunOptions, open_backend
 from compact_yolo_ros.detection import detector as detector_module
+from compact_yolo_ros.detection import network_input
 from compact_yolo_ros.detection.detector import Detector, Prepared, StageTimes
 from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.model.sizes import Size
@@ -193,7 +194,7 @@ def test_sizes_of_known_images_are_open_from_the_start(toy: str) -> None:
 def test_only_the_sizes_that_were_used_last_stay_open(
     toy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detector_module, "MOST_SIZES", 2)
+    monkeypatch.setattr(network_input, "MOST_SIZES", 2)
     detector = Detector.open(RunOptions(toy, input_sizes=(416,), threads=1))
     for height, width in ((720, 1280), (480, 640), (720, 1280), (640, 480)):
         detector.detect(picture(height, width))
@@ -278,7 +279,7 @@ def test_stage_times_are_those_of_the_clock(toy: str, monkeypatch: pytest.Monkey
 
         return run
 
-    monkeypatch.setattr(detector, "_letterbox", taking(1.0, detector._letterbox))
+    monkeypatch.setattr(detector._input, "fill", taking(1.0, detector._input.fill))
     monkeypatch.setattr(detector.backend, "run", taking(2.0, detector.backend.run))
     monkeypatch.setattr(detector_module, "select", taking(4.0, detector_module.select))
     detector.detect(picture(480, 640))

@@ -27,7 +27,8 @@ from rich.progress import track
 from compact_yolo_ros.backends import BackendError, RunOptions
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import Detector
-from compact_yolo_ros.detection.selection import EVERYTHING, Selection, select
+from compact_yolo_ros.detection.selection import EVERYTHING, Selection
+from compact_yolo_ros.detection.suppression import select
 from compact_yolo_ros.evaluation import ClassMapping, Evaluation, ImageErrors, evaluate
 from compact_yolo_ros.evaluation.example_images import ExampleImage
 from compact_yolo_ros.evaluation.report import (

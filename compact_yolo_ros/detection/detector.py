@@ -23,7 +23,8 @@ from compact_yolo_ros.backends import (
 from compact_yolo_ros.backends.backend import Candidates
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.network_input import NetworkInput, Reopen, placement_of
-from compact_yolo_ros.detection.selection import Selection, select
+from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.detection.suppression import select
 from compact_yolo_ros.detection.view import PLAIN, Area, View
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import InputSize, Size

@@ -11,7 +11,7 @@ from compact_yolo_ros.model.sizes import InputSize, Size, fitted, nearest
 from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.pixels.jpeg_pixels import WHOLE
 from compact_yolo_ros.pixels.letterbox import Letterbox, Placement
-from compact_yolo_ros.pixels.rotation import TurnedLetterbox
+from compact_yolo_ros.pixels.turned_letterbox import TurnedLetterbox
 
 MOST_SIZES = 8
 """Sizes that are kept open where they are opened as images need them: those used last."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compact_yolo_ros.detection.detections import Detections
-from compact_yolo_ros.detection.selection import suppress
+from compact_yolo_ros.detection.suppression import suppress
 from compact_yolo_ros.detection.view import Area
 
 EDGE = 0.02

@@ -6,12 +6,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.image_error import ImageError
-from compact_yolo_ros.pixels.jpeg_pixels import Window
 from compact_yolo_ros.pixels.rotation import ROTATIONS, turned
+
+if TYPE_CHECKING:  # it needs OpenCV, which parameters do without
+    from compact_yolo_ros.pixels.jpeg_pixels import Window
 
 MOST_TILES = 8
 """Along a side."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.onnx_metadata import MOST_BYTES, read_metadata
 from compact_yolo_ros.support.error_text import shortened
-from compact_yolo_ros.support.files import sha256_of
+from compact_yolo_ros.support.files import sha256_of, version_of
 from compact_yolo_ros.support.plain_values import from_plain
 from compact_yolo_ros.support.resources import resource_directory
 from compact_yolo_ros.support.yaml_files import read_yaml
@@ -66,11 +67,17 @@ def find_model(name_or_path: str, directory: Path | None = None) -> ModelFile:
     else:
         path = _named(name_or_path, directory or _own_directory())
     try:
-        return ModelFile(path, ModelCard.from_metadata(read_metadata(path), str(path)))
+        return ModelFile(path, _card(path, version_of(path)))
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
         raise ModelError(str(error)) from None
+
+
+@lru_cache(maxsize=16)
+def _card(path: Path, version: tuple[int, ...]) -> ModelCard:
+    """The card of a file, read once while that stays."""
+    return ModelCard.from_metadata(read_metadata(path), str(path))
 
 
 def _is_there(path: Path) -> bool:
@@ -123,11 +130,17 @@ def _verified(path: Path, sha256: str) -> Path:
 def _manifest(directory: Path) -> dict[str, ManifestEntry]:
     path = directory / MANIFEST
     try:
-        return read_manifest(path)
+        return _entries(path, version_of(path))
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}; reinstall the package") from None
     except ValueError as error:
         raise ModelError(f"{path} cannot be used: {error}; reinstall the package") from None
+
+
+@lru_cache(maxsize=16)
+def _entries(path: Path, version: tuple[int, ...]) -> dict[str, ManifestEntry]:
+    """The manifest, read once while its file stays."""
+    return read_manifest(path)
 
 
 def read_manifest(path: Path) -> dict[str, ManifestEntry]:

@@ -1,22 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images that are turned for the network, and boxes that are turned back.
-
-The small input is turned, not the large image: that takes a tenth of a millisecond.
-"""
+"""Sizes of images that are turned for the network, and boxes that are turned back."""
 
 from __future__ import annotations
 
-from typing import Literal
-
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.pixels.letterbox import Colour, Letterbox, Placement
-
 ROTATIONS = (0, 90, 180, 270)
 """Degrees clockwise."""
-_CODES = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
 def turned(size: tuple[int, int], rotation: int) -> tuple[int, int]:
@@ -45,26 +36,3 @@ def turn_back(
     else:
         return boxes
     return np.stack(corners, axis=1)
-
-
-class TurnedLetterbox:
-    """A ``Letterbox`` whose result is turned."""
-
-    def __init__(
-        self,
-        out: NDArray[np.uint8],
-        resize: Literal["letterbox", "corner", "stretch"],
-        rotation: int,
-    ) -> None:
-        """Write into ``out``, (H, W, 3) uint8 RGB, turned by 90, 180 or 270 degrees clockwise."""
-        self._out = out
-        self._code = _CODES[rotation]
-        height, width = turned(out.shape[:2], rotation)
-        self._upright = np.empty((height, width, 3), np.uint8)
-        self._letterbox = Letterbox(self._upright, resize)
-
-    def __call__(self, image: NDArray[np.uint8], colour: Colour) -> Placement:
-        """Fill the buffer; return where the image lies in it before it is turned."""
-        placement = self._letterbox(image, colour)
-        cv2.rotate(self._upright, self._code, dst=self._out)
-        return placement

@@ -6,14 +6,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
 from typing import BinaryIO
 
 UNFINISHED = ".unfinished_"
@@ -52,8 +50,13 @@ def read_file(path: Path, limit: int) -> bytes:
 
 def sha256_of(path: Path, limit: int) -> str:
     """The SHA-256 of a file that ``read_file`` reads, in hexadecimal; read once while it stays."""
+    return _digest(path, limit, version_of(path))
+
+
+def version_of(path: Path) -> tuple[int, ...]:
+    """What changes when a file does; raises OSError if there is none."""
     facts = path.stat()
-    return _digest(path, limit, (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns))
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 @lru_cache(maxsize=16)
@@ -87,6 +90,8 @@ def cache_folder(name: str) -> Path:
 @contextmanager
 def private_folder(parent: Path) -> Iterator[Path]:
     """Make a folder in ``parent`` that nobody else can write into or foresee, and remove it."""
+    from tempfile import TemporaryDirectory  # a start needs neither it nor shutil
+
     parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=UNFINISHED, dir=parent, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
@@ -111,6 +116,8 @@ def remove_unfinished(folder: Path, seconds: float = 0.0) -> None:
         folder: where they wrote.
         seconds: what was begun within this time stays: it may still be written.
     """
+    import shutil
+
     for left in folder.glob(f"{UNFINISHED}*"):
         with suppress(OSError):  # another process tidies up at the same time
             if time.time() - left.stat().st_mtime >= seconds:
@@ -123,6 +130,8 @@ def require_writable(folder: Path, mode: int = 0o777) -> None:
     Raises:
         OSError: it cannot be made, or no file can be written into it.
     """
+    from tempfile import TemporaryFile
+
     folder.mkdir(mode=mode, parents=True, exist_ok=True)
     with TemporaryFile(dir=folder):
         pass

@@ -4,7 +4,8 @@
     python test/benchmarks/start.py --starts 9
 
 Each start is a process of its own that does what the node's does, part by part. Time, CPU time and
-page faults are printed as Markdown, as medians; on a busy machine the time says little.
+page faults are printed as Markdown, as medians; on a busy machine the time says little. A node with
+``autostart`` opens its network beside the parts that do not need it; here they come one by one.
 """
 
 from __future__ import annotations
@@ -30,12 +31,19 @@ PARTS = {
 import gc, json, os, sys; gc.disable()
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 """,
-    "NumPy and OpenCV": "import cv2, numpy as np",
-    "rclpy and message packages": """
+    "rclpy and NumPy": """
 sys.modules.setdefault("rosidl_parser.parser", None)
-import rclpy, rclpy.lifecycle, diagnostic_msgs.msg, sensor_msgs.msg, std_srvs.srv, vision_msgs.msg
+import numpy, rclpy, rclpy.lifecycle, std_srvs.srv
 from rclpy.executors import SingleThreadedExecutor""",
-    "this package": "from compact_yolo_ros.ros.detector.node import DetectorNode",
+    "this package, for the network": """
+from compact_yolo_ros.ros.detector.node import DetectorNode
+from compact_yolo_ros.ros.run import _tell_files_of_logs
+_tell_files_of_logs()""",
+    "OpenCV and message packages": """
+import cv2, diagnostic_msgs.msg, geometry_msgs.msg, sensor_msgs.msg, std_msgs.msg, vision_msgs.msg
+""",
+    "this package, the rest": """
+import compact_yolo_ros.ros.detector.activation, compact_yolo_ros.ros.diagnostics.publisher""",
     "node, parameters and services": """
 rclpy.init(args=["x", "--ros-args", "-p", f"model:={sys.argv[1]}", "--log-level", "error"])
 node = DetectorNode()""",

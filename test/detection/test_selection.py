@@ -14,8 +14,8 @@ from compact_yolo_ros.detection.selection import (
     Selection,
     class_thresholds,
     label_thresholds,
-    select,
 )
+from compact_yolo_ros.detection.suppression import select
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:

@@ -27,10 +27,12 @@ from typing import Any
 
 LOADED = (
     "compact_yolo_ros.backends.onnxruntime",
+    "compact_yolo_ros.ros.detector.activation",
     "compact_yolo_ros.ros.detector.node",
     "compact_yolo_ros.ros.players.bag_player",
     "compact_yolo_ros.ros.players.bag_recorder",
     "compact_yolo_ros.ros.players.video_publisher",
+    "compact_yolo_ros.ros.diagnostics.publisher",
     "onnxruntime",
     "rclpy.executors",
 )

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from compact_yolo_ros.pixels.letterbox import Letterbox
-from compact_yolo_ros.pixels.rotation import TurnedLetterbox, turn_back, turned
+from compact_yolo_ros.pixels.rotation import turn_back, turned
+from compact_yolo_ros.pixels.turned_letterbox import TurnedLetterbox
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])

@@ -18,7 +18,7 @@ from list_logger import ListLogger
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-from compact_yolo_ros.backends import BackendError, BackendLost, RunOptions
+from compact_yolo_ros.backends import BackendError, BackendLost, RunOptions, open_at_start
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.ros.detector.backend_manager import FAILURES, BackendManager
 from compact_yolo_ros.ros.detector.node import DetectorNode
@@ -35,7 +35,7 @@ class Managed:
     def __init__(self, toy: str) -> None:
         self.log = ListLogger()
         options = RunOptions(toy, backend="onnxruntime", input_sizes=(FIRST,), threads=1)
-        self.manager = BackendManager(options, self.log)
+        self.manager = BackendManager(options, open_at_start(options), self.log)
         self.detector = self.manager.detector
         self.error: BackendError | None = None
         self.first: Any = self.detector.backend
@@ -135,7 +135,8 @@ WIDE, TALL = Size(1280, 720), Size(480, 640)
 
 @pytest.fixture
 def fitting(toy: str) -> Iterator[BackendManager]:
-    manager = BackendManager(RunOptions(toy, input_sizes=(416,), threads=1), ListLogger())
+    options = RunOptions(toy, input_sizes=(416,), threads=1)
+    manager = BackendManager(options, open_at_start(options), ListLogger())
     yield manager
     manager.close()
 
@@ -182,7 +183,8 @@ def test_smaller_inputs_of_the_governor_fit_too(fitting: BackendManager) -> None
 
 
 def test_an_input_that_cannot_be_opened_is_a_warning_and_images_are_answered(toy: str) -> None:
-    manager = BackendManager(RunOptions(toy, input_sizes=(320,), threads=1), ListLogger())
+    options = RunOptions(toy, input_sizes=(320,), threads=1)
+    manager = BackendManager(options, open_at_start(options), ListLogger())
     try:
         manager.fit((WIDE,))  # 320x192 has too few cells for the toy detector
         end = time.monotonic() + 20

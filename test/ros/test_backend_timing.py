@@ -18,7 +18,7 @@ import pytest
 from list_logger import ListLogger
 from timing_double import usual
 
-from compact_yolo_ros.backends import BackendLost, RunOptions, choice
+from compact_yolo_ros.backends import BackendLost, RunOptions, choice, open_at_start
 from compact_yolo_ros.backends.fastest import Timing
 from compact_yolo_ros.backends.remembered import remember, subject_of
 from compact_yolo_ros.model.sizes import Size
@@ -39,7 +39,7 @@ class Node:
 
     def __init__(self, options: RunOptions) -> None:
         self.log = ListLogger()
-        self.manager = BackendManager(options, self.log)
+        self.manager = BackendManager(options, open_at_start(options), self.log)
         self._is_open = True
 
     def close(self) -> bool:

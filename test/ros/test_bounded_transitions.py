@@ -15,16 +15,18 @@ from harness import Client, Start, image_message
 from idle_session import CLOCK, idle_session
 from list_logger import ListLogger
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from std_msgs.msg import Header
 from test_frame_worker import Camera, PacedDetector, Semaphore, wait_until
 
-from compact_yolo_ros.backends import RunOptions
+from compact_yolo_ros.backends import Opened, RunOptions, open_at_start
 from compact_yolo_ros.backends.onnxruntime import OnnxRuntimeBackend
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.decoding import ImageDecoder
 from compact_yolo_ros.ros.detector import backend_manager, worker
 from compact_yolo_ros.ros.detector.backend_manager import BackendManager
 from compact_yolo_ros.ros.detector.leftovers import Leftovers
+from compact_yolo_ros.ros.detector.node import DetectorNode
 from compact_yolo_ros.ros.detector.publishing import CameraPublisher
 from compact_yolo_ros.ros.detector.worker import DetectorBusyError, FrameWorker
 from compact_yolo_ros.ros.diagnostics import health
@@ -259,7 +261,7 @@ def test_a_backend_that_does_not_open_is_left_behind_and_closed_later(
         backend_manager, "open_if_built", gate.before(backend_manager.open_if_built)
     )
     options = RunOptions(toy, backend="onnxruntime", input_sizes=(Size.square(320),), threads=1)
-    manager = BackendManager(options, ListLogger())
+    manager = BackendManager(options, open_at_start(options), ListLogger())
     gate.shut()
     manager.use_sizes((Size.square(320), Size.square(288)))
     wait_until(lambda: gate.calls == 1)
@@ -277,11 +279,26 @@ def test_a_backend_that_does_not_open_is_left_behind_and_closed_later(
         manager.detector.backend.run()
 
 
+def test_what_opens_at_the_start_is_released_where_the_node_ends_first(
+    toy: str, client: Client
+) -> None:
+    given = {"model": toy, "autostart": True}
+    overrides = [Parameter(name, value=value) for name, value in given.items()]
+    node = DetectorNode(context=client.context, parameter_overrides=overrides)
+    assert node._opening is not None
+    _, opened = node._opening.result()
+    assert isinstance(opened, Opened)
+    node.close()
+    node.destroy_node()
+    with pytest.raises(AttributeError):  # its session is gone
+        opened.backend.run()
+
+
 def test_an_unforeseen_error_while_opening_does_not_end_the_opener(
     toy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = RunOptions(toy, backend="onnxruntime", input_sizes=(Size.square(320),), threads=1)
-    manager = BackendManager(options, ListLogger())
+    manager = BackendManager(options, open_at_start(options), ListLogger())
     opened = Event()
 
     def fail(_: Any) -> Any:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import socket
+import os
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -18,11 +18,12 @@ from compact_yolo_ros.ros.diagnostics import frame_counters
 from compact_yolo_ros.ros.diagnostics.causes import AT_ONCE, NewCauses, cause_of
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters, Snapshot, combined
 from compact_yolo_ros.ros.diagnostics.health import assess
-from compact_yolo_ros.ros.diagnostics.publisher import Description, DiagnosticsPublisher
+from compact_yolo_ros.ros.diagnostics.publisher import DiagnosticsPublisher
 from compact_yolo_ros.ros.diagnostics.report import to_statuses
 from compact_yolo_ros.ros.diagnostics.situations import (
     CameraSituation,
     CameraState,
+    Description,
     NodeSituation,
     Work,
 )
@@ -558,7 +559,7 @@ def test_what_hangs_is_logged_once(clock: SteppedClock) -> None:
 
 
 def test_the_hardware_id_tells_machines_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "gethostname", lambda: "robot7")
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename="robot7"))
     node = LoggingNode()
     node.publish(NodeSituation("inactive"))
     assert node.messages[-1].status[0].hardware_id == "robot7: CPU"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import platform
 import signal
@@ -20,8 +21,10 @@ from typing import Any
 
 import pytest
 from harness import PATIENCE, ROOT
+from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from compact_yolo_ros.ros import run
+from compact_yolo_ros.ros.detector.node import DetectorNode
 from compact_yolo_ros.ros.run import NODES
 from compact_yolo_ros.ros.start_failure import start_failure
 
@@ -331,11 +334,19 @@ NEEDED_BY_NOBODY = (
     "statistics",
     "subprocess",
 )
+NEEDED_BY_NO_OPENING = (
+    "cv2",
+    "sensor_msgs.msg",
+    "vision_msgs.msg",
+    "compact_yolo_ros.ros.detector.session",
+    "compact_yolo_ros.ros.diagnostics.publisher",
+)
 
 
 def test_a_start_loads_no_library_before_it_is_needed() -> None:
     """The model decides on a runtime, and power is found out by a thread.
 
+    What the opening of a network does without comes after it has begun.
     Nor do NumPy and OpenCV start threads: those of OpenBLAS would turn idly for a while, on
     the cores that the start needs.
     """
@@ -345,11 +356,13 @@ def test_a_start_loads_no_library_before_it_is_needed() -> None:
 
         def factory():
             before = len(os.listdir("/proc/self/task"))
+            import compact_yolo_ros.ros.detector.node
+            early = [name for name in {NEEDED_BY_NO_OPENING} if name in sys.modules]
             import cv2, numpy
             more = len(os.listdir("/proc/self/task")) - before
-            import compact_yolo_ros.ros.detector.node
+            import compact_yolo_ros.ros.detector.activation
             loaded = [name for name in {NEEDED_BY_NOBODY} if sys.modules.get(name)]
-            print(loaded, more)
+            print(early, loaded, more)
             raise SystemExit
 
         sys.exit(run_node(factory))
@@ -361,7 +374,21 @@ def test_a_start_loads_no_library_before_it_is_needed() -> None:
         text=True,
         check=True,
     )
-    assert ended.stdout == "[] 0\n"
+    assert ended.stdout == "[] [] 0\n"
+
+
+def test_the_first_line_of_a_log_is_not_looked_for_in_all_modules(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searched: dict[str, str] = {}
+    monkeypatch.setattr(inspect, "modulesbyfile", {})
+    monkeypatch.setattr(inspect, "_filesbymodname", searched)
+    run._tell_files_of_logs()
+    for code in (RcutilsLogger.log.__code__, DetectorNode.start.__code__):
+        found = inspect.getmodule(code, inspect.getsourcefile(code))
+        assert found and found.__file__ == code.co_filename
+    assert not searched
+    assert inspect.getmodule(inspect.getmodule.__code__) is inspect and searched  # the slow way
 
 
 def test_a_start_leaves_neither_garbage_to_search_nor_memory_that_nobody_uses(

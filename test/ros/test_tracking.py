@@ -19,7 +19,8 @@ from vision_msgs.msg import Detection2DArray
 
 from compact_yolo_ros.detection.detections import NO_TRACK, Detections
 from compact_yolo_ros.detection.governor import Targets
-from compact_yolo_ros.detection.selection import Selection, select
+from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.detection.suppression import select
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
 from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.ros.detector.camera_tracking import CameraTracking
@@ -161,7 +162,7 @@ def test_off_is_off_also_as_yaml_reads_it() -> None:
 
 def test_what_is_off_is_not_imported_with_the_node() -> None:
     code = (
-        "import sys, compact_yolo_ros.ros.detector.node\n"
+        "import sys, compact_yolo_ros.ros.detector.activation\n"
         "ends = 'bytetrack', 'camera_positions', '.position', '.markers', '.annotations', \\\n"
         "    '.video_stream', '.video_input', '.compressed_depth'\n"
         "assert not [name for name in sys.modules if name.endswith(ends) or name == 'av']"

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import Detector
-from compact_yolo_ros.detection.selection import Selection, select
+from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.detection.suppression import select
 from compact_yolo_ros.model.card import METADATA_KEY
 from compact_yolo_ros.model.onnx_metadata import read_metadata
 from compact_yolo_ros.model.sizes import Size

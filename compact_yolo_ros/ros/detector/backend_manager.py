@@ -22,7 +22,6 @@ from compact_yolo_ros.backends import (
     MissingEngine,
     Opened,
     RunOptions,
-    open_at_start,
     open_backend,
     open_if_built,
 )
@@ -56,12 +55,16 @@ class BackendManager:
         in_use: held by the thread that detects, until that ends.
     """
 
-    def __init__(self, options: RunOptions, logger: Logger) -> None:
-        """Open a detector that works at once, on the CPU if an engine must be built first.
+    def __init__(self, options: RunOptions, opened: Opened | MissingEngine, logger: Logger) -> None:
+        """Have a detector that works at once, on the CPU if an engine must be built first.
+
+        Args:
+            options: what to run, and how.
+            opened: what ``open_at_start`` returned for them.
+            logger: is told what changes later.
 
         Raises:
-            ModelError: the model cannot be found, read or trusted.
-            BackendError: it cannot be run.
+            BackendError: the model cannot be run on the CPU meanwhile.
         """
         self._options = options
         self._awaits_image = False
@@ -81,7 +84,6 @@ class BackendManager:
         self._to_open: SimpleQueue[Callable[[], None]] = SimpleQueue()
         # Not an executor: Python waits for the threads of those before it exits.
         self._opener = Thread(target=self._open_queued, name="backend opener", daemon=True)
-        opened = open_at_start(options)
         if isinstance(opened, MissingEngine):
             self.detector = Detector(self._open_meanwhile(opened, options))
             self._build_engine(opened)

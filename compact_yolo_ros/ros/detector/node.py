@@ -3,6 +3,9 @@
 
 This file has the node's states, parameters and services. The way of an image is in camera_input.py
 (subscription), worker.py, ``Detector.detect`` and publishing.py.
+
+What takes long to import and the opening of the network does without is imported where it is used
+first: a node that starts by itself opens its network meanwhile.
 """
 
 from __future__ import annotations
@@ -11,32 +14,35 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool
 
 from compact_yolo_ros.backends import BackendError
-from compact_yolo_ros.machine.power import PowerSummary
-from compact_yolo_ros.ros.detector.activation import Activation
 from compact_yolo_ros.ros.detector.graph import missing_clock, namesakes
 from compact_yolo_ros.ros.detector.leftovers import Leftovers
+from compact_yolo_ros.ros.detector.opening import Opening
 from compact_yolo_ros.ros.detector.parameters import (
     DETECTOR_PARAMETERS,
     RUN_PARAMETERS,
     check_changes,
 )
-from compact_yolo_ros.ros.detector.session import Session
-from compact_yolo_ros.ros.detector.topics import DIAGNOSTICS, ENABLE
-from compact_yolo_ros.ros.detector.worker import DetectorBusyError
-from compact_yolo_ros.ros.diagnostics.publisher import Description, DiagnosticsPublisher
-from compact_yolo_ros.ros.diagnostics.situations import CameraState, NodeSituation
 from compact_yolo_ros.ros.parameter_service import is_unchanged
 from compact_yolo_ros.ros.parameters import NodeParameters
 from compact_yolo_ros.support.periodic import Periodic
+
+if TYPE_CHECKING:
+    from compact_yolo_ros.machine.power import PowerSummary
+    from compact_yolo_ros.ros.detector.activation import Activation
+    from compact_yolo_ros.ros.detector.session import Session
+    from compact_yolo_ros.ros.diagnostics.situations import (
+        CameraState,
+        Description,
+        NodeSituation,
+    )
 
 SWITCH_INTERVAL = 2e-4
 """Seconds a thread keeps Python to itself while another waits. With the usual 5 ms, an image that
@@ -90,6 +96,12 @@ class DetectorNode(LifecycleNode):
         self._leftovers = Leftovers(self.get_logger())
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._own_parameters = NodeParameters(self, DETECTOR_PARAMETERS)
+        self._opening: Opening | None = None
+        if self.get_parameter("autostart").value:
+            self._opening = Opening(self._own_parameters.values())
+        from compact_yolo_ros.ros.detector.topics import DIAGNOSTICS, ENABLE
+        from compact_yolo_ros.ros.diagnostics.publisher import DiagnosticsPublisher
+
         self._diagnostics = DiagnosticsPublisher(self, DIAGNOSTICS.create(self))
         self.create_service(SetBool, ENABLE.name, self._on_enable)
         # Not in ROS time: that may stand still, and the node must still report its state.
@@ -107,6 +119,9 @@ class DetectorNode(LifecycleNode):
         """Stop working and release the model; the node can then be destroyed."""
         with self._changes:
             self._deactivate()
+            if self._opening is not None:
+                opening, self._opening = self._opening, None
+                opening.discard()
             if self._session is not None:
                 session, self._session = self._session, None
                 session.close()
@@ -122,8 +137,12 @@ class DetectorNode(LifecycleNode):
     @_logging_errors
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the publishers."""
+        values = self._own_parameters.values()
+        opening, self._opening = self._opening or Opening(values), None
         try:
-            self._session = Session(self, self._own_parameters.values(), self._leftovers)
+            from compact_yolo_ros.ros.detector.session import Session
+
+            self._session = Session(self, values, opening, self._leftovers)
         except (ValueError, BackendError, ImportError) as error:
             return self._fail(str(error))
         self.get_logger().info(self._session.summary())
@@ -134,6 +153,9 @@ class DetectorNode(LifecycleNode):
     @_logging_errors
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras and start processing."""
+        from compact_yolo_ros.ros.detector.activation import Activation
+        from compact_yolo_ros.ros.detector.worker import DetectorBusyError
+
         assert self._session is not None  # rclpy activates a configured node only
         result = super().on_activate(state)
         try:
@@ -232,6 +254,8 @@ class DetectorNode(LifecycleNode):
         self, cameras: Mapping[str, CameraState], power: PowerSummary | None
     ) -> Description:
         """What the node is, does and runs on."""
+        from compact_yolo_ros.ros.diagnostics.situations import Description
+
         session = self._session
         facts = {"state": self._state(), "model": self.get_parameter("model").value}
         if session is not None:
@@ -241,6 +265,8 @@ class DetectorNode(LifecycleNode):
         return Description(session.opened.backend.device if session else "", facts)
 
     def _situation(self, power: PowerSummary | None) -> NodeSituation:
+        from compact_yolo_ros.ros.diagnostics.situations import NodeSituation
+
         session, activation = self._session, self._activation
         unmet = session.control.warning(power) if session and activation else ""
         concerns = (namesakes(self), missing_clock(self), unmet)
@@ -265,9 +291,11 @@ class DetectorNode(LifecycleNode):
 def create_node() -> DetectorNode:
     """Build the node for a process of its own, started if ``autostart`` says so."""
     sys.setswitchinterval(SWITCH_INTERVAL)
-    cv2.setNumThreads(1)  # resizing a frame is too little work to wake other threads for
     # OpenVINO does without the converter of models, which takes longer to load than all the rest.
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
     node = DetectorNode()
+    import cv2
+
+    cv2.setNumThreads(1)  # resizing a frame is too little work to wake other threads for
     node.start()
     return node

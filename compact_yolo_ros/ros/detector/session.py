@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Lock
 from typing import Any
@@ -20,6 +19,7 @@ from compact_yolo_ros.ros.detector.camera_names import camera_names
 from compact_yolo_ros.ros.detector.image_sizes import ImageSizes
 from compact_yolo_ros.ros.detector.input_control import InputControl
 from compact_yolo_ros.ros.detector.leftovers import Leftovers
+from compact_yolo_ros.ros.detector.opening import Opening
 from compact_yolo_ros.ros.detector.parameters import RUN_PARAMETERS, input_sizes, run_options
 from compact_yolo_ros.ros.detector.publishing import ModelPublisher, PerformancePublisher
 from compact_yolo_ros.ros.detector.settings import Settings, read_settings
@@ -46,13 +46,18 @@ class Session:
     """
 
     def __init__(
-        self, node: LifecycleNode, values: Mapping[str, Any], leftovers: Leftovers
+        self,
+        node: LifecycleNode,
+        values: Mapping[str, Any],
+        opening: Opening,
+        leftovers: Leftovers,
     ) -> None:
         """Load the model and create the publishers.
 
         Args:
             node: what publishes and subscribes.
             values: of all parameters, by name.
+            opening: of the network, with the same values.
             leftovers: keeps what is not done in time.
 
         Raises:
@@ -64,14 +69,9 @@ class Session:
         self._values = values
         self._lock = Lock()
         self._coming: ModelCard | None = None
-        # First, so that a missing decoder is reported before anything is opened.
-        decoders = {name: new_decoder(values) for name in camera_names(values["cameras"])}
-        with ExitStack() as opened:
-            # It takes longest, and leaves Python to others for most of that time.
-            beside = ThreadPoolExecutor(1, thread_name_prefix="first backend opener")
-            opening = beside.submit(BackendManager, run_options(values), node.get_logger())
-            opened.callback(self._release, opening)
-            beside.shutdown(wait=False)
+        with ExitStack() as opened, ExitStack() as unused:
+            unused.callback(opening.discard)
+            decoders = {name: new_decoder(values) for name in camera_names(values["cameras"])}
             self._card = card = find_model(values["model"]).card
             self.settings = read_settings(values, card)
             self.image_sizes = ImageSizes(decoders)
@@ -85,7 +85,9 @@ class Session:
                 camera = Camera(node, receiver, name, card, decode, self.settings, values)
                 opened.callback(camera.destroy)
                 self.cameras.append(camera)
-            self.backends = opening.result()
+            self.backends = BackendManager(*opening.result(), node.get_logger())
+            unused.pop_all()
+            opened.callback(self._release)
             self.detector = self.backends.detector
             self.control = InputControl(self.detector, self.settings.targets, node.get_logger())
             self._model.publish(self.settings.selection.score_threshold)
@@ -193,8 +195,7 @@ class Session:
         """Remove the publishers and release the model, at once or when nobody uses it any more."""
         self._opened.close()
 
-    def _release(self, opening: Future[BackendManager]) -> None:
-        if opening.exception() is not None:
-            return
-        releasing = opening.result().close()
-        self.leftovers.add(releasing, lambda: "a model is not released yet: it is still in use")
+    def _release(self) -> None:
+        self.leftovers.add(
+            self.backends.close(), lambda: "a model is not released yet: it is still in use"
+        )

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import socket
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
@@ -15,23 +14,11 @@ from rclpy.publisher import Publisher
 from compact_yolo_ros.ros.diagnostics.causes import cause_of
 from compact_yolo_ros.ros.diagnostics.health import assess
 from compact_yolo_ros.ros.diagnostics.report import to_statuses
-from compact_yolo_ros.ros.diagnostics.situations import CameraState, NodeSituation
+from compact_yolo_ros.ros.diagnostics.situations import CameraState, Description, NodeSituation
 from compact_yolo_ros.ros.diagnostics.status import Level, Status
 
 SHARED = "/"
 """Stands for what the cameras share; no camera has such a name."""
-
-
-class Description(NamedTuple):
-    """What only a subscriber needs to know of the node.
-
-    Attributes:
-        device: what the network runs on; empty if nothing is loaded.
-        facts: key-value pairs.
-    """
-
-    device: str
-    facts: Mapping[str, object]
 
 
 class DiagnosticsPublisher:
@@ -42,7 +29,7 @@ class DiagnosticsPublisher:
         self._node = node
         self._publisher = publisher
         self._logged: dict[str, Status] = {}
-        self._machine = socket.gethostname()
+        self._machine = os.uname().nodename
 
     def publish(
         self,

@@ -95,3 +95,15 @@ class CameraState(NamedTuple):
     snapshot: Snapshot
     situation: CameraSituation
     counts: Mapping[str, int] = MappingProxyType({})
+
+
+class Description(NamedTuple):
+    """What only a subscriber needs to know of the node.
+
+    Attributes:
+        device: what the network runs on; empty if nothing is loaded.
+        facts: key-value pairs.
+    """
+
+    device: str
+    facts: Mapping[str, object]

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.pixels.jpeg_pixels import BLOCK, WHOLE, JpegPixels, decode
+from compact_yolo_ros.pixels.jpeg_pixels import BLOCK, WHOLE, JpegPixels
 
 _UNCODED = 128
 """Value of a pixel whose coefficients are all zero."""
@@ -61,31 +61,39 @@ class TornJpegs:
         if not (early or late):
             self._trust = 1
             return False
-        # Fewer pixels do without much of what is coded: only all of them tell where that ends.
-        whole = pixels if reduction == WHOLE else file.decode(WHOLE)
-        if whole is None or _is_of_pieces(file.data, end, whole, early=early, late=late):
-            return True
+        if late and reduction != WHOLE:  # what changes some of the pixels changes all of them
+            late = _ends_late(file, end, pixels, reduction)
+        if early or late:
+            # Fewer pixels do without much of what is coded: only all of them tell where that ends.
+            whole = pixels if reduction == WHOLE else file.decode(WHOLE)
+            if whole is None or _is_of_pieces(file, end, whole, early=early, late=late):
+                return True
         self._trusted = self._trust
         self._trust = min(2 * self._trust, _LONGEST_TRUST)
         return False
 
 
 def _is_of_pieces(
-    data: bytes, end: int, pixels: NDArray[np.uint8], *, early: bool, late: bool
+    file: JpegPixels, end: int, pixels: NDArray[np.uint8], *, early: bool, late: bool
 ) -> bool:
-    return (early and _ends_early(data, end, pixels)) or (late and _ends_late(data, end, pixels))
+    return (early and _ends_early(file, end, pixels)) or (late and _ends_late(file, end, pixels))
 
 
-def _ends_early(data: bytes, end: int, pixels: NDArray[np.uint8]) -> bool:
+def _ends_early(file: JpegPixels, end: int, pixels: NDArray[np.uint8]) -> bool:
     """Whether more coded pixels change the image."""
-    return not _is_decoded_to(pixels, data[:end] + _MORE + data[end:])
+    data = file.data
+    return not _is_decoded_to(pixels, file._replace(data=data[:end] + _MORE + data[end:]))
 
 
-def _ends_late(data: bytes, end: int, pixels: NDArray[np.uint8]) -> bool:
+def _ends_late(
+    file: JpegPixels, end: int, pixels: NDArray[np.uint8], reduction: int = WHOLE
+) -> bool:
     """Whether the image does without the last coded pixels, if they are more than padding."""
+    data = file.data
     if not any(data[end - _LESS : end]):
         return False
-    return _is_decoded_to(pixels, data[: end - _LESS].removesuffix(b"\xff") + data[end:])
+    shorter = data[: end - _LESS].removesuffix(b"\xff") + data[end:]
+    return _is_decoded_to(pixels, file._replace(data=shorter), reduction)
 
 
 def _has_a_step(pixels: NDArray[np.uint8], reduction: int) -> bool:
@@ -110,6 +118,6 @@ def _strips(green: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.concatenate([green[:, left : left + _COLUMNS] for left in lefts], axis=1)
 
 
-def _is_decoded_to(pixels: NDArray[np.uint8], data: bytes) -> bool:
-    other = decode(data)
+def _is_decoded_to(pixels: NDArray[np.uint8], file: JpegPixels, reduction: int = WHOLE) -> bool:
+    other = file.decode(reduction)
     return other is not None and np.array_equal(pixels, other)

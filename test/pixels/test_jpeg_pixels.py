@@ -218,3 +218,15 @@ class TestTorn:
         for height in range(1, 40, 3):
             picture: NDArray[np.uint8] = files.photo(height, 40)
             assert not self.refused(files.jpeg(picture), reduction)
+
+    @pytest.mark.parametrize("reduction", [2, 4])
+    def test_what_only_looks_torn_is_not_decoded_with_all_pixels(
+        self, reduction: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        picture = files.landscape(1, height=480, width=640)
+        picture[240:] //= 8
+        file = files.jpeg(picture)
+        real, flags = cv2.imdecode, []
+        monkeypatch.setattr(cv2, "imdecode", lambda *args: (flags.append(args[1]), real(*args))[1])
+        assert not self.refused(file, reduction)
+        assert len(flags) == 2 and cv2.IMREAD_UNCHANGED not in flags

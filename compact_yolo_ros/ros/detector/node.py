@@ -290,7 +290,6 @@ class DetectorNode(LifecycleNode):
 
 def create_node() -> DetectorNode:
     """Build the node for a process of its own, started if ``autostart`` says so."""
-    sys.setswitchinterval(SWITCH_INTERVAL)
     # OpenVINO does without the converter of models, which takes longer to load than all the rest.
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
     node = DetectorNode()
@@ -298,4 +297,5 @@ def create_node() -> DetectorNode:
 
     cv2.setNumThreads(1)  # resizing a frame is too little work to wake other threads for
     node.start()
+    sys.setswitchinterval(SWITCH_INTERVAL)  # not before: a start imports in two threads
     return node

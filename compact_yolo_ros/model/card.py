@@ -101,7 +101,7 @@ class ModelCard:
         if len(set(self.classes)) != len(self.classes):
             raise ModelCardError("the model card names a class twice")
         try:
-            self._check_size()
+            check_own_size(self.own_size, self.any_size)
         except ValueError as error:
             raise ModelCardError(f"the model card's default_size is wrong: {error}") from None
         try:
@@ -150,13 +150,6 @@ class ModelCard:
                 )
         return tuple(map(self.classes.index, names))
 
-    def _check_size(self) -> None:
-        size = self.own_size
-        if not self.any_size:
-            Size(*size).check()
-        elif not all(1 <= side <= MAX_SIDE for side in size):
-            raise ValueError(f"input size {size} is not usable: give sides from 1 to {MAX_SIDE}")
-
     def to_json(self) -> str:
         """Return the card as the text that goes into the ONNX metadata."""
         return json.dumps(to_plain(self), ensure_ascii=False, allow_nan=False)
@@ -194,6 +187,19 @@ def detector_text(name: str, options: Mapping[str, Any]) -> str:
         return name
     values = {"name": name, **to_plain(options)}
     return yaml.safe_dump(values, default_flow_style=True, sort_keys=False, width=math.inf).strip()
+
+
+def check_own_size(size: Size, any_size: bool) -> None:
+    """Raise ValueError if a network cannot be made for a size.
+
+    Args:
+        size: of the input.
+        any_size: see ``ModelCard``.
+    """
+    if not any_size:
+        Size(*size).check()
+    elif not all(1 <= side <= MAX_SIDE for side in size):
+        raise ValueError(f"input size {size} is not usable: give sides from 1 to {MAX_SIDE}")
 
 
 def _check_name(name: str) -> None:

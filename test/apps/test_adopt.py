@@ -506,6 +506,21 @@ def test_another_size_than_that_of_the_export(
     assert "exported for 192x160" in refusal(capsys, path, "--size", "640x640")
 
 
+@pytest.mark.parametrize(
+    ("size", "sentence"),
+    [
+        ("192x128", "--size: input size 192x128 is not usable: give at least the pixels of 160"),
+        ("128", "--size: input size 128 is not usable: give a multiple of 32 from 160 to 1280"),
+        ("5001x160", "--size: input size 5001x160 is not usable: give sides from 1 to 1280"),
+    ],
+)
+def test_a_size_that_no_network_can_have(
+    tmp_path: Path, names: str, capsys: pytest.CaptureFixture[str], size: str, sentence: str
+) -> None:
+    path = foreign.yolox(tmp_path / "x.onnx", size=None)
+    assert sentence in refusal(capsys, path, "--classes", names, "--size", size)
+
+
 def test_a_file_that_is_there_needs_force(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,7 +24,7 @@ from compact_yolo_ros.backends import BackendError, RunOptions
 from compact_yolo_ros.backends.onnxruntime import OnnxRuntimeBackend
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import EVERYTHING
-from compact_yolo_ros.model.card import METADATA_KEY, ModelCard, ModelCardError
+from compact_yolo_ros.model.card import METADATA_KEY, ModelCard, ModelCardError, check_own_size
 from compact_yolo_ros.model.sizes import STRIDE, Size
 from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.pixels.sample_images import sample_images
@@ -153,11 +153,25 @@ def _try(path: Path) -> int:
 
 
 def _size(source: Source, wishes: Wishes) -> tuple[Size, tuple[str, ...]]:
-    """A size that the network runs at, and what was assumed for it."""
+    """A size that the network runs at, and what was assumed for it.
+
+    Raises:
+        AdoptError: the wished size is none that a network can have.
+    """
+    if wishes.size and wishes.size != source.size:
+        try:
+            check_own_size(wishes.size, _irregular(wishes.size))
+        except ValueError as error:
+            raise AdoptError(f"--size: {error}") from None
     size = source.size or wishes.size or known_size(source.metadata)
     if size:
         return size, ()
     return DEFAULT_SIZE, (f"it was made for {DEFAULT_SIZE} (else give --size)",)
+
+
+def _irregular(size: Size) -> bool:
+    """Whether a size is none that all networks run at, so that one must be made for it."""
+    return any(side % STRIDE for side in size)
 
 
 def _wished_size(source: Source, size: Size, wishes: Wishes) -> Size:
@@ -232,7 +246,7 @@ def _card(
     """
     metadata = source.metadata
     licence, data = (shortened(metadata.get(key, "")) for key in ("license", "description"))
-    irregular = source.size is not None or any(side % STRIDE for side in size)
+    irregular = source.size is not None or _irregular(size)
     try:
         return ModelCard(
             name=name,

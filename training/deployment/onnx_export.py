@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
 from compact_yolo_ros.support.files import replacing
-from training.deployment.channel_alignment import BLOCK, align_channels
+from training.deployment.channel_alignment import align_channels
 from training.deployment.predictor import CANDIDATES, Predictor
 from training.deployment.weight_storage import stored
 from training.detectors.anchor_grid import flatten
@@ -60,9 +60,7 @@ def export(detector: Network, path: Path, card: ModelCard) -> None:
     save(deployed_graph(detector, shape), card, path)
 
 
-def deployed_graph(
-    detector: Network, shape: tuple[int, int] = SAMPLE, block: int = BLOCK
-) -> onnx.ModelProto:
+def deployed_graph(detector: Network, shape: tuple[int, int] = SAMPLE) -> onnx.ModelProto:
     """Return a detector as the graph that is deployed (``Predictor``).
 
     The input ``images`` is (N, H, W, 3) uint8, RGB; the outputs are ``boxes``, ``scores`` and
@@ -71,13 +69,12 @@ def deployed_graph(
     Args:
         detector: maps images (N, 3, H, W), RGB in 0..1, to raw maps.
         shape: (height, width) of the image in pixels that it is traced with.
-        block: see ``align_channels``.
     """
     rounds = is_prepared(detector)
     axes = {"images": {0: "batch", 1: "height", 2: "width"}}
     axes |= {name: {0: "batch"} for name in ("boxes", "scores", "labels")}
     images = torch.zeros(1, *shape, 3, dtype=torch.uint8)
-    model = _trace(Predictor(fused(plain(detector) if rounds else detector)), images, axes, block)
+    model = _trace(Predictor(fused(plain(detector) if rounds else detector)), images, axes)
     if rounds:
         model = to_int8(detector, model)
     for output in model.graph.output:
@@ -109,9 +106,7 @@ def export_bare(detector: Network, path: Path) -> None:
     write(_trace(BareNetwork(fused(detector)), images, axes), path)
 
 
-def _trace(
-    module: nn.Module, images: Tensor, axes: dict[str, dict[int, str]], block: int = BLOCK
-) -> onnx.ModelProto:
+def _trace(module: nn.Module, images: Tensor, axes: dict[str, dict[int, str]]) -> onnx.ModelProto:
     names = list(axes)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # The tracing exporter needs no further package. It warns about its successor, and about
@@ -132,7 +127,7 @@ def _trace(
     for node in model.graph.node:
         if node.op_type == "Conv":
             node.name = node.input[1].removesuffix(".weight")  # the path of its module
-    return align_channels(onnxslim.slim(model), block)
+    return align_channels(onnxslim.slim(model))
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:

@@ -20,7 +20,7 @@ from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
-from training.deployment.channel_alignment import BLOCK, BLOCK_BEFORE
+from training.deployment.channel_alignment import BLOCK_BEFORE, align_channels
 from training.deployment.onnx_export import deployed_graph
 from training.deployment.weight_storage import read_graph
 from training.detectors.blocks import ConvNormAct, statistics
@@ -61,10 +61,13 @@ def read_exported(path: Path) -> tuple[Detector, ModelCard]:
         raise ValueError(f"{path}: its anchors are not those of {card.detector_text}")
     _neutral_norms(detector)
     real = _constants(model)
-    for block in (BLOCK, BLOCK_BEFORE):
-        if _fill(detector, _numbered(detector, card, block), real):
-            return detector, card
-    raise ValueError(f"{path} was not written by this exporter: weights could not be found")
+    numbered = _numbered(detector, card)
+    if not (
+        _fill(detector, _constants(numbered), real)
+        or _fill(detector, _constants(align_channels(numbered, BLOCK_BEFORE)), real)
+    ):
+        raise ValueError(f"{path} was not written by this exporter: weights could not be found")
+    return detector, card
 
 
 def _widen(graph: onnx.GraphProto) -> None:
@@ -150,8 +153,8 @@ def _free_parameters(detector: Detector) -> Iterator[nn.Parameter]:
 
 
 @torch.no_grad()
-def _numbered(detector: Detector, card: ModelCard, block: int) -> Constants:
-    """Number all values of ``detector``, export it, and return the constants of the file."""
+def _numbered(detector: Detector, card: ModelCard) -> onnx.ModelProto:
+    """Number all values of ``detector``, and return the graph that is deployed."""
     count = FIRST_NUMBER
     for parameter in _free_parameters(detector):
         numbers = torch.arange(count, count + parameter.numel(), dtype=torch.float32)
@@ -159,7 +162,7 @@ def _numbered(detector: Detector, card: ModelCard, block: int) -> Constants:
         count += parameter.numel()
     if count > LAST_NUMBER:
         raise ValueError(f"{card.detector} has too many parameters to be read back")
-    return _constants(deployed_graph(detector, block=block))
+    return deployed_graph(detector)
 
 
 def _constants(model: onnx.ModelProto) -> Constants:

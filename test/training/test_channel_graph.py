@@ -6,15 +6,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from kinds import KINDS
+from kinds import KINDS, shorter
 from torch import nn
 
 from training.detectors.channel_graph import narrow
 from training.detectors.variant import Variant
-
-
-def variant(name: str) -> Variant:
-    return Variant.from_settings(name)
 
 
 def half(width: int, seed: int) -> np.ndarray:
@@ -37,7 +33,8 @@ def silence(network: nn.Module, graph, kept) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_without_channels_that_are_zero_the_outputs_are_the_same(name):
     torch.manual_seed(0)
-    detector, graph = variant(name).build(3).eval(), variant(name).graph(3)
+    whole = shorter(name)
+    detector, graph = whole.build(3).eval(), whole.graph(3)
     for norm in detector.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.running_var.uniform_(0.5, 2)
@@ -54,7 +51,7 @@ def test_without_channels_that_are_zero_the_outputs_are_the_same(name):
     assert sum(p.numel() for p in detector.parameters()) < 0.5 * before
     with torch.device("meta"):
         rebuilt = Variant.from_settings(
-            {"name": name, "channels": {g: len(places) for g, places in kept.items()}}
+            {"name": name, **whole.options, "channels": {g: len(kept[g]) for g in kept}}
         ).build(3)
     shapes = {key: value.shape for key, value in rebuilt.state_dict().items()}
     assert shapes == {key: value.shape for key, value in detector.state_dict().items()}

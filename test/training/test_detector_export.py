@@ -12,7 +12,7 @@ import pytest
 import torch
 from drawn import enliven
 from exact_export import export_exactly
-from kinds import KINDS
+from kinds import KINDS, shorter
 from torch import nn
 
 from compact_yolo_ros.backends import RunOptions
@@ -21,19 +21,12 @@ from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import Size
 from training.deployment.predictor import CANDIDATES, Predictor
 from training.detectors.anchor_grid import output_layer
-from training.detectors.registry import build
-from training.detectors.yolo_nano import Fca, YoloNanoConfig
-from training.detectors.yolo_ret import BackboneOptions
+from training.studies.prune import STEPS, layers, without
 
 CLASSES = ("cat", "dog", "bird")
 # One of each kind of head and of each kind of block; the others are slow.
 QUICK = {"yolo_fastest", "tinier_yolo", "micro_yolo", "yolov4_tiny_3l_rfcr", "tiny_yolov2"}
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in KINDS]
-# The deepest, with fewer of the same modules: an export takes a time for each.
-SHORTER = {
-    "yolo_ret_eb3": {"backbone": BackboneOptions("efficientnet_b3", blocks=9)},
-    "yolo_nano": {"trunk": tuple(s[: 4 if Fca() in s else 2] for s in YoloNanoConfig().trunk)},
-}
 # (images, height, width): the smallest square, and a non-square one
 INPUTS = [(1, 160, 160), (2, 160, 256)]
 # What all runtimes read: operators in the table of onnx-tensorrt (docs/operators.md, read for
@@ -49,9 +42,12 @@ ALLOWED = {
 
 
 def lively(name: str) -> nn.Module:
-    """A detector of outputs that differ from place to place."""
+    """A detector of outputs that differ from place to place, every layer pruned by a step."""
     torch.manual_seed(0)
-    detector = build(name, num_classes=len(CLASSES), **SHORTER.get(name, {})).eval()
+    variant = shorter(name)
+    for layer, width in layers(variant.graph(len(CLASSES))).items():
+        variant = without(variant, layer, -(-width // STEPS), len(CLASSES))
+    detector = variant.build(len(CLASSES)).eval()
     enliven(detector)
     images = torch.from_numpy(patterns(2, 160, 160)).permute(0, 3, 1, 2) / 255
     with torch.no_grad():

@@ -18,6 +18,7 @@ from training.detectors.variant import Variant
 from training.loop.checkpoint import load_detector, save_checkpoint
 from training.studies.prune import (
     COMMAND,
+    STEPS,
     layers,
     prune,
     report,
@@ -28,6 +29,7 @@ from training.weights.fewer_channels import importance, narrowed
 
 PAPER = {"deep.0.1": 6, "s32.project": 0}
 """Sixteenths that the paper takes of layers 13 and 15 of Micro-YOLO; of most others, 2."""
+SMALL = "{name: yolov4_tiny, width: 0.1}"
 
 
 def test_the_published_steps_make_micro_yolo_pruned_of_micro_yolo():
@@ -39,6 +41,25 @@ def test_the_published_steps_make_micro_yolo_pruned_of_micro_yolo():
     shapes = [{k: v.shape for k, v in n.state_dict().items()} for n in (found, published)]
     assert shapes[0] == shapes[1]
     assert Variant.parse(str(detector)) == detector
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_every_layer_of_every_detector_can_lose_a_step_and_the_network_still_runs(name):
+    detector = Variant.from_settings(name)
+    known = layers(detector.graph(3))
+    for layer, width in known.items():
+        detector = without(detector, layer, -(-width // STEPS), 3)
+    with torch.device("meta"), torch.no_grad():
+        network = detector.build(3).eval()
+        maps = network(torch.zeros(1, 3, 64, 64))
+    assert [map_.shape[2] for map_ in maps] == [64 // stride for stride in network.grid.strides]
+    assert len({map_.shape[1] for map_ in maps}) == 1, "boxes and classes stay"
+    modules = dict(network.named_modules())
+    for layer, width in known.items():
+        if f"{layer}/1" in known or "/" in layer:  # a part of what a convolution writes
+            continue
+        convolution = modules.get(f"{layer}.conv", modules[layer])
+        assert convolution.out_channels == width - -(-width // STEPS), layer
 
 
 def test_the_channels_with_the_smallest_kernels_go_and_the_other_weights_stay():
@@ -75,9 +96,8 @@ def test_a_narrower_detector_starts_from_the_wide_one_and_another_is_refused(tmp
     assert left.abs().amax((1, 2, 3)).min() > kernel[:32].abs().max()
     kernels = Variant.parse("{name: micro_yolo, channels: {deep.1: 8}}")
     assert read_origin(str(path), kernels).state["deep.1.conv.weight"].shape[0] == 8
-    for other in ("yolo_nano", "tiny_yolov3"):
-        with pytest.raises(ValueError, match="not the same with fewer channels"):
-            read_origin(str(path), Variant.from_settings(other))
+    with pytest.raises(ValueError, match="not the same with fewer channels"):
+        read_origin(str(path), Variant.from_settings("tiny_yolov3"))
 
 
 def test_a_sum_is_judged_by_all_that_is_added():
@@ -141,17 +161,17 @@ def test_an_unknown_layer_is_refused():
 def test_what_is_pruned_trains_and_opens_like_any_other(shapes, tmp_path, capsys):
     data = write_set(tmp_path / "set", shapes)
     given = ["--data", str(data), "--out", str(tmp_path / "out"), "--accelerator", "cpu"]
-    given += ["--workers", "0", "--detector", "yolo_fastest", "--most", "1", "--images", "8"]
+    given += ["--workers", "0", "--detector", SMALL, "--most", "1", "--images", "8"]
     for change in (
         "phases=[{epochs: 1, sizes: 32}]", "batch_size=8", "evaluation.size=160",
         "schedule.warmup_steps=1", "precision=32-true",
     ):  # fmt: skip
         given += ["--set", change]
-    assert COMMAND.main([*given, "--layers", "neck", "--drop", "100"]) == 0
+    assert COMMAND.main([*given, "--layers", "s32", "--drop", "100"]) == 0
     assert "Plan: 2 trainings" in capsys.readouterr().out
     found = json.loads((tmp_path / "out/results.json").read_text())
-    assert found["extra"]["detector"] == "{name: yolo_fastest, channels: {neck: 90}}"
-    network, content = load_detector(tmp_path / "out/neck_1/last.pt")
-    assert network.neck.conv.out_channels == 90
-    assert content["detector"] == {"name": "yolo_fastest", "channels": {"neck": 90}}
-    assert "| neck | 90 of 96 |" in (tmp_path / "out/results.md").read_text()
+    assert found["extra"]["detector"] == f"{SMALL[:-1]}, channels: {{s32: 45}}}}"
+    network, content = load_detector(tmp_path / "out/s32_1/last.pt")
+    assert network.s32.conv.out_channels == 45
+    assert str(Variant.from_settings(content["detector"])) == found["extra"]["detector"]
+    assert "| s32 | 45 of 48 |" in (tmp_path / "out/results.md").read_text()

@@ -32,7 +32,7 @@ class Published:
         gmac: 10^9 multiply-accumulates (half of what is published as operations).
         remark: why ours differ.
         fps: images a second by device and side; the device's text names the conditions.
-        also: accuracy as ``ap50``, by other data sets.
+        also: accuracy as ``ap50``, by other data sets, or by another measure that is named.
     """
 
     source: str

@@ -14,6 +14,9 @@ YOLO_FASTEST = "repository dog-qiuqiu/Yolo-Fastest"
 NANO, NX, AGX = "Jetson Nano, FP16", "Xavier NX, FP16", "AGX Xavier, FP16"
 """TensorRT, one image at a time, as measured by the authors of YOLO-ReT, also of others' models."""
 
+COCO_AP = "COCO 2017, AP from 0.50 to 0.95"
+"""What stands beside the data sets of AP50 where COCO's own measure is published."""
+
 FLOAT32 = "MiB, float32"
 WITH_STATISTICS = "MB, float32 and statistics"
 KERNELS_8_BIT = "MiB, 8-bit kernels"

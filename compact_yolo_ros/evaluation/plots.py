@@ -18,7 +18,7 @@ COLOURS = (
 """For classes and the like; clear on white and on black."""
 _INK = "#010203"
 """Stands for the colour of the page's text; nothing else is drawn in it."""
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "font.size": 10.0,
     "axes.spines.top": False,
@@ -36,6 +36,7 @@ _STYLE: Any = {
     ),
     **dict.fromkeys(("text.color", "xtick.color", "ytick.color"), _INK),
 }
+"""Of pages: what is drawn besides curves has the colour of the text."""
 
 
 def new_figure(width: float = 4.4, height: float = 3.2) -> tuple[Any, Any]:
@@ -43,7 +44,7 @@ def new_figure(width: float = 4.4, height: float = 3.2) -> tuple[Any, Any]:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure((width, height), layout="constrained")
         return figure, figure.add_subplot()
 
@@ -55,7 +56,7 @@ def to_svg(figure: Any) -> str:
     buffer = io.StringIO()
     # The salt keeps the ids of two figures in one page apart; the same figure gets the same ones.
     salt = f"{figure.axes[0].get_xlabel()} {figure.axes[0].get_ylabel()}"
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": salt}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": salt}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :].replace(_INK, "currentColor")

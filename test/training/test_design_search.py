@@ -27,6 +27,7 @@ from training.studies.nano_designs import (
     with_stage,
 )
 from training.studies.naswot import naswot
+from training.studies.report import drawn
 
 
 def test_a_design_costs_what_its_network_has():
@@ -168,6 +169,29 @@ def test_only_designs_with_enough_ap_are_changed_and_win():
     assert design_search.elite([base, small], 90, 1) == [small]
     assert design_search.front([small, base]) == [base], "parameters are no part of the front"
     assert design_search.front([base, trained("better", 0.6, 1)])[0].result.name == "better"
+
+
+def test_the_front_is_that_of_ap_and_of_all_three_costs(monkeypatch, tmp_path):
+    def design(name, ap50, operations, megabytes):
+        return result(name, ap50, proxy=1.0, operations=operations, bytes=1e6 * megabytes)
+
+    short = [
+        design("g0_0", 0.5, 4e9, 4), design("g1_0", 0.4, 3e9, 4), design("g1_1", 0.4, 4e9, 4),
+        design("g1_2", 0.4, 4e9, 4), design("g1_3", 0.4, 4e9, 3),
+    ]  # fmt: skip
+    times = dict(
+        zip(("g0_0", "g1_0", "g1_1", "g1_2", "g1_3"), (1.0, 1.1, 1.1, 0.9, 1.2), strict=True)
+    )
+    monkeypatch.setattr(design_search, "kept_ratios", lambda *_: times)
+    options = Namespace(least_ap=94, out=tmp_path)
+    searching = design_search.report(short, options)
+    assert [row[4] for row in searching.rows] == ["-"] * 5, "nothing is timed before the end"
+    shown = design_search.report([*short, final("g1_2", 0.6)], options)
+    assert [row[-1] for row in shown.rows] == ["yes", "yes", "no", "yes", "yes", "-"]
+    assert [row[4] for row in shown.rows][3:] == ["0.90", "1.20", "0.90"]
+    assert shown.extra["front"] == ["g0_0", "g1_0", "g1_2", "g1_3"]
+    svg = drawn(shown.plot)
+    assert all(label in svg for label in ("G operations", "8-bit kernels", "time by yolo_nano"))
 
 
 def final(name, ap50, parameters=4_000_000, seed=0):

@@ -21,12 +21,12 @@ from rich.console import Console
 from training.data.dataset import open_split
 from training.data.sample import Sample
 from training.detectors.variant import Variant
-from training.loop.checkpoint import load_checkpoint
+from training.loop.checkpoint import load_checkpoint, save_checkpoint
 from training.loop.trainer import Trainer
 from training.studies.command import STOPPED, Command
 from training.studies.member import Member, Result, rows_of
 from training.studies.report import INK, Report, drawn, write_report
-from training.studies.study import Effort, Study
+from training.studies.study import Cost, Effort, Study
 
 EFFORT = Effort(
     "cpu_small",
@@ -105,7 +105,7 @@ def test_a_study_stops_continues_and_ends_like_one_that_was_not_stopped(
     first = (out / "one/last.pt").stat().st_mtime_ns
 
     assert command(members).main(options) == 0
-    assert "Plan: 2 trainings (1 are finished), 32 views" in capsys.readouterr().out
+    assert "Plan: 2 trainings (1 is finished), 32 views" in capsys.readouterr().out
     assert (out / "one/last.pt").stat().st_mtime_ns == first, "a finished training was run again"
     found = json.loads((out / "results.json").read_text())["results"]
     assert [result["name"] for result in found] == ["one", "two", "three"]
@@ -125,6 +125,40 @@ def test_a_study_stops_continues_and_ends_like_one_that_was_not_stopped(
     (out / "one/result.json").write_text("[1")
     assert command(members).main(options) == 1
     assert "result.json is damaged" in capsys.readouterr().err
+
+
+def test_a_folder_of_another_study_or_of_other_images_is_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = Study("s", data, tmp_path, EFFORT, lambda results: report(results, Namespace()),
+                  Console(quiet=True), (0,), "cpu", workers=0)  # fmt: skip
+    study.check_folder()
+    write_report(tmp_path, study.report([]), [], study.facts)
+    study.check_folder()
+    facts = study.facts
+    for content, told in (
+        (
+            {"facts": facts | {"study": "training.studies.t"}},
+            r"of training.studies.t, not of train",
+        ),
+        ({"facts": facts | {"data": "other"}}, r"of other, not of set\d*, 8 images to train on, 4"),
+        ({"AP": 0.5}, "was not written by a study: give another --out"),
+    ):
+        (tmp_path / "results.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=told):
+            study.check_folder()
+    assert json.loads((tmp_path / "results.json").read_text()) == {"AP": 0.5}
+    begun = study.recipe(Member("a", DETECTOR), 0).to_dict()
+    (tmp_path / "a").mkdir()
+    for changes in ({"batch_size": 5}, {}):
+        checkpoint = {"recipe": begun | changes, "images": 8 if changes else 9}
+        rest = {"detector": str(DETECTOR), "classes": [], "average": {}}
+        save_checkpoint(tmp_path / "a/last.pt", checkpoint | rest)
+        with pytest.raises(ValueError, match="a/last.pt is of a training with other settings: gi"):
+            study.train(Member("a", DETECTOR))
+    file = str(tmp_path / "results.json")
+    assert command([]).main(["--data", "none", "--out", file]) == 1
+    assert f"--out {file}: File exists" in capsys.readouterr().err
 
 
 def test_a_plan_trains_nothing(
@@ -161,7 +195,12 @@ def test_a_search_counts_what_is_left_of_it(
     # 2 of 8 images and 2 epochs, one of 4 epochs
     assert (cost.trainings, cost.finished, cost.views) == (3, 3, 2 * 8 * 2 + 8 * 4)
     done = study.cost_of_search([(longer, 1, "final_*")])
-    assert str(done) == "Plan: all 1 trainings are finished."
+    assert str(done) == "Plan: the training is finished."
+    assert str(Cost(0, 2, 0, 0.0, 0.0)) == "Plan: all 2 trainings are finished."
+    one_left = str(Cost(1, 1, 1, 0.5, 60.0))
+    assert one_left.startswith(
+        "Plan: 1 training (1 is finished), 1 view of images, about 1 minute "
+    )
 
 
 WRONG = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from argparse import Namespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from scripted_study import ScriptedStudy, result
 from training.detectors.micro_yolo import MicroYoloConfig
 from training.detectors.variant import Variant
 from training.studies import kernel_search, layer_types, parallel
+from training.studies.configurations import plain_convolutions
 from training.studies.median_rule import below_median
 from training.studies.rank_correlation import rank_correlation
 
@@ -131,8 +133,11 @@ def test_layers_are_those_of_the_papers_tables():
     last = layer_types.members((3,), ("2",))[-1]
     assert last.detector == Variant.parse("micro_yolo")
     results = [result(name, 0.3 - 0.01 * n, replaced=name) for n, name in enumerate(names)]
+    results[0] = replace(results[0], detector=str(Variant("micro_yolo", plain_convolutions())))
+    results[2] = replace(results[2], detector="{name: micro_yolo, s32: {kind: dsconv}}")
     shown = layer_types.report(results, Namespace())
-    assert shown.rows[2][-2:] == ["28.0", "-2.0"]
+    assert shown.rows[2][-3:] == ["28.0", "-2.0", "-"]
+    assert [shown.rows[place][-1] for place in (0, -1)] == ["33.1", "32.4"]
 
 
 def test_with_weights_only_the_layers_before_those_compared_are_trained_ones(monkeypatch):

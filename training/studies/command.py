@@ -17,6 +17,8 @@ from typing import get_args
 import torch
 
 from compact_yolo_ros.support.arguments import positive, whole_number
+from compact_yolo_ros.support.error_text import reason
+from compact_yolo_ros.support.files import require_writable
 from compact_yolo_ros.support.terminal import open_console, say
 from compact_yolo_ros.support.termination import terminable
 from training.data.dataset import Cache
@@ -78,7 +80,11 @@ class Command:
             with terminable():
                 if options.minutes:
                     limit.start()
-                self.work(self._study(options), options)
+                study = self._study(options)
+                study.check_folder()
+                if not options.plan:
+                    _make(options.out)
+                self.work(study, options)
         except (StoppedError, KeyboardInterrupt):
             say(console, "Stopped; the same command continues.")
             return STOPPED
@@ -136,3 +142,11 @@ class Command:
         add("--workers", type=whole_number(0), default=1, help="loader processes")
         self.more(parser)
         return parser.parse_args(arguments)
+
+
+def _make(folder: Path) -> None:
+    """Make the folder of a study; raises ValueError if nothing can be written there."""
+    try:
+        require_writable(folder)
+    except OSError as error:
+        raise ValueError(f"--out {folder}: {reason(error)}") from None

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -214,6 +214,7 @@ class Search:
         self._train(YoloNanoConfig(), "g0_0")
         for generation in range(1, self.options.generations + 1):
             self._generation(generation)
+        say(self.study.console, f"All {len(self.archive)} designs are timed; the best train on.")
         for trained in self._finalists():
             name = FINAL + trained.result.name
             member = self._member(name, Variant(NAME, trained.design), trained.result.facts, False)
@@ -305,44 +306,83 @@ def frozen_blocks(changed: Sequence[str]) -> int:
 
 def front(archive: Sequence[Trained]) -> list[Trained]:
     """Return the designs that no other one beats in AP50, operations and bytes together."""
+    figures = [(-t.result.ap50, t.cost.operations, t.cost.bytes) for t in archive]
+    return [t for t, unbeaten in zip(archive, unbeaten_of(figures), strict=True) if unbeaten]
 
-    def beats(a: Trained, b: Trained) -> bool:
-        ours = (-a.result.ap50, a.cost.operations, a.cost.bytes)
-        theirs = (-b.result.ap50, b.cost.operations, b.cost.bytes)
+
+def unbeaten_of(figures: Sequence[tuple[float, ...]]) -> list[bool]:
+    """Return of each tuple whether no other is at most as large in all, and smaller in one."""
+
+    def beats(ours: tuple[float, ...], theirs: tuple[float, ...]) -> bool:
         return ours != theirs and all(x <= y for x, y in zip(ours, theirs, strict=True))
 
-    return [t for t in archive if not any(beats(other, t) for other in archive)]
+    return [not any(beats(other, own) for other in figures) for own in figures]
 
 
 def report(results: Sequence[Result], options: argparse.Namespace) -> Report:
     """Show all designs, the final ones last, with NetScore beside that of yolo_nano."""
-    short = [r for r in results if not r.name.startswith(FINAL)]
+    short = rows_of([r for r in results if not r.name.startswith(FINAL)])
     final = rows_of([r for r in results if r.name.startswith(FINAL)])
-    times = _times(final, options) if final else {}
+    # The search is over when something is trained finally: then the designs are timed, once.
+    times = _times(short, options) if final else {}
+    on_front = _names_on_front(short, times)
     return Report(
         "Designs like YOLO Nano's",
-        ("design", "M parameters", f"G operations @{SIDE}", "MB, 8-bit kernels", "proxy", "epochs",
-         "AP50 (%)", "NetScore", "latency"),
-        [_cells(row, times) for row in (*rows_of(short), *final)],
-        [*_conclusion(final, options), _proxy_sentence(short)],
-        partial(_draw, rows_of(short), final),
-        {"designs": {r.name: r.detector for r in results}},
+        ("design", "M parameters", f"G operations @{SIDE}", "MB, 8-bit kernels", "time", "proxy",
+         "epochs", "AP50 (%)", "NetScore", "front"),
+        [_cells(row, times, on_front) for row in (*short, *final)],
+        [*_conclusion(final, options), _proxy_sentence([row.first for row in short]), REMARK],
+        partial(_draw, short, final, times, on_front),
+        {"designs": {r.name: r.detector for r in results}, "front": sorted(on_front)},
     )  # fmt: skip
 
 
-def _cells(row: Row, times: Mapping[str, float]) -> tuple[str, ...]:
-    first = row.first
+def _names_on_front(short: Sequence[Row], times: Mapping[str, float]) -> set[str]:
+    """Return the designs that none beats in AP50 after the short training and all three costs."""
+    figures = [(-row.ap50, *(cost(row, times) for cost in COSTS.values())) for row in short]
+    return {r.first.name for r, own in zip(short, unbeaten_of(figures), strict=True) if own}
+
+
+def _cells(row: Row, times: Mapping[str, float], on_front: Collection[str]) -> tuple[str, ...]:
+    first, name = row.first, row.first.name
+    own = "-" if name.startswith(FINAL) else "yes" if name in on_front else "no"
     return (
-        first.name,
+        name,
         f"{first.parameters / 1e6:.3f}",
-        f"{first.facts['operations'] / 1e9:.2f}",
-        f"{first.facts['bytes'] / 1e6:.2f}",
+        f"{_operations(row, times):.2f}",
+        f"{_megabytes(row, times):.2f}",
+        f"{_time(row, times):.2f}" if times else "-",
         f"{first.facts['proxy']:.2f}",
         f"{first.epochs}",
         row.ap50_text,
         f"{_score(row):.1f}",
-        f"{times[first.name]:.2f}" if first.name in times else "-",
+        own,
     )
+
+
+def _operations(row: Row, _: Mapping[str, float]) -> float:
+    return float(row.first.facts["operations"]) / 1e9
+
+
+def _megabytes(row: Row, _: Mapping[str, float]) -> float:
+    return float(row.first.facts["bytes"]) / 1e6
+
+
+def _time(row: Row, times: Mapping[str, float]) -> float:
+    """Return the time of a design by yolo_nano's; 0: they are not known yet."""
+    return times.get(row.first.name.removeprefix(FINAL), 0.0)
+
+
+COSTS = {
+    f"G operations @{SIDE}": _operations,
+    "MB, 8-bit kernels": _megabytes,
+    "time by yolo_nano's": _time,
+}
+"""What a design costs, by the name of the axis."""
+REMARK = (
+    "`time` is that of the deployed network on one thread by yolo_nano's. On the front are the "
+    "designs that no other beats in AP50 after the short training, operations, bytes and time."
+)
 
 
 def _score(row: Row) -> float:
@@ -350,9 +390,9 @@ def _score(row: Row) -> float:
     return score_of(row.ap50, DesignCost(row.first.parameters, facts["operations"], facts["bytes"]))
 
 
-def _times(final: Sequence[Row], options: argparse.Namespace) -> Mapping[str, float]:
-    detectors = {row.first.name: Variant.parse(row.first.detector) for row in final}
-    size = final[0].first.recipe["evaluation"]["size"]
+def _times(short: Sequence[Row], options: argparse.Namespace) -> Mapping[str, float]:
+    detectors = {row.first.name: Variant.parse(row.first.detector) for row in short}
+    size = short[0].first.recipe["evaluation"]["size"]
     return kept_ratios(options.out, detectors, 20, size)
 
 
@@ -390,16 +430,32 @@ def _proxy_sentence(short: Sequence[Result]) -> str:
     )
 
 
-def _draw(short: Sequence[Row], final: Sequence[Row], axes: Any) -> None:
+def _draw(
+    short: Sequence[Row],
+    final: Sequence[Row],
+    times: Mapping[str, float],
+    on_front: Collection[str],
+    axes: Any,
+) -> None:
+    """Draw AP50 over each cost; what is beaten by another design is hollow."""
+    figure = axes.figure
+    axes.remove()
+    costs = {label: of for label, of in COSTS.items() if times or of is not _time}
+    panels = figure.subplots(1, len(costs), sharey=True)
     both = (short, "o", "short training"), (final, "D", "final training")
-    for found, marker, label in both:
-        for number, row in enumerate(found):
-            axes.errorbar(row.first.facts["operations"] / 1e9, 100 * row.ap50, 50 * row.spread,
-                          fmt=marker, color="tab:blue" if number else "tab:red",
-                          label=None if number else f"{NAME}, {label}")  # fmt: skip
-    axes.set_xlabel(f"G operations @{SIDE} (blue: other designs)")
-    axes.set_ylabel("AP50 (%)")
-    axes.legend(frameon=False)
+    for panel, (label, of) in zip(panels, costs.items(), strict=True):
+        for found, marker, trained in both:
+            for number, row in enumerate(found):
+                beaten = found is short and row.first.name not in on_front
+                panel.errorbar(of(row, times), 100 * row.ap50, 50 * row.spread, fmt=marker,
+                               color="tab:blue" if number else "tab:red", markersize=5,
+                               fillstyle="none" if beaten else "full",
+                               label=None if number else f"{NAME}, {trained}")  # fmt: skip
+        panel.set_xlabel(label)
+        panel.margins(0.15)
+    panels[0].set_ylabel("AP50 (%)")
+    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, ncols=2,
+                  loc="outside upper center")  # fmt: skip
 
 
 def more(parser: argparse.ArgumentParser) -> None:

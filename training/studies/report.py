@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from compact_yolo_ros.evaluation.plots import new_figure
+from compact_yolo_ros.evaluation.plots import STYLE, new_figure
 from compact_yolo_ros.support.files import replacing
 from compact_yolo_ros.support.markdown import markdown_table
 from compact_yolo_ros.support.plain_values import to_plain
@@ -75,9 +75,8 @@ def drawn(plot: Callable[[Any], None]) -> str:
     import matplotlib
 
     figure, axes = new_figure(6.4, 3.8)
-    ink = {"text.color": "#010203"}  # of legends and notes; new_figure has it for the axes
-    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "study", **ink}
-    with matplotlib.rc_context(style):
+    # for legends, notes and further axes, too
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "study"}):
         plot(axes)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

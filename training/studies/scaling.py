@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -70,17 +71,14 @@ def largest(
         ValueError: no scale fits one of the budgets.
     """
     for budget in gigaflops:
-        fitting = 0
+        flops, found = round(budget * 1e9), {}
         for way, direction in DIRECTIONS.items():
-            try:
-                found = fit(base, size, direction, round(budget * 1e9))
-            except ValueError as error:
-                why = error
-                continue
-            fitting += 1
-            yield budget, way, found, Variant(NAME, found.config)
-        if not fitting:
-            raise why
+            with suppress(ValueError):  # no scale of it is cheap enough
+                found[way] = fit(base, size, direction, flops)
+        if not found:
+            raise ValueError(f"no scale of this detector costs {flops:,} FLOPs or less")
+        for way, scaled in found.items():
+            yield budget, way, scaled, Variant(NAME, scaled.config)
 
 
 def table(

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from compact_yolo_ros.support.document import LARGE
+from compact_yolo_ros.support.document import LARGE, DocumentError
 from compact_yolo_ros.support.files import replacing
 from compact_yolo_ros.support.json_files import read_json
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
@@ -35,7 +35,7 @@ from training.loop.run import run
 from training.loop.run_folder import RunFolder
 from training.loop.trainer import Trainer, same_recipe
 from training.studies.member import Member, Result
-from training.studies.report import Report, write_report
+from training.studies.report import RESULTS, Report, write_report
 from training.train import check_metric
 
 RESULT = "result.json"
@@ -85,11 +85,13 @@ class Cost:
 
     def __str__(self) -> str:
         if not self.trainings:
-            return f"Plan: all {self.finished} trainings are finished."
+            which = f"all {self.finished} trainings are" if self.finished > 1 else "the training is"
+            return f"Plan: {which} finished."
         minutes = round(self.seconds / 60)
         return (
-            f"Plan: {self.trainings} trainings ({self.finished} are finished), {self.views:,} "
-            f"views of images, {f'about {minutes}' if minutes else 'less than one'} "
+            f"Plan: {counted(self.trainings, 'training')} ({self.finished} "
+            f"{'is' if self.finished == 1 else 'are'} finished), {counted(self.views, 'view')} of "
+            f"images, {f'about {minutes}' if minutes else 'less than one'} "
             f"minute{'s' * (minutes > 1)} here: a step took {self.step:.2f} s."
         )
 
@@ -124,12 +126,35 @@ class Study:
     workers: int = 1
     results: list[Result] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.train_set = self._open("train", self.effort.images)
-        self.held_out = self._open("val", self.effort.held_out)
+    # The images are opened when they are needed: what else is wrong is found out before.
+    @cached_property
+    def train_set(self) -> DataSet:
+        """Images that the trainings see."""
+        return self._open("train", self.effort.images)
+
+    @cached_property
+    def held_out(self) -> DataSet:
+        """Images of ``val`` that they are measured on."""
+        return self._open("val", self.effort.held_out)
 
     def _open(self, split: str, most: int) -> DataSet:
         return open_split(self.data, split, self.cache, most=most)
+
+    def check_folder(self) -> None:
+        """Raise ValueError if the folder has another study, or this one of other images."""
+        path = self.out / RESULTS
+        if not path.exists():
+            return
+        try:
+            facts = read_json(path, LARGE)["facts"]
+            found = {name: facts.get(name, own) for name, own in self.facts.items()}
+        except (DocumentError, LookupError, TypeError, AttributeError):
+            raise ValueError(f"{path} was not written by a study: give another --out") from None
+        for name in ("study", "data"):
+            if found[name] != self.facts[name]:
+                raise ValueError(
+                    f"{path} is of {found[name]}, not of {self.facts[name]}: give another --out"
+                )
 
     def recipe(self, member: Member, seed: int) -> Recipe:
         """Return what a training does.
@@ -238,10 +263,15 @@ class Study:
             found = from_plain(Result, read_json(path, LARGE))
         except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}): move it away to go on") from None
-        same = same_recipe(found.recipe, self.recipe(member, seed))
-        if not same or (found.origin, found.images) != (member.origin, len(self.train_set)):
-            raise ValueError(f"{path} is of a training with other settings: give another --out")
+        same = found.origin == member.origin
+        self._check(path, found.recipe, found.images, self.recipe(member, seed), same)
         return found
+
+    def _check(
+        self, path: Path, recipe: dict[str, Any], images: int, wanted: Recipe, same: bool = True
+    ) -> None:
+        if not same or not same_recipe(recipe, wanted) or images != len(self.train_set):
+            raise ValueError(f"{path} is of a training with other settings: give another --out")
 
     def train(self, member: Member, seed: int = 0) -> Result:
         """Train, or continue, or read the result of a finished training; then report.
@@ -256,7 +286,7 @@ class Study:
             detector = self.recipe(member, seed).detector
             say(self.console, f"{member.name}, seed {seed}: {detector}")
             result = self._train(member, seed)
-            text = f"AP50 {100 * result.ap50:.1f} % after {result.epochs} epochs"
+            text = f"AP50 {100 * result.ap50:.1f} % after {counted(result.epochs, 'epoch')}"
             say(self.console, f"{member.name}, seed {seed}: {text}, {result.seconds / 60:.1f} min")
         known = [(r.name, r.seed) for r in self.results]
         if (result.name, result.seed) not in known:
@@ -268,6 +298,9 @@ class Study:
         recipe = self.recipe(member, seed)
         folder = RunFolder(self.folder(member.name, seed))
         state = folder.read_last()
+        if state is not None:
+            images = state.get("images", len(self.train_set))
+            self._check(folder.last, state["recipe"], images, recipe)
         trainer = self._trainer(recipe)
         if state is not None:
             trainer.restore(state)
@@ -314,6 +347,7 @@ class Study:
         """How the results were made, for the report."""
         here = provenance()
         return {
+            "study": f"training.studies.{self.name}",
             "data": f"{self.data.parent.name}, {len(self.train_set)} images to train on, "
             f"{len(self.held_out)} to measure on",
             "recipe": " ".join((self.effort.recipe, *self.effort.changes)),
@@ -334,6 +368,11 @@ def _contains(value: Any, part: Any) -> bool:
     if isinstance(part, Mapping) and isinstance(value, Mapping):
         return all(_contains(value.get(key), each) for key, each in part.items())
     return bool(value == part)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 training``, ``2,000 trainings``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _never(_: Trainer) -> bool:

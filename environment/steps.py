@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / ".build"
 REQUIREMENTS = ROOT / "environment" / "requirements"
 
+INSTALL = ("install", "--no-compile")
+"""For pip. A module is compiled when it is first imported, and most of them never are."""
+
 _TAIL_LINES = 15
 
 CAUSES = (
@@ -65,6 +68,7 @@ def run(title: str, *command: str | Path, **environment: str) -> None:
     name = title.split(",")[0]
     log = BUILD / "logs" / f"{name.replace(' ', '-').lower()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    _show("")
     print(f"-- {title} ...", flush=True)
     started = time.monotonic()
     tail: list[str] = []
@@ -92,7 +96,7 @@ def run(title: str, *command: str | Path, **environment: str) -> None:
             raise SetupError(f"{name} failed: {cause}; the whole output is in {log}.")
         end = "\n".join(tail)
         raise SetupError(f"{end}\n\n{name}: failed, see the whole output in {log}.")
-    print(f"   done in {time.monotonic() - started:.0f} s", flush=True)
+    print(f"   {name}: done in {time.monotonic() - started:.0f} s", flush=True)
 
 
 def _known_cause(log: Path) -> str | None:

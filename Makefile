@@ -2,7 +2,7 @@
 # from apt, and colcon builds the package.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test gpu lint coverage bench mutants docs setup lock clean
+.PHONY: help demo test gpu lint types style coverage bench mutants docs setup lock clean
 
 # the interpreter that makes .venv; later the one that made it
 PYTHON ?= $(shell cat .build/python 2>/dev/null || echo python3)
@@ -45,18 +45,28 @@ demo: ## Detect people and vehicles in a street video through ROS 2; results in 
 	$(BOOTSTRAP) demo
 	@$(VENV)/demo --model "$(MODEL)" $(if $(VIDEO),--video "$(VIDEO)") --out out/demo
 
-test: setup lint ## Linters, type checks and all tests
+test: setup ## Linters, type checks and all tests
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target .build/compiled lint
 	$(PYTEST) $(PYTEST_ARGS) || { [ $$? = 1 ] && [ -n "$(RETEST)" ] && $(AGAIN); }
 
 gpu: ## Test TensorRT on this machine's GPU; results in out/gpu
 	COMPACT_YOLO_GPU_REPORT=$${COMPACT_YOLO_GPU_REPORT:-out/gpu} $(GPU_PYTHON) -m pytest -v test/gpu
 
-lint: setup ## Style, format, types, rules of imports; known vulnerabilities, if pip-audit is installed
+lint: types style ## Style, format, types, rules of imports; known vulnerabilities, if pip-audit is installed
+
+types: setup
+	$(VENV)/mypy
+
+style: setup
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
-	$(VENV)/mypy
 	$(VENV)/lint-imports --no-logo
 	-@if command -v pip-audit >/dev/null; then $(AUDIT); else echo "No pip-audit here: PyPI was not asked for known vulnerabilities"; fi
+
+# Once, before the workers would each do it for themselves: pytest compiles the tests it collects.
+.build/compiled: | setup
+	@$(VENV)/pytest --collect-only -qq $(PYTEST_ARGS) >$@.log || { cat $@.log; exit 1; }
+	@touch $@
 
 coverage: setup ## All tests with line coverage; fails below the floor
 	$(PYTEST) --cov=compact_yolo_ros --cov=training --cov-report=term-missing:skip-covered \

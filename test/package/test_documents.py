@@ -160,12 +160,15 @@ def test_troubleshooting_quotes_the_messages_of_the_code() -> None:
 
 
 def test_the_hooks_before_a_commit_are_the_linters_of_make_lint() -> None:
-    rule = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert rule is not None
-    linters = re.findall(r"\$\(VENV\)/([\w-]+(?: (?:check|format))?)", rule[1])
+    makefile = (ROOT / "Makefile").read_text()
+    rules = dict(re.findall(r"^(\w+):.*\n((?:\t.*\n)*)", makefile, re.MULTILINE))
+    assert re.search(r"^lint: types style ##", makefile, re.MULTILINE)
+    linters = re.findall(
+        r"\$\(VENV\)/([\w-]+(?: (?:check|format))?)", rules["style"] + rules["types"]
+    )
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     hooks = [hook["entry"] for repository in config["repos"] for hook in repository["hooks"]]
-    for entry, linter in zip(hooks, linters, strict=True):
+    for entry, linter in zip(sorted(hooks), sorted(linters), strict=True):
         assert entry.startswith(f".venv/bin/{linter}"), entry
 
 

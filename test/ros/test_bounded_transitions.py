@@ -294,6 +294,27 @@ def test_what_opens_at_the_start_is_released_where_the_node_ends_first(
         opened.backend.run()
 
 
+def test_what_opens_at_the_start_is_not_used_with_other_parameters(
+    toy: str, client: Client
+) -> None:
+    given = {"model": toy, "autostart": True, "cpu_threads": 1, "input_size": "320"}
+    overrides = [Parameter(name, value=value) for name, value in given.items()]
+    node = DetectorNode(context=client.context, parameter_overrides=overrides)
+    assert node._opening is not None
+    _, first = node._opening.result()
+    assert isinstance(first, Opened)
+    assert node.set_parameters([Parameter("cpu_threads", value=2)])[0].successful
+    node.start()
+    try:
+        assert node._session is not None
+        assert node._session.opened.backend.threads == 2
+        with pytest.raises(AttributeError):  # its session is gone
+            first.backend.run()
+    finally:
+        node.close()
+        node.destroy_node()
+
+
 def test_an_unforeseen_error_while_opening_does_not_end_the_opener(
     toy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,11 +138,10 @@ class DetectorNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the publishers."""
         values = self._own_parameters.values()
-        opening, self._opening = self._opening or Opening(values), None
         try:
             from compact_yolo_ros.ros.detector.session import Session
 
-            self._session = Session(self, values, opening, self._leftovers)
+            self._session = Session(self, values, self._opening_with(values), self._leftovers)
         except (ValueError, BackendError, ImportError) as error:
             return self._fail(str(error))
         self.get_logger().info(self._session.summary())
@@ -192,6 +191,14 @@ class DetectorNode(LifecycleNode):
         """Go back to unconfigured, so that the node can be configured again."""
         self.close()
         return SUCCESS
+
+    def _opening_with(self, values: Mapping[str, Any]) -> Opening:
+        """What opens since the start, unless parameters have changed since; else begin now."""
+        opening, self._opening = self._opening, None
+        if opening is not None and opening.values != values:
+            opening.discard()
+            opening = None
+        return opening or Opening(values)
 
     def _deactivate(self) -> None:
         if self._activation is not None:

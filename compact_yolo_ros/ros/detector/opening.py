@@ -16,10 +16,14 @@ class Opening:
 
     It takes longest of all that a start does, and leaves Python to others for most of that time:
     so it begins before what only they need is imported, and imports nothing that they do.
+
+    Attributes:
+        values: of all parameters, by name.
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         """Begin, with the values of all parameters."""
+        self.values = values
         beside = ThreadPoolExecutor(1, thread_name_prefix="first backend opener")
         self._opened = beside.submit(_open, values)
         beside.shutdown(wait=False)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from argparse import Namespace
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,6 +121,16 @@ def test_parts_of_a_study_run_side_by_side_and_a_failed_one_is_told(monkeypatch)
     assert [m.name for m in study.members] == ["k33333"]
     with pytest.raises(ValueError, match="a part of the trainings has failed"):
         parallel.train_all(study, members, Namespace(part="", plan=False, parallel=3))
+
+
+@pytest.mark.parametrize(("part", "sentences"), [("", 1), ("1/2", 0)])
+def test_only_the_first_process_of_a_study_says_that_it_has_ended(
+    part: str, sentences: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = replace(kernel_search.COMMAND, work=lambda study, options: None)
+    given = ["--data", str(tmp_path / "data.yaml"), "--out", str(tmp_path / "out"), "--part", part]
+    assert command.main(given) == 0
+    assert capsys.readouterr().out.count("The study is finished") == sentences
 
 
 def test_layers_are_those_of_the_papers_tables():

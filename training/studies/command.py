@@ -73,7 +73,6 @@ class Command:
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         if options.threads:
             torch.set_num_threads(options.threads)
-        console = open_console()
         limit = Timer(60 * (options.minutes or 0), os.kill, (os.getpid(), signal.SIGTERM))
         limit.daemon = True
         try:
@@ -86,7 +85,7 @@ class Command:
                     _make(options.out)
                 self.work(study, options)
         except (StoppedError, KeyboardInterrupt):
-            say(console, "Stopped; the same command continues.")
+            self._end(options, "Stopped; the same command continues.")
             return STOPPED
         except (ValueError, OSError, DivergedError) as error:
             print(f"training.studies.{self.name}: {error}", file=sys.stderr)
@@ -94,8 +93,13 @@ class Command:
         finally:
             limit.cancel()
         if not options.plan:
-            say(console, f"The study is finished: {options.out / PAGE}")
+            self._end(options, f"The study is finished: {options.out / PAGE}")
         return 0
+
+    def _end(self, options: argparse.Namespace, sentence: str) -> None:
+        """Say how it ended; one of several processes of a study leaves that to the first."""
+        if not getattr(options, "part", ""):
+            say(open_console(), sentence)
 
     def _study(self, options: argparse.Namespace) -> Study:
         effort = changed(self.quick if options.quick else self.paper, options.set, options.images)

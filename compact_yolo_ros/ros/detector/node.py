@@ -137,11 +137,11 @@ class DetectorNode(LifecycleNode):
     @_logging_errors
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the publishers."""
-        values = self._own_parameters.values()
         try:
             from compact_yolo_ros.ros.detector.session import Session
 
-            self._session = Session(self, values, self._opening_with(values), self._leftovers)
+            opening = self._opening_with(self._own_parameters.values())
+            self._session = Session(self, opening, self._leftovers)
         except (ValueError, BackendError, ImportError) as error:
             return self._fail(str(error))
         self.get_logger().info(self._session.summary())

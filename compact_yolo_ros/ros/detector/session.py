@@ -45,19 +45,12 @@ class Session:
         leftovers: what was not done in time.
     """
 
-    def __init__(
-        self,
-        node: LifecycleNode,
-        values: Mapping[str, Any],
-        opening: Opening,
-        leftovers: Leftovers,
-    ) -> None:
+    def __init__(self, node: LifecycleNode, opening: Opening, leftovers: Leftovers) -> None:
         """Load the model and create the publishers.
 
         Args:
             node: what publishes and subscribes.
-            values: of all parameters, by name.
-            opening: of the network, with the same values.
+            opening: of the network, with the values of all parameters.
             leftovers: keeps what is not done in time.
 
         Raises:
@@ -66,7 +59,7 @@ class Session:
             ValueError: a parameter or the model cannot be used.
         """
         self.leftovers = leftovers
-        self._values = values
+        self._values = values = opening.values
         self._lock = Lock()
         self._coming: ModelCard | None = None
         with ExitStack() as opened, ExitStack() as unused:

@@ -24,7 +24,8 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
-from compact_yolo_ros.backends import BackendError, RunOptions
+from compact_yolo_ros.backends import PRECISIONS, BackendError, RunOptions, backend_names
+from compact_yolo_ros.backends.registry import AUTO
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import EVERYTHING, Selection
@@ -173,17 +174,23 @@ class Model:
     detect: Callable[..., Iterator[Detections]]
 
 
-def open_model(weights: str, backend: str = "auto") -> Model:
+def open_model(weights: str, backend: str = AUTO, precision: str = AUTO) -> Model:
     """Open a checkpoint (.pt), an ONNX file or a model by its name.
 
     Args:
         weights: what to open.
-        backend: what runs an ONNX file.
+        backend: what runs an ONNX file, as in the node.
+        precision: what an ONNX file is run in, as in the node.
 
     Raises:
-        ModelError, ValueError: it cannot be found or read.
+        ModelError, ValueError: it cannot be found or read, or is a checkpoint, which PyTorch runs
+            in float32, and shall be run otherwise.
     """
     if weights.endswith(".pt"):
+        if (backend, precision) != (AUTO, AUTO):
+            raise ValueError(
+                f"{weights} is run by PyTorch: export it to choose a backend or precision"
+            )
         path = Path(weights)
         network, checkpoint = load_detector(path)
         variant = Variant.from_settings(checkpoint["detector"])
@@ -194,22 +201,26 @@ def open_model(weights: str, backend: str = "auto") -> Model:
     card = found.card
     facts = {
         "Detector": f"{card.detector_text}, {card.parameters:,} parameters, {card.precision}",
-        "Run by": "the runtime, as in the node",
+        "Run by": f"backend {backend}, precision {precision}, as in the node",
     }
-    detect = partial(_run_as_node, found, backend)
+    detect = partial(_run_as_node, found, backend, precision)
     return Model(card.name, card.classes, facts, card.own_size, detect)
 
 
 def _run_as_node(
     found: ModelFile,
     backend: str,
+    precision: str,
     samples: Sequence[Sample],
     size: int | Size,
     fit: bool = False,
 ) -> Iterator[Detections]:
     size, own = as_size(size), found.card.own_size
     options = RunOptions(
-        str(found.path), backend=backend, input_sizes=(own if size == own else size,)
+        str(found.path),
+        backend=backend,
+        precision=precision,
+        input_sizes=(own if size == own else size,),
     )
     if fit:
         options = options.change(input_sizes=(max(size),))
@@ -230,7 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"--score {options.score}: give a value from 0 to 1")
         if options.report:
             check_libraries()
-        model = open_model(options.weights)
+        model = open_model(options.weights, options.backend, options.precision)
         # Images are read when their turn comes: a large test set need not fit into memory.
         samples = open_split(options.data, options.split, cache="none")
         mapping = ClassMapping.match(model.classes, samples.classes, options.rename)
@@ -357,6 +368,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--fit",
         action="store_true",
         help="sizes are long sides, the short one fits each image, as in the node",
+    )
+    parser.add_argument(
+        "--backend", default=AUTO, choices=backend_names(), help="what runs an ONNX file"
+    )
+    parser.add_argument(
+        "--precision", default=AUTO, choices=PRECISIONS, help="what an ONNX file is run in"
     )
     parser.add_argument(
         "--score",

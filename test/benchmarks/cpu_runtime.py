@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare runtimes, thread counts and spinning on this CPU, alternating in one run.
+"""Compare runtimes, precisions, thread counts and spinning on this CPU, alternating in one run.
 
     python test/benchmarks/cpu_runtime.py
     python test/benchmarks/cpu_runtime.py --pause 25
@@ -27,7 +27,13 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 import onnxruntime as ort  # noqa: E402
 
-from compact_yolo_ros.backends import BackendError, RunOptions, open_backend  # noqa: E402
+from compact_yolo_ros.backends import (  # noqa: E402
+    BACKENDS,
+    BackendError,
+    RunOptions,
+    open_backend,
+)
+from compact_yolo_ros.backends.registry import AUTO  # noqa: E402
 from compact_yolo_ros.model.sizes import Size  # noqa: E402
 from compact_yolo_ros.model.store import ModelFile, find_model  # noqa: E402
 
@@ -71,9 +77,14 @@ def _contestants(model: ModelFile, size: int) -> dict[str, Callable[[], Callable
     image = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
     cores = len(os.sched_getaffinity(0))
 
-    def backend(name: str, threads: int) -> Callable[[], Any]:
-        sizes = (Size.square(size),)
-        options = RunOptions(str(model.path), backend=name, threads=threads, input_sizes=sizes)
+    def backend(name: str, threads: int, precision: str = AUTO) -> Callable[[], Any]:
+        options = RunOptions(
+            str(model.path),
+            backend=name,
+            precision=precision,
+            threads=threads,
+            input_sizes=(Size.square(size),),
+        )
         opened = open_backend(options).backend
         opened.input[:] = image
         return opened.run
@@ -94,11 +105,14 @@ def _contestants(model: ModelFile, size: int) -> dict[str, Callable[[], Callable
             for manner, stop in (("in a run", "1"), ("ever", "0")):
                 name = f"onnxruntime, {threads} threads, spinning {manner}"
                 found[name] = lambda n=threads, s=stop: spinning(n, s)
-        try:
-            backend("openvino", threads)
-        except BackendError:
-            continue
-        found[f"openvino, {threads} threads"] = lambda n=threads: backend("openvino", n)
+        for precision in (model.card.precision, *BACKENDS["openvino"].converts):
+            try:
+                backend("openvino", threads, precision)
+            except BackendError:  # not installed, or not computed in by this processor
+                continue
+            found[f"openvino {precision}, {threads} threads"] = lambda n=threads, p=precision: (
+                backend("openvino", n, p)
+            )
     return found
 
 

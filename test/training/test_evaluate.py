@@ -183,6 +183,18 @@ def test_a_checkpoint_is_evaluated(data, tmp_path):
     assert main(["--weights", str(path), "--data", str(data), "--size", "160", "--fit"]) == 0
 
 
+def test_a_file_is_evaluated_by_a_chosen_runtime_in_a_chosen_precision(data, tmp_path, capsys):
+    path = str(toy_model.write_toy_model(tmp_path / "toy.onnx", toy_model.CARD))
+    result = tmp_path / "result.json"
+    given = ["--weights", path, "--data", str(data), "--json", str(result)]
+    assert main([*given, "--backend", "onnxruntime", "--precision", "fp32"]) == 0
+    assert "backend onnxruntime, precision fp32" in result.read_text()
+    assert main([*given, "--backend", "onnxruntime", "--precision", "bf16"]) == 1
+    assert "bf16" in capsys.readouterr().err
+    assert main(["--weights", "last.pt", "--data", str(data), "--precision", "bf16"]) == 1
+    assert "last.pt is run by PyTorch: export it" in capsys.readouterr().err
+
+
 def test_a_checkpoint_is_evaluated_at_inputs_that_fit_each_image(monkeypatch):
     """In the order of the images, and in batches of one shape."""
     model, seen = build("yolo_fastest", num_classes=2), []

@@ -23,7 +23,7 @@ from compact_yolo_ros.backends.fastest import Timing
 from compact_yolo_ros.backends.remembered import remember, subject_of
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
-from compact_yolo_ros.ros.detector import backend_manager
+from compact_yolo_ros.ros.detector import backend_timing
 from compact_yolo_ros.ros.detector.backend_manager import BackendManager
 
 pytest.importorskip("openvino", reason="OpenVINO is optional and not installed here")
@@ -76,7 +76,7 @@ def start(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "test" / "helpers"))))
     monkeypatch.setenv("TIMING_DOUBLE", "5")
     monkeypatch.setattr(choice, "GPU_DEVICES", (tmp_path / "none",))
-    monkeypatch.setattr(backend_manager, "TIMING", "timing_double")
+    monkeypatch.setattr(backend_timing, "TIMING", "timing_double")
     nodes: list[Node] = []
 
     def begin(**changes: object) -> Node:
@@ -109,7 +109,7 @@ def test_the_first_start_times_while_it_answers_and_the_second_knows(
         second = start()
         assert second.runs_on == (usual(1).backend, usual(1).threads)
     second.answer_until(lambda: second.runs_on == ("openvino", 1))
-    assert second.timing() == first.timing() and second.manager._timing is None
+    assert second.timing() == first.timing() and second.manager._timing._process is None
     assert second.log.lines == [f"Fastest on this CPU: {first.timing()}"]
 
 
@@ -151,7 +151,7 @@ def test_what_the_user_sets_is_not_timed(
     node = start(**changes)
     for _ in range(3):
         node.answer()
-    assert node.manager._to_open.empty() and node.manager._timing is None
+    assert node.manager._opener._waiting.empty() and node.manager._timing._process is None
     assert node.manager.facts() == {"backend_fallbacks": 0}
 
 
@@ -202,8 +202,8 @@ def test_a_node_that_rests_before_the_timing_has_begun_is_left_alone(
 ) -> None:
     node = start()
     node.manager.rest()
-    node.manager._choose()  # that was on its way
-    assert node.manager._timing is None
+    node.manager._timing._choose()  # that was on its way
+    assert node.manager._timing._process is None
     node.answer_until(lambda: node.runs_on == ("openvino", 1))
 
 
@@ -262,7 +262,7 @@ def test_a_timing_ends_when_the_cpu_takes_over(
     node.answer_until(lambda: node.runs_on[0] == "onnxruntime")
     wait_until(lambda: children() <= before)
     node.answer()
-    assert node.timing() == "None" and node.manager._to_open.empty()
+    assert node.timing() == "None" and node.manager._opener._waiting.empty()
 
 
 def test_a_file_that_is_ignored_is_told_once(start: Callable[..., Node], toy: str) -> None:

@@ -313,22 +313,3 @@ def test_what_opens_at_the_start_is_not_used_with_other_parameters(
     finally:
         node.close()
         node.destroy_node()
-
-
-def test_an_unforeseen_error_while_opening_does_not_end_the_opener(
-    toy: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = RunOptions(toy, backend="onnxruntime", input_sizes=(Size.square(320),), threads=1)
-    manager = BackendManager(options, open_at_start(options), ListLogger())
-    opened = Event()
-
-    def fail(_: Any) -> Any:
-        monkeypatch.setattr(backend_manager, "open_if_built", lambda _: opened.set())
-        raise RuntimeError("out of memory")
-
-    monkeypatch.setattr(backend_manager, "open_if_built", fail)
-    manager.use_sizes((Size.square(320), Size.square(288)))
-    manager.use_sizes((Size.square(320), Size.square(224)))
-    assert opened.wait(60)
-    monkeypatch.undo()
-    manager.close()

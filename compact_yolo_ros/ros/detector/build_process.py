@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
+from threading import Thread
 from time import monotonic
 from typing import Protocol
 
@@ -41,7 +43,6 @@ class BuildProcess:
         options: with what the result can be opened.
         state: one line for /diagnostics.
         failure: why there is no result; empty if there is one, or may still be.
-        cancelled: whether it was ended by ``cancel``.
     """
 
     def __init__(self, module: str, options: RunOptions, logger: Logger) -> None:
@@ -49,7 +50,7 @@ class BuildProcess:
         self.options = options
         self.state = "starting"
         self.failure = ""
-        self.cancelled = False
+        self._is_cancelled = False
         self._log = logger
         # Imported late: they are not needed where nothing is prepared.
         import subprocess
@@ -67,8 +68,30 @@ class BuildProcess:
             start_new_session=True,  # Ctrl-C is for the node, which then ends the build
         )
 
-    def wait(self) -> str:
-        """Follow it to its end, for minutes; return why it failed, empty if it did not."""
+    def follow(self, succeeded: Callable[[], None], failed: Callable[[str], None]) -> Thread:
+        """Follow it to its end, in a thread of its own, and call one of two unless it is cancelled.
+
+        Args:
+            succeeded: is called when its result is there.
+            failed: is called with the reason when there will be none.
+
+        Returns:
+            The thread, which calls and then ends.
+        """
+
+        def wait() -> None:
+            failure = self._wait()
+            if failure:
+                failed(failure)
+            elif not self._is_cancelled:
+                succeeded()
+
+        follower = Thread(target=wait, name="backend preparation", daemon=True)
+        follower.start()
+        return follower
+
+    def _wait(self) -> str:
+        """Log its progress, for minutes; return why it failed, empty if it did not."""
         assert self._process.stdout is not None
         logged = float("-inf")
         with self._process.stdout as lines:
@@ -78,13 +101,13 @@ class BuildProcess:
                     logged = monotonic()
                     self._log.info(self.state)
         code = self._process.wait()
-        if self.cancelled or code == 0:
+        if self._is_cancelled or code == 0:
             return ""
         return self.state if code > 0 else _killed(-code)
 
     def cancel(self) -> None:
-        """End it if it still runs; ``wait`` returns then."""
-        self.cancelled = True
+        """End it if it still runs; what follows it ends then."""
+        self._is_cancelled = True
         self._process.kill()
 
 

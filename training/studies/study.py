@@ -263,15 +263,14 @@ class Study:
             found = from_plain(Result, read_json(path, LARGE))
         except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}): move it away to go on") from None
-        same = found.origin == member.origin
-        self._check(path, found.recipe, found.images, self.recipe(member, seed), same)
+        is_same = self._is_of(self.recipe(member, seed), found.recipe, found.images)
+        if not is_same or found.origin != member.origin:
+            raise _other_settings(path)
         return found
 
-    def _check(
-        self, path: Path, recipe: dict[str, Any], images: int, wanted: Recipe, same: bool = True
-    ) -> None:
-        if not same or not same_recipe(recipe, wanted) or images != len(self.train_set):
-            raise ValueError(f"{path} is of a training with other settings: give another --out")
+    def _is_of(self, wanted: Recipe, recipe: dict[str, Any], images: int) -> bool:
+        """Whether a training with such a recipe and so many images is the wanted one."""
+        return same_recipe(recipe, wanted) and images == len(self.train_set)
 
     def train(self, member: Member, seed: int = 0) -> Result:
         """Train, or continue, or read the result of a finished training; then report.
@@ -300,7 +299,8 @@ class Study:
         state = folder.read_last()
         if state is not None:
             images = state.get("images", len(self.train_set))
-            self._check(folder.last, state["recipe"], images, recipe)
+            if not self._is_of(recipe, state["recipe"], images):
+                raise _other_settings(folder.last)
         trainer = self._trainer(recipe)
         if state is not None:
             trainer.restore(state)
@@ -368,6 +368,10 @@ def _contains(value: Any, part: Any) -> bool:
     if isinstance(part, Mapping) and isinstance(value, Mapping):
         return all(_contains(value.get(key), each) for key, each in part.items())
     return bool(value == part)
+
+
+def _other_settings(path: Path) -> ValueError:
+    return ValueError(f"{path} is of a training with other settings: give another --out")
 
 
 def counted(number: int, noun: str) -> str:

@@ -124,17 +124,16 @@ class Camera:
         """Subscribe, and count from now on."""
         self.counters.reset()
         self.tracking = CameraTracking(self._warn)
-        self._is_open = True
         if self.positions is not None:
-            self.positions.open()
-        self.input.open(on_image)
+            self.positions.reset()
+        self.listen(on_image)
 
     def listen(self, on_image: OnImage) -> None:
-        """Subscribe for those who ask for a single image, and count on."""
+        """Subscribe, and count on: for those who ask for a single image."""
         self._is_open = True
         self._listens_since = monotonic()
         if self.positions is not None:
-            self.positions.listen()
+            self.positions.open()
         self.input.open(on_image)
 
     @property

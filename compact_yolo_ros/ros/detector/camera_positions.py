@@ -75,15 +75,17 @@ class CameraPositions:
         self._info_subscription: Subscription[CameraInfo] | None = None
         self._info = b""
         self._calibration: tuple[bytes, bool, CameraModel] | None = None
-        self._reset()
+        self.reset()
+
+    def reset(self) -> None:
+        """Count from now on."""
+        self._since = monotonic()
+        self._counts: Counter[str] = Counter()
+        self._failure = (float("-inf"), "")
+        self._causes = NewCauses()
 
     def open(self) -> None:
-        """Subscribe if positions are wanted, and count from now on."""
-        self._reset()
-        self.listen()
-
-    def listen(self) -> None:
-        """Subscribe if positions are wanted, and count on."""
+        """Subscribe if positions are wanted."""
         self._is_open = True
         self._follow()
 
@@ -117,12 +119,6 @@ class CameraPositions:
         """Why images of the last seconds had no positions; empty if they had."""
         since, sentence = self._failure
         return sentence if self._options and monotonic() - since < WINDOW else ""
-
-    def _reset(self) -> None:
-        self._since = monotonic()
-        self._counts: Counter[str] = Counter()
-        self._failure = (float("-inf"), "")
-        self._causes = NewCauses()
 
     def _follow(self) -> None:
         """Have the subscriptions that are needed now."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from compact_yolo_ros.pixels.compressed_file import CompressedFile, check_file
 from compact_yolo_ros.pixels.encodings import BAYER, LAYOUTS, Layout, check_size, layout_of
 from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileHeader, FileLimits
-from compact_yolo_ros.pixels.grey_levels import STRETCH, to_8_bits
+from compact_yolo_ros.pixels.grey_levels import to_8_bits
 from compact_yolo_ros.pixels.image_error import ImageError, damaged, incomplete
 from compact_yolo_ros.pixels.jpeg_pixels import (
     WHOLE,
@@ -23,6 +23,7 @@ from compact_yolo_ros.pixels.jpeg_pixels import (
     reduction_to,
 )
 from compact_yolo_ros.pixels.letterbox import Colour
+from compact_yolo_ros.pixels.mono16_bits import STRETCH
 from compact_yolo_ros.pixels.torn_jpeg import TornJpegs
 
 UNDECODABLE = "its pixels cannot be decoded"

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-STRETCH = 0
-"""Instead of a number of bits: use the levels that an image has."""
+from compact_yolo_ros.pixels.mono16_bits import STRETCH
+
 _IGNORED = 0.5
 """Percent of the pixels at either end that may be too dark or too bright: broken or very hot."""
 _SAMPLES = 2**16

@@ -33,6 +33,7 @@ from compact_yolo_ros.model.sizes import (
 )
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS, FileLimits
+from compact_yolo_ros.pixels.mono16_bits import STRETCH
 from compact_yolo_ros.ros.detector.camera_names import camera_names, check_camera_names
 from compact_yolo_ros.ros.detector.views import roi_areas
 from compact_yolo_ros.ros.optional_messages import IMAGE_ANNOTATIONS, message_class
@@ -272,10 +273,10 @@ DETECTOR_PARAMETERS = (
     ),
     ParameterSpec(
         "mono16_bits",
-        0,
-        "Bits that a mono16 camera uses, for example 10, 12 or 14; 0 stretches the contrast of "
-        "each image, as thermal cameras need. For image_decoder builtin.",
-        low=0,
+        STRETCH,
+        f"Bits that a mono16 camera uses, for example 10, 12 or 14; {STRETCH} stretches the "
+        "contrast of each image, as thermal cameras need. For image_decoder builtin.",
+        low=STRETCH,
         high=16,
         changes="unconfigured",
     ),

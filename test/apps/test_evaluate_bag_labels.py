@@ -9,7 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bag_writer import PERIOD, SIZE, START, TOPIC, draw_scene, image, labelled, write_bag
+from bag_writer import (
+    PERIOD,
+    SIZE,
+    START,
+    TOPIC,
+    draw_scene,
+    labelled,
+    write_bag,
+    write_labelled_bag,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_model import CLASSES
@@ -31,8 +40,7 @@ SCENES = [draw_scene(number) for number in range(3)]
 
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Bag:
-    messages = [m for n, s in enumerate(SCENES) for m in (image(s, n), labelled(s, n))]
-    return Bag([write_bag(tmp_path_factory.mktemp("labels") / "bag", messages)])
+    return Bag([write_labelled_bag(tmp_path_factory.mktemp("labels") / "bag", len(SCENES))])
 
 
 def coco(names: list[str], size: int = SIZE) -> dict:

@@ -31,6 +31,7 @@ from bag_writer import (
     storage_file,
     write_bag,
     write_file,
+    write_labelled_bag,
 )
 from toy_model import CLASSES, write_toy_model
 
@@ -55,8 +56,7 @@ SCENES = [draw_scene(number) for number in range(FRAMES)]
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    messages = [m for n, s in enumerate(SCENES) for m in (image(s, n), labelled(s, n))]
-    return write_bag(tmp_path_factory.mktemp("a=b") / "drive 1", messages)
+    return write_labelled_bag(tmp_path_factory.mktemp("a=b") / "drive 1", FRAMES)
 
 
 def evaluated(path: Path, model: str, out: Path, *options: str) -> dict:

@@ -195,7 +195,7 @@ def test_a_publisher_of_another_type_changes_nothing(client: Client, receiver: O
     rclpy.init(context=context)
     other = Node("other", context=context)
     other.create_publisher(String, TOPIC, BEST_EFFORT)
-    client.wait_for(lambda: receiver.input.publisher_count() == 1, 10)
+    client.wait_for(lambda: receiver.input.announced().publishers == 1, 10)
     new_camera(client, RELIABLE)
     receiver.follow_until("reliable")
     other.destroy_node()
@@ -206,7 +206,7 @@ def test_a_publisher_of_another_type_changes_nothing(client: Client, receiver: O
 def test_a_given_reliability_is_kept(client: Client, reliability: str) -> None:
     receiver = OpenInput(client, reliability)
     client.node.create_publisher(Image, TOPIC, BEST_EFFORT)
-    client.wait_for(lambda: receiver.input.publisher_count() == 1, 10)
+    client.wait_for(lambda: receiver.input.announced().publishers == 1, 10)
     client.spin(0.1)
     assert receiver.input.reliability == reliability
     assert receiver.input.incompatible_qos is (reliability == "reliable")

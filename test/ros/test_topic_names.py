@@ -89,7 +89,7 @@ def test_a_camera_is_received_from_the_topic_that_is_reported(
     camera = CameraInput(Receiver(node), name, RAW, "auto")
     assert camera.topic == topic
     publisher = node.create_publisher(Image, name, 1)
-    assert camera.publisher_count() == 1  # those of the remapped topic are counted
+    assert camera.announced().publishers == 1  # those of the remapped topic are counted
     node.destroy_publisher(publisher)
     others = ("/left/image", "/right/image", "/rear/image")
     assert source_of(client, camera, Image, *others) == topic

@@ -141,10 +141,6 @@ class CameraInput:
             self._subscribe(())
         self._subscribe(chosen)
 
-    def publisher_count(self) -> int:
-        """Publishers on the topic right now."""
-        return self._node.count_publishers(self.topic)
-
     def announced(self) -> Announced:
         """What the graph shows of these publishers."""
         return announced(self._node, self._name, type_name(self._type))

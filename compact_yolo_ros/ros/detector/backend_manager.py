@@ -28,9 +28,9 @@ from compact_yolo_ros.model.sizes import InputSize, Size
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.ros.detector.backend_opener import CANNOT_OPEN, BackendOpener
 from compact_yolo_ros.ros.detector.backend_timing import BackendTiming
-from compact_yolo_ros.ros.detector.build_process import Logger
 from compact_yolo_ros.ros.detector.engine_builder import EngineBuilder, runs_on_gpu
 from compact_yolo_ros.ros.detector.leftovers import END_LIMIT
+from compact_yolo_ros.ros.detector.logger import Logger
 
 ON_CPU = {"backend": "onnxruntime", "precision": "auto", "dla_core": -1, "batch": 1}
 """Changes of the options that lead to the backend that is always there."""

@@ -14,7 +14,8 @@ from compact_yolo_ros.backends import Opened, RunOptions, open_backend
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.ros.detector.backend_opener import BackendOpener
-from compact_yolo_ros.ros.detector.build_process import TIMING, BuildProcess, Logger
+from compact_yolo_ros.ros.detector.build_process import TIMING, BuildProcess
+from compact_yolo_ros.ros.detector.logger import Logger
 
 if TYPE_CHECKING:
     from compact_yolo_ros.backends.remembered import Remembered

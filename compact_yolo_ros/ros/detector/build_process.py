@@ -12,28 +12,15 @@ import sys
 from collections.abc import Callable
 from threading import Thread
 from time import monotonic
-from typing import Protocol
 
 from compact_yolo_ros.backends import RunOptions
+from compact_yolo_ros.ros.detector.logger import Logger
 
 ENGINES = "compact_yolo_ros.backends.engine_build"
 TIMING = "compact_yolo_ros.detection.timing"
 """What such a process may run."""
 LOG_PERIOD = 15.0
 """Seconds between two lines of progress in the log; /diagnostics has the newest."""
-
-
-class Logger(Protocol):
-    """The part of rclpy's logger that is used from any thread."""
-
-    def info(self, message: str) -> object:
-        """Log what happens."""
-
-    def warning(self, message: str) -> object:
-        """Log what goes wrong."""
-
-    def error(self, message: str) -> object:
-        """Log what does not work any more."""
 
 
 class BuildProcess:

@@ -17,7 +17,8 @@ from compact_yolo_ros.backends import (
 )
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.ros.detector.backend_opener import CANNOT_OPEN, BackendOpener
-from compact_yolo_ros.ros.detector.build_process import ENGINES, BuildProcess, Logger
+from compact_yolo_ros.ros.detector.build_process import ENGINES, BuildProcess
+from compact_yolo_ros.ros.detector.logger import Logger
 
 
 def runs_on_gpu(backend: Backend) -> bool:

@@ -13,7 +13,7 @@ from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.detection.governor import Cost, Governor, Targets
 from compact_yolo_ros.machine.power import NO_READING, PowerMonitor, PowerSummary
 from compact_yolo_ros.model.sizes import InputSize, long_side
-from compact_yolo_ros.ros.detector.build_process import Logger
+from compact_yolo_ros.ros.detector.logger import Logger
 
 LOG_PERIOD = 5.0
 """Seconds between two lines in the log; /diagnostics has the newest."""

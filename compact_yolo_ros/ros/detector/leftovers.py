@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Thread
 
-from compact_yolo_ros.ros.detector.build_process import Logger
+from compact_yolo_ros.ros.detector.logger import Logger
 
 END_LIMIT = 2.0
 """Seconds that a transition waits for a thread to end."""

@@ -24,6 +24,7 @@ from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
 from compact_yolo_ros.recordings.video import images
+from compact_yolo_ros.support.allocator import keep_freed_memory
 
 POLL = 0.2
 """Seconds between two looks at what the workers have done."""
@@ -34,7 +35,11 @@ class Interrupted(Exception):
 
 
 class PartRunner:
-    """Runs parts of one job in this process; bag and network are opened once."""
+    """Runs parts of one job in this process; bag and network are opened once.
+
+    From then on the process keeps the memory of a frame for the next one: pages that came anew with
+    each would slow the network on the other core, too.
+    """
 
     def __init__(self, job: Job, bag: Bag | None = None) -> None:
         """Open the model of the job, and its recording unless ``bag`` is given.
@@ -42,6 +47,7 @@ class PartRunner:
         Raises:
             BagError, ModelError, BackendError, ValueError: see there.
         """
+        keep_freed_memory()
         self._job = job
         self._bag = bag or Bag(job.bags)
         self._codec = Codec(self._bag.topics.values())

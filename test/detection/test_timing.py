@@ -275,14 +275,21 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_every_runtime_and_number_of_threads_is_timed_once(
-    options: RunOptions, short: None
+    options: RunOptions, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """On a processor that computes in FP32 alone, whatever the one here can."""
     lines: list[str] = []
-    time_backends(options, lines.append)
-    timings = recalled(options).timings
     expected = {("onnxruntime", "fp32", threads) for threads in (1, 2)}
     if find_spec("openvino"):
+        from other_processor import Processor
+
+        from compact_yolo_ros.backends import openvino as openvino_backend
+
+        processor = Processor()
+        monkeypatch.setattr(openvino_backend, "_core", lambda: processor)
         expected |= {("openvino", "fp32", threads) for threads in (1, 2)}
+    time_backends(options, lines.append)
+    timings = recalled(options).timings
     assert {(each.backend, each.precision, each.threads) for each in timings} == expected
     assert all(each.ms > 0 and each.cpu_ms > 0 for each in timings)
     assert lines[0] == "timing onnxruntime fp32, threads: 1" and len(lines) == len(expected) + 1

@@ -33,7 +33,7 @@ def test_answers_are_counted_and_timed(
     toy: str, monkeypatch: pytest.MonkeyPatch, transport: str
 ) -> None:
     def one_rate(name: str, run) -> Peak:
-        return Peak(name, (run(8.0),) * 5, (run(500.0),))
+        return Peak(name, (run(8.0),) * 5, (run(3000.0),))
 
     monkeypatch.setattr(node_load, "find_peak", one_rate)
     peak = measure(run_at(toy, Size.square(320)), transport)
@@ -49,8 +49,8 @@ def test_answers_are_counted_and_timed(
         "threads": "1",
     }
     (flooded,) = peak.search
-    assert flooded.sent == 250
-    assert flooded.loss > 0 or not flooded.passed  # nobody answers five hundred a second
+    assert flooded.sent == 1500
+    assert flooded.loss > 0 or not flooded.passed  # nobody answers three thousand a second
 
 
 def test_a_node_that_does_not_start_is_one_sentence(toy: str) -> None:

@@ -100,13 +100,16 @@ def _annotate(axes: Any, timings: Sequence[Timing]) -> None:
     several = len({size for _, size in firsts}) > 1 and len(firsts) > len(
         {name for name, _ in firsts}
     )
-    heights = (18, -24, 42, -48, 66, -72)
+    heights = (16, -30, 44, -58, 72, -86)
+    highest = max(map(_cost, timings))
     ordered = sorted(firsts.items(), key=lambda item: item[1].gmac or 0.0)
     for number, ((name, size), timing) in enumerate(ordered):
+        height = heights[number % len(heights)]
+        has_room_below = _cost(timing) > highest / 2
         axes.annotate(
             literal(f"{name} @{size}" if several else name),
             (timing.gmac, _cost(timing)),
-            xytext=(0, heights[number % len(heights)]),
+            xytext=(0, height if has_room_below else abs(height)),
             textcoords="offset points",
             fontsize=8,
             ha="center",

@@ -56,7 +56,7 @@ def read_backbone(path: Path) -> BackboneWeights:
     if not isinstance(content, dict) or set(content) != known:
         raise ValueError(
             f"{path} does not say of which backbone it is and how it pads: write it with "
-            "training.weights.imagenet or narrow_mobilenet, or give a checkpoint of training.train"
+            "training.weights.imagenet, narrow_mobilenet or widen_mobilenet, or give a checkpoint of training.train"
         )
     return BackboneWeights(**content)
 

@@ -17,33 +17,16 @@ The narrow network pads as the wide one does, and its file says so.
 
 from __future__ import annotations
 
-import argparse
-import sys
-from pathlib import Path
-
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.data.image_cache import decode
-from training.detectors.blocks import ConvNormAct, InvertedResidual, inverted_residuals, statistics
+from training.detectors.blocks import ConvNormAct, inverted_residuals
 from training.detectors.mobilenet_v2 import STAGES, MobileNetV2
-from training.weights.backbone_file import (
-    BackboneWeights,
-    fill_backbone,
-    pads_unevenly,
-    write_backbone,
-)
-from training.weights.from_tensorflow import load_mobilenet_v2
-from training.weights.imagenet import read_source
+from training.weights.mobilenet_width import change_width, set_unit, strongest
 
 ROWS = 40_000
 RIDGE = 1e-4
-SOURCES = (
-    "MobileNetV2 x1.0: frozen TensorFlow graph (.pb), .npz, Keras's .h5, or of timm or torchvision"
-)
 
 
 @torch.no_grad()
@@ -62,9 +45,9 @@ def narrow(wide: MobileNetV2, slim: MobileNetV2, images: Tensor) -> list[float]:
     slim.eval()
     bases = _stream_bases(wide, slim, images)
     wide_blocks, slim_blocks = inverted_residuals(wide.blocks), inverted_residuals(slim.blocks)
-    kept = _strongest(wide_blocks[0], wide.stem(images), slim.stem.conv.out_channels)
+    kept = strongest(wide_blocks[0], wide.stem(images), slim.stem.conv.out_channels)
     kernel, bias = wide.stem.folded()
-    _set(slim.stem, kernel[kept], bias[kept], images)
+    set_unit(slim.stem, kernel[kept], bias[kept], images)
 
     explained = []
     theirs, ours = wide.stem(images), slim.stem(images)
@@ -72,19 +55,19 @@ def narrow(wide: MobileNetV2, slim: MobileNetV2, images: Tensor) -> list[float]:
         if isinstance(wide_block.expand, ConvNormAct) and isinstance(
             slim_block.expand, ConvNormAct
         ):
-            kept = _strongest(wide_block, theirs, slim_block.expand.conv.out_channels)
+            kept = strongest(wide_block, theirs, slim_block.expand.conv.out_channels)
             kernel, bias = wide_block.expand.folded()
             target = functional.conv2d(theirs, kernel[kept], bias[kept])
-            _set(slim_block.expand, *_solve(ours, target), ours)
+            set_unit(slim_block.expand, *_solve(ours, target), ours)
         hidden = slim_block.expand(ours)
         kernel, bias = wide_block.depthwise.folded()
-        _set(slim_block.depthwise, kernel[kept], bias[kept], hidden)
+        set_unit(slim_block.depthwise, kernel[kept], bias[kept], hidden)
         hidden = slim_block.depthwise(hidden)
 
         theirs = wide_block(theirs)
         target_stream = torch.einsum("nchw,cd->ndhw", theirs, basis)
         target = target_stream - ours if slim_block.residual else target_stream
-        _set(slim_block.project, *_solve(hidden, target), hidden)
+        set_unit(slim_block.project, *_solve(hidden, target), hidden)
         ours = slim_block(ours)
         back = torch.einsum("ndhw,cd->nchw", ours - target_stream, basis)
         lost = theirs - torch.einsum("ndhw,cd->nchw", target_stream, basis)
@@ -112,14 +95,6 @@ def _stream_bases(wide: MobileNetV2, slim: MobileNetV2, images: Tensor) -> list[
     return bases
 
 
-def _strongest(block: InvertedResidual, x: Tensor, count: int) -> Tensor:
-    """Return the hidden channels of a wide block with the largest effect on its output, sorted."""
-    hidden = block.depthwise(block.expand(x))
-    energy = hidden.var((0, 2, 3)) * block.project.folded()[0][:, :, 0, 0].square().sum(0)
-    strongest: Tensor = energy.topk(count).indices.sort().values
-    return strongest
-
-
 def _solve(inputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Return the 1x1 kernel (O, I, 1, 1) and bias (O,) that map inputs to target best (ridge)."""
     x = inputs.permute(0, 2, 3, 1).reshape(-1, inputs.shape[1])
@@ -134,92 +109,21 @@ def _solve(inputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return kernel[:, :, None, None].float(), (y_mean - kernel @ x_mean).float()
 
 
-def _set(unit: ConvNormAct, kernel: Tensor, bias: Tensor, inputs: Tensor) -> None:
-    """Make ``unit`` compute conv(inputs, kernel) + bias, with running statistics of ``inputs``.
-
-    The kernel is scaled so that the normalisation sees unit variance, whatever the map's range.
-    """
-    conv, norm = unit.conv, unit.norm
-    mean, variance = statistics(norm)
-    padded = unit.pad(inputs)
-    maps = functional.conv2d(padded, kernel, None, conv.stride, conv.padding, 1, conv.groups)
-    deviation = maps.std((0, 2, 3)).clamp(min=1e-3)
-    conv.weight.copy_(kernel / deviation[:, None, None, None])
-    mean.copy_(maps.mean((0, 2, 3)) / deviation)
-    variance.fill_(1.0)
-    norm.weight.copy_(deviation * (1.0 + norm.eps) ** 0.5)
-    norm.bias.copy_(bias + maps.mean((0, 2, 3)))
-
-
 def _centred(x: Tensor) -> Tensor:
     return x - x.mean((0, 2, 3), keepdim=True)
 
 
-def read_samples(folder: Path, count: int, size: int, seed: int = 0) -> Tensor:
-    """Read random JPEG images of a folder.
-
-    Args:
-        folder: of .jpg files.
-        count: number of images.
-        size: side in pixels that they are stretched to.
-        seed: of the choice.
-
-    Returns:
-        (count, 3, size, size), RGB in 0..1.
-
-    Raises:
-        ValueError: the folder has fewer images.
-    """
-    paths = sorted(folder.glob("*.jpg"))
-    if len(paths) < count:
-        raise ValueError(f"{folder} holds {len(paths)} .jpg files, {count} are needed")
-    chosen = np.random.default_rng(seed).choice(len(paths), count, replace=False)
-    images = [
-        cv2.resize(decode(paths[i])[0], (size, size), interpolation=cv2.INTER_AREA) for i in chosen
-    ]
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
-
-
-def read_wide(source: Path) -> MobileNetV2:
-    """Read a truncated MobileNetV2 x1.0 from any of the files that SOURCES names.
-
-    Raises:
-        ValueError: it cannot be read.
-    """
-    if source.suffix == ".pb":
-        return load_mobilenet_v2(source)
-    name = "mobilenet_v2_100"
-    network, folded = read_source(name, source)
-    uneven = pads_unevenly(network)
-    wide = MobileNetV2(1.0, uneven=uneven)
-    fill_backbone(wide, BackboneWeights(name, uneven, folded, network.state_dict()), source)
-    return wide
+def narrow_and_report(wide: MobileNetV2, slim: MobileNetV2, images: Tensor) -> None:
+    """Narrow, and print what every block kept."""
+    for index, share in enumerate(narrow(wide, slim, images)):
+        print(f"block {index:2d}: {share:6.1%} of the variance kept")
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description="Cut a narrow MobileNetV2 out of a pretrained x1.0."
+    change_width(
+        "narrow_mobilenet", "Cut a narrow MobileNetV2 out of x1.0.", 0.75, narrow_and_report
     )
-    parser.add_argument("--source", type=Path, required=True, help=SOURCES)
-    parser.add_argument("--images", type=Path, required=True, help="folder of sample images (.jpg)")
-    parser.add_argument("--out", type=Path, required=True, help="file of the narrow backbone")
-    parser.add_argument("--width", type=float, default=0.75)
-    parser.add_argument("--samples", type=int, default=96)
-    parser.add_argument("--size", type=int, default=224, help="side of the samples in pixels")
-    arguments = parser.parse_args()
-    try:
-        wide = read_wide(arguments.source)
-        uneven = pads_unevenly(wide)
-        slim = MobileNetV2(arguments.width, uneven=uneven)
-        images = read_samples(arguments.images, arguments.samples, arguments.size)
-        for index, share in enumerate(narrow(wide, slim, images)):
-            print(f"block {index:2d}: {share:6.1%} of the variance kept")
-        name = f"mobilenet_v2_{round(100 * arguments.width):03}"
-        weights = BackboneWeights(name, uneven, False, slim.state_dict())
-        write_backbone(arguments.out, weights)
-    except (ValueError, OSError) as error:
-        sys.exit(f"training.weights.narrow_mobilenet: {error}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw docs/architecture.svg: the rooms of the repository and what each imports (``make docs``).
+"""Draw docs/architecture.svg: the parts of the repository and what each imports (``make docs``).
 
-Rooms, subjects and arrows are read from the code: subjects from the docstrings of the packages,
+Parts, subjects and arrows are read from the code: subjects from the docstrings of the packages,
 arrows from their imports. An arrow that follows from others is left out.
 """
 
@@ -35,7 +35,7 @@ PLACES = {
     "model": (0.5, 5),
     "support": (1, 6),
 }
-"""Column and row of each room; every arrow leads to a lower row."""
+"""Column and row of each part; every arrow leads to a lower row."""
 
 WIDTH, HEIGHT = 236, 74
 COLUMN, ROW = 262, 112
@@ -45,7 +45,7 @@ STYLE = """
 text { font-family: system-ui, 'DejaVu Sans', sans-serif; fill: #1c2733; }
 .name { font-weight: 600; font-size: 15px; }
 .subject { font-size: 11.5px; }
-.room rect { stroke: #5b7490; fill: #e4edf7; }
+.part rect { stroke: #5b7490; fill: #e4edf7; }
 .ros rect { fill: #dff1e3; stroke: #55855f; }
 .torch rect { fill: #fbe8d5; stroke: #a8743d; }
 path.arrow { stroke: #8391a2; stroke-width: 1.6; fill: none; }
@@ -66,7 +66,7 @@ def drawing() -> str:
     imports = room_imports()
     if missing := sorted(imports.keys() - PLACES.keys()):
         raise ValueError(f"{', '.join(missing)}: give it a place in PLACES of docs/architecture.py")
-    if up := [f"{room} -> {other}" for room, other in pairs(imports) if not _below(other, room)]:
+    if up := [f"{part} -> {other}" for part, other in pairs(imports) if not _below(other, part)]:
         raise ValueError(f"these imports do not point down, see `make lint`: {', '.join(up)}")
     columns, rows = (max(place[axis] for place in PLACES.values()) for axis in (0, 1))
     width = round(columns * COLUMN + WIDTH + 2 * MARGIN)
@@ -75,58 +75,58 @@ def drawing() -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}">',
         f"<style>{STYLE}</style>",
         *arrows(without_detours(imports)),
-        *(box(room, subject(room)) for room in sorted(imports)),
+        *(box(part, subject(part)) for part in sorted(imports)),
         "</svg>\n",
     ]
     return "\n".join(parts)
 
 
 def room_imports() -> Imports:
-    """Return the rooms that each room imports, late imports included."""
+    """Return the parts that each part imports, late imports included."""
     graph = grimp.build_graph(
         PACKAGE, "training", exclude_type_checking_imports=True, cache_dir=None
     )
-    rooms = sorted(graph.find_children(PACKAGE)) + ["training"]
-    inside = {room: {room} | graph.find_descendants(room) for room in rooms}
+    parts = sorted(graph.find_children(PACKAGE)) + ["training"]
+    inside = {part: {part} | graph.find_descendants(part) for part in parts}
     return {
-        short(room): {
+        short(part): {
             short(other)
-            for other in rooms
-            if other != room
+            for other in parts
+            if other != part
             and any(graph.find_modules_directly_imported_by(m) & inside[other] for m in modules)
         }
-        for room, modules in inside.items()
+        for part, modules in inside.items()
     }
 
 
 def pairs(imports: Mapping[str, set[str]]) -> list[tuple[str, str]]:
-    """Return each room with each of the rooms it imports."""
-    return sorted((room, other) for room in imports for other in imports[room])
+    """Return each part with each of the parts it imports."""
+    return sorted((part, other) for part in imports for other in imports[part])
 
 
-def _below(room: str, other: str) -> bool:
-    return PLACES[room][1] > PLACES[other][1]
+def _below(part: str, other: str) -> bool:
+    return PLACES[part][1] > PLACES[other][1]
 
 
 def without_detours(imports: Mapping[str, set[str]]) -> Imports:
     """Return the transitive reduction: no arrow where a longer way of arrows leads."""
 
-    def reached(room: str) -> set[str]:
-        return {far for near in imports[room] for far in {near} | reached(near)}
+    def reached(part: str) -> set[str]:
+        return {far for near in imports[part] for far in {near} | reached(near)}
 
     return {
-        room: near - {far for other in near for far in reached(other)}
-        for room, near in imports.items()
+        part: near - {far for other in near for far in reached(other)}
+        for part, near in imports.items()
     }
 
 
 def arrows(imports: Mapping[str, set[str]]) -> Iterator[str]:
-    """Curves from the lower edge of the importing room to the upper edge of the imported one."""
-    for room, other in pairs(imports):
-        targets = sorted(imports[room], key=lambda name: PLACES[name])
+    """Curves from the lower edge of the importing part to the upper edge of the imported one."""
+    for part, other in pairs(imports):
+        targets = sorted(imports[part], key=lambda name: PLACES[name])
         sources = sorted((r for r in imports if other in imports[r]), key=lambda name: PLACES[name])
-        x1, y1 = _port(room, targets.index(other), len(targets))
-        x2, y2 = _port(other, sources.index(room), len(sources))
+        x1, y1 = _port(part, targets.index(other), len(targets))
+        x2, y2 = _port(other, sources.index(part), len(sources))
         y1 += HEIGHT
         bend = (y2 - y1) * 0.5
         yield (
@@ -136,42 +136,42 @@ def arrows(imports: Mapping[str, set[str]]) -> Iterator[str]:
         )
 
 
-def _port(room: str, index: int, count: int) -> tuple[float, float]:
-    """A point on the upper edge of a room, the ports of several arrows apart from each other."""
-    x, y = _corner(room)
+def _port(part: str, index: int, count: int) -> tuple[float, float]:
+    """A point on the upper edge of a part, the ports of several arrows apart from each other."""
+    x, y = _corner(part)
     return x + WIDTH * (index + 1) / (count + 1), y
 
 
-def box(room: str, text: str) -> str:
-    """Return a room with its name and its subject."""
-    x, y = _corner(room)
-    kind = {"ros": " ros", "training": " torch"}.get(room, "")
+def box(part: str, text: str) -> str:
+    """Return a part with its name and its subject."""
+    x, y = _corner(part)
+    kind = {"ros": " ros", "training": " torch"}.get(part, "")
     lines = textwrap.wrap(text, LETTERS)
     subject_lines = "".join(
         f'<text class="subject" x="{x + 10:.0f}" y="{y + 38 + 14 * row:.0f}">{escape(line)}</text>'
         for row, line in enumerate(lines)
     )
     return (
-        f'<g class="room{kind}"><rect x="{x:.0f}" y="{y:.0f}" width="{WIDTH}" height="{HEIGHT}" '
-        f'rx="6"/><text class="name" x="{x + 10:.0f}" y="{y + 20:.0f}">{room}/</text>'
+        f'<g class="part{kind}"><rect x="{x:.0f}" y="{y:.0f}" width="{WIDTH}" height="{HEIGHT}" '
+        f'rx="6"/><text class="name" x="{x + 10:.0f}" y="{y + 20:.0f}">{part}/</text>'
         f"{subject_lines}</g>"
     )
 
 
-def _corner(room: str) -> tuple[float, float]:
-    column, row = PLACES[room]
+def _corner(part: str) -> tuple[float, float]:
+    column, row = PLACES[part]
     return MARGIN + column * COLUMN, MARGIN + row * ROW
 
 
-def subject(room: str) -> str:
-    """Return the first sentence of a room's docstring."""
-    folder = ROOT / ("training" if room == "training" else f"{PACKAGE}/{room}")
+def subject(part: str) -> str:
+    """Return the first sentence of a part's docstring."""
+    folder = ROOT / ("training" if part == "training" else f"{PACKAGE}/{part}")
     text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
     return " ".join(text.split("\n\n")[0].split())
 
 
 def short(module: str) -> str:
-    """Return a room's folder name."""
+    """Return a part's folder name."""
     return module.removeprefix(f"{PACKAGE}.")
 
 

@@ -113,8 +113,9 @@ def document(path: Path) -> str:
 def detector_yaml() -> str:
     """Return a parameter file with every parameter, its default and its description."""
     lines = [
-        "# Every parameter of the detector with its default. Copy the file, keep the lines that",
-        "# you change, and give it to the launch file: params_file:=/path/to/your.yaml",
+        "# Every parameter of the detector with its default (autostart: that of the launch file).",
+        "# Copy the file, keep the lines that you change, and give it to the launch file:",
+        "# params_file:=/path/to/your.yaml",
         "# Made from compact_yolo_ros/ros/detector/parameters.py by `make docs`.",
         "/**:",
         "  ros__parameters:",

@@ -4,7 +4,7 @@
     python test/mutants.py --count 40 --seed 0 compact_yolo_ros/detection training/losses
 
 Every mutant is one change that Cosmic Ray makes (another operator, number, branch or exception) in
-a copy of the repository, so the checkout stays as it is. The tests of the mutant's room run until
+a copy of the repository, so the checkout stays as it is. The tests of the mutant's folder run until
 one fails; those that name its module come first. What no test notices is shown as a diff. Some
 mutants do not change what the code does: judge each by hand.
 """
@@ -32,7 +32,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "compact_yolo_ros"
-QUICK_ROOMS = ("support", "pixels", "model", "detection", "labels", "evaluation", "recordings")
+QUICK_FOLDERS = ("support", "pixels", "model", "detection", "labels", "evaluation", "recordings")
 WITHOUT_EFFECT = ("BitOr", "RemoveDecorator")
 """Parts of operators' names: `|` is nearly always in an annotation, which nothing evaluates."""
 
@@ -56,8 +56,8 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    rooms = [f"{PACKAGE}/{room}" for room in QUICK_ROOMS]
-    parser.add_argument("modules", nargs="*", default=rooms, help="files or folders to break")
+    folders = [f"{PACKAGE}/{folder}" for folder in QUICK_FOLDERS]
+    parser.add_argument("modules", nargs="*", default=folders, help="files or folders to break")
     parser.add_argument("--count", type=int, default=40, help="number of mutants [40]")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other mutants [0]")
     parser.add_argument(
@@ -94,11 +94,11 @@ def python_files(path: Path) -> Iterator[Path]:
 
 
 def tests_of(mutant: MutationSpec) -> str:
-    """The test files of the mutant's room, those that name its module first."""
+    """The test files of the mutant's folder, those that name its module first."""
     module = Path(mutant.module_path)
-    room = module.parts[1] if module.parts[0] == PACKAGE else module.parts[0]
+    folder = module.parts[1] if module.parts[0] == PACKAGE else module.parts[0]
     dotted = ".".join(module.with_suffix("").parts)
-    files = sorted(Path("test", room).rglob("test_*.py"))
+    files = sorted(Path("test", folder).rglob("test_*.py"))
     files.sort(key=lambda file: dotted not in file.read_text())
     return shlex.join(map(str, files))
 

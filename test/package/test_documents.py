@@ -140,8 +140,8 @@ def test_files_of_the_repository_exist(document: str) -> None:
     """A path in backticks is relative to the repository, the package or the document."""
     text = (ROOT / document).read_text()
     folders = (ROOT, ROOT / "compact_yolo_ros", (ROOT / document).parent)
-    rooms = "|".join(sorted({path.name for base in folders for path in base.iterdir()}))
-    for path in re.findall(rf"`((?:{rooms})/[\w./]*(?:/|\.py|\.md|\.yaml))`", text):
+    folders_named = "|".join(sorted({path.name for base in folders for path in base.iterdir()}))
+    for path in re.findall(rf"`((?:{folders_named})/[\w./]*(?:/|\.py|\.md|\.yaml))`", text):
         assert any((folder / path).exists() for folder in folders), path
     folder = r"(?<![\w/])(?:config|docs|test|training)"
     for path in re.findall(rf"{folder}/[\w./]+\.(?:py|xml|yaml)\b", text):

@@ -55,8 +55,9 @@ def read_backbone(path: Path) -> BackboneWeights:
     known = set(BackboneWeights.__dataclass_fields__)
     if not isinstance(content, dict) or set(content) != known:
         raise ValueError(
-            f"{path} does not say of which backbone it is and how it pads: write it with "
-            "training.weights.imagenet, narrow_mobilenet or widen_mobilenet, or give a checkpoint of training.train"
+            f"{path} does not say of which backbone it is and how it pads: write it with imagenet, "
+            "narrow_mobilenet or widen_mobilenet of training.weights, or give a checkpoint of "
+            "training.train"
         )
     return BackboneWeights(**content)
 

@@ -134,6 +134,22 @@ def test_two_equal_images_of_a_known_camera_both_arrive(
     assert receiver.numbers == [7, 7, 7]
 
 
+def test_one_image_again_and_again_goes_on_arriving(client: Client, receiver: OpenInput) -> None:
+    """As of ``ros2 topic pub``: with no stamp, all messages are equal, from the first one on."""
+    camera = new_camera(client, RELIABLE)
+    client.wait_for(lambda: camera.get_subscription_count() == 2, 10)
+    camera.publish(numbered(7))
+    client.wait_for(lambda: receiver.numbers, 10)
+    receiver.follow_until("reliable")
+    camera.publish(numbered(7))  # may be taken for the copy that another subscription brings
+    client.spin(0.05)
+    before = len(receiver.numbers)
+    for count in (1, 2, 3):
+        camera.publish(numbered(7))
+        client.wait_for(lambda count=count: len(receiver.numbers) >= before + count, 10)
+    assert len(receiver.numbers) == before + 3
+
+
 def test_a_second_camera_with_best_effort_is_received_without_a_gap(
     client: Client, receiver: OpenInput
 ) -> None:

@@ -212,6 +212,8 @@ class CameraInput:
         In the receiver's thread.
         """
         if message in self._recent:
+            if not self._brought_twice:
+                self._recent.remove(message)  # the last copy; what is equal now is a new image
             return
         if self._brought_twice:
             self._recent.append(message)

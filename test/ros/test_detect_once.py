@@ -119,6 +119,22 @@ def test_the_newest_image_of_a_stream_is_answered_once(client: Client, start_ins
     assert not response.success and "smell8" in response.message
 
 
+def test_those_who_wait_get_their_image_though_the_node_is_disabled(
+    client: Client, start_inside: Start
+) -> None:
+    seen = start_inside(detect_once_timeout=PATIENCE)
+    client.wait_for(lambda: client.node.count_subscribers("/image"))
+    call = Calls(client)
+    for _ in range(2):  # enabled at first, then disabled already
+        waiting = call.begin()
+        client.spin(0.1)
+        assert client.call(SetBool, "/detector/enable", data=False).success
+        timer = client.node.create_timer(0.05, lambda: seen.camera.publish(green_square()))
+        assert call.result(waiting).success
+        client.node.destroy_timer(timer)
+        client.wait_for(lambda: client.node.count_subscribers("/image") == 0)
+
+
 def test_those_who_wait_are_told_when_the_node_stops(client: Client, start_inside: Start) -> None:
     seen = start_inside(detect_once_timeout=PATIENCE)
     call = Calls(client)

@@ -23,6 +23,7 @@ from harness import (
     NodeProcess,
     Start,
     forked,
+    green_square,
     image_message,
     values_of,
 )
@@ -233,6 +234,17 @@ def test_a_disabled_node_unsubscribes_and_comes_back(client: Client, start: Star
     client.wait_for(lambda: "disabled" in seen.diagnostics[-1].status[0].message)
     assert client.call(SetBool, "/detector/enable", data=True).success
     result_of(client, seen, image)
+
+
+def test_to_enable_an_enabled_node_changes_nothing(client: Client, start_inside: Start) -> None:
+    """A behaviour tree may do so in every cycle: counts and tracks go on."""
+    seen = start_inside(tracking="bytetrack")
+    result_of(client, seen, green_square())
+    before = result_of(client, seen, green_square())
+    assert client.call(SetBool, "/detector/enable", data=True).success
+    after = result_of(client, seen, green_square())
+    assert [found.id for found in after.detections] == [found.id for found in before.detections]
+    assert seen.node._session.cameras[0].counters.snapshot().processed == 3
 
 
 def test_the_lifecycle_loads_subscribes_and_releases(client: Client, start: Start) -> None:

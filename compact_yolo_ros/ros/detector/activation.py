@@ -40,6 +40,7 @@ class Activation:
             self._worker = FrameWorker(session, node.get_clock(), self._power)
             started.callback(self._stop_worker)
             started.callback(self._unsubscribe)
+            self.enabled = False
             self.enable(enabled)
             for place, camera in enumerate(session.cameras):
                 started.callback(camera.once.end)
@@ -47,12 +48,19 @@ class Activation:
             self._started = started.pop_all()
 
     def enable(self, enabled: bool) -> None:
-        """Subscribe to the cameras, or unsubscribe, so that images cost nothing."""
+        """Subscribe to the cameras, or unsubscribe, so that images cost nothing.
+
+        If that is done already, nothing changes: counts and tracks go on.
+        """
+        if enabled == self.enabled:
+            return
         self.enabled = enabled
         self._unsubscribe()
-        if enabled:
-            for place, camera in enumerate(self._session.cameras):
+        for place, camera in enumerate(self._session.cameras):
+            if enabled:
                 camera.open(partial(self._worker.submit, place))
+            elif camera.once.is_called:
+                self.listen(place)
 
     def unanswered(self, place: int) -> float | None:
         """See ``FrameWorker.unanswered``."""

@@ -19,6 +19,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
 from compact_yolo_ros.backends import BackendError, BackendLost, RunOptions, open_at_start
+from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.ros.detector.backend_manager import FAILURES, BackendManager
 from compact_yolo_ros.ros.detector.node import DetectorNode
@@ -104,6 +105,26 @@ def test_the_cpu_takes_over_from_a_backend_that_fails(
     managed.manager.use_sizes((FIRST, SMALLER))
     managed.wait_for(lambda: len(managed.detector.backend.sizes) == 2)
     assert managed.manager.warning == opened.choice
+
+
+def test_what_replaces_a_backend_that_fails_is_left_alone(managed: Managed, toy: str) -> None:
+    """Its failure is noticed while the other one is being opened."""
+    options = RunOptions(toy, backend="openvino", input_sizes=(SMALLER,), threads=1)
+    is_noticed = threading.Event()
+
+    def accept(_: ModelCard) -> None:
+        is_noticed.wait(20)
+
+    managed.manager.change(options, accept)
+    managed.error = BackendLost("gone")
+    assert not managed.detect()
+    is_noticed.set()
+    managed.manager.use_sizes((SMALLER, FIRST))  # opened after all that was asked for before
+    managed.wait_for(lambda: len(managed.detector.backend.sizes) == 2)
+    assert managed.detector.backend.name == "openvino"
+    assert managed.detector.opened.choice == "as requested"
+    assert managed.manager.warning == ""
+    assert managed.manager.facts() == {"backend_fallbacks": 0}
 
 
 def test_there_is_nothing_to_fall_back_to_from_the_cpu(managed: Managed) -> None:

@@ -68,7 +68,8 @@ class BackendManager:
         self._fallbacks = 0
         self.in_use = Lock()
         self.detector = detector = Detector(_what_runs(opened, options))
-        self._sizes = set(detector.backend.sizes)
+        self._newest = detector.backend
+        self._sizes = set(self._newest.sizes)
         self._opener = opener = BackendOpener(self._report)
         self._engine = EngineBuilder(detector, opener, self._use_engine, logger)
         self._timing = BackendTiming(detector, opener, self._use, self._to_time, logger)
@@ -149,8 +150,8 @@ class BackendManager:
         if isinstance(error, BackendLost) or self._failures >= FAILURES:
             self._failed = backend
             where = f"{backend.name} on {backend.device}"
-            self._given_up = f"the CPU took over from {where}: {error}"
-            self._opener.submit(self._fall_back)
+            reason = f"the CPU took over from {where}: {error}"
+            self._opener.submit(partial(self._fall_back, backend, reason))
 
     def rest(self) -> None:
         """End the timing, so that a node that is not active costs nothing; it begins again then."""
@@ -231,9 +232,12 @@ class BackendManager:
             f"({backend.device})"
         )
 
-    def _fall_back(self) -> None:
+    def _fall_back(self, failed: Backend, reason: str) -> None:
+        if failed is not self._newest:
+            return  # it was replaced meanwhile
         self._fallbacks += 1
-        self._log.warning(self._given_up)
+        self._given_up = reason
+        self._log.warning(reason)
         self._engine.cancel()
         self._options = self._options.change(**ON_CPU)
         self._timing.cancel()
@@ -271,6 +275,7 @@ class BackendManager:
         if self._given_up:
             opened = replace(opened, choice=self._given_up, warning=self._given_up)
         self._sizes = set(opened.backend.sizes)
+        self._newest = opened.backend
         self.detector.replace_backend(opened)
 
     def _use_engine(self, opened: Opened) -> None:

@@ -192,6 +192,38 @@ def test_silence_is_stale_and_says_where_to_look(clock: SteppedClock) -> None:
     assert "/image has no publisher: check image_topic" in alone.message
 
 
+@pytest.mark.parametrize("period", [3, 12])
+def test_a_slow_camera_is_stale_only_after_some_of_its_periods(
+    clock: SteppedClock, period: int
+) -> None:
+    counted = run(clock, 4 * period, 1 / period)
+    clock.now += 0.9 * period
+    status = status_of(counted.snapshot())
+    assert status.level is Level.OK
+    assert "waiting for the first" not in status.message
+    clock.now += 1.5 * period
+    assert status_of(counted.snapshot()).level is Level.OK
+    clock.now += period
+    assert status_of(counted.snapshot()).level is Level.STALE
+
+
+def test_a_pause_of_a_fast_camera_is_soon_forgotten(clock: SteppedClock) -> None:
+    counted = run(clock, 1, 30)
+    clock.now += 20
+    for _ in range(4):
+        clock.now += 1 / 30
+        counted.image_received(replaced_another=False)
+        counted.image_processed(times(0.010))
+    clock.now += 2.5
+    assert status_of(counted.snapshot()).level is Level.STALE
+
+
+def test_no_camera_is_so_slow_that_its_silence_is_never_told(clock: SteppedClock) -> None:
+    counted = run(clock, 4 * 300, 1 / 300)
+    clock.now += 61
+    assert status_of(counted.snapshot()).level is Level.STALE
+
+
 def test_incompatible_qos_is_an_error_with_its_remedy(clock: SteppedClock) -> None:
     counted = FrameCounters()
     clock.now += 3

@@ -7,8 +7,10 @@ from compact_yolo_ros.ros.diagnostics.frame_counters import Snapshot
 from compact_yolo_ros.ros.diagnostics.situations import CameraSituation
 from compact_yolo_ros.ros.diagnostics.status import Level, Status
 
-SILENCE = 2.0
-"""Seconds without an image after which a camera is stale."""
+SILENCE, MAX_SILENCE = 2.0, 60.0
+"""Seconds without an image after which a camera is stale, and after which a slow one is."""
+PERIODS = 3
+"""Of its usual intervals, which a slow camera may be silent for."""
 UNANSWERED = 5.0
 """Seconds for which images arrive, or one is in work, without any answer: then it is an error."""
 MIN_IMAGES = 10
@@ -27,7 +29,7 @@ SYNCHRONISE = (
 
 def assess_camera(snapshot: Snapshot, camera: CameraSituation) -> Status:
     """Find the worst problems of a camera; OK with its rate and age if there are none."""
-    if snapshot.silence >= SILENCE:
+    if snapshot.silence >= min(max(SILENCE, PERIODS * snapshot.interval), MAX_SILENCE):
         return _silent(snapshot, camera)
     if snapshot.recent_errors:
         level = Level.ERROR if snapshot.age is None else Level.WARN
@@ -47,6 +49,9 @@ def _without_answers(snapshot: Snapshot) -> Status:
     if snapshot.unanswered >= UNANSWERED:
         sentence = f"no image was answered for {snapshot.unanswered:.0f} s: restart the node"
         return Status(Level.ERROR, sentence)
+    if snapshot.processed:
+        sentence = f"waiting for the next image; the last ones came {snapshot.interval:.0f} s apart"
+        return Status(Level.OK, sentence)
     awaited = "answer" if snapshot.received else "image"
     return Status(Level.OK, f"waiting for the first {awaited}")
 

@@ -14,6 +14,9 @@ from compact_yolo_ros.machine.power.monitor import WINDOW
 from compact_yolo_ros.ros.diagnostics.causes import NewCauses
 from compact_yolo_ros.support.percentiles import Percentiles
 
+INTERVALS = 3
+"""So few that a pause is soon forgotten."""
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -34,6 +37,7 @@ class Snapshot:
         refused_age: seconds from the stamp of the last refused image to now; 0 without any.
         span: seconds that the rates cover.
         silence: seconds since the last image, or since activation.
+        interval: the longest of the last ``INTERVALS`` between images in seconds; 0 without any.
         unanswered: seconds for which images have arrived and none has been answered or refused.
         age: percentiles of the age at publish in seconds; None if none was processed.
         stages: percentiles in seconds by stage name; empty if none was processed.
@@ -54,6 +58,7 @@ class Snapshot:
     refused_age: float
     span: float
     silence: float
+    interval: float
     unanswered: float
     age: Percentiles | None
     stages: dict[str, Percentiles]
@@ -80,6 +85,7 @@ class FrameCounters:
             self._errors: Counter[str] = Counter()
             self._last_error = ""
             self._arrivals: deque[float] = deque()
+            self._intervals: deque[float] = deque(maxlen=INTERVALS)
             self._times: deque[tuple[float, FrameTimes]] = deque()
             self._failures: deque[float] = deque()
             self._skips: deque[float] = deque()
@@ -90,7 +96,9 @@ class FrameCounters:
     def image_received(self, *, replaced_another: bool) -> None:
         """Count an image from the camera, and the unprocessed one it may have replaced."""
         with self._lock:
-            self._last_image = monotonic()
+            before, self._last_image = self._last_image, monotonic()
+            if self._received:
+                self._intervals.append(self._last_image - before)
             if self._unanswered_since is None:
                 self._unanswered_since = self._last_image
             self._received += 1
@@ -153,6 +161,7 @@ class FrameCounters:
             counts = (self._received, self._processed, self._dropped, self._too_old, self._skipped)
             errors, last_error = dict(self._errors), self._last_error
             silence = now - self._last_image
+            interval = max(self._intervals, default=0.0)
             unanswered = now - (self._unanswered_since or now)
         columns = zip(*times, strict=True)
         percentiles = {
@@ -170,6 +179,7 @@ class FrameCounters:
             refused_age=refused_age,
             span=span,
             silence=silence,
+            interval=interval,
             unanswered=unanswered,
             age=percentiles.pop("age", None),
             stages=percentiles,
@@ -196,6 +206,7 @@ def combined(snapshots: Sequence[Snapshot]) -> Snapshot:
         refused_age=next((s.refused_age for s in snapshots if s.refused_age), 0.0),
         span=max((s.span for s in snapshots), default=0.0),
         silence=min((s.silence for s in snapshots), default=0.0),
+        interval=min((s.interval for s in snapshots), default=0.0),
         unanswered=max((s.unanswered for s in snapshots), default=0.0),
         age=None,
         stages={},

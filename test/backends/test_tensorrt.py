@@ -171,6 +171,23 @@ def test_no_context_stays_behind_on_the_calling_thread(trt: Any, opened: Open) -
         driver.mem_alloc(1)
 
 
+@pytest.mark.parametrize(("given", "used"), [(None, "LAZY"), ("EAGER", "EAGER")])
+def test_kernels_are_loaded_when_they_are_needed_unless_the_user_says_otherwise(
+    opened: Open, trt: Any, monkeypatch: pytest.MonkeyPatch, given: str | None, used: str
+) -> None:
+    """The driver reads it when it is initialised."""
+    monkeypatch.setenv("CUDA_MODULE_LOADING", given or "")
+    if given is None:
+        monkeypatch.delenv("CUDA_MODULE_LOADING")
+    driver = importlib.import_module("pycuda.driver")
+    seen, begin = [], driver.init
+    monkeypatch.setattr(
+        driver, "init", lambda: seen.append(os.environ.get("CUDA_MODULE_LOADING")) or begin()
+    )
+    opened()
+    assert seen and set(seen) == {used}
+
+
 def test_the_parts_of_a_run_are_timed(opened: Open) -> None:
     backend = opened()
     backend.run()

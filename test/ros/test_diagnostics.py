@@ -370,6 +370,8 @@ def test_an_image_that_stays_in_work_is_an_error_that_names_the_stage(clock: Ste
         ({"state": "inactive", "leftover": "it hangs"}, Level.WARN, "inactive: waiting for"),
         ({"state": "inactive", "leftover": "it hangs"}, Level.WARN, "; it hangs"),
         ({"enabled": False, "concerns": ("two",)}, Level.WARN, "disabled by ~/enable; two"),
+        ({"enabled": False, "warning": "one"}, Level.WARN, "disabled by ~/enable; one"),
+        ({"state": "inactive", "warning": "one"}, Level.WARN, "lifecycle transition; one"),
         ({"concerns": ("two",), "state": "finalized"}, Level.WARN, "finalized: "),
     ],
 )

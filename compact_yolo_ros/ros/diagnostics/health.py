@@ -62,9 +62,14 @@ def _resting(node: NodeSituation) -> Status | None:
         sentence = "disabled by ~/enable"
     else:
         sentence = f"{node.state}: waiting for a lifecycle transition"
-    problems = [problem for problem in (node.leftover, *node.concerns) if problem]
+    problems = _problems(node)
     level = Level.WARN if problems else Level.OK
     return Status(level, "; ".join([sentence, *problems]))
+
+
+def _problems(node: NodeSituation) -> list[str]:
+    """What is wrong whether images are processed or not, a sentence each."""
+    return [sentence for sentence in (node.leftover, node.warning, *node.concerns) if sentence]
 
 
 def _worst(cameras: Mapping[str, Status], healthy: Status) -> Status:
@@ -85,7 +90,7 @@ def _with_shared(worst: Status, node: NodeSituation, fps_out: float) -> Status:
     """``worst``, after the problems that the cameras share: they may be its cause."""
     if worst.level > Level.WARN:
         return worst
-    sentences = [s for s in (node.leftover, node.warning, *node.concerns) if s]
+    sentences = _problems(node)
     if node.throttling:
         sentences.insert(
             0,

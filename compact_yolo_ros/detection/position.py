@@ -80,6 +80,7 @@ def positions(
     camera: CameraModel,
     depth: Depth,
     heights: NDArray[np.float64] | None = None,
+    rotation: int = 0,
 ) -> Positions:
     """Find objects in a depth image; those whose depth is not known are left out.
 
@@ -90,13 +91,14 @@ def positions(
             uint16, or metres as float32; zero, infinite or NaN where it is not known.
         heights: (n,) metres of the objects, from which the depth follows where the image does not
             have it; NaN for those of unknown height.
+        rotation: degrees clockwise, a multiple of 90, by which the image is turned to be upright.
     """
     layers = np.array([_layer(_inner(depth, box)) for box in boxes]).reshape(-1, 3)
     z, deviation, thickness = layers.T
     sight = _sight(boxes, camera)
     deviation = np.hypot(deviation, DEPTH_NOISE * z)
     if heights is not None:
-        far, uncertain = _of_heights(sight, heights)
+        far, uncertain = _of_heights(sight, heights, rotation)
         missing = np.isnan(z)
         z, deviation = np.where(missing, far, z), np.where(missing, uncertain, deviation)
         thickness = np.where(missing, 0.0, thickness)
@@ -104,7 +106,10 @@ def positions(
 
 
 def bearings(
-    boxes: NDArray[np.float32], camera: CameraModel, heights: NDArray[np.float64]
+    boxes: NDArray[np.float32],
+    camera: CameraModel,
+    heights: NDArray[np.float64],
+    rotation: int = 0,
 ) -> Positions:
     """Find in which direction objects are and, where their height is known, how far.
 
@@ -112,9 +117,10 @@ def bearings(
         boxes: (n, 4) x1 y1 x2 y2 in pixels.
         camera: what took the image.
         heights: (n,) metres of the objects; NaN for those of unknown height.
+        rotation: degrees clockwise, a multiple of 90, by which the image is turned to be upright.
     """
     sight = _sight(boxes, camera)
-    z, deviation = _of_heights(sight, heights)
+    z, deviation = _of_heights(sight, heights, rotation)
     is_direction = np.isnan(z)
     z = np.where(is_direction, 1.0, z)
     deviation = np.where(is_direction, UNKNOWN_RANGE, deviation)
@@ -153,10 +159,13 @@ def _sight(boxes: NDArray[np.float32], camera: CameraModel) -> _Sight:
     return _Sight(centre, extent)
 
 
-def _of_heights(sight: _Sight, heights: NDArray[np.float64]) -> tuple[Floats, Floats]:
+def _of_heights(
+    sight: _Sight, heights: NDArray[np.float64], rotation: int
+) -> tuple[Floats, Floats]:
     """Depths of objects of known heights, and their standard deviations."""
+    upright = 1 if rotation % 180 == 0 else 0  # a height lies along x where a camera is sideways
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = heights / sight.extent[:, 1]
+        z = heights / sight.extent[:, upright]
     return z, z * np.hypot(HEIGHT_NOISE, BOX_NOISE)
 
 

@@ -214,6 +214,26 @@ def test_directions_and_ranges_from_heights() -> None:
     np.testing.assert_allclose(found.covariances[1] @ ray, 1e6 * (ray @ ray) * ray, rtol=1e-2)
 
 
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_a_range_from_the_height_holds_for_cameras_mounted_in_any_way(rotation) -> None:
+    """Boxes are in the image as it comes: a person lies along x where that is turned by 90."""
+    truth, heights = np.array([0.3, -0.2, 4.0]), np.array([1.7])
+    width, height = (0.6, 1.7) if rotation % 180 == 0 else (1.7, 0.6)
+    boxes = box_of(truth, width, height)[None]
+    without_depth = np.zeros((HEIGHT, WIDTH), np.float32)
+    for found in (
+        bearings(boxes, CAMERA, heights, rotation),
+        positions(boxes, CAMERA, without_depth, heights, rotation),
+    ):
+        np.testing.assert_allclose(found.points[0], truth, rtol=1e-4)
+        np.testing.assert_allclose(found.sizes[0], [width, height, 0], rtol=1e-4)
+        covariance = found.covariances[0]
+        assert covariance[2, 2] ** 0.5 == pytest.approx(4 * np.hypot(0.1, 0.05), rel=1e-4)
+        along_ray = covariance[2, 2] * (truth[:2] / 4) ** 2
+        sides = (covariance.diagonal()[:2] - along_ray) ** 0.5
+        np.testing.assert_allclose(sides, [width / 20, height / 20], rtol=1e-3)
+
+
 def test_a_part_of_the_sensor_and_binning_keep_the_rays() -> None:
     whole = read_camera_info(information())
     roi = SimpleNamespace(x_offset=100, y_offset=60, width=320, height=240)

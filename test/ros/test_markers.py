@@ -56,7 +56,13 @@ class Viewer:
         return [marker for (ns, _), (marker, _) in sorted(self.shown.items()) if ns == name]
 
 
-def written(writer: Any, *rows: tuple[float, float, float], ids: Any = None, sec: int = 7) -> Any:
+def written(
+    writer: Any,
+    *rows: tuple[float, float, float],
+    ids: Any = None,
+    sec: int = 7,
+    rotation: int = 0,
+) -> Any:
     """The markers of objects at x y z, of 1 x 2 x 3 m; z of zero is of unknown range."""
     count = len(rows)
     found = Detections(
@@ -69,7 +75,7 @@ def written(writer: Any, *rows: tuple[float, float, float], ids: Any = None, sec
     sizes = np.array([[1.0, 2, 3]] * count).reshape(-1, 3) * (points[:, 2:] > 0)
     points[:, 2] = np.where(points[:, 2] > 0, points[:, 2], 1)
     where = Positions(np.arange(count), points, sizes, np.zeros((count, 3, 3)))
-    return writer.write(Header(stamp=Time(sec=sec), frame_id="optical"), found, where)
+    return writer.write(Header(stamp=Time(sec=sec), frame_id="optical"), found, where, rotation)
 
 
 @pytest.fixture
@@ -106,6 +112,21 @@ def test_boxes_and_labels_are_where_the_objects_are(writer: Any) -> None:
 
 
 @needs_messages
+@pytest.mark.parametrize(
+    ("rotation", "x", "y"), [(0, 3, -0.15), (90, 2.35, 1), (180, 3, 2.15), (270, 3.65, 1)]
+)
+def test_a_label_is_above_its_object_however_the_camera_is_mounted(
+    writer: Any, rotation: int, x: float, y: float
+) -> None:
+    """Turned clockwise by 90 degrees, the left of an image is its top."""
+    viewer = Viewer()
+    viewer.take(written(writer, (3, 1, 4), rotation=rotation))
+    (label,) = viewer.of("labels")
+    at = label.pose.position
+    assert (at.x, at.y, at.z) == pytest.approx((x, y, 4))
+
+
+@needs_messages
 def test_an_object_of_unknown_range_is_a_ray_from_the_camera(writer: Any) -> None:
     viewer = Viewer()
     viewer.take(written(writer, (0.5, -0.5, 0), ids=[3]))
@@ -134,7 +155,7 @@ def test_a_trail_is_dots_at_their_own_time_and_fades(writer: Any) -> None:
 def test_a_flat_object_has_a_box_all_the_same(writer: Any) -> None:
     where = Positions(np.array([0]), np.ones((1, 3)), np.array([[1.0, 2, 0]]), np.ones((1, 3, 3)))
     found = Detections(np.zeros((1, 4), np.float32), np.ones(1, np.float32), np.zeros(1, np.int32))
-    (box, _) = writer.write(Header(), found, where).markers
+    (box, _) = writer.write(Header(), found, where, 0).markers
     assert box.type == box.CUBE and box.scale.z > 0
 
 

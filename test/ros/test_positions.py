@@ -181,6 +181,12 @@ def test_positions_are_switched_on_and_off_and_problems_are_said(
     (place,) = camera.places[-1].detections
     assert place.bbox.center.position.z == pytest.approx(0.1 * 300 / box.size_y, rel=1e-4)
 
+    # Turned by 90 degrees, objects are upright along x, where the focal length is another one.
+    change(camera, rotation=[90])
+    lens = calibration(k=[150.0, 0, 159.5, 0, 300, 159.5, 0, 0, 1])
+    turned = pytest.approx(0.1 * 150 / box.size_x, rel=1e-4)
+    show(client, camera, lambda: ranges(camera) == [turned], info=lens, depth=None)
+
     change(camera, positions="off")
     client.wait_for(lambda: not topics(client))
     client.wait_for(lambda: "positions_found" not in values_of(camera.diagnostics[-1]))
@@ -249,6 +255,11 @@ def test_compressed_depth_gives_positions(
 def pairs(camera: SimpleNamespace) -> list[tuple[Detection3DArray, Detection2DArray]]:
     """Positions, and the detections that they are of, which come on another topic."""
     return [(a, r) for a in camera.places for r in camera.results if a.header == r.header]
+
+
+def ranges(camera: SimpleNamespace) -> list[float]:
+    """Along z, of the objects of the last image."""
+    return [each.bbox.center.position.z for each in camera.places[-1].detections]
 
 
 def seconds(stamp: Time) -> float:

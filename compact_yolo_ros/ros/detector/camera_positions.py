@@ -172,9 +172,9 @@ class CameraPositions:
             )
         heights = heights_of(found.labels, options.heights)
         if not options.uses_depth:
-            return bearings(found.boxes, camera, heights)
+            return bearings(found.boxes, camera, heights, result.view.rotation)
         depth = self._depth_of(result.header, size, options.tolerance)
-        return positions(found.boxes, camera, depth, heights)
+        return positions(found.boxes, camera, depth, heights, result.view.rotation)
 
     def _camera(self, rectified: bool) -> CameraModel:
         """The calibration; it is read again only when another one has come."""

@@ -36,6 +36,8 @@ DOT = 0.06
 """Metres, diameter of a dot."""
 RAY = Vector3(x=0.01, y=0.04, z=0.06)
 """Metres: diameters of shaft and head of a ray, and length of its head."""
+UP = {0: (0, -1), 90: (-1, 0), 180: (0, 1), 270: (1, 0)}
+"""By the rotation that makes an image upright: where above is, along x and y before that."""
 WHITE = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
 
 
@@ -48,13 +50,16 @@ class MarkerWriter:
         self._shown = 0
         self._images = 0
 
-    def write(self, header: Header, detections: Detections, where: Positions) -> MarkerArray:
+    def write(
+        self, header: Header, detections: Detections, where: Positions, rotation: int
+    ) -> MarkerArray:
         """The markers for an image.
 
         Args:
             header: of the image; markers are in its frame, at its stamp.
             detections: all objects of the image.
             where: where some of them are.
+            rotation: degrees clockwise by which the image is turned to be upright.
         """
         found = detections[where.places]
         colours = [_colour(bgr) for bgr in object_colours(found)]
@@ -64,7 +69,7 @@ class MarkerWriter:
             point, size = where.points[place], where.sizes[place]
             array.markers += [
                 _body(header, place, point, size, colour),
-                _label(header, place, point, size, name),
+                _label(header, place, _above(point, size, rotation), _text(name, point, size)),
             ]
         for place in range(len(found), self._shown):
             array.markers += [_deleted(header, name, place) for name in (BOXES, LABELS)]
@@ -113,15 +118,26 @@ def _body(
     return box
 
 
-def _label(
-    header: Header, number: int, point: NDArray[np.float64], size: NDArray[np.float64], name: str
-) -> Marker:
-    """A text above an object, in the optical frame: at a smaller y."""
+def _label(header: Header, number: int, point: NDArray[np.float64], text: str) -> Marker:
     label = _marker(header, LABELS, number, Marker.TEXT_VIEW_FACING)
-    label.pose.position = _point(point - [0, size[1] / 2 + TEXT, 0])
+    label.pose.position = _point(point)
     label.scale.z, label.color = TEXT, WHITE
-    label.text = f"{name}, {np.linalg.norm(point):.1f} m" if size.any() else name
+    label.text = text
     return label
+
+
+def _text(name: str, point: NDArray[np.float64], size: NDArray[np.float64]) -> str:
+    """The name of an object, and how far it is where that is known."""
+    return f"{name}, {np.linalg.norm(point):.1f} m" if size.any() else name
+
+
+def _above(
+    point: NDArray[np.float64], size: NDArray[np.float64], rotation: int
+) -> NDArray[np.float64]:
+    """Where the label of an object is, in the optical frame."""
+    up = np.array([*UP[rotation], 0.0])
+    above: NDArray[np.float64] = point + up * (np.abs(up) @ size / 2 + TEXT)
+    return above
 
 
 def _deleted(header: Header, name: str, number: int) -> Marker:

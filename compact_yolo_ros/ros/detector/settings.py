@@ -13,7 +13,7 @@ from compact_yolo_ros.detection.governor import Targets
 from compact_yolo_ros.detection.position_options import PositionOptions
 from compact_yolo_ros.detection.selection import Selection, class_thresholds, label_thresholds
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
-from compact_yolo_ros.detection.view import View
+from compact_yolo_ros.detection.view import PLAIN, View
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.ros.detector.parameters import box_size, positions, targets, tracking
 from compact_yolo_ros.ros.detector.views import read_views
@@ -54,6 +54,10 @@ class Settings:
     positions: PositionOptions | None = None
     detect_once_timeout: float = 2.0
     views: Mapping[str, View] = field(default_factory=dict)
+
+    def view(self, camera: str) -> View:
+        """How the network sees the images of a camera."""
+        return self.views.get(camera, PLAIN)
 
     @cached_property
     def detected(self) -> Selection:

@@ -22,6 +22,7 @@ from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Detection2DArray, Detection3DArray, LabelInfo, VisionInfo
 
 from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.view import View
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.ros.detector.debug_image import DebugImageWriter, Pack
@@ -70,6 +71,11 @@ class FrameResult(NamedTuple):
     tracks: Detections | None = None
     arrived: float = 0.0
     locate: Callable[[], Positions | None] | None = None
+
+    @property
+    def view(self) -> View:
+        """How the network saw it."""
+        return self.settings.view(self.camera)
 
 
 FrameWriter = Callable[[FrameResult], Any]
@@ -190,7 +196,9 @@ def _marker_writer(card: ModelCard) -> FrameWriter:
 
     def write(result: FrameResult) -> Any:
         found = _located(result)
-        return None if found is None else writer.write(result.header, result.detections, found)
+        if found is None:
+            return None
+        return writer.write(result.header, result.detections, found, result.view.rotation)
 
     return write
 

@@ -21,7 +21,7 @@ from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import Answer
 from compact_yolo_ros.detection.frame_times import FrameTimes
-from compact_yolo_ros.detection.view import PLAIN, View
+from compact_yolo_ros.detection.view import View
 from compact_yolo_ros.machine.power import PowerMonitor
 from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.pixels.image_error import ImageError
@@ -217,7 +217,7 @@ class FrameWorker:
         if settings.max_age > 0 and self._is_refused(camera, header, settings.max_age):
             return None
         check_header(header)
-        view = settings.views.get(camera.name, PLAIN)
+        view = settings.view(camera.name)
         window = session.detector.window
         image = camera.decode(message, window if view.is_plain else view.window(window))
         decoded = perf_counter()
@@ -264,8 +264,7 @@ class FrameWorker:
         dropped = camera.counters.image_processed(times)
         backend = session.detector.backend
         session.performance.publish(result, times, dropped, backend, self._power)
-        view = result.settings.views.get(camera.name, PLAIN)
-        size = result.image.size
+        view, size = result.view, result.image.size
         if session.image_sizes.see(camera.name, *(size if view.is_plain else view.seen(size))):
             session.backends.fit(session.image_sizes.all)
         session.backends.succeeded()

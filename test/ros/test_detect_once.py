@@ -40,12 +40,15 @@ class Calls:
         return self.result(self.begin())
 
 
-def stream(client: Client, seen: SimpleNamespace, image: Image) -> list[tuple[int, int]]:
-    """Publish an image at 20 Hz from now on; return the list of the stamps."""
+def stream(
+    client: Client, seen: SimpleNamespace, image: Image, late: int = 0
+) -> list[tuple[int, int]]:
+    """Publish an image at 20 Hz from now on, seconds late; return the list of the stamps."""
     stamps: list[tuple[int, int]] = []
 
     def publish() -> None:
         image.header.stamp = client.node.get_clock().now().to_msg()
+        image.header.stamp.sec -= late
         stamps.append((image.header.stamp.sec, image.header.stamp.nanosec))
         seen.camera.publish(image)
 
@@ -133,6 +136,34 @@ def test_those_who_wait_get_their_image_though_the_node_is_disabled(
         assert call.result(waiting).success
         client.node.destroy_timer(timer)
         client.wait_for(lambda: client.node.count_subscribers("/image") == 0)
+
+
+UNANSWERED = "no image was answered within 0.5 s: "
+
+
+@pytest.mark.parametrize(
+    ("late", "words"),
+    [(5, " s old on arrival: check the camera's driver"), (-60, " s in the future: synchronise")],
+)
+def test_those_who_wait_learn_that_images_are_too_old(
+    client: Client, start_inside: Start, late: int, words: str
+) -> None:
+    seen = start_inside(detect_once_timeout=0.5, max_age=1.0)
+    stream(client, seen, green_square(), late)
+    call = Calls(client)
+    response = client.wait_for(lambda: (r := call()).message.startswith(UNANSWERED) and r)
+    assert not response.success and "\n" not in response.message
+    assert response.message.startswith(f"{UNANSWERED}max_age refuses images: the last one ")
+    assert words in response.message
+    assert not seen.results
+
+
+def test_those_who_wait_learn_that_the_governor_skips(client: Client, start_inside: Start) -> None:
+    seen = start_inside(detect_once_timeout=0.5)
+    seen.node._session.control.admits = lambda camera: False
+    stream(client, seen, green_square())
+    call = Calls(client)
+    client.wait_for(lambda: call().message.startswith(f"{UNANSWERED}the governor skips images"))
 
 
 def test_those_who_wait_are_told_when_the_node_stops(client: Client, start_inside: Start) -> None:

@@ -107,6 +107,12 @@ class Camera:
     def publish(self, result: FrameResult) -> None:
         self.processed.append(result.header.frame_id)
 
+    def skipped(self) -> None:
+        self.counters.image_skipped()
+
+    def too_old(self, age: float) -> None:
+        self.counters.image_too_old(age)
+
     def failed(self, kind: str, sentence: str) -> None:
         raise AssertionError(sentence)
 

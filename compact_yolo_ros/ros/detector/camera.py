@@ -21,6 +21,7 @@ from compact_yolo_ros.ros.detector.parameters import file_limits
 from compact_yolo_ros.ros.detector.publishing import CameraPublisher
 from compact_yolo_ros.ros.detector.settings import Settings
 from compact_yolo_ros.ros.detector.topics import IMAGE, FrameResult
+from compact_yolo_ros.ros.diagnostics.camera_health import refused_age
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters
 from compact_yolo_ros.ros.diagnostics.situations import CameraSituation, CameraState
 from compact_yolo_ros.ros.receiver import Receiver
@@ -173,6 +174,19 @@ class Camera:
             result = self.positions.locate(result)
         self._publisher.publish(result)
         self.once.answered(result)
+
+    def skipped(self) -> None:
+        """Count an image that the governor skips."""
+        self.counters.image_skipped()
+        self.once.refused(
+            "the governor skips images to hold a target: set a looser target, or a longer "
+            "detect_once_timeout"
+        )
+
+    def too_old(self, age: float) -> None:
+        """Count an image that ``max_age`` refuses; ``age`` is in seconds since its stamp."""
+        self.counters.image_too_old(age)
+        self.once.refused(f"max_age refuses images: {refused_age(age)}")
 
     def failed(self, kind: str, sentence: str) -> None:
         """Count a failure; log each cause once only, or a bad camera would flood the log."""

@@ -210,7 +210,7 @@ class FrameWorker:
         """Decode the image; None if it is not to be processed."""
         session, camera, began = self._session, frame.camera, perf_counter()
         if not session.control.admits(camera.name):
-            camera.counters.image_skipped()
+            camera.skipped()
             return None
         message = camera.unpack(frame.message)
         header = message.header
@@ -275,7 +275,7 @@ class FrameWorker:
         age = self._age(header) or 0.0
         if abs(age) <= max_age:
             return False
-        camera.counters.image_too_old(age)
+        camera.too_old(age)
         return True
 
     def _age(self, header: Header) -> float | None:

@@ -45,7 +45,9 @@ def assess_camera(snapshot: Snapshot, camera: CameraSituation) -> Status:
 
 def _without_answers(snapshot: Snapshot) -> Status:
     if snapshot.fps_refused:
-        return Status(Level.WARN, f"max_age refuses every image: {_refused_age(snapshot)}")
+        return Status(
+            Level.WARN, f"max_age refuses every image: {refused_age(snapshot.refused_age)}"
+        )
     if snapshot.unanswered >= UNANSWERED:
         sentence = f"no image was answered for {snapshot.unanswered:.0f} s: restart the node"
         return Status(Level.ERROR, sentence)
@@ -67,11 +69,15 @@ def _refused(snapshot: Snapshot) -> str:
     if images < MIN_IMAGES or snapshot.fps_refused <= MAX_REFUSED * snapshot.fps_in:
         return ""
     share = snapshot.fps_refused / snapshot.fps_in
-    return f"max_age refuses {share:.0%} of the images: {_refused_age(snapshot)}"
+    return f"max_age refuses {share:.0%} of the images: {refused_age(snapshot.refused_age)}"
 
 
-def _refused_age(snapshot: Snapshot) -> str:
-    age = snapshot.refused_age
+def refused_age(age: float) -> str:
+    """How old the last image is that ``max_age`` refused, and what to do.
+
+    Args:
+        age: in seconds since its stamp; negative if that is in the future.
+    """
     if age < 0:
         return f"the last one has a stamp {-age:.1f} s in the future: {SYNCHRONISE}"
     if age > PAST:

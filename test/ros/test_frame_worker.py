@@ -101,6 +101,9 @@ class Camera:
     def unpack(self, message: Any) -> Any:
         return message
 
+    def expect(self, header: Header) -> None:
+        pass
+
     def decode(self, message: Any, *_: Any) -> DecodedImage:
         return DecodedImage(np.zeros((2, 2, 3), np.uint8), "bgr")
 

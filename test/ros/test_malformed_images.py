@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from idle_session import CLOCK, idle_session
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 from toy_model import write_toy_model
 
 from compact_yolo_ros.backends import RunOptions
@@ -76,6 +77,9 @@ class CountingCamera:
 
     def unpack(self, data: bytes) -> Any:
         return UNPACK[self.kind](data)
+
+    def expect(self, header: Header) -> None:
+        pass
 
     def decode(self, message: Any, *_: Any) -> DecodedImage:
         raw = self.kind is Image

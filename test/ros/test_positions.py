@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,7 +30,7 @@ from compact_yolo_ros.pixels.file_limits import USUAL_LIMITS
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.ros.detector import camera_positions
 from compact_yolo_ros.ros.detector.camera_positions import depth_reader
-from compact_yolo_ros.ros.detector.depth_history import MOST_IMAGES, DepthHistory
+from compact_yolo_ros.ros.detector.depth_history import MOST_BYTES, MOST_IMAGES, DepthHistory
 from compact_yolo_ros.ros.detector.parameters import SPECS, check_value, positions
 from compact_yolo_ros.ros.messages import to_detection_3d_array
 from compact_yolo_ros.ros.received_images import ReceivedImage
@@ -69,6 +70,47 @@ def test_the_history_is_short_and_knows_the_nearest(monkeypatch) -> None:
     assert len(history) == 1 + 100 // 16
     history.add(received(101, 501))
     assert len(history) == 0  # none that is larger than all of them may be
+
+
+def kept(milliseconds: int, size: int) -> Any:
+    """A depth image of a stamp and a size in bytes, without the bytes."""
+    seconds, rest = divmod(milliseconds, 1000)
+    header = Header(stamp=Time(sec=seconds, nanosec=rest * 10**6))
+    return SimpleNamespace(header=header, data=SimpleNamespace(nbytes=size))
+
+
+@pytest.mark.parametrize("late", [0, 100])
+@pytest.mark.parametrize(("period", "size"), [(33, 1920 * 1080 * 4), (11, 848 * 480 * 2)])
+def test_the_depth_of_an_image_in_work_is_kept_however_long_that_takes(late, period, size) -> None:
+    """Whether it comes before the image is taken, or 100 ms later; one more at most is kept."""
+    history, stamps = DepthHistory(), range(0, 4000, period)
+    image = kept(stamps[len(stamps) // 2], 0).header
+    taken = stamps[len(stamps) // 2] + 50
+    for stamp in stamps:
+        if stamp + late > taken:
+            history.expect(image)
+            taken = 10**9
+        history.add(kept(stamp, size))
+        assert len(history) <= min(MOST_IMAGES, MOST_BYTES // size)
+    found, seconds = history.nearest(image)
+    assert seconds == 0 and found.header == image
+    assert not history.is_too_short(image)
+    history.clear()
+    assert history.nearest(image) is None
+
+
+def test_a_history_is_too_short_where_it_has_let_go_of_what_came_before_the_image() -> None:
+    history = DepthHistory()
+    for stamp in range(MOST_IMAGES):
+        history.add(received(5 + stamp))
+    assert not history.is_too_short(Header())  # the camera has begun after it
+    history.add(received(5 + MOST_IMAGES))
+    assert history.is_too_short(Header(stamp=Time(sec=5)))
+    assert not history.is_too_short(Header(stamp=Time(sec=5 - 60)))  # of another clock
+    assert not history.is_too_short(Header(stamp=Time(sec=6)))
+    history.clear()
+    history.add(received(5))
+    assert not history.is_too_short(Header())
 
 
 def test_depths_are_read_in_any_byte_order_and_never_beyond_the_message() -> None:
@@ -193,6 +235,44 @@ def test_positions_are_switched_on_and_off_and_problems_are_said(
 
 
 @pytest.mark.ros
+def test_a_slow_network_finds_the_depth_that_has_come_before(
+    client: Client, camera: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compact_yolo_ros.ros.detector.depth_history.MOST_IMAGES", 2)
+    change(camera, positions="depth")
+    show(client, camera, lambda: pairs(camera))
+    session = camera.node._session
+    history, detect = session.cameras[0].positions._history, session.detector.detect_decoded
+    busy, go = Event(), Event()
+
+    def slow(*given: Any) -> Detections:
+        busy.set()
+        assert go.wait(PATIENCE)
+        return detect(*given)
+
+    def bring_depth(sec: int) -> None:
+        later = Header(stamp=Time(sec=stamp.sec + sec, nanosec=stamp.nanosec))
+        camera.depth.publish(depth_message(PLANE, later.stamp))
+        client.wait_for(lambda: history.nearest(later)[1] == 0)
+
+    client.spin(0.2)  # all that was shown is answered
+    stamp = client.node.get_clock().now().to_msg()
+    bring_depth(0)
+    monkeypatch.setattr(session.detector, "detect_decoded", slow)
+    camera.camera.publish(picture(stamp))
+    client.wait_for(busy.is_set)
+    for sec in (1, 2, 3):
+        bring_depth(sec)
+    go.set()
+    client.wait_for(lambda: camera.places[-1].header.stamp == stamp)
+    (place,) = camera.places[-1].detections
+    assert place.bbox.center.position.z == pytest.approx(2.0)
+
+    words = "depth images are kept for too short a time: the oldest one is "
+    wait_for_problem(client, camera, words, late=-2)
+
+
+@pytest.mark.ros
 def test_an_image_on_demand_has_positions(client: Client, camera: SimpleNamespace) -> None:
     """Of a disabled node, which wakes depth and calibration with the image, and lets them go."""
     change(camera, positions="depth", detect_once_timeout=PATIENCE)
@@ -285,6 +365,15 @@ def calibration(**changes: Any) -> CameraInfo:
     return CameraInfo(**{**fields, **changes})
 
 
+def picture(stamp: Time) -> Image:
+    """A green square."""
+    pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
+    pixels[96:112, 96:112, 1] = 250
+    image = image_message(pixels, stamp)
+    image.header.frame_id = "camera"
+    return image
+
+
 CALIBRATION = calibration()
 PLANE = np.full((SIDE, SIDE), 2.0)
 
@@ -300,8 +389,6 @@ def show(
     **fields: Any,
 ) -> None:
     """Publish images, and what belongs to them, until something happens."""
-    pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
-    pixels[96:112, 96:112, 1] = 250
 
     def shown() -> object:
         stamp = client.node.get_clock().now().to_msg()
@@ -311,9 +398,7 @@ def show(
             moved = Time(sec=stamp.sec - late, nanosec=stamp.nanosec)
             camera.depth.publish(depth_message(depth, moved, **fields))
         client.spin(0.02)
-        image = image_message(pixels, stamp)
-        image.header.frame_id = "camera"
-        camera.camera.publish(image)
+        camera.camera.publish(picture(stamp))
         client.spin(0.05)
         return done()
 

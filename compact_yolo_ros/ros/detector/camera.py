@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rclpy.lifecycle import LifecycleNode
+from std_msgs.msg import Header
 
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
@@ -167,6 +168,11 @@ class Camera:
         """Publish what another model finds; for the worker, between two images."""
         self._publisher.use_model(card)
         self.tracking = CameraTracking(self._warn)
+
+    def expect(self, header: Header) -> None:
+        """Keep what belongs to an image until its result is published; for the worker."""
+        if self.positions is not None:
+            self.positions.expect(header)
 
     def publish(self, result: FrameResult) -> None:
         """Publish the result for one image."""

@@ -44,8 +44,8 @@ class NoPositionsError(ValueError):
 class CameraPositions:
     """Finds the objects in the images of one camera, from what its other topics bring.
 
-    ``locate`` is for the worker, the rest for the executor's thread. What the topics bring comes
-    in the receiver's.
+    ``expect`` and ``locate`` are for the worker, the rest for the executor's thread. What the
+    topics bring comes in the receiver's.
     """
 
     def __init__(
@@ -104,6 +104,11 @@ class CameraPositions:
         """Whether a calibration and, where they are used, depth images have come."""
         options = self._options
         return options is None or bool(self._info and (self._history or not options.uses_depth))
+
+    def expect(self, header: Header) -> None:
+        """Keep what an image needs until its positions are asked for, however long that takes."""
+        if self._options is not None and self._options.uses_depth:
+            self._history.expect(header)
 
     def locate(self, result: FrameResult) -> FrameResult:
         """The result for an image with a way to ask for positions, which are found once."""
@@ -201,6 +206,12 @@ class CameraPositions:
                 "aligned to the image"
             )
         image, seconds = nearest
+        if seconds > tolerance and self._history.is_too_short(header):
+            raise NoPositionsError(
+                f"depth images are kept for too short a time: the oldest one is {seconds:.3f} s "
+                "newer than the image, as they are too large or too frequent for how long the "
+                "network takes: have smaller or fewer ones published, and check both stamps"
+            )
         if seconds > tolerance:
             raise NoPositionsError(
                 f"the nearest depth image is {seconds:.3f} s away from the image, and "

@@ -217,6 +217,7 @@ class FrameWorker:
         if settings.max_age > 0 and self._is_refused(camera, header, settings.max_age):
             return None
         check_header(header)
+        camera.expect(header)
         view = settings.view(camera.name)
         window = session.detector.window
         image = camera.decode(message, window if view.is_plain else view.window(window))

@@ -95,12 +95,15 @@ class TrackingEvaluator:
 
         Args:
             sequence: names it; tracks of two sequences are never the same.
-            truth: with ``tracks``. A track in an ignored box, and at no object, does not count.
+            truth: with ``tracks``, none of them twice. A track in an ignored box, and at no object,
+                does not count, nor do objects and tracks of its ``unlabelled`` classes.
             tracks: with ids, labels of the same classes.
 
         Raises:
             ValueError: one of them has no ids.
         """
+        if truth.unlabelled:
+            truth, tracks = _without(truth.unlabelled, truth, tracks)
         if truth.tracks is None or tracks.ids is None:
             raise ValueError(f"a frame of {sequence} has no tracks")
         overlap = ious(truth.boxes.astype(np.float64), tracks.boxes.astype(np.float64))
@@ -226,6 +229,16 @@ def _numbers(
     """A number for each track; one whose class changes is another track."""
     keys = zip(labels.tolist(), ids.tolist(), strict=True)
     return np.array([known.setdefault((sequence, *key), len(known)) for key in keys], np.intp)
+
+
+def _without(
+    unlabelled: frozenset[int], truth: GroundTruth, tracks: Detections
+) -> tuple[GroundTruth, Detections]:
+    """Leave out objects and tracks of some classes."""
+    excluded = list(unlabelled)
+    numbers = np.arange(max((*excluded, *truth.labels.tolist())) + 1)
+    numbers[excluded] = -1
+    return truth.renumbered(numbers), tracks[~np.isin(tracks.labels, excluded)]
 
 
 def _is_ignored(tracks: Detections, truth: GroundTruth) -> NDArray[np.bool_]:

@@ -3,7 +3,9 @@
 
 ``frame, track, left, top, width, height, flag, class, visibility`` (Milan et al., "MOT16: A
 benchmark for multi-object tracking", arXiv 1603.00831, section 3.2). Frames count from 1; boxes are
-in pixels, taken as they stand. An object whose flag is 0 is ignored. The last columns may be
+in pixels, taken as they stand. An object whose flag is 0 is ignored; where it is nearly a
+pedestrian (``DISTRACTORS``), a pedestrian found there is ignored, as in MOTChallenge's evaluation
+(TrackEval, ``MotChallenge2DBox``). The last columns may be
 missing, and a class below 1 is the first one: there is one class then. Names of other classes than
 MOTChallenge's are in a ``labels.txt`` beside the file, a line each, as CVAT writes them.
 """
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
 from compact_yolo_ros.support.error_text import reason
@@ -26,6 +29,8 @@ MOT_CLASSES = (
     *("static person", "distractor", "occluder", "occluder on the ground", "occluder full"),
     *("reflection", "crowd"),
 )
+DISTRACTORS = ("person on vehicle", "static person", "distractor", "reflection")
+"""Of ``MOT_CLASSES``: neither wrong to find as a pedestrian nor to be found."""
 CLASSES_FILE = "labels.txt"
 MOST_FRAMES = 1_000_000
 LARGEST = 1_000_000_000
@@ -65,7 +70,10 @@ def read_mot(file: Path, frames: int = 0) -> tuple[tuple[str, ...], list[GroundT
             line = _parse(text, number, len(names))
             objects[line.frame].append(line)
     last = max(frames, *objects, 0)
-    return names, [_truth(objects[number]) for number in range(1, last + 1)]
+    ignored_as = np.arange(len(names))
+    if names == MOT_CLASSES:
+        ignored_as[[names.index(name) for name in DISTRACTORS]] = names.index("pedestrian")
+    return names, [_truth(objects[number], ignored_as) for number in range(1, last + 1)]
 
 
 def _class_names(file: Path) -> tuple[str, ...]:
@@ -93,7 +101,7 @@ def _parse(text: str, number: int, classes: int) -> _Line:
     return _Line(int(frame), int(track), box, flag != 0, int(label) - 1)
 
 
-def _truth(lines: list[_Line]) -> GroundTruth:
+def _truth(lines: list[_Line], ignored_as: NDArray[np.int64]) -> GroundTruth:
     counted = np.array([line.counts for line in lines], bool)
     boxes = np.array([line.box for line in lines], np.float64).reshape(-1, 4)
     labels = np.array([line.label for line in lines], np.int64)
@@ -102,6 +110,6 @@ def _truth(lines: list[_Line]) -> GroundTruth:
         boxes[counted],
         labels[counted],
         ignored=boxes[~counted],
-        ignored_labels=labels[~counted],
+        ignored_labels=ignored_as[labels[~counted]],
         tracks=tracks[counted],
     )

@@ -120,6 +120,23 @@ def test_tracks_are_compared_with_labels_of_each_format(
     assert found.median_seconds == pytest.approx(1.0)
 
 
+@pytest.mark.usefixtures("no_report")
+def test_labels_that_give_all_objects_one_id_have_no_tracks(
+    tmp_path: Path, bag: Path, toy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Datumaro does for objects without a track: no figure may be made of them."""
+    file = mot(tmp_path / "gt.txt")
+    lines = (line.split(",") for line in file.read_text().splitlines())
+    file.write_text("\n".join(",".join([n, "-1", *box, "1,1,1"]) for n, _, *box, _, _, _ in lines))
+    more = ("--tracking", "bytetrack", "--ground-truth", str(file))
+    tracking = evaluate(bag, tmp_path / "out", toy, *more)
+    assert tracking is not None and tracking.accuracy is None
+    assert tracking.topics[TOPIC].tracks == 3
+    told = f"the labels of {TOPIC} have no tracks of their own: an image has 3 objects"
+    assert tracking.left_out.startswith(told) and tracking.left_out.endswith("with the id -1")
+    assert "tracks in the labels" in capsys.readouterr().out
+
+
 def test_what_is_written_has_the_ids(
     tmp_path: Path, bag: Path, toy: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

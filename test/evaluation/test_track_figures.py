@@ -160,6 +160,16 @@ def test_a_track_in_an_ignored_box_does_not_count() -> None:
     assert (evaluator.result().missed, evaluator.result().false) == (0, 1)
 
 
+def test_classes_that_are_not_labelled_do_not_count() -> None:
+    evaluator = TrackingEvaluator()
+    for objects, _ in SEQUENCES["crowded"]:
+        both = found(objects | {name + 100: place for name, place in objects.items()})
+        both.labels[len(objects) :] = 1
+        evaluator.add("a", replace(truth(objects), unlabelled=frozenset({1})), both)
+    figures = evaluator.result()
+    assert (figures.hota, figures.mota, figures.false) == pytest.approx((1, 1, 0))
+
+
 def test_without_objects_there_are_no_ratios() -> None:
     evaluator = TrackingEvaluator()
     evaluator.add("a", truth({}), found({1: box(0, 0)}))

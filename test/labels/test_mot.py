@@ -37,8 +37,23 @@ def test_a_line_is_an_object_of_a_frame(tmp_path: Path) -> None:
     assert first.boxes.tolist() == [[10, 20, 40, 60]]
     assert (first.labels.tolist(), first.tracks.tolist()) == ([0], [4])
     assert (third.boxes.tolist(), third.labels.tolist()) == ([[12.5, 20, 42.5, 60]], [2])
-    assert (third.ignored.tolist(), third.ignored_labels.tolist()) == ([[0, 0, 5, 5]], [7])
+    assert (third.ignored.tolist(), third.ignored_labels.tolist()) == ([[0, 0, 5, 5]], [0])
     assert last.tracks is not None and not len(last.tracks)
+
+
+@pytest.mark.parametrize(
+    ("label", "ignored"), [(2, [0]), (7, [0]), (8, [0]), (12, [0]), (3, [2]), (9, [8]), (13, [12])]
+)
+def test_what_is_nearly_a_pedestrian_is_ignored_as_one(
+    tmp_path: Path, label: int, ignored: list[int]
+) -> None:
+    """As TrackEval does: a pedestrian found there is not wrong."""
+    (tmp_path / "gt.txt").write_text(f"1,1,10,10,20,40,0,{label},1\n")
+    _, (truth,) = read_mot(tmp_path / "gt.txt")
+    assert truth.ignored_labels is not None and truth.ignored_labels.tolist() == ignored
+    (tmp_path / "labels.txt").write_text("\n".join(f"class {n}" for n in range(13)))
+    _, (truth,) = read_mot(tmp_path / "gt.txt")
+    assert truth.ignored_labels is not None and truth.ignored_labels.tolist() == [label - 1]
 
 
 def test_names_beside_the_file_and_lines_without_a_class(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compact_yolo_ros.apps.evaluate_bag.frame_labels import FrameLabels
 from compact_yolo_ros.apps.evaluate_bag.frame_log import ANSWERED, FrameResult
@@ -87,6 +88,19 @@ def measure_accuracy(
     return measurement.accuracy()
 
 
+def joined_classes(
+    labels: Mapping[str, FrameLabels],
+) -> dict[str, tuple[NDArray[np.int64], frozenset[int]]]:
+    """By topic: the numbers of its classes among those of all, and those that it does not label."""
+    joined = list(dict.fromkeys(name for part in labels.values() for name in part.classes))
+    numbers = {
+        topic: np.array([joined.index(name) for name in part.classes], np.int64)
+        for topic, part in labels.items()
+    }
+    everything = frozenset(range(len(joined)))
+    return {topic: (own, everything - set(own.tolist())) for topic, own in numbers.items()}
+
+
 class _Measurement:
     """Takes the frames of all labelled topics one by one."""
 
@@ -99,15 +113,7 @@ class _Measurement:
         realtime: bool,
     ) -> None:
         self._labels, self._mapping = labels, mapping
-        joined = list(dict.fromkeys(name for part in labels.values() for name in part.classes))
-        self._numbers = {
-            topic: np.array([joined.index(name) for name in part.classes], np.int64)
-            for topic, part in labels.items()
-        }
-        self._unlabelled = {
-            topic: frozenset(range(len(joined))) - set(own.tolist())
-            for topic, own in self._numbers.items()
-        }
+        self._numbers = joined_classes(labels)
         self._evaluators = {topic: Evaluator(mapping.classes, threshold) for topic in labels}
         self._streaming = StreamingAccuracy(mapping) if realtime else None
         self._worst = WorstFrames(examples)
@@ -119,7 +125,7 @@ class _Measurement:
         if label < 0:
             return
         truth = self._labels[result.topic].truths[label]
-        numbers = self._numbers[result.topic], self._unlabelled[result.topic]
+        numbers = self._numbers[result.topic]
         if self._streaming:
             self._streaming.add(known, truth.renumbered(*numbers))
         if result.outcome != ANSWERED:

@@ -267,6 +267,8 @@ def _tracking(tracking: TrackingResults) -> Section:
         figures = to_plain(tracking.accuracy)
         tables.append(Table(list(figures), [list(figures.values())]))
         text += " The second table compares them with the tracks in the labels, at an IoU of 0.5."
+    if tracking.left_out:
+        text += f" They are not compared: {tracking.left_out}."
     return Section("Tracks", text, tables)
 
 

@@ -318,11 +318,13 @@ class TrackingResults:
         options: how they were followed.
         topics: by name.
         accuracy: against labels with tracks, of all topics together; None without such labels.
+        left_out: why labels with ids were not compared; empty if they were, or there are none.
     """
 
     options: TrackingOptions
     topics: dict[str, TrackCounts]
     accuracy: TrackingFigures | None
+    left_out: str = ""
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,8 @@ def _tracks(tracking: TrackingResults) -> dict[str, str]:
         rows[f"tracks of {topic}"] = (
             f"{found.tracks}, {found.brief} of them brief, fragmentation {fragmentation}"
         )
+    if tracking.left_out:
+        rows["tracks in the labels"] = tracking.left_out
     if tracking.accuracy is None:
         return rows
     for name, value in to_plain(tracking.accuracy).items():

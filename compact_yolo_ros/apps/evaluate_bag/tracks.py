@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from compact_yolo_ros.apps.evaluate_bag.accuracy import joined_classes
 from compact_yolo_ros.apps.evaluate_bag.frame_labels import FrameLabels
 from compact_yolo_ros.apps.evaluate_bag.frame_log import ANSWERED, FrameResult
 from compact_yolo_ros.apps.evaluate_bag.label_matching import Matching
@@ -90,11 +91,14 @@ def measure_tracking(
     """
     topics: dict[str, _TopicTracks] = {}
     seen: Counter[str] = Counter()
-    tracked = [
-        topic for topic, part in labels.items() if any(t.tracks is not None for t in part.truths)
-    ]
-    evaluator = TrackingEvaluator()
-    joined = list(dict.fromkeys(name for part in labels.values() for name in part.classes))
+    given = {
+        topic: part
+        for topic, part in labels.items()
+        if any(truth.tracks is not None for truth in part.truths)
+    }
+    left_out = "; ".join(filter(None, (_repeated(*each) for each in given.items())))
+    tracked = [] if left_out else list(given)
+    evaluator, numbers = TrackingEvaluator(), joined_classes(labels)
     for result, tracks in follow(results, options):
         topic, place = result.topic, seen[result.topic]
         seen[topic] += 1
@@ -103,12 +107,28 @@ def measure_tracking(
         topics.setdefault(topic, _TopicTracks()).add(result.stamp, tracks)
         label = int(matchings[topic].label_of[place]) if topic in tracked else -1
         if label >= 0 and mapping is not None:
-            part = labels[topic]
-            numbers = np.array([joined.index(name) for name in part.classes], np.int64)
-            truth = part.truths[label].in_pixels_of(result.size).renumbered(numbers)
+            truth = labels[topic].truths[label].in_pixels_of(result.size)
+            truth = truth.renumbered(*numbers[topic])
             evaluator.add(topic, mapping.truth(truth), mapping.detections(tracks))
     return TrackingResults(
         options=options,
         topics={topic: found.counts() for topic, found in topics.items()},
         accuracy=evaluator.result() if tracked and mapping is not None else None,
+        left_out=left_out,
     )
+
+
+def _repeated(topic: str, labels: FrameLabels) -> str:
+    """Why a topic's labels are no tracks; empty if they are. Some tools give all objects one id."""
+    for truth in labels.truths:
+        if truth.tracks is None:
+            continue
+        places = np.stack((truth.labels, truth.tracks))
+        objects, counts = np.unique(places, axis=1, return_counts=True)
+        if (counts > 1).any():
+            label, track = objects[:, counts.argmax()].tolist()
+            return (
+                f"the labels of {topic} have no tracks of their own: an image has"
+                f" {counts.max()} objects of class {labels.classes[label]} with the id {track}"
+            )
+    return ""

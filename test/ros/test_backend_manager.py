@@ -20,14 +20,19 @@ from rclpy.parameter import Parameter
 
 from compact_yolo_ros.backends import BackendError, BackendLost, RunOptions, open_at_start
 from compact_yolo_ros.model.card import ModelCard
-from compact_yolo_ros.model.sizes import Size
-from compact_yolo_ros.ros.detector.backend_manager import FAILURES, BackendManager
+from compact_yolo_ros.model.sizes import InputSize, Size
+from compact_yolo_ros.ros.detector.backend_manager import FAILURES, BackendManager, SizesOf
 from compact_yolo_ros.ros.detector.node import DetectorNode
 
 IMAGE = np.zeros((320, 320, 3), np.uint8)
 
 
 FIRST, SMALLER, TOO_SMALL = map(Size.square, (320, 288, 160))
+
+
+def sizes(*wanted: InputSize) -> SizesOf:
+    """These sizes, whatever the model."""
+    return lambda *_: wanted
 
 
 class Managed:
@@ -102,7 +107,7 @@ def test_the_cpu_takes_over_from_a_backend_that_fails(
     assert managed.manager.facts() == {"backend_fallbacks": 1}
     assert managed.detect()
     # Sizes that are needed later are opened on the CPU too, and the reason stays.
-    managed.manager.use_sizes((FIRST, SMALLER))
+    managed.manager.use_sizes(sizes(FIRST, SMALLER))
     managed.wait_for(lambda: len(managed.detector.backend.sizes) == 2)
     assert managed.manager.warning == opened.choice
 
@@ -138,16 +143,16 @@ def test_there_is_nothing_to_fall_back_to_from_the_cpu(managed: Managed) -> None
 
 
 def test_sizes_that_cannot_be_opened_are_a_warning_and_work_goes_on(managed: Managed) -> None:
-    managed.manager.use_sizes((FIRST, TOO_SMALL))  # too few cells for the toy detector
+    managed.manager.use_sizes(sizes(FIRST, TOO_SMALL))  # too few cells for the toy detector
     managed.wait_for(lambda: bool(managed.manager.warning))
     assert managed.manager.warning.startswith(
         "staying with the input size: ONNX Runtime cannot run"
     )
     assert managed.detector.backend is managed.first
     assert managed.detect()
-    managed.manager.use_sizes((FIRST,))  # without a target
-    assert managed.manager.warning == ""
-    managed.manager.use_sizes((FIRST, TOO_SMALL))  # and with another one
+    managed.manager.use_sizes(sizes(FIRST))  # without a target
+    managed.wait_for(lambda: not managed.manager.warning)
+    managed.manager.use_sizes(sizes(FIRST, TOO_SMALL))  # and with another one
     managed.wait_for(lambda: bool(managed.manager.warning))
 
 
@@ -193,7 +198,7 @@ def test_inputs_fit_the_cameras_and_others_are_closed(fitting: BackendManager) -
 
 def test_smaller_inputs_of_the_governor_fit_too(fitting: BackendManager) -> None:
     fitting.fit((Size(640, 480),))
-    fitting.use_sizes((416, 320))
+    fitting.use_sizes(sizes(416, 320))
     wait_for_shape(fitting, Size(640, 480), Size(416, 320))
     end = time.monotonic() + 20
     while len(fitting.detector.backend.sizes) < 2 and time.monotonic() < end:
@@ -222,7 +227,7 @@ def test_an_input_that_cannot_be_opened_is_a_warning_and_images_are_answered(toy
 
 def test_closing_waits_for_what_is_being_opened(toy: str) -> None:
     managed = Managed(toy)
-    managed.manager.use_sizes((FIRST, SMALLER))
+    managed.manager.use_sizes(sizes(FIRST, SMALLER))
     managed.manager.close()
     managed.manager.failed(BackendLost("gone"))  # by a worker that still has its last image
     with pytest.raises(AttributeError):

@@ -224,11 +224,11 @@ def test_a_timing_that_fails_is_one_sentence(
 def test_another_size_is_timed_too(start: Callable[..., Node]) -> None:
     node = start()
     node.answer_until(lambda: node.runs_on == ("openvino", 1))
-    node.manager.use_sizes((SMALLER,))
+    node.manager.use_sizes(lambda *_: (SMALLER,))
     node.answer_until(lambda: "timed here at 288x288" in node.timing())
     assert node.runs_on == ("openvino", 1)
     assert sum(line.startswith(BEGUN) for line in node.log.lines) == 2
-    node.manager.use_sizes((SMALLER, Size.square(352)))  # a target: the first one stays
+    node.manager.use_sizes(lambda *_: (SMALLER, Size.square(352)))  # a target: the first one stays
     node.answer_until(lambda: len(node.manager.detector.backend.sizes) == 2)
     assert node.runs_on == ("openvino", 1)
 
@@ -239,11 +239,11 @@ def test_a_timing_of_a_size_that_is_not_needed_any_more_ends(
     before = children()
     node = hanging(start, monkeypatch)
     first = children() - before
-    node.manager.use_sizes((SIZE, SMALLER))  # a target: it is still the size to time
+    node.manager.use_sizes(lambda *_: (SIZE, SMALLER))  # a target: it is still the size to time
     node.answer_until(lambda: len(node.manager.detector.backend.sizes) == 2)
     node.answer()
     monkeypatch.setenv("TIMING_DOUBLE", "5")
-    node.manager.use_sizes((Size.square(352),))
+    node.manager.use_sizes(lambda *_: (Size.square(352),))
     node.answer_until(lambda: "timed here at 352x352" in node.timing())
     assert sum(line.startswith(BEGUN) for line in node.log.lines) == 2
     wait_until(lambda: not first & children())

@@ -263,7 +263,7 @@ def test_a_backend_that_does_not_open_is_left_behind_and_closed_later(
     options = RunOptions(toy, backend="onnxruntime", input_sizes=(Size.square(320),), threads=1)
     manager = BackendManager(options, open_at_start(options), ListLogger())
     gate.shut()
-    manager.use_sizes((Size.square(320), Size.square(288)))
+    manager.use_sizes(lambda *_: (Size.square(320), Size.square(288)))
     wait_until(lambda: gate.calls == 1)
     releasing = manager.close()
     assert releasing.is_alive()

@@ -6,16 +6,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from harness import LATCHED, Client, Start, image_message, values_of
+from harness import LATCHED, PATIENCE, Client, Start, image_message, values_of
 from onnx import TensorProto
 from rclpy.parameter import Parameter
 from toy_model import CARD, write_altered, write_toy_model
 from vision_msgs.msg import LabelInfo
+
+from compact_yolo_ros.backends import BackendError, RunOptions
+from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.ros.detector import backend_manager
 
 pytestmark = pytest.mark.ros
 OTHERS = ("rot", "gruen", "blau")
@@ -30,18 +35,37 @@ def other(tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def opening(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """How models are opened: not those that are ``broken``, and only while it is ``allowed``."""
+    opening = SimpleNamespace(broken=set(), allowed=Event(), tried=[])
+    opening.allowed.set()
+    opens = backend_manager.open_if_built
+
+    def open_or_fail(options: RunOptions) -> Any:
+        opening.tried.append(options.model)
+        assert opening.allowed.wait(PATIENCE)
+        if options.model in opening.broken:
+            raise BackendError("out of memory")
+        return opens(options)
+
+    monkeypatch.setattr(backend_manager, "open_if_built", open_or_fail)
+    return opening
+
+
+@pytest.fixture
 def seen(client: Client, start_inside: Start) -> Iterator[SimpleNamespace]:
     """A node that gets a green square as soon as it has answered the last one.
 
-    If one were not answered, no other would come.
+    If one were not answered, no other would come; while ``is_paused``, none comes.
     """
-    seen = start_inside()
+    seen = start_inside(governor_sizes=[288, 416])
+    seen.is_paused = False
     pixels = np.zeros((320, 320, 3), np.uint8)
     pixels[96:112, 96:112, 1] = 250
     image, seen.sent = image_message(pixels), []
 
     def publish() -> None:
-        if len(seen.results) == len(seen.sent):
+        if len(seen.results) == len(seen.sent) and not seen.is_paused:
             image.header.stamp = client.node.get_clock().now().to_msg()
             seen.sent.append(stamp_of(image))
             seen.camera.publish(image)
@@ -136,6 +160,51 @@ def test_a_bad_model_leaves_the_old_one_at_work(
     assert set(found(seen)) == {"green"}
     assert set_parameters(seen, model=toy).successful
     client.wait_for(lambda: not refused())
+
+
+WIDE = replace(CARD, name="wide", classes=OTHERS, default_size=480)
+"""The card of the same network, at another size."""
+
+
+@pytest.mark.parametrize(
+    ("card", "inputs"),
+    [(WIDE, (480, 288, 416)), (replace(WIDE, fixed_size=True), ((480, 480),))],
+    ids=["any size", "a fixed size"],
+)
+def test_a_target_that_is_set_while_a_model_is_opened_is_for_its_sizes(
+    client: Client,
+    seen: SimpleNamespace,
+    opening: SimpleNamespace,
+    tmp_path: Path,
+    card: ModelCard,
+    inputs: tuple,
+) -> None:
+    wide = str(write_toy_model(tmp_path / "wide.onnx", card))
+    opening.allowed.clear()
+    assert set_parameters(seen, model=wide).successful
+    assert set_parameters(seen, max_latency=5.0).successful
+    opening.allowed.set()
+    client.wait_for(lambda: found(seen)[-1] == "gruen")
+    client.spin(0.5)  # what was submitted behind it
+    assert seen.node._session.detector.inputs == inputs
+    assert warning(seen) == ""
+
+
+def test_a_target_is_for_the_sizes_of_the_old_model_if_the_new_one_cannot_be_opened(
+    client: Client, seen: SimpleNamespace, opening: SimpleNamespace, tmp_path: Path, toy: str
+) -> None:
+    wide = str(write_toy_model(tmp_path / "wide.onnx", WIDE))
+    opening.broken.add(wide)
+    opening.allowed.clear()
+    assert set_parameters(seen, model=wide, input_size="square").successful
+    assert set_parameters(seen, max_latency=5.0).successful
+    opening.allowed.set()
+    client.wait_for(lambda: seen.node._session.detector.inputs == (320, 288))
+    assert warning(seen) == f"staying with {toy}: out of memory"
+
+
+def warning(seen: SimpleNamespace) -> str:
+    return str(seen.node._session.backends.warning)
 
 
 def test_of_several_changes_the_last_one_counts_and_cleanup_does_not_wait(

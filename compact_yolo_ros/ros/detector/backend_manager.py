@@ -34,6 +34,8 @@ from compact_yolo_ros.ros.detector.logger import Logger
 
 ON_CPU = {"backend": "onnxruntime", "precision": "auto", "dla_core": -1, "batch": 1}
 """Changes of the options that lead to the backend that is always there."""
+SizesOf = Callable[[InputSize, ModelCard], tuple[InputSize, ...]]
+"""Tells the input sizes that a model needs, from the one to begin with and its card."""
 FAILURES = 3
 """Failures in a row after which a backend is given up, unless its device is gone."""
 
@@ -106,17 +108,16 @@ class BackendManager:
         """Whether it runs on a GPU, or an engine for one is being built."""
         return runs_on_gpu(self.detector.backend) or self._engine.is_needed
 
-    def use_sizes(self, sizes: tuple[InputSize, ...]) -> None:
-        """Have these input sizes open; returns at once, the detector gets them when they are ready.
+    def use_sizes(self, sizes_of: SizesOf) -> None:
+        """Have other input sizes open; returns at once, the detector gets them when they are ready.
 
         Sizes that are open already stay open.
 
         Args:
-            sizes: the size to begin with, and those that it can be resized to.
+            sizes_of: returns the size to begin with, and those that it can be resized to. It is
+                asked after all changes before it, when it is known which model they have led to.
         """
-        if len(sizes) == 1 and not self._given_up:
-            self._problem = ""  # those that could not be opened are not needed any more
-        self._opener.submit(partial(self._need, input_sizes=sizes))
+        self._opener.submit(partial(self._need_sizes, sizes_of))
 
     def fit(self, image_sizes: tuple[Size, ...]) -> None:
         """Have inputs open that fit these images of the cameras; like ``use_sizes``."""
@@ -185,10 +186,18 @@ class BackendManager:
 
     # In the opener's thread
 
+    def _need_sizes(self, sizes_of: SizesOf) -> None:
+        card = find_model(self._options.model).card
+        sizes = sizes_of((self._options.input_sizes or (card.own_input,))[0], card)
+        if len(sizes) == 1 and not self._given_up:
+            self._problem = ""  # those that could not be opened are not needed any more
+        self._need(input_sizes=sizes)
+
     def _need(self, **changes: tuple[InputSize, ...]) -> None:
-        self._options = self._options.change(**changes)
+        options = self._options.change(**changes)
         # The detector may still run another model, until the next image.
-        sizes = self._options.resolved(find_model(self._options.model).card).sizes
+        sizes = options.resolved(find_model(options.model).card).sizes
+        self._options = options  # not what cannot be: it would be in the way of all that comes
         if self._engine.awaits_image or not set(sizes) <= self._sizes:
             self._reopen()
 

@@ -579,7 +579,13 @@ def input_sizes(values: Mapping[str, Any], card: ModelCard) -> tuple[InputSize, 
     Without a target they are not opened: they take memory, and engines that must be built. A model
     of a fixed size has none.
     """
-    first = _largest_input(values["input_size"], card)
+    return with_smaller(_largest_input(values["input_size"], card), card, values)
+
+
+def with_smaller(
+    first: InputSize, card: ModelCard, values: Mapping[str, Any]
+) -> tuple[InputSize, ...]:
+    """See ``input_sizes``, where it is known which size to begin with."""
     sides = {other for other in values["governor_sizes"] if other < long_side(first)}
     if card.fixed_size or not targets(values):
         return (first,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -20,7 +21,7 @@ from compact_yolo_ros.ros.detector.image_sizes import ImageSizes
 from compact_yolo_ros.ros.detector.input_control import InputControl
 from compact_yolo_ros.ros.detector.leftovers import Leftovers
 from compact_yolo_ros.ros.detector.opening import Opening
-from compact_yolo_ros.ros.detector.parameters import RUN_PARAMETERS, input_sizes, run_options
+from compact_yolo_ros.ros.detector.parameters import RUN_PARAMETERS, run_options, with_smaller
 from compact_yolo_ros.ros.detector.publishing import ModelPublisher, PerformancePublisher
 from compact_yolo_ros.ros.detector.settings import Settings, read_settings
 from compact_yolo_ros.ros.diagnostics.report import backend_facts
@@ -106,8 +107,7 @@ class Session:
             if changes:
                 self.backends.change(run_options(values), self._accept)
             elif settings.targets != self.settings.targets:
-                card = self._coming or self._card
-                self.backends.use_sizes(input_sizes(values, card))
+                self.backends.use_sizes(partial(with_smaller, values=values))
             self.control.targets = settings.targets
             self._values = values
             for camera in self.cameras:

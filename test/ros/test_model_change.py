@@ -203,6 +203,75 @@ def test_a_target_is_for_the_sizes_of_the_old_model_if_the_new_one_cannot_be_ope
     assert warning(seen) == f"staying with {toy}: out of memory"
 
 
+TOGETHER = {
+    "classes": ["gruen"],
+    "class_heights": ["gruen:0.2"],
+    "positions": "bearing",
+    "tracking": "bytetrack",
+    "max_latency": 5.0,
+    "detect_once_timeout": 9.0,
+}
+"""Parameters that are set together with a model whose classes the one in use does not have."""
+
+
+def test_what_is_set_together_with_a_model_takes_effect(
+    client: Client, seen: SimpleNamespace, other: str
+) -> None:
+    assert set_parameters(seen, model=other, **TOGETHER).successful
+    client.wait_for(lambda: found(seen)[-1] == "gruen")
+    expect_what_was_set(client, seen)
+    session = seen.node._session
+    assert session.settings.positions.heights == {1: 0.2}
+    assert session.settings.selection.labels == {1}
+
+
+def expect_what_was_set(client: Client, seen: SimpleNamespace) -> None:
+    """Wait for what ``TOGETHER`` brings whatever the model."""
+    for topic in ("tracks", "detections_3d", "markers"):
+        client.wait_for(lambda topic=topic: client.node.count_publishers(f"/detector/{topic}"))
+    client.wait_for(lambda: client.node.count_subscribers("/camera_info"))
+    client.wait_for(lambda: values_of(seen.diagnostics[-1])["governor"] == "holding")
+    client.wait_for(lambda: values_of(seen.diagnostics[-1])["governor_sizes"] == "320 288")
+    assert seen.node._session.cameras[0].once.timeout == 9
+
+
+def test_what_is_set_together_with_a_model_that_cannot_be_opened_takes_effect_too(
+    client: Client, seen: SimpleNamespace, opening: SimpleNamespace, other: str, toy: str
+) -> None:
+    """All but the names of classes: the old model keeps those that it had."""
+    assert set_parameters(seen, classes=["green", "blue"]).successful
+    opening.broken.add(other)
+    assert set_parameters(seen, model=other, **TOGETHER).successful
+    client.wait_for(lambda: warning(seen) == f"staying with {toy}: out of memory")
+    expect_what_was_set(client, seen)
+    session = seen.node._session
+    assert session.settings.selection.labels == {1, 2}
+    assert set_parameters(seen, score_threshold=0.5).successful
+    assert session.settings.selection.score_threshold == 0.5
+    assert session.settings.selection.labels == {1, 2}
+    assert "no class 'gruen'" in set_parameters(seen, class_thresholds=["green:0.5"]).reason
+    names = {"classes": ["green"], "class_heights": [""]}  # of the model that runs
+    assert set_parameters(seen, **names).successful
+    assert session.settings.selection.labels == {1}
+    answers = len(seen.results)
+    client.wait_for(lambda: len(seen.results) > answers + 3)
+    assert set(found(seen)) == {"green"}
+    assert values_of(seen.diagnostics[-1])["errors"] == "0"
+
+
+def test_names_are_those_of_the_model_that_is_being_opened(
+    client: Client, seen: SimpleNamespace, opening: SimpleNamespace, other: str
+) -> None:
+    opening.allowed.clear()
+    assert set_parameters(seen, model=other).successful
+    assert "no class 'green'" in set_parameters(seen, classes=["green"]).reason
+    assert set_parameters(seen, classes=["gruen"]).successful
+    assert set_parameters(seen, score_threshold=0.5).successful
+    opening.allowed.set()
+    client.wait_for(lambda: found(seen)[-1] == "gruen")
+    assert seen.node._session.settings.selection.labels == {1}
+
+
 def warning(seen: SimpleNamespace) -> str:
     return str(seen.node._session.backends.warning)
 

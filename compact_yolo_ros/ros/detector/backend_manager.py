@@ -66,7 +66,8 @@ class BackendManager:
         self._log = logger
         self._failures = 0
         self._failed: Backend | None = None
-        self._given_up = self._problem = self._refused = self._changing = ""
+        self._given_up = self._problem = self._changing = ""
+        self._refused = (options, "")
         self._fallbacks = 0
         self.in_use = Lock()
         self.detector = detector = Detector(_what_runs(opened, options))
@@ -83,9 +84,13 @@ class BackendManager:
     @property
     def warning(self) -> str:
         """What differs from the options, for people; empty if nothing does."""
-        return (
-            self._refused or self.detector.opened.warning or self._problem or self._engine.warning
-        )
+        return self.refused or self.detector.opened.warning or self._problem or self._engine.warning
+
+    @property
+    def refused(self) -> str:
+        """Why what ``change`` asked for last was not opened; empty if it was, or may still be."""
+        options, why = self._refused
+        return why if options is self._wanted else ""
 
     @property
     def model(self) -> str:
@@ -201,11 +206,10 @@ class BackendManager:
         if self._engine.awaits_image or not set(sizes) <= self._sizes:
             self._reopen()
 
-    def _change(self, options: RunOptions, accept: Callable[[ModelCard], None]) -> None:
-        if options is not self._wanted:
+    def _change(self, wanted: RunOptions, accept: Callable[[ModelCard], None]) -> None:
+        if wanted is not self._wanted:
             return
-        self._refused = ""
-        options = options.change(image_sizes=self._options.image_sizes)
+        options = wanted.change(image_sizes=self._options.image_sizes)
         if options == self._options and not self._given_up:
             return
         self._changing = f"opening {options.model}"
@@ -213,8 +217,8 @@ class BackendManager:
         try:
             self._open_changed(options, accept)
         except CANNOT_OPEN as error:
-            self._refused = f"staying with {self._options.model}: {error}"
-            self._log.warning(self._refused)
+            self._refused = wanted, f"staying with {self._options.model}: {error}"
+            self._log.warning(self._refused[1])
         finally:
             self._changing = ""
 

@@ -17,6 +17,7 @@ from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.ros.detector.backend_manager import BackendManager
 from compact_yolo_ros.ros.detector.camera import Camera, new_decoder
 from compact_yolo_ros.ros.detector.camera_names import camera_names
+from compact_yolo_ros.ros.detector.card_settings import CardSettings, renames
 from compact_yolo_ros.ros.detector.image_sizes import ImageSizes
 from compact_yolo_ros.ros.detector.input_control import InputControl
 from compact_yolo_ros.ros.detector.leftovers import Leftovers
@@ -66,8 +67,9 @@ class Session:
         with ExitStack() as opened, ExitStack() as unused:
             unused.callback(opening.discard)
             decoders = {name: new_decoder(values) for name in camera_names(values["cameras"])}
-            self._card = card = find_model(values["model"]).card
-            self.settings = read_settings(values, card)
+            self._wanted = card = find_model(values["model"]).card
+            self._running = CardSettings(card)
+            self.settings = self._running.accept(values)
             self.image_sizes = ImageSizes(decoders)
             self.performance = PerformancePublisher(node)
             opened.callback(self.performance.destroy)
@@ -102,11 +104,14 @@ class Session:
             ValueError: a value cannot be used; nothing has changed then.
         """
         with self._lock:
-            changes = any(values[name] != self._values[name] for name in RUN_PARAMETERS)
-            settings = self._settings_of_another(values) if changes else self._settings(values)
-            if changes:
-                self.backends.change(run_options(values), self._accept)
-            elif settings.targets != self.settings.targets:
+            if any(values[name] != self._values[name] for name in RUN_PARAMETERS):
+                settings = self._ask_for_another(values)
+            else:
+                if renames(values, self._values):
+                    read_settings(values, self._next_card())
+                settings = self._running.read(values)
+            if settings.targets != self.settings.targets:
+                # Also behind another model: if that cannot be opened, the old one needs them.
                 self.backends.use_sizes(partial(with_smaller, values=values))
             self.control.targets = settings.targets
             self._values = values
@@ -115,21 +120,24 @@ class Session:
             self.settings = settings
             self._model.publish(settings.selection.score_threshold)
 
-    def _settings(self, values: Mapping[str, Any]) -> Settings:
-        """The settings for the model that runs; ValueError also if not for the one that comes."""
-        if self._coming is not None:
-            read_settings(values, self._coming)
-        return read_settings(values, self._card)
+    def _ask_for_another(self, values: Mapping[str, Any]) -> Settings:
+        """Have another network opened; return the settings until it is there.
 
-    def _settings_of_another(self, values: Mapping[str, Any]) -> Settings:
-        """The settings until another model is there; ValueError if its values cannot be used."""
+        Raises:
+            ValueError: its values cannot be used.
+        """
         card = find_model(values["model"]).card
         read_settings(values, card)
-        run_options(values).resolved(card)
-        try:
-            return read_settings(values, self._card)
-        except ValueError:  # names of classes that only the other one has
-            return self.settings
+        options = run_options(values)
+        options.resolved(card)
+        settings = self._running.read(values)
+        self._wanted = card
+        self.backends.change(options, self._accept)
+        return settings
+
+    def _next_card(self) -> ModelCard:
+        """The card of the model that is asked for, or of the one that stays instead."""
+        return (self._coming or self._running.card) if self.backends.refused else self._wanted
 
     def _accept(self, card: ModelCard) -> None:
         """Take the card of a model that the detector is about to get; for any thread.
@@ -145,18 +153,18 @@ class Session:
         """What the next image is processed with, by the newest network. For the worker."""
         self.detector.use_newest()
         card = self.detector.card
-        if card is not self._card or card is self._coming:
+        if card is not self._running.card or card is self._coming:
             self._change_model(card)
         return self.settings
 
     def _change_model(self, card: ModelCard) -> None:
         """Let everybody know of another model, between two images and before its detections."""
         with self._lock:
-            is_other, self._card = card != self._card, card
             self._coming = None if card == self._coming else self._coming
-            if not is_other:
+            if card == self._running.card:
                 return
-            self.settings = settings = read_settings(self._values, card)
+            self._running = CardSettings(card)
+            self.settings = settings = self._running.accept(self._values)
             self._model.use(card)
             self._model.publish(settings.selection.score_threshold)
             for camera in self.cameras:

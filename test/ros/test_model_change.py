@@ -272,6 +272,30 @@ def test_names_are_those_of_the_model_that_is_being_opened(
     assert seen.node._session.settings.selection.labels == {1}
 
 
+def test_a_third_model_that_cannot_be_opened_leaves_the_second_with_its_own_names(
+    client: Client, seen: SimpleNamespace, opening: SimpleNamespace, other: str, tmp_path: Path
+) -> None:
+    """The third is asked for, with a class of its own, before the second has had an image."""
+    third = replace(CARD, name="third", classes=("eins", "zwei", "drei"))
+    path = str(write_toy_model(tmp_path / "third.onnx", third))
+    infos = client.collect(LabelInfo, "/detector/label_info", LATCHED)
+    opening.broken.add(path)
+    seen.is_paused = True
+    client.wait_for(lambda: len(seen.results) == len(seen.sent))
+    assert set_parameters(seen, model=other, classes=["gruen", "blau"]).successful
+    client.wait_for(lambda: seen.node._session.facts().get("model_change", "")[:6] == "opened")
+    assert set_parameters(seen, model=path, classes=["zwei"], score_threshold=0.5).successful
+    client.wait_for(lambda: warning(seen) == f"staying with {other}: out of memory")
+    answers, seen.is_paused = len(seen.results), False
+    client.wait_for(lambda: len(seen.results) > answers + 3)
+    assert set(found(seen)[answers:]) == {"gruen"}
+    client.wait_for(lambda: [each.class_name for each in infos[-1].class_map] == list(OTHERS))
+    selection = seen.node._session.settings.selection
+    assert (selection.labels, selection.score_threshold) == ({1, 2}, 0.5)
+    client.wait_for(lambda: values_of(seen.diagnostics[-1])["model"] == other)
+    assert values_of(seen.diagnostics[-1])["errors"] == "0"
+
+
 def warning(seen: SimpleNamespace) -> str:
     return str(seen.node._session.backends.warning)
 

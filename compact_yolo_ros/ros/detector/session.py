@@ -68,7 +68,8 @@ class Session:
             unused.callback(opening.discard)
             decoders = {name: new_decoder(values) for name in camera_names(values["cameras"])}
             self._wanted = card = find_model(values["model"]).card
-            self._running = CardSettings(card)
+            self._known = [CardSettings(card)]
+            self._running = self._known[0]
             self.settings = self._running.accept(values)
             self.image_sizes = ImageSizes(decoders)
             self.performance = PerformancePublisher(node)
@@ -146,8 +147,16 @@ class Session:
             ValueError: the parameters name a class that it does not have.
         """
         with self._lock:
-            read_settings(self._values, card)
+            self._settings_of(card).accept(self._values)
             self._coming = card
+
+    def _settings_of(self, card: ModelCard) -> CardSettings:
+        """What reads the settings for a model, with the names that were accepted for it."""
+        known = next((each for each in self._known if each.card == card), None)
+        if known is None:
+            known = CardSettings(card)
+            self._known.append(known)
+        return known
 
     def next_settings(self) -> Settings:
         """What the next image is processed with, by the newest network. For the worker."""
@@ -161,14 +170,16 @@ class Session:
         """Let everybody know of another model, between two images and before its detections."""
         with self._lock:
             self._coming = None if card == self._coming else self._coming
-            if card == self._running.card:
+            running = self._settings_of(card)
+            if running is self._running:
                 return
-            self._running = CardSettings(card)
-            self.settings = settings = self._running.accept(self._values)
-            self._model.use(card)
-            self._model.publish(settings.selection.score_threshold)
+            # The parameters may be those of a third model, which is not there.
+            settings = running.read(self._values)
+            self._running, self.settings = running, settings
             for camera in self.cameras:
                 camera.use_model(card)
+            self._model.use(card)
+            self._model.publish(settings.selection.score_threshold)
 
     def summary(self) -> str:
         """What runs, and how, in one line for the log."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from rcl_interfaces.msg import Parameter as ParameterMessage
@@ -17,19 +17,24 @@ LONGEST = 4096
 """Letters of a text, and items of a list, that can be set: as many as a path of Linux has."""
 
 
-def check_requests(node: Node) -> None:
+def check_requests(node: Node, requests: Collection[str] = ()) -> None:
     """Let the services of a node refuse what rclpy cannot read, and take what changes nothing.
 
     rclpy raises on an unknown type, which would end the process; and it refuses to set a read-only
     parameter to the value that it has, so that what ``ros2 param dump`` wrote could not be loaded.
+
+    Args:
+        node: has the services.
+        requests: parameters of which the node is told also when they are set to what they are:
+            it may not have done yet what they ask for.
     """
 
     def set_each(request: Any, response: Any) -> Any:
-        response.results = [_set(node, [parameter]) for parameter in request.parameters]
+        response.results = [_set(node, [parameter], requests) for parameter in request.parameters]
         return response
 
     def set_together(request: Any, response: Any) -> Any:
-        response.result = _set(node, request.parameters)
+        response.result = _set(node, request.parameters, requests)
         return response
 
     callbacks = {SetParameters: set_each, SetParametersAtomically: set_together}
@@ -46,14 +51,20 @@ def is_unchanged(node: Node, parameter: Parameter[Any]) -> bool:
     return type(new) is type(old) and bool(new == old)
 
 
-def _set(node: Node, messages: Sequence[ParameterMessage]) -> SetParametersResult:
+def _set(
+    node: Node, messages: Sequence[ParameterMessage], requests: Collection[str]
+) -> SetParametersResult:
     """Set parameters together, or none of them."""
     try:
         parameters = [_read(message) for message in messages]
-        changed = [parameter for parameter in parameters if not is_unchanged(node, parameter)]
-        for parameter in changed:
+        passed = [
+            parameter
+            for parameter in parameters
+            if parameter.name in requests or not is_unchanged(node, parameter)
+        ]
+        for parameter in passed:
             _check(node, parameter)
-        return node.set_parameters_atomically(changed) if changed else _success()
+        return node.set_parameters_atomically(passed) if passed else _success()
     except (ValueError, TypeError) as error:
         return SetParametersResult(successful=False, reason=str(error))
 

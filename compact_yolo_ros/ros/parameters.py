@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal
@@ -130,16 +130,23 @@ class ParameterSpec:
 class NodeParameters:
     """The parameters of a node, declared from a table and read as plain values."""
 
-    def __init__(self, node: Node, specs: Sequence[ParameterSpec]) -> None:
+    def __init__(
+        self, node: Node, specs: Sequence[ParameterSpec], requests: Collection[str] = ()
+    ) -> None:
         """Declare ``specs``; values from the command line or a file replace the defaults.
 
         From then on the node's services for parameters refuse what cannot be a value.
+
+        Args:
+            node: has the parameters.
+            specs: of these.
+            requests: see ``check_requests``.
         """
         self._node = node
         self._specs = specs
         for spec in specs:
             node.declare_parameter(spec.name, spec.default, spec.descriptor())
-        check_requests(node)
+        check_requests(node, requests)
 
     def values(self, changes: Mapping[str, Any] = NO_CHANGES) -> dict[str, Any]:
         """All values by name, with ``changes`` that the node has not taken yet."""

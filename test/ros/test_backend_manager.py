@@ -41,6 +41,7 @@ class Managed:
     def __init__(self, toy: str) -> None:
         self.log = ListLogger()
         options = RunOptions(toy, backend="onnxruntime", input_sizes=(FIRST,), threads=1)
+        self.options = options
         self.manager = BackendManager(options, open_at_start(options), self.log)
         self.detector = self.manager.detector
         self.error: BackendError | None = None
@@ -124,12 +125,27 @@ def test_what_replaces_a_backend_that_fails_is_left_alone(managed: Managed, toy:
     managed.error = BackendLost("gone")
     assert not managed.detect()
     is_noticed.set()
-    managed.manager.use_sizes((SMALLER, FIRST))  # opened after all that was asked for before
+    managed.manager.use_sizes(sizes(SMALLER, FIRST))  # opened after all that was asked for before
     managed.wait_for(lambda: len(managed.detector.backend.sizes) == 2)
     assert managed.detector.backend.name == "openvino"
     assert managed.detector.opened.choice == "as requested"
     assert managed.manager.warning == ""
     assert managed.manager.facts() == {"backend_fallbacks": 0}
+
+
+def test_a_backend_that_was_given_up_is_opened_again_when_it_is_asked_for(
+    managed: Managed,
+) -> None:
+    manager = managed.manager
+    assert not manager.falls_short
+    managed.error = BackendLost("gone")
+    assert not managed.detect()
+    managed.wait_for(lambda: managed.detector.backend is not managed.first)
+    assert manager.falls_short
+    fallback = managed.detector.backend
+    manager.change(managed.options, lambda _: None)
+    managed.wait_for(lambda: managed.detector.backend is not fallback)
+    assert (manager.falls_short, manager.warning) == (False, "")
 
 
 def test_there_is_nothing_to_fall_back_to_from_the_cpu(managed: Managed) -> None:

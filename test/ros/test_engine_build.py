@@ -109,6 +109,14 @@ def test_a_failed_build_leaves_the_cpu_with_a_warning(
     assert sentence in seen.process.output()
     before = len(seen.results)
     publish_until(client, seen, lambda: len(seen.results) > before)
+    assert builds(seen) == 1
+    assert set_parameter(client, "backend", "auto").successful  # what it is: asked for again
+    client.wait_for(lambda: builds(seen) == 2)
+
+
+def builds(seen: SimpleNamespace) -> int:
+    """How many builds have begun."""
+    return int(seen.process.output().count("building it in the background"))
 
 
 def test_a_failed_build_of_another_size_leaves_the_gpu_at_its_own(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from harness import LATCHED, PATIENCE, Client, Start, image_message, values_of
 from onnx import TensorProto
+from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from toy_model import CARD, write_altered, write_toy_model
 from vision_msgs.msg import LabelInfo
@@ -294,6 +295,45 @@ def test_a_third_model_that_cannot_be_opened_leaves_the_second_with_its_own_name
     assert (selection.labels, selection.score_threshold) == ({1, 2}, 0.5)
     client.wait_for(lambda: values_of(seen.diagnostics[-1])["model"] == other)
     assert values_of(seen.diagnostics[-1])["errors"] == "0"
+
+
+def test_a_model_that_could_not_be_opened_is_tried_again_when_it_is_set_again(
+    client: Client, seen: SimpleNamespace, opening: SimpleNamespace, other: str, toy: str
+) -> None:
+    """As after the installation of what a backend needs, by ros2 param set."""
+
+    def set_again(name: str, value: Any) -> None:
+        given = [Parameter(name, value=value).to_parameter_msg()]
+        (result,) = client.call(SetParameters, "/detector/set_parameters", parameters=given).results
+        assert result.successful
+
+    opening.broken.add(other)
+    assert set_parameters(seen, model=other).successful
+    client.wait_for(lambda: warning(seen))
+    set_again("score_threshold", seen.node.get_parameter("score_threshold").value)
+    set_again("score_threshold", 0.3)
+    assert opening.tried.count(other) == 1
+    for tries in (2, 3):
+        set_again("model", other)
+        client.wait_for(lambda tries=tries: opening.tried.count(other) == tries)
+        client.wait_for(lambda: warning(seen) == f"staying with {toy}: out of memory")
+    opening.broken.clear()
+    set_again("backend", "auto")  # each of them asks for all
+    client.wait_for(lambda: found(seen)[-1] == "gruen")
+    assert warning(seen) == ""
+    set_again("model", other)  # it is there
+    client.spin(0.2)
+    assert opening.tried.count(other) == 4
+
+
+def test_a_model_that_is_gone_when_it_is_set_again_is_refused(
+    client: Client, seen: SimpleNamespace, opening: SimpleNamespace, other: str
+) -> None:
+    opening.broken.add(other)
+    assert set_parameters(seen, model=other).successful
+    client.wait_for(lambda: warning(seen))
+    Path(other).unlink()
+    assert "there is no model file" in set_parameters(seen, model=other).reason
 
 
 def warning(seen: SimpleNamespace) -> str:

@@ -93,6 +93,11 @@ class BackendManager:
         return why if options is self._wanted else ""
 
     @property
+    def falls_short(self) -> bool:
+        """Whether something could not be opened or built, or was given up, and may work by now."""
+        return bool(self.refused or self._given_up or self._engine.warning)
+
+    @property
     def model(self) -> str:
         """Name or path of what runs, or will with the next image."""
         return self._options.model
@@ -210,7 +215,7 @@ class BackendManager:
         if wanted is not self._wanted:
             return
         options = wanted.change(image_sizes=self._options.image_sizes)
-        if options == self._options and not self._given_up:
+        if options == self._options and not (self._given_up or self._engine.warning):
             return
         self._changing = f"opening {options.model}"
         self._timing.cancel()

@@ -95,7 +95,7 @@ class DetectorNode(LifecycleNode):
         self._reports: Periodic | None = None
         self._leftovers = Leftovers(self.get_logger())
         self.add_on_set_parameters_callback(self._on_set_parameters)
-        self._own_parameters = NodeParameters(self, DETECTOR_PARAMETERS)
+        self._own_parameters = NodeParameters(self, DETECTOR_PARAMETERS, requests=RUN_PARAMETERS)
         self._opening: Opening | None = None
         if self.get_parameter("autostart").value:
             self._opening = Opening(self._own_parameters.values())
@@ -214,6 +214,7 @@ class DetectorNode(LifecycleNode):
 
     def _on_set_parameters(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
         """Refuse what cannot be used, with the reason; the next image uses what is accepted."""
+        names = {parameter.name for parameter in parameters}
         changes = {
             parameter.name: parameter.value
             for parameter in parameters
@@ -223,9 +224,9 @@ class DetectorNode(LifecycleNode):
             with self._changes:
                 check_changes(changes, loaded=self._session is not None)
                 if self._session is not None:
-                    self._session.apply(self._own_parameters.values(changes))
+                    self._session.apply(self._own_parameters.values(changes), names)
         except (ValueError, BackendError) as error:
-            if self._session is not None and changes.keys() & set(RUN_PARAMETERS):
+            if self._session is not None and names & set(RUN_PARAMETERS):
                 self.get_logger().warning(f"The model stays as it is: {error}")
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)

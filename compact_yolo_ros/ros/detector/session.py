@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from functools import partial
 from threading import Lock
@@ -95,17 +95,18 @@ class Session:
         """The backend in use, and why it is this one."""
         return self.detector.opened
 
-    def apply(self, values: Mapping[str, Any]) -> None:
+    def apply(self, values: Mapping[str, Any], named: Collection[str] = ()) -> None:
         """Process images with other values of the parameters, from the next one on.
 
         Args:
             values: of all parameters, by name.
+            named: parameters that were set, some of them maybe to the value that they had.
 
         Raises:
             ValueError: a value cannot be used; nothing has changed then.
         """
         with self._lock:
-            if any(values[name] != self._values[name] for name in RUN_PARAMETERS):
+            if any(self._asks(name, values, named) for name in RUN_PARAMETERS):
                 settings = self._ask_for_another(values)
             else:
                 if renames(values, self._values):
@@ -120,6 +121,10 @@ class Session:
                 camera.use(settings)
             self.settings = settings
             self._model.publish(settings.selection.score_threshold)
+
+    def _asks(self, name: str, values: Mapping[str, Any], named: Collection[str]) -> bool:
+        """Whether a parameter asks for another network, or again for one that was not opened."""
+        return values[name] != self._values[name] or (name in named and self.backends.falls_short)
 
     def _ask_for_another(self, values: Mapping[str, Any]) -> Settings:
         """Have another network opened; return the settings until it is there.

@@ -104,6 +104,8 @@ class Detector:
         selection: thresholds and classes to keep.
         times: stage times of the last image.
         stage: what ``detect`` does, or has done last; for any thread.
+        changes_by_itself: whether an image may change to the newest network of ``replace_backend``;
+            else only ``use_newest`` does.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Detector:
         self.selection = selection or Selection()
         self.times = StageTimes(0.0, 0.0, 0.0)
         self.stage = ""
+        self.changes_by_itself = True
         self._input = NetworkInput(opened, reopen)
         self._under_way: deque[Started] = deque()
         self._finished: deque[Answer] = deque()
@@ -273,7 +276,8 @@ class Detector:
         Raises:
             BackendError: the runtime failed.
         """
-        self.use_newest()
+        if self.changes_by_itself:
+            self.use_newest()
         places: dict[Size, list[int]] = {}
         for number, image in enumerate(images):
             self._input.fit(image.size)
@@ -343,7 +347,8 @@ class Detector:
         self, image: DecodedImage, prepared: Prepared | None, rotation: int = 0
     ) -> tuple[Placement, float]:
         """Make the input of an image; return where it lies in it, and the seconds it took."""
-        self.use_newest()
+        if self.changes_by_itself:
+            self.use_newest()
         self._input.fit(turned(image.size, rotation) if rotation else image.size)
         self.stage = "preprocess"
         started = perf_counter()

@@ -244,6 +244,19 @@ def test_until_another_thread_has_opened_its_size_an_image_gets_the_nearest(toy:
     assert detector.backend.input.shape[1:3] == (320, 416)
 
 
+def test_a_caller_can_choose_when_another_network_is_used(toy: str) -> None:
+    options = RunOptions(toy, threads=1)
+    detector = Detector(open_backend(options))
+    detector.changes_by_itself = False
+    first, second = detector.backend, open_backend(options)
+    detector.replace_backend(second)
+    detector.detect(picture(320, 320))
+    detector.answer_together([DecodedImage(picture(320, 320), "bgr")])
+    assert detector.backend is first
+    detector.use_newest()
+    assert detector.backend is second.backend
+
+
 def test_selection_can_change_between_images(toy: str) -> None:
     detector = Detector.open(RunOptions(toy, threads=1))
     image = picture(320, 320)

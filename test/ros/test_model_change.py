@@ -137,6 +137,36 @@ def note_what_is_published(seen: SimpleNamespace) -> list[Any]:
     return order
 
 
+def test_a_model_that_comes_while_an_image_is_decoded_waits_for_the_next_one(
+    client: Client, seen: SimpleNamespace, opening: SimpleNamespace, other: str
+) -> None:
+    session, classes = seen.node._session, []
+    detector, camera = session.detector, session.cameras[0]
+    decode, publish, replace_backend = camera.decode, camera.publish, detector.replace_backend
+    is_replaced = Event()
+
+    def replace_and_tell(opened: Any) -> None:
+        replace_backend(opened)
+        is_replaced.set()
+
+    def decode_slowly(*given: Any) -> Any:
+        opening.allowed.set()
+        assert is_replaced.wait(PATIENCE)
+        return decode(*given)
+
+    def note(result: Any) -> None:
+        classes.append((detector.card.classes, result.settings.class_ids))
+        publish(result)
+
+    opening.allowed.clear()
+    detector.replace_backend = replace_and_tell
+    assert set_parameters(seen, model=other).successful
+    camera.decode, camera.publish = decode_slowly, note
+    client.wait_for(lambda: classes[-1:] == [(OTHERS, OTHERS)])
+    assert all(of_network == published for of_network, published in classes)
+    assert classes[0] == (CARD.classes, CARD.classes)
+
+
 def test_a_bad_model_leaves_the_old_one_at_work(
     client: Client, seen: SimpleNamespace, other: str, toy: str, tmp_path: Path
 ) -> None:

@@ -86,6 +86,8 @@ class Session:
             unused.pop_all()
             opened.callback(self._release)
             self.detector = self.backends.detector
+            # Between two images only: the settings of an image are those of its network.
+            self.detector.changes_by_itself = False
             self.control = InputControl(self.detector, self.settings.targets, node.get_logger())
             self._model.publish(self.settings.selection.score_threshold)
             self._opened = opened.pop_all()

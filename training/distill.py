@@ -6,8 +6,9 @@
         --data street/data.yaml --out street_taught
 
 With --data, its own labels are kept; --images takes any folder of images without labels. The new
-data set links to the images. Its label lines have the teacher's confidence as sixth number. The
-same command continues after an interruption.
+data set links to the images. Its label lines have the teacher's confidence as sixth number, and 0
+where an object is to be ignored, as in the source. The same command continues after an
+interruption.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,8 @@ from rich.progress import track
 
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.cpu import default_threads
-from compact_yolo_ros.labels.ground_truth import GroundTruth
+from compact_yolo_ros.detection.tracking.assignment import heaviest_pairs
+from compact_yolo_ros.labels.ground_truth import ANY_CLASS, GroundTruth
 from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.support.arguments import renaming
 from compact_yolo_ros.support.files import replacing
@@ -43,9 +45,17 @@ from training.data.dataset import open_split
 from training.data.image_cache import decode
 from training.data.image_files import images_in
 from training.data.joining import read_classes, split_names
-from training.distillation.teachers import Teacher, find_teacher, open_teacher, overlaps
+from training.distillation.teachers import (
+    Teacher,
+    find_teacher,
+    open_teacher,
+    overlaps,
+    shares_of_smaller,
+)
 
 SETTINGS = "distill.json"
+LEAST_IOU, MOST_OF_SMALLER = 0.2, 0.6
+"""Where a box of the teacher is taken for its answer to an object that people drew."""
 
 
 class Work(NamedTuple):
@@ -65,32 +75,71 @@ class Work(NamedTuple):
 class Labeller:
     """Joins the labels of people with the detections of a teacher.
 
+    What people want to be ignored stays ignored.
+
     Args:
         teacher: the detector.
         table: for each of its classes the number of ours; -1: dropped.
-        overlap: a detection whose IoU with a label of people reaches this is dropped.
+        classes: how many of ours there are.
+        overlap: a detection whose IoU with a label of people reaches this is dropped. So is one
+            that answers for the same object, badly placed (``answers``).
         only_unlabelled: keep only detections of classes that people did not label in the image.
     """
 
     def __init__(
-        self, teacher: Teacher, table: NDArray[np.int64], overlap: float, only_unlabelled: bool
+        self,
+        teacher: Teacher,
+        table: NDArray[np.int64],
+        classes: int,
+        overlap: float,
+        only_unlabelled: bool,
     ) -> None:
-        self.teacher, self.table = teacher, table
+        self.teacher, self.table, self.classes = teacher, table, classes
         self.overlap, self.only_unlabelled = overlap, only_unlabelled
 
     def lines(self, image: NDArray[np.uint8], drawn: GroundTruth) -> list[str]:
         """Return the label lines of an RGB image (H, W, 3)."""
         size = np.array((image.shape[1], image.shape[0]) * 2)
-        people = zip(drawn.labels, drawn.boxes / size, strict=True)
         found = self.teacher.detect(image)
         labels = self.table[found.labels]
         kept = labels >= 0
+        kept &= ~answers(found.boxes, labels, drawn)
         boxes = np.concatenate((drawn.boxes, drawn.ignored))
         kept &= (overlaps(found.boxes, boxes) < self.overlap).all(1)
         if self.only_unlabelled:
             kept &= np.isin(labels, sorted(drawn.unlabelled))
-        rows = zip(labels[kept], found.boxes[kept] / size, found.scores[kept], strict=True)
-        return [_line(*row) for row in people] + [_line(*row) for row in rows]
+        return [
+            *map(_line, drawn.labels, drawn.boxes / size),
+            *map(_line, labels[kept], found.boxes[kept] / size, found.scores[kept]),
+            *self._ignored(drawn, size),
+        ]
+
+    def _ignored(self, drawn: GroundTruth, size: NDArray[np.integer]) -> Iterator[str]:
+        """Lines of what does not count; what is so for any class has a line of each."""
+        every = range(self.classes)
+        labels = drawn.ignored_labels
+        if labels is None:
+            labels = np.full(len(drawn.ignored), ANY_CLASS)
+        for label, box in zip(labels.tolist(), drawn.ignored / size, strict=True):
+            yield from (
+                _line(each, box, 0.0) for each in (every if label == ANY_CLASS else [label])
+            )
+
+
+def answers(
+    boxes: NDArray[np.floating], labels: NDArray[np.integer], drawn: GroundTruth
+) -> NDArray[np.bool_]:
+    """Return which detections (n,) answer for an object that people drew: the best one for each.
+
+    An answer has its class, and an IoU of at least ``LEAST_IOU``, or most of the smaller box is in
+    the larger one. It need not be well placed: it shows the same object.
+    """
+    overlap = overlaps(boxes, drawn.boxes)
+    close = (overlap >= LEAST_IOU) | (shares_of_smaller(boxes, drawn.boxes) >= MOST_OF_SMALLER)
+    alike = labels[:, None] == drawn.labels
+    is_answer = np.zeros(len(boxes), bool)
+    is_answer[heaviest_pairs(np.where(close & alike, overlap, 0.0))[:, 0]] = True
+    return is_answer
 
 
 def label_all(works: Sequence[Work], labellers: Sequence[Labeller], out: Path) -> list[str]:
@@ -291,7 +340,8 @@ def _distill(options: argparse.Namespace) -> None:
     table = class_table(theirs, classes, mapping)
     _remember(options, path)
     labellers = [
-        Labeller(teacher, table, options.overlap, options.only_unlabelled) for teacher in teachers
+        Labeller(teacher, table, len(classes), options.overlap, options.only_unlabelled)
+        for teacher in teachers
     ]
     problems = label_all(works, labellers, options.out)
     for problem in problems:

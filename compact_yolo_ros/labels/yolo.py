@@ -71,12 +71,17 @@ def parse_labels(lines: Sequence[str], classes: int, keypoints: int = 0) -> Grou
         for number, line in enumerate(lines, 1)
         if line.strip()
     ]
+    boxes = np.array([item.box for item in objects], np.float64).reshape(-1, 4)
+    labels = np.array([item.label for item in objects], np.int64)
     confidence = np.array([item.confidence for item in objects], np.float32)
+    counts = confidence > 0
     return GroundTruth(
-        np.array([item.box for item in objects], np.float64).reshape(-1, 4),
-        np.array([item.label for item in objects], np.int64),
+        boxes[counts],
+        labels[counts],
         size=RELATIVE,
-        confidence=None if (confidence == 1).all() else confidence,
+        ignored=boxes[~counts],
+        ignored_labels=labels[~counts],
+        confidence=None if (confidence[counts] == 1).all() else confidence[counts],
         drawn_as=max((item.drawn_as for item in objects), default=""),
     )
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A line of YOLO's text files; whatever an object is drawn as, a box is made of it.
 
-- ``class cx cy w h`` is a box, with a sixth number its confidence;
+- ``class cx cy w h`` is a box, with a sixth number its confidence; 0: it is to be ignored;
 - ``class x1 y1 x2 y2 x3 y3 ...`` is a polygon (YOLO-seg), or a rotated box (YOLO-OBB);
 - ``class cx cy w h px py v ...`` is a box with keypoints (YOLO-pose), which may lack ``v``.
 """
@@ -27,7 +27,7 @@ class YoloObject(NamedTuple):
     Attributes:
         label: number of its class.
         box: x1 y1 x2 y2 as fractions of the image's sides.
-        confidence: 1 if there is none.
+        confidence: 1 if there is none; 0: neither to be found nor wrong to find.
         drawn_as: POLYGONS, KEYPOINTS, or empty for a box.
     """
 
@@ -100,8 +100,8 @@ def _check(what: str, value: float, number: int) -> None:
 
 def _confidence(row: list[float], number: int) -> float:
     confidence = row[5] if len(row) > 5 else 1.0
-    if not 0 < confidence <= 1:
-        raise LabelError(f"line {number} has confidence {confidence:g}, which is not in (0, 1]")
+    if not 0 <= confidence <= 1:
+        raise LabelError(f"line {number} has confidence {confidence:g}, which is not in 0 to 1")
     return confidence
 
 

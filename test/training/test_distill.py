@@ -14,8 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from toy_model import CELL, CLASSES, write_toy_model
 
 from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.labels.ground_truth import GroundTruth
 from training import distill
 from training.data.dataset import open_split
+from training.distill import answers
 from training.distillation import teachers
 from training.distillation.teachers import decode_yolox, fuse, open_teacher
 
@@ -107,6 +109,46 @@ def test_labels_of_people_are_kept(teacher, labelled, tmp_path, only_unlabelled)
     assert sample.unlabelled == frozenset(), "the teacher knows red"
     (held_out,) = open_split(out / "data.yaml", "val")
     assert held_out.unlabelled == {0}, "val is the original one"
+
+
+def test_what_people_ignored_stays_ignored(teacher, labelled, tmp_path):
+    """Else it would be background: an object that is wrong to find."""
+    text = labelled.parent / "labels/train/x.txt"
+    line = f"1 {232 / SIDE} {40 / SIDE} {16 / SIDE} {16 / SIDE} 0\n"
+    text.write_text(text.read_text() + line)
+    out = tmp_path / "taught"
+    assert run("--teacher", teacher, "--data", labelled, "--out", out) == 0
+    (sample,) = open_split(out / "data.yaml", "train")
+    assert sample.ignored.round().tolist() == [[224, 32, 240, 48]]
+    assert sorted(sample.labels) == [0, 1], "the teacher's box there is dropped"
+
+
+def drawn(*boxes: list[int]) -> GroundTruth:
+    return GroundTruth(np.array(boxes, float).reshape(-1, 4), np.zeros(len(boxes), int))
+
+
+@pytest.mark.parametrize(
+    ("box", "label", "expected"),
+    [
+        ([0, 0, 100, 100], 0, True),
+        ([45, 0, 145, 100], 0, True),  # IoU 0.38: badly placed
+        ([80, 0, 180, 100], 0, False),  # 0.11: a neighbour
+        ([10, 10, 40, 40], 0, True),  # a part of it
+        ([45, 0, 145, 100], 1, False),
+    ],
+)
+def test_one_object_gets_one_label(box, label, expected):
+    found = np.array([box], np.float32)
+    assert answers(found, np.array([label]), drawn([0, 0, 100, 100])).tolist() == [expected]
+
+
+def test_each_object_is_answered_once():
+    """Of two boxes at one object, the better one is the answer; the other may be a neighbour."""
+    found = np.array([[40, 0, 140, 100], [5, 0, 105, 100]], np.float32)
+    assert answers(found, np.zeros(2, int), drawn([0, 0, 100, 100])).tolist() == [False, True]
+    none = np.zeros((0, 4), np.float32)
+    assert answers(none, np.zeros(0, int), drawn([0, 0, 9, 9])).shape == (0,)
+    assert not answers(found, np.zeros(2, int), drawn()).any()
 
 
 def test_classes_are_mapped_by_name(teacher, pictures, tmp_path, capsys):

@@ -223,9 +223,25 @@ def fuse(answers: Sequence[Detections], iou: float = 0.55) -> Detections:
 
 def overlaps(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return the IoU (n, m) of boxes (n, 4) and (m, 4)."""
+    both = _intersections(a, b)
+    share: NDArray[np.floating] = both / np.maximum(_areas(a)[:, None] + _areas(b) - both, 1e-9)
+    return share
+
+
+def shares_of_smaller(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return how much of the smaller of two boxes lies in the other, (n, m) of (n, 4), (m, 4)."""
+    smaller = np.minimum(_areas(a)[:, None], _areas(b))
+    share: NDArray[np.floating] = _intersections(a, b) / np.maximum(smaller, 1e-9)
+    return share
+
+
+def _areas(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
+    areas: NDArray[np.floating] = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    return areas
+
+
+def _intersections(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    both = (high - low).clip(0).prod(2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (a, b)]
-    share: NDArray[np.floating] = both / np.maximum(areas[0][:, None] + areas[1] - both, 1e-9)
-    return share
+    both: NDArray[np.floating] = (high - low).clip(0).prod(2)
+    return both

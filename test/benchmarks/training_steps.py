@@ -89,7 +89,7 @@ class PlainLoop:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
-        self.average.update(self.model, self.step)
+        self.average.update(self.model, self.step, self.step)
 
 
 @dataclass

@@ -318,12 +318,25 @@ def test_the_average_follows_slowly():
     start = model.weight.item()
     with torch.no_grad():
         model.weight += 1
-    average.update(model, step=10_000)
+    average.update(model, step=10_000, phase_steps=10_000)
     assert average.model.weight.item() == pytest.approx(start + 0.1)
 
 
+@pytest.mark.parametrize("steps", [1, 3, 60, 470, 10_000])
+def test_at_the_end_of_a_phase_little_of_the_average_is_from_before(steps):
+    """A run ends with a phase without mosaics, which may be short."""
+    model = torch.nn.Linear(1, 1)
+    average = AveragedModel(model, decay=0.998)
+    start = model.weight.item()
+    with torch.no_grad():
+        model.weight += 1
+    for step in range(steps):
+        average.update(model, 10_000 + step, phase_steps=steps)
+    assert average.model.weight.item() == pytest.approx(start + 1, abs=0.02)
+
+
 def test_a_trainer_averages_what_it_trains(shapes):
-    run_ = trainer(shapes, ema_decay=0.5)
+    run_ = trainer(shapes, ema_decay=0.5, phases=[{"epochs": 100, "sizes": 64}])
     mine, theirs = (next(m.parameters()) for m in (run_.average.model, run_.model))
     begun, passed = theirs.detach().clone(), []
     run_.train_epoch(lambda loss: bool(passed.append(theirs.detach().clone())) or len(passed) == 2)

@@ -10,6 +10,11 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from training.detectors.interface import Detector
 
+HORIZON = 0.25
+"""The average looks back over this share of a phase, at most. A run ends with a phase without
+mosaics, and with the usual decay more than a third of what it ended with would be from before: of
+yolo_nano after 472 such steps, AP50 was 0.626 instead of 0.642."""
+
 
 class AveragedModel:
     """The moving average of a detector's weights; buffers are copied as they are.
@@ -24,14 +29,16 @@ class AveragedModel:
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, model: Detector, step: int) -> None:
-        """Move towards ``model``; the decay is lower in the first steps.
+    def update(self, model: Detector, step: int, phase_steps: int) -> None:
+        """Move towards ``model``; the decay is lower in the first steps, and in short phases.
 
         Args:
             model: the detector after a step.
             step: optimizer steps done.
+            phase_steps: steps of the phase that it was in.
         """
-        decay = min(self.decay, (1 + step) / (10 + step))
+        horizon = max(1.0, HORIZON * phase_steps)
+        decay = min(self.decay, (1 + step) / (10 + step), 1 - 1 / horizon)
         # All together: one by one, a GPU would wait for hundreds of launches.
         average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         average([*self.model.parameters()], [*model.parameters()], step)

@@ -228,7 +228,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
-        self.average.update(self.model, self.step)
+        self.average.update(self.model, self.step, phase.epochs * self.steps_per_epoch)
         return Loss(*torch.stack(losses).mean(0))
 
     def _backward(

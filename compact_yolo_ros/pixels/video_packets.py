@@ -16,6 +16,9 @@ from compact_yolo_ros.pixels.image_error import ImageError
 H264, HEVC = "h264", "hevc"
 START = b"\0\0\1"
 """What stands in front of each unit."""
+CRA, RASL = 21, (8, 9)
+"""H.265's units of a keyframe in the middle of a video, and of pictures behind it that are shown
+before it and need earlier ones, too."""
 KEY_FLAG = 1
 """FFmpeg's flag of a packet that begins with a keyframe (AV_PKT_FLAG_KEY)."""
 
@@ -71,13 +74,31 @@ def begins(packet: VideoPacket) -> bool:
 
 def is_keyframe(data: memoryview, codec: str) -> bool:
     """Whether the picture can be decoded without those before it, by its first slice."""
+    kind = _slice_kind(data, codec)
+    return kind == 5 if codec == H264 else 16 <= kind <= 23  # IDR, IRAP
+
+
+def is_amid(packet: VideoPacket) -> bool:
+    """Whether pictures behind a keyframe may need those before it, too.
+
+    Raises:
+        ImageError: it is neither H.264 nor H.265.
+    """
+    return codec_of(packet.encoder) == HEVC and _slice_kind(packet.data, HEVC) == CRA
+
+
+def needs_before(data: memoryview, codec: str) -> bool:
+    """Whether the picture needs those before the keyframe that it follows."""
+    return codec == HEVC and _slice_kind(data, HEVC) in RASL
+
+
+def _slice_kind(data: memoryview, codec: str) -> int:
+    """The type of the first unit that is a slice; -1 without one."""
     for header, _ in units(bytes(data)):
         kind = header & 0x1F if codec == H264 else header >> 1 & 0x3F
-        if codec == H264 and 1 <= kind <= 5:
-            return kind == 5  # IDR
-        if codec == HEVC and kind < 32:
-            return 16 <= kind <= 23  # IRAP
-    return False
+        if 1 <= kind <= 5 if codec == H264 else kind < 32:
+            return kind
+    return -1
 
 
 def units(data: bytes) -> Iterator[tuple[int, int]]:

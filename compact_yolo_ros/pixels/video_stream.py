@@ -15,7 +15,14 @@ from compact_yolo_ros.pixels.h265_pictures import PictureOrder
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.jpeg_pixels import Window
 from compact_yolo_ros.pixels.picture_numbers import PictureNumbers
-from compact_yolo_ros.pixels.video_packets import H264, HEVC, VideoPacket, begins, codec_of
+from compact_yolo_ros.pixels.video_packets import (
+    H264,
+    HEVC,
+    VideoPacket,
+    begins,
+    codec_of,
+    needs_before,
+)
 from compact_yolo_ros.support.pip import pip_line
 
 PIXEL_BYTES = 3 + 1.5 * 17
@@ -87,6 +94,7 @@ class VideoStream:
         self._forget()
         self._origins: dict[int, Any] = {}
         self._sent = 0
+        self._lacks_before = False  # the pictures before the keyframe that was decoded last
         self.is_waiting = True
         self.left_out = 0
 
@@ -113,7 +121,7 @@ class VideoStream:
                 "packets of the video are lost, so it goes on at its next keyframe: check the"
                 " network and the reliability of the topic",
             )
-        if self.is_waiting:
+        if self.is_waiting or (self._lacks_before and needs_before(packet.data, codec)):
             self.left_out += 1
             return []
         frames = self._send(packet)
@@ -178,6 +186,7 @@ class VideoStream:
 
     def _begin(self, packet: VideoPacket) -> None:
         """Go on at a keyframe; parameter sets of earlier ones stay known."""
+        self._lacks_before = self.is_waiting
         if self.is_waiting:
             flush = getattr(self._decoder, "flush_buffers", None)  # from PyAV 12 on
             if flush is not None and self._decoder.is_open:

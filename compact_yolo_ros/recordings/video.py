@@ -10,7 +10,7 @@ from typing import Any
 
 from compact_yolo_ros.pixels.file_limits import DISK_LIMITS
 from compact_yolo_ros.pixels.image_error import ImageError
-from compact_yolo_ros.pixels.video_packets import KEY_FLAG, VideoPacket, begins
+from compact_yolo_ros.pixels.video_packets import KEY_FLAG, VideoPacket, begins, is_amid
 from compact_yolo_ros.pixels.video_stream import PictureConverter, VideoPicture, VideoStream
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.image_messages import ImageContent, raw_to_cdr
@@ -19,8 +19,8 @@ from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import FOREVER, BagError, Message
 
 LEAD = 10 * 10**9
-"""Time in ns before the first image in which its keyframe is looked for; encoders send one every
-second or so."""
+"""Time in ns before the first image in which its keyframe is looked for first; encoders send one
+every second or so, but x264 every 250 images unless it is told otherwise."""
 NO_KEYFRAME = "the video has no keyframe before it, so that it cannot be decoded"
 LOST = "packets of the video before it are lost or damaged, so that it cannot be decoded"
 
@@ -45,8 +45,8 @@ def images(
 
 def _pictures(bag: Bag, topic: str, start: int, stop: int) -> Iterator[Message]:
     """The images of a video that were received from ``start`` on and before ``stop``."""
-    video = _Video(topic, Codec(bag.topics.values()))
-    for message in _from_keyframe(bag, topic, start, video):
+    video = _Video(topic, Codec(bag.topics.values()), start)
+    for message in bag.messages([topic], _begin(bag, topic, start, video)):
         if message.time >= stop and not video.owes(stop):
             return
         for image in video.images(message):
@@ -57,27 +57,36 @@ def _pictures(bag: Bag, topic: str, start: int, stop: int) -> Iterator[Message]:
             yield image
 
 
-def _from_keyframe(bag: Bag, topic: str, start: int, video: _Video) -> Iterator[Message]:
-    """The packets from ``start`` on, and those before it back to a keyframe."""
-    before: list[Message] = []
-    messages = bag.messages([topic], max(0, start - LEAD))
-    for message in messages:
-        if message.time >= start:
-            yield from before
-            yield message
-            break
-        if video.begins(message):
-            before = []
-        before.append(message)
-    yield from messages
+def _begin(bag: Bag, topic: str, start: int, video: _Video) -> int:
+    """Time in ns of the packet to begin with, so that all from ``start`` on are decoded.
+
+    That is the last keyframe before ``start``, however far away, or the one before that if pictures
+    behind it may need those before it. It is ``start`` if there is none.
+    """
+    newest_first = _keyframes(bag, topic, start, video)
+    begin, is_amid = next(newest_first, (start, False))
+    return next(newest_first, (begin, False))[0] if is_amid else begin
+
+
+def _keyframes(bag: Bag, topic: str, start: int, video: _Video) -> Iterator[tuple[int, bool]]:
+    """Time in ns of the keyframes before ``start``, the last one first, and ``is_amid`` of each."""
+    stop, lead = start, LEAD
+    while stop > bag.start:
+        since = max(bag.start, stop - lead)
+        messages = bag.messages([topic], since, stop)
+        found = [(m.time, video.is_amid(m)) for m in messages if video.begins(m)]
+        yield from reversed(found)
+        stop, lead = since, 2 * lead
 
 
 class _Video:
     """Decodes the packets of a topic in their order."""
 
-    def __init__(self, topic: str, codec: Codec) -> None:
+    def __init__(self, topic: str, codec: Codec, start: int) -> None:
+        """Images received before ``start`` (ns) are left out, which saves their conversion."""
         self._topic = topic
         self._codec = codec
+        self._start = start
         try:
             self._stream, self._converter = VideoStream(DISK_LIMITS), PictureConverter()
         except ModuleNotFoundError as error:
@@ -92,6 +101,10 @@ class _Video:
             return begins(self._packet(message))
         except (BagError, ImageError):
             return False
+
+    def is_amid(self, message: Message) -> bool:
+        """Whether pictures behind a packet of ``begins`` may need those before it."""
+        return is_amid(self._packet(message))
 
     def owes(self, stop: int) -> bool:
         """Whether a picture received before ``stop`` is still to come."""
@@ -112,11 +125,11 @@ class _Video:
         self._has_begun = True
         self._times.append(message.time)
         yield from self._owed(self._stream.pending + len(pictures))
-        yield from map(self._image, pictures)
+        yield from self._images(pictures)
 
     def rest(self) -> Iterator[Message]:
         """What is still to come at the end."""
-        yield from map(self._image, self._stream.rest())
+        yield from self._images(self._stream.rest())
         yield from self._owed(0)
 
     def _owed(self, coming: int) -> Iterator[Message]:
@@ -134,8 +147,13 @@ class _Video:
         origin = content.timestamp, content.frame_id
         return VideoPacket(content.format, memoryview(content.data), origin)
 
-    def _image(self, picture: VideoPicture) -> Message:
-        time = self._times.popleft()
+    def _images(self, pictures: Sequence[VideoPicture]) -> Iterator[Message]:
+        for picture in pictures:
+            time = self._times.popleft()
+            if time >= self._start:
+                yield self._image(picture, time)
+
+    def _image(self, picture: VideoPicture, time: int) -> Message:
         try:
             pixels: Any = self._converter.image(picture).pixels
         except ImageError as error:

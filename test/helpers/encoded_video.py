@@ -11,6 +11,8 @@ import pytest
 
 ENCODERS = {"h264": ("libx264", "libopenh264"), "hevc": ("libx265",)}
 OPTIONS = {"libx265": {"x265-params": "log-level=none"}}
+OPEN_GOP = {"x265-params": "log-level=none:open-gop=1:bframes=2:keyint=6:min-keyint=6:scenecut=0"}
+"""Options of libx265 with which pictures between two keyframes need both, as by default."""
 STEP = 8
 """Levels of grey between two pictures."""
 

@@ -7,13 +7,14 @@ import base64
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from bag_writer import PERIOD, START, Recorded, draw_scene, image, write_bag
-from encoded_video import Encoded, encode, number_of
+from encoded_video import OPEN_GOP, Encoded, encode, number_of
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, timestamp_pb2
 from video_messages import FFMPEG, FOXGLOVE, compressed_video, ffmpeg_packet
 
@@ -61,7 +62,7 @@ def foxglove_protobuf(packet: Encoded, stamp: int) -> bytes:
     return bytes(message.SerializeToString())
 
 
-FORMS: dict[str, tuple[str, str, Callable[[Encoded, int], bytes]]] = {
+FORMS: dict[str, tuple[str, str, Callable[..., bytes]]] = {
     "ffmpeg": (FFMPEG, "cdr", ffmpeg_packet),
     "foxglove": (FOXGLOVE, "cdr", compressed_video),
     "protobuf": ("foxglove.CompressedVideo", "protobuf", foxglove_protobuf),
@@ -74,13 +75,12 @@ def time_of(place: int) -> int:
     return START + place * PERIOD + 5_000_000
 
 
-def recorded(packets: Sequence[Encoded], form: str = "ffmpeg") -> list[Recorded]:
+def recorded(packets: Sequence[Encoded], form: str = "ffmpeg", **options: str) -> list[Recorded]:
     kind, encoding, write = FORMS[form]
+    stamps = [START + packet.number * PERIOD for packet in packets]
     return [
-        Recorded(
-            TOPIC, kind, time_of(place), write(packet, START + packet.number * PERIOD), encoding
-        )
-        for place, packet in enumerate(packets)
+        Recorded(TOPIC, kind, time_of(place), write(packet, stamp, **options), encoding)
+        for place, (packet, stamp) in enumerate(zip(packets, stamps, strict=True))
     ]
 
 
@@ -125,6 +125,44 @@ def test_parts_of_a_recording_have_each_image_once(tmp_path: Path, b_frames: int
         found = [message for span in spans for message in images(bag, [TOPIC], *span)]
         assert numbers(found, codec) == list(range(14))
         assert [message.time for message in found] == [time_of(place) for place in range(14)]
+
+
+@pytest.mark.parametrize("begins", [0, 9])
+def test_the_keyframe_of_a_part_may_be_minutes_away(tmp_path: Path, begins: int) -> None:
+    """Also where there is none, and where another topic is all that the time before holds."""
+    packets, apart = encode("h264", 24, gop=20), 7 * 10**9
+    messages = [
+        replace(message, time=START + place * apart)
+        for place, message in enumerate(recorded(packets))
+    ]
+    other = image(draw_scene(1), 0, "/other", delay=0)
+    bag = Bag([write_bag(tmp_path / "bag", [other, *messages[begins:]])])
+    codec = Codec(bag.topics.values())
+    whole = list(images(bag, [TOPIC]))
+    assert numbers(whole, codec)[20 - begins :] == list(range(20, 24))
+    assert numbers(whole, codec)[: 20 - begins] == [-1 if begins else n for n in range(20 - begins)]
+    times = [*range(START, START + 24 * apart, apart), FOREVER]
+    parts = [list(images(bag, [TOPIC], *span)) for span in zip(times, times[1:], strict=False)]
+    assert [len(part) for part in parts] == [0] * begins + [1] * (24 - begins)
+    assert [message for part in parts for message in part] == whole
+
+
+def test_pictures_of_a_part_may_need_those_before_its_keyframe(tmp_path: Path) -> None:
+    """x265 makes such videos by default; what it begins with cannot be decoded where it is cut."""
+    packets = encode("hevc", 18, b_frames=2, **OPEN_GOP)
+    first = next(place for place, packet in enumerate(packets) if place and packet.is_key)
+    assert packets[first].number > packets[first + 1].number  # which comes before it
+    for begins in (0, first):
+        messages = recorded(packets, encoder="libx265")[begins:]
+        bag = Bag([write_bag(tmp_path / f"bag_{begins}", messages)])
+        codec = Codec(bag.topics.values())
+        whole = list(images(bag, [TOPIC]))
+        assert [message.time for message in whole] == [message.time for message in messages]
+        lost = packets[first].number - begins if begins else 0
+        assert numbers(whole, codec) == [-1] * lost + list(range(begins + lost, 18))
+        times = [*(message.time for message in messages), FOREVER]
+        spans = zip(times, times[1:], strict=False)
+        assert [message for span in spans for message in images(bag, [TOPIC], *span)] == whole
 
 
 def test_what_cannot_be_decoded_is_told_in_its_place(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from zlib import crc32
 from compact_yolo_ros.recordings.compression import DECOMPRESS, MOST_BYTES
 from compact_yolo_ros.recordings.storage import (
     FOREVER,
+    Loss,
     Message,
     Part,
     StorageError,
@@ -84,7 +85,7 @@ class McapFile:
         self._schemas: dict[int, tuple[str, str]] = {}
         self._channels: dict[int, _Channel] = {}
         self._spans: list[_Span] = []
-        self.lost: list[str] = []
+        self.lost: list[str | Loss] = []
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
                 raise StorageError(f"{path.name} is not an MCAP file")
@@ -129,9 +130,13 @@ class McapFile:
                     data = stream.read(max(0, size - MESSAGE_HEAD.size))
                     found.append(Message(time, name, kind, data))
         except Exception:  # each compression has errors of its own
-            names = {wanted[n].topic: count for n, count in span.counts.items() if n in wanted}
-            what = " and ".join(f"{count} messages of {name}" for name, count in names.items())
-            self.lost.append(f"{self._path.name}: {what} are lost in a damaged chunk")
+            names = Counter[str]()
+            for number in wanted.keys() & span.counts.keys():
+                names[wanted[number].topic] += span.counts[number]
+            self.lost += [
+                Loss(span.offset, f"messages of {name} are lost in damaged chunks", count)
+                for name, count in names.items()
+            ]
             return iter(())
         found.sort(key=lambda message: message.time)
         return iter(found)
@@ -203,7 +208,8 @@ class McapFile:
                     chunk.add(channel, time)
         except Exception:  # each compression has errors of its own
             if count:
-                self.lost.append(f"{self._path.name}: a chunk is damaged, what it held is lost")
+                what = "chunks are damaged, and what they held is lost"
+                self.lost.append(Loss(chunk.offset, what))
 
     def _declare(self, code: int, content: bytes) -> None:
         number = struct.unpack_from("<H", content)[0]

@@ -14,6 +14,7 @@ from pathlib import Path
 from compact_yolo_ros.recordings.compression import check_libraries, plain_file
 from compact_yolo_ros.recordings.foxglove import FOREIGN_TYPES
 from compact_yolo_ros.recordings.image_types import IMAGE_TYPES
+from compact_yolo_ros.recordings.losses import Losses
 from compact_yolo_ros.recordings.storage import (
     FOREVER,
     BagError,
@@ -66,6 +67,7 @@ class Bag:
         self.expected: dict[str, int] = {}
         self.topics: dict[str, Topic] = {}
         self._lost: list[str] = []
+        self._closed_lost = Losses()  # of compressed files, which are not kept open
         self._ranges: list[tuple[int, int, Path, Storage | None]] = []
         self._kept: tuple[Path, Storage, ExitStack] | None = None
         for path in paths:
@@ -80,8 +82,16 @@ class Bag:
     @property
     def lost(self) -> list[str]:
         """A sentence for everything that could not be read so far."""
-        opened = (storage.lost for *_, storage in self._ranges if storage)
-        return list(dict.fromkeys([*self._lost, *(text for lost in opened for text in lost)]))
+        return self.losses.sentences()
+
+    @property
+    def losses(self) -> Losses:
+        """The same, to be added up with what others read of the recording."""
+        found = Losses(self._lost)
+        found.add(self._closed_lost)
+        for *_, path, storage in self._ranges:
+            found.note(storage.lost if storage else (), path)
+        return found
 
     @property
     def covered(self) -> list[tuple[int, int]]:
@@ -116,8 +126,10 @@ class Bag:
             yield from map(_in_ros, storage.messages(topics, start, stop))
             return
         storage = self._unpacked(path)
-        yield from map(_in_ros, storage.messages(topics, start, stop))
-        self._lost += [sentence for sentence in storage.lost if sentence not in self._lost]
+        try:
+            yield from map(_in_ros, storage.messages(topics, start, stop))
+        finally:
+            self._closed_lost.note(storage.lost, path)
 
     def _unpacked(self, path: Path) -> Storage:
         """A compressed file; the last one stays unpacked, since parts of it are read in turn."""
@@ -199,7 +211,7 @@ class Bag:
         if empty and any(topic.count for topic in storage.topics):
             self._lost.append(f"{file.name}: the times of its messages lie beyond the year 2262")
         if compressed or empty:
-            self._lost += storage.lost
+            self._closed_lost.note(storage.lost, file)
         for topic in map(_read_as, storage.topics):
             before = self.topics.get(topic.name)
             if before and before.shown_type != topic.shown_type and topic.count:

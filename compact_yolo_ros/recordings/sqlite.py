@@ -14,6 +14,7 @@ import numpy as np
 from compact_yolo_ros.recordings.compression import MOST_BYTES
 from compact_yolo_ros.recordings.storage import (
     FOREVER,
+    Loss,
     Message,
     StorageError,
     StorageInfo,
@@ -34,7 +35,7 @@ class SqliteFile:
         """
         path.open("rb").close()  # sqlite3 does not say why it cannot open a file
         self._path = path
-        self.lost: list[str] = []
+        self.lost: list[str | Loss] = []
         try:
             with closing(self._connect()) as database:
                 rows = database.execute(
@@ -55,26 +56,19 @@ class SqliteFile:
         self.end = int(self._times[-1]) if len(self._times) else 0
 
     def messages(self, topics: frozenset[str], start: int, stop: int) -> Iterator[Message]:
-        """See ``Storage``; messages that cannot be read are counted in ``lost``."""
+        """See ``Storage``; messages that cannot be read are noted in ``lost``."""
         first, last = np.searchsorted(self._times, (start, stop))
         wanted = [n for n, (name, _) in self._topics.items() if name in topics]
         places = first + np.flatnonzero(np.isin(self._of[first:last], wanted))
-        damaged = 0
         with closing(self._connect()) as database:
             for place in places:
-                try:
-                    row = database.execute(
-                        "SELECT data FROM messages WHERE id = ? AND length(data) <= ?",
-                        (int(self._ids[place]), MOST_BYTES),
-                    ).fetchone()
-                except sqlite3.Error:
-                    row = None
-                if row is None or not isinstance(row[0], bytes):
-                    damaged += 1
+                number, topic = int(self._ids[place]), self._topics[int(self._of[place])]
+                data = _data(database, number)
+                if data is None:
+                    what = f"messages of {topic[0]} are damaged and lost"
+                    self.lost.append(Loss(number, what))
                     continue
-                yield Message(int(self._times[place]), *self._topics[int(self._of[place])], row[0])
-        if damaged:
-            self.lost.append(f"{self._path.name}: {damaged} messages are damaged and lost")
+                yield Message(int(self._times[place]), *topic, data)
 
     def _connect(self) -> sqlite3.Connection:
         """Open the file for reading, with the journal that a crashed recorder left if possible."""
@@ -103,10 +97,23 @@ class SqliteFile:
                 f"{self._path.name} breaks off: the copy is incomplete or the disk was full; "
                 f"{len(rows)} messages were found in it"
             )
-        rows = [row for row in rows if all(isinstance(value, int) for value in row)]
-        table = np.array(rows, np.int64).reshape(-1, 3)
+        whole = [row for row in rows if all(isinstance(value, int) for value in row)]
+        if count := len(rows) - len(whole):
+            self.lost.append(Loss(0, "messages have no time or topic and are lost", count))
+        table = np.array(whole, np.int64).reshape(-1, 3)
         table = table[np.argsort(table[:, 2], kind="stable")]
         self._ids, self._of, self._times = table[:, 0], table[:, 1], table[:, 2]
+
+
+def _data(database: sqlite3.Connection, number: int) -> bytes | None:
+    """A message; None if it is damaged or far too large."""
+    try:
+        row = database.execute(
+            "SELECT data FROM messages WHERE id = ? AND length(data) <= ?", (number, MOST_BYTES)
+        ).fetchone()
+    except sqlite3.Error:
+        return None
+    return row[0] if row is not None and isinstance(row[0], bytes) else None
 
 
 def _definitions(database: sqlite3.Connection) -> dict[str, str]:

@@ -59,6 +59,20 @@ class Message(NamedTuple):
     problem: str = ""
 
 
+class Loss(NamedTuple):
+    """Messages that cannot be read, at one place of a file: found again, they are the same.
+
+    Attributes:
+        place: tells it from others, such as an offset or the number of a message.
+        what: what is lost, as it follows a number: ``messages of /camera are damaged and lost``.
+        number: how many.
+    """
+
+    place: int
+    what: str
+    number: int = 1
+
+
 def type_name(kind: str, encoding: str) -> str:
     """The type of a topic: as ROS has it, or ``kind (encoding)`` where messages are not CDR."""
     if encoding in ("cdr", ""):
@@ -73,13 +87,14 @@ class Storage(Protocol):
         topics: those in the file.
         start: time of the first message in ns; ``FOREVER`` without messages.
         end: time of the last message in ns; 0 without messages.
-        lost: a sentence for everything that could not be read so far.
+        lost: a sentence, or what makes one together with others of its kind, for everything that
+            could not be read so far.
     """
 
     topics: list[Topic]
     start: int
     end: int
-    lost: list[str]
+    lost: list[str | Loss]
 
     def messages(self, topics: frozenset[str], start: int, stop: int) -> Iterator[Message]:
         """Yield messages with start <= time < stop (ns) in the order of their times."""

@@ -34,7 +34,9 @@ from bag_writer import (
     header_of,
     image,
     labelled,
+    storage_file,
     write_bag,
+    write_damaged_bag,
 )
 from rosbags.rosbag2 import Reader
 from toy_model import CLASSES
@@ -48,7 +50,7 @@ from compact_yolo_ros.apps.evaluate_bag.frame_log import (
     FrameResult,
     read_frame_log,
 )
-from compact_yolo_ros.apps.evaluate_bag.job import Job
+from compact_yolo_ros.apps.evaluate_bag.job import PARTS, Job
 from compact_yolo_ros.apps.evaluate_bag.playback import every_frame, prefetch
 from compact_yolo_ros.apps.evaluate_bag.results_folder import read_frame_results
 from compact_yolo_ros.apps.evaluate_bag.topic_statistics import Flicker
@@ -195,6 +197,26 @@ def test_parts_that_were_run_one_by_one_are_the_same(
         run_part(job, tmp_path, part)
     run(job, Bag([path]), tmp_path)
     assert all_of(tmp_path) == all_of(done)
+
+
+@pytest.mark.parametrize(("storage", "lost"), [("mcap", 12), ("sqlite3", 3)])
+def test_what_several_processes_could_not_read_is_added_up(
+    model: str, tmp_path: Path, storage: str, lost: int
+) -> None:
+    """Each reads all of a damaged chunk in which its part begins or ends."""
+    bag = write_damaged_bag(tmp_path / "bag", storage, [6, 13, 30])
+    out = tmp_path / "out"
+    for number in range(PARTS):
+        run_part(job_of(bag, model), out, number)
+    assert len(list(read_frame_results(out))) == 40 - lost
+    for _ in range(2):  # also where nothing is left to do
+        assert main(["--bag", str(bag), "--model", model, "--out", str(out)]) == 0
+        results = json.loads((out / "results.json").read_text())
+        how = "lost in damaged chunks" if storage == "mcap" else "damaged and lost"
+        assert results["recording"]["lost"] == [
+            f"{storage_file(bag).name}: {lost} messages of {TOPIC} are {how}",
+            f"{lost} of 40 images of {TOPIC} could not be read",
+        ]
 
 
 @pytest.mark.parametrize("realtime", [False, True])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +152,28 @@ def write_file(folder: Path, change: Callable[[bytes], bytes]) -> Path:
     path = storage_file(folder)
     path.write_bytes(change(path.read_bytes()))
     return path
+
+
+def write_damaged_bag(path: Path, storage: str, numbers: Sequence[int], count: int = 40) -> Path:
+    """Write images of which some are damaged: in SQLite they, in MCAP all four of their chunk."""
+    images = [image(draw_scene(number % 8), number) for number in range(count)]
+    folder = write_bag(path, images, storage)
+    if storage == "sqlite3":
+        with sqlite3.connect(storage_file(folder)) as database:
+            rows = ((number + 1,) for number in numbers)
+            database.executemany("UPDATE messages SET data = 'x' WHERE id = ?", rows)
+        database.close()
+        return folder
+
+    def hurt(content: bytes) -> bytes:
+        changed = bytearray(content)
+        for number in numbers:
+            # the length that its record is said to have
+            changed[content.index(images[number].data) - 23] = 255
+        return bytes(changed)
+
+    write_file(folder, hurt)
+    return folder
 
 
 def header_of(stamp: int):

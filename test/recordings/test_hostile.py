@@ -128,7 +128,26 @@ def test_a_chunk_that_unpacks_to_gigabytes_is_damaged(
     assert peak_of(lambda: found.append(Bag([path]))) < 8 * LIMIT
     (bag,) = found
     assert [m.data for m in bag.messages([TOPIC])] == [IMAGES[0].data]
-    assert any("chunk is damaged" in sentence for sentence in bag.lost)
+    assert any("1 chunks are damaged" in sentence for sentence in bag.lost)
+
+
+def test_damaged_chunks_without_an_index_are_counted(tmp_path: Path) -> None:
+    good = message(IMAGES[0].data)
+    path = tmp_path / "drive.mcap"
+    path.write_bytes(chunked([chunk(good, "", len(good) + more) for more in (0, 1, 1)]))
+    bag = Bag([path])
+    assert [m.data for m in bag.messages([TOPIC])] == [IMAGES[0].data]
+    assert bag.lost == ["drive.mcap: 2 chunks are damaged, and what they held is lost"]
+
+
+def test_messages_without_a_time_are_counted(tmp_path: Path) -> None:
+    folder = write_bag(tmp_path / "bag", IMAGES, "sqlite3")
+    with sqlite3.connect(storage_file(folder)) as database:
+        database.execute("UPDATE messages SET timestamp = 'x' WHERE id = 2")
+    database.close()
+    bag = Bag([folder])
+    assert [m.data for m in bag.messages([TOPIC])] == [IMAGES[0].data, IMAGES[2].data]
+    assert bag.lost == ["bag.db3: 1 messages have no time or topic and are lost"]
 
 
 def test_a_huge_chunk_or_message_is_not_read(tmp_path: Path, limited: None) -> None:
@@ -184,7 +203,7 @@ def test_a_blob_of_gigabytes_is_not_read(tmp_path: Path, limited: None) -> None:
     found: list[bytes] = []
     assert peak_of(lambda: found.extend(m.data for m in bag.messages([TOPIC]))) < 4 * LIMIT
     assert found == [IMAGES[0].data, IMAGES[2].data]
-    assert "1 messages are damaged and lost" in bag.lost[0]
+    assert f"1 messages of {TOPIC} are damaged and lost" in bag.lost[0]
 
 
 def test_a_file_that_unpacks_to_gigabytes_is_refused(

@@ -4,6 +4,7 @@ what is not."""
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import sqlite3
@@ -23,6 +24,7 @@ from bag_writer import (
     labelled,
     storage_file,
     write_bag,
+    write_damaged_bag,
     write_file,
     write_split_bag,
 )
@@ -32,6 +34,7 @@ from rosbags.rosbag2 import Reader
 
 from compact_yolo_ros.recordings import compression
 from compact_yolo_ros.recordings.codec import Codec
+from compact_yolo_ros.recordings.compression import zstd
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import BagError, Message, in_time_order
 from compact_yolo_ros.support.pip import pip_line
@@ -167,6 +170,37 @@ def test_damage_in_the_middle_costs_only_what_it_hit(tmp_path: Path, storage: st
     if storage == "mcap":
         assert len(times(bag)) < FRAMES
         assert "damaged chunk" in bag.lost[0]
+
+
+@pytest.mark.parametrize(("storage", "compression"), [("mcap", ""), ("sqlite3", ""), ("mcap", "x")])
+def test_what_is_lost_is_counted_once_in_one_sentence(
+    tmp_path: Path, storage: str, compression: str
+) -> None:
+    folder = write_damaged_bag(tmp_path / "bag", storage, [6, 13, 30])
+    if compression:
+        file = storage_file(folder)
+        file.with_name(f"{file.name}.zstd").write_bytes(zstd().compress(file.read_bytes()))
+        file.unlink()
+    bag = Bag([folder])
+    assert bag.lost == []
+    read = times(bag)
+    lost = 40 - len(read)
+    assert lost == (3 if storage == "sqlite3" else 12)
+    for edges in (range(0, 41, 2), range(0, 41, 7)):
+        moments = [START + n * PERIOD for n in edges]
+        for span in itertools.pairwise(moments):
+            list(bag.messages([TOPIC], *span))
+    how = "lost in damaged chunks" if storage == "mcap" else "damaged and lost"
+    assert bag.lost == [f"{storage_file(folder).name}: {lost} messages of {TOPIC} are {how}"]
+
+
+def test_losses_of_files_of_one_name_are_told_of_each(tmp_path: Path) -> None:
+    folders = [
+        write_damaged_bag(tmp_path / day / "bag", "sqlite3", [3], 8) for day in ("one", "two")
+    ]
+    bag = Bag(folders)
+    assert len(times(bag)) == 14
+    assert bag.lost == [f"bag.db3: 1 messages of {TOPIC} are damaged and lost"] * 2
 
 
 def test_zeros_at_the_end_as_after_a_power_cut_are_no_messages(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ class PartRunner:
             for result in results:
                 log.append(result)
                 on_frame()
-        log.finish(self._bag.lost)
+        log.finish(self._bag.losses)
 
     def close(self) -> None:
         """Release the network."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +15,11 @@ import numpy as np
 
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.recordings.losses import Counted, Losses
 from compact_yolo_ros.recordings.storage import BagError
 from compact_yolo_ros.support.document import LARGE
 from compact_yolo_ros.support.json_files import parse_json
-from compact_yolo_ros.support.plain_values import from_plain
+from compact_yolo_ros.support.plain_values import from_plain, to_plain
 
 ANSWERED, DROPPED = "answered", "dropped"
 LOST_BEFORE, LOST_AFTER = "lost before the node", "lost after the node"
@@ -152,9 +153,10 @@ class FrameLog:
         self._write(result.to_line())
         self.count += 1
 
-    def finish(self, lost: Iterable[str]) -> None:
+    def finish(self, lost: Losses) -> None:
         """Mark the part as complete, with what could not be read of it."""
-        self._write(END + json.dumps(list(lost)).encode() + b"}\n")
+        end = to_plain(_End(tuple(lost.told), tuple(lost.counted)))
+        self._write(json.dumps(end).encode() + b"\n")
         self.complete = True
 
     def close(self) -> None:
@@ -193,7 +195,7 @@ def read_frame_log(path: Path) -> Iterator[FrameResult]:
         raise BagError(f"{path} is damaged: give --restart to begin again") from None
 
 
-def read_lost(path: Path) -> list[str]:
+def read_lost(path: Path) -> Losses:
     """What could not be read of a part, from its complete log.
 
     Raises:
@@ -203,13 +205,15 @@ def read_lost(path: Path) -> list[str]:
         with path.open("rb") as file:
             for line in file:
                 if line.startswith(END):
-                    return list(from_plain(_End, parse_json(line, LARGE)).end)
+                    found = from_plain(_End, parse_json(line, LARGE))
+                    return Losses(found.end, found.counted)
     except ValueError:
         raise BagError(f"{path} is damaged: give --restart to begin again") from None
-    return []
+    return Losses()
 
 
 class _End(NamedTuple):
     """The last line of a complete log."""
 
     end: tuple[str, ...]
+    counted: tuple[Counted, ...] = ()

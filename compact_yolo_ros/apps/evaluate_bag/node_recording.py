@@ -33,6 +33,7 @@ from compact_yolo_ros.apps.evaluate_bag.sessions import Session, write_session
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.decoding import ImageDecoder
 from compact_yolo_ros.recordings.codec import Codec
+from compact_yolo_ros.recordings.losses import Losses
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.video import images
 
@@ -62,7 +63,9 @@ def write_node_log(job: Job, bag: Bag, run: NodeRun, folder: Path) -> None:
         for result in _results(frames, run):
             answered += result.outcome == ANSWERED
             log.append(result)
-        log.finish([*bag.lost, *_strangers(answered, len(run.answers))])
+        lost = Losses(_strangers(answered, len(run.answers)))
+        lost.add(bag.losses)
+        log.finish(lost)
     finally:
         log.close()
     if run.watts is not None:

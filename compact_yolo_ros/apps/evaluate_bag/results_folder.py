@@ -14,6 +14,7 @@ from typing import Any
 from compact_yolo_ros.apps.evaluate_bag.frame_log import FrameResult, read_frame_log, read_lost
 from compact_yolo_ros.apps.evaluate_bag.job import Job
 from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.recordings.losses import Losses
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
 from compact_yolo_ros.support import folder_lock
@@ -48,9 +49,12 @@ def read_frame_results(folder: Path) -> Iterator[FrameResult]:
         yield from read_frame_log(path)
 
 
-def lost_in(folder: Path) -> list[str]:
+def lost_in(folder: Path) -> Losses:
     """What could not be read of all parts."""
-    return list(dict.fromkeys(text for path in _logs(folder) for text in read_lost(path)))
+    found = Losses()
+    for path in _logs(folder):
+        found.add(read_lost(path))
+    return found
 
 
 def _logs(folder: Path) -> list[Path]:

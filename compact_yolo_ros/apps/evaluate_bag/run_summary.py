@@ -166,7 +166,9 @@ def _lost(
     bag: Bag, job: Job, statistics: Mapping[str, TopicStatistics], folder: Path
 ) -> tuple[str, ...]:
     """Sentences, and for whole recordings how many images are missing of each topic."""
-    sentences = [*bag.lost, *lost_in(folder)]
+    losses = bag.losses
+    losses.add(lost_in(folder))
+    sentences = losses.sentences()
     if job.start <= bag.start and job.stop > bag.end:
         for topic, found in statistics.items():
             count = bag.expected.get(topic, 0) - found.outcomes.total()
@@ -174,4 +176,4 @@ def _lost(
                 sentences.append(
                     f"{count} of {bag.expected[topic]} images of {topic} could not be read"
                 )
-    return tuple(dict.fromkeys(sentences))
+    return tuple(sentences)

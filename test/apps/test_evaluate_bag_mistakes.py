@@ -440,6 +440,32 @@ def test_recordings_of_different_days_are_cut_into_equal_parts(
         parts(gap, bag)
 
 
+@pytest.mark.parametrize("apart", [PERIOD, 86_400 * 10**9])
+def test_the_time_between_recordings_does_not_count(model: str, tmp_path: Path, apart: int) -> None:
+    """But that between the files of one that was split, which follow each other at once."""
+    length = (FRAMES - 1) * PERIOD
+    paths = []
+    for start in (0, length + apart):
+        times = (START + start + n * PERIOD for n in range(FRAMES))
+        messages = [replace(image(s, 0), time=t) for s, t in zip(SCENES, times, strict=True)]
+        paths.append(str(write_bag(tmp_path / f"{start}", messages)))
+    out = tmp_path / "out"
+    arguments = ["--latency", "10", "--model", model, "--out", str(out)]
+    assert main(["--bag", *paths, *arguments]) == 0
+    results = json.loads((out / "results.json").read_text())
+    seconds = (2 * length + (apart if apart == PERIOD else 0)) * 1e-9
+    assert results["recording"]["seconds"] == pytest.approx(seconds)
+    rate = results["speed"]["frames_per_second"]
+    assert rate == pytest.approx(2 * FRAMES / seconds)
+    stream = results["topics"][TOPIC]["stream"]
+    assert stream["longest_gap_ms"] == stream["interval_ms"]["p50"] == 100.0
+    # Also of a part that begins and ends between images.
+    part = ["--start", "0.25", "--duration", str(apart * 1e-9 + 0.5), "--restart"]
+    assert main(["--bag", *paths, *arguments, *part]) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert results["recording"]["seconds"] == pytest.approx(0.5 + (apart == PERIOD) * 0.1)
+
+
 def performance(number: int, watts: float) -> Recorded:
     stamp, make = START + number * PERIOD, CODEC.store.types
     values = {"age_ms": "20.0", "inference_ms": "9.0", "power_w": str(watts)}

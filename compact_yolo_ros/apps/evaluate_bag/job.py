@@ -17,6 +17,8 @@ from compact_yolo_ros.recordings.storage import FOREVER, BagError
 
 PARTS = 16
 """Parts of equal recorded time that a recording is cut into; one process runs a part."""
+PAUSE = 10**9
+"""Least time in ns between two recordings; between files that a recorder splits it is shorter."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +80,41 @@ def parts(job: Job, bag: Bag) -> list[tuple[int, int]]:
     Raises:
         BagError: there is no recorded time between the job's start and stop.
     """
+    spans = _covered(job, bag)
     start, stop = max(job.start, bag.start), min(job.stop, bag.end + 1)
-    spans = [(max(a, start), min(b, stop)) for a, b in bag.covered if a < stop and b > start]
-    if not spans:
-        seconds = (bag.end - bag.start) * 1e-9
-        raise BagError(f"nothing is left of the recording, which is {seconds:.1f} s long")
     count = 1 if job.realtime else PARTS
     # The time between recordings does not count: they may be of different days.
     whole = sum(b - a for a, b in spans)
     inner = [_after(spans, whole * number // count) for number in range(1, count)]
     edges = [start, *inner, stop]
     return [pair for pair in zip(edges, edges[1:], strict=False) if pair[0] < pair[1]]
+
+
+def recorded(job: Job, bag: Bag) -> list[tuple[int, int]]:
+    """Times (ns, from and below) of the recordings between a job's start and stop.
+
+    What files hold that follow each other at once is one recording.
+
+    Raises:
+        BagError: there is no recorded time between them.
+    """
+    first, *others = _covered(job, bag)
+    joined = [first]
+    for start, stop in others:
+        if start - joined[-1][1] < PAUSE:
+            start, _ = joined.pop()
+        joined.append((start, stop))
+    return joined
+
+
+def _covered(job: Job, bag: Bag) -> list[tuple[int, int]]:
+    """Times of the files between a job's start and stop; see ``recorded``."""
+    start, stop = max(job.start, bag.start), min(job.stop, bag.end + 1)
+    spans = [(max(a, start), min(b, stop)) for a, b in bag.covered if a < stop and b > start]
+    if not spans:
+        seconds = (bag.end - bag.start) * 1e-9
+        raise BagError(f"nothing is left of the recording, which is {seconds:.1f} s long")
+    return spans
 
 
 def _after(spans: Sequence[tuple[int, int]], elapsed: int) -> int:

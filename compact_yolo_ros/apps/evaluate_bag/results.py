@@ -62,7 +62,7 @@ class RecordingFacts:
         paths: absolute.
         start_ns: beginning of the part.
         end_ns: end of the part.
-        seconds: length of the part.
+        seconds: length of the part, without the time between several recordings.
         lost: a sentence for everything that could not be read.
         doubts: a sentence for everything else that makes figures doubtful.
     """

@@ -11,7 +11,7 @@ import numpy as np
 
 from compact_yolo_ros.apps.evaluate_bag.doubts import doubts
 from compact_yolo_ros.apps.evaluate_bag.frame_labels import FrameLabels
-from compact_yolo_ros.apps.evaluate_bag.job import Job, parts
+from compact_yolo_ros.apps.evaluate_bag.job import Job, parts, recorded
 from compact_yolo_ros.apps.evaluate_bag.results import (
     OFFLINE,
     REALTIME,
@@ -85,7 +85,8 @@ def summarise(
     job = settings.job
     spans = parts(job, bag)
     start, end = spans[0][0], spans[-1][1]
-    duration = (end - start) * 1e-9
+    stretches = recorded(job, bag)
+    duration = sum(b - a for a, b in stretches) * 1e-9
     lost = _lost(bag, job, statistics, settings.out)
     return Results(
         model=model,
@@ -107,7 +108,7 @@ def summarise(
                 detections=found.detection_counts(model.classes),
                 over_time=over_time(found, start, end),
                 unanswered=found.unanswered_counts(),
-                stream=stream_figures(found.received, start),
+                stream=stream_figures(found.received, start, stretches),
             )
             for topic, found in statistics.items()
         },

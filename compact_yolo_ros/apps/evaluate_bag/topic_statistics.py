@@ -199,10 +199,21 @@ def stage_percentiles(seconds: NDArray[np.float64]) -> StagePercentiles:
     return StagePercentiles(*map(percentiles_ms, (*seconds.T, seconds.sum(1))))
 
 
-def stream_figures(received: NDArray[np.int64], start: int) -> StreamFigures:
-    """How images came, from the times of reception in ns (frames,), in order."""
+def stream_figures(
+    received: NDArray[np.int64], start: int, stretches: Sequence[tuple[int, int]] = ()
+) -> StreamFigures:
+    """How images came.
+
+    Args:
+        received: times of reception in ns (frames,).
+        start: of the first stretch.
+        stretches: of recorded time (ns, from and below), in order; there is no interval from one to
+            the next.
+    """
     received = np.sort(received)
-    intervals = 1e-6 * np.diff(received).astype(np.float64)
+    stretch = np.searchsorted([begin for begin, _ in stretches], received, "right")
+    follows = np.flatnonzero(stretch[1:] == stretch[:-1])
+    intervals = 1e-6 * (received[follows + 1] - received[follows]).astype(np.float64)
     if not len(intervals):
         return StreamFigures(None, None, None, None, None)
     median, longest = float(np.median(intervals)), int(np.argmax(intervals))
@@ -211,7 +222,7 @@ def stream_figures(received: NDArray[np.int64], start: int) -> StreamFigures:
         interval_ms=Percentiles.of(intervals),
         jitter_ms=float(np.median(np.abs(intervals - median))),
         longest_gap_ms=float(intervals[longest]),
-        longest_gap_at=float(received[longest] - start) * 1e-9,
+        longest_gap_at=float(received[follows[longest]] - start) * 1e-9,
     )
 
 

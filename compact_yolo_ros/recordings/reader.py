@@ -144,7 +144,7 @@ class Bag:
             self._kept = path, storage, stack.pop_all()
         return storage
 
-    def _files_of(self, path: Path) -> list[Path]:
+    def _files_of(self, path: Path) -> Sequence[Path]:
         """The files of a folder or a file that exist; missing ones are noted in ``lost``."""
         mode = _mode(path)
         if stat.S_ISREG(mode):
@@ -164,9 +164,25 @@ class Bag:
         files = [f for f in present if f.suffix != ".zstd" or f.with_suffix("") not in present]
         if not files:
             raise BagError(f"{path} is not a recording: it holds no {endings()} files")
-        missing = set(map(_name, self._metadata(path))) - {_name(file.name) for file in files}
-        self._lost += [f"{path.name}: the file {name} is missing" for name in sorted(missing)]
-        return files
+        return self._listed(path, files)
+
+    def _listed(self, folder: Path, files: Sequence[Path]) -> Sequence[Path]:
+        """The files of a folder that its metadata list; all of them if it lists none that is there.
+
+        Others are copies or of other recordings: their messages would count twice.
+        """
+        listed = set(map(_name, self._metadata(folder)))
+        missing = listed - {_name(file.name) for file in files}
+        self._lost += [f"{folder.name}: the file {name} is missing" for name in sorted(missing)]
+        found = [file for file in files if _name(file.name) in listed]
+        if not found:
+            return files
+        self._lost += [
+            f"{folder.name}: {file.name} is left out, since {METADATA} does not list it"
+            for file in files
+            if file not in found
+        ]
+        return found
 
     def _metadata(self, folder: Path) -> list[str]:
         """Note how much the recorder wrote, and return its files; none without metadata."""

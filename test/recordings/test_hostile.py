@@ -13,6 +13,7 @@ from pathlib import Path
 import lz4.frame
 import numpy as np
 import pytest
+import yaml
 from bag_writer import START, TOPIC, Recorded, draw_scene, image, storage_file, write_bag
 
 from compact_yolo_ros.labels.coco import read_coco
@@ -240,6 +241,14 @@ def test_a_file_of_black_images_is_no_bomb(tmp_path: Path, storage: str) -> None
     assert len(list(Bag([folder]).messages([TOPIC]))) == 40
 
 
+def list_too(folder: Path, *names: str) -> None:
+    """Make further files those of a recording."""
+    metadata = folder / "metadata.yaml"
+    content = yaml.safe_load(metadata.read_text())
+    content["rosbag2_bagfile_information"]["relative_file_paths"] += names
+    metadata.write_text(yaml.safe_dump(content))
+
+
 def pipe(path: Path) -> Path:
     os.mkfifo(path)
     return path
@@ -262,6 +271,7 @@ def test_a_pipe_or_device_is_not_waited_for(tmp_path: Path, make, name: str) -> 
     bag = Bag([write_bag(tmp_path / "bag", IMAGES)])
     make(tmp_path / "bag" / "fifo.mcap")
     make(tmp_path / "bag" / "fifo.db3.zstd")
+    list_too(tmp_path / "bag", "fifo.mcap", "fifo.db3.zstd")
     bag = Bag([tmp_path / "bag"])
     assert len(list(bag.messages([TOPIC]))) == 3
     assert sum("not a regular file" in sentence for sentence in bag.lost) == 2
@@ -271,6 +281,7 @@ def test_a_link_to_nothing_is_told(tmp_path: Path) -> None:
     folder = write_bag(tmp_path / "bag", IMAGES)
     (folder / "bag_1.mcap").symlink_to(tmp_path / "gone")
     (folder / "bag_0.mcap").symlink_to(tmp_path / "gone")
+    list_too(folder, "bag_0.mcap", "bag_1.mcap")
     bag = Bag([folder])
     assert len(list(bag.messages([TOPIC]))) == 3
     assert sum("No such file" in sentence for sentence in bag.lost) == 2
@@ -310,6 +321,7 @@ def test_a_pointer_of_git_lfs_says_what_to_do(tmp_path: Path, name: str) -> None
 def test_a_split_recording_of_which_git_lfs_has_a_part_is_read(tmp_path: Path) -> None:
     folder = write_bag(tmp_path / "bag", IMAGES)
     pointer(folder / "bag_1.mcap")
+    list_too(folder, "bag_1.mcap")
     bag = Bag([folder])
     assert len(list(bag.messages([TOPIC]))) == 3
     assert any("bag_1.mcap: Git" in sentence for sentence in bag.lost)

@@ -314,6 +314,33 @@ def test_a_missing_file_of_a_split_recording_is_named(tmp_path: Path) -> None:
     assert len(times(bag)) == 3
 
 
+@pytest.mark.parametrize("listed", ["bag.db3", "bag/bag.db3", "bag\\\\bag.db3"])
+def test_a_file_beside_a_recording_that_is_none_of_it_is_left_out(
+    tmp_path: Path, listed: str
+) -> None:
+    """As a converted copy: its images would count twice. Old recorders list files with a folder."""
+    folder = write_bag(tmp_path / "bag", IMAGES, "sqlite3")
+    metadata = folder / "metadata.yaml"
+    metadata.write_text(metadata.read_text().replace("bag.db3", listed))
+    copy = write_bag(tmp_path / "copy", IMAGES)
+    storage_file(copy).rename(folder / "copy.mcap")
+    for named in (folder, metadata):
+        bag = Bag([named])
+        assert times(bag) == [message.time for message in IMAGES]
+        assert bag.topics[TOPIC].count == bag.expected[TOPIC] == FRAMES
+        assert bag.lost == ["bag: copy.mcap is left out, since metadata.yaml does not list it"]
+    assert len(times(Bag([folder / "copy.mcap"]))) == FRAMES  # it is read where it is given
+
+
+def test_where_no_listed_file_is_there_others_are_read(tmp_path: Path) -> None:
+    """They have other names since."""
+    folder = write_bag(tmp_path / "bag", IMAGES)
+    storage_file(folder).rename(folder / "drive.mcap")
+    bag = Bag([folder])
+    assert times(bag) == [message.time for message in IMAGES]
+    assert bag.lost == ["bag: the file bag.mcap is missing"]
+
+
 def test_without_rosbags_the_command_to_install_it_is_given(monkeypatch) -> None:
     monkeypatch.setattr(compression, "find_spec", lambda name: None)
     with pytest.raises(BagError, match=re.escape(f": {pip_line('rosbags')}")):

@@ -154,10 +154,18 @@ class McapFile:
             position = max([position, *(span.stop for span in self._spans)])
         except struct.error:
             position = min(file.tell(), size)
+        self._distrust_last_index()
         self.lost.append(
             f"{self._path.name} breaks off: the recorder did not close it, or the copy is "
             f"incomplete; it is read up to byte {position} of {size}"
         )
+
+    def _distrust_last_index(self) -> None:
+        """Have the last chunk counted: the indexes of some of its channels may be missing."""
+        for span in reversed(self._spans):
+            if span.is_chunk:
+                span.counts.clear()
+                return
 
     def _salvage(self, file: BinaryIO, position: int, size: int) -> None:
         """Take the whole messages at the beginning of an uncompressed chunk that breaks off."""
@@ -189,7 +197,7 @@ class McapFile:
             offset = file.tell()
             start, end, _, _ = CHUNK_HEAD.unpack(file.read(CHUNK_HEAD.size))
             self._spans.append(_Span(offset, start, end, offset + length, True))
-        elif code == MESSAGE_INDEX:
+        elif code == MESSAGE_INDEX and self._spans and self._spans[-1].is_chunk:
             channel, size = struct.unpack("<HI", file.read(6))
             self._spans[-1].counts[channel] += size // 16
             if channel not in self._channels:

@@ -141,6 +141,15 @@ def test_damaged_chunks_without_an_index_are_counted(tmp_path: Path) -> None:
     assert bag.lost == ["drive.mcap: 2 chunks are damaged, and what they held is lost"]
 
 
+def test_an_index_without_a_chunk_is_no_message(tmp_path: Path) -> None:
+    index = record(7, struct.pack("<HI", 1, 160) + bytes(160))
+    path = tmp_path / "drive.mcap"
+    for content in ([index, message(IMAGES[0].data)], [message(IMAGES[0].data), index]):
+        path.write_bytes(chunked(content))
+        bag = Bag([path])
+        assert bag.topics[TOPIC].count == len(list(bag.messages([TOPIC]))) == 1
+
+
 def test_messages_without_a_time_are_counted(tmp_path: Path) -> None:
     folder = write_bag(tmp_path / "bag", IMAGES, "sqlite3")
     with sqlite3.connect(storage_file(folder)) as database:

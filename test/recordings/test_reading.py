@@ -8,6 +8,7 @@ import itertools
 import re
 import shutil
 import sqlite3
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,34 @@ def test_of_a_file_that_breaks_off_the_beginning_is_read(
     assert [m.data for m in read] == [m.data for m in IMAGES[: len(read)]]
     assert "breaks off" in bag.lost[0] or "damaged and lost" in bag.lost[0]
     assert bag.expected[TOPIC] == FRAMES
+
+
+def indexes_of(content: bytes) -> list[int]:
+    """Where the records of an MCAP file begin that say what is in a chunk."""
+    found, place = [], 8
+    while place < len(content) - 8:
+        code, length = struct.unpack_from("<BQ", content, place)
+        if code == 7:
+            found.append(place)
+        place += 9 + length
+    return found
+
+
+@pytest.mark.parametrize("compression", ["none", "storage"])
+def test_a_whole_chunk_is_read_where_its_index_breaks_off(tmp_path: Path, compression: str) -> None:
+    messages = sorted((m for m in MESSAGES if m.topic in (TOPIC, "/truth")), key=lambda m: m.time)
+    folder = write_bag(tmp_path / "bag", messages, "mcap", compression)
+    file = storage_file(folder)
+    content = file.read_bytes()
+    # Each chunk has two; the last one is followed by what closes the file.
+    *_, first, second = indexes_of(content)
+    for cut in (first, first + 5, second, second + 5):
+        file.write_bytes(content[:cut])
+        bag = Bag([folder])
+        assert {name: topic.count for name, topic in bag.topics.items()} == bag.expected
+        read = [(m.time, m.topic) for m in bag.messages([TOPIC, "/truth"])]
+        assert read == [(m.time, m.topic) for m in messages]
+        assert "breaks off" in bag.lost[0] and len(bag.lost) == 1
 
 
 def test_a_compressed_file_that_breaks_off_is_read_as_far_as_it_goes(tmp_path: Path) -> None:

@@ -36,12 +36,12 @@ MOST_CAUSES = 100
 def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
     """Make a node, spin it until SIGINT, SIGTERM or ROS's shutdown, and return the exit code.
 
-    For the main thread of a process, once. A node that raises ``SystemExit`` in a callback ends
-    the process with that code, one that raises anything else with a traceback. A message that
-    rclpy cannot read is logged and outlived. If the node has a ``close`` method, it is called
-    before the node is destroyed: there it joins its threads. A ``ValueError`` of the factory, or a
-    parameter that ROS refuses, is a mistake of the user: its sentence is logged and the code is 1.
-    So is what keeps ROS from starting, such as a limit of the machine.
+    For the main thread of a process, once. A node that raises ``SystemExit`` in a callback or in
+    ``close`` ends the process with that code, one that raises anything else with a traceback. A
+    message that rclpy cannot read is logged and outlived. If the node has a ``close`` method, it is
+    called before the node is destroyed: there it joins its threads. A ``ValueError`` of the
+    factory, or a parameter that ROS refuses, is a mistake of the user: its sentence is logged and
+    the code is 1. So is what keeps ROS from starting, such as a limit of the machine.
 
     Args:
         factory: makes the node, in ROS's default context. It may import what it needs: signals
@@ -133,9 +133,11 @@ def _run(factory: Callable[[], Node], stop: StopRequest) -> int:
     try:
         _spin(node, stop)
     finally:
-        if hasattr(node, "close"):
-            node.close()
-        node.destroy_node()
+        try:
+            if hasattr(node, "close"):
+                node.close()
+        finally:
+            node.destroy_node()
     return 0
 
 

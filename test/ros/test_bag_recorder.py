@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,31 @@ def test_humble_opens_what_was_recorded(client: Client, tmp_path: Path) -> None:
         for entry in found["topics_with_message_count"]
     }
     assert counts == {"/detector/detections": 2, "/diagnostics": 0, "/detector/performance": 0}
+
+
+def test_a_recording_that_cannot_be_closed_is_a_failure(
+    client: Client, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its last messages wait in memory until then."""
+    out = Parameter("out", value=str(tmp_path / "node"))
+    node = client.host(BagRecorderNode(context=client.context, parameter_overrides=[out]))
+    detections = client.node.create_publisher(Detection2DArray, "/detector/detections", 10)
+    client.wait_for(detections.get_subscription_count)
+    message = Detection2DArray()
+    message.header.frame_id = "x" * 20_000
+    detections.publish(message)
+    client.wait_for(lambda: node._written == 1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+        with pytest.raises(SystemExit) as end:
+            node.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    node.close = lambda: None
+    assert end.value.code == 1
+    said = "".join(capfd.readouterr())
+    assert "The recording is not closed: File too large; of its 1 messages the last may" in said
+    assert "Recorded" not in said

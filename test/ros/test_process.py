@@ -148,6 +148,19 @@ def test_a_node_ends_the_process_with_its_own_code() -> None:
     assert program.end() == (3, "closed\n", "")
 
 
+def test_a_node_that_cannot_close_ends_the_process_with_its_own_code() -> None:
+    program = Program("""
+        def work(self):
+            raise SystemExit(0)
+        def close(self):
+            raise SystemExit(3)
+        def destroy_node(self):
+            print("destroyed")
+            super().destroy_node()
+    """)
+    assert program.end() == (3, "destroyed\n", "")
+
+
 def test_shutting_ros_down_ends_the_process() -> None:
     program = Program("""
         def work(self):

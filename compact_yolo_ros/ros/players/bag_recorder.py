@@ -76,12 +76,20 @@ class BagRecorderNode(Node):
         self.get_logger().info(f"Recording to {folder}")
 
     def close(self) -> None:
-        """Close the recording: only then can it be read."""
+        """Close the recording: only then is all of it in the file.
+
+        Raises:
+            SystemExit: it cannot be closed.
+        """
         self._flush()
         try:
             self._writer.close()
         except OSError as error:
-            self.get_logger().error(f"The recording is not closed: {error.strerror}")
+            self.get_logger().fatal(
+                f"The recording is not closed: {error.strerror}; of its {self._written} messages "
+                "the last may be missing"
+            )
+            raise SystemExit(1) from None
         if self._arrived:
             self.get_logger().error("Nothing is recorded: no time arrived on /clock")
         self.get_logger().info(f"Recorded {self._written} messages")

@@ -19,6 +19,8 @@ START = b"\0\0\1"
 CRA, RASL = 21, (8, 9)
 """H.265's units of a keyframe in the middle of a video, and of pictures behind it that are shown
 before it and need earlier ones, too."""
+PARAMETERS = {H264: {7, 8}, HEVC: {33, 34}}
+"""Units that say how pictures are coded: those of a sequence and of pictures."""
 KEY_FLAG = 1
 """FFmpeg's flag of a packet that begins with a keyframe (AV_PKT_FLAG_KEY)."""
 
@@ -87,6 +89,16 @@ def is_amid(packet: VideoPacket) -> bool:
     return codec_of(packet.encoder) == HEVC and _slice_kind(packet.data, HEVC) == CRA
 
 
+def has_parameters(packet: VideoPacket) -> bool:
+    """Whether a decoder that knows nothing of the video yet can begin with a keyframe.
+
+    Raises:
+        ImageError: it is neither H.264 nor H.265.
+    """
+    codec = codec_of(packet.encoder)
+    return PARAMETERS[codec] <= {_kind(header, codec) for header, _ in units(bytes(packet.data))}
+
+
 def needs_before(data: memoryview, codec: str) -> bool:
     """Whether the picture needs those before the keyframe that it follows."""
     return codec == HEVC and _slice_kind(data, HEVC) in RASL
@@ -95,10 +107,15 @@ def needs_before(data: memoryview, codec: str) -> bool:
 def _slice_kind(data: memoryview, codec: str) -> int:
     """The type of the first unit that is a slice; -1 without one."""
     for header, _ in units(bytes(data)):
-        kind = header & 0x1F if codec == H264 else header >> 1 & 0x3F
+        kind = _kind(header, codec)
         if 1 <= kind <= 5 if codec == H264 else kind < 32:
             return kind
     return -1
+
+
+def _kind(header: int, codec: str) -> int:
+    """The type of a unit by its first byte."""
+    return header & 0x1F if codec == H264 else header >> 1 & 0x3F
 
 
 def units(data: bytes) -> Iterator[tuple[int, int]]:

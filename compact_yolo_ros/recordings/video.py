@@ -6,11 +6,17 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from compact_yolo_ros.pixels.file_limits import DISK_LIMITS
 from compact_yolo_ros.pixels.image_error import ImageError
-from compact_yolo_ros.pixels.video_packets import KEY_FLAG, VideoPacket, begins, is_amid
+from compact_yolo_ros.pixels.video_packets import (
+    KEY_FLAG,
+    VideoPacket,
+    begins,
+    has_parameters,
+    is_amid,
+)
 from compact_yolo_ros.pixels.video_stream import PictureConverter, VideoPicture, VideoStream
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.image_messages import ImageContent, raw_to_cdr
@@ -61,21 +67,33 @@ def _begin(bag: Bag, topic: str, start: int, video: _Video) -> int:
     """Time in ns of the packet to begin with, so that all from ``start`` on are decoded.
 
     That is the last keyframe before ``start``, however far away, or the one before that if pictures
-    behind it may need those before it. It is ``start`` if there is none.
+    behind it may need those before it; and further back where some encoders write the parameters
+    of a video, at its beginning only. It is ``start`` if there is no keyframe.
     """
-    newest_first = _keyframes(bag, topic, start, video)
-    begin, is_amid = next(newest_first, (start, False))
-    return next(newest_first, (begin, False))[0] if is_amid else begin
+    begin, is_last = start, True
+    for keyframe in _keyframes(bag, topic, start, video):
+        begin = keyframe.time
+        if keyframe.has_parameters and not (is_last and keyframe.is_amid):
+            break
+        is_last = False
+    return begin
 
 
-def _keyframes(bag: Bag, topic: str, start: int, video: _Video) -> Iterator[tuple[int, bool]]:
-    """Time in ns of the keyframes before ``start``, the last one first, and ``is_amid`` of each."""
+class _Keyframe(NamedTuple):
+    """Time in ns of a keyframe, and what ``video_packets`` says of it."""
+
+    time: int
+    has_parameters: bool
+    is_amid: bool
+
+
+def _keyframes(bag: Bag, topic: str, start: int, video: _Video) -> Iterator[_Keyframe]:
+    """The keyframes before ``start``, the last one first."""
     stop, lead = start, LEAD
     while stop > bag.start:
         since = max(bag.start, stop - lead)
-        messages = bag.messages([topic], since, stop)
-        found = [(m.time, video.is_amid(m)) for m in messages if video.begins(m)]
-        yield from reversed(found)
+        found = map(video.keyframe, bag.messages([topic], since, stop))
+        yield from reversed([keyframe for keyframe in found if keyframe])
         stop, lead = since, 2 * lead
 
 
@@ -95,16 +113,15 @@ class _Video:
         """Of packets whose pictures are still to come."""
         self._has_begun = False
 
-    def begins(self, message: Message) -> bool:
-        """Whether the video can be decoded from a packet on."""
+    def keyframe(self, message: Message) -> _Keyframe | None:
+        """What is known of a keyframe; None if the message is none."""
         try:
-            return begins(self._packet(message))
+            packet = self._packet(message)
+            if not begins(packet):
+                return None
         except (BagError, ImageError):
-            return False
-
-    def is_amid(self, message: Message) -> bool:
-        """Whether pictures behind a packet of ``begins`` may need those before it."""
-        return is_amid(self._packet(message))
+            return None
+        return _Keyframe(message.time, has_parameters(packet), is_amid(packet))
 
     def owes(self, stop: int) -> bool:
         """Whether a picture received before ``stop`` is still to come."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -68,6 +69,16 @@ FORMS: dict[str, tuple[str, str, Callable[..., bytes]]] = {
     "protobuf": ("foxglove.CompressedVideo", "protobuf", foxglove_protobuf),
     "json": ("foxglove.CompressedVideo", "json", foxglove_json),
 }
+
+
+def without_parameters(data: bytes, codec: str) -> bytes:
+    """A packet without the units that say how pictures are coded."""
+    kept = b""
+    for unit in re.split(b"\0\0\0?\1", data)[1:]:
+        kind = unit[0] & 0x1F if codec == "h264" else unit[0] >> 1 & 0x3F
+        if kind not in ((7, 8) if codec == "h264" else (32, 33, 34)):
+            kept += b"\0\0\1" + unit
+    return kept
 
 
 def time_of(place: int) -> int:
@@ -145,6 +156,20 @@ def test_the_keyframe_of_a_part_may_be_minutes_away(tmp_path: Path, begins: int)
     parts = [list(images(bag, [TOPIC], *span)) for span in zip(times, times[1:], strict=False)]
     assert [len(part) for part in parts] == [0] * begins + [1] * (24 - begins)
     assert [message for part in parts for message in part] == whole
+
+
+@pytest.mark.parametrize(("codec", "encoder"), [("h264", "libx264"), ("hevc", "libx265")])
+def test_the_parameters_of_a_video_may_be_at_its_beginning_only(
+    tmp_path: Path, codec: str, encoder: str
+) -> None:
+    """As the encoders of some cameras and of Jetsons have them."""
+    first, *others = encode(codec, 18)
+    packets = [first, *(p._replace(data=without_parameters(p.data, codec)) for p in others)]
+    bag = Bag([write_bag(tmp_path / "bag", recorded(packets, encoder=encoder))])
+    times = [*map(time_of, range(18)), FOREVER]
+    parts = [list(images(bag, [TOPIC], *span)) for span in zip(times, times[1:], strict=False)]
+    found = [message for part in parts for message in part]
+    assert numbers(found, Codec(bag.topics.values())) == list(range(18))
 
 
 def test_pictures_of_a_part_may_need_those_before_its_keyframe(tmp_path: Path) -> None:

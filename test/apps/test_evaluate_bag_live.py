@@ -32,6 +32,7 @@ from compact_yolo_ros.apps.evaluate_bag.answer_matching import (
     outcomes_of_unanswered,
 )
 from compact_yolo_ros.apps.evaluate_bag.command import main
+from compact_yolo_ros.apps.evaluate_bag.results_folder import locked
 
 pytestmark = pytest.mark.usefixtures("no_report")
 
@@ -115,6 +116,23 @@ def evaluate(tmp_path: Path, toy: str):
         return results
 
     return run
+
+
+@pytest.fixture
+def command(tmp_path: Path, toy: str) -> list[str]:
+    """The arguments that are common to evaluations of one recording into one folder."""
+    bag = played(tmp_path / "bag")
+    given = ["--bag", bag, "--topic", TOPIC, "--model", toy, "--out", tmp_path / "out"]
+    return list(map(str, given))
+
+
+def answers_of_node(path: Path, *numbers: int) -> str:
+    """A recording of a live node that answered these scenes only."""
+    return str(write_bag(path, [answer(number) for number in numbers]))
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def frames_of(results: dict[str, Any]) -> dict[str, Any]:
@@ -261,6 +279,67 @@ def test_figures_that_are_no_numbers_do_not_end_it(evaluate) -> None:
 def test_a_rate_is_that_of_a_playback(given: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--bag", "bag", "--model", "toy", "--out", "out", *given])
+
+
+def test_what_a_node_answered_is_not_taken_for_a_run_of_the_model(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = answers_of_node(tmp_path / "node", 1, 3)
+    assert main([*command, "--recorded", node]) == 0
+    before = contents(tmp_path / "out")
+    assert main([*command, "--realtime"]) == 1
+    assert "holds a run of a live node" in capsys.readouterr().err
+    assert contents(tmp_path / "out") == before
+    assert main([*command, "--realtime", "--restart"]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["playback_rate"] is None and frames_of(results)["unanswered"] == {}
+
+
+@pytest.mark.parametrize("mode", [[], ["--realtime"]])
+def test_another_run_is_not_replaced_by_what_a_node_answered(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: list[str]
+) -> None:
+    node = answers_of_node(tmp_path / "node", 1, 3)
+    assert main([*command, *mode]) == 0
+    before = contents(tmp_path / "out")
+    assert main([*command, "--recorded", node]) == 1
+    said = capsys.readouterr().err
+    assert "holds a run of the model itself" in said and "--restart" in said
+    assert contents(tmp_path / "out") == before
+    assert main([*command, "--recorded", node, "--restart"]) == 0
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["playback_rate"] == 1
+
+
+def test_each_recording_of_a_node_is_a_run_of_its_own(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (answers_of_node(tmp_path / f"node{n}", n) for n in (1, 3))
+    assert main([*command, "--recorded", first]) == 0
+    assert main([*command, "--recorded", second]) == 1
+    assert "with another recording of a live node" in capsys.readouterr().err
+    # The same one may be read again, at another rate.
+    assert main([*command, "--recorded", first, "--rate", "2"]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["playback_rate"] == 2
+    assert results["speed"]["age_ms"]["p50"] == pytest.approx((DELAY + TAKEN / 2) / MS)
+
+
+def test_what_a_node_answered_is_written_when_nobody_else_writes(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = answers_of_node(tmp_path / "node", 1, 3)
+    assert main(command) == 0
+    before = contents(tmp_path / "out")
+    with locked(tmp_path / "out"):
+        assert main([*command, "--recorded", node, "--restart"]) == 1
+    assert "another evaluation is writing" in capsys.readouterr().err
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_live_node_has_no_fixed_latency() -> None:
+    given = ["--bag", "bag", "--model", "toy", "--out", "out", "--recorded", "node"]
+    with pytest.raises(SystemExit, match="2"):
+        main([*given, "--latency", "40"])
 
 
 def moments(*pairs: tuple[int, int]) -> list[Moment]:

@@ -211,3 +211,11 @@ def test_a_wrong_argument_is_refused_with_a_sentence(
     with pytest.raises(ValueError) as refusal:
         read_evaluation(texts(**{"bag": bag, "out": tmp_path / "out", "model": toy, **given}))
     assert sentence in str(refusal.value)
+
+
+def test_a_folder_of_another_evaluation_is_refused_before_it_is_played(
+    bag: Path, toy: str, tmp_path: Path
+) -> None:
+    assert evaluate_bag(["--bag", str(bag), "--model", toy, "--out", str(tmp_path / "out")]) == 0
+    with pytest.raises(ValueError, match="out: .* holds another evaluation"):
+        read_evaluation(texts(bag=bag, out=tmp_path / "out", model=toy))

@@ -126,6 +126,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("give --model, or --compare")
     if options.compare and options.recorded:
         parser.error("--recorded is what one model found: give it without --compare")
+    if options.recorded and options.latency is not None:
+        parser.error("--latency is of a simulated robot: give it without --recorded")
     if options.export_frames is not None and options.export_frames < 0:
         parser.error("--export-frames takes the seconds between two frames, 0 or more")
     if options.rate is not None and (options.rate <= 0 or not options.recorded):
@@ -174,6 +176,7 @@ def settings_of(options: argparse.Namespace, bag: Bag) -> Settings:
         min_box_size=options.min_box_size,
         max_box_size=options.max_box_size,
         view=view,
+        recorded=options.recorded,
     )
     return Settings(
         job=job,
@@ -189,6 +192,7 @@ def settings_of(options: argparse.Namespace, bag: Bag) -> Settings:
         video=options.video,
         export_apart=options.export_frames,
         cluster=options.cluster,
+        playback_rate=options.rate,
         tracking=_tracking(options),
     )
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 
 from rich.console import Console
 from rich.progress import (
@@ -30,12 +29,10 @@ from compact_yolo_ros.apps.evaluate_bag.arguments import parse, settings_of
 from compact_yolo_ros.apps.evaluate_bag.comparison_run import compare
 from compact_yolo_ros.apps.evaluate_bag.detection_run import Interrupted
 from compact_yolo_ros.apps.evaluate_bag.job import Job
-from compact_yolo_ros.apps.evaluate_bag.node_messages import read_node_run
-from compact_yolo_ros.apps.evaluate_bag.node_recording import write_node_log
 from compact_yolo_ros.apps.evaluate_bag.recording_evaluation import evaluate_recording
 from compact_yolo_ros.apps.evaluate_bag.terminal_tables import print_comparison, print_results
 from compact_yolo_ros.backends import BackendError
-from compact_yolo_ros.model.store import ModelError, find_model
+from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
 from compact_yolo_ros.support.terminal import open_console
@@ -67,13 +64,6 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         if options.compare:
             found = compare(settings, options.compare, bag, progress)
         else:
-            if options.recorded:
-                classes = find_model(options.model).card.classes
-                job = settings.job
-                node = read_node_run(options.recorded, job.topics, classes, options.rate)
-                write_node_log(job, bag, node, settings.out)
-                # To restart would delete the log.
-                settings = replace(settings, restart=False, playback_rate=node.rate)
             results = evaluate_recording(settings, bag, progress)
     if options.compare:
         print_comparison(found, settings.out)

@@ -36,6 +36,8 @@ class Job:
         min_box_size: least width and height of a box in pixels; see ``Selection``.
         max_box_size: most of them; 0 is no limit.
         view: how the network sees the images of all topics.
+        recorded: recording of a live node, whose answers are taken instead of running the model, as
+            those of a realtime job; None runs it.
     """
 
     bags: tuple[Path, ...]
@@ -48,9 +50,12 @@ class Job:
     min_box_size: tuple[int, int] = ANY_SIZE
     max_box_size: tuple[int, int] = ANY_SIZE
     view: View = PLAIN
+    recorded: Path | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bags", tuple(path.absolute() for path in self.bags))
+        if self.recorded is not None:
+            object.__setattr__(self, "recorded", self.recorded.absolute())
 
     def open_detector(self) -> Detector:
         """Open the model; see ``Detector.open`` for the errors.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from compact_yolo_ros.apps.evaluate_bag.job import Job
 from compact_yolo_ros.apps.evaluate_bag.node_messages import Answer, NodeRun
 from compact_yolo_ros.apps.evaluate_bag.playback import read_frame
 from compact_yolo_ros.apps.evaluate_bag.results import MeasuredPower
-from compact_yolo_ros.apps.evaluate_bag.results_folder import claim, log_path
+from compact_yolo_ros.apps.evaluate_bag.results_folder import SESSIONS, claim, log_path, writing
 from compact_yolo_ros.apps.evaluate_bag.sessions import Session, write_session
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.decoding import ImageDecoder
@@ -36,6 +37,7 @@ from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.losses import Losses
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.video import images
+from compact_yolo_ros.support.files import replacing
 
 
 @dataclass(frozen=True)
@@ -47,27 +49,30 @@ class _Frame:
     size: Size
 
 
-def write_node_log(job: Job, bag: Bag, run: NodeRun, folder: Path) -> None:
+def write_node_log(job: Job, bag: Bag, run: NodeRun, folder: Path, restart: bool = False) -> None:
     """Write what a node published as the finished log of ``job``, which must be a realtime one.
 
     Args:
-        job: names the recording and the topic that was played.
+        job: names the recording, the topic that was played, and the node's own recording.
         bag: that recording.
         run: of the node.
-        folder: of the results; a log in it is replaced.
+        folder: of the results, which is locked; what it holds of the same job is replaced.
+        restart: forget what another job left there.
+
+    Raises:
+        BagError: the folder belongs to another job, or cannot be written.
     """
-    frames = _frames(job, bag)
-    claim(job, bag, folder, restart=True)
-    log, answered = FrameLog(log_path(folder, 0)), 0
-    try:
+    claim(job, bag, folder, restart)
+    frames, answered, path = _frames(job, bag), 0, log_path(folder, 0)
+    with writing(path), replacing(path) as temporary, closing(FrameLog(temporary)) as log:
         for result in _results(frames, run):
             answered += result.outcome == ANSWERED
             log.append(result)
         lost = Losses(_strangers(answered, len(run.answers)))
         lost.add(bag.losses)
         log.finish(lost)
-    finally:
-        log.close()
+    with writing(folder / SESSIONS):
+        (folder / SESSIONS).unlink(missing_ok=True)
     if run.watts is not None:
         power = MeasuredPower("the node", "", run.watts, "", "")
         write_session(folder, Session(run.seconds, 0, power))

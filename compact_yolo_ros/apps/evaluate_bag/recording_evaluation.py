@@ -28,6 +28,8 @@ from compact_yolo_ros.apps.evaluate_bag.label_matching import (
     match,
     no_overlap,
 )
+from compact_yolo_ros.apps.evaluate_bag.node_messages import NodeRun, read_node_run
+from compact_yolo_ros.apps.evaluate_bag.node_recording import write_node_log
 from compact_yolo_ros.apps.evaluate_bag.report_page import write_page
 from compact_yolo_ros.apps.evaluate_bag.results import (
     AccuracyResults,
@@ -93,13 +95,15 @@ def evaluate_recording(
         for topic, source in settings.ground_truth.items()
     }
     _check_overlap(bag, labels, settings.tolerance)
+    node = _read_node(settings, card)
+    settings = replace(settings, playback_rate=None if node is None else node.rate)
     if labels:
         shared_classes(card.classes, labels.values(), settings.rename)
     with locked(settings.out):
         if settings.reference:
             labels = _reference_labels(settings, bag, progress)
         totals, environment = _run(
-            job, bag, settings.out, settings, partial(progress, "frames"), model.device
+            job, bag, settings.out, settings, partial(progress, "frames"), model.device, node
         )
         statistics = _statistics(settings, card)
         accuracy, figures = None, None
@@ -110,6 +114,14 @@ def evaluate_recording(
             tracking = _tracking(settings, followed, bag, card, labels, statistics)
             results = replace(results, tracking=tracking)
         return _write(settings, bag, card, results, statistics, accuracy)
+
+
+def _read_node(settings: Settings, card: ModelCard) -> NodeRun | None:
+    """What the live node of the job published; None if it has none."""
+    job = settings.job
+    if job.recorded is None:
+        return None
+    return read_node_run(job.recorded, job.topics, card.classes, settings.playback_rate)
 
 
 def _check_images(job: Job, bag: Bag) -> None:
@@ -140,7 +152,7 @@ def _check_overlap(bag: Bag, labels: Mapping[str, FrameLabels], tolerance: int |
 def _reference_labels(settings: Settings, bag: Bag, progress: Progress) -> dict[str, FrameLabels]:
     """What the reference model finds in every frame, as labels of each topic."""
     options = settings.job.options.change(model=settings.reference, precision=AUTO, input_sizes=())
-    job = replace(settings.job, options=options, realtime=False, latency=None)
+    job = replace(settings.job, options=options, realtime=False, latency=None, recorded=None)
     folder = settings.out / "reference"
     card = find_model(settings.reference).card
     _run(job, bag, folder, settings, partial(progress, "reference"), "CPU")
@@ -168,8 +180,12 @@ def _run(
     settings: Settings,
     progress: Callable[[int], object],
     device: str,
+    node: NodeRun | None = None,
 ) -> tuple[RunTotals, dict[str, str]]:
-    """Run the job, measure its time and power; return both, and facts about the machine."""
+    """Run the job, measure its time and power; return both, and facts about the machine.
+
+    What a live ``node`` did is written down instead, with its own power.
+    """
     power = PowerLog(on_gpu=device != "CPU")
     before: int | None = None
     marks: list[tuple[int, float]] = []  # when the first frame was done, and the last one
@@ -183,8 +199,11 @@ def _run(
         progress(done)
 
     try:
-        go = partial(run_on_cluster, address=settings.cluster) if settings.cluster else run
-        go(job, bag, folder, workers=settings.workers, restart=settings.restart, progress=note)
+        if node is not None:
+            write_node_log(job, bag, node, folder, settings.restart)
+        else:
+            go = partial(run_on_cluster, address=settings.cluster) if settings.cluster else run
+            go(job, bag, folder, workers=settings.workers, restart=settings.restart, progress=note)
     finally:
         session = Session(0.0, 0, power.close())
         if len(marks) == 2:

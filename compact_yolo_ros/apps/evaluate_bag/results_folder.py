@@ -69,36 +69,49 @@ class RunIdentity:
         options: those of the job, by their names.
         recording: size in bytes and time of change in ns of each file.
         model_sha256: of the model file.
+        recorded: as ``recording``, of the files of a live node; empty if the model itself is run.
     """
 
     options: dict[str, Any]
     recording: dict[str, tuple[int, ...]]
     model_sha256: str
+    recorded: dict[str, tuple[int, ...]]
 
     @classmethod
     def of(cls, job: Job, bag: Bag) -> RunIdentity:
         """The identity of a job; ModelError if there is no such model."""
         options = asdict(job) | {"bags": [str(path.resolve()) for path in job.bags]}
         options |= options.pop("options")
+        node = options.pop("recorded")
         if job.options.model.endswith(".onnx"):
             options["model"] = str(find_model(job.options.model).path.resolve())
-        files = {str(path.resolve()): path.stat() for path in bag.files}
         return cls(
             to_plain(options),
-            {name: (facts.st_size, facts.st_mtime_ns) for name, facts in files.items()},
+            _versions(bag),
             model_sha256(job),
+            _versions(Bag([node])) if node else {},
         )
 
     def difference(self, other: RunIdentity) -> str:
-        """The first thing in which two identities differ; empty if they do not."""
+        """What sort of run the other one is instead of this one; empty if they are the same."""
+        if bool(self.recorded) != bool(other.recorded):
+            return "of a live node" if other.recorded else "of the model itself"
         for name, value in self.options.items():
             if other.options.get(name) != value:
-                return name.replace("_", " ")
+                return f"with another {name.replace('_', ' ')}"
         if self.recording != other.recording:
-            return "content of the recording"
+            return "with another content of the recording"
         if self.model_sha256 != other.model_sha256:
-            return "content of the model file"
+            return "with another content of the model file"
+        if self.recorded != other.recorded:
+            return "with another recording of a live node"
         return ""
+
+
+def _versions(bag: Bag) -> dict[str, tuple[int, ...]]:
+    """Size in bytes and time of change in ns of each file of a recording."""
+    files = {str(path.resolve()): path.stat() for path in bag.files}
+    return {name: (facts.st_size, facts.st_mtime_ns) for name, facts in files.items()}
 
 
 def model_sha256(job: Job) -> str:
@@ -120,8 +133,7 @@ def claim(job: Job, bag: Bag, folder: Path, restart: bool) -> None:
                 left.unlink(missing_ok=True)
         elif path.exists() and (changed := identity.difference(_read_identity(path))):
             raise BagError(
-                f"{folder} holds a run with another {changed}: give another folder, or --restart "
-                "to begin again"
+                f"{folder} holds a run {changed}: give another folder, or --restart to begin again"
             )
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(to_plain(identity), indent=1) + "\n")
@@ -133,7 +145,10 @@ def _read_identity(path: Path) -> RunIdentity:
     try:
         return from_plain(RunIdentity, read_json(path, LARGE))
     except ValueError:
-        raise BagError(f"{path} is damaged: give another folder, or --restart") from None
+        raise BagError(
+            f"{path} is damaged, or was written by another version of evaluate_bag: give another "
+            "folder, or --restart"
+        ) from None
 
 
 @contextmanager

@@ -33,7 +33,8 @@ class Settings:
         export_apart: least seconds between two frames that are exported for labelling; None exports
             none.
         cluster: address of a Dask scheduler that distributes the work; empty for this machine.
-        playback_rate: at which the recording was played to a live node; None if it was not.
+        playback_rate: at which the recording was played to the live node of the job; None is what
+            the player has reported, or else 1.
         tracking: how objects are followed; None if they are not.
     """
 

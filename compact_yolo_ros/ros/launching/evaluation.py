@@ -31,6 +31,9 @@ SETTLING = 3.0
 PATIENCE = 120.0
 """Most seconds that the package's own player waits for detector and recorder to subscribe."""
 
+RUN = "run.json"
+"""What says in the folder of an evaluation which one it is."""
+
 RUN_PARAMETERS = ("model", "backend", "precision", "input_size")
 """Parameters of the detector that are arguments too."""
 
@@ -113,6 +116,8 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
     recorded = out / "node"
     if recorded.exists():
         raise ValueError(f"out: {recorded} is there already: give another folder")
+    if (out / RUN).exists():  # evaluate_bag would refuse it when all has been played
+        raise ValueError(f"out: {out} holds another evaluation: give another folder")
     score = _number("score_threshold", texts["score_threshold"])
     compressed = bag.topics[topic].type == COMPRESSED_IMAGE
     play = {"bags": [str(bag.paths[0])], "topics": [topic], **numbers}

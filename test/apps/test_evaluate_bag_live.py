@@ -275,6 +275,42 @@ def test_figures_that_are_no_numbers_do_not_end_it(evaluate) -> None:
     assert results["speed"]["age_ms"]["p50"] == pytest.approx((DELAY + TAKEN) / MS)
 
 
+STAGES = {"decode_ms": 1, "preprocess_ms": 2, "inference_ms": 30, "postprocess_ms": 4}
+
+
+def test_stages_that_were_not_measured_are_not_known(
+    evaluate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are not 0 ms, which would be the fastest of all."""
+    results = evaluate([answer(number) for number in range(COUNT)])
+    assert set(results["speed"]["stages_ms"].values()) == {None}
+    assert results["speed"]["network_share"] is None
+    assert results["speed"]["frames_per_second"] == COUNT / results["recording"]["seconds"]
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "total, p50" in line)
+    assert "0.0" not in line and "-" in line
+
+
+def test_stages_are_those_of_the_images_whose_were_recorded(evaluate) -> None:
+    messages = [answer(number) for number in range(COUNT)]
+    results = evaluate([*messages, *(measured(number, **STAGES) for number in (1, 4))])
+    stages = {name: found["p50"] for name, found in results["speed"]["stages_ms"].items()}
+    assert stages == pytest.approx(
+        {"decode": 1, "preprocess": 2, "inference": 30, "postprocess": 4, "total": 37}
+    )
+    assert results["speed"]["network_share"] == pytest.approx(30 / 37)
+    assert frames_of(results)["answered"] == COUNT
+
+
+def test_a_stage_that_is_missing_is_not_zero(evaluate) -> None:
+    """Nor is the sum known then, or the power if that is no number."""
+    known = {key: value for key, value in STAGES.items() if key != "inference_ms"}
+    results = evaluate([answer(0), measured(0, **known, inference_ms="?", power_w="nan")])
+    stages = results["speed"]["stages_ms"]
+    assert stages["decode"]["p50"] == pytest.approx(1)
+    assert stages["inference"] is None and stages["total"] is None
+    assert results["power"]["watts"] is None
+
+
 @pytest.mark.parametrize("given", [["--rate", "2"], ["--recorded", "node", "--rate", "0"]])
 def test_a_rate_is_that_of_a_playback(given: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ END = b'{"end": '
 
 
 class FrameStages(NamedTuple):
-    """Seconds of the stages of an answered frame.
+    """Seconds of the stages of an answered frame; nan where one was not measured.
 
     Attributes:
         decode: bytes of the message to pixels.
@@ -45,6 +46,10 @@ class FrameStages(NamedTuple):
     preprocess: float = 0.0
     inference: float = 0.0
     postprocess: float = 0.0
+
+
+UNMEASURED = FrameStages(*[math.nan] * len(FrameStages._fields))
+"""Of an answer of a live node whose ``~/performance`` was not recorded."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ class FrameResult:
             "outcome": self.outcome,
             "size": self.size,
             "found": base64.b64encode(table.tobytes()).decode(),
-            "stages": [round(seconds, 7) for seconds in self.stages],
+            "stages": [None if math.isnan(each) else round(each, 7) for each in self.stages],
             "finished": self.finished,
             "problem": self.problem,
         }
@@ -109,7 +114,8 @@ class FrameResult:
         boxes, scores = table[:, :4].astype(np.float32), table[:, 4].astype(np.float32)
         values["detections"] = Detections(boxes, scores, table[:, 5].astype(np.int32))
         values["size"] = Size(*values["size"])
-        values["stages"] = FrameStages(*values["stages"])
+        stages = (math.nan if seconds is None else seconds for seconds in values["stages"])
+        values["stages"] = FrameStages(*stages)
         return cls(**values)
 
 

@@ -40,7 +40,10 @@ COUNTED = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What the node measured of an image: age and stages in seconds, power in watts."""
+    """What the node measured of an image: age and stages in seconds, power in watts.
+
+    What is missing of it is nan, and None for the power.
+    """
 
     moment: Moment
     age: float
@@ -146,12 +149,13 @@ def _measured(recorded: Bag) -> Iterator[Measured]:
     """What the node measured of each image, in the order of time."""
     for content, time in _diagnostics(recorded, PERFORMANCE):
         for texts in content[:1]:
-            stages = (_number(texts, f"{stage}_ms") * 1e-3 for stage in FrameStages._fields)
+            names = (f"{stage}_ms" for stage in FrameStages._fields)
+            watts = _number(texts, "power_w", math.nan)
             yield Measured(
                 time,
                 _number(texts, "age_ms", math.nan) * 1e-3,
-                FrameStages(*stages),
-                _number(texts, "power_w") if "power_w" in texts else None,
+                FrameStages(*(_number(texts, name, math.nan) * 1e-3 for name in names)),
+                None if math.isnan(watts) else watts,
             )
 
 

@@ -21,9 +21,9 @@ from compact_yolo_ros.apps.evaluate_bag.answer_matching import (
 )
 from compact_yolo_ros.apps.evaluate_bag.frame_log import (
     ANSWERED,
+    UNMEASURED,
     FrameLog,
     FrameResult,
-    FrameStages,
 )
 from compact_yolo_ros.apps.evaluate_bag.job import Job
 from compact_yolo_ros.apps.evaluate_bag.node_messages import Answer, NodeRun
@@ -133,7 +133,7 @@ def _answered(frame: _Frame, answer: Answer, rate: float) -> FrameResult:
         outcome=ANSWERED,
         size=frame.size,
         detections=answer.detections,
-        stages=measured.stages if measured else FrameStages(),
+        stages=measured.stages if measured else UNMEASURED,
         finished=_finished(frame.moment, answer, rate),
     )
 

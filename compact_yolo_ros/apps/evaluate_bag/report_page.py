@@ -58,6 +58,7 @@ def write_page(
         examples = filter(None, (_example(bag, frame) for frame in accuracy.worst))
         shown = [ShownEvaluation(results.model.name, accuracy.evaluation, list(examples))]
     seconds = np.concatenate([found.seconds for found in statistics.values()]).sum(1)
+    seconds = seconds[~np.isnan(seconds)]
     ages = np.empty(0)
     if results.mode == REALTIME:
         ages = np.concatenate([found.ages for found in statistics.values()])
@@ -110,7 +111,7 @@ def sections(
 
     Args:
         results: what is in results.json.
-        seconds: (answered,) what each frame took.
+        seconds: (n,) what each answered frame took for which that is known.
         ages: (answered,) of the detections in seconds; empty unless in realtime.
     """
     found = [_frames(results), _stream(results.topics), _speed(results, seconds, ages)]

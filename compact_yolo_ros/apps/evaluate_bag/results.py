@@ -174,7 +174,10 @@ class TopicResults:
 
 @dataclass(frozen=True)
 class StagePercentiles:
-    """Percentiles in ms of each stage, see ``FrameStages``, and of their sum for each frame."""
+    """Percentiles in ms of each stage, see ``FrameStages``, and of their sum for each frame.
+
+    None where nothing was measured.
+    """
 
     decode: Percentiles | None
     preprocess: Percentiles | None
@@ -197,8 +200,8 @@ class Speed:
         seconds: of the run, without the opening of the model.
         sessions: number of times that it was begun or continued.
         workers: number of processes.
-        network_share: part of the frames' time that the network takes; None without frames.
-        stages_ms: None where no frame was answered.
+        network_share: part of the frames' time that the network takes; None if no frame's is known.
+        stages_ms: of the answered frames whose stages are known; None where there is none.
         age_ms: from the stamp to the detections, in realtime; None if it is not known. Of a live
             node at another playback rate: as it would be at the recorded one.
     """

@@ -131,7 +131,8 @@ def _speed(
 ) -> Speed:
     """The speed of a run; ``duration`` is the length of the recording in seconds."""
     seconds = np.concatenate([found.seconds for found in statistics.values()])
-    busy = float(seconds.sum())
+    measured = seconds[~np.isnan(seconds).any(1)]
+    busy = float(measured.sum())
     # Parts that were run elsewhere have no session, so nothing is known of their rate.
     rate = totals.frames / totals.seconds if totals.frames else None
     ages = np.empty(0)
@@ -143,7 +144,7 @@ def _speed(
         seconds=totals.seconds,
         sessions=totals.sessions,
         workers=settings.workers,
-        network_share=float(seconds[:, 2].sum()) / busy if busy else None,
+        network_share=float(measured[:, 2].sum()) / busy if busy else None,
         stages_ms=stage_percentiles(seconds),
         age_ms=percentiles_ms(ages),
     )

@@ -137,7 +137,7 @@ class TopicStatistics:
 
     @property
     def seconds(self) -> NDArray[np.float64]:
-        """(answered, 4) seconds of the stages, see ``FrameStages``."""
+        """(answered, 4) seconds of the stages, see ``FrameStages``; nan where not measured."""
         return np.array(self._seconds, np.float64).reshape(-1, len(FrameStages._fields))
 
     @property
@@ -190,7 +190,8 @@ class TopicStatistics:
 
 
 def percentiles_ms(seconds: NDArray[np.float64]) -> Percentiles | None:
-    """Percentiles in ms; None without values."""
+    """Percentiles in ms; None without values. Those that are nan are left out."""
+    seconds = seconds[~np.isnan(seconds)]
     return Percentiles.of(1e3 * seconds) if len(seconds) else None
 
 

@@ -19,7 +19,12 @@ from typing import Any
 from compact_yolo_ros.apps.evaluate_bag.detection_run import Interrupted, run_part
 from compact_yolo_ros.apps.evaluate_bag.frame_log import FrameLog
 from compact_yolo_ros.apps.evaluate_bag.job import Job, parts
-from compact_yolo_ros.apps.evaluate_bag.results_folder import claim, log_path, model_sha256
+from compact_yolo_ros.apps.evaluate_bag.results_folder import (
+    claim,
+    continued,
+    log_path,
+    model_sha256,
+)
 from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.recordings.reader import Bag
@@ -61,6 +66,7 @@ def run_on_cluster(
         ModelError, BackendError: the model cannot be opened or run.
     """
     spans = parts(job, bag)
+    job = (job if restart else continued(job, bag, folder)).settled(workers)
     claim(job, bag, folder, restart)
     counts = {number: _count(log_path(folder, number)) for number in range(len(spans))}
     done = sum(count for count in counts.values() if count is not None)
@@ -71,7 +77,7 @@ def run_on_cluster(
     with _client(address, workers) as client:
         from distributed import as_completed
 
-        sent = _anywhere(job.among(workers if address == LOCAL else 1))
+        sent = _anywhere(job, here=address == LOCAL)
         expected = _fingerprint(job, bag)
         futures = {
             client.submit(run_elsewhere, sent, number, expected, pure=False): number
@@ -117,14 +123,21 @@ def run_elsewhere(job: Job, part: int, expected: dict[str, Any]) -> tuple[bytes,
         return path.read_bytes(), _count(path) or 0
 
 
-def _anywhere(job: Job) -> Job:
-    """The job with options that do not depend on the folder a process was started in."""
+def _anywhere(job: Job, here: bool) -> Job:
+    """The job with options that do not depend on the folder a process was started in.
+
+    Other machines than this one choose the threads, unless they were given: these change the speed
+    only.
+    """
     options = job.options
     if options.model.endswith(".onnx"):
         options = options.change(model=_absolute(options.model))
     if options.engine_cache:
         options = options.change(engine_cache=_absolute(options.engine_cache))
-    return replace(job, options=options)
+    runtime = job.runtime
+    if runtime is not None and not here:
+        runtime = replace(runtime, threads=options.threads)
+    return replace(job, options=options, runtime=runtime)
 
 
 def _absolute(path: str) -> str:

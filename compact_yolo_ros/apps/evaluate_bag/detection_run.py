@@ -19,7 +19,7 @@ from typing import Any
 from compact_yolo_ros.apps.evaluate_bag.frame_log import FrameLog, FrameResult, read_frame_log
 from compact_yolo_ros.apps.evaluate_bag.job import Job, parts
 from compact_yolo_ros.apps.evaluate_bag.playback import as_on_a_robot, every_frame
-from compact_yolo_ros.apps.evaluate_bag.results_folder import claim, log_path
+from compact_yolo_ros.apps.evaluate_bag.results_folder import claim, continued, log_path
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
@@ -118,6 +118,7 @@ def run(
         ModelError, BackendError: the model cannot be opened or run.
     """
     spans = parts(job, bag)
+    job = (job if restart else continued(job, bag, folder)).settled(workers)
     claim(job, bag, folder, restart)
     logs = [FrameLog(log_path(folder, number)) for number in range(len(spans))]
     done = sum(log.count for log in logs)
@@ -231,7 +232,6 @@ def _run_in_processes(
 ) -> None:
     context = get_context("spawn")  # a forked copy of a runtime's threads hangs
     halt, frames = context.Event(), context.Value("Q", 0)
-    job = job.among(workers)
     job.open_detector().close()  # what is wrong with the model is one sentence of this process
     pool = ProcessPoolExecutor(
         min(workers, len(todo)), context, initializer=_Worker.start, initargs=(job, halt, frames)

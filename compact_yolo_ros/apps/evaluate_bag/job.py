@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from compact_yolo_ros.backends import RunOptions
+from compact_yolo_ros.backends import BackendError, RunOptions
+from compact_yolo_ros.backends.registry import BACKENDS
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import ANY_SIZE, EVERYTHING
 from compact_yolo_ros.detection.view import PLAIN, View
@@ -19,6 +21,26 @@ PARTS = 16
 """Parts of equal recorded time that a recording is cut into; one process runs a part."""
 PAUSE = 10**9
 """Least time in ns between two recordings; between files that a recorder splits it is shorter."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a job is run with, where its options leave that open.
+
+    Attributes:
+        backend: a key of ``BACKENDS``.
+        precision: the one to ask for.
+        threads: CPU threads of each process; 0 leaves them to the machine.
+        warning: what differs from the options, for people; empty if nothing does.
+    """
+
+    backend: str
+    precision: str
+    threads: int
+    warning: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.backend}, {self.precision}"
 
 
 @dataclass(frozen=True)
@@ -38,6 +60,7 @@ class Job:
         view: how the network sees the images of all topics.
         recorded: recording of a live node, whose answers are taken instead of running the model, as
             those of a realtime job; None runs it.
+        runtime: what it is run with, in all processes and sessions; None chooses when it is opened.
     """
 
     bags: tuple[Path, ...]
@@ -51,6 +74,7 @@ class Job:
     max_box_size: tuple[int, int] = ANY_SIZE
     view: View = PLAIN
     recorded: Path | None = None
+    runtime: Runtime | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bags", tuple(path.absolute() for path in self.bags))
@@ -64,17 +88,54 @@ class Job:
         """
         sizes = EVERYTHING.change(min_size=self.min_box_size, max_size=self.max_box_size)
         in_flight = 1 if self.realtime else 2
-        return Detector.open(self.options.change(in_flight=in_flight), selection=sizes)
+        options = self.options.change(in_flight=in_flight)
+        if self.runtime is None:
+            return Detector.open(options, selection=sizes)
+        try:
+            return Detector.open(_exactly(options, self.runtime), selection=sizes)
+        except BackendError as error:
+            cures = filter(None, (error.remedy, "or give --restart to choose anew"))
+            raise BackendError(
+                f"it was begun with {self.runtime}, which cannot be run now: {error.reason}",
+                ", ".join(cures),
+            ) from None
 
-    def among(self, processes: int) -> Job:
-        """The job with the CPU threads that each of several processes should use.
-
-        They change the speed only, so that it counts as the same job.
-        """
-        if self.options.threads or processes == 1:
+    def settled(self, workers: int = 1) -> Job:
+        """The job with its runtime; the model is opened to find it. See there for the errors."""
+        if self.runtime is not None:
             return self
-        threads = max(1, len(os.sched_getaffinity(0)) // processes)
-        return replace(self, options=self.options.change(threads=threads))
+        with closing(self.open_detector()) as detector:
+            return self.settled_on(detector, workers)
+
+    def settled_on(self, detector: Detector, workers: int = 1) -> Job:
+        """The job with the runtime of its opened model, for so many processes on this machine."""
+        if self.runtime is not None:
+            return self
+        backend, options = detector.backend, self.options
+        precision, threads = options.precision, options.threads
+        if BACKENDS[backend.name].runs_on == "CPU":
+            precision = backend.precision
+            threads = threads or (_share(workers) if workers > 1 else backend.threads)
+        runtime = Runtime(backend.name, precision, threads, detector.opened.warning)
+        return replace(self, runtime=runtime)
+
+
+def _exactly(options: RunOptions, runtime: Runtime) -> RunOptions:
+    """The options with nothing left open; without a DLA where the runtime has none."""
+    dla_core = options.dla_core
+    if runtime.backend in BACKENDS and not BACKENDS[runtime.backend].has_dla:
+        dla_core = -1
+    return options.change(
+        backend=runtime.backend,
+        precision=runtime.precision,
+        threads=runtime.threads,
+        dla_core=dla_core,
+    )
+
+
+def _share(processes: int) -> int:
+    """CPU threads that each of several processes should use."""
+    return max(1, len(os.sched_getaffinity(0)) // processes)
 
 
 def parts(job: Job, bag: Bag) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,11 +34,13 @@ from compact_yolo_ros.apps.evaluate_bag.node_recording import write_node_log
 from compact_yolo_ros.apps.evaluate_bag.report_page import write_page
 from compact_yolo_ros.apps.evaluate_bag.results import (
     AccuracyResults,
+    ModelFacts,
     Results,
     TrackingResults,
     write_results,
 )
 from compact_yolo_ros.apps.evaluate_bag.results_folder import (
+    continued,
     locked,
     read_frame_results,
     writing,
@@ -89,7 +92,8 @@ def evaluate_recording(
     _check_images(job, bag)
     card = find_model(job.options.model).card
     settings.selection(card)  # what is wrong with it is said before the network is run
-    model = model_facts(settings)
+    settings, model = _settle(settings, bag)
+    job = settings.job
     labels = {
         topic: read_frame_labels(source, bag, card.classes, topic, settings.threshold)
         for topic, source in settings.ground_truth.items()
@@ -114,6 +118,14 @@ def evaluate_recording(
             tracking = _tracking(settings, followed, bag, card, labels, statistics)
             results = replace(results, tracking=tracking)
         return _write(settings, bag, card, results, statistics, accuracy)
+
+
+def _settle(settings: Settings, bag: Bag) -> tuple[Settings, ModelFacts]:
+    """Open the model: as in the sessions before this one, or else as is best now."""
+    job = settings.job if settings.restart else continued(settings.job, bag, settings.out)
+    with closing(job.open_detector()) as detector:
+        job = job.settled_on(detector, settings.workers)
+        return replace(settings, job=job), model_facts(job, detector.backend)
 
 
 def _read_node(settings: Settings, card: ModelCard) -> NodeRun | None:
@@ -152,7 +164,8 @@ def _check_overlap(bag: Bag, labels: Mapping[str, FrameLabels], tolerance: int |
 def _reference_labels(settings: Settings, bag: Bag, progress: Progress) -> dict[str, FrameLabels]:
     """What the reference model finds in every frame, as labels of each topic."""
     options = settings.job.options.change(model=settings.reference, precision=AUTO, input_sizes=())
-    job = replace(settings.job, options=options, realtime=False, latency=None, recorded=None)
+    job = replace(settings.job, options=options, realtime=False, latency=None)
+    job = replace(job, recorded=None, runtime=None)
     folder = settings.out / "reference"
     card = find_model(settings.reference).card
     _run(job, bag, folder, settings, partial(progress, "reference"), "CPU")

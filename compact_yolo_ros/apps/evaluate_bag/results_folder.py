@@ -7,12 +7,12 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from compact_yolo_ros.apps.evaluate_bag.frame_log import FrameResult, read_frame_log, read_lost
-from compact_yolo_ros.apps.evaluate_bag.job import Job
+from compact_yolo_ros.apps.evaluate_bag.job import Job, Runtime
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.recordings.losses import Losses
 from compact_yolo_ros.recordings.reader import Bag
@@ -70,12 +70,14 @@ class RunIdentity:
         recording: size in bytes and time of change in ns of each file.
         model_sha256: of the model file.
         recorded: as ``recording``, of the files of a live node; empty if the model itself is run.
+        runtime: what it is run with.
     """
 
     options: dict[str, Any]
     recording: dict[str, tuple[int, ...]]
     model_sha256: str
     recorded: dict[str, tuple[int, ...]]
+    runtime: Runtime | None
 
     @classmethod
     def of(cls, job: Job, bag: Bag) -> RunIdentity:
@@ -83,6 +85,7 @@ class RunIdentity:
         options = asdict(job) | {"bags": [str(path.resolve()) for path in job.bags]}
         options |= options.pop("options")
         node = options.pop("recorded")
+        options.pop("runtime")
         if job.options.model.endswith(".onnx"):
             options["model"] = str(find_model(job.options.model).path.resolve())
         return cls(
@@ -90,6 +93,7 @@ class RunIdentity:
             _versions(bag),
             model_sha256(job),
             _versions(Bag([node])) if node else {},
+            job.runtime,
         )
 
     def difference(self, other: RunIdentity) -> str:
@@ -105,7 +109,7 @@ class RunIdentity:
             return "with another content of the model file"
         if self.recorded != other.recorded:
             return "with another recording of a live node"
-        return ""
+        return "with another runtime" if self.runtime != other.runtime else ""
 
 
 def _versions(bag: Bag) -> dict[str, tuple[int, ...]]:
@@ -131,14 +135,38 @@ def claim(job: Job, bag: Bag, folder: Path, restart: bool) -> None:
         if restart:
             for left in (*_logs(folder), folder / SESSIONS, folder / RESULTS):
                 left.unlink(missing_ok=True)
-        elif path.exists() and (changed := identity.difference(_read_identity(path))):
-            raise BagError(
-                f"{folder} holds a run {changed}: give another folder, or --restart to begin again"
-            )
+        elif path.exists():
+            _check_same(identity, _read_identity(path), folder)
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(to_plain(identity), indent=1) + "\n")
     except OSError as error:
         raise BagError(f"cannot write to {folder}: {error.strerror}") from None
+
+
+def continued(job: Job, bag: Bag, folder: Path) -> Job:
+    """The job with the runtime with which it was begun in ``folder``; unchanged if it was not.
+
+    Raises:
+        BagError: the folder belongs to another job, or cannot be read.
+    """
+    path = folder / IDENTITY
+    try:
+        if job.runtime is not None or not path.exists():
+            return job
+        begun = _read_identity(path)
+    except OSError as error:
+        raise BagError(f"cannot read {path}: {error.strerror}") from None
+    same = replace(job, runtime=begun.runtime)
+    _check_same(RunIdentity.of(same, bag), begun, folder)
+    return same
+
+
+def _check_same(identity: RunIdentity, begun: RunIdentity, folder: Path) -> None:
+    """Raise BagError if another run was begun in a folder."""
+    if changed := identity.difference(begun):
+        raise BagError(
+            f"{folder} holds a run {changed}: give another folder, or --restart to begin again"
+        )
 
 
 def _read_identity(path: Path) -> RunIdentity:

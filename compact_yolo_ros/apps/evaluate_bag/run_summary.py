@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -33,31 +32,27 @@ from compact_yolo_ros.apps.evaluate_bag.topic_statistics import (
     stage_percentiles,
     stream_figures,
 )
+from compact_yolo_ros.backends import Backend
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.reader import Bag
 
 
-def model_facts(settings: Settings) -> ModelFacts:
-    """What runs, found by opening it.
-
-    Raises:
-        ModelError, BackendError: the model cannot be opened.
-    """
-    with closing(settings.job.among(settings.workers).open_detector()) as detector:
-        backend = detector.backend
-        height, width = backend.input.shape[1:3]
-        return ModelFacts(
-            name=backend.card.name,
-            given=settings.job.options.model,
-            backend=backend.name,
-            device=backend.device,
-            warning=detector.opened.warning,
-            precision=backend.precision,
-            input_size=Size(width, height),
-            threads=backend.threads,
-            parameters=backend.card.parameters,
-            classes=backend.card.classes,
-        )
+def model_facts(job: Job, backend: Backend) -> ModelFacts:
+    """What runs in a job with a runtime, as whose network ``backend`` was opened."""
+    assert job.runtime is not None
+    height, width = backend.input.shape[1:3]
+    return ModelFacts(
+        name=backend.card.name,
+        given=job.options.model,
+        backend=backend.name,
+        device=backend.device,
+        warning=job.runtime.warning,
+        precision=backend.precision,
+        input_size=Size(width, height),
+        threads=job.runtime.threads or backend.threads,
+        parameters=backend.card.parameters,
+        classes=backend.card.classes,
+    )
 
 
 def summarise(

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bag_writer import TOPIC, write_labelled_bag
+from bag_writer import PERIOD, SIZE, START, TOPIC, draw_scene, write_labelled_bag
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_model import CARD, write_toy_model
+from toy_model import CARD, CELL, CLASSES, write_toy_model
 
 from compact_yolo_ros.apps.evaluate_bag import cluster
 from compact_yolo_ros.apps.evaluate_bag.cluster import run_elsewhere, run_on_cluster
@@ -51,6 +51,7 @@ from compact_yolo_ros.apps.evaluate_bag.results import (
 )
 from compact_yolo_ros.apps.evaluate_bag.results_folder import claim, read_frame_results
 from compact_yolo_ros.backends import RunOptions
+from compact_yolo_ros.detection.view import PLAIN, Area, View
 from compact_yolo_ros.evaluation.result import Confusion, Summary
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.reader import Bag
@@ -241,6 +242,100 @@ def test_a_comparison_says_where_labels_or_classes_differ() -> None:
     ]
     with pytest.raises(BagError, match="differ in their labels"):
         candidates(results)
+
+
+def test_what_was_seen_or_played_otherwise_is_not_compared() -> None:
+    first = results_of("a", 0.5, 1, view=PLAIN)
+    for view in (View(rotation=90), View(roi=Area(0, 0, 8, 8)), View(tiles=(2, 1))):
+        with pytest.raises(BagError, match="differ in their view of the images"):
+            candidates([first, results_of("b", 0.4, 2, view=view)])
+    # Without tiles there is nothing that overlaps.
+    candidates([first, results_of("b", 0.4, 2, view=View(overlap=0.4))])
+    candidates([first, results_of("b", 0.4, 2, view=PLAIN, playback_rate=1.0)])
+    with pytest.raises(BagError, match="differ in their playback rate"):
+        candidates([first, results_of("b", 0.4, 2, view=PLAIN, playback_rate=2.0)])
+
+
+def write_coco(path: Path, shift: float = 0.0, *, backwards: bool = False) -> None:
+    """The labels of the recording, so many pixels to the left."""
+    images = [
+        {"id": n, "timestamp_ns": START + n * PERIOD, "width": SIZE, "height": SIZE}
+        for n in range(FRAMES)
+    ]
+    boxes = [
+        (n, int(label) + 1, [max(0.0, float(box[0]) - shift), float(box[1]), CELL, CELL])
+        for n in range(FRAMES)
+        for box, label in zip(draw_scene(n).boxes, draw_scene(n).labels, strict=True)
+    ]
+    annotations = [
+        {"id": n, "image_id": image, "category_id": category, "bbox": box}
+        for n, (image, category, box) in enumerate(reversed(boxes) if backwards else boxes)
+    ]
+    classes = [{"id": n, "name": name} for n, name in enumerate(CLASSES, 1)]
+    content = {"images": images, "annotations": annotations, "categories": classes}
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.usefixtures("no_report")
+def test_labels_that_were_corrected_in_between_are_others(
+    bag: Path, models: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels, out = tmp_path / "labels.json", tmp_path / "out"
+    common = ["--bag", str(bag), "--ground-truth", str(labels)]
+    write_coco(labels, shift=8)
+    assert main([*common, "--model", models[0], "--out", str(tmp_path / "a")]) == 0
+    write_coco(labels)
+    assert main([*common, "--model", models[1], "--out", str(tmp_path / "b")]) == 0
+    finished = ["--compare", str(tmp_path / "a"), str(tmp_path / "b")]
+    assert main([*common, "--out", str(out), *finished]) == 1
+    assert "differ in their labels" in capsys.readouterr().err
+    # Other labels in the same folder are no other run; their order does not matter.
+    write_coco(labels, backwards=True)
+    assert main([*common, "--model", models[0], "--out", str(tmp_path / "a")]) == 0
+    assert main([*common, "--out", str(out), *finished]) == 0
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_reference_of_another_content_is_another_one(
+    bag: Path, models: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = write_toy_model(tmp_path / "reference.onnx", replace(CARD, name="reference"))
+    common = ["--bag", str(bag), "--reference", str(reference)]
+    for name, model in zip(("a", "b"), models, strict=True):
+        assert main([*common, "--model", model, "--out", str(tmp_path / name)]) == 0
+    finished = ["--compare", str(tmp_path / "a"), str(tmp_path / "b")]
+    assert main([*common, "--out", str(tmp_path / "out"), *finished]) == 0
+    write_toy_model(reference, replace(CARD, name="reference", notes="another"))
+    again = ["--model", models[1], "--out", str(tmp_path / "b"), "--restart"]
+    assert main([*common, *again]) == 0
+    assert main([*common, "--out", str(tmp_path / "out"), *finished]) == 1
+    assert "differ in their labels" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_report")
+def test_results_of_another_view_are_refused_and_so_are_those_that_do_not_say(
+    bag: Path, models: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--bag", str(bag), "--ground-truth", "/truth"]
+    part = ["--roi", "0", "0", "160", "320"]
+    assert main([*common, "--model", models[0], "--out", str(tmp_path / "a")]) == 0
+    assert main([*common, "--model", models[1], "--out", str(tmp_path / "b"), *part]) == 0
+    finished = ["--compare", str(tmp_path / "a"), str(tmp_path / "b")]
+    assert main([*common, "--out", str(tmp_path / "out"), *finished]) == 1
+    assert "differ in their view of the images" in capsys.readouterr().err
+    written = json.loads((tmp_path / "b" / "results.json").read_text())
+    assert written["view"]["roi"] == {"x": 0, "y": 0, "width": 160, "height": 320}
+    for keys in (["view"], ["accuracy", "labels_sha256"]):
+        older = json.loads(json.dumps(written))
+        inner = older
+        for key in keys[:-1]:
+            inner = inner[key]
+        del inner[keys[-1]]
+        (tmp_path / "b" / "results.json").write_text(json.dumps(older))
+        assert main([*common, "--out", str(tmp_path / "out"), *finished]) == 1
+        said = capsys.readouterr().err
+        assert f"{tmp_path / 'b'} is of an earlier version of evaluate_bag" in said
+        assert said.strip().count("\n") == 0
 
 
 def test_a_cluster_gives_what_one_process_gives(

@@ -147,7 +147,7 @@ def _absolute(path: str) -> str:
 def _fingerprint(job: Job, bag: Bag) -> dict[str, Any]:
     """What must be the same on all machines; folders and times of files may differ."""
     files = sorted((path.name, path.stat().st_size) for path in bag.files)
-    return {"recording": files, "model": model_sha256(job)}
+    return {"recording": files, "model": model_sha256(job.options.model)}
 
 
 def _count(path: Path) -> int | None:

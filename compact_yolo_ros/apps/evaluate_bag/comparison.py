@@ -7,12 +7,13 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from compact_yolo_ros.apps.evaluate_bag.report_page import machine_line
 from compact_yolo_ros.apps.evaluate_bag.results import ModelFacts, Results
+from compact_yolo_ros.detection.view import PLAIN, View
 from compact_yolo_ros.evaluation.plots import COLOURS, new_figure, to_svg
 from compact_yolo_ros.evaluation.report import Plot, Section, Table, write_report
 from compact_yolo_ros.model.sizes import Size
@@ -173,17 +174,26 @@ def _name(model: ModelFacts, models: Sequence[ModelFacts]) -> str:
 def _labels_of(results: Results) -> object:
     if results.accuracy is None:
         return None
-    counts = results.accuracy.matching
-    return results.accuracy.against, {
+    accuracy = results.accuracy
+    counts = {
         topic: (found.labels_from, found.labels, found.tolerance_ms)
-        for topic, found in counts.items()
+        for topic, found in accuracy.matching.items()
     }
+    return accuracy.against, accuracy.labels_sha256, counts
+
+
+def _view_of(results: Results) -> View | None:
+    """How the images were seen; without tiles, their overlap does not matter."""
+    view = results.view
+    return view if view is None or view.has_tiles else replace(view, overlap=PLAIN.overlap)
 
 
 _SAME: dict[str, Callable[[Results], object]] = {
     "recording": lambda r: (list(map(os.path.realpath, r.recording.paths)), list(r.topics)),
     "part of the recording": lambda r: (r.recording.start_ns, r.recording.end_ns),
     "mode": lambda r: (r.mode, r.fixed_latency_s),
+    "playback rate": lambda r: r.playback_rate or 1.0,
+    "view of the images": _view_of,
     "score threshold": lambda r: (r.threshold, r.class_thresholds),
     "sizes of boxes": lambda r: (r.min_box_size, r.max_box_size),
     "labels": _labels_of,

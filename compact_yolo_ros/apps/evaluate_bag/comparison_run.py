@@ -11,7 +11,7 @@ from pathlib import Path
 from compact_yolo_ros.apps.evaluate_bag.comparison import Candidate, write_comparison
 from compact_yolo_ros.apps.evaluate_bag.job import Job
 from compact_yolo_ros.apps.evaluate_bag.recording_evaluation import Progress, evaluate_recording
-from compact_yolo_ros.apps.evaluate_bag.results import read_results
+from compact_yolo_ros.apps.evaluate_bag.results import Results, read_results
 from compact_yolo_ros.apps.evaluate_bag.results_folder import RESULTS
 from compact_yolo_ros.apps.evaluate_bag.settings import Settings
 from compact_yolo_ros.backends import PRECISIONS, RunOptions, backend_names
@@ -79,9 +79,7 @@ def compare(
         raise BagError(str(error)) from None
     if len(set(texts)) < max(2, len(texts)):
         raise BagError("--compare needs at least two entries that differ")
-    finished = {
-        text: read_results(Path(text)) for text in texts if (Path(text) / RESULTS).is_file()
-    }
+    finished = {text: _finished(Path(text)) for text in texts if (Path(text) / RESULTS).is_file()}
     common = settings.job.options
     options = {text: read_options(text, common) for text in texts if text not in finished}
     jobs = {text: replace(settings.job, options=own) for text, own in options.items()}
@@ -95,6 +93,18 @@ def compare(
         else:
             results.append(finished[text])
     return write_comparison(settings.out, results)
+
+
+def _finished(folder: Path) -> Results:
+    """The results of an earlier evaluation; BagError if they do not say what they are of."""
+    results = read_results(folder)
+    accuracy = results.accuracy
+    if results.view is None or (accuracy is not None and not accuracy.labels_sha256):
+        raise BagError(
+            f"{folder} is of an earlier version of evaluate_bag, which did not note the labels and "
+            "the view of the images: evaluate it again, with --restart"
+        )
+    return results
 
 
 def _check(jobs: Mapping[str, Job]) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +12,46 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.apps.evaluate_bag.frame_labels import FrameLabels
 from compact_yolo_ros.apps.evaluate_bag.results import LabelCounts
+from compact_yolo_ros.labels.ground_truth import ANY_CLASS, GroundTruth
 from compact_yolo_ros.recordings.storage import BagError
 
 LARGEST_TOLERANCE = 50_000_000
 """In ns: a label that is further away is not that of a frame, however slow the camera."""
 SECOND = 10**9
 """In ns."""
+
+
+def labels_sha256(labels: Mapping[str, FrameLabels], matchings: Mapping[str, Matching]) -> str:
+    """A digest of what is labelled in which frames, in hexadecimal; the order of objects is not."""
+    digest = hashlib.sha256()
+    for topic, part in sorted(labels.items()):
+        digest.update(repr((topic, sorted(part.classes))).encode())
+        label_of = matchings[topic].label_of
+        for frame in np.flatnonzero(label_of >= 0).tolist():
+            shown = _shown(part.truths[int(label_of[frame])], part.classes)
+            digest.update(repr((frame, shown)).encode())
+    return digest.hexdigest()
+
+
+def _shown(truth: GroundTruth, classes: Sequence[str]) -> tuple[object, ...]:
+    """What accuracy depends on in a labelled image, in an order of its own."""
+    ignored_labels = truth.ignored_labels
+    if ignored_labels is None:
+        ignored_labels = np.full(len(truth.ignored), ANY_CLASS)
+    return (
+        None if truth.size is None else tuple(truth.size),
+        _named(truth.boxes, truth.labels, classes),
+        _named(truth.ignored, ignored_labels, classes),
+        sorted(classes[number] for number in truth.unlabelled),
+    )
+
+
+def _named(
+    boxes: NDArray[np.floating], labels: NDArray[np.integer], classes: Sequence[str]
+) -> list[tuple[str, list[float]]]:
+    """Each box with the name of its class, in order; without one for any class."""
+    names = ["" if number < 0 else classes[number] for number in labels.tolist()]
+    return sorted(zip(names, boxes.tolist(), strict=True))
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from compact_yolo_ros.apps.evaluate_bag.job import Job, parts
 from compact_yolo_ros.apps.evaluate_bag.label_matching import (
     LARGEST_TOLERANCE,
     Matching,
+    labels_sha256,
     match,
     no_overlap,
 )
@@ -42,6 +43,7 @@ from compact_yolo_ros.apps.evaluate_bag.results import (
 from compact_yolo_ros.apps.evaluate_bag.results_folder import (
     continued,
     locked,
+    model_sha256,
     read_frame_results,
     writing,
 )
@@ -256,8 +258,10 @@ def _accuracy(
         EXAMPLES,
         realtime=settings.job.realtime,
     )
-    against = "ground truth"
+    against, digest = "ground truth", labels_sha256(labels, matchings)
     if settings.reference:
+        # Its detections would differ in their last digits where another runtime found them.
+        digest = model_sha256(settings.reference)
         against = (
             f"agreement with {settings.reference}: its detections with a score from "
             f"{settings.threshold} on are taken for the ground truth"
@@ -270,6 +274,7 @@ def _accuracy(
         left_out=mapping.left_out,
         topics={topic: each.summary() for topic, each in accuracy.topics.items()},
         streaming=accuracy.streaming,
+        labels_sha256=digest,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from compact_yolo_ros.apps.evaluate_bag.results_folder import RESULTS, writing
 from compact_yolo_ros.detection.selection import ANY_SIZE
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
+from compact_yolo_ros.detection.view import View
 from compact_yolo_ros.evaluation.result import EvaluationFigures, Summary
 from compact_yolo_ros.evaluation.tracking import TrackingFigures
 from compact_yolo_ros.model.sizes import Size
@@ -281,6 +282,8 @@ class AccuracyResults(EvaluationFigures):
         topics: the means of each labelled topic, if there are several.
         streaming: what a robot knew when each labelled frame came, dropped ones included, see
             ``streaming.StreamingAccuracy``; None unless in realtime.
+        labels_sha256: of what the labels of the matched frames say, or of the file of the model
+            whose detections they are; empty in results of earlier versions.
     """
 
     against: str
@@ -289,6 +292,7 @@ class AccuracyResults(EvaluationFigures):
     left_out: str
     topics: dict[str, Summary] = field(default_factory=dict)
     streaming: Summary | None = None
+    labels_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -351,6 +355,7 @@ class Results:
         class_thresholds: of classes that have one of their own instead of ``threshold``.
         min_box_size: least width and height of a box in pixels.
         max_box_size: most of them; 0 is no limit.
+        view: how the network saw the images; None in results of earlier versions.
         format: of the file.
     """
 
@@ -370,6 +375,7 @@ class Results:
     class_thresholds: dict[str, float] = field(default_factory=dict)
     min_box_size: tuple[int, int] = ANY_SIZE
     max_box_size: tuple[int, int] = ANY_SIZE
+    view: View | None = None
     format: int = FORMAT
 
     def failures(self) -> list[str]:

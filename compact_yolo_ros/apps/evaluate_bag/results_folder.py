@@ -91,7 +91,7 @@ class RunIdentity:
         return cls(
             to_plain(options),
             _versions(bag),
-            model_sha256(job),
+            model_sha256(job.options.model),
             _versions(Bag([node])) if node else {},
             job.runtime,
         )
@@ -118,9 +118,9 @@ def _versions(bag: Bag) -> dict[str, tuple[int, ...]]:
     return {name: (facts.st_size, facts.st_mtime_ns) for name, facts in files.items()}
 
 
-def model_sha256(job: Job) -> str:
-    """The content of the job's model file; ModelError if there is no such model."""
-    return hashlib.sha256(find_model(job.options.model).path.read_bytes()).hexdigest()
+def model_sha256(model: str) -> str:
+    """The content of a model's file, by its name or path; ModelError if there is no such model."""
+    return hashlib.sha256(find_model(model).path.read_bytes()).hexdigest()
 
 
 def claim(job: Job, bag: Bag, folder: Path, restart: bool) -> None:

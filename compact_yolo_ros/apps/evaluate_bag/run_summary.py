@@ -115,6 +115,7 @@ def summarise(
         class_thresholds=dict(settings.class_thresholds),
         min_box_size=job.min_box_size,
         max_box_size=job.max_box_size,
+        view=job.view,
     )
 
 

@@ -21,7 +21,7 @@ from compact_yolo_ros.apps.evaluate_bag.worst_frames import ExampleFrame, WorstF
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.evaluation import ClassMapping
 from compact_yolo_ros.evaluation.result import ImageErrors
-from compact_yolo_ros.labels.ground_truth import GroundTruth
+from compact_yolo_ros.labels.ground_truth import RELATIVE, GroundTruth
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.recordings.reader import Bag
 
@@ -85,7 +85,7 @@ def streaming_of(delay: float, dropped: int = -1) -> tuple[float, int]:
         answer = FrameResult("front", time, time, "", outcome, size, found, finished=finished)
         before = streaming.known_at(answer)
         known += before is not None
-        streaming.add(before, truth_at(4 * n))
+        streaming.add("front", before, truth_at(4 * n))
     summary = streaming.summary()
     assert summary is not None
     return summary.ap50, known
@@ -109,6 +109,51 @@ def test_a_dropped_frame_keeps_what_was_known_before() -> None:
     ap50, known = streaming_of(0.05, dropped=10)
     assert known == 29
     assert 0.8 < ap50 < streaming_of(0.05)[0]
+
+
+def by_size(*, labelled: Size, answered: bool = True) -> list[float]:
+    """AP of small, medium and large objects: one of 320x240 pixels, always there.
+
+    The detector needs 50 ms, and drops the first image.
+    """
+    streaming = StreamingAccuracy(MAPPING)
+    large = np.array([[160.0, 120, 480, 360]])
+    fraction = np.array([*labelled, *labelled]) / (640, 480, 640, 480)
+    truth = GroundTruth(large * fraction, np.array([0]), size=labelled)
+    found = Detections(large.astype(np.float32), at(0).scores, at(0).labels)
+    for n in range(10):
+        time = SECOND + n * SECOND // 10
+        result = FrameResult("front", time, time, "", DROPPED)
+        if answered and n:
+            result = FrameResult(
+                "front",
+                time,
+                time,
+                "",
+                ANSWERED,
+                Size(640, 480),
+                found,
+                finished=time + SECOND // 20,
+            )
+        streaming.add("front", streaming.known_at(result), truth)
+    summary = streaming.summary()
+    assert summary is not None and (summary.ap50 > 0.7) == answered
+    return [summary.ap_small, summary.ap_medium, summary.ap_large]
+
+
+@pytest.mark.parametrize("labelled", [RELATIVE, Size(64, 48), Size(640, 480)])
+def test_objects_before_the_first_answer_have_the_size_of_the_recorded_image(
+    labelled: Size,
+) -> None:
+    """The labelled one may be smaller, or YOLO's of 1x1: then all would be small."""
+    small, medium, large = by_size(labelled=labelled)
+    assert np.isnan([small, medium]).all()
+    assert large == pytest.approx(np.count_nonzero(np.linspace(0, 1, 101) <= 8 / 10) / 101)
+
+
+def test_without_any_answer_the_sizes_of_yolos_objects_are_not_known() -> None:
+    assert np.isnan(by_size(labelled=RELATIVE, answered=False)).all()
+    assert by_size(labelled=Size(640, 480), answered=False)[2] == 0
 
 
 def test_exported_frames_are_named_by_their_stamps(tmp_path: Path) -> None:

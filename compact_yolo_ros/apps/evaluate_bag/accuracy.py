@@ -127,7 +127,7 @@ class _Measurement:
         truth = self._labels[result.topic].truths[label]
         numbers = self._numbers[result.topic]
         if self._streaming:
-            self._streaming.add(known, truth.renumbered(*numbers))
+            self._streaming.add(result.topic, known, truth.renumbered(*numbers))
         if result.outcome != ANSWERED:
             self._unanswered += 1
             return

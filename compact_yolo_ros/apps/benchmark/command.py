@@ -181,14 +181,26 @@ def _benchmark_node(options: argparse.Namespace, monitor: PowerMonitor) -> None:
 
     facts = describe_machine(monitor.summary())
     peaks: list[Peak] = []
-    for run in runs:
-        images = Images(options.image_size, options.image_transport, options.seconds)
-        with open_console(stderr=True).status("starting the node") as status:
-            try:
-                peaks.append(measure_node(run, images, monitor.summary, _show(status)))
-            except NodeFailed as error:
-                raise UsageError(f"{run}: {error}") from None
-    facts["middleware"] = middleware()
+    failures: list[str] = []
+    images = Images(options.image_size, options.image_transport, options.seconds)
+    try:
+        for run in runs:
+            with open_console(stderr=True).status("starting the node") as status:
+                try:
+                    peaks.append(measure_node(run, images, monitor.summary, _show(status)))
+                except NodeFailed as error:
+                    failures.append(f"{run}: {error}")
+                except NoRate as error:  # it names the run itself
+                    failures.append(str(error))
+    finally:  # each run takes minutes: what is measured outlives an interruption, too
+        if peaks:
+            _report_peaks(options, peaks, facts | {"middleware": middleware()})
+    if failures:
+        raise UsageError(f"not measured: {'; '.join(failures)}")
+
+
+def _report_peaks(options: argparse.Namespace, peaks: list[Peak], facts: dict[str, str]) -> None:
+    """Print the peak rates, and write them if there is a folder for them."""
     _print(peak_rows(peaks))
     if options.out:
         write_peaks(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train a detector.
 
-    python -m training.train --data street/data.yaml --recipe street --out runs/street
+    python -m training.train --data street/data.yaml --recipe street --backbone backbone.pt
     python -m training.train --data my_set/data.yaml --detector yolo_nano
 
 The same command continues an interrupted run: SIGINT and SIGTERM save a checkpoint first.
@@ -137,6 +137,8 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     fresh = state is None
     if arguments.backbone_blocks is not None and not arguments.backbone:
         raise ValueError("--backbone-blocks goes with --backbone")
+    if fresh and not arguments.backbone and not arguments.start:
+        check_untrained(recipe)
     backbone = read_backbone(arguments.backbone) if fresh and arguments.backbone else None
     origin = read_origin(arguments.start, recipe.detector) if fresh and arguments.start else None
     fabric, sentence = open_fabric(
@@ -183,6 +185,16 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
             bad_files = [*samples.bad_files, *held_out.bad_files]
             folder.begin(recipe, trainer.step, bad_files, fabric.strategy.precision.precision)
         run(trainer, folder, measure, console)
+
+
+def check_untrained(recipe: Recipe) -> None:
+    """Raise ValueError if a recipe keeps a part of the weights that it begins with."""
+    frozen = any(phase.frozen_blocks for phase in recipe.phases)
+    if frozen or recipe.fixed_norm != "none":
+        what = "freezes blocks of the backbone" if frozen else "keeps the statistics of norms"
+        raise ValueError(
+            f"the recipe {what}, which have not been trained: give --backbone or --start"
+        )
 
 
 def check_metric(metric: str, classes: Sequence[str]) -> None:

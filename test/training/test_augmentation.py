@@ -79,6 +79,18 @@ def test_mirroring_keeps_pixel_edges_exact():
     np.testing.assert_array_equal(view.image, image[:, ::-1])
 
 
+def test_what_is_left_of_a_dropped_object_is_ignored():
+    """It can be seen, so it must not be learnt as background."""
+    boxes = np.array([[2, 2, 12, 12], [0, 10, 10, 20], [30, 0, 34, 2]], np.float32)
+    sample = Sample(np.zeros((40, 40, 3), np.uint8), boxes, np.array([0, 1, 2]), "a")
+    shifted = warp(sample, np.array([[1.0, 0, -8], [0, 1, 0]]), (40, 40), 0.3)
+    assert shifted.labels.tolist() == [0, 2]
+    assert shifted.ignored.tolist() == [[0, 10, 2, 20]]
+    halved = warp(sample, np.array([[0.5, 0, 0], [0, 0.5, 0]]), (40, 40), 0.3)
+    assert halved.labels.tolist() == [0, 1]
+    assert not len(halved.ignored), "one pixel is not seen"
+
+
 def test_cropping_drops_boxes_of_which_little_is_left():
     boxes = np.array([[-9, 0, 1, 10], [-5, 0, 5, 10], [3, 3, 4, 9]], np.float32)
     kept, mask = crop_boxes(boxes, (20, 20), visible=0.3)
@@ -130,7 +142,7 @@ def test_ignored_boxes_go_where_equal_objects_go(seed, mosaic):
 def test_an_ignored_box_is_kept_even_if_little_of_it_is_left():
     box = np.array([[0, 0, 100, 10]], np.float32)
     image = np.zeros((10, 100, 3), np.uint8)
-    sample = Sample(image, box, np.array([0]), "", ignored=box)
+    sample = Sample(image, np.zeros((0, 4)), np.zeros(0, int), "", ignored=box)
     view = warp(sample, np.array([[1.0, 0, -90], [0, 1, 0]]), (10, 100), 0.3)
     assert len(view.boxes) == 0 and view.ignored.tolist() == [[0, 0, 10, 10]]
 

@@ -129,6 +129,14 @@ def test_a_repeated_source_is_shown_more_often_in_training_only(sources):
     assert len(open_split(data, "val")) == 1
 
 
+def test_a_repeated_source_is_repeated_in_a_set_that_says_what_it_labels(sources):
+    listed = [{"data": "field/data.yaml", "repeat": 3}]
+    data = describe(sources, names=NAMES, sources=listed, labelled=["ball"])
+    opened = open_split(data, "train")
+    assert [sample.name for sample in opened] == ["a", "a", "a"]
+    assert opened[0].unlabelled == {0, 2}
+
+
 def test_images_that_are_held_out_are_not_repeated(sources):
     listed = [
         {"data": name, "repeat": 3, "splits": ["train"]}

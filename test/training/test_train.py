@@ -637,6 +637,18 @@ def test_a_wrong_option_is_one_sentence(folder, monkeypatch, option, value, mess
 
 
 @pytest.mark.parametrize(
+    "changes", [["phases=[{epochs: 1, sizes: 64, frozen_blocks: 3}]"], ["fixed_norm=backbone"]]
+)
+def test_what_is_not_trained_must_have_been_trained_before(folder, monkeypatch, changes):
+    """Random blocks that are frozen pass next to nothing on, and a run would learn nothing."""
+    options = ["--set", *changes]
+    monkeypatch.setattr("sys.argv", command(folder, folder / "run", *options)[2:])
+    with pytest.raises(SystemExit, match="not been trained: give --backbone or --start"):
+        main()
+    assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize(
     "options", [["--start", "gone.pt"], ["--set", "evaluation.metric=AP49"], ["--backbone", "x.pt"]]
 )
 def test_mistakes_are_reported_before_the_images_are_read(folder, monkeypatch, options):
@@ -729,11 +741,12 @@ def test_two_processes_learn_as_one(folder, monkeypatch):
         "evaluation": {"size": 160},
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    save_checkpoint(folder / "start.pt", trainer([], detector=SMALLEST_YOLO_RET).state())
     one, two = folder / "one", folder / "two"
-    workers = ("--workers", "0")
-    monkeypatch.setattr("sys.argv", command(folder, one, *workers)[2:])
+    options = ("--workers", "0", "--start", str(folder / "start.pt"))
+    monkeypatch.setattr("sys.argv", command(folder, one, *options)[2:])
     main()
-    monkeypatch.setattr("sys.argv", command(folder, two, *workers)[2:])
+    monkeypatch.setattr("sys.argv", command(folder, two, *options)[2:])
     with unchanged_signals():
         elastic_launch(STANDALONE, main)()
     for mine, theirs in zip(metrics(one), metrics(two), strict=True):

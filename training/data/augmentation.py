@@ -44,7 +44,8 @@ class Augmentation:
         hue: largest change, in half turns.
         saturation, value: largest relative change.
         mosaic_scale: as ``scale``, for each image of a mosaic.
-        visible: a cropped box is kept if at least this share of its area is left.
+        visible: a cropped box is kept if at least this share of its area is left; else what is left
+            is ignored.
         gamma: range of the exponent on the pixels (of 0..1), drawn uniformly.
         contrast: largest relative change of the distance to the channel's mean.
         jpeg: range of the quality that the view is compressed with; None leaves it as it is.
@@ -185,7 +186,7 @@ def warp(
         matrix: axis-aligned affine map (2, 3) in the coordinates of boxes: 0 is the edge of the
             first pixel.
         shape: (height, width) of the result in pixels.
-        visible: a box is kept if at least this share of its area is left.
+        visible: a box is kept if at least this share of its area is left, and ignored if less is.
     """
     # OpenCV counts from pixel centres: its origin lies half a pixel inside ours.
     centred = matrix.copy()
@@ -197,8 +198,11 @@ def warp(
     image = cv2.warpAffine(
         sample.image, centred, shape[::-1], flags=cv2.INTER_LINEAR, borderValue=border
     )
-    boxes, keep = crop_boxes(_warp_boxes(sample.boxes, matrix), shape, visible)
-    ignored, _ = crop_boxes(_warp_boxes(sample.ignored, matrix), shape, visible=0)
+    warped = _warp_boxes(sample.boxes, matrix)
+    boxes, keep = crop_boxes(warped, shape, visible)
+    # What is left of an object that is dropped can be seen: it is no background.
+    rests = np.concatenate((_warp_boxes(sample.ignored, matrix), warped[~keep]))
+    ignored, _ = crop_boxes(rests, shape, visible=0)
     return replace(
         sample,
         image=image,

@@ -143,7 +143,7 @@ def _renumbered(
     image: ListedImage, numbers: NDArray[np.int64], absent: frozenset[int]
 ) -> ListedImage:
     """An image labelled with the numbers of another list of classes, without those ``absent``."""
-    return ListedImage(image.path, image.label_file, partial(_truth, image, numbers, absent))
+    return replace(image, read=partial(_truth, image, numbers, absent))
 
 
 def _truth(image: ListedImage, numbers: NDArray[np.int64], absent: frozenset[int]) -> GroundTruth:

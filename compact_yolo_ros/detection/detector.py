@@ -29,7 +29,7 @@ from compact_yolo_ros.detection.view import PLAIN, Area, View
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import InputSize, Size
 from compact_yolo_ros.pixels.decoding import DecodedImage
-from compact_yolo_ros.pixels.letterbox import Colour, Placement
+from compact_yolo_ros.pixels.letterbox import Colour, Placement, check_pixels
 from compact_yolo_ros.pixels.rotation import turn_back, turned
 from compact_yolo_ros.support.allocator import give_back_freed_memory
 
@@ -200,7 +200,9 @@ class Detector:
 
         Raises:
             BackendError: the runtime failed.
+            ImageError: the image is not uint8, or has not the channels of ``colour``; a ValueError.
         """
+        check_pixels(image, colour)
         return self.detect_decoded(DecodedImage(image, colour))
 
     def detect_decoded(self, image: DecodedImage, view: View = PLAIN) -> Detections:

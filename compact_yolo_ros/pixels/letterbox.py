@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.reduction import Halving
 
 PADDING = 114
@@ -128,6 +129,34 @@ TO_RGB: dict[str, int] = {
     "rgba": cv2.COLOR_RGBA2RGB,
     "grey": cv2.COLOR_GRAY2RGB,
 }
+
+
+def check_pixels(image: NDArray[np.uint8], colour: Colour) -> None:
+    """Check that an array is what ``Colour`` says of it; (h, w, 1) is grey, too.
+
+    OpenCV writes into memory that it is given only if that fits; else the memory stays as it was.
+
+    Raises:
+        ImageError: it is something else.
+    """
+    if colour not in get_args(Colour):
+        raise ImageError(
+            "encoding", f"colour is '{colour}': give one of {', '.join(get_args(Colour))}"
+        )
+    is_grey = colour == "grey"
+    channels = [(), (1,)] if is_grey else [(len(colour),)]
+    if not isinstance(image, np.ndarray):
+        problem = f"is a {type(image).__name__}"
+    elif image.dtype != np.uint8:
+        problem = f"has pixels of type {image.dtype}"
+    elif image.size == 0 or image.ndim < 2 or image.shape[2:] not in channels:
+        problem = f"has the shape {image.shape}"
+    else:
+        return
+    shape = "(h, w)" if is_grey else f"(h, w, {len(colour)})"
+    raise ImageError(
+        "encoding", f"the image {problem}: give a numpy array of uint8, {shape}, for {colour}"
+    )
 
 
 class Letterbox:

@@ -26,6 +26,7 @@ from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
+from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.letterbox import Letterbox
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -70,6 +71,48 @@ def test_every_channel_order_is_understood(detector: Detector, colour: str) -> N
 
 def test_a_grey_image_is_accepted(detector: Detector) -> None:
     image = np.zeros((320, 320), np.uint8)
+    image[32:48, 64:80] = 255
+    np.testing.assert_allclose(detector.detect(image, "grey").boxes, [[64, 32, 80, 48]], atol=1e-3)
+
+
+BLACK = np.zeros((320, 320, 4), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("image", "colour", "sentence"),
+    [
+        (BLACK[..., :3].astype(np.uint16), "bgr", "has pixels of type uint16"),
+        (BLACK[..., :3].astype(np.float32), "rgb", "has pixels of type float32"),
+        (BLACK[..., :3].astype(bool), "bgr", "has pixels of type bool"),
+        (BLACK, "rgb", r"has the shape \(320, 320, 4\)"),
+        (BLACK, "bgr", r"has the shape \(320, 320, 4\)"),
+        (BLACK[..., :3], "rgba", r"has the shape \(320, 320, 3\)"),
+        (BLACK[..., 0], "rgb", r"has the shape \(320, 320\)"),
+        (BLACK[..., 0], "bgr", r"has the shape \(320, 320\)"),
+        (BLACK[..., :3], "grey", r"has the shape \(320, 320, 3\)"),
+        (BLACK[0, :, 0], "grey", r"has the shape \(320,\)"),
+        (BLACK[None, ..., :3], "bgr", r"has the shape \(1, 320, 320, 3\)"),
+        (BLACK[:0, :, :3], "bgr", r"has the shape \(0, 320, 3\)"),
+        (None, "bgr", "is a NoneType"),  # what cv2.imread returns of a file that it cannot read
+    ],
+)
+def test_pixels_that_are_not_of_the_colour_are_refused_and_not_taken_for_the_image_before(
+    detector: Detector, image: Any, colour: str, sentence: str
+) -> None:
+    assert len(detector.detect(np.full((320, 320, 3), 255, np.uint8))) > 0
+    with pytest.raises(ImageError, match=sentence) as caught:
+        detector.detect(image, colour)
+    shape = "(h, w)" if colour == "grey" else f"(h, w, {len(colour)})"
+    assert f"give a numpy array of uint8, {shape}" in str(caught.value)
+
+
+def test_a_colour_that_does_not_exist_is_refused(detector: Detector) -> None:
+    with pytest.raises(ImageError, match="colour is 'gray': give one of bgr, rgb, bgra, rgba, gre"):
+        detector.detect(BLACK[..., 0], "gray")
+
+
+def test_a_grey_image_may_have_an_axis_of_one_channel(detector: Detector) -> None:
+    image = np.zeros((320, 320, 1), np.uint8)
     image[32:48, 64:80] = 255
     np.testing.assert_allclose(detector.detect(image, "grey").boxes, [[64, 32, 80, 48]], atol=1e-3)
 

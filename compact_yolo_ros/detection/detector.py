@@ -354,11 +354,8 @@ class Detector:
         self._input.fit(turned(image.size, rotation) if rotation else image.size)
         self.stage = "preprocess"
         started = perf_counter()
-        own = self.backend.input[0]
-        if prepared is not None and prepared.pixels.shape == own.shape:
-            # Unlike numpy's copy, this one keeps other Python threads waiting: they would not let
-            # this one go on at once.
-            own.data.cast("B")[:] = prepared.pixels.data.cast("B")
+        if prepared is not None and prepared.pixels.shape == self.backend.input.shape[1:]:
+            self._input.copy(prepared.pixels)
             placement = placement_of(image, prepared.placement)
             started -= prepared.seconds
         else:

@@ -6,6 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from compact_yolo_ros.backends import Backend, BackendError, Opened
 from compact_yolo_ros.model.sizes import InputSize, Size, fitted, nearest
 from compact_yolo_ros.pixels.decoding import DecodedImage
@@ -115,8 +118,18 @@ class NetworkInput:
             image: that the size in use fits.
             rotation: degrees clockwise by which it is turned.
         """
-        letterbox = self._turned_letterbox(rotation) if rotation else self._letterbox
+        letterbox: Letterbox | TurnedLetterbox = self._letterbox
+        if rotation:
+            self._letterbox.paint_again()  # the turned image covers the whole input
+            letterbox = self._turned_letterbox(rotation)
         return placement_of(image, letterbox(image.pixels, image.colour))
+
+    def copy(self, pixels: NDArray[np.uint8]) -> None:
+        """Put what was made elsewhere into the input, which has its size."""
+        self._letterbox.paint_again()
+        # Unlike numpy's copy, this one keeps other Python threads waiting: they would not let this
+        # one go on at once.
+        self.backend.input[0].data.cast("B")[:] = pixels.data.cast("B")
 
     def fill_place(self, image: DecodedImage, place: int) -> Placement:
         """Put an image into a place of a batch; return where it lies in that."""

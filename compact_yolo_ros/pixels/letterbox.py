@@ -164,7 +164,7 @@ class Letterbox:
 
     The border is painted and the scratch buffer allocated only when the size of the images
     changes, so each frame of a camera costs a resize and one conversion of the small image. Large
-    images are halved first.
+    images are halved first. Whoever else writes into the buffer says so by ``paint_again``.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Letterbox:
         out: NDArray[np.uint8],
         resize: Literal["letterbox", "corner", "stretch"] = "letterbox",
     ) -> None:
-        """Write into ``out``, (H, W, 3) uint8 RGB, which nothing else may write to."""
+        """Write into ``out``, (H, W, 3) uint8 RGB."""
         self._out = out
         self._resize = resize
         self._placement: Placement | None = None
@@ -192,6 +192,10 @@ class Letterbox:
         self._scratch = cv2.resize(image, size, dst=self._scratch, interpolation=cv2.INTER_LINEAR)
         cv2.cvtColor(self._scratch, TO_RGB[colour], dst=window)
         return placement
+
+    def paint_again(self) -> None:
+        """Paint the border with the next image: something else was written into the buffer."""
+        self._placement = None
 
     def _place(self, source: tuple[int, int]) -> Placement:
         placement = self._placement

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -23,12 +23,14 @@ from compact_yolo_ros.detection import detector as detector_module
 from compact_yolo_ros.detection import network_input
 from compact_yolo_ros.detection.detector import Detector, Prepared, StageTimes
 from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.detection.view import Area, View
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
 from compact_yolo_ros.pixels.image_error import ImageError
-from compact_yolo_ros.pixels.letterbox import Letterbox
+from compact_yolo_ros.pixels.letterbox import Letterbox, Placement
 
+PLACE = Placement.fit
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 
@@ -40,6 +42,13 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def detector(toy: str) -> Detector:
     return Detector.open(RunOptions(toy, threads=1), selection=Selection(score_threshold=0.9))
+
+
+@pytest.fixture
+def square(toy: str) -> Iterator[Detector]:
+    """Its input has one size, whatever the images."""
+    with closing(Detector.open(RunOptions(toy, input_sizes=(Size(320, 320),)))) as detector:
+        yield detector
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -155,6 +164,52 @@ def test_images_of_changing_size_do_not_leave_traces_of_each_other(detector: Det
     assert len(detector.detect(white)) > 0
     assert len(detector.detect(picture(100, 320))) == 0
     assert len(detector.detect(picture(320, 100))) == 0
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+@pytest.mark.parametrize("roi", [(0, 0, 0, 0), (40, 0, 100, 160)])
+def test_a_turned_image_leaves_no_trace_around_the_next_one(
+    square: Detector, rotation: int, roi: tuple[int, int, int, int]
+) -> None:
+    """Two cameras share an input, or ``rotation`` goes back to 0; the image keeps its size."""
+    image = picture(100, 320)
+    shown = np.empty((320, 320, 3), np.uint8)
+    Letterbox(shown)(image, "bgr")
+    square.detect(image)
+    white = DecodedImage(np.full((320, 320, 3), 255, np.uint8), "bgr")
+    for view in (View(rotation, Area(*roi)), View(rotation, tiles=(2, 2))):
+        square.detect_decoded(white, view)
+        assert len(square.detect(image)) == 0
+        np.testing.assert_array_equal(square.backend.input[0], shown)
+
+
+def test_an_input_that_was_prepared_elsewhere_leaves_no_trace_around_the_next_image(
+    square: Detector,
+) -> None:
+    image = picture(100, 320)
+    shown, pixels = np.empty((2, 320, 320, 3), np.uint8)
+    Letterbox(shown)(image, "bgr")
+    square.detect(image)
+    white = np.full((320, 320, 3), 255, np.uint8)
+    prepared = Prepared(pixels, Letterbox(pixels)(white, "bgr"), 0.0)
+    square.answer(DecodedImage(white, "bgr"), prepared)
+    np.testing.assert_array_equal(square.backend.input[0], pixels)
+    square.detect(image)
+    np.testing.assert_array_equal(square.backend.input[0], shown)
+
+
+def test_the_border_is_painted_only_where_something_else_was_painted(
+    square: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed = []
+    monkeypatch.setattr(Placement, "fit", lambda *place: placed.append(place) or PLACE(*place))
+    for _ in range(3):
+        square.detect(picture(110, 320))
+        square.detect_decoded(DecodedImage(picture(110, 320), "bgr"), View(roi=Area(0, 0, 9, 9)))
+    assert len(placed) == 6
+    for _ in range(3):
+        square.detect(picture(120, 320))
+    assert len(placed) == 7
 
 
 @settings(max_examples=40, deadline=None)

@@ -309,6 +309,30 @@ def test_finished_objects(tmp_path: Path, fractions: bool) -> None:
     assert (card.detector, card.resize) == (detector, resize)
 
 
+@pytest.mark.parametrize(("threshold", "filled"), [(0.25, 30), (0.53, 3), (0.6, 0)])
+def test_objects_that_are_padded_with_zeros(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], threshold: float, filled: int
+) -> None:
+    """NMS inside leaves out what is below a score: in noise some objects, or all of them."""
+    path = foreign.with_nms(tmp_path / "nms.onnx", threshold, METADATA)
+    noise = np.random.default_rng(0).random((1, 3, 160, 192), np.float32)
+    assert run(path, noise)[0].any(1).sum() == filled
+    out = adopt(path)
+    assert ("no object was found in noise" in capsys.readouterr().out) == (filled == 0)
+    card = find_model(str(out)).card
+    assert (card.detector, card.resize) == ("yolov10", "letterbox")
+    image = np.minimum(picture(Size(192, 160)), 100)
+    image[32:96, 64:128] = picture(Size(64, 64)) // 2 + 128
+    (rows,) = run(path, rgb_0_1(image))
+    assert 0 < rows.any(1).sum() < 30
+    check(out, Rows(rows[:, :4], one_hot(rows[:, 4], rows[:, 5])), image)
+
+
+def test_zeros_are_finished_objects_of_detr_if_that_is_said(tmp_path: Path) -> None:
+    path = foreign.with_nms(tmp_path / "nms.onnx", 0.6, METADATA)
+    assert find_model(str(adopt(path, "--layout", "detr"))).card.resize == "stretch"
+
+
 @pytest.mark.parametrize("form", ["pair", "joined"])
 @pytest.mark.parametrize("half", [False, True])
 def test_rt_detr(tmp_path: Path, form: str, half: bool) -> None:

@@ -193,6 +193,28 @@ def yolov10(path: Path, metadata: Mapping[str, str] | None = None, fractions: bo
     return graph.write(path, {"output0": output}, metadata)
 
 
+def with_nms(path: Path, threshold: float, metadata: Mapping[str, str] | None = None) -> Path:
+    """(N, 30, 6) as by ``export(nms=True)`` of Ultralytics: rows below a score are zeros.
+
+    The score is high where the image is bright.
+    """
+    graph = Graph()
+    means = graph.op("AveragePool", graph.name, kernel_shape=[32, 32], strides=[32, 32])
+    weights = graph.random.normal(0, 2, (3, 3, 1, 1))
+    values = graph.op("Sigmoid", graph.flat(graph.op("Conv", means, weights), 3))
+    first, labels = graph.part(values, 0, 2), graph.part(values, 2, 3)
+    boxes = graph.op("Concat", first, graph.op("Add", first, np.array(0.5)), axis=2)
+    boxes = graph.op("Mul", boxes, np.array([96.0, 80, 96, 80]))
+    labels = graph.op("Floor", graph.op("Mul", labels, np.array(3.999)))
+    bright = graph.flat(graph.op("ReduceMean", means, axes=[1]), 1)
+    bright = graph.op("Mul", graph.op("Sub", bright, np.array(0.5)), np.array(20.0))
+    scores = graph.op("Sigmoid", bright)
+    kept = graph.op("Greater", scores, np.array(threshold))
+    kept = graph.op("Cast", kept, to=TensorProto.FLOAT)
+    rows = graph.op("Concat", boxes, scores, labels, axis=2)
+    return graph.write(path, {"output0": graph.op("Mul", rows, kept)}, metadata)
+
+
 def detr(
     path: Path,
     form: str,

@@ -61,6 +61,10 @@ def in_pixels(builder: GraphBuilder, boxes: str) -> str:
 
 
 def are_fractions(boxes: NDArray[Any]) -> bool:
-    """Whether boxes (Q, 4) are fractions of the image."""
-    few = 0 < len(boxes) <= MOST_QUERIES
+    """Whether boxes (Q, 4) are fractions of the image.
+
+    Those that are all zeros tell nothing: NMS in an export fills up with them.
+    """
+    few = len(boxes) <= MOST_QUERIES and boxes.any()
+    boxes = boxes[boxes.any(axis=1)]
     return bool(few and (boxes >= 0).all() and (boxes <= LARGEST_FRACTION).all())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,11 @@ from compact_yolo_ros.apps.adopt.layouts.layout import (
 )
 
 MOST_OBJECTS = 5000
+# A network with NMS inside puts out zeros where it finds too little; queries of DETR never are.
+UNSEEN = (
+    "no object was found in noise, so boxes are taken for corners in pixels, as NMS in an export "
+    "leaves them (if they are fractions: --layout detr)"
+)
 
 
 def read_yolov10(facts: Facts) -> Head | None:
@@ -34,7 +40,8 @@ def read_yolov10(facts: Facts) -> Head | None:
     name, rows = objects(facts)
     if not name or (are_fractions(rows[:, :4]) and facts.forced != "yolov10"):
         return None
-    return finished(facts, name, rows, Pixels(), fractions=False)
+    head = finished(facts, name, rows, Pixels(), fractions=False)
+    return head if rows.any() else replace(head, assumed=(UNSEEN,))
 
 
 def objects(facts: Facts) -> tuple[str, NDArray[Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from compact_yolo_ros.backends import BACKENDS
 from compact_yolo_ros.machine.power.table import POWER_SOURCES
 from compact_yolo_ros.model.card import ModelCard
-from compact_yolo_ros.model.store import ModelFile, find_model, model_names
+from compact_yolo_ros.model.store import ModelFile, model_names, shipped_model
 from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS, SPECS
 from compact_yolo_ros.ros.detector.topics import INTERFACES, Output
 from compact_yolo_ros.ros.launching.arguments import LAUNCH_ARGUMENTS, PARAMETERS
@@ -159,7 +159,7 @@ def _rights(kind: str, names: Iterable[str]) -> str:
 def models() -> str:
     """Table of the models that come with the package, from their cards."""
     head = "Model", "Classes", "Input", "Parameters", "GMAC", "File", "AP50", "Card"
-    return _table(head, [_model_row(find_model(name)) for name in model_names()])
+    return _table(head, [_model_row(shipped_model(name)) for name in model_names()])
 
 
 def _model_row(model: ModelFile) -> tuple[str, ...]:
@@ -179,7 +179,7 @@ def _model_row(model: ModelFile) -> tuple[str, ...]:
 def models_in_short() -> str:
     """Table of the models, with what somebody needs to choose one."""
     head = "`model`", "Finds", "Input", "AP50", "GMAC", "File"
-    return _table(head, [_short_row(find_model(name)) for name in model_names()])
+    return _table(head, [_short_row(shipped_model(name)) for name in model_names()])
 
 
 def _short_row(model: ModelFile) -> tuple[str, ...]:
@@ -207,7 +207,7 @@ def _by_size(card: ModelCard, values: Mapping[str, float]) -> str:
 def weights() -> str:
     """What each model's card says about the licence of its weights."""
     names: dict[str, list[str]] = {}
-    for card in (find_model(name).card for name in model_names()):
+    for card in (shipped_model(name).card for name in model_names()):
         names.setdefault(card.licence, []).append(f"`{card.name}`")
     return "\n".join(f"- {', '.join(same)}: {licence}" for licence, same in names.items())
 

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NoReturn
 
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.onnx_metadata import MOST_BYTES, read_metadata
@@ -51,7 +52,8 @@ def model_names(directory: Path | None = None) -> list[str]:
 def find_model(name_or_path: str, directory: Path | None = None) -> ModelFile:
     """Find a model by its name or by the path of an ONNX file.
 
-    A name is one of the package's manifest, or that of a file in a folder of ``FOLDERS_VARIABLE``.
+    A name is that of a file in a folder of ``FOLDERS_VARIABLE``, else of the package's manifest:
+    who has trained a detector of the package again, and names the folder, means that file.
 
     Args:
         name_or_path: ``yolo_ret_m075``, or a path that ends in ``.onnx``.
@@ -66,6 +68,24 @@ def find_model(name_or_path: str, directory: Path | None = None) -> ModelFile:
             raise ModelError(f"there is no model file {shortened(path)}")
     else:
         path = _named(name_or_path, directory or _own_directory())
+    return _with_card(path)
+
+
+def shipped_model(name: str, directory: Path | None = None) -> ModelFile:
+    """Find a model that comes with the package, whatever the user's folders hold.
+
+    Args:
+        name: ``yolo_ret_m075``, for example.
+        directory: see ``find_model``.
+
+    Raises:
+        ModelError: see ``find_model``.
+    """
+    directory = directory or _own_directory()
+    return _with_card(_shipped(name, directory) or _unknown(name, directory))
+
+
+def _with_card(path: Path) -> ModelFile:
     try:
         return ModelFile(path, _card(path, version_of(path)))
     except OSError as error:
@@ -100,15 +120,23 @@ def _own_directory() -> Path:
 
 
 def _named(name: str, directory: Path) -> Path:
-    manifest = _manifest(directory)
-    if name in manifest:
-        return _verified(directory / manifest[name].file, manifest[name].sha256)
     for folder in filter(None, os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep)):
         path = Path(os.path.expanduser(folder)) / f"{name}.onnx"
         if _is_there(path):
             return path
+    return _shipped(name, directory) or _unknown(name, directory)
+
+
+def _shipped(name: str, directory: Path) -> Path | None:
+    """The file of a model of the package; None if it has none of that name."""
+    entry = _manifest(directory).get(name)
+    return _verified(directory / entry.file, entry.sha256) if entry else None
+
+
+def _unknown(name: str, directory: Path) -> NoReturn:
+    names = ", ".join(sorted(_manifest(directory)))
     raise ModelError(
-        f"there is no model '{shortened(name)}': give one of {', '.join(sorted(manifest))}, the "
+        f"there is no model '{shortened(name)}': give one of {names}, the "
         f"path of an .onnx file, or have {shortened(name)}.onnx in a folder that "
         f"{FOLDERS_VARIABLE} names"
     )

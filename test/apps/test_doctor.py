@@ -596,6 +596,23 @@ def test_the_users_folders_are_examined(around: Around, tmp_path: Path) -> None:
     assert (good.name, good.level) == ("good", Level.OK)
 
 
+def test_a_model_that_replaces_one_of_the_package_is_named(
+    around: Around, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, folder = tmp_path / "store", tmp_path / "mine"
+    for each in (store, folder):
+        each.mkdir()
+    write_store(store)
+    write_toy_model(folder / "toy.onnx")
+    monkeypatch.setattr("compact_yolo_ros.model.store.resource_directory", lambda name: store)
+    monkeypatch.setenv("COMPACT_YOLO_MODELS", str(folder))
+    (found,) = models.own_models(around())
+    assert found.level is Level.OK and f"checksum right: {store / 'toy.onnx'}" in found.found
+    (found,) = models.user_models(around(COMPACT_YOLO_MODELS=str(folder)))
+    assert (found.name, found.level) == ("toy", Level.OK)
+    assert "used for the package's own of that name" in found.found
+
+
 # Backends
 
 

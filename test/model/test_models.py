@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -17,7 +18,13 @@ from toy_model import CARD, write_store, write_toy_model
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard, ModelCardError
 from compact_yolo_ros.model.onnx_metadata import read_metadata
 from compact_yolo_ros.model.sizes import Size
-from compact_yolo_ros.model.store import ModelError, find_model, model_names
+from compact_yolo_ros.model.store import (
+    ModelError,
+    ModelFile,
+    find_model,
+    model_names,
+    shipped_model,
+)
 
 FULL_CARD = ModelCard(
     name="full",
@@ -199,8 +206,24 @@ def test_models_of_ones_own_are_found_by_name(
         find_model("mine", store)
     monkeypatch.setenv("COMPACT_YOLO_MODELS", f"/nowhere:{path.parent}")
     assert find_model("mine", store).path == path
-    # The package's own models cannot be shadowed.
-    write_toy_model(tmp_path / "own" / "toy.onnx")
+
+
+def test_a_model_of_ones_own_replaces_that_of_the_package_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As who trains a shipped detector again has it: the file keeps the detector's name."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "own").mkdir()
+    store = write_store(tmp_path / "store")
+    card = replace(CARD, classes=("cone", "gate", "buoy"))
+    path = write_toy_model(tmp_path / "own" / "toy.onnx", card)
+    assert find_model("toy", store).path.parent == store
+    monkeypatch.setenv("COMPACT_YOLO_MODELS", f"/nowhere:{path.parent}")
+    assert find_model("toy", store) == ModelFile(path, card)
+    assert shipped_model("toy", store) == ModelFile(store / "toy.onnx", CARD)
+    with pytest.raises(ModelError, match="no model 'mine': give one of toy"):
+        shipped_model("mine", store)
+    path.unlink()
     assert find_model("toy", store).path.parent == store
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from harness import Client
 from list_logger import ListLogger
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from toy_model import write_toy_model
 
 from compact_yolo_ros.backends import BackendError, BackendLost, RunOptions, open_at_start
 from compact_yolo_ros.model.card import ModelCard
@@ -111,6 +113,18 @@ def test_the_cpu_takes_over_from_a_backend_that_fails(
     managed.manager.use_sizes(sizes(FIRST, SMALLER))
     managed.wait_for(lambda: len(managed.detector.backend.sizes) == 2)
     assert managed.manager.warning == opened.choice
+
+
+def test_the_log_says_from_which_file_another_model_runs(
+    managed: Managed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_toy_model(tmp_path / "mine.onnx")
+    monkeypatch.setenv("COMPACT_YOLO_MODELS", str(tmp_path))
+    options = RunOptions("mine", backend="onnxruntime", input_sizes=(FIRST,), threads=1)
+    managed.manager.change(options, lambda card: None)
+    managed.wait_for(lambda: bool(managed.log.lines))
+    expected = f"The next image runs on toy ({path}), fp32, on onnxruntime (CPU)"
+    assert managed.log.lines == [expected]
 
 
 def test_what_replaces_a_backend_that_fails_is_left_alone(managed: Managed, toy: str) -> None:

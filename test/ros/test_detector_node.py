@@ -404,6 +404,11 @@ def test_diagnostics_hold_what_an_operator_needs(client: Client, start: Start) -
     assert float(values["fps_out"]) > 0
 
 
+def test_the_log_says_which_file_runs(client: Client, start: Start, toy: str) -> None:
+    seen = start()
+    assert f"Model toy ({toy}), fp32, input " in seen.process.output()
+
+
 def test_torch_is_never_imported(client: Client, start: Start) -> None:
     seen = start(kind=NodeProcess)
     result_of(client, seen, image_message(red_square()))

@@ -14,6 +14,7 @@ from compact_yolo_ros.model.store import (
     ModelFile,
     find_model,
     model_names,
+    shipped_model,
 )
 
 REINSTALL = "install the package again, and source the workspace"
@@ -28,7 +29,7 @@ def own_models(around: Surroundings) -> Iterator[Finding]:
         return
     for name in names:
         try:
-            model = find_model(name)
+            model = shipped_model(name)
         except ModelError as error:
             yield problem(name, str(error), REINSTALL)
         else:
@@ -51,7 +52,16 @@ def user_models(around: Surroundings) -> Iterator[Finding]:
             except ModelError as error:
                 yield problem(file.stem, str(error), "export it again, or move it elsewhere")
             else:
-                yield ok(file.stem, f"{_described(model)}: {file}")
+                yield ok(file.stem, f"{_described(model)}: {file}{_replaced(file)}")
+
+
+def _replaced(file: Path) -> str:
+    """Whether a file is what a name of the package's models stands for."""
+    try:
+        replaces = file.stem in model_names() and find_model(file.stem).path == file
+    except ModelError:
+        return ""
+    return ", used for the package's own of that name" if replaces else ""
 
 
 def missing(name: str) -> Iterator[Finding]:

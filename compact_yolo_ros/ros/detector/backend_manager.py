@@ -229,6 +229,7 @@ class BackendManager:
 
     def _open_changed(self, options: RunOptions, accept: Callable[[ModelCard], None]) -> None:
         """Open other options beside what runs, and let the detector change to them."""
+        file = find_model(options.model).path
         found = open_if_built(options)
         opened = _what_runs(found, options)
         try:
@@ -246,8 +247,8 @@ class BackendManager:
         self._timing.allow(options)
         backend = opened.backend
         self._log.info(
-            f"The next image runs on {backend.card.name}, {backend.precision}, on {backend.name} "
-            f"({backend.device})"
+            f"The next image runs on {backend.card.name} ({file}), {backend.precision}, on "
+            f"{backend.name} ({backend.device})"
         )
 
     def _fall_back(self, failed: Backend, reason: str) -> None:

@@ -67,7 +67,8 @@ class Session:
         with ExitStack() as opened, ExitStack() as unused:
             unused.callback(opening.discard)
             decoders = {name: new_decoder(values) for name in camera_names(values["cameras"])}
-            self._wanted = card = find_model(values["model"]).card
+            self._file = find_model(values["model"])
+            self._wanted = card = self._file.card
             self._known = [CardSettings(card)]
             self._running = self._known[0]
             self.settings = self._running.accept(values)
@@ -194,8 +195,9 @@ class Session:
         _, height, width, _ = backend.input.shape
         fits = " until the first image, which it then fits" * isinstance(self.detector.input, int)
         return (
-            f"Model {backend.card.name}, {backend.precision}, input {width}x{height}{fits}, on "
-            f"{backend.name} ({backend.device}, {backend.threads} threads); {choice}"
+            f"Model {backend.card.name} ({self._file.path}), {backend.precision}, "
+            f"input {width}x{height}{fits}, on {backend.name} "
+            f"({backend.device}, {backend.threads} threads); {choice}"
         )
 
     def facts(self) -> dict[str, object]:

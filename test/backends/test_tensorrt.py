@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.ros.diagnostics.report import backend_facts
 
 REAL_MODEL = "yolo_ret_m075"
@@ -556,6 +558,43 @@ def test_a_dla_is_used_as_asked(opened: Open, toy: str, monkeypatch: pytest.Monk
     assert not missing(toy, precision="fp16", dla_core=1, batch=2)
     with pytest.raises(BackendError, match="onnxruntime has no DLA"):
         opened(backend="onnxruntime", dla_core=0)
+
+
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_a_dla_runs_any_number_of_images_up_to_its_batch(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, in_flight: int
+) -> None:
+    """Its engine takes the whole batch only: what is in the other places is not answered."""
+    monkeypatch.setenv("TENSORRT_DOUBLE_DLA_CORES", "1")
+    backend = opened(precision="fp16", dla_core=0, batch=3, in_flight=in_flight)
+    grey = np.array([64, 128, 255])
+    backend.input[:] = grey[:, None, None, None]
+    for images in (1, 2, 3, 1):
+        boxes, scores, labels = backend.run(images)
+        assert len(boxes) == len(scores) == len(labels) == images
+        np.testing.assert_allclose(scores[:, 0], grey[:images] / 255, atol=1e-2)
+        assert backend.device_times["compute"] > 0
+    backend.start(2)
+    assert [len(part) for part in backend.finish()] == [2, 2, 2]
+    for images in (0, 4):
+        with pytest.raises(BackendError, match=f"does not take {images} images"):
+            backend.run(images)
+
+
+def test_a_detector_answers_each_group_of_images_on_a_dla(
+    trt: Any, toy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENSORRT_DOUBLE_DLA_CORES", "1")
+    options = options_of(toy, precision="fp16", dla_core=0, batch=3)
+    with closing(Detector.open(options)) as detector:
+        image = np.zeros((320, 320, 3), np.uint8)
+        image[32:48, 64:80] = 255
+        expected = detector.detect(image)
+        np.testing.assert_allclose(expected.boxes, [[64, 32, 80, 48]], atol=0.1)
+        for images in (1, 2, 3, 4):
+            answers = detector.answer_together([DecodedImage(image, "bgr")] * images)
+            found = [detector.conclude(answer) for answer in answers]
+            assert [each.boxes.tobytes() for each in found] == [expected.boxes.tobytes()] * images
 
 
 def test_auto_takes_it_and_says_why(chosen: Callable[..., Opened]) -> None:

@@ -65,7 +65,8 @@ class Network:
             lane: where.
             engine: of this size.
             shape: (N, H, W, 3) of the largest input.
-            batches: the numbers of images that it will run on, N among them.
+            batches: the numbers of images that the engine takes, N among them; fewer images run
+                as the next larger number.
             precision: that was requested.
 
         Raises:
@@ -110,12 +111,13 @@ class Network:
             BackendError: TensorRT does not take so many, or fails.
             driver.Error: the GPU fails.
         """
-        if images not in self._executions:
+        if not 1 <= images <= max(self._executions):
             raise BackendError(f"the engine does not take {images} images at once")
-        if images in self._graphs:
-            self._graphs[images].launch(self._lane.stream)
+        taken = self._taken(images)
+        if taken in self._graphs:
+            self._graphs[taken].launch(self._lane.stream)
         else:
-            self._queue(images, self._lane.marks)
+            self._queue(taken, self._lane.marks)
 
     def finish(self, images: int) -> tuple[Candidates, dict[str, float]]:
         """Wait for the end of that run; return its answer, and the seconds of its parts.
@@ -124,11 +126,16 @@ class Network:
             driver.Error: the GPU fails.
         """
         self._lane.stream.synchronize()
-        marks = self._graphs[images].marks if images in self._graphs else self._lane.marks
+        taken = self._taken(images)
+        marks = self._graphs[taken].marks if taken in self._graphs else self._lane.marks
         boxes, scores, labels = (self._buffers[name].host[:images] for name in OUTPUTS)
         pairs = zip(PARTS, marks, marks[1:], strict=False)
         seconds = {part: 1e-3 * end.time_since(start) for part, start, end in pairs}
         return (boxes, scores, labels), seconds
+
+    def _taken(self, images: int) -> int:
+        """With how many images the engine runs for so many: a DLA takes its whole batch only."""
+        return min(taken for taken in self._executions if taken >= images)
 
     def _queue(self, images: int, marks: Sequence[Mark]) -> None:
         """Queue the parts of a run on the lane's stream, with a mark around each."""

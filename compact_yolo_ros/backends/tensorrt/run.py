@@ -145,7 +145,7 @@ class TensorRTBackend:
         self._gpu = device
         self._turn = 0
         self._started: deque[tuple[Network, int]] = deque()
-        # A DLA knows one number of images only.
+        # A DLA knows one number of images only; fewer of them run as so many.
         batches = range(options.batch if options.dla_core >= 0 else 1, options.batch + 1)
         with device.current():
             needed = max(engine.memory for engine in engines.values())

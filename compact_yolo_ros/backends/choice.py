@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compact_yolo_ros.backends.backend import BackendError, MissingEngine, Opened
+from compact_yolo_ros.backends.backend import Backend, BackendError, MissingEngine, Opened
 from compact_yolo_ros.backends.cpu import require_file_precision
 from compact_yolo_ros.backends.info import BackendInfo
 from compact_yolo_ros.backends.options import RunOptions
@@ -62,7 +62,7 @@ def open_at_start(options: RunOptions) -> Opened | MissingEngine:
 
 def _open(options: RunOptions, build: bool, at_start: bool = False) -> Opened | MissingEngine:
     model = find_model(options.model)
-    may_be_timed = options.are_for_timing
+    asked, may_be_timed = options.precision, options.are_for_timing
     options = options.resolved(model.card)
     if options.backend == AUTO:
         opened = _open_best(model, options, build, may_be_timed, at_start)
@@ -70,7 +70,20 @@ def _open(options: RunOptions, build: bool, at_start: bool = False) -> Opened | 
         opened = _open_with(BACKENDS[options.backend], model, options, build)
     if isinstance(opened, MissingEngine):
         return opened
-    return replace(opened, choice=opened.choice or "as requested", inputs=options.input_sizes)
+    warning = opened.warning or _other_precision(opened.backend, asked)
+    return replace(
+        opened,
+        choice=opened.choice or "as requested",
+        warning=warning,
+        inputs=options.input_sizes,
+    )
+
+
+def _other_precision(backend: Backend, asked: str) -> str:
+    """What to say of a file that is run in a wider precision than its own; empty for others."""
+    if asked in (AUTO, backend.precision):
+        return ""
+    return f"{asked} was requested, but {backend.name} computes in {backend.precision} here"
 
 
 def _open_best(
@@ -101,12 +114,12 @@ def _open_best(
 
 def _in_turn(model: ModelFile, options: RunOptions) -> list[BackendInfo]:
     """Those on a GPU, then those on the CPU that convert the file if need be."""
-    wanted = options.precision
-    needed = wanted != model.card.precision
+    wanted, held = options.precision, model.card.precision
+    needed = wanted != held
     return [
         info
         for info in BACKENDS.values()
-        if info.runs_on == "GPU" or (needed and wanted in info.converts)
+        if info.runs_on == "GPU" or (needed and wanted in info.precisions_of(held))
     ]
 
 
@@ -144,7 +157,8 @@ def _fall_back(
     warning = _missed_gpu(failed)
     if not warning and (options.precision != held or options.dla_core >= 0):
         why = "; ".join(error.reason for error in failed.values())
-        warning = f"running {held} on the CPU instead of what was requested: {why}"
+        runs = opened.backend.precision
+        warning = f"running {runs} on the CPU instead of what was requested: {why}"
     return Opened(opened.backend, reasons, warning or dict(info.slow).get(held, ""))
 
 
@@ -160,6 +174,6 @@ def _open_with(
 ) -> Opened | MissingEngine:
     if options.dla_core >= 0 and not info.has_dla:
         raise BackendError(f"{info.name} has no DLA", "set dla_core to -1, or backend to tensorrt")
-    if options.precision not in info.converts or model.card.precision != "fp32":
+    if options.precision not in info.precisions_of(model.card.precision):
         require_file_precision(model, options)
     return info.open(model, options, build)

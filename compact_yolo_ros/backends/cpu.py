@@ -24,7 +24,7 @@ def default_threads() -> int:
 def require_file_precision(model: ModelFile, options: RunOptions) -> None:
     """Check that a file holds the precision of the options, for runtimes that take it as it is.
 
-    Precision lives in the graph, and no runtime here changes it silently.
+    Precision lives in the graph, and no runtime here changes it without saying so.
 
     Raises:
         BackendError: it holds another one.

@@ -33,6 +33,7 @@ class BackendInfo:
         has_dla: whether it runs on a Jetson's deep learning accelerator.
         batches: whether several images take less time together than one after the other.
         converts: precisions in which it can run an FP32 file, on hardware that has them.
+        widens: precisions in which it can run an FP16 file, on hardware that has them.
         slow: for a precision that it runs slower than FP32, what to do instead.
     """
 
@@ -45,4 +46,10 @@ class BackendInfo:
     has_dla: bool = False
     batches: bool = False
     converts: tuple[str, ...] = ()
+    widens: tuple[str, ...] = ()
     slow: tuple[tuple[str, str], ...] = ()
+
+    def precisions_of(self, held: str) -> tuple[str, ...]:
+        """Precisions in which it can run a file that holds one, that one first."""
+        others = {"fp32": self.converts, "fp16": self.widens}
+        return (held, *others.get(held, ()))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compact_yolo_ros.backends.backend import OUTPUTS, BackendError, Candidates, Opened
-from compact_yolo_ros.backends.cpu import CpuBackend
+from compact_yolo_ros.backends.cpu import CpuBackend, require_file_precision
 from compact_yolo_ros.backends.info import BackendInfo
 from compact_yolo_ros.backends.libraries import Library, imported
+from compact_yolo_ros.backends.processor import computes_half
 from compact_yolo_ros.backends.warm_up import warm_up
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelFile
@@ -44,6 +45,10 @@ class OnnxRuntimeBackend(CpuBackend):
         """
         ort = imported(ONNX_RUNTIME)
         super().__init__(model, options)
+        if model.card.precision == "fp16":  # else the weights are converted when it is opened
+            self.precision = "fp16" if computes_half() else "fp32"
+        if options.precision != self.precision:
+            require_file_precision(model, options)
         self._inputs = {
             size: np.zeros((options.batch, *size.shape, 3), np.uint8) for size in options.sizes
         }
@@ -104,5 +109,6 @@ INFO = BackendInfo(
     open=_open,
     libraries=(ONNX_RUNTIME,),
     automatic=True,
+    widens=("fp32",),
     slow=(("int8", SLOW_INT8),),
 )

@@ -51,6 +51,8 @@ class OpenVinoBackend(CpuBackend):
         openvino = imported(OPENVINO)
         super().__init__(model, options)
         computed = _computed(model, options)
+        if model.card.precision == "fp16" and computed == "f32":
+            self.precision = "fp32"
         if computed != "f32" and CAPABILITIES[self.precision] not in _capabilities():
             raise BackendError(
                 f"this processor does not compute in {self.precision}", "set precision to auto"
@@ -111,10 +113,16 @@ class OpenVinoBackend(CpuBackend):
 
 
 def _computed(model: ModelFile, options: RunOptions) -> str:
-    """OpenVINO's name of the type to compute in; what is quantised stays so."""
-    if options.precision == model.card.precision:
+    """OpenVINO's name of the type to compute in; what is quantised stays so.
+
+    An FP16 file is computed in FP16 if the processor does that, else in FP32.
+    """
+    wanted, held = options.precision, model.card.precision
+    if wanted == "fp32" or (wanted == held and held != "fp16"):
         return "f32"
-    return {"fp16": "f16"}.get(options.precision, options.precision)
+    if wanted == held and CAPABILITIES[held] not in _capabilities():
+        return "f32"
+    return {"fp16": "f16"}.get(wanted, wanted)
 
 
 def _key(model: ModelFile, options: RunOptions, size: Size) -> NetworkKey:
@@ -175,4 +183,5 @@ INFO = BackendInfo(
     open=_open,
     libraries=(OPENVINO,),
     converts=tuple(CAPABILITIES),
+    widens=("fp32", "bf16"),
 )

@@ -19,6 +19,13 @@ def processor_digest() -> str:
     return hashlib.sha256("\n".join(telling).encode()).hexdigest()[:16]
 
 
+@cache
+def computes_half() -> bool:
+    """Whether this processor has arithmetic in FP16 for which ONNX Runtime has kernels: ARM's."""
+    lines = kernel_text(Path("/proc/cpuinfo")).splitlines()
+    return any(line.startswith("Features") and "asimdhp" in line.split() for line in lines)
+
+
 def kernel_text(path: Path) -> str:
     """The text of a file of the kernel; empty if there is none."""
     try:

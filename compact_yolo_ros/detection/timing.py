@@ -97,7 +97,9 @@ def _ways(model: ModelFile, options: RunOptions) -> Iterator[RunOptions]:
     for info in BACKENDS.values():
         if info.runs_on != "CPU" or not all(find_spec(one.module) for one in info.libraries):
             continue
-        for precision in (held, *(info.converts if held == "fp32" else ())):
+        for precision in info.precisions_of(held):
+            if precision == "fp32" != held:  # what FP16 is computed in where there is nothing else
+                continue
             way = options.change(backend=info.name, precision=precision)
             if info.name == ALWAYS or _is_usable(way, held):
                 yield from (way.change(threads=n) for n in range(1, default_threads() + 1))

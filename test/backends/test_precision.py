@@ -7,15 +7,20 @@ that of another machine.
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import Any
 
+import onnx
+import onnxruntime
 import pytest
 from bfloat16_graph import write_rounding
-from toy_model import write_quantized
+from toy_model import write_half, write_quantized
 
 from compact_yolo_ros.backends import BackendError, RunOptions, choice, open_backend
+from compact_yolo_ros.backends import onnxruntime as onnxruntime_backend
 from compact_yolo_ros.backends import openvino as openvino_backend
+from compact_yolo_ros.backends import processor as processor_module
 from compact_yolo_ros.backends.agreement import TOLERANCES, Agreement, compare
 from compact_yolo_ros.pixels.letterbox import Letterbox
 from compact_yolo_ros.pixels.sample_images import sample_images
@@ -92,6 +97,99 @@ def test_a_quantised_file_is_not_converted(tmp_path: Path, processor: Any, preci
     quantised = str(write_quantized(tmp_path / "toy_int8.onnx"))
     with pytest.raises(BackendError, match=f"holds int8 weights, not {precision}: set precision"):
         open_backend(RunOptions(quantised, backend="openvino", precision=precision))
+
+
+@pytest.fixture
+def half(tmp_path: Path) -> str:
+    return str(write_half(tmp_path / "toy_fp16.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("ability", "precision", "hint", "computed"),
+    [
+        ("WINOGRAD", "auto", "f32", "fp32"),
+        ("WINOGRAD", "fp16", "f32", "fp32"),
+        ("WINOGRAD", "fp32", "f32", "fp32"),
+        ("FP16", "auto", "f16", "fp16"),
+        ("FP16", "fp16", "f16", "fp16"),
+        ("FP16", "fp32", "f32", "fp32"),
+        ("BF16", "bf16", "bf16", "bf16"),
+        ("BF16", "auto", "f32", "fp32"),
+    ],
+)
+def test_an_fp16_file_is_reported_in_what_openvino_computes(
+    half: str, processor: Any, ability: str, precision: str, hint: str, computed: str
+) -> None:
+    core = processor(ability)
+    opened = open_backend(RunOptions(half, backend="openvino", precision=precision))
+    assert core.given[-1]["INFERENCE_PRECISION_HINT"] == hint
+    assert opened.backend.precision == computed
+    told = "fp16 was requested, but openvino computes in fp32 here" if precision == "fp16" else ""
+    assert opened.warning == (told if computed == "fp32" else "")
+
+
+def test_an_fp16_file_in_bfloat16_needs_a_processor_that_has_it(half: str, processor: Any) -> None:
+    processor("WINOGRAD")
+    with pytest.raises(BackendError, match="this processor does not compute in bf16: set precisi"):
+        open_backend(RunOptions(half, backend="openvino", precision="bf16"))
+
+
+@pytest.mark.parametrize("has_half", [False, True])
+def test_an_fp16_file_is_reported_in_what_onnx_runtime_computes(
+    half: str, monkeypatch: pytest.MonkeyPatch, has_half: bool
+) -> None:
+    """Only its kernels for ARM processors with FP16 compute in it."""
+    monkeypatch.setattr(onnxruntime_backend, "computes_half", lambda: has_half)
+    options = RunOptions(half, backend="onnxruntime")
+    assert open_backend(options).backend.precision == ("fp16" if has_half else "fp32")
+    told = open_backend(options.change(precision="fp16")).warning
+    assert told == ("" if has_half else "fp16 was requested, but onnxruntime computes in fp32 here")
+    single = options.change(precision="fp32")
+    if has_half:
+        with pytest.raises(BackendError, match="holds fp16 weights, not fp32: set precision"):
+            open_backend(single)
+    else:
+        assert open_backend(single).backend.precision == "fp32"
+    with pytest.raises(BackendError, match="holds fp16 weights, not bf16: set precision to auto"):
+        open_backend(options.change(precision="bf16"))
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_an_fp16_file_runs_with_auto(half: str, processor: Any, precision: str) -> None:
+    processor("WINOGRAD")
+    opened = open_backend(RunOptions(half, precision=precision))
+    assert (opened.backend.precision, opened.warning) == ("fp32", "")
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_there"),
+    [
+        ("flags\t\t: fpu avx512_fp16 amx_fp16", False),  # ONNX Runtime has no kernels for them
+        ("Features\t: fp asimd evtstrm aes crc32", False),
+        ("Features\t: fp asimd evtstrm fphp asimdhp cpuid", True),
+        ("", False),
+    ],
+)
+def test_processors_with_fp16_are_known(
+    monkeypatch: pytest.MonkeyPatch, lines: str, is_there: bool
+) -> None:
+    monkeypatch.setattr(processor_module, "kernel_text", lambda path: f"processor\t: 0\n{lines}\n")
+    processor_module.computes_half.cache_clear()
+    assert processor_module.computes_half() == is_there
+    processor_module.computes_half.cache_clear()
+
+
+def test_onnx_runtime_has_no_kernels_for_fp16_on_x86(half: str, tmp_path: Path) -> None:
+    """It converts the weights, and computes in FP32."""
+    if platform.machine() != "x86_64":
+        pytest.skip("for x86-64")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(half, options, providers=["CPUExecutionProvider"])
+    graph = onnx.load(options.optimized_model_filepath).graph
+    halves = {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT16}
+    assert not [node for node in graph.node if halves.intersection(node.input)]
 
 
 def test_this_machine_computes_in_fp32(toy: str) -> None:

@@ -18,6 +18,7 @@ import onnx
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
+from compact_yolo_ros.backends.fp16_graph import to_half
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
 
 CELL = 16
@@ -59,6 +60,13 @@ def write_quantized(path: Path) -> Path:
     model.graph.node.extend(copies)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
+    return path
+
+
+def write_half(path: Path) -> Path:
+    """The toy detector in FP16, as an FP16 export that was adopted."""
+    data = write_toy_model(path, replace(CARD, precision="fp16")).read_bytes()
+    path.write_bytes(to_half(data))
     return path
 
 

@@ -61,6 +61,18 @@ def read_fields(message: bytes | memoryview) -> Iterator[Field]:
         yield Field(tag >> 3, value, view[start:position])
 
 
+def read_packed(content: memoryview) -> Iterator[int]:
+    """Yield the integers of a packed list; negative ones come as 2**64 more.
+
+    Raises:
+        WireError: the last one is cut off.
+    """
+    position = 0
+    while position < len(content):
+        value, position = _read_varint(content, position)
+        yield value
+
+
 def write_field(number: int, value: int | bytes) -> bytes:
     """Return a field: an integer (not negative), or bytes with their length before them."""
     if isinstance(value, int):

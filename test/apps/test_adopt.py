@@ -248,6 +248,22 @@ def test_a_detector_with_names_of_the_contract_inside(tmp_path: Path) -> None:
     check(adopt(path), of_yolov8(run(path, rgb_0_1(image))), image)
 
 
+def test_values_that_are_in_lists_become_raw(tmp_path: Path) -> None:
+    """ONNX Runtime's quantiser writes the scales so, which little reads but the onnx package."""
+    path = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA, half=True)
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        kind, shape = tensor.data_type, values.shape
+        tensor.CopyFrom(onnx.helper.make_tensor(tensor.name, kind, shape, values.flatten()))
+    listed = tmp_path / "listed.onnx"
+    onnx.save(model, listed)
+    plain = onnx.load(adopt(path)).graph.initializer
+    for tensor, expected in zip(onnx.load(adopt(listed)).graph.initializer, plain, strict=True):
+        assert tensor.SerializeToString() == expected.SerializeToString()
+        assert tensor.HasField("raw_data")
+
+
 def test_names_of_a_data_yaml(tmp_path: Path) -> None:
     data = tmp_path / "data.yaml"
     data.write_text("names: {0: a, 1: b, 2: c, 3: d}\n")

@@ -22,6 +22,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from skimage import data
 from toy_model import CARD, write_altered, write_quantized, write_toy_model
@@ -284,6 +285,26 @@ def test_kernels_of_libraries_that_are_absent_are_left_out(
 def test_an_int8_file_gives_an_int8_engine(chosen: Callable[..., Opened], tmp_path: Path) -> None:
     found = chosen(str(write_quantized(tmp_path / "toy_int8.onnx")))
     assert (found.backend.precision, found.warning) == ("int8", "")
+
+
+def test_an_int8_file_that_cannot_be_made_into_an_engine_is_named(
+    opened: Open, trt: Any, tmp_path: Path
+) -> None:
+    """Not as a driver that is too old, which the lines of TensorRT would say."""
+    path = write_quantized(tmp_path / "toy_int8.onnx")
+    model = onnx.load(path)
+    (scale,) = (tensor for tensor in model.graph.initializer if tensor.name == "scale")
+    kernel = onnx.numpy_helper.from_array(np.zeros((2, 2), np.int8), "kernel")
+    kernel.dims[0] = 3
+    node = onnx.helper.make_node("DequantizeLinear", ["kernel", scale.name], ["unread"])
+    model.graph.initializer.append(kernel)
+    model.graph.node.append(node)
+    path.write_bytes(model.SerializeToString())
+    if int(trt.__version__.partition(".")[0]) >= 10:
+        return  # it takes INT8 constants as they are
+    sentence = "toy_int8.onnx cannot be made into an engine: the constant kernel has other values"
+    with pytest.raises(BackendError, match=sentence):
+        opened(str(path))
 
 
 def test_a_precision_that_was_not_reached_is_told(

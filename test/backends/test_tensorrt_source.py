@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto
+import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from compact_yolo_ros.backends.tensorrt.source import for_tensorrt
 from compact_yolo_ros.model.store import find_model
@@ -64,3 +65,40 @@ def test_newer_versions_get_int8_kernels_as_they_are() -> None:
     ).graph
     assert {"Conv", "DequantizeLinear"} <= {node.op_type for node in graph.node}
     assert any(t.data_type == TensorProto.INT8 and len(t.dims) == 4 for t in graph.initializer)
+
+
+def with_lists(data: bytes, axis: int = 0) -> bytes:
+    """The file with its values in lists of numbers, as ONNX Runtime's quantiser writes scales."""
+    model = onnx.load_from_string(data)
+    for tensor in model.graph.initializer:
+        if tensor.data_type in (TensorProto.FLOAT, TensorProto.INT8):
+            values = numpy_helper.to_array(tensor)
+            tensor.CopyFrom(
+                helper.make_tensor(tensor.name, tensor.data_type, values.shape, values.flatten())
+            )
+            assert not tensor.HasField("raw_data")
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "DequantizeLinear" and attribute.name == "axis":
+                attribute.i = axis
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("axis", [0, -4])
+def test_values_may_be_in_lists(axis: int) -> None:
+    name = "yolo_ret_m075_int8"
+    data = with_plain_weights(find_model(name).path.read_bytes())
+    listed = for_tensorrt(with_lists(data, axis), (1, SIDE, SIDE, 3), int8_constants=False)
+    onnx.checker.check_model(onnx.load_from_string(listed), full_check=True)
+    for found, expected in zip(answers(listed), answers(data), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_a_constant_without_values_is_one_sentence() -> None:
+    model = onnx.load(find_model("yolo_ret_m075_int8").path)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.INT8 and len(tensor.dims) == 4:
+            tensor.ClearField("raw_data")
+    data = with_plain_weights(model.SerializeToString())
+    with pytest.raises(ValueError, match="the constant .* has other values than its shape says"):
+        for_tensorrt(data, (1, SIDE, SIDE, 3), int8_constants=False)

@@ -38,6 +38,7 @@ def adopted_graph(source: Source, head: Head, pixels: Pixels) -> onnx.ModelProto
     graph = model.graph
     names = _make_room(graph, {IMAGES, *OUTPUTS})
     _move_constants(graph)
+    _store_raw(graph)
     _name_convolutions(graph)
     builder = GraphBuilder(source.opset, source.size)
     _see(builder, source, names.get(source.image, source.image), pixels)
@@ -154,6 +155,20 @@ def _move_constants(graph: onnx.GraphProto) -> None:
         else:
             kept.append(node)
     _replace(graph.node, kept)
+
+
+def _store_raw(graph: onnx.GraphProto) -> None:
+    """Store constants as raw bytes: what reads them without the onnx package expects that.
+
+    ONNX Runtime's quantiser, for example, writes scales as lists of numbers.
+    """
+    from onnx import TensorProto, numpy_helper
+
+    for tensor in graph.initializer:
+        if not tensor.HasField("raw_data") and tensor.data_type != TensorProto.STRING:
+            raw = numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name)
+            if raw.data_type == tensor.data_type:  # numpy has not all types of ONNX
+                tensor.CopyFrom(raw)
 
 
 def _name_convolutions(graph: onnx.GraphProto) -> None:

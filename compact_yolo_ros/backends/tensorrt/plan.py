@@ -105,7 +105,12 @@ def _graph(trt: Any, model: ModelFile, options: RunOptions) -> bytes:
         data = with_plain_weights(data)
     smallest, largest = _shapes(options)
     shape = [size if size == most else None for size, most in zip(smallest, largest, strict=True)]
-    return for_tensorrt(data, shape, int8_constants=major_version(trt) >= 10)
+    try:
+        return for_tensorrt(data, shape, int8_constants=major_version(trt) >= 10)
+    except ValueError as error:
+        raise BackendError(
+            f"{model.path.name} cannot be made into an engine: {error}", "export it again"
+        ) from None
 
 
 def _network_flags(trt: Any) -> int:

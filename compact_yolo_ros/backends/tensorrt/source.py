@@ -14,18 +14,19 @@ onnx/onnx.proto.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from compact_yolo_ros.support.protobuf import read_fields, write_field
+from compact_yolo_ros.support.protobuf import Field, read_fields, read_packed, write_field
 
 _GRAPH = 7  # of ModelProto
 _NODE, _INITIALIZER, _GRAPH_INPUT, _VALUE_INFO = 1, 5, 11, 13  # of GraphProto
 _INPUT, _OUTPUT, _OPERATOR, _ATTRIBUTE = 1, 2, 4, 5  # of NodeProto
 _ATTRIBUTE_NAME, _INTEGER = 1, 3  # of AttributeProto
-_DIMENSION, _TYPE, _NAME, _RAW_DATA = 1, 2, 8, 9  # of TensorProto
+_DIMENSION, _TYPE, _FLOATS, _INTEGERS, _NAME, _RAW_DATA = 1, 2, 4, 5, 8, 9  # of TensorProto
 _FLOAT, _UINT8, _INT8 = 1, 2, 3  # of TensorProto.DataType
 IMAGES = "images"
 
@@ -113,11 +114,13 @@ def _quantize_kernels(nodes: list[_Node], constants: Mapping[str, memoryview]) -
     added = []
     for node in list(nodes):
         source = node.inputs[0] if node.operator == "DequantizeLinear" else ""
-        if source in constants and _integer(constants[source], _TYPE) == _INT8:
+        known = source in constants and node.inputs[1] in constants
+        if known and _integer(constants[source], _TYPE) == _INT8:
             exact, steps = f"{source}_exact", f"{node.outputs[0]}_steps"
             scale = _values(constants[node.inputs[1]], np.float32)
             kernel = _values(constants[source], np.int8)
-            along = [-1 if place == _axis(node) else 1 for place in range(kernel.ndim)]
+            axis = _axis(node) % max(1, kernel.ndim)
+            along = [-1 if place == axis else 1 for place in range(kernel.ndim)]
             product = kernel * (scale.reshape(along) if scale.size > 1 else scale)
             added.append(write_field(_INITIALIZER, _tensor(exact, product.astype("<f4"))))
             quantize = _Node("QuantizeLinear", [exact, *node.inputs[1:]], [steps], _axis_only(node))
@@ -143,13 +146,27 @@ def _axis_only(node: _Node) -> bytes:
 
 
 def _values(tensor: memoryview, kind: type) -> np.ndarray:
-    """A TensorProto as an array; raises ValueError if it does not hold raw bytes."""
-    sizes = [field.value for field in read_fields(tensor) if field.number == _DIMENSION]
-    extent = [size for size in sizes if isinstance(size, int)]
-    raw = [field.content for field in read_fields(tensor) if field.number == _RAW_DATA]
-    if len(raw) != 1:
-        raise ValueError("a constant has no raw values")
-    return np.frombuffer(raw[0], np.dtype(kind).newbyteorder("<")).reshape(extent)
+    """A TensorProto of float32 or int8 as an array.
+
+    Raises:
+        ValueError: it has not as many values as its shape says.
+    """
+    fields = list(read_fields(tensor))
+    extent = [n for field in fields if field.number == _DIMENSION for n in _integers(field)]
+    listed = [n for field in fields if field.number == _INTEGERS for n in _integers(field)]
+    raw = b"".join(field.content for field in fields if field.number in (_FLOATS, _RAW_DATA))
+    values = np.frombuffer(raw, np.dtype(kind).newbyteorder("<"))
+    if listed:
+        values = np.array(listed, np.uint64).astype(kind)
+    if values.size != math.prod(extent):
+        name = _text(tensor, _NAME)
+        raise ValueError(f"the constant {name} has other values than its shape says")
+    return values.reshape(extent)
+
+
+def _integers(field: Field) -> Iterable[int]:
+    """The numbers of a field that may be one of them, or a packed list."""
+    return [field.value] if isinstance(field.value, int) else read_packed(field.value)
 
 
 def _tensor(name: str, values: np.ndarray) -> bytes:

@@ -389,12 +389,14 @@ ANCHORS = np.float32(
 ANCHOR_TEXT = ";".join(",".join(f"{side:g}" for side in scale) for scale in ANCHORS)
 
 
-def of_maps(maps: dict[int, np.ndarray], squared: bool) -> Rows:
+def of_maps(maps: dict[int, np.ndarray], squared: bool, anchors: np.ndarray | None = None) -> Rows:
     """Decode maps (3, 9, h, w) by stride, one cell after the other."""
     boxes, scores = [], []
-    for (stride, level), anchors in zip(sorted(maps.items()), ANCHORS, strict=True):
+    for (stride, level), sides in zip(
+        sorted(maps.items()), ANCHORS if anchors is None else anchors, strict=True
+    ):
         for slot, y, x in np.ndindex(level.shape[0], *level.shape[2:]):
-            values, anchor = level[slot, :, y, x], anchors[2 * slot : 2 * slot + 2]
+            values, anchor = level[slot, :, y, x], sides[2 * slot : 2 * slot + 2]
             sigmoids = 1 / (1 + np.exp(-values))
             if squared:
                 centre = (2 * sigmoids[:2] - 0.5 + (x, y)) * stride
@@ -420,6 +422,71 @@ def test_maps_with_anchors(tmp_path: Path, names: str, layout: str, five_axes: b
     maps = {stride: level.reshape(3, 9, *level.shape[-2:]) for stride, level in maps.items()}
     check(out, of_maps(maps, layout == "yolov5"), image)
     assert find_model(str(out)).card.resize == ("stretch" if layout == "darknet" else "letterbox")
+
+
+REGION_ANCHORS = np.float32([1.08, 1.19, 3.42, 4.41, 6.63, 11.38])
+"""In cells, as they are in a cfg of YOLOv2."""
+REGION_TEXT = ",".join(f"{side * 32:g}" for side in REGION_ANCHORS)
+
+
+def of_region(level: np.ndarray) -> Rows:
+    """Decode a map (3, 9, h, w) as src/region_layer.c of darknet does with ``softmax=1``.
+
+    x is (column + sigmoid) / columns, the width exp * bias / columns, of the image; the score is a
+    sigmoid of the objectness times the softmax over the classes.
+    """
+    boxes, scores = [], []
+    for slot, y, x in np.ndindex(level.shape[0], *level.shape[2:]):
+        values, bias = level[slot, :, y, x], REGION_ANCHORS[2 * slot : 2 * slot + 2]
+        centre = (1 / (1 + np.exp(-values[:2])) + (x, y)) * 32
+        half = np.exp(values[2:4]) * bias * 32 / 2
+        boxes.append((*(centre - half), *(centre + half)))
+        exponents = np.exp(values[5:] - values[5:].max())
+        scores.append(exponents / exponents.sum() / (1 + np.exp(-values[4])))
+    return Rows(np.array(boxes), np.array(scores))
+
+
+@pytest.mark.parametrize("layout", ["auto", "darknet"])
+@pytest.mark.parametrize("size", [(160, 192), None])
+def test_yolov2(
+    tmp_path: Path,
+    names: str,
+    capsys: pytest.CaptureFixture[str],
+    layout: str,
+    size: tuple[int, int] | None,
+) -> None:
+    path = foreign.yolov2(tmp_path / "v2.onnx", 3, size=size)
+    flags = ("--layout", layout, "--anchors", REGION_TEXT, "--classes", names)
+    out = adopt(path, *flags, "--size", "192x160")
+    assert "its one map is read as YOLOv2's" in capsys.readouterr().out
+    card = find_model(str(out)).card
+    assert (card.detector, card.resize) == ("darknet", "stretch")
+    for each in (Size(192, 160), Size(256, 320)):
+        image = picture(each)
+        free = foreign.yolov2(tmp_path / "free.onnx", 3, size=None)
+        (level,) = run(free, rgb_0_1(image))
+        check(out, of_region(level.reshape(3, 9, *level.shape[1:])), image)
+
+
+def test_one_map_of_yolov5_has_no_softmax(tmp_path: Path, names: str) -> None:
+    path = foreign.yolov2(tmp_path / "v5.onnx", 3)
+    out = adopt(path, "--layout", "yolov5", "--anchors", REGION_TEXT, "--classes", names)
+    image = picture(Size(192, 160))
+    (level,) = run(path, rgb_0_1(image))
+    anchors = REGION_ANCHORS[None] * 32
+    level = level.reshape(3, 9, *level.shape[1:])
+    check(out, of_maps({32: level}, squared=True, anchors=anchors), image)
+
+
+def test_anchors_of_yolov2_are_in_pixels(
+    tmp_path: Path, names: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = foreign.yolov2(tmp_path / "v2.onnx", 3)
+    in_cells = ",".join(f"{side:g}" for side in REGION_ANCHORS)
+    flags = ("--layout", "darknet", "--classes", names)
+    sentence = refusal(capsys, path, *flags, "--anchors", in_cells)
+    assert "all --anchors are smaller than a cell of 32 pixels: give them in pixels" in sentence
+    assert "1 map that is not decoded: give its --anchors" in refusal(capsys, path, *flags)
 
 
 def test_maps_of_any_size(tmp_path: Path, names: str) -> None:

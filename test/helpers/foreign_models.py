@@ -277,6 +277,12 @@ def raw_maps(
     return graph.write(path, outputs)
 
 
+def yolov2(path: Path, per_cell: int, classes: int = 4, **options: Any) -> Path:
+    """A map (N, B * (5 + C), h, w) of one stride, what darknet's region layer reads."""
+    graph = Graph(**options)
+    return graph.write(path, {"grid": graph.grid_map(32, per_cell * (5 + classes))})
+
+
 def decoded_yolov4(path: Path) -> Path:
     """Boxes xyxy as fractions (N, A, 1, 4) and scores (N, A, C)."""
     graph = Graph()

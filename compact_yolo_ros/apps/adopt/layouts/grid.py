@@ -86,7 +86,8 @@ def cells_of(builder: GraphBuilder, grid: Grid, places: str) -> Cells:
     """
     op = builder.op
     within, level, begin = places, builder.number(0), builder.number(0)
-    stride = builder.number(grid.strides[0])
+    # Of the shape of ``places``, also where there is one scale only.
+    stride = op("Add", op("Mul", places, builder.number(0)), builder.number(grid.strides[0]))
     columns, count = _columns(builder, grid, 0)
     for scale in range(1, len(grid.strides)):
         begin = op("Add", begin, count)

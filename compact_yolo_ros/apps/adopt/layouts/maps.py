@@ -2,7 +2,8 @@
 """Raw maps of each scale, with anchors: darknet's networks and YOLOv5; without: YOLOX.
 
 Formulas: Redmon and Farhadi, YOLOv3: An Incremental Improvement, arXiv:1804.02767, section 2.1, for
-darknet; those of YOLOv5 are in its documentation, "Architecture", section 4.4.
+darknet; those of YOLOv5 are in its documentation, "Architecture", section 4.4. YOLOv2 has one map,
+and a softmax over the classes (darknet, src/region_layer.c, with softmax=1 as all its cfgs).
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ from compact_yolo_ros.apps.adopt.layouts.objectness import (
 
 Values = NDArray[Any]
 LEAST_STRIDE, LARGEST_STRIDE = 4, 128
+YOLOV2 = (
+    "its one map is read as YOLOv2's, with a softmax over the classes (YOLOv3 and v4 have several "
+    "maps, and sigmoids)"
+)
 
 
 def read_darknet(facts: Facts) -> Head | None:
@@ -52,12 +57,9 @@ def read_maps(facts: Facts, pixels: Pixels, squared: bool) -> Head | None:
     if not maps:
         return None
     if not facts.anchors:
-        if len(maps) == 1:
+        if len(maps) == 1 and not facts.forced:
             return None
-        raise AdoptError(
-            f"it puts out {len(maps)} maps that are not decoded: give their --anchors, and "
-            "--layout darknet (YOLOv3, v4) or yolov5"
-        )
+        raise AdoptError(_needs_anchors(len(maps)))
     per_cell = len(facts.anchors[0])
     first = next(iter(maps.values()))
     wide = first.shape[4] if first.ndim == 5 else first.shape[1] / per_cell
@@ -66,7 +68,25 @@ def read_maps(facts: Facts, pixels: Pixels, squared: bool) -> Head | None:
             f"--anchors has {len(facts.anchors)} scales with {per_cell} each, which do not fit "
             f"{len(maps)} maps of {first.shape[1:]}"
         )
-    return _head(facts, maps, Grid(_strides(facts, maps), per_cell), int(wide), pixels, squared)
+    grid = Grid(_strides(facts, maps), per_cell)
+    if max(side for scale in facts.anchors for size in scale for side in size) < grid.strides[0]:
+        raise AdoptError(
+            f"all --anchors are smaller than a cell of {grid.strides[0]} pixels: give them in "
+            "pixels (those in a cfg of YOLOv2 are in cells)"
+        )
+    return _head(facts, maps, grid, int(wide), pixels, squared)
+
+
+def _needs_anchors(maps: int) -> str:
+    if maps == 1:
+        return (
+            "it puts out 1 map that is not decoded: give its --anchors, and --layout darknet "
+            "(YOLOv2) or yolov5"
+        )
+    return (
+        f"it puts out {maps} maps that are not decoded: give their --anchors, and "
+        "--layout darknet (YOLOv3, v4) or yolov5"
+    )
 
 
 def read_yolox_maps(facts: Facts, pixels: Pixels) -> Head | None:
@@ -93,6 +113,7 @@ def _head(
     logits = any(map(is_logit, scores))
     if not logits and anchors:
         raise AdoptError("its maps are activated already: export them raw, or decoded")
+    softmax = len(maps) == 1 and bool(anchors) and not squared
     rows = facts.cells(grid.strides) * grid.per_cell
     count = facts.candidates(rows)
 
@@ -102,7 +123,7 @@ def _head(
             for name, values in maps.items()
         ]
         joined = builder.join(levels, 1)
-        best, labels = objectness_scores(builder, joined, classes, logits)
+        best, labels = objectness_scores(builder, joined, classes, logits, softmax)
         best, labels, places = best_of(builder, best, labels, count)
         boxes = at_places(builder, builder.slice(joined, 0, 4, 2), places)
         if anchors:
@@ -112,8 +133,9 @@ def _head(
         return Answers(boxes, best, labels)
 
     strides = ", ".join(map(str, grid.strides))
-    text = f"{len(maps)} maps, not decoded, strides {strides}"
-    return Head(classes, count, decode, pixels, text, follows_size=True)
+    text = f"{len(maps)} map{'s' * (len(maps) > 1)}, not decoded, strides {strides}"
+    assumed = (YOLOV2,) if softmax else ()
+    return Head(classes, count, decode, pixels, text, assumed, follows_size=True)
 
 
 def _with_anchors(

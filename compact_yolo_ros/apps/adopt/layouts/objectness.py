@@ -15,12 +15,18 @@ Values = NDArray[Any]
 
 
 def objectness_scores(
-    builder: GraphBuilder, rows: str, classes: int, logits: bool
+    builder: GraphBuilder, rows: str, classes: int, logits: bool, softmax: bool = False
 ) -> tuple[str, str]:
-    """Scores (N, A) and labels (N, A) of rows (N, A, 5 + C): objectness times the best class."""
-    each = builder.slice(rows, 5, 5 + classes, 2)
+    """Scores (N, A) and labels (N, A) of rows (N, A, 5 + C): objectness times the best class.
+
+    Of logits the probabilities are sigmoids; with ``softmax`` those of the classes are a softmax.
+    """
+    objectness, each = builder.column(rows, 4), builder.slice(rows, 5, 5 + classes, 2)
     labels = builder.op("ArgMax", each, axis=2, keepdims=0)
-    factors = [builder.column(rows, 4), builder.greatest(each, 2)]
+    if softmax:
+        best = builder.greatest(builder.op("Softmax", each, axis=2), 2)
+        return builder.op("Mul", builder.op("Sigmoid", objectness), best), labels
+    factors = [objectness, builder.greatest(each, 2)]
     if logits:
         factors = [builder.op("Sigmoid", factor) for factor in factors]
     return builder.op("Mul", *factors), labels

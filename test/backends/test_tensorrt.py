@@ -167,6 +167,13 @@ def test_it_is_opened_in_one_thread_and_run_and_closed_in_others(trt: Any, toy: 
     assert scores == [pytest.approx(1.0, abs=1e-3)]
 
 
+def test_the_gpu_is_known_for_its_power_once_it_is_opened(trt: Any, opened: Open) -> None:
+    assert cuda_module.opened_gpu() is None
+    opened()
+    gpu = cuda_module.opened_gpu()
+    assert gpu is not None and gpu.bus_id == "0000:AF:00.0"
+
+
 def test_no_context_stays_behind_on_the_calling_thread(trt: Any, opened: Open) -> None:
     opened().run()
     driver = importlib.import_module("pycuda.driver")

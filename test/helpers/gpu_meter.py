@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from compact_yolo_ros.backends import Backend
+from compact_yolo_ros.machine.power.nvml_card import card_of_cuda
 
 SM, MEMORY = 1, 2
 """NVML's numbers of two clocks."""
@@ -17,7 +18,7 @@ SLACK = 30e-6
 
 
 class Meter:
-    """The first card; a value that it does not tell is None (NVML of a Jetson tells little)."""
+    """The card in use; a value that it does not tell is None (NVML of a Jetson tells little)."""
 
     def __init__(self) -> None:
         try:
@@ -25,7 +26,7 @@ class Meter:
 
             pynvml.nvmlInit()
             self._nvml: Any = pynvml
-            self._card = pynvml.nvmlDeviceGetHandleByIndex(0)
+            self._card = card_of_cuda(pynvml)
         except Exception:  # the package, the library or the card is missing: all the same here
             self._nvml = None
 

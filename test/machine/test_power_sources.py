@@ -23,6 +23,7 @@ from compact_yolo_ros.machine.power import (
     PowerReading,
     discovery,
     find_power_source,
+    nvml_card,
     rapl,
 )
 from compact_yolo_ros.machine.power.battery import Battery
@@ -317,11 +318,12 @@ def test_a_battery_gives_watts_only_while_it_discharges(
 
 
 class NvmlDouble(ModuleType):
-    """nvidia-ml-py's functions that are used, on one card."""
+    """nvidia-ml-py's functions that are used, on two cards, the second with an instance of MIG."""
 
     class NVMLError(Exception):
         pass
 
+    cards = (("GPU-1a2b", "00000000:3B:00.0"), ("GPU-1aff", "00000000:AF:00.0"))
     milliwatts = 61_500
     reasons = 0x44
 
@@ -333,8 +335,29 @@ class NvmlDouble(ModuleType):
 
     nvmlShutdown = nvmlInit
 
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return len(self.cards)
+
     def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
+        if not 0 <= index < len(self.cards):
+            raise self.NVMLError("Invalid Argument")
         return f"card {index}"
+
+    def nvmlDeviceGetHandleByPciBusId(self, bus: str) -> str:  # noqa: N802
+        (found,) = (n for n, (_, own) in enumerate(self.cards) if own.endswith(bus.upper()))
+        return f"card {found}"
+
+    def nvmlDeviceGetUUID(self, card: str) -> str:  # noqa: N802
+        return self.cards[int(card.removeprefix("card "))][0]
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
+        if uuid != "MIG-77aa":
+            raise self.NVMLError("Not Found")
+        return "instance"
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, instance: str) -> str:  # noqa: N802
+        assert instance == "instance"
+        return "card 1"
 
     def nvmlDeviceGetPerformanceState(self, card: str) -> int:  # noqa: N802
         return 2
@@ -356,6 +379,8 @@ class NvmlDouble(ModuleType):
 def nvml(monkeypatch: pytest.MonkeyPatch) -> NvmlDouble:
     double = NvmlDouble()
     monkeypatch.setitem(sys.modules, "pynvml", double)
+    monkeypatch.setattr(nvml_card, "opened_gpu", lambda: None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return double
 
 
@@ -365,6 +390,57 @@ def test_nvml_reads_what_it_can(nvml: NvmlDouble) -> None:
     assert (seen.clocks, seen.temperatures) == ({"gpu": 1980}, {"gpu": 71})
     assert seen.throttled is None
     assert seen.problems == ("nvmlDeviceGetCurrentClocksThrottleReasons: Not Supported",)
+
+
+@pytest.mark.parametrize(
+    ("visible", "card"),
+    [
+        (None, "card 0"),
+        ("0,1", "card 0"),
+        ("1", "card 1"),
+        (" 1 , 0", "card 1"),
+        ("GPU-1aff", "card 1"),
+        ("GPU-1af", "card 1"),  # CUDA takes the beginning, as far as it is unique
+        ("GPU-1a2,GPU-1af", "card 0"),
+        ("MIG-77aa", "card 1"),
+        ("MIG-GPU-1aff/2/0", "card 1"),  # of drivers before 470
+    ],
+)
+def test_nvml_reads_the_card_that_cuda_is_given(
+    nvml: NvmlDouble, monkeypatch: pytest.MonkeyPatch, visible: str | None, card: str
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    asked = []
+    nvml.nvmlDeviceGetPowerUsage = lambda card: asked.append(card) or 320_000
+    assert Nvml().read().watts == pytest.approx(320)
+    assert asked == [card]
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "7", "GPU-99", "GPU-1a", "MIG-99", "nonsense"])
+def test_no_card_stands_for_one_that_cuda_does_not_have(
+    nvml: NvmlDouble, monkeypatch: pytest.MonkeyPatch, visible: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(Unavailable, match=f"CUDA_VISIBLE_DEVICES is '{visible}': .*no card"):
+        Nvml()
+
+
+@pytest.mark.parametrize(
+    ("bus", "card"),
+    [("0000:af:00.0", "card 1"), ("0000:3B:00.0", "card 0"), ("", "card 0")],
+)
+def test_nvml_reads_the_card_that_runs_the_network(
+    nvml: NvmlDouble, monkeypatch: pytest.MonkeyPatch, bus: str, card: str
+) -> None:
+    """CUDA counts the fastest card first, NVML by the bus."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(nvml_card, "opened_gpu", lambda: SimpleNamespace(bus_id=bus))
+    asked = []
+    nvml.nvmlDeviceGetTemperature = lambda card, sensor: asked.append(card) or 50
+    Nvml().read()
+    assert asked == [card]
 
 
 @pytest.mark.parametrize("value", [-1, 2**32 - 1])

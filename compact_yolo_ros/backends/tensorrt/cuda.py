@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -38,6 +38,7 @@ class Gpu:
     Attributes:
         name: for example ``Orin``.
         compute_capability: for example ``8.7``.
+        bus_id: its place on the PCI bus, for example ``0000:3B:00.0``; empty if it has none.
         cuda: version that pycuda was built with.
         driver: pycuda's module of that name.
         maps_memory: whether GPU and CPU share their memory, as on a Jetson: copies can be saved.
@@ -61,6 +62,9 @@ class Gpu:
         self.driver = driver
         self.name: str = device.name()
         self.compute_capability = ".".join(map(str, device.compute_capability()))
+        self.bus_id = ""
+        with suppress(driver.Error):  # only meters ask for it
+            self.bus_id = device.pci_bus_id()
         self.cuda = ".".join(map(str, driver.get_version()))
         kinds = driver.device_attribute
         self.maps_memory = all(
@@ -87,6 +91,11 @@ class Gpu:
 def gpu() -> Gpu:
     """The device, opened once in the process; raises BackendError."""
     return Gpu()
+
+
+def opened_gpu() -> Gpu | None:
+    """The device if this process has opened it; nothing is opened now."""
+    return gpu() if gpu.cache_info().currsize else None
 
 
 class Buffer:

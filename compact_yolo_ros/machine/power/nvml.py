@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from compact_yolo_ros.backends.libraries import Library
+from compact_yolo_ros.machine.power.nvml_card import card_of_cuda
 from compact_yolo_ros.machine.power.source import (
     DEGREES,
     MAX_MHZ,
@@ -35,12 +36,12 @@ THROTTLE_REASONS = {
 
 
 class Nvml:
-    """Watts, clock, temperature and throttling of the first card."""
+    """Watts, clock, temperature and throttling of the card that runs the network."""
 
     name = "NVML (graphics card)"
 
     def __init__(self) -> None:
-        """Open the first card.
+        """Open the card that is the first one for CUDA.
 
         Raises:
             Unavailable: nvidia-ml-py, the driver or a card is missing.
@@ -52,7 +53,7 @@ class Nvml:
         self._nvml: Any = pynvml
         try:
             pynvml.nvmlInit()
-            self._card = pynvml.nvmlDeviceGetHandleByIndex(0)
+            self._card = card_of_cuda(pynvml)
         except pynvml.NVMLError as error:
             raise Unavailable(str(error)) from None
 

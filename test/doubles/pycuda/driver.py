@@ -110,6 +110,9 @@ class Device:
     def name(self) -> str:
         return os.environ.get("CUDA_DOUBLE_NAME", "DOUBLE of a GPU")
 
+    def pci_bus_id(self) -> str:
+        return "0000:AF:00.0"
+
     def compute_capability(self) -> tuple[int, int]:
         return (8, 7)
 

@@ -94,6 +94,43 @@ def test_values_may_be_in_lists(axis: int) -> None:
         np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("int8_constants", [False, True])
+def test_int32_biases_become_fp32(int8_constants: bool) -> None:
+    """ONNX Runtime's quantiser writes them unless it is told not to; TensorRT takes INT8 only."""
+    model = onnx.load_from_string(
+        with_plain_weights(find_model("yolo_ret_m075_int8").path.read_bytes())
+    )
+    exact = onnx.ModelProto.FromString(model.SerializeToString())
+    sums = {tensor.name: tensor for tensor in exact.graph.initializer}
+    graph, nodes, count = model.graph, [], 0
+    biases = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        bias = biases.get(node.input[-1]) if node.op_type == "Conv" else None
+        if bias is not None and len(node.input) == 3:
+            values = numpy_helper.to_array(bias)
+            steps = np.float32(np.abs(values).reshape(-1, 1).max(1) / 2**20 + 1e-9)
+            steps = steps if count % 2 else steps.max()  # for each channel, and for all
+            whole = np.rint(values / steps).astype(np.int32)
+            sums[bias.name].CopyFrom(numpy_helper.from_array(np.float32(whole * steps), bias.name))
+            for name, content in (("whole", whole), ("steps", steps)):
+                graph.initializer.append(numpy_helper.from_array(content, f"{name}{count}"))
+            inputs, output = [f"whole{count}", f"steps{count}"], f"bias{count}"
+            nodes.append(helper.make_node("DequantizeLinear", inputs, [output], axis=0))
+            node.input[2] = output
+            count += 1
+        nodes.append(node)
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
+    assert count > 1
+    changed = for_tensorrt(model.SerializeToString(), (1, SIDE, SIDE, 3), int8_constants)
+    found = onnx.load_from_string(changed).graph
+    assert not [t.name for t in found.initializer if t.name.startswith("whole")]
+    plain = for_tensorrt(exact.SerializeToString(), (1, SIDE, SIDE, 3), int8_constants)
+    for ours, expected in zip(answers(changed), answers(plain), strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
 def test_a_constant_without_values_is_one_sentence() -> None:
     model = onnx.load(find_model("yolo_ret_m075_int8").path)
     for tensor in model.graph.initializer:

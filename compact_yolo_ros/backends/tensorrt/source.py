@@ -5,6 +5,7 @@
   The files transpose first, because a quarter of the bytes is moved then.
 - An engine is for one input size, so the input has it. With one number of images too, no layer is
   left that computes shapes.
+- No TensorRT dequantises INT32, in which ONNX Runtime's quantiser stores biases: they are FP32.
 - TensorRT 8 takes no INT8 constants: kernels have to be FP32, with QuantizeLinear and
   DequantizeLinear behind them (Developer Guide, "Quantized Weights").
 
@@ -27,7 +28,7 @@ _NODE, _INITIALIZER, _GRAPH_INPUT, _VALUE_INFO = 1, 5, 11, 13  # of GraphProto
 _INPUT, _OUTPUT, _OPERATOR, _ATTRIBUTE = 1, 2, 4, 5  # of NodeProto
 _ATTRIBUTE_NAME, _INTEGER = 1, 3  # of AttributeProto
 _DIMENSION, _TYPE, _FLOATS, _INTEGERS, _NAME, _RAW_DATA = 1, 2, 4, 5, 8, 9  # of TensorProto
-_FLOAT, _UINT8, _INT8 = 1, 2, 3  # of TensorProto.DataType
+_FLOAT, _UINT8, _INT8, _INT32 = 1, 2, 3, 6  # of TensorProto.DataType
 IMAGES = "images"
 
 
@@ -75,7 +76,9 @@ def _graph(graph: memoryview, shape: Sequence[int | None], int8_constants: bool)
         if field.number == _INITIALIZER
     }
     _cast_first(nodes)
-    added = [] if int8_constants else _quantize_kernels(nodes, constants)
+    added = _plain_biases(nodes, constants)
+    if not int8_constants:
+        added += _quantize_kernels(nodes, constants)
     read = {name for node in nodes for name in node.inputs}
     kept = [write_field(_INITIALIZER, bytes(constants[name])) for name in constants if name in read]
     # Shapes and types in between are not needed, and no longer right.
@@ -109,20 +112,37 @@ def _cast_first(nodes: list[_Node]) -> None:
                 nodes[place], nodes[readers[0]] = cast, transpose
 
 
+def _plain_biases(nodes: list[_Node], constants: Mapping[str, memoryview]) -> list[bytes]:
+    """Compute what is made from INT32 constants; return the new constants."""
+    found = [node for node in nodes if _dequantises(node, constants, _INT32)]
+    nodes[:] = [node for node in nodes if node not in found]
+    return [_exact(node.outputs[0], node, constants, np.int32) for node in found]
+
+
+def _dequantises(node: _Node, constants: Mapping[str, memoryview], kind: int) -> bool:
+    """Whether a node makes real numbers of a constant of a type, by constant scales."""
+    if node.operator != "DequantizeLinear" or not constants.keys() >= set(node.inputs[:2]):
+        return False
+    return _integer(constants[node.inputs[0]], _TYPE) == kind
+
+
+def _exact(name: str, node: _Node, constants: Mapping[str, memoryview], kind: type) -> bytes:
+    """The constant that a DequantizeLinear makes of one; its zero point is 0 for TensorRT."""
+    scale = _values(constants[node.inputs[1]], np.float32)
+    steps = _values(constants[node.inputs[0]], kind)
+    axis = _axis(node) % max(1, steps.ndim)
+    along = [-1 if place == axis else 1 for place in range(steps.ndim)]
+    product = steps * (scale.reshape(along) if scale.size > 1 else scale)
+    return write_field(_INITIALIZER, _tensor(name, product.astype("<f4")))
+
+
 def _quantize_kernels(nodes: list[_Node], constants: Mapping[str, memoryview]) -> list[bytes]:
     """Have every INT8 constant made from one in FP32, which is exact; return the new constants."""
     added = []
     for node in list(nodes):
-        source = node.inputs[0] if node.operator == "DequantizeLinear" else ""
-        known = source in constants and node.inputs[1] in constants
-        if known and _integer(constants[source], _TYPE) == _INT8:
-            exact, steps = f"{source}_exact", f"{node.outputs[0]}_steps"
-            scale = _values(constants[node.inputs[1]], np.float32)
-            kernel = _values(constants[source], np.int8)
-            axis = _axis(node) % max(1, kernel.ndim)
-            along = [-1 if place == axis else 1 for place in range(kernel.ndim)]
-            product = kernel * (scale.reshape(along) if scale.size > 1 else scale)
-            added.append(write_field(_INITIALIZER, _tensor(exact, product.astype("<f4"))))
+        if _dequantises(node, constants, _INT8):
+            exact, steps = f"{node.inputs[0]}_exact", f"{node.outputs[0]}_steps"
+            added.append(_exact(exact, node, constants, np.int8))
             quantize = _Node("QuantizeLinear", [exact, *node.inputs[1:]], [steps], _axis_only(node))
             nodes.insert(nodes.index(node), quantize)
             node.inputs[0] = steps
@@ -136,7 +156,8 @@ def _axis(node: _Node) -> int:
         for field in read_fields(node.rest)
         if field.number == _ATTRIBUTE and _text(field.content, _ATTRIBUTE_NAME) == "axis"
     ]
-    return found[0] if found else 1
+    axis = found[0] if found else 1
+    return axis if axis < 2**63 else axis - 2**64  # as a negative one is written
 
 
 def _axis_only(node: _Node) -> bytes:
@@ -146,7 +167,7 @@ def _axis_only(node: _Node) -> bytes:
 
 
 def _values(tensor: memoryview, kind: type) -> np.ndarray:
-    """A TensorProto of float32 or int8 as an array.
+    """A TensorProto of float32, int8 or int32 as an array.
 
     Raises:
         ValueError: it has not as many values as its shape says.

@@ -47,7 +47,7 @@ def test_scale_1_letterboxes_into_a_rectangle_and_mosaics_fill_it(shapes):
 def test_published_geometries_take_a_rectangle_for_their_square(geometry, shown):
     box = np.array([[0, 0, 40, 80]], np.float32)
     tall = Sample(np.zeros((80, 40, 3), np.uint8), box, np.array([1]), "a")
-    how = replace(PLAIN, geometry=geometry, jitter=0.0)
+    how = replace(PLAIN, geometry=geometry, jitter=0.0, aspect=Augmentation.aspect)
     view = random_view(tall, (160, 320), Size(320, 160), (1, 1), how, np.random.default_rng(0))
     np.testing.assert_allclose(view.boxes[0, 2:] - view.boxes[0, :2], shown, rtol=1e-4)
 
@@ -212,6 +212,20 @@ def test_a_setting_that_is_off_changes_neither_pixels_nor_other_draws(shapes):
 def test_impossible_ranges_are_refused(wrong):
     with pytest.raises(ValueError, match=f"^{next(iter(wrong))}"):
         Augmentation(**wrong)
+
+
+@pytest.mark.parametrize(
+    "unread, sentence",
+    [
+        ({"jitter": 0.8}, "jitter goes with geometry darknet or yolo_ret only"),
+        ({"geometry": "darknet", "aspect": 0.5}, "aspect goes with geometry logarithmic only"),
+        ({"geometry": "yolo_ret", "aspect": 0.0}, "aspect goes with geometry logarithmic only"),
+    ],
+)
+def test_a_setting_that_the_geometry_does_not_read_is_refused(unread, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        Augmentation(**unread)
+    Augmentation(**{**unread, "jitter": 0.3, "aspect": 0.2})
 
 
 def test_ranges_from_a_file_equal_those_from_code():

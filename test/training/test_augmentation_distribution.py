@@ -113,7 +113,7 @@ def test_sizes_are_drawn_as_published(monkeypatch, geometry, formula, size, area
         return sample
 
     monkeypatch.setattr("training.data.augmentation.warp", note)
-    how = replace(PLAIN, geometry=geometry, scale=(0.25, 2.0), jitter=0.3, flip=0.5)
+    how = Augmentation(geometry=geometry, scale=(0.25, 2.0), jitter=0.3, flip=0.5)
     for _ in range(20_000):
         random_view(sample, (320, 320), 320, how.scale, how, rng)
     ours = np.array(zooms) * (width, height) / 320

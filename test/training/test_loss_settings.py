@@ -39,6 +39,11 @@ def test_settings_survive_plain_values():
         ({"assignment": "task_aligned", "also_above": 0.3}, "also_above: goes with"),
         ({"assignment": "task_aligned", "rescore": True}, "rescore: goes with"),
         ({"anchor_pull": 12800}, "anchor_pull: goes with kind region"),
+        ({"kind": "sse", "box": "ciou"}, "box: goes with kind yolo only"),
+        ({"kind": "region", "box": "ciou"}, "box: goes with kind yolo only"),
+        ({"top_k": 3}, "top_k: goes with assignment task_aligned only"),
+        ({"alpha": 0.5}, "alpha: goes with assignment task_aligned only"),
+        ({"beta": 2}, "beta: goes with assignment task_aligned only"),
     ],
 )
 def test_invalid_settings_are_refused_in_one_sentence(values, sentence):

@@ -35,6 +35,12 @@ TINY = {"phases": [{"epochs": 2, "sizes": 64}]}
         ({**TINY, "quantisation_aware": 1}, "quantisation_aware must be true or false"),
         ({**TINY, "detector": "yolo"}, "detector must be one of micro_yolo"),
         ({**TINY, "schedule": {"name": "steps", "steps": [0.5]}}, "schedule.scales must be one"),
+        (
+            {**TINY, "schedule": {"name": "constant", "final": 0.1}},
+            "schedule.final must be 0 unless",
+        ),
+        ({**TINY, "loss": {"kind": "sse", "box": "ciou"}}, "^loss: .*box: goes with kind yolo"),
+        ({**TINY, "augmentation": {"jitter": 0.8}}, "augmentation.jitter goes with geometry"),
         ({**TINY, "augmentation": {"scale": [1, 2, 3]}}, "augmentation.scale must be 2 values"),
         ({**TINY, "augmentation": {"flip": float("nan")}}, "augmentation.flip must be from 0 to 1"),
         ({**TINY, "augmentation": {"hue": -0.1}}, "augmentation.hue must be from 0 to 1"),

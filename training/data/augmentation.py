@@ -81,6 +81,11 @@ class Augmentation:
                 raise ValueError(f"{name} must be {limits}, not {value}")
         if self.geometry not in (known := get_args(Geometry)):
             raise ValueError(f"geometry must be one of {', '.join(known)}, not {self.geometry!r}")
+        unread, reading = "aspect", "logarithmic"
+        if self.geometry == "logarithmic":
+            unread, reading = "jitter", "darknet or yolo_ret"
+        if getattr(self, unread) != getattr(Augmentation, unread):
+            raise ValueError(f"{unread} goes with geometry {reading} only")
         if self.jpeg and self.jpeg[1] > 100:
             raise ValueError("jpeg: its quality is at most 100")
 

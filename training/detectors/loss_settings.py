@@ -76,7 +76,8 @@ class LossSettings:
             0.01. 12800 in darknet, where it cannot be set.
 
     Raises:
-        ValueError: a value is out of range, or two settings exclude each other.
+        ValueError: a value is out of range, two settings exclude each other, or the chosen kind or
+            assignment does not read a setting that is not the default.
     """
 
     kind: str = "yolo"
@@ -114,6 +115,7 @@ class LossSettings:
                 self.gradient == "darknet" and (self.kind, self.box) != ("yolo", "ciou"),
                 "gradient: darknet goes with kind yolo and box ciou only",
             ),
+            (self.box != "giou" and self.kind != "yolo", "box: goes with kind yolo only"),
             (
                 self.assignment == "task_aligned" and self.also_above is not None,
                 "also_above: goes with assignment anchors only",
@@ -126,6 +128,10 @@ class LossSettings:
         ):
             if wrong:
                 raise ValueError(f"loss setting {sentence}")
+        for name in ("top_k", "alpha", "beta"):
+            is_set = getattr(self, name) != getattr(LossSettings, name)
+            if is_set and self.assignment != "task_aligned":
+                raise ValueError(f"loss setting {name}: goes with assignment task_aligned only")
 
 
 def _check_number(name: str, value: Any, annotation: Any) -> None:

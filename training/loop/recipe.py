@@ -132,6 +132,8 @@ class ScheduleSettings:
         _require("warmup_steps", self.warmup_steps, self.warmup_steps >= 0, "0 or more")
         _require("warmup_power", self.warmup_power, self.warmup_power > 0, "above 0")
         _require("final", self.final, 0 <= self.final <= 1, "from 0 to 1")
+        read = self.name == "cosine" or not self.final
+        _require("final", self.final, read, "0 unless the name is cosine")
         ascending = sorted(self.steps) == list(self.steps) and all(0 <= s < 1 for s in self.steps)
         _require("steps", list(self.steps), ascending, "ascending, from 0 to below 1")
         paired = len(self.steps) == len(self.scales) and (self.name == "steps") == bool(self.steps)

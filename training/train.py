@@ -25,6 +25,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.support.arguments import whole_number
 from compact_yolo_ros.support.terminal import open_console, say
@@ -154,9 +155,9 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
         say(console, sentence)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    samples, held_out = (
-        _with_objects(arguments.data, split, arguments.cache) for split in ("train", "val")
-    )
+    samples = _with_objects(arguments.data, "train", arguments.cache, recipe.view_pixels)
+    # Those that are measured on stay whole: the letterbox halves them, as in the node.
+    held_out = _with_objects(arguments.data, "val", arguments.cache)
     trainer = Trainer(recipe, samples.classes, samples, fabric, arguments.workers)
     warmup = recipe.schedule.warmup_steps
     if warmup >= trainer.total_steps and fabric.is_global_zero:
@@ -204,13 +205,13 @@ def check_metric(metric: str, classes: Sequence[str]) -> None:
         raise ValueError(f"evaluation.metric must be one of {', '.join(known)}, not {metric!r}")
 
 
-def _with_objects(data: Path, split: str, cache: Cache) -> DataSet:
-    """Open a split.
+def _with_objects(data: Path, split: str, cache: Cache, least: Size | None = None) -> DataSet:
+    """Open a split; see ``open_split``.
 
     Raises:
         ValueError: no object is labelled, so the labels are probably in another folder.
     """
-    opened = open_split(data, split, cache)
+    opened = open_split(data, split, cache, least=least)
     if sentence := lacks_objects(split, opened):
         raise ValueError(f"{data}: {sentence}")
     if sentence := other_shapes(split, opened):

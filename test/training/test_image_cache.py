@@ -10,8 +10,11 @@ import pytest
 from drawn_sets import draw_image, write_yolo
 from hostile_images import bombs, seeds
 
+from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.pixels.letterbox import Letterbox
+from compact_yolo_ros.pixels.reduction import Halving
 from training.data import image_cache
-from training.data.augmentation import Augmentation
+from training.data.augmentation import Augmentation, random_view
 from training.data.dataset import DataError, open_split
 from training.data.loading import epoch_batches
 
@@ -138,6 +141,111 @@ def test_a_cache_that_cannot_be_written_is_no_fault_of_the_images(data, tmp_path
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(DataError, match="cache cannot be written"):
         open_split(data, "train", "disk", tmp_path / "cache")
+
+
+def write_noise(folder, sizes):
+    """Write pictures (width, height) of grey with the noise of a sensor, each with one box."""
+    rng = np.random.default_rng(0)
+    data = write_yolo(folder, {name: "0 .5 .5 .25 .5" for name in sizes}, ["cat"])
+    for name, (width, height) in sizes.items():
+        noise = rng.normal(128, 15, (height, width, 3)).clip(0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / f"images/train/{name}.png"), noise)
+    return data
+
+
+CAMERAS = {"hd": (1280, 720), "odd": (1367, 771), "small": (640, 480), "tall": (480, 1300)}
+LEAST = Size(560, 560)
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
+def test_pictures_of_a_camera_are_halved_once_and_their_boxes_with_them(tmp_path, cache):
+    data = write_noise(tmp_path / "set", CAMERAS)
+    for _ in range(2):  # the second time, the disk has them
+        whole = {s.name: s for s in open_split(data, "train", cache, tmp_path / "cache")}
+        found = open_split(data, "train", cache, tmp_path / "cache", least=LEAST)
+        for sample, entry in zip(found, found.entries, strict=True):
+            width, height = CAMERAS[sample.name]
+            if sample.name != "small":
+                width, height = width // 2, height // 2
+            assert sample.image.shape == (height, width, 3)
+            assert (entry.image.width, entry.image.height) == (width, height)
+            box = [0.375 * width, 0.25 * height, 0.625 * width, 0.75 * height]
+            np.testing.assert_allclose(sample.boxes, [box], rtol=1e-4)
+            np.testing.assert_allclose(entry.truth.boxes, [box], rtol=1e-4)
+        views = {sample.name: sample.image for sample in found}
+        np.testing.assert_array_equal(views["small"], whole["small"].image)
+        halved = Halving()(np.ascontiguousarray(whole["hd"].image), (320, 180))
+        np.testing.assert_array_equal(views["hd"], halved, "as the node does it")
+
+
+SENSORS = {"hd": (1280, 720), "full": (1920, 1080), "phone": (2592, 1944), "web": (1024, 683)}
+
+
+def test_noise_is_in_a_training_view_as_it_is_in_the_node(tmp_path):
+    data = write_noise(tmp_path / "set", SENSORS)
+    plain = Augmentation(scale=(1, 1), aspect=0, flip=0)
+    samples = open_split(data, "train", "none"), open_split(data, "train", least=Size(640, 640))
+    for whole, halved in zip(*samples, strict=True):
+        assert halved.image.shape[1] < 4 * 320 and halved.image.size <= whole.image.size
+        for side in (224, 320):
+            seen = np.empty((side, side, 3), np.uint8)
+            place = Letterbox(seen)(whole.image, "rgb")
+            shape, inside = (place.height, side), seen[place.top :][2 : place.height - 2]
+            rng = np.random.default_rng(0)
+            view = random_view(halved, shape, side, (1, 1), plain, rng).image[2:-2]
+            # Of the rows of some the node reads four for each of its own; here all are read, once.
+            least = 0.95 if whole.name in ("hd", "web") else 0.6
+            assert least < view.std() / inside.std() < 1.05
+
+
+def test_objects_stay_where_they_are_in_halved_views(tmp_path):
+    data = write_noise(tmp_path / "set", SENSORS)
+    for name, (width, height) in SENSORS.items():
+        image = np.zeros((height, width, 3), np.uint8)
+        left, top = width * 3 // 8, height // 4
+        image[top : height - top, left : width - left] = 255
+        cv2.imwrite(str(tmp_path / f"set/images/train/{name}.png"), image)
+    for sample in open_split(data, "train", least=Size(640, 640)):
+        for seed in range(20):
+            how, rng = Augmentation(scale=(0.4, 0.8), visible=1), np.random.default_rng(seed)
+            view = random_view(sample, (320, 320), 320, how.scale, how, rng)
+            rows, columns = (np.flatnonzero((view.image > 185).any((i, 2))) for i in (1, 0))
+            found = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+            np.testing.assert_allclose(view.boxes, [found], atol=1.1)
+
+
+def test_pictures_that_are_not_large_give_the_views_that_they_gave(tmp_path):
+    data = write_noise(tmp_path / "set", {"a": (640, 480), "b": (480, 640), "c": (640, 640)})
+    how = (224, 320), 3, Augmentation(), 0.5
+    plain, least = (open_split(data, "train", least=own) for own in (None, Size(640, 640)))
+    for epoch in range(5):
+        batches = (epoch_batches(d, *how, (0, epoch), workers=0) for d in (plain, least))
+        for one, other in zip(*batches, strict=True):
+            assert one.images.equal(other.images)
+            assert all(x.equal(y) for x, y in zip(one.targets, other.targets, strict=True))
+
+
+def test_the_disk_cache_keeps_what_is_halved_apart(tmp_path, decoded):
+    data, folder = write_noise(tmp_path / "set", CAMERAS), tmp_path / "cache"
+    open_split(data, "train", "disk", folder)
+    files = set(folder.iterdir())
+    first = open_split(data, "train", "disk", folder, least=LEAST)
+    added = set(folder.iterdir()) - files
+    assert len(added) == 3, "the small picture is what it was"
+    assert max(file.stat().st_size for file in added) < 700 * 400 * 3
+    decoded.clear()
+    for least, samples in ((LEAST, first), (Size(600, 600), first), (None, None)):
+        again = open_split(data, "train", "disk", folder, least=least)
+        for one, other in zip(again, samples or again, strict=True):
+            np.testing.assert_array_equal(one.image, other.image)
+    assert decoded == [], "each is found by what it was reduced to"
+    smaller = open_split(data, "train", "disk", folder, least=Size(320, 320))
+    assert {s.name: s.image.shape[1] for s in smaller} == {
+        "hd": 320,
+        "odd": 341,
+        "small": 320,
+        "tall": 120,
+    }
 
 
 @pytest.mark.parametrize("name", ["animation without end", "9000 scans"])

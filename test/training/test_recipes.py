@@ -88,6 +88,23 @@ def test_sizes_are_squares_or_rectangles_and_may_fit_the_images():
             Recipe.from_dict({"phases": [phase | change]})
 
 
+@pytest.mark.parametrize(
+    "phases, augmentation, pixels",
+    [
+        ([(64, 0), (128, 0)], {"scale": [0.5, 3.0], "aspect": 0.21}, (423, 423)),
+        ([("320x192", 0), (224, 0)], {"scale": [1, 2], "aspect": 0}, (640, 448)),
+        ([(320, 0.5)], {"aspect": 0, "mosaic_scale": [1, 3]}, (960, 960)),
+        ([(320, 0)], {"aspect": 0, "mosaic_scale": [1, 3]}, (640, 640)),
+        ([(320, 0)], {"geometry": "darknet", "scale": [0.25, 3]}, (960, 960)),
+        ([(320, 0)], {"scale": [0.5, 1.0]}, (640, 640)),
+    ],
+)
+def test_views_need_the_pixels_of_their_largest_zoom(phases, augmentation, pixels):
+    listed = [{"epochs": 1, "sizes": size, "mosaic": mosaic} for size, mosaic in phases]
+    recipe = Recipe.from_dict({"phases": listed, "augmentation": augmentation})
+    assert recipe.view_pixels == pixels
+
+
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_shipped_recipe_survives_being_written(path):
     recipe = Recipe.read(path)

@@ -28,6 +28,7 @@ from small_detector import SMALLEST_YOLO_RET
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from compact_yolo_ros.support.folder_lock import locked
+from training.data.dataset import open_split
 from training.data.listing import BadFile
 from training.loop.averaging import AveragedModel
 from training.loop.checkpoint import load_checkpoint, load_detector, save_checkpoint
@@ -652,10 +653,30 @@ def test_what_is_not_trained_must_have_been_trained_before(folder, monkeypatch, 
     "options", [["--start", "gone.pt"], ["--set", "evaluation.metric=AP49"], ["--backbone", "x.pt"]]
 )
 def test_mistakes_are_reported_before_the_images_are_read(folder, monkeypatch, options):
-    monkeypatch.setattr("training.train.open_split", lambda *_: pytest.fail("it took minutes"))
+    monkeypatch.setattr(
+        "training.train.open_split", lambda *_, **__: pytest.fail("it took minutes")
+    )
     monkeypatch.setattr("sys.argv", command(folder, folder / "run", *options)[2:])
     with pytest.raises(SystemExit):
         main()
+
+
+def test_only_the_pictures_of_the_views_are_halved(folder, monkeypatch):
+    """The split val is seen as the node sees it, which halves the whole picture itself."""
+    asked = {}
+
+    def note(data, split, cache, least=None):
+        asked[split] = least
+        return open_split(data, split, cache, least=least)
+
+    monkeypatch.setattr("training.train.open_split", note)
+    monkeypatch.setattr("training.train.run", lambda *_: None)
+    options = ["--set", "augmentation.scale=[0.5, 3.0]", "--set", "augmentation.aspect=0"]
+    monkeypatch.setattr("sys.argv", command(folder, folder / "run", *options)[2:])
+    main()
+    recipe = Recipe.read(folder / "run" / "recipe.yaml")
+    assert asked == {"train": recipe.view_pixels, "val": None}
+    assert recipe.view_pixels.width == 3 * max(size.width for size in recipe.phases[0].sizes)
 
 
 def test_a_warm_up_longer_than_the_run_is_reported(folder, monkeypatch, capsys):

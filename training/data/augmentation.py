@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.letterbox import PADDING
+from compact_yolo_ros.pixels.reduction import Halving
 from training.data.input_sizes import as_size
 from training.data.sample import Sample
 
@@ -88,6 +89,18 @@ class Augmentation:
             raise ValueError(f"{unread} goes with geometry {reading} only")
         if self.jpeg and self.jpeg[1] > 100:
             raise ValueError("jpeg: its quality is at most 100")
+
+    def largest_zoom(self, mosaic: bool) -> float:
+        """Return how large an image can be in a view, relative to the letterboxed image.
+
+        What the published geometries stretch beyond that is left out.
+
+        Args:
+            mosaic: whether there are mosaics.
+        """
+        largest = max(self.scale[1], self.mosaic_scale[1]) if mosaic else self.scale[1]
+        stretch = float(np.sqrt(1 + self.aspect)) if self.geometry == "logarithmic" else 1.0
+        return largest * stretch
 
 
 def augment(
@@ -193,16 +206,14 @@ def warp(
         shape: (height, width) of the result in pixels.
         visible: a box is kept if at least this share of its area is left, and ignored if less is.
     """
+    image, centred = _halved(sample, matrix)
     # OpenCV counts from pixel centres: its origin lies half a pixel inside ours.
-    centred = matrix.copy()
     centred[:, 2] += (
-        0.5 * (matrix[0, 0] + matrix[0, 1] - 1),
-        0.5 * (matrix[1, 0] + matrix[1, 1] - 1),
+        0.5 * (centred[0, 0] + centred[0, 1] - 1),
+        0.5 * (centred[1, 0] + centred[1, 1] - 1),
     )
     border = (PADDING, PADDING, PADDING)
-    image = cv2.warpAffine(
-        sample.image, centred, shape[::-1], flags=cv2.INTER_LINEAR, borderValue=border
-    )
+    image = cv2.warpAffine(image, centred, shape[::-1], flags=cv2.INTER_LINEAR, borderValue=border)
     warped = _warp_boxes(sample.boxes, matrix)
     boxes, keep = crop_boxes(warped, shape, visible)
     # What is left of an object that is dropped can be seen: it is no background.
@@ -216,6 +227,21 @@ def warp(
         ignored=ignored.astype(np.float32),
         confidence=None if sample.confidence is None else sample.confidence[keep],
     )
+
+
+def _halved(
+    sample: Sample, matrix: NDArray[np.float64]
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Return an image and the map of its coordinates; a large one is halved as in the node.
+
+    The map is a copy. How large the image is in the view says how often it is halved.
+    """
+    if not sample.large:
+        return sample.image, matrix.copy()
+    height, width = sample.image.shape[:2]
+    shown = abs(matrix[0, 0]) * width, abs(matrix[1, 1]) * height
+    image = Halving()(sample.image, (max(1, round(shown[0])), max(1, round(shown[1]))))
+    return image, matrix * (width / image.shape[1], height / image.shape[0], 1)
 
 
 def _warp_boxes(boxes: NDArray[np.floating], matrix: NDArray[np.float64]) -> NDArray[np.float64]:

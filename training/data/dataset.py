@@ -29,6 +29,7 @@ from training.data.image_cache import (
 )
 from training.data.joining import list_split, read_classes
 from training.data.listing import BadFile, ListedImage
+from training.data.reduction import fits
 from training.data.sample import Sample
 
 __all__ = ["BadFile", "DataError", "DataSet", "open_split", "read_classes"]
@@ -44,10 +45,11 @@ class Entry:
 
     Attributes:
         path: of its file.
-        image: its pixels.
-        truth: the objects, boxes in pixels, clipped to the image.
+        image: its pixels, reduced if the data set was opened so.
+        truth: the objects, boxes in these pixels, clipped to the image.
         label_file: None if there is none.
         cut: number of its boxes that were not clipped by rounding only.
+        large: see ``Sample``.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class Entry:
     truth: GroundTruth
     label_file: Path | None = None
     cut: int = 0
+    large: bool = False
 
     def sample(self) -> Sample:
         """Return it with its pixels."""
@@ -67,6 +70,7 @@ class Entry:
             shown.ignored.astype(np.float32),
             shown.confidence,
             shown.unlabelled,
+            self.large,
         )
 
 
@@ -105,6 +109,7 @@ def open_split(
     cache: Cache = "memory",
     cache_folder: Path | None = None,
     most: int = 0,
+    least: Size | None = None,
 ) -> DataSet:
     """Open one split ("train", "val" or "test") of a ``data.yaml``.
 
@@ -117,13 +122,15 @@ def open_split(
             "none".
         cache_folder: for "disk"; None: the user's cache.
         most: images that are opened, drawn from all, the same in every call; 0: all.
+        least: larger images are those of a camera: they are halved while what is left has this
+            width or this height; None: all stay whole, as the node's letterbox needs them.
 
     Raises:
         DataError: the description is wrong, or no good image is left.
     """
     listing = list_split(data, split)
     listed = _drawn(listing.images, most)
-    keep: dict[str, Callable[[Path], Decoded]] = {
+    keep: dict[Cache, Callable[[Path, Size | None], Decoded]] = {
         "memory": keep_in_memory,
         "disk": DiskCache(cache_folder or default_cache()).keep,
         "none": keep_nothing,
@@ -133,7 +140,7 @@ def open_split(
     first_of: dict[bytes, Path] = {}
     with ThreadPoolExecutor() as pool:
         results = track(
-            pool.map(partial(_examine, keep[cache]), listed),
+            pool.map(partial(_examine, keep[cache], least), listed),
             f"reading {split}",
             len(listed),
             console=Console(stderr=True),
@@ -169,18 +176,22 @@ def _drawn(images: list[ListedImage], most: int) -> list[ListedImage]:
     return [images[number] for number in sorted(chosen)]
 
 
-def _examine(keep: Callable[[Path], Decoded], listed: ListedImage) -> Entry | BadFile:
+def _examine(
+    keep: Callable[[Path, Size | None], Decoded], least: Size | None, listed: ListedImage
+) -> Entry | BadFile:
     try:
-        image = keep(listed.path)
+        image = keep(listed.path, least)
     except DataError:
         raise
     except (OSError, ValueError) as error:
         return _bad(listed.path, error)
     try:
-        found = listed.in_image_of(Size(image.width, image.height))
+        found = listed.in_image_of(image.source)
         truth = found.clipped()
         cut = int((np.abs(found.boxes - truth.boxes) > ROUNDING).any(1).sum())
-        return Entry(listed.path, image, truth, listed.label_file, cut)
+        truth = truth.in_pixels_of(Size(image.width, image.height))
+        large = least is not None and not fits(image.source, least)
+        return Entry(listed.path, image, truth, listed.label_file, cut, large)
     except (OSError, ValueError) as error:
         return _bad(listed.label_file or listed.path, error)
 

@@ -27,6 +27,7 @@ class Sample:
             ones of VOC, crowds of COCO).
         confidence: (n,) float32 in (0, 1], below 1 for boxes that a teacher drew; None: all 1.
         unlabelled: classes that may be in the image without a box (partial labels).
+        large: the image of a camera, which is halved before it is resized, as in the node.
     """
 
     image: NDArray[np.uint8]
@@ -36,3 +37,4 @@ class Sample:
     ignored: NDArray[np.float32] = field(default_factory=no_boxes)
     confidence: NDArray[np.float32] | None = None
     unlabelled: frozenset[int] = frozenset()
+    large: bool = False

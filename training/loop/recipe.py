@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from compact_yolo_ros.model.sizes import MIN_SIDE
+from compact_yolo_ros.model.sizes import MIN_SIDE, Size
 from training.data.augmentation import Augmentation
 from training.data.input_sizes import SettingsSize, as_size
 from training.detectors.loss_settings import LossSettings
@@ -217,6 +217,17 @@ class Recipe:
     def epochs(self) -> int:
         """Epochs of all phases together."""
         return sum(phase.epochs for phase in self.phases)
+
+    @property
+    def view_pixels(self) -> Size:
+        """The size of the largest letterboxed image in a view, at its largest zoom or twice.
+
+        An image of this size is enlarged in no view. One that is larger is that of a camera.
+        """
+        zoom = self.augmentation.largest_zoom(any(phase.mosaic for phase in self.phases))
+        sizes = [size for phase in self.phases for size in phase.sizes]
+        widest, highest = (max(sides) for sides in zip(*sizes, strict=True))
+        return Size(*(math.ceil(max(2.0, zoom) * side) for side in (widest, highest)))
 
     def phase_index(self, epoch: int) -> tuple[int, int]:
         """Return the number of the phase of an epoch (from 0), and the first epoch of that phase.

@@ -49,11 +49,13 @@ def draw_targets(images: int, each: int, classes: int, size: int) -> Targets:
 
 
 def doubtful(targets: Targets, images: int) -> Targets:
-    """Add an ignored box and a class without labels to every image, and confidences."""
+    """Add an ignored box and a class that a part has no labels of to every image; confidences."""
     ignored = targets.objects[:: len(targets.objects) // images, (0, 2, 3, 4, 5)]
-    unlabelled = torch.stack((torch.arange(images), torch.zeros(images, dtype=torch.int64)), 1)
+    number = torch.arange(images)
+    unlabelled = torch.stack((number, torch.zeros_like(number), number % 4), 1)
+    seams = torch.cat((number[:, None].float(), torch.full((images, 2), 150.0)), 1)
     confidence = torch.rand(len(targets.objects)) * 0.5 + 0.5
-    return Targets(targets.objects, confidence, ignored.contiguous(), unlabelled)
+    return Targets(targets.objects, confidence, ignored.contiguous(), unlabelled, seams)
 
 
 def milliseconds(work: Callable[[], object]) -> float:

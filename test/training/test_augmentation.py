@@ -157,6 +157,31 @@ def test_a_class_unlabelled_in_one_image_is_unlabelled_in_the_mosaic(shapes):
     assert view.confidence is None, "all are certain"
 
 
+def test_a_mosaic_says_which_of_its_parts_have_which_labels():
+    none = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    samples = [
+        Sample(np.full((60, 60, 3), 50 * n, np.uint8), *none, "", unlabelled=frozenset(labels))
+        for n, labels in enumerate([(), (1,), (0, 2)])
+    ]
+    plain = replace(PLAIN, mosaic_scale=(3, 3))  # every part is filled, but for mixed edges
+    known = 0
+    for seed in range(20):
+        view = augment(samples, 0, 96, plain, 1.0, np.random.default_rng(seed))
+        if view.mosaic is None:
+            assert (view.image == 0).mean() > 0.8, "all four have all labels"
+            continue
+        x, y = view.mosaic.seam
+        parts = view.image[:y, :x], view.image[:y, x:], view.image[y:, :x], view.image[y:, x:]
+        for part, unlabelled in zip(parts, view.mosaic.unlabelled, strict=True):
+            number = round(np.median(part) / 50)
+            assert (abs(part - 50.0 * number) < 3).mean() > 0.8
+            assert unlabelled == samples[number].unlabelled
+        assert view.unlabelled == frozenset().union(*view.mosaic.unlabelled)
+        known += 1
+    assert known > 10
+    assert augment(samples, 1, 96, PLAIN, 0.0, np.random.default_rng(0)).mosaic is None
+
+
 @pytest.fixture
 def grey():
     ramp = np.tile(np.arange(256, dtype=np.uint8)[:, None], (1, 3))

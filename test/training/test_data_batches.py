@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from compact_yolo_ros.model.sizes import Size
 from training.data.augmentation import Augmentation
 from training.data.batch import collate
 from training.data.loading import epoch_batches
-from training.data.sample import Sample
+from training.data.sample import Mosaic, Sample
 
 PLAIN = Augmentation(
     scale=(1, 1), aspect=0, flip=0, hue=0, saturation=0, value=0, mosaic_scale=(1, 1)
@@ -106,7 +108,7 @@ def test_the_shards_of_all_processes_are_the_whole_batch(shapes, world):
         parts = [rank[step] for rank in ranks]
         assert torch.cat([part.images for part in parts]).equal(whole.images)
         share = len(whole.images) // world
-        for field in ("objects", "ignored", "unlabelled"):
+        for field in ("objects", "ignored", "unlabelled", "seams"):
             tables = [getattr(part.targets, field).clone() for part in parts]
             for rank, table in enumerate(tables):
                 table[:, 0] += rank * share
@@ -138,7 +140,9 @@ def test_the_targets_of_a_batch_worked_out_by_hand():
     certain = Sample(image, boxes[:1], np.array([2]), "", boxes[1:], None, frozenset({1}))
     empty = Sample(image, boxes[:0], np.zeros(0, np.int64), "", unlabelled=frozenset({2, 0}))
     taught = Sample(image, boxes, np.array([0, 1]), "", boxes, np.array([0.5, 0.25], np.float32))
-    targets = collate([certain, empty, taught]).targets
+    parts = tuple(map(frozenset, ((), {1}, (), {2, 0})))
+    mosaic = replace(empty, mosaic=Mosaic((3, 2), parts))
+    targets = collate([certain, empty, taught, mosaic]).targets
     assert targets.objects.tolist() == [
         [0, 2, 0, 1, 2, 3],
         [2, 0, 0, 1, 2, 3],
@@ -146,7 +150,10 @@ def test_the_targets_of_a_batch_worked_out_by_hand():
     ]
     assert targets.confidence.tolist() == [1, 0.5, 0.25]
     assert targets.ignored.tolist() == [[0, 4, 5, 6, 7], [2, 0, 1, 2, 3], [2, 4, 5, 6, 7]]
-    assert targets.unlabelled.tolist() == [[0, 1], [1, 0], [1, 2]]
+    whole, parted = [[0, 1, 0], [1, 0, 0], [1, 2, 0]], [[3, 1, 1], [3, 0, 3], [3, 2, 3]]
+    assert targets.unlabelled.tolist() == whole + parted
+    assert targets.seams.tolist() == [[3, 3, 2]] and targets.seams.dtype == torch.float32
+    assert collate([certain]).targets.seams.shape == (0, 3)
     assert targets.objects.dtype == targets.ignored.dtype == torch.float32
     assert targets.unlabelled.dtype == torch.int64
 

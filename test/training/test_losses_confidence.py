@@ -62,7 +62,7 @@ def test_an_object_in_an_ignored_box_is_still_trained(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_class_without_labels_costs_nothing_in_its_image(kind):
     targets = objects(2, 6, seed=5, grid=KINDS[kind][1])
-    missing = torch.tensor([[1, 2]])
+    missing = torch.tensor([[1, 2, 0]])
     plain = slopes(kind, targets)
     partial = slopes(kind, targets._replace(unlabelled=missing))
     same(partial[0], plain[0])
@@ -82,11 +82,42 @@ def test_a_class_without_labels_costs_nothing_in_its_image(kind):
     same(partial[1, rest], plain[1, rest])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("part", range(4))
+def test_a_class_without_labels_costs_nothing_in_its_part_of_a_mosaic(kind, part):
+    targets, seam = objects(2, 12, seed=5, grid=KINDS[kind][1]), torch.tensor([[1.0, 90, 50]])
+    missing = torch.tensor([[1, 2, part]])
+    plain = slopes(kind, targets)
+    everywhere = slopes(kind, targets._replace(unlabelled=torch.tensor([[1, 2, 0]])))
+    partial = slopes(kind, targets._replace(unlabelled=missing, seams=seam))
+    same(partial[0], plain[0])
+
+    def inside(boxes):
+        right, low = ((boxes[:, :2] + boxes[:, 2:]) / 2 >= seam[0, 1:]).T
+        return (right == bool(part % 2)) & (low == bool(part // 2))
+
+    rows = rows_of(kind)
+    pairs = match(rows, targets, *KINDS[kind])
+    background = torch.ones(plain.shape[:2], dtype=torch.bool)
+    background[pairs.image, pairs.row] = False
+    within = background[1] & inside(rows.boxes[1])
+    without = background[1] & ~inside(rows.boxes[1])
+    same(partial[1, within], everywhere[1, within])
+    same(partial[1, without], plain[1, without])
+    assert not everywhere[1, without].equal(plain[1, without]), "the others had no loss"
+    # A responsible prediction is where its object is.
+    for own, expected in ((True, everywhere), (False, plain)):
+        chosen = (pairs.image == 1) & (inside(targets.objects[pairs.target, 2:]) == own)
+        others = ~torch.isin(pairs.row, pairs.row[(pairs.image == 1) & ~chosen])
+        row = pairs.row[chosen & others]
+        same(partial[1, row], expected[1, row])
+
+
 def test_a_prediction_still_learns_the_class_of_its_object():
     # a teacher has drawn an object of a class that people have not labelled
     targets = objects(1, 1, seed=6)
     label = int(targets.objects[0, 1])
-    every = torch.tensor([[0, c] for c in range(CLASSES)])
+    every = torch.tensor([[0, c, 0] for c in range(CLASSES)])
     for kind in ("giou", "region"):
         drawn = objects(1, 1, seed=6, grid=KINDS[kind][1])._replace(unlabelled=every)
         gradient = slopes(kind, drawn, images=1)
@@ -104,7 +135,7 @@ def test_labels_are_smoothed_over_the_classes_that_count():
     other, missing = ((label + n) % CLASSES for n in (1, 2))
     grid = KINDS["region"][1]
     inputs = [m.requires_grad_() for m in maps(grid, 1, seed=0)]
-    partial = targets._replace(unlabelled=torch.tensor([[0, missing]]))
+    partial = targets._replace(unlabelled=torch.tensor([[0, missing, 0]]))
     criterion(settings, grid)(inputs, partial).classes.backward()
     gradient = flatten([m.grad for m in inputs], grid.per_cell)[0, :, 5:]
     row = gradient.abs().sum(1).argmax()
@@ -149,7 +180,11 @@ def test_the_more_confident_of_two_objects_sets_the_objectness_target():
 
 def test_ignored_rows_are_the_slow_definition(monkeypatch):
     settings = LossSettings(ignore_iou=0.4, ignore_score=0.6)
-    targets = objects(3, 9, seed=9)._replace(ignored=CROWD, unlabelled=torch.tensor([[2, 0]]))
+    targets = objects(3, 9, seed=9)._replace(
+        ignored=CROWD,
+        unlabelled=torch.tensor([[2, 0, 0], [0, 1, 2]]),
+        seams=torch.tensor([[0.0, 70, 40]]),
+    )
     rows = read_predictions(maps(YOLO, 3, seed=10), YOLO)
     expected = []
     for image in range(3):
@@ -160,7 +195,9 @@ def test_ignored_rows_are_the_slow_definition(monkeypatch):
             near = any(inside / union >= 0.4 for inside, union in pairs) and max(classes) >= 0.6
             area = (box[2] - box[0]) * (box[3] - box[1])
             lost = image == 1 and overlap(box, CROWD[0, 1:].tolist())[0] / area >= 0.4
+            left, low = box[0] + box[2] < 140, box[1] + box[3] >= 80
             unknown = image == 2 and max(classes) == classes[0]
+            unknown |= image == 0 and left and low and max(classes) == classes[1]
             expected.append(near or lost or unknown)
     assert 0 < sum(expected) < len(expected)
     for table in (1, 2**18):
@@ -174,17 +211,20 @@ def test_a_loss_is_the_mean_of_its_images(kind):
     """So several processes with equal shares of a batch average to the loss of one."""
     settings, grid = KINDS[kind]
     targets = objects(4, 9, seed=11, grid=grid)._replace(
-        confidence=torch.linspace(0.2, 1, 9), ignored=CROWD, unlabelled=torch.tensor([[3, 1]])
+        confidence=torch.linspace(0.2, 1, 9),
+        ignored=CROWD,
+        unlabelled=torch.tensor([[3, 1, 0], [1, 0, 3], [1, 2, 0]]),
+        seams=torch.tensor([[1.0, 60, 50]]),
     )
     inputs, loss = maps(grid, 4, seed=12), criterion(settings, grid)
     parts = []
     for image in range(4):
-        numbered = [t[:, 0] == image for t in (targets.objects, targets.ignored)]
-        mine = [targets.objects[numbered[0]], targets.ignored[numbered[1]]]
-        unlabelled = targets.unlabelled[targets.unlabelled[:, 0] == image]
-        for table in (*mine, unlabelled):
+        tables = (targets.objects, targets.ignored, targets.unlabelled, targets.seams)
+        mine = [table[table[:, 0] == image] for table in tables]
+        for table in mine:
             table[:, 0] = 0
-        part = Targets(mine[0], targets.confidence[numbered[0]], mine[1], unlabelled)
+        sure = targets.confidence[targets.objects[:, 0] == image]
+        part = Targets(mine[0], sure, *mine[1:])
         parts.append(torch.stack(loss([m[image : image + 1] for m in inputs], part, 0)))
     torch.testing.assert_close(
         torch.stack(loss(inputs, targets, 0)), torch.stack(parts).mean(0), rtol=1e-6, atol=1e-9

@@ -16,7 +16,7 @@ from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.letterbox import PADDING
 from compact_yolo_ros.pixels.reduction import Halving
 from training.data.input_sizes import as_size
-from training.data.sample import Sample
+from training.data.sample import Mosaic, Sample
 
 # The largest value of every setting that is a single number; the smallest is 0.
 LARGEST = {
@@ -283,6 +283,7 @@ def _mosaic(samples: Sequence[Sample], size: Size, how: Augmentation, rng: Gener
         shift = np.array((left, top, left, top), np.float32)
         views.append(replace(view, boxes=view.boxes + shift, ignored=view.ignored + shift))
     certain = all(view.confidence is None for view in views)
+    unlabelled = tuple(view.unlabelled for view in views)
     return Sample(
         canvas,
         np.concatenate([view.boxes for view in views]),
@@ -290,7 +291,8 @@ def _mosaic(samples: Sequence[Sample], size: Size, how: Augmentation, rng: Gener
         samples[0].name,
         np.concatenate([view.ignored for view in views]),
         None if certain else np.concatenate([_confidence(view) for view in views]),
-        frozenset().union(*(view.unlabelled for view in views)),
+        frozenset().union(*unlabelled),
+        mosaic=Mosaic((x, y), unlabelled) if any(unlabelled) else None,
     )
 
 

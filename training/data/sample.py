@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,19 @@ from numpy.typing import NDArray
 def no_boxes() -> NDArray[np.float32]:
     """Return an empty table of boxes."""
     return np.zeros((0, 4), np.float32)
+
+
+class Mosaic(NamedTuple):
+    """What is not labelled in each of the four parts of a mosaic.
+
+    Attributes:
+        seam: (x, y) in pixels where the parts meet.
+        unlabelled: classes that may be there without a box: left above, right above, left below,
+            right below.
+    """
+
+    seam: tuple[int, int]
+    unlabelled: tuple[frozenset[int], ...]
 
 
 @dataclass(frozen=True)
@@ -28,6 +42,7 @@ class Sample:
         confidence: (n,) float32 in (0, 1], below 1 for boxes that a teacher drew; None: all 1.
         unlabelled: classes that may be in the image without a box (partial labels).
         large: the image of a camera, which is halved before it is resized, as in the node.
+        mosaic: in which parts the unlabelled classes may be; None: anywhere.
     """
 
     image: NDArray[np.uint8]
@@ -38,3 +53,4 @@ class Sample:
     confidence: NDArray[np.float32] | None = None
     unlabelled: frozenset[int] = frozenset()
     large: bool = False
+    mosaic: Mosaic | None = None

@@ -81,7 +81,7 @@ def detection_loss(
     errors = class_errors(
         answers[:, 5:],
         truths[:, 1].long(),
-        None if lacking is None else lacking[pairs.image],
+        None if lacking is None else lacking.of(pairs.image, truths[:, 2:]),
         grid.softmax,
         settings.label_smoothing,
     )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from training.losses.predictions import Predictions
 # Entries of a table of objects and rows, whatever the batch: in the cache of a processor, or few
 # launches of a GPU.
 TABLE, TABLE_ON_GPU = 2**18, 2**24
+PARTS = 4
+"""Of a mosaic."""
 
 
 def ignored_rows(
@@ -25,7 +28,8 @@ def ignored_rows(
 
     A prediction is ignored if it overlaps an object by ``ignore_iou`` or more (and the probability
     of its best class reaches ``ignore_score``), if that share of its area lies in an ignored box
-    (COCO's measure for crowds), or if its best class is one that is not labelled in its image.
+    (COCO's measure for crowds), or if its best class is one that is not labelled in its image, or
+    in the part of a mosaic that its centre lies in.
 
     Args:
         rows: the predictions.
@@ -46,26 +50,49 @@ def ignored_rows(
         mask |= overlapping(rows.boxes, ignored[:, 0].long(), ignored[:, 1:], share_inside, least)
     lacking = open_classes(targets, len(mask), classes.shape[-1])
     if lacking is not None:
-        mask |= lacking.gather(1, classes.argmax(-1))
+        mask |= lacking.has(rows.boxes, classes.argmax(-1))
     return mask
 
 
-def open_classes(targets: Targets, images: int, classes: int) -> Tensor | None:
-    """Return which classes may be in an image without a box.
+class OpenClasses(NamedTuple):
+    """Which classes may be in N images, or in parts of them, without a box.
 
-    Args:
-        targets: the labels.
-        images: N.
-        classes: C.
-
-    Returns:
-        A mask (N, C); None if every class is labelled in every image.
+    Attributes:
+        mask: (N, 4, C), the parts as ``Mosaic`` orders them; the first is all of another image.
+        seams: (N, 2), where the parts of a mosaic meet; beyond every point of another image.
     """
-    if not len(targets.unlabelled):
+
+    mask: Tensor
+    seams: Tensor
+
+    def parts(self, image: Tensor, boxes: Tensor) -> Tensor:
+        """Return the parts (P,) that the centres of boxes (P, 4) of these images (P,) lie in."""
+        seam = self.seams[image]
+        right, below = (boxes[..., :2] + boxes[..., 2:] >= 2 * seam).unbind(-1)
+        return right.long() + 2 * below.long()
+
+    def of(self, image: Tensor, boxes: Tensor) -> Tensor:
+        """Return which classes (P, C) are open where boxes (P, 4) of these images (P,) lie."""
+        return self.mask[image, self.parts(image, boxes)]
+
+    def has(self, boxes: Tensor, label: Tensor) -> Tensor:
+        """Return whether the classes (N, R) of boxes (N, R, 4) are open where they lie."""
+        images = torch.arange(len(boxes), device=boxes.device)[:, None]
+        place = self.parts(images, boxes) * self.mask.shape[2] + label
+        return self.mask.flatten(1).gather(1, place)
+
+
+def open_classes(targets: Targets, images: int, classes: int) -> OpenClasses | None:
+    """Return which classes may be in N images of C classes without a box; None: there is none."""
+    unlabelled, seams = targets.unlabelled, targets.seams
+    if not len(unlabelled):
         return None
-    mask = torch.zeros((images, classes), dtype=torch.bool, device=targets.unlabelled.device)
-    mask[tuple(targets.unlabelled.unbind(1))] = True
-    return mask
+    mask = torch.zeros((images, PARTS, classes), dtype=torch.bool, device=unlabelled.device)
+    image, label, part = unlabelled.unbind(1)
+    mask[image, part, label] = True
+    places = seams.new_full((images, 2), torch.inf)
+    places[seams[:, 0].long()] = seams[:, 1:]
+    return OpenClasses(mask, places)
 
 
 def overlapping(

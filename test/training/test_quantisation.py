@@ -364,7 +364,7 @@ def test_the_command_makes_a_file_that_the_node_opens(
         RunOptions(str(out), backend="onnxruntime", precision=precision, threads=1)
     )
     original = Detector.open(RunOptions(str(exported), backend="onnxruntime", threads=1))
-    assert detector.backend.precision == precision
+    assert detector.backend.card.precision == precision
     detector.detect(shapes[0].image, "rgb")
     original.detect(shapes[0].image, "rgb")
     scores, expected = detector.backend.run()[1], original.backend.run()[1]

@@ -10,7 +10,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from training.detectors.interface import Detector
 
-HORIZON = 0.25
+HORIZON = 0.1
 """The average looks back over this share of a phase, at most. A run ends with a phase without
 mosaics, and with the usual decay more than a third of what it ended with would be from before: of
 yolo_nano after 472 such steps, AP50 was 0.626 instead of 0.642."""

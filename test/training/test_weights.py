@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from lively_mobilenet import images, lively_mobilenet
 from torch.nn import functional as F
 
 from training.detectors.mobilenet_v2 import MobileNetV2
@@ -45,21 +45,7 @@ def constant(name: str, value: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="module")
 def wide() -> MobileNetV2:
-    """Random weights with the statistics of the samples, so that no map fades away."""
-    torch.manual_seed(1)
-    model = MobileNetV2(1.0, uneven=True).train()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum, module.eps = 1.0, 1e-3
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias)
-    with torch.no_grad():
-        model(images())
-    return model.eval().requires_grad_(False)
-
-
-def images() -> torch.Tensor:
-    return torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    return lively_mobilenet()
 
 
 def constants_of(model: MobileNetV2) -> dict[str, np.ndarray]:

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from lively_mobilenet import images, lively_mobilenet
+from torch import nn
 
 from training.detectors.blocks import inverted_residuals
 from training.detectors.mobilenet_v2 import MobileNetV2
@@ -20,23 +21,9 @@ from training.weights.backbone_file import fill_backbone, read_backbone
 from training.weights.widen_mobilenet import widen
 
 
-def images() -> Tensor:
-    return torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(2))
-
-
 @pytest.fixture(scope="module")
 def source() -> MobileNetV2:
-    """Random weights with the statistics of the images, so that no map fades away."""
-    torch.manual_seed(1)
-    model = MobileNetV2(1.0, uneven=True).train()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias)
-    with torch.no_grad():
-        model(images())
-    return model.eval().requires_grad_(False)
+    return lively_mobilenet()
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,7 @@ from rich.progress import track
 
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.cpu import default_threads
+from compact_yolo_ros.detection.boxes import areas_of, intersections, ious
 from compact_yolo_ros.detection.tracking.assignment import heaviest_pairs
 from compact_yolo_ros.labels.ground_truth import ANY_CLASS, GroundTruth
 from compact_yolo_ros.model.store import ModelError
@@ -45,13 +46,7 @@ from training.data.dataset import open_split
 from training.data.image_cache import decode
 from training.data.image_files import images_in
 from training.data.joining import read_classes, split_names
-from training.distillation.teachers import (
-    Teacher,
-    find_teacher,
-    open_teacher,
-    overlaps,
-    shares_of_smaller,
-)
+from training.distillation.teachers import Teacher, find_teacher, open_teacher
 
 SETTINGS = "distill.json"
 LEAST_IOU, MOST_OF_SMALLER = 0.2, 0.6
@@ -105,7 +100,7 @@ class Labeller:
         kept = labels >= 0
         kept &= ~answers(found.boxes, labels, drawn)
         boxes = np.concatenate((drawn.boxes, drawn.ignored))
-        kept &= (overlaps(found.boxes, boxes) < self.overlap).all(1)
+        kept &= (ious(found.boxes.astype(np.float64), boxes) < self.overlap).all(1)
         if self.only_unlabelled:
             kept &= np.isin(labels, sorted(drawn.unlabelled))
         return [
@@ -117,10 +112,7 @@ class Labeller:
     def _ignored(self, drawn: GroundTruth, size: NDArray[np.integer]) -> Iterator[str]:
         """Lines of what does not count; what is so for any class has a line of each."""
         every = range(self.classes)
-        labels = drawn.ignored_labels
-        if labels is None:
-            labels = np.full(len(drawn.ignored), ANY_CLASS)
-        for label, box in zip(labels.tolist(), drawn.ignored / size, strict=True):
+        for label, box in zip(drawn.ignored_classes.tolist(), drawn.ignored / size, strict=True):
             yield from (
                 _line(each, box, 0.0) for each in (every if label == ANY_CLASS else [label])
             )
@@ -134,8 +126,10 @@ def answers(
     An answer has its class, and an IoU of at least ``LEAST_IOU``, or most of the smaller box is in
     the larger one. It need not be well placed: it shows the same object.
     """
-    overlap = overlaps(boxes, drawn.boxes)
-    close = (overlap >= LEAST_IOU) | (shares_of_smaller(boxes, drawn.boxes) >= MOST_OF_SMALLER)
+    found, objects = boxes.astype(np.float64), drawn.boxes.astype(np.float64)
+    overlap = ious(found, objects)
+    smaller = np.minimum(areas_of(found)[:, None], areas_of(objects))
+    close = (overlap >= LEAST_IOU) | (intersections(found, objects) >= MOST_OF_SMALLER * smaller)
     alike = labels[:, None] == drawn.labels
     is_answer = np.zeros(len(boxes), bool)
     is_answer[heaviest_pairs(np.where(close & alike, overlap, 0.0))[:, 0]] = True

@@ -90,10 +90,7 @@ def match_image(
     labels = truth.labels[counted].astype(np.int64)
     places = np.concatenate((truth.boxes[counted], truth.ignored)).astype(np.float64)
     crowd = np.arange(len(places)) >= len(labels)
-    crowd_labels = truth.ignored_labels
-    if crowd_labels is None:
-        crowd_labels = np.full(len(truth.ignored), ANY_CLASS)
-    place_labels = np.concatenate((labels, crowd_labels))
+    place_labels = np.concatenate((labels, truth.ignored_classes))
     alike = (found_labels[:, None] == place_labels) | (place_labels == ANY_CLASS)
 
     iou = overlaps(found_boxes, places, np.zeros_like(crowd))

@@ -248,7 +248,6 @@ def _is_ignored(tracks: Detections, truth: GroundTruth) -> NDArray[np.bool_]:
         truth.ignored.astype(np.float64),
         np.ones(len(truth.ignored), bool),
     )
-    if truth.ignored_labels is not None:
-        other = tracks.labels[:, None] != truth.ignored_labels
-        inside[other & (truth.ignored_labels >= 0)] = 0.0
+    classes = truth.ignored_classes
+    inside[(tracks.labels[:, None] != classes) & (classes >= 0)] = 0.0
     return np.asarray((inside >= MATCH_IOU).any(1))

@@ -79,6 +79,12 @@ class GroundTruth:
         """Number of objects to be found."""
         return len(self.labels)
 
+    @property
+    def ignored_classes(self) -> NDArray[np.integer]:
+        """(m,) classes of the ignored boxes; ``ANY_CLASS`` for all if none is given."""
+        given = self.ignored_labels
+        return np.full(len(self.ignored), ANY_CLASS) if given is None else given
+
     @classmethod
     def empty(cls) -> GroundTruth:
         """An image without objects."""

@@ -13,6 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from compact_yolo_ros.backends import RunOptions
+from compact_yolo_ros.detection.boxes import ious
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import Selection
@@ -198,11 +199,12 @@ def fuse(answers: Sequence[Detections], iou: float = 0.55) -> Detections:
     joined = Detections.concatenate(answers)
     boxes, scores, labels = joined.boxes, joined.scores, joined.labels
     source = np.repeat(np.arange(len(answers)), [len(answer) for answer in answers])
+    exact = boxes.astype(np.float64)
     free, result = np.ones(len(scores), bool), []
     for best in np.argsort(-scores, kind="stable"):
         if not free[best]:
             continue
-        near = free & (labels == labels[best]) & (overlaps(boxes[best : best + 1], boxes)[0] >= iou)
+        near = free & (labels == labels[best]) & (ious(exact[best : best + 1], exact)[0] >= iou)
         near[best] = True
         # of each answer the best one
         members = [
@@ -219,29 +221,3 @@ def fuse(answers: Sequence[Detections], iou: float = 0.55) -> Detections:
         np.array([item[1] for item in result], np.float32),
         np.array([item[2] for item in result], np.int32),
     )
-
-
-def overlaps(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return the IoU (n, m) of boxes (n, 4) and (m, 4)."""
-    both = _intersections(a, b)
-    share: NDArray[np.floating] = both / np.maximum(_areas(a)[:, None] + _areas(b) - both, 1e-9)
-    return share
-
-
-def shares_of_smaller(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return how much of the smaller of two boxes lies in the other, (n, m) of (n, 4), (m, 4)."""
-    smaller = np.minimum(_areas(a)[:, None], _areas(b))
-    share: NDArray[np.floating] = _intersections(a, b) / np.maximum(smaller, 1e-9)
-    return share
-
-
-def _areas(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
-    areas: NDArray[np.floating] = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    return areas
-
-
-def _intersections(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    both: NDArray[np.floating] = (high - low).clip(0).prod(2)
-    return both

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.apps.evaluate_bag.frame_labels import FrameLabels
 from compact_yolo_ros.apps.evaluate_bag.results import LabelCounts
-from compact_yolo_ros.labels.ground_truth import ANY_CLASS, GroundTruth
+from compact_yolo_ros.labels.ground_truth import GroundTruth
 from compact_yolo_ros.recordings.storage import BagError
 
 LARGEST_TOLERANCE = 50_000_000
@@ -35,13 +35,10 @@ def labels_sha256(labels: Mapping[str, FrameLabels], matchings: Mapping[str, Mat
 
 def _shown(truth: GroundTruth, classes: Sequence[str]) -> tuple[object, ...]:
     """What accuracy depends on in a labelled image, in an order of its own."""
-    ignored_labels = truth.ignored_labels
-    if ignored_labels is None:
-        ignored_labels = np.full(len(truth.ignored), ANY_CLASS)
     return (
         None if truth.size is None else tuple(truth.size),
         _named(truth.boxes, truth.labels, classes),
-        _named(truth.ignored, ignored_labels, classes),
+        _named(truth.ignored, truth.ignored_classes, classes),
         sorted(classes[number] for number in truth.unlabelled),
     )
 

@@ -40,7 +40,7 @@ from training.loop.recipe import OptimizerSettings, Phase, Recipe
 from training.loop.run import best_epoch, out_of_patience, run
 from training.loop.run_folder import RunFolder
 from training.loop.schedule import rate_factor
-from training.loop.trainer import DivergedError, EpochSums, Trainer
+from training.loop.trainer import DivergedError, EpochSums, Stopwatch, Trainer
 from training.quantisation.quantisation_aware import is_prepared
 from training.train import main
 
@@ -119,6 +119,33 @@ def test_a_step_in_two_parts_is_the_same_step(shapes):
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-6, msg=name)
     assert parts.sums.loss == pytest.approx(whole.sums.loss, rel=1e-5)
+
+
+def test_a_run_with_minutes_follows_the_clock_where_it_is_faster(shapes, tmp_path):
+    phases = [{"epochs": 300, "sizes": 64, "mosaic": 0.5}, {"epochs": 100, "sizes": 64}]
+    run_ = trainer(shapes[:8], phases=phases, schedule={"minutes": 2.0})  # two steps an epoch
+    go_on(run_, stop_at=1)
+    assert run_.learning_rate == pytest.approx(1e-3, rel=1e-3) and not run_.is_over
+    run_.elapsed = Stopwatch(60.0)
+    go_on(run_, stop_at=2)
+    assert run_.place == pytest.approx(400, abs=20)
+    assert run_.learning_rate == pytest.approx(0.5e-3, rel=0.1)
+    save_checkpoint(tmp_path / "last.pt", run_.state())
+    again = trainer(shapes[:8], phases=phases, schedule={"minutes": 2.0})
+    again.restore(load_checkpoint(tmp_path / "last.pt"))
+    assert again.elapsed.seconds == pytest.approx(60.0, abs=20)
+    again.elapsed = Stopwatch(119.0)
+    assert again.recipe.phase(again.place // again.steps_per_epoch).mosaic == 0
+
+
+def test_a_run_ends_with_its_minutes_within_an_epoch(shapes, tmp_path):
+    run_ = trainer(shapes, schedule={"minutes": 1.0}, phases=[{"epochs": 50, "sizes": 64}])
+    run_.elapsed = Stopwatch(59.99)
+    console = Console(file=io.StringIO())
+    assert run(run_, RunFolder(tmp_path / "run"), lambda _: {"AP": 0.5}, console)
+    assert run_.step < run_.steps_per_epoch and run_.is_over
+    (row,) = run_.history
+    assert row["epoch"] == 1 and row["step"] == run_.step and row["AP"] == 0.5
 
 
 def test_another_recipe_is_refused_without_replan(shapes):

@@ -150,9 +150,14 @@ def describe(trainer: Trainer) -> str:
 
 
 def time_left(trainer: Trainer) -> str:
-    """Return the time of the steps to come, at the speed of this epoch: ``1:23:45``."""
+    """Return the time of the steps to come, at the speed of this epoch: ``1:23:45``.
+
+    Not more than what is left of the recipe's minutes, if it has any.
+    """
     sums = trainer.sums
     seconds = (trainer.total_steps - trainer.step) * sums.seconds / max(1, sums.steps)
+    if limit := 60 * trainer.recipe.schedule.minutes:
+        seconds = min(seconds, max(0.0, limit - trainer.elapsed.seconds))
     return str(timedelta(seconds=round(seconds)))
 
 

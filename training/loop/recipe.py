@@ -118,6 +118,9 @@ class ScheduleSettings:
         steps: ascending shares of the run, 0 to 1.
         scales: factors, one for each of ``steps``.
         restart: the schedule starts again in every phase.
+        minutes: the longest training from its first step on, all starts together: where they pass
+            faster than the epochs, phases and rate follow them, so that a run on a borrowed GPU
+            ends as it should. 0: no limit. Such a run is not repeated exactly.
     """
 
     name: Literal["cosine", "steps", "constant"] = "cosine"
@@ -127,8 +130,10 @@ class ScheduleSettings:
     steps: tuple[float, ...] = ()
     scales: tuple[float, ...] = ()
     restart: bool = False
+    minutes: float = 0.0
 
     def __post_init__(self) -> None:
+        _require("minutes", self.minutes, self.minutes >= 0, "0 or more")
         _require("warmup_steps", self.warmup_steps, self.warmup_steps >= 0, "0 or more")
         _require("warmup_power", self.warmup_power, self.warmup_power > 0, "above 0")
         _require("final", self.final, 0 <= self.final <= 1, "from 0 to 1")

@@ -66,7 +66,7 @@ def run(
                 close_epoch(trainer, measure)
                 if first:
                     _write_results(trainer, folder, curves, console)
-            ended = trainer.step >= trainer.total_steps or out_of_patience(trainer)
+            ended = trainer.is_over or out_of_patience(trainer)
             if ended := ended or (_was_measured(trainer) and hopeless(trainer)):
                 if first:
                     say(console, _ending(trainer, folder))
@@ -115,8 +115,7 @@ def close_epoch(trainer: Trainer, measure: Measure) -> None:
         "objectness": objectness,
         "classes": classes,
     }
-    last = trainer.step >= trainer.total_steps
-    if last or trainer.epoch % recipe.evaluation.every == 0:
+    if trainer.is_over or trainer.epoch % recipe.evaluation.every == 0:
         # The other processes wait for the scores of the first.
         scores = dict(measure(trainer.average.model)) if trainer.fabric.is_global_zero else {}
         row |= trainer.fabric.broadcast(scores)

@@ -41,6 +41,24 @@ class DivergedError(RuntimeError):
 
 
 @dataclass
+class Stopwatch:
+    """Seconds that have passed: ``before``, and since it goes on."""
+
+    before: float = 0.0
+    _began: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """All together."""
+        return self.before + (time.monotonic() - self._began if self._began is not None else 0.0)
+
+    def go_on(self) -> None:
+        """Begin to count, unless it does already."""
+        if self._began is None:
+            self._began = time.monotonic()
+
+
+@dataclass
 class EpochSums:
     """Sums over the current epoch, of all processes.
 
@@ -81,6 +99,7 @@ class Trainer:
         model: the detector, not wrapped by Fabric.
         average: the averaged weights, which are evaluated and exported.
         step: optimizer steps done, of ``total_steps``.
+        elapsed: time since the first step, of all starts together.
         sums: of the current epoch.
         history: a row of metrics for every epoch that was closed.
     """
@@ -111,15 +130,34 @@ class Trainer:
         self.steps_per_epoch = steps_per_epoch(len(samples), recipe.batch_size)
         self.total_steps = self.steps_per_epoch * recipe.epochs
         self.step = 0
+        self.elapsed = Stopwatch()
         self.sums = EpochSums()
         self.history: list[dict[str, Any]] = []
         self.commit = source_commit()
         self._frozen: OnnxRuntimeBackbone | None = None
 
     @property
+    def place(self) -> int:
+        """The step that phase and rate are of: a later one where the minutes pass faster."""
+        return min(self._reached, self.total_steps - 1)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all steps are done, or the minutes have passed."""
+        return self._reached >= self.total_steps
+
+    @property
+    def _reached(self) -> int:
+        """Steps done, or the share of them that the passed share of the minutes is."""
+        seconds = 60 * self.recipe.schedule.minutes
+        by_time = int(self.elapsed.seconds / seconds * self.total_steps) if seconds else 0
+        return max(self.step, by_time)
+
+    @property
     def epoch(self) -> int:
-        """Epochs completed."""
-        return self.step // self.steps_per_epoch
+        """Epochs completed; one that is cut short because the minutes have passed is, too."""
+        full, begun = divmod(self.step, self.steps_per_epoch)
+        return full + bool(begun and self.is_over)
 
     @property
     def images_per_step(self) -> int:
@@ -144,7 +182,7 @@ class Trainer:
                 processes stop together if it does so in one of them.
 
         Returns:
-            Whether the end of the epoch was reached.
+            Whether the end of the epoch was reached, or that of the run.
 
         Raises:
             DivergedError: the loss is not finite; the weights are lost.
@@ -152,7 +190,8 @@ class Trainer:
         epoch, done = divmod(self.step, self.steps_per_epoch)
         if done == 0:
             self.sums = EpochSums()
-        phase = self.recipe.phase(epoch)
+        self.elapsed.go_on()
+        phase = self.recipe.phase(self.place // self.steps_per_epoch)
         set_phase(self.model, phase, self.recipe.fixed_norm)
         # Wrapped in every epoch: processes average the gradients of what is trainable then.
         network = self.fabric.setup_module(as_module(self.model))
@@ -168,8 +207,8 @@ class Trainer:
                     f"the loss became {float(loss.total)} in step {self.step} of epoch {epoch + 1}:"
                     " lower optimizer.rate, or set optimizer.clip"
                 )
-            if self.agreed(after_step(loss)):
-                return self.step % self.steps_per_epoch == 0
+            if self.agreed(after_step(loss)) or self.agreed(self.is_over):
+                return self.is_over or self.step % self.steps_per_epoch == 0
         return True
 
     def _open_frozen(self) -> None:
@@ -202,7 +241,7 @@ class Trainer:
         attacked = rng.random() < phase.self_adversarial
         # For dropout: the same in every step, however the run is cut up.
         torch.manual_seed(int(rng.integers(2**62)) + self.fabric.global_rank)
-        set_rate(self.optimizer, rate_factor(self.step, self.steps_per_epoch, self.recipe))
+        set_rate(self.optimizer, rate_factor(self.place, self.steps_per_epoch, self.recipe))
         weight = phase.adversarial_weight
         losses = []
         for number, batch in enumerate(parts, 1):
@@ -273,6 +312,7 @@ class Trainer:
             "commit": self.commit,
             "images": len(self.samples),
             "step": self.step,
+            "elapsed": self.elapsed.seconds,
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -321,6 +361,7 @@ class Trainer:
             self._take_rates()
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step, self.history = state["step"], list(state["history"])
+        self.elapsed = Stopwatch(state.get("elapsed", 0.0))
         self.sums = EpochSums(**state["sums"])
         self._frozen = None
 

@@ -6,6 +6,7 @@
     python test/benchmarks/node.py start
     python test/benchmarks/node.py idle --seconds 60
     python test/benchmarks/node.py cameras --model yolo_fastest --threads 1
+    python test/benchmarks/node.py cameras --max-batch 4 --backend tensorrt --engines ENGINES
     python test/benchmarks/node.py cameras --cameras 2 --apart --backend onnxruntime --threads 1
     python test/benchmarks/node.py swap --precision fp16
     python test/benchmarks/node.py soak --seconds 600
@@ -265,6 +266,7 @@ def _detector(options: argparse.Namespace) -> dict[str, Any]:
         "score_threshold": options.score,
         "backend": options.backend,
         "precision": options.precision,
+        "max_batch": options.max_batch,
         **({"engine_cache": options.engines} if options.engines else {}),
         **({"input_size": options.input_size} if options.input_size else {}),
     }
@@ -345,6 +347,7 @@ def main() -> None:
     parser.add_argument("--reliability", default="best_effort")
     parser.add_argument("--cameras", type=int, default=4, help="one to four [4]")
     parser.add_argument("--rate", type=float, default=15.0, help="of each of several cameras")
+    parser.add_argument("--max-batch", type=int, default=1, help="cameras' images in a run [1]")
     parser.add_argument("--apart", action="store_true", help="a node for each of the cameras")
     parser.add_argument("--source", default="", help="video or folder [one real picture]")
     options = parser.parse_args()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -76,9 +77,9 @@ def assign(
     Returns:
         P pairs: numbers of the objects (P,) and of the predictions (P,).
     """
-    anchors = targets.new_tensor(grid.anchors).reshape(-1, 2)
+    table = _table(grid, tuple(shapes), targets.dtype, targets.device)
     sizes = targets[:, 4:6] - targets[:, 2:4]
-    fit = size_iou(sizes[:, None], anchors[None])
+    fit = size_iou(sizes[:, None], table.anchors[None])
     matched = torch.zeros_like(fit, dtype=torch.bool)
     if len(targets):
         matched.scatter_(1, fit.argmax(1, keepdim=True), True)
@@ -87,11 +88,34 @@ def assign(
     target, anchor = matched.nonzero(as_tuple=True)
 
     level, within = anchor // grid.per_cell, anchor % grid.per_cell
-    heights, widths = torch.tensor(shapes, device=targets.device).T
-    rows = heights * widths * grid.per_cell
-    offset = rows.cumsum(0) - rows
-    stride = torch.tensor(grid.strides, device=targets.device)[level]
+    height, width = table.heights[level], table.widths[level]
     centre = (targets[target, 2:4] + targets[target, 4:6]) / 2
-    x, y = (centre / stride[:, None]).long().unbind(1)
-    x, y = x.clamp(max=widths[level] - 1), y.clamp(max=heights[level] - 1)
-    return target, offset[level] + (y * widths[level] + x) * grid.per_cell + within
+    x, y = (centre / table.strides[level][:, None]).long().unbind(1)
+    x, y = x.clamp(max=width - 1), y.clamp(max=height - 1)
+    return target, table.offsets[level] + (y * width + x) * grid.per_cell + within
+
+
+class _Table(NamedTuple):
+    """The anchors (A, 2), and of each of L levels (L,): cells, first row, stride in pixels."""
+
+    anchors: Tensor
+    heights: Tensor
+    widths: Tensor
+    offsets: Tensor
+    strides: Tensor
+
+
+@lru_cache(maxsize=16)
+def _table(
+    grid: AnchorGrid,
+    shapes: tuple[tuple[int, int], ...],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> _Table:
+    """Return the table of a grid on a device: kept, because every copy to a GPU is waited for."""
+    with torch.inference_mode(False):
+        heights, widths = torch.tensor(shapes, device=device).T
+        rows = heights * widths * grid.per_cell
+        anchors = torch.tensor(grid.anchors, dtype=dtype, device=device).reshape(-1, 2)
+        strides = torch.tensor(grid.strides, device=device)
+        return _Table(anchors, heights, widths, rows.cumsum(0) - rows, strides)

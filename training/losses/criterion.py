@@ -97,10 +97,12 @@ def _objectness(
     place = pairs.image * positive.shape[1] + pairs.row
     truth = rows.boxes.new_zeros(positive.numel())
     truth = truth.scatter_reduce(0, place, pairs.sure.to(truth.dtype), "amax")
-    logits, truth = rows.logits[..., 4][counted], truth.view_as(positive)[counted]
+    # Once: a GPU is waited for whenever a mask is turned into places.
+    chosen = counted.nonzero(as_tuple=True)
+    logits, truth = rows.logits[..., 4][chosen], truth.view_as(positive)[chosen]
     if settings.kind == "region":
         errors = (logits.sigmoid() - truth).square() / 2
     else:
         errors = binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    weights = torch.where(positive[counted], settings.objectness_weight, settings.background_weight)
+    weights = torch.where(positive[chosen], settings.objectness_weight, settings.background_weight)
     return (errors * weights).sum()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -44,9 +45,22 @@ def read_predictions(maps: list[Tensor], grid: AnchorGrid) -> Predictions:
     """
     joined = flatten(maps, grid.per_cell)
     logits = joined.to(torch.promote_types(joined.dtype, torch.float32))
-    where = cells(maps, grid)
+    shapes = [(m.shape[2], m.shape[3]) for m in maps]
+    where = _cells(tuple(shapes), grid, joined.device)
     boxes = decode_boxes(logits.detach(), *where)
     boxes = boxes.permute(2, 0, 1).contiguous().permute(1, 2, 0)
-    shapes = [(m.shape[2], m.shape[3]) for m in maps]
     size = (shapes[0][1] * grid.strides[0], shapes[0][0] * grid.strides[0])
     return Predictions(logits, boxes, *where, shapes, size)
+
+
+@lru_cache(maxsize=16)
+def _cells(
+    shapes: tuple[tuple[int, int], ...], grid: AnchorGrid, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``cells`` of maps of these (height, width): kept, for few sizes come again and again.
+
+    They are some forty launches of a GPU, and three copies that are waited for.
+    """
+    with torch.inference_mode(False):
+        maps = [torch.empty((1, 1, *shape), device=device) for shape in shapes]
+        return cells(maps, grid)

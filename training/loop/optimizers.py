@@ -13,12 +13,18 @@ from training.detectors.interface import Detector
 from training.loop.recipe import OptimizerSettings
 
 
-def make_optimizer(model: Detector, settings: OptimizerSettings) -> Optimizer:
-    """Return the optimizer of the settings, over the groups of ``parameter_groups``."""
+def make_optimizer(model: Detector, settings: OptimizerSettings, scaled: bool = False) -> Optimizer:
+    """Return the optimizer of the settings, over the groups of ``parameter_groups``.
+
+    Args:
+        model: what is trained, where it stays.
+        settings: of the optimizer.
+        scaled: the gradients are scaled, as in float16.
+    """
     groups = parameter_groups(model, settings)
-    # Fused, a step takes a third of the time. On a GPU, Fabric cannot clip the gradients of a fused
-    # optimizer in float16.
-    fused = all(parameter.device.type == "cpu" for parameter in model.parameters())
+    # Fused, a step takes a third of the time. On a GPU, Fabric cannot clip scaled gradients of a
+    # fused optimizer.
+    fused = not scaled or all(parameter.device.type == "cpu" for parameter in model.parameters())
     if settings.name == "sgd":
         # The same as darknet's update, whose gradient is the sum over the batch and whose rate is
         # divided by its size.

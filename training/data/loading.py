@@ -54,6 +54,7 @@ def epoch_batches(
     workers: int = 1,
     shard: tuple[int, int] = (0, 1),
     fit: float = 0.0,
+    pinned: bool = False,
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch.
 
@@ -74,6 +75,7 @@ def epoch_batches(
             single process.
         fit: share of the steps of a square size that fit their images, which then have like shapes:
             the side is the long side of an input that holds each image as at run time.
+        pinned: in memory from which a GPU copies while the CPU goes on.
 
     Raises:
         ValueError: a batch cannot be shared equally by the processes.
@@ -94,6 +96,7 @@ def epoch_batches(
         num_workers=workers,
         collate_fn=collate,
         worker_init_fn=_start_worker,
+        pin_memory=pinned,
         prefetch_factor=8 if workers else None,
         # A forked worker shares the decoded images; another start method would copy them.
         multiprocessing_context="fork" if workers else None,

@@ -22,6 +22,8 @@ from training.data.sample import Sample
 from training.detectors.interface import Detector, as_module
 from training.detectors.variant import Variant
 from training.loop.averaging import AveragedModel
+from training.loop.cuda_graphs import GraphedNetwork, graphs_wanted, scaled
+from training.loop.early_copy import early_copy
 from training.loop.freezing import set_phase
 from training.loop.onnxruntime_backbone import OnnxRuntimeBackbone, features_from, runs_outside
 from training.loop.optimizers import make_optimizer, set_rate
@@ -101,6 +103,7 @@ class Trainer:
         step: optimizer steps done, of ``total_steps``.
         elapsed: time since the first step, of all starts together.
         sums: of the current epoch.
+        graphs: replays the network on a GPU; None: it always runs as it is.
         history: a row of metrics for every epoch that was closed.
     """
 
@@ -124,8 +127,7 @@ class Trainer:
             self.model = convert(as_module(self.model))
         self.fabric.to_device(as_module(self.model))
         self.fabric.to_device(as_module(self.average.model))
-        optimizer = self.fabric.setup_optimizers(make_optimizer(self.model, recipe.optimizer))
-        self.optimizer = cast(Optimizer, optimizer)
+        self.optimizer = cast(Optimizer, self.fabric.setup_optimizers(self._make_optimizer()))
         self.criterion = criterion(recipe.loss, self.model.grid)
         self.steps_per_epoch = steps_per_epoch(len(samples), recipe.batch_size)
         self.total_steps = self.steps_per_epoch * recipe.epochs
@@ -135,6 +137,20 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.commit = source_commit()
         self._frozen: OnnxRuntimeBackbone | None = None
+        self.graphs = self._make_graphs()
+
+    def _make_optimizer(self) -> Optimizer:
+        scales = self.fabric.strategy.precision.precision == "16-mixed"
+        return make_optimizer(self.model, self.recipe.optimizer, scales)
+
+    def _make_graphs(self) -> GraphedNetwork | None:
+        """Return what replays the network, on one GPU; None: it runs as it is."""
+        alone = self.fabric.world_size == 1 and self.fabric.device.type == "cuda"
+        # Rounding looks at its ranges on the CPU. Gradients of several passes are added up, which a
+        # replay would overwrite.
+        several = self.recipe.accumulate > 1 or self.recipe.quantisation_aware
+        usable = alone and not several and graphs_wanted()
+        return GraphedNetwork(self.model, self.fabric.strategy.precision) if usable else None
 
     @property
     def place(self) -> int:
@@ -193,6 +209,8 @@ class Trainer:
         self.elapsed.go_on()
         phase = self.recipe.phase(self.place // self.steps_per_epoch)
         set_phase(self.model, phase, self.recipe.fixed_norm)
+        if self.graphs:
+            self.graphs.begin()
         # Wrapped in every epoch: processes average the gradients of what is trainable then.
         network = self.fabric.setup_module(as_module(self.model))
         self._open_frozen()
@@ -232,6 +250,7 @@ class Trainer:
             self.workers,
             (self.fabric.global_rank, self.fabric.world_size),
             phase.fit,
+            self.fabric.device.type == "cuda",
         )
         for _ in range(done, self.steps_per_epoch):
             yield list(islice(batches, parts))
@@ -251,8 +270,8 @@ class Trainer:
                 images = self._attacked(images)
             last = number == len(parts)
             with self.fabric.no_backward_sync(network, enabled=not last or weight > 0):
-                loss = self._backward(network, images, targets, 1 / len(parts))
-            losses.append(torch.stack([part.detach() for part in loss]))
+                graphs = None if weight else self.graphs
+                losses.append(self._backward(network, images, targets, 1 / len(parts), graphs))
             if weight:
                 images = self._attacked(images)
                 with self.fabric.no_backward_sync(network, enabled=not last):
@@ -268,16 +287,30 @@ class Trainer:
         self.optimizer.zero_grad()
         self.step += 1
         self.average.update(self.model, self.step, phase.epochs * self.steps_per_epoch)
-        return Loss(*torch.stack(losses).mean(0))
+        return Loss(*torch.stack([values() for values in losses]).mean(0))
 
     def _backward(
-        self, network: _FabricModule, images: Tensor, targets: Targets, weight: float
-    ) -> Loss:
-        """Add the gradients of the weighted loss of images (N, H, W, 3) uint8; return the loss."""
-        maps = network(images if self._frozen else images.permute(0, 3, 1, 2).float() / 255)
+        self,
+        network: _FabricModule,
+        images: Tensor,
+        targets: Targets,
+        weight: float,
+        graphs: GraphedNetwork | None = None,
+    ) -> Callable[[], Tensor]:
+        """Add the gradients of the weighted loss of images (N, H, W, 3) uint8.
+
+        Returns:
+            What returns the parts of the loss, (3,); of a single process on the CPU.
+        """
+        maps = graphs(images) if graphs and not self._frozen else None
+        if maps is None:
+            maps = network(images if self._frozen else scaled(images))
         loss: Loss = self.criterion(maps, targets, self.step * self.recipe.batch_size)
+        values = torch.stack([part.detach() for part in loss])
+        # Before the backward pass: the next step is prepared while the GPU still computes this one.
+        read = early_copy(values) if self.fabric.world_size == 1 else lambda: values
         self.fabric.backward(loss.total * weight)
-        return loss
+        return read
 
     def _attacked(self, images: Tensor) -> Tensor:
         with Undisturbed(self.model), self.fabric.autocast():
@@ -367,7 +400,7 @@ class Trainer:
 
     def _take_rates(self) -> None:
         """Give the optimizer the recipe's settings: the restored state has those of the old one."""
-        fresh = make_optimizer(self.model, self.recipe.optimizer)
+        fresh = self._make_optimizer()
         for group, new in zip(self.optimizer.param_groups, fresh.param_groups, strict=True):
             group.update({key: value for key, value in new.items() if key != "params"})
 

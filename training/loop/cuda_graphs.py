@@ -28,9 +28,9 @@ from training.detectors.interface import Detector, Module
 
 SWITCH = "COMPACT_YOLO_CUDA_GRAPHS"
 """Environment variable: ``0`` trains without CUDA graphs."""
-OFTEN = 3
-"""Batches of a shape from which on it is worth a graph. Those before it run without one, and have
-the library choose its kernels."""
+OFTEN = 5
+"""Batches of a shape from which on it is worth a graph. Those before it run without one. Meanwhile
+most other shapes of a recipe come too, so that the largest can be recorded first."""
 MOST_SHAPES = 8
 """Graphs at a time. Other shapes, as of inputs that fit their pictures, run without one."""
 WARM_UPS = 2

@@ -289,6 +289,24 @@ def test_kernels_of_libraries_that_are_absent_are_left_out(
     assert f'"sources": {wanted}'.encode() in engines(tmp_path)[0].read_bytes()
 
 
+@pytest.mark.parametrize("trt", ["8.5.3"], indirect=True)
+@pytest.mark.parametrize(("capability", "rules"), [("9.0", True), ("8.7", True), ("7.2", False)])
+def test_tensorrt_8_5_tries_few_convolutions_and_compiles_none(
+    trt: Any,
+    opened: Open,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capability: str,
+    rules: bool,
+) -> None:
+    monkeypatch.setattr(cuda_module.gpu(), "compute_capability", capability)
+    monkeypatch.setattr(plan_module, "_is_loadable", lambda name: True)
+    opened()
+    content = engines(tmp_path)[0].read_bytes()
+    assert b'"sources": 15' in content  # all but JIT_CONVOLUTIONS
+    assert (b'"ENABLE_TACTIC_HEURISTIC"' in content) == rules
+
+
 def test_an_int8_file_gives_an_int8_engine(chosen: Callable[..., Opened], tmp_path: Path) -> None:
     found = chosen(str(write_quantized(tmp_path / "toy_int8.onnx")))
     assert (found.backend.precision, found.warning) == ("int8", "")

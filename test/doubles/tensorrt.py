@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A TEST DOUBLE of TensorRT's Python API: no GPU and no TensorRT, but their documented rules.
 
-It offers what TensorRT 8.6, 10 or 11 offers (``TENSORRT_DOUBLE_VERSION``), checks the types and
-the order of calls, and runs the graph through ONNX Runtime on the double of device memory that
+It offers what TensorRT 8.5, 8.6, 10 or 11 offers (``TENSORRT_DOUBLE_VERSION``), checks the types
+and the order of calls, and runs the graph through ONNX Runtime on the double of device memory that
 ``pycuda.driver`` beside it keeps. ``test_tensorrt_names.py`` holds its names against NVIDIA's own
 bindings. It says nothing about speed, nor about what a real builder makes of a graph.
 
@@ -28,6 +28,7 @@ from pycuda import driver
 
 __version__ = os.environ.get("TENSORRT_DOUBLE_VERSION", "10.3.0")
 MAJOR = int(__version__.partition(".")[0])
+HAS_LEVEL = not __version__.startswith("8.5")
 PLAN_MARK = b"PLAN OF A TEST DOUBLE OF TensorRT\n"
 TIMING_MARK = b"TIMING CACHE OF A TEST DOUBLE " + __version__.encode() + b"\n"
 
@@ -42,6 +43,7 @@ NetworkDefinitionCreationFlag = IntEnum(  # type: ignore[misc]
     }[MAJOR],
 )
 _WEAK_TYPING_FLAGS = {"FP16": 0, "INT8": 1, "PREFER_PRECISION_CONSTRAINTS": 11}
+_HEURISTIC = {"ENABLE_TACTIC_HEURISTIC": 14}
 BuilderFlag = IntEnum(  # type: ignore[misc]
     "BuilderFlag",
     {
@@ -49,6 +51,7 @@ BuilderFlag = IntEnum(  # type: ignore[misc]
         "REFIT": 4,
         "TF32": 7,
         **(_WEAK_TYPING_FLAGS if MAJOR < 11 else {}),
+        **(_HEURISTIC if MAJOR < 10 else {}),
     },
 )
 DataType = Enum("DataType", ["FLOAT", "HALF", "INT8", "INT32", "BOOL", "UINT8"])
@@ -322,6 +325,7 @@ class IBuilderConfig:
         "_timing",
         "default_device_type",
         "profiling_verbosity",
+        *(("builder_optimization_level",) if HAS_LEVEL else ()),
         *(("progress_monitor",) if MAJOR >= 10 else ()),
     )
 
@@ -333,6 +337,8 @@ class IBuilderConfig:
         self.profiling_verbosity = ProfilingVerbosity.LAYER_NAMES_ONLY
         self.default_device_type = DeviceType.GPU
         self.DLA_core = -1
+        if HAS_LEVEL:
+            self.builder_optimization_level = 3
         if MAJOR >= 10:
             self.progress_monitor = None
 

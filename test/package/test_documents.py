@@ -135,12 +135,17 @@ def test_the_scripts_of_the_pictures_find_what_they_import(script: str) -> None:
     assert callable(runpy.run_path(str(ROOT / "docs" / script))["main"])
 
 
+RESULTS = {"out", "runs"}
+"""Folders that commands of the documents make: what is named in them need not be there."""
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_files_of_the_repository_exist(document: str) -> None:
     """A path in backticks is relative to the repository, the package or the document."""
     text = (ROOT / document).read_text()
     folders = (ROOT, ROOT / "compact_yolo_ros", (ROOT / document).parent)
-    folders_named = "|".join(sorted({path.name for base in folders for path in base.iterdir()}))
+    names = {path.name for base in folders for path in base.iterdir()} - RESULTS
+    folders_named = "|".join(sorted(names))
     for path in re.findall(rf"`((?:{folders_named})/[\w./]*(?:/|\.py|\.md|\.yaml))`", text):
         assert any((folder / path).exists() for folder in folders), path
     folder = r"(?<![\w/])(?:config|docs|test|training)"

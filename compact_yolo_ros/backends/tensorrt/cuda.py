@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first CUDA device through pycuda: its primary context, and buffers on both sides.
 
-It has opened the context of an H200; the rest is tested against a double of pycuda that enforces
-its documented rules.
+It has run on a GPU with memory of its own (docs/gpu.md). Memory that CPU and GPU share is tested
+against a double of pycuda that enforces its documented rules.
 """
 
 from __future__ import annotations

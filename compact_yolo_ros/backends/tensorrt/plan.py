@@ -74,6 +74,7 @@ def build_plan(
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # to read the precision back
         config.clear_flag(trt.BuilderFlag.TF32)  # FP32 means FP32
         _leave_out_absent_kernels(trt, config)
+        _try_fewer_convolutions(trt, config, device)
         _permit_precision(trt, config, options.precision)
         if major_version(trt) < 10 and options.precision == "fp16":
             _decode_exactly(trt, config, network)
@@ -127,6 +128,18 @@ def _leave_out_absent_kernels(trt: Any, config: Any) -> None:
         absent = [source for source, name in KERNEL_LIBRARIES.items() if not _is_loadable(name)]
         bits = [1 << int(getattr(trt.TacticSource, source)) for source in absent]
         config.set_tactic_sources(config.get_tactic_sources() & ~sum(bits))
+
+
+def _try_fewer_convolutions(trt: Any, config: Any, device: Gpu) -> None:
+    """Have TensorRT 8.5 try few convolutions and compile none: a build takes minutes as it is.
+
+    That is how its engines have run on a GPU (docs/gpu.md). Later versions have a level for it.
+    """
+    if not hasattr(config, "builder_optimization_level"):
+        compiled = 1 << int(trt.TacticSource.JIT_CONVOLUTIONS)
+        config.set_tactic_sources(config.get_tactic_sources() & ~compiled)
+        if int(device.compute_capability.partition(".")[0]) >= 8:  # older GPUs have no such rules
+            config.set_flag(trt.BuilderFlag.ENABLE_TACTIC_HEURISTIC)
 
 
 def _is_loadable(name: str) -> bool:

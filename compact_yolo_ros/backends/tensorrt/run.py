@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """TensorRT 8.5 to 11 on an NVIDIA GPU (or a Jetson's DLA), through pycuda.
 
-No engine has run on a GPU yet: tested against a double of TensorRT's and pycuda's interfaces that
-enforces their documented rules, and whose names are checked against NVIDIA's own Python bindings.
+TensorRT 8.5 has run on a GPU (docs/gpu.md). The rest is tested against a double of TensorRT's and
+pycuda's interfaces that enforces their documented rules, and whose names are checked against
+NVIDIA's own Python bindings.
 
 Precision lives in the graph: FP32, FP16, or INT8 with Q/DQ nodes. TensorRT 10 and 11 build it
 strongly typed; TensorRT 8 needs builder flags to permit what the graph says. What the engine

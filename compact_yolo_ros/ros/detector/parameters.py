@@ -59,8 +59,8 @@ DETECTOR_PARAMETERS = (
     ParameterSpec(
         "backend",
         _OPTIONS.backend,
-        "What runs the network; auto takes TensorRT if it works here (not run on a GPU yet), else "
-        "what is fastest on the CPU (backend_timing).",
+        "What runs the network; auto takes TensorRT if it works here, else what is fastest on "
+        "the CPU (backend_timing).",
         choices=backend_names(),
     ),
     ParameterSpec(

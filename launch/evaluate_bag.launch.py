@@ -61,7 +61,7 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         executable="detector_node",
         name="detector",
         parameters=[*([run.params_file] if run.params_file else []), run.detector],
-        remappings=[("image", run.topic)],
+        remappings=[(run.image, run.topic)],
         additional_env=dds_environment("auto"),
         output="screen",
     )

@@ -29,6 +29,7 @@ from bag_writer import (
     write_labelled_bag,
 )
 
+from compact_yolo_ros.apps.evaluate_bag.arguments import parse as evaluation_arguments
 from compact_yolo_ros.apps.evaluate_bag.command import main as evaluate_bag
 from compact_yolo_ros.recordings.compression import ZSTD
 from compact_yolo_ros.recordings.reader import Bag
@@ -187,9 +188,58 @@ def test_arguments_become_those_of_every_process(bag: Path, toy: str, tmp_path: 
     assert run.ros2_bag_play[:5] == [str(bag), "--clock", "100", "--topics", TOPIC]
     assert run.ros2_bag_play[-4:] == ["--rate", "2.0", "--start-offset", "0.2"]
     assert run.evaluate_bag[-2:] == ["--start", "0.2"]
+    assert (run.image, run.detector["score_threshold"]) == ("image", 0.3)
     packed = write_bag(tmp_path / "packed", [compressed(draw_scene(0), 0)])
     run = read_evaluation(texts(bag=packed, out=out, model=toy))
-    assert run.detector["image_transport"] == "compressed"
+    # The name is that of the recording, whether or not it ends in /compressed.
+    assert (run.image, run.detector["image_transport"]) == ("image/compressed", "compressed")
+
+
+PARAMETERS = """
+/**:
+  ros__parameters: {backend: onnxruntime, score_threshold: 0.4, cpu_threads: 1}
+detector:
+  ros__parameters:
+    model: MODEL
+    score_threshold: 0.1
+    input_size: 352
+    rotation: 90
+    roi: [0, 8, 64, 48]
+    tiles: 2x1
+    class_thresholds: ["square:0.6"]
+    min_box_size: [4, 6]
+other:
+  ros__parameters: {model: micro_yolo}
+"""
+
+
+def test_what_the_file_of_parameters_says_is_evaluated(bag: Path, toy: str, tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(PARAMETERS.replace("MODEL", toy))
+    given = {"bag": bag, "out": tmp_path / "out", "params_file": file}
+    run = read_evaluation(texts(**given))
+    assert (run.detector["model"], run.detector["input_size"]) == (toy, 352)
+    assert (run.detector["backend"], run.detector["score_threshold"]) == ("onnxruntime", 0.1)
+    settings = evaluation_arguments(run.evaluate_bag)
+    assert settings.model == toy and settings.score == 0.1 and settings.backend == "onnxruntime"
+    assert (settings.rotation, settings.roi, settings.tiles) == (90, [0, 8, 64, 48], "2x1")
+    assert settings.class_threshold == ["square:0.6"]
+    assert (settings.min_box_size, settings.max_box_size) == ((4, 6), (0, 0))
+    over = read_evaluation(texts(**given, score_threshold=0, backend="openvino"))
+    assert (over.detector["backend"], over.detector["score_threshold"]) == ("openvino", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [("{", "it is not YAML"), ("/**: {ros__parameters: {rotation: 45}}", "rotation")],
+)
+def test_a_file_of_parameters_that_cannot_be_used_is_named(
+    bag: Path, toy: str, tmp_path: Path, content: str, sentence: str
+) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=sentence):
+        read_evaluation(texts(bag=bag, out=tmp_path / "out", model=toy, params_file=file))
 
 
 @pytest.mark.parametrize(

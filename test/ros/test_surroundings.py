@@ -80,6 +80,12 @@ def other() -> Iterator[Node]:
             ("/cam/compressed", COMPRESSED),
             "only /cam has a publisher, not /cam/compressed: set image_transport to raw",
         ),
+        (
+            ("/cam", CompressedImage),
+            ("/cam/compressed", COMPRESSED),
+            "only /cam has a publisher, not /cam/compressed: remap image/compressed to it",
+        ),
+        (("/cam", String), ("/cam/compressed", COMPRESSED), ""),
         (("/elsewhere", Image), ("/cam", RAW), ""),
         (("/cam", Image), ("/cam_2", COMPRESSED), ""),
     ],

@@ -76,13 +76,19 @@ def _wrong_type(topic: str, found: str, kind: str) -> str:
 
 
 def _other_transport(node: Node, topic: str, kind: str) -> str:
-    """What to set if the same images are there in another form."""
+    """What to set if the same images are there in another form, or under another name."""
     own = _OF_TYPE.get(kind, RAW)
     images = topic.removesuffix(own.suffix)
     for other in IMAGE_TRANSPORTS.values():
         there = images + other.suffix
-        if other is not own and there != topic and node.count_publishers(there):
-            return f"only {there} has a publisher, not {topic}: set image_transport to {other.name}"
+        if there == topic:
+            continue
+        types = {offer.topic_type for offer in node.get_publishers_info_by_topic(there)}
+        if types & {other.type_name, kind}:
+            remedy = f"remap image{own.suffix} to it"
+            if other.type_name in types:
+                remedy = f"set image_transport to {other.name}"
+            return f"only {there} has a publisher, not {topic}: {remedy}"
     return ""
 
 

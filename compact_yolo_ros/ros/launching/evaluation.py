@@ -11,13 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.backends.arguments import to_arguments
+from compact_yolo_ros.detection.view import PLAIN
 from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE, VIDEO_TYPES
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import Topic
-from compact_yolo_ros.ros.detector.parameters import SPECS, check_value, run_options, to_parameters
+from compact_yolo_ros.ros.detector.parameters import (
+    RUN_PARAMETERS,
+    SPECS,
+    box_size,
+    check_value,
+    run_options,
+    to_parameters,
+)
+from compact_yolo_ros.ros.detector.views import read_views
 from compact_yolo_ros.ros.launching.arguments import LaunchArgument, existing_file, typed_parameter
+from compact_yolo_ros.ros.launching.params_file import parameters_of_file
+from compact_yolo_ros.ros.transports import COMPRESSED
 
 OWN, ROSBAG2 = "own", "rosbag2"
 """The players: the node of this package, and ``ros2 bag play``."""
@@ -34,7 +44,7 @@ PATIENCE = 120.0
 RUN = "run.json"
 """What says in the folder of an evaluation which one it is."""
 
-RUN_PARAMETERS = ("model", "backend", "precision", "input_size")
+ARGUMENTS = (*RUN_PARAMETERS, "score_threshold")
 """Parameters of the detector that are arguments too."""
 
 EVALUATION_ARGUMENTS = (
@@ -42,18 +52,17 @@ EVALUATION_ARGUMENTS = (
     LaunchArgument("out", "", "Folder for the results. Needed."),
     LaunchArgument("topic", "", "Topic of the images; not needed where there is only one."),
     *(
-        LaunchArgument(name, str(SPECS[name].default), SPECS[name].description)
-        for name in RUN_PARAMETERS
-    ),
-    LaunchArgument(
-        "score_threshold",
-        str(SPECS["score_threshold"].default),
-        "Lowest score of a detection that is published, and that counts.",
+        LaunchArgument(
+            name,
+            "",
+            f"{SPECS[name].description} Default: as in params_file, else {SPECS[name].default}.",
+        )
+        for name in ARGUMENTS
     ),
     LaunchArgument(
         "params_file",
         "",
-        "YAML file with other parameters of the detector; the arguments above override it.",
+        "YAML file with parameters of the detector; arguments given here override it.",
     ),
     LaunchArgument("rate", "1.0", "Playback rate; 2.0 plays twice as fast as it was recorded."),
     LaunchArgument("start", "0.0", "Seconds of the recording to skip at its beginning."),
@@ -75,6 +84,7 @@ class Evaluation:
 
     Attributes:
         topic: topic of the images.
+        image: name of the detector's topic that is remapped to it.
         player: ``OWN`` or ``ROSBAG2``.
         params_file: of the detector; may be empty.
         detector: parameters of the detector node.
@@ -85,6 +95,7 @@ class Evaluation:
     """
 
     topic: str
+    image: str
     player: str
     params_file: str
     detector: dict[str, Any]
@@ -110,7 +121,9 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
         raise ValueError(
             "duration: ros2 bag play of ROS 2 Humble has no such option: give player:=own"
         )
-    options = _run_options(texts)
+    params_file = texts["params_file"] and existing_file("params_file", texts["params_file"])
+    values = _detector_values(texts, params_file)
+    options = run_options(values)
     parameters = to_parameters(options)
     out = Path(texts["out"]).expanduser()
     recorded = out / "node"
@@ -118,14 +131,14 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
         raise ValueError(f"out: {recorded} is there already: give another folder")
     if (out / RUN).exists():  # evaluate_bag would refuse it when all has been played
         raise ValueError(f"out: {out} holds another evaluation: give another folder")
-    score = _number("score_threshold", texts["score_threshold"])
+    score = values["score_threshold"]
     compressed = bag.topics[topic].type == COMPRESSED_IMAGE
     play = {"bags": [str(bag.paths[0])], "topics": [topic], **numbers}
     play |= {"wait_for": ["detector/detections"], "patience": PATIENCE}
-    params_file = texts["params_file"] and existing_file("params_file", texts["params_file"])
     evaluate = ["--bag", str(bag.paths[0]), "--topic", topic, "--out", str(out)]
     evaluate += ["--recorded", str(recorded), "--score", str(score)]
     evaluate += ["--model", options.model, *to_arguments(options, leave_out=("model",))]
+    evaluate += _view_and_selection(values)
     if texts["ground_truth"]:
         evaluate += ["--ground-truth", texts["ground_truth"]]
     if texts["player"] == ROSBAG2:  # the other one reports its rate itself
@@ -134,10 +147,11 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
         evaluate += [f"--{name}", str(numbers[name])] if numbers[name] else []
     return Evaluation(
         topic=topic,
+        image="image" + (COMPRESSED.suffix if compressed else ""),
         player=_player(texts["player"], bag.topics[topic]),
         params_file=params_file,
         detector={
-            # No others: params_file may set them.
+            # No others: params_file sets them.
             **{name: parameters[name] for name in RUN_PARAMETERS},
             "score_threshold": score,
             "image_transport": "compressed" if compressed else "raw",
@@ -163,12 +177,43 @@ def _player(player: str, topic: Topic) -> str:
     return "own"
 
 
-def _run_options(texts: Mapping[str, str]) -> RunOptions:
-    values: dict[str, Any] = {name: spec.default for name, spec in SPECS.items()}
-    for name in RUN_PARAMETERS:
-        values[name] = typed_parameter(SPECS[name], texts[name])
-        check_value(name, values[name])
-    return run_options(values)
+def _detector_values(texts: Mapping[str, str], params_file: str) -> dict[str, Any]:
+    """The detector's parameters: as an argument says, else the file, else by default."""
+    in_file = parameters_of_file(Path(params_file), "detector") if params_file else {}
+    given = {name: value for name, value in in_file.items() if name in SPECS}
+    for name in ARGUMENTS:
+        if texts[name]:
+            given[name] = _argument(name, texts[name])
+    for name, value in given.items():
+        check_value(name, value)
+    defaults = {name: spec.default for name, spec in SPECS.items()}
+    return defaults | {name: SPECS[name].read(value) for name, value in given.items()}
+
+
+def _argument(name: str, text: str) -> Any:
+    spec = SPECS[name]
+    return _number(name, text) if isinstance(spec.default, float) else typed_parameter(spec, text)
+
+
+def _view_and_selection(values: Mapping[str, Any]) -> list[str]:
+    """Arguments of ``evaluate_bag`` for what the node saw, and for what it published.
+
+    Raises:
+        ValueError: the parameters are those of several cameras.
+    """
+    found = []
+    for view in read_views({**values, "cameras": [""]}).values():
+        roi = map(str, view.roi)
+        found += ["--rotation", str(view.rotation), "--tiles", "x".join(map(str, view.tiles))]
+        found += [] if view.roi == PLAIN.roi else ["--roi", *roi]
+        found += ["--tile-overlap", str(view.overlap)]
+    if thresholds := [text for text in values["class_thresholds"] if text]:
+        found += ["--class-threshold", *thresholds]
+    for name in ("min_box_size", "max_box_size"):
+        width, height = box_size(values[name], name)
+        if width or height:
+            found += [f"--{name.replace('_', '-')}", f"{width}x{height}"]
+    return found
 
 
 def _rosbag2(bag: str, topic: str, numbers: Mapping[str, float]) -> list[str]:

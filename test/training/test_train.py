@@ -30,6 +30,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from compact_yolo_ros.support.folder_lock import locked
 from training.data.dataset import open_split
 from training.data.listing import BadFile
+from training.loop import progress
 from training.loop.averaging import AveragedModel
 from training.loop.checkpoint import load_checkpoint, load_detector, save_checkpoint
 from training.loop.freezing import set_phase
@@ -146,6 +147,20 @@ def test_a_run_ends_with_its_minutes_within_an_epoch(shapes, tmp_path):
     assert run_.step < run_.steps_per_epoch and run_.is_over
     (row,) = run_.history
     assert row["epoch"] == 1 and row["step"] == run_.step and row["AP"] == 0.5
+
+
+def test_a_run_goes_on_where_its_curves_cannot_be_written(shapes, tmp_path, monkeypatch, caplog):
+    run_ = trainer(shapes[:8], phases=[{"epochs": 2, "sizes": 64}])
+    monkeypatch.setattr(progress, "EVERY", 1)
+
+    def fail(*_):
+        raise ValueError("you tried to log 2.0") from OSError("No space left on device")
+
+    monkeypatch.setattr(progress.TensorBoardLogger, "log_metrics", fail)
+    console = Console(file=io.StringIO())
+    assert run(run_, RunFolder(tmp_path / "run"), lambda _: {"AP": 0.5}, console)
+    assert caplog.messages == ["No more curves for TensorBoard: No space left on device"]
+    assert (tmp_path / "run" / "best.pt").is_file()
 
 
 def test_another_recipe_is_refused_without_replan(shapes):

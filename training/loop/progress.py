@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from compact_yolo_ros.support.error_text import one_line
 from compact_yolo_ros.support.terminal import say
 from training.loop.trainer import Trainer
 from training.losses.criterion import Loss
@@ -108,7 +110,7 @@ def progress_bar(console: Console) -> Progress:
 
 
 class Curves:
-    """Scalars for TensorBoard.
+    """Scalars for TensorBoard. Where they cannot be written, the training goes on without them.
 
     Args:
         folder: of the event files.
@@ -116,7 +118,7 @@ class Curves:
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        self.logger = TensorBoardLogger(
+        self.logger: TensorBoardLogger | None = TensorBoardLogger(
             folder.parent, name="", version=folder.name, purge_step=first_step
         )
 
@@ -125,17 +127,28 @@ class Curves:
         if trainer.step % EVERY == 0:
             values = {f"step/{name}": float(part) for name, part in loss._asdict().items()}
             values["step/learning_rate"] = trainer.learning_rate
-            self.logger.log_metrics(values, trainer.step)
+            self._log(values, trainer.step)
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Log the metrics of an epoch."""
         measured = {name: value for name, value in row.items() if not math.isnan(value)}
         values = {f"epoch/{name}": value for name, value in measured.items() if name != "step"}
-        self.logger.log_metrics(values, row["step"])
+        self._log(values, row["step"])
 
     def close(self) -> None:
         """Flush and close the event file."""
-        self.logger.experiment.close()
+        if self.logger:
+            self.logger.experiment.close()
+
+    def _log(self, values: dict[str, float], step: int) -> None:
+        if self.logger is None:
+            return
+        try:
+            self.logger.log_metrics(values, step)
+        except Exception as error:  # Fabric makes a ValueError of a full disk, or of no threads
+            self.logger = None
+            reason = one_line(error.__cause__ or error)
+            logging.getLogger(__name__).warning("No more curves for TensorBoard: %s", reason)
 
 
 def describe(trainer: Trainer) -> str:

@@ -119,9 +119,12 @@ def test_a_study_stops_continues_and_ends_like_one_that_was_not_stopped(
     assert not list(out.glob(".*")), "unfinished files are left"
 
     changed = [*members[:2], replace(members[2], origin="others")]
-    for changes, settings in ((changed, []), (members, ["--set", "optimizer.rate=0.5"])):
+    for changes, settings, why in (
+        (changed, [], "that began with halves, not with others"),
+        (members, ["--set", "optimizer.rate=0.5"], "with other settings"),
+    ):
         assert command(changes).main([*options, *settings]) == 1
-        assert "other settings: give another --out" in capsys.readouterr().err
+        assert f"{why}: give another --out" in capsys.readouterr().err
     (out / "one/result.json").write_text("[1")
     assert command(members).main(options) == 1
     assert "result.json is damaged" in capsys.readouterr().err
@@ -150,11 +153,14 @@ def test_a_folder_of_another_study_or_of_other_images_is_refused(
     assert json.loads((tmp_path / "results.json").read_text()) == {"AP": 0.5}
     begun = study.recipe(Member("a", DETECTOR), 0).to_dict()
     (tmp_path / "a").mkdir()
-    for changes in ({"batch_size": 5}, {}):
-        checkpoint = {"recipe": begun | changes, "images": 8 if changes else 9}
+    for changes, told in (
+        ({"batch_size": 5}, "a/last.pt is of a training with other settings: give"),
+        ({}, "a does not say which weights and images its training began with: give"),
+    ):
+        checkpoint = {"recipe": begun | changes}
         rest = {"detector": str(DETECTOR), "classes": [], "average": {}}
         save_checkpoint(tmp_path / "a/last.pt", checkpoint | rest)
-        with pytest.raises(ValueError, match="a/last.pt is of a training with other settings: gi"):
+        with pytest.raises(ValueError, match=told):
             study.train(Member("a", DETECTOR))
     file = str(tmp_path / "results.json")
     assert command([]).main(["--data", "none", "--out", file]) == 1

@@ -162,6 +162,7 @@ def test_with_weights_only_the_layers_before_those_compared_are_trained_ones(mon
     origin = layer_types.Origin(Variant.parse("micro_yolo"), ("a", "b"), trained, False)
     monkeypatch.setattr(layer_types, "start", start)
     monkeypatch.setattr(layer_types, "read_origin", lambda *_, **__: origin)
+    monkeypatch.setattr(layer_types, "named_weights", lambda weights: weights)
     members = layer_types.members((13, 11), ("1", "2"), "w.pt")
     for member in members:
         config = member.detector.config

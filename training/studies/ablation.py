@@ -20,6 +20,7 @@ from typing import Any
 
 from training.detectors.variant import Variant
 from training.loop.trainer import Trainer
+from training.studies.beginning import named
 from training.studies.command import Command
 from training.studies.configurations import ROWS
 from training.studies.latency import kept_ratios
@@ -88,7 +89,7 @@ def members(rows: Mapping[str, Variant], paths: Sequence[Path]) -> Iterator[Memb
         ValueError: a file of weights cannot be read.
     """
     files = {path: read_backbone(path) for path in paths}
-    origin = ", ".join(path.name for path in paths)
+    origin = ", ".join(map(named, paths))
     begin = partial(start, files=files) if files else None
     changes = (f"phases.0.frozen_blocks={WHOLE if files else 0}",)
     for name, detector in rows.items():

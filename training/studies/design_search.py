@@ -48,6 +48,7 @@ from training.describe import net_score
 from training.detectors.variant import Variant
 from training.detectors.yolo_nano import YoloNanoConfig
 from training.loop.trainer import Trainer
+from training.studies.beginning import named_weights
 from training.studies.command import QUICK, Command
 from training.studies.latency import kept_ratios
 from training.studies.member import Member, Result, Row, rows_of
@@ -262,9 +263,10 @@ class Search:
         short: bool = True,
     ) -> Member:
         changes = [f"phases.0.epochs={self.options.short}"] if short else []
+        origin = ""
         if self.begin:
             changes.append(f"phases.0.frozen_blocks={frozen_blocks(self.stages)}")
-        origin = f"{self.options.start} without {', '.join(self.stages)}" if self.begin else ""
+            origin = f"{named_weights(self.options.start)} without {', '.join(self.stages)}"
         return Member(name, detector, tuple(changes), self.begin, origin, facts or {})
 
     def _train(self, design: YoloNanoConfig, name: str) -> None:

@@ -31,6 +31,7 @@ from torch.nn import functional
 from training.detectors.micro_yolo import MicroYoloConfig
 from training.detectors.variant import Variant
 from training.loop.trainer import Trainer
+from training.studies.beginning import named_weights
 from training.studies.command import QUICK, Command
 from training.studies.median_rule import below_median
 from training.studies.member import Member, Result, Row, rows_of
@@ -72,8 +73,9 @@ def members(kernels: Sequence[str], weights: str = "") -> list[Member]:
     """
     base = Variant.parse("micro_yolo")
     begin = partial(_begin, read_origin(weights, base, chosen=False)) if weights else None
+    origin = named_weights(weights)
     return [
-        Member(f"k{text}", with_kernels(text), (), begin, weights, {"kernels": text})
+        Member(f"k{text}", with_kernels(text), (), begin, origin, {"kernels": text})
         for text in kernels
     ]
 

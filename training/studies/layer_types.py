@@ -27,6 +27,7 @@ from training.detectors.micro_yolo import MicroYoloConfig
 from training.detectors.registry import DETECTORS
 from training.detectors.variant import Variant
 from training.loop.trainer import Trainer
+from training.studies.beginning import named_weights
 from training.studies.command import QUICK, Command
 from training.studies.configurations import (
     REPLACED,
@@ -99,7 +100,7 @@ def members(layers: Sequence[int], tables: Sequence[str], weights: str = "") -> 
             _with_trunk_of_micro_yolo(row.detector, kept),
             (f"phases.0.frozen_blocks={kept - 1}",),
             partial(_begin, origin, kept),
-            f"{weights} before layer {min(layers)}",
+            f"{named_weights(weights)} before layer {min(layers)}",
             {"replaced": "none" if row.name == BASE else _replaced(row.name)},
         )
         for row in found

@@ -23,8 +23,8 @@ class Member:
         detector: what is trained; changes of the recipe, as ``detector.neck=fpn``, come on top.
         changes: of the recipe, for this training only, as ``phases.0.frozen_blocks=3``.
         begin: gives a fresh trainer its first weights; None: random ones.
-        origin: says in words where these come from. A finished training of another origin is
-            not taken for this one.
+        origin: says in words where these come from, with a digest of each file: a training of
+            another origin is not taken for this one.
         facts: plain values that the study knows before the training, for its table.
         hopeless: asked after every evaluation whether to end the training early; None: never.
     """
@@ -59,6 +59,7 @@ class Result:
             no epoch is chosen on the images that the figures are of.
         curve: epoch and AP50 of every evaluation.
         recipe: all its settings.
+        data: digest of the images, labels and classes.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Result:
     recipe: dict[str, Any]
     origin: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    data: str = ""
 
     @property
     def ap50(self) -> float:

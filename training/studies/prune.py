@@ -36,6 +36,7 @@ from training.detectors.channel_graph import ChannelGraph
 from training.detectors.variant import Variant
 from training.loop.checkpoint import load_detector
 from training.loop.trainer import Trainer
+from training.studies.beginning import named_weights
 from training.studies.command import QUICK, Command
 from training.studies.member import Member, Result
 from training.studies.report import INK, Report
@@ -101,7 +102,7 @@ def prune(study: Study, options: argparse.Namespace) -> None:
         ORIGINAL,
         detector,
         begin=partial(_begin, options.start) if options.start else None,
-        origin=options.start,
+        origin=named_weights(options.start),
     )
     cost = study.cost_of_search([(original, 1 + len(wanted), "*")])
     say(study.console, f"{cost} A step that is accepted is followed by one more.")

@@ -24,6 +24,7 @@ from compact_yolo_ros.support.json_files import read_json
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
 from compact_yolo_ros.support.terminal import say
 from training.data.dataset import Cache, DataSet, open_split
+from training.data.digest import digest_of
 from training.detectors.complexity import macs, parameters
 from training.detectors.interface import Detector
 from training.detectors.variant import Variant
@@ -34,6 +35,7 @@ from training.loop.recipe import Recipe, find_recipe
 from training.loop.run import run
 from training.loop.run_folder import RunFolder
 from training.loop.trainer import Trainer, same_recipe
+from training.studies.beginning import Beginning, read_beginning
 from training.studies.member import Member, Result
 from training.studies.report import RESULTS, Report, write_report
 from training.train import check_metric
@@ -140,6 +142,11 @@ class Study:
     def _open(self, split: str, most: int) -> DataSet:
         return open_split(self.data, split, self.cache, most=most)
 
+    @cached_property
+    def digest(self) -> str:
+        """Of all that the trainings see and are measured on."""
+        return digest_of(self.train_set, self.held_out)
+
     def check_folder(self) -> None:
         """Raise ValueError if the folder has another study, or this one of other images."""
         path = self.out / RESULTS
@@ -155,6 +162,8 @@ class Study:
                 raise ValueError(
                     f"{path} is of {found[name]}, not of {self.facts[name]}: give another --out"
                 )
+        if found[DIGEST] != self.digest:
+            raise ValueError(f"{path} is of other images, labels or classes: give another --out")
 
     def recipe(self, member: Member, seed: int) -> Recipe:
         """Return what a training does.
@@ -263,14 +272,13 @@ class Study:
             found = from_plain(Result, read_json(path, LARGE))
         except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}): move it away to go on") from None
-        is_same = self._is_of(self.recipe(member, seed), found.recipe, found.images)
-        if not is_same or found.origin != member.origin:
+        if not same_recipe(found.recipe, self.recipe(member, seed)):
             raise _other_settings(path)
+        Beginning(found.origin, found.data).check(self._beginning(member), path)
         return found
 
-    def _is_of(self, wanted: Recipe, recipe: dict[str, Any], images: int) -> bool:
-        """Whether a training with such a recipe and so many images is the wanted one."""
-        return same_recipe(recipe, wanted) and images == len(self.train_set)
+    def _beginning(self, member: Member) -> Beginning:
+        return Beginning(member.origin, self.digest)
 
     def train(self, member: Member, seed: int = 0) -> Result:
         """Train, or continue, or read the result of a finished training; then report.
@@ -298,9 +306,9 @@ class Study:
         folder = RunFolder(self.folder(member.name, seed))
         state = folder.read_last()
         if state is not None:
-            images = state.get("images", len(self.train_set))
-            if not self._is_of(recipe, state["recipe"], images):
+            if not same_recipe(state["recipe"], recipe):
                 raise _other_settings(folder.last)
+            read_beginning(folder.path).check(self._beginning(member), folder.last)
         trainer = self._trainer(recipe)
         if state is not None:
             trainer.restore(state)
@@ -313,6 +321,8 @@ class Study:
 
         precision = trainer.fabric.strategy.precision.precision
         with folder.locked():
+            if state is None:
+                self._beginning(member).write(folder.path)
             folder.begin(recipe, trainer.step, precision=precision)
             ended = run(trainer, folder, measure, self.console, member.hopeless or _never)
         if not ended:
@@ -340,6 +350,7 @@ class Study:
             to_plain(recipe.to_dict()),
             member.origin,
             dict(member.facts),
+            self.digest,
         )
 
     @cached_property
@@ -348,8 +359,9 @@ class Study:
         here = provenance()
         return {
             "study": f"training.studies.{self.name}",
-            "data": f"{self.data.parent.name}, {len(self.train_set)} images to train on, "
+            "data": f"{self.data.resolve().parent.name}, {len(self.train_set)} images to train on, "
             f"{len(self.held_out)} to measure on",
+            DIGEST: self.digest,
             "recipe": " ".join((self.effort.recipe, *self.effort.changes)),
             "seeds": ", ".join(map(str, self.seeds)),
             "machine": f"{here['processor']}, {here['cores']} cores"
@@ -359,6 +371,8 @@ class Study:
         }
 
 
+DIGEST = "digest of the data"
+"""Name of a fact."""
 FIGURES = ("AP", "VOC")
 """How the names of figures in a row of metrics begin."""
 

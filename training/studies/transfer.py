@@ -27,6 +27,7 @@ from training.detectors.variant import Variant
 from training.detectors.yolo_ret import YoloRetConfig
 from training.loop.freezing import frozen_parts
 from training.loop.trainer import Trainer
+from training.studies.beginning import named
 from training.studies.command import Command
 from training.studies.member import Member, Result, Row, rows_of
 from training.studies.report import INK, Report
@@ -99,7 +100,7 @@ def members(detector: Variant, numbers: Sequence[int], path: Path) -> Iterator[M
             detector,
             (f"phases.0.frozen_blocks={blocks}",),
             partial(take, weights=weights, blocks=blocks, path=path) if blocks else None,
-            f"first {blocks} blocks of {path.name}" if blocks else "",
+            f"first {blocks} blocks of {named(path)}" if blocks else "",
             {"blocks": blocks, "share": of[blocks]},
         )
 

@@ -118,6 +118,14 @@ def test_a_study_stops_continues_and_ends_like_one_that_was_not_stopped(
     assert (out / "plot.svg").read_text().startswith("<?xml")
     assert not list(out.glob(".*")), "unfinished files are left"
 
+    assert [result["stopped"] for result in found] == [False, False, True]
+    to_the_end = [*members[:2], replace(members[2], hopeless=None)]
+    assert command(to_the_end).main(options) == 0
+    assert "Plan: 1 training (2 are finished)" in capsys.readouterr().out
+    assert load_checkpoint(out / "three/last.pt")["step"] == 4, "it was begun anew"
+    three = json.loads((out / "three/result.json").read_text())
+    assert (three["epochs"], three["stopped"]) == (2, False)
+
     changed = [*members[:2], replace(members[2], origin="others")]
     for changes, settings, why in (
         (changed, [], "that began with halves, not with others"),

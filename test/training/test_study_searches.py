@@ -65,7 +65,31 @@ def test_the_ranking_of_kernels():
     assert [row[1] for row in shown.rows] == [
         "3, 3, 3, 3, 3", "**3, 5, 3, 5, 3**", "3, 3, 3, 5, 5", "5, 5, 5, 5, 5",
     ]  # fmt: skip
-    assert "number 2 of 4, 10.0 points of AP50 below the best" in shown.conclusion[0]
+    assert "number 2 of 3, 10.0 points of AP50 below the best" in shown.conclusion[0]
+
+
+def test_trainings_that_were_stopped_are_in_no_figure_of_whole_ones():
+    results = [
+        result("a", 0.30, kernels="33333"),
+        result("b", 0.20, kernels="35353"),
+        result("c", 0.90, epochs=2, kernels="55555"),
+        result("d", 0.10, kernels="33355"),
+        # the second seed
+        result("a", 0.80, epochs=2, kernels="33333"),
+        result("b", 0.22, kernels="35353"),
+    ]
+    shown = kernel_search.report(results, Namespace())
+    assert [(row[0], row[-2], row[-1]) for row in shown.rows] == [
+        ("1", "8", "30.0 (1 of 2 seeds)"), ("2", "8", "21.0 ± 1.0"), ("3", "8", "10.0"),
+        ("-", "2, stopped", "90.0"),
+    ]  # fmt: skip
+    place, correlation, stopped = shown.conclusion
+    assert "number 2 of 3, 9.0 points of AP50 below the best" in place
+    # 0, 2 and 2 kernels of 5 pixels with 30, 21 and 10 %
+    assert correlation.endswith("kernels: -0.87.")
+    assert stopped.startswith("Stopped early, and not compared: 1.")
+    published = kernel_search.report([results[0], *[result("b", 0.9, 2, kernels="35353")] * 2], 0)
+    assert "3, 5, 3, 5, 3, was stopped after epoch 2, below the" in published.conclusion[0]
 
 
 @pytest.mark.parametrize(

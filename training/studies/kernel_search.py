@@ -7,7 +7,8 @@
 Layers 3, 5, 7, 9 and 11 have depthwise kernels of 3 or 5 pixels: 32 networks. Each is trained for a
 short time, as published, and the best AP wins; the paper's is 3, 5, 3, 5, 3. With ``--early-stop``
 a training ends after an epoch in which its AP50 is below the median that earlier trainings had
-after as many epochs (``median_rule``). ``--parallel`` trains several at a time.
+after as many epochs (``median_rule``). Such a one is listed without a rank: its AP50 is that of
+fewer epochs. ``--parallel`` trains several at a time.
 
 ``--start`` is not in the paper: all begin with weights of Micro-YOLO, and of the kernels that are
 searched for with the 3x3 pixels in the middle, zeros around them. So all permutations begin as the
@@ -105,7 +106,7 @@ def search(study: Study, options: argparse.Namespace) -> None:
 
 def ranking(results: Sequence[Result]) -> list[Row]:
     """Return the permutations, the best first; those that were stopped early come last."""
-    return sorted(rows_of(results), key=lambda row: (-row.first.epochs, -row.ap50))
+    return sorted(rows_of(results), key=lambda row: (row.stopped, -row.ap50))
 
 
 def report(results: Sequence[Result], _: argparse.Namespace) -> Report:
@@ -114,11 +115,11 @@ def report(results: Sequence[Result], _: argparse.Namespace) -> Report:
     size = results[0].recipe["evaluation"]["size"]
     rows = [
         [
-            f"{place}",
+            "-" if row.stopped else f"{place}",
             f"**{_shown(row)}**" if row.first.facts["kernels"] == PUBLISHED else _shown(row),
             f"{row.first.parameters / 1e6:.3f}",
             f"{row.first.gmac:.4f}",
-            f"{row.first.epochs}",
+            f"{row.first.epochs}{', stopped' * row.stopped}",
             row.ap50_text,
         ]
         for place, row in enumerate(ranked, 1)
@@ -138,34 +139,48 @@ def _shown(row: Row) -> str:
 
 
 def _conclusion(ranked: Sequence[Row]) -> list[str]:
-    places = {row.first.facts["kernels"]: place for place, row in enumerate(ranked, 1)}
-    if PUBLISHED not in places:
-        return [f"The published permutation, {', '.join(PUBLISHED)}, is not among them."]
-    own, best = ranked[places[PUBLISHED] - 1], ranked[0]
-    said = [
-        f"The published permutation, {', '.join(PUBLISHED)}, is number {places[PUBLISHED]} of "
-        f"{len(ranked)}, {100 * (best.ap50 - own.ap50):.1f} points of AP50 below the best."
-    ]
-    if len(ranked) > 2:
-        pairs = [(row.first.facts["kernels"].count("5"), row.ap50) for row in ranked]
+    whole = [row for row in ranked if not row.stopped]
+    said = [_place_of_published(ranked, whole)]
+    if len(whole) > 2:
+        pairs = [(row.first.facts["kernels"].count("5"), row.ap50) for row in whole]
         said.append(
             "Rank correlation (Spearman) of AP50 with the number of 5 x 5 kernels: "
             f"{rank_correlation(*zip(*pairs, strict=True)):.2f}."
         )
+    if stopped := len(ranked) - len(whole):
+        said.append(
+            f"Stopped early, and not compared: {stopped}. AP50 of fewer epochs says nothing beside "
+            "that of all."
+        )
     return said
+
+
+def _place_of_published(ranked: Sequence[Row], whole: Sequence[Row]) -> str:
+    """Compare the published permutation with those that were trained to the end, too."""
+    name = f"The published permutation, {', '.join(PUBLISHED)},"
+    places = {row.first.facts["kernels"]: place for place, row in enumerate(ranked)}
+    if PUBLISHED not in places:
+        return f"{name} is not among them."
+    own = ranked[places[PUBLISHED]]
+    if own.stopped:
+        return f"{name} was stopped after epoch {own.first.epochs}, below the median of the others."
+    return (
+        f"{name} is number {places[PUBLISHED] + 1} of {len(whole)}, "
+        f"{100 * (whole[0].ap50 - own.ap50):.1f} points of AP50 below the best."
+    )
 
 
 def _draw(ranked: Sequence[Row], axes: Any) -> None:
     for row in ranked:
         own = row.first.facts["kernels"] == PUBLISHED
-        stopped = row.first.epochs < max(r.first.epochs for r in ranked)
-        colour = "tab:red" if own else INK if stopped else "tab:blue"
+        colour = "tab:red" if own else INK if row.stopped else "tab:blue"
         axes.plot(row.first.gmac, 100 * row.ap50, "o", color=colour, label="_" * (not own)
-                  + f"published: {_shown(row)}")  # fmt: skip
+                  + f"published: {_shown(row)}",
+                  fillstyle="none" if row.stopped else "full")  # fmt: skip
         axes.annotate(row.first.facts["kernels"], (row.first.gmac, 100 * row.ap50), fontsize=7,
                       xytext=(3, 3), textcoords="offset points", color=INK)  # fmt: skip
     axes.set_xlabel(f"GMAC @{ranked[0].first.recipe['evaluation']['size']}")
-    axes.set_ylabel("AP50 (%)")
+    axes.set_ylabel("AP50 (%)" + ", hollow: stopped early" * any(row.stopped for row in ranked))
     if any(row.first.facts["kernels"] == PUBLISHED for row in ranked):
         axes.legend(frameon=False)
 

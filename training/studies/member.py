@@ -60,6 +60,7 @@ class Result:
         curve: epoch and AP50 of every evaluation.
         recipe: all its settings.
         data: digest of the images, labels and classes.
+        stopped: because it was hopeless, before the end of its recipe.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Result:
     origin: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     data: str = ""
+    stopped: bool = False
 
     @property
     def ap50(self) -> float:
@@ -92,12 +94,19 @@ class Row:
         figures: means of the results' figures.
         spread: largest less smallest AP50; 0 with one seed.
         seeds: how many there are.
+        left_out: further seeds, whose trainings were stopped earlier.
     """
 
     first: Result
     figures: dict[str, float]
     spread: float
     seeds: int
+    left_out: int = 0
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no seed was trained to the end: its figures are not those of a whole training."""
+        return self.first.stopped
 
     @property
     def ap50(self) -> float:
@@ -108,7 +117,11 @@ class Row:
     def ap50_text(self) -> str:
         """Mean AP50 in percent, with half of the spread if there are several seeds."""
         text = f"{100 * self.ap50:.1f}"
-        return f"{text} ± {50 * self.spread:.1f}" if self.seeds > 1 else text
+        if self.seeds > 1:
+            text += f" ± {50 * self.spread:.1f}"
+        if self.left_out:
+            text += f" ({self.seeds} of {self.seeds + self.left_out} seeds)"
+        return text
 
 
 def rows_of(results: Sequence[Result]) -> list[Row]:
@@ -116,11 +129,18 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
     groups: dict[str, list[Result]] = {}
     for result in results:
         groups.setdefault(result.name, []).append(result)
-    return [_row(group) for group in groups.values()]
+    return [_row(_alike(group), len(group)) for group in groups.values()]
 
 
-def _row(group: Sequence[Result]) -> Row:
+def _alike(group: Sequence[Result]) -> list[Result]:
+    """Return those that were trained to the end; if none was, those that were trained longest."""
+    longest = max(result.epochs for result in group)
+    whole = [result for result in group if not result.stopped]
+    return whole or [result for result in group if result.epochs == longest]
+
+
+def _row(group: Sequence[Result], seeds: int) -> Row:
     found = [result.ap50 for result in group]
     names = group[0].figures
     means = {name: sum(r.figures[name] for r in group) / len(group) for name in names}
-    return Row(group[0], means, max(found) - min(found), len(group))
+    return Row(group[0], means, max(found) - min(found), len(group), seeds - len(group))

@@ -32,7 +32,7 @@ from training.evaluate import measured
 from training.loop.fabric import open_fabric
 from training.loop.provenance import provenance
 from training.loop.recipe import Recipe, find_recipe
-from training.loop.run import run
+from training.loop.run import out_of_patience, run
 from training.loop.run_folder import RunFolder
 from training.loop.trainer import Trainer, same_recipe
 from training.studies.beginning import Beginning, read_beginning
@@ -262,6 +262,8 @@ class Study:
     def finished(self, member: Member, seed: int) -> Result | None:
         """Return the result of a training; None: it is not finished.
 
+        One that was stopped because it was hopeless is finished only for who stops such ones.
+
         Raises:
             ValueError: the folder has a training of other settings.
         """
@@ -275,7 +277,7 @@ class Study:
         if not same_recipe(found.recipe, self.recipe(member, seed)):
             raise _other_settings(path)
         Beginning(found.origin, found.data).check(self._beginning(member), path)
-        return found
+        return None if found.stopped and not member.hopeless else found
 
     def _beginning(self, member: Member) -> Beginning:
         return Beginning(member.origin, self.digest)
@@ -351,6 +353,7 @@ class Study:
             member.origin,
             dict(member.facts),
             self.digest,
+            stopped=not (trainer.is_over or out_of_patience(trainer)),
         )
 
     @cached_property

@@ -27,7 +27,7 @@ def result(name, ap50, epochs=8, curve=(), detector="micro_yolo", **facts):
 class ScriptedStudy:
     """A study whose trainings give the AP50 that a function says."""
 
-    seeds, console = (0,), Console(quiet=True)
+    seeds, console, out, reports = (0,), Console(quiet=True), Path("none"), True
     train_set = Namespace(classes=("a", "b"))
 
     def __init__(self, ap50):
@@ -43,6 +43,9 @@ class ScriptedStudy:
     def cost_of_search(self, expected):
         self.planned = sum(count for _, count, _ in expected)
         return self.cost([])
+
+    def gather(self, members):
+        self.gathered = members
 
     def folder(self, name, seed):
         return Path(name)

@@ -124,6 +124,9 @@ def test_parts_of_a_study_run_side_by_side_and_a_failed_one_is_told(monkeypatch)
         def __init__(self, command):
             started.append(command)
 
+        def poll(self):
+            return self.wait()
+
         def wait(self):
             return 1 if len(started) > 2 else 0
 
@@ -140,9 +143,10 @@ def test_parts_of_a_study_run_side_by_side_and_a_failed_one_is_told(monkeypatch)
         ["training.studies.kernel_search", "--data", "d", "--part", part] for part in ("0/2", "1/2")
     ]
     assert [m.name for m in study.members] == ["k35353", "k33333", "k55555"]
+    assert study.gathered == members and study.reports
     study.members.clear()
     parallel.train_all(study, members, Namespace(part="1/2", plan=False, parallel=2))
-    assert [m.name for m in study.members] == ["k33333"]
+    assert [m.name for m in study.members] == ["k33333"] and not study.reports
     with pytest.raises(ValueError, match="a part of the trainings has failed"):
         parallel.train_all(study, members, Namespace(part="", plan=False, parallel=3))
 
@@ -173,6 +177,8 @@ def test_layers_are_those_of_the_papers_tables():
     shown = layer_types.report(results, Namespace())
     assert shown.rows[2][-3:] == ["28.0", "-2.0", "-"]
     assert [shown.rows[place][-1] for place in (0, -1)] == ["33.1", "32.4"]
+    without_base = layer_types.report(results[1:], Namespace())
+    assert [row[-2] for row in without_base.rows] == ["-"] * 6, "compared with another row"
 
 
 def test_with_weights_only_the_layers_before_those_compared_are_trained_ones(monkeypatch):

@@ -99,8 +99,12 @@ def _middle(kernels: Tensor, side: int) -> Tensor:
 def search(study: Study, options: argparse.Namespace) -> None:
     """Train all permutations that were asked for."""
     wanted = members(list(dict.fromkeys(options.kernels)), options.start)
+
+    def hopeless(trainer: Trainer) -> bool:
+        return below_median(study.finished_of(wanted), trainer)
+
     if options.early_stop:
-        wanted = [replace(m, hopeless=partial(below_median, study.results)) for m in wanted]
+        wanted = [replace(member, hopeless=hopeless) for member in wanted]
     train_all(study, wanted, options)
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -37,6 +37,7 @@ from training.studies.configurations import (
     single_layer_rows,
 )
 from training.studies.member import Member, Result, rows_of
+from training.studies.member import Row as TrainedRow
 from training.studies.parallel import add_parallel, train_all
 from training.studies.report import INK, Report
 from training.studies.study import Effort, Study
@@ -138,15 +139,17 @@ def study_layers(study: Study, options: argparse.Namespace) -> None:
 def report(results: Sequence[Result], _: argparse.Namespace) -> Report:
     """Show what each replacement saves and costs."""
     found = rows_of(results)
-    base, size = found[0], results[0].recipe["evaluation"]["size"]
+    # Another row may be finished first, where several are trained at a time.
+    base = next((row for row in found if row.first.name == BASE), None)
+    size = results[0].recipe["evaluation"]["size"]
     shown = [
         [
             _table(row.first.name),
             row.first.facts["replaced"],
-            _beside(row.first.parameters / 1e6, base.first.parameters / 1e6),
-            _beside(row.first.gmac, base.first.gmac),
+            _beside(row, base, lambda result: result.parameters / 1e6),
+            _beside(row, base, lambda result: result.gmac),
             row.ap50_text,
-            f"{100 * (row.ap50 - base.ap50):+.1f}",
+            f"{100 * (row.ap50 - base.ap50):+.1f}" if base else "-",
             _published(row.first.detector),
         ]
         for row in found
@@ -170,8 +173,9 @@ def _published(detector: str) -> str:
     return f"{micro.ap50[micro.side]}" if config == MicroYoloConfig() else "-"
 
 
-def _beside(value: float, base: float) -> str:
-    return f"{value:.3f} ({value / base:.0%})"
+def _beside(row: TrainedRow, base: TrainedRow | None, of: Callable[[Result], float]) -> str:
+    value = of(row.first)
+    return f"{value:.3f} ({value / of(base.first):.0%})" if base else f"{value:.3f}"
 
 
 def _draw(found: Sequence[Any], axes: Any) -> None:

@@ -114,6 +114,7 @@ class Study:
         cache: where decoded images are kept.
         workers: loader processes.
         results: of the trainings that are finished, in the order in which they were asked for.
+        reports: whether it writes the report; one of several processes does.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Study:
     cache: Cache = "memory"
     workers: int = 1
     results: list[Result] = field(default_factory=list)
+    reports: bool = True
 
     # The images are opened when they are needed: what else is wrong is found out before.
     @cached_property
@@ -300,8 +302,31 @@ class Study:
         known = [(r.name, r.seed) for r in self.results]
         if (result.name, result.seed) not in known:
             self.results.append(result)
-        write_report(self.out, self.report(self.results), self.results, self.facts)
+        self._write_report()
         return result
+
+    def finished_of(self, members: Sequence[Member]) -> list[Result]:
+        """Return the results that are in the folder now, whichever process has trained them.
+
+        Raises:
+            ValueError: a folder has a training of other settings.
+        """
+        found = (self.finished(member, seed) for member, seed in self.trainings(members))
+        return [result for result in found if result]
+
+    def gather(self, members: Sequence[Member]) -> None:
+        """Report what other processes have finished.
+
+        Raises:
+            ValueError: a folder has a training of other settings.
+        """
+        self.results[:] = self.finished_of(members)
+        if self.results:
+            self._write_report()
+
+    def _write_report(self) -> None:
+        if self.reports:
+            write_report(self.out, self.report(self.results), self.results, self.facts)
 
     def _train(self, member: Member, seed: int) -> Result:
         recipe = self.recipe(member, seed)

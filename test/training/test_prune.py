@@ -129,6 +129,14 @@ def test_a_pruning_with_another_seed_continues_the_original_with_that_seed():
     assert study.trained_with == [3, 3] and folders == [("original", 3)]
 
 
+def test_several_seeds_are_refused():
+    study = scripted(0.50)
+    study.seeds = (0, 1)
+    with pytest.raises(ValueError, match="--seeds: each step begins .*: give one seed"):
+        prune(study, options("neck"))
+    assert not study.members
+
+
 def test_a_layer_is_pruned_until_the_ap_is_half_a_point_below_that_before_the_layer():
     study = scripted(0.50, 0.498, 0.496, 0.494, 0.495, 0.49)
     prune(study, options("neck", "s32.0.1"))
@@ -161,7 +169,7 @@ def test_an_unknown_layer_is_refused():
 def test_what_is_pruned_trains_and_opens_like_any_other(shapes, tmp_path, capsys):
     data = write_set(tmp_path / "set", shapes)
     given = ["--data", str(data), "--out", str(tmp_path / "out"), "--accelerator", "cpu"]
-    given += ["--workers", "0", "--detector", SMALL, "--most", "1", "--images", "8"]
+    given += ["--workers", "0", "--detector", SMALL, "--most", "1", "--images", "8", "--seeds", "3"]
     for change in (
         "phases=[{epochs: 1, sizes: 32}]", "batch_size=8", "evaluation.size=160",
         "schedule.warmup_steps=1", "precision=32-true",
@@ -171,7 +179,9 @@ def test_what_is_pruned_trains_and_opens_like_any_other(shapes, tmp_path, capsys
     assert "Plan: 2 trainings" in capsys.readouterr().out
     found = json.loads((tmp_path / "out/results.json").read_text())
     assert found["extra"]["detector"] == f"{SMALL[:-1]}, channels: {{s32: 45}}}}"
-    network, content = load_detector(tmp_path / "out/s32_1/last.pt")
+    assert found["extra"]["checkpoint"] == "s32_1_seed3/last.pt"
+    network, content = load_detector(tmp_path / "out" / found["extra"]["checkpoint"])
     assert network.s32.conv.out_channels == 45
     assert str(Variant.from_settings(content["detector"])) == found["extra"]["detector"]
-    assert "| s32 | 45 of 48 |" in (tmp_path / "out/results.md").read_text()
+    page = (tmp_path / "out/results.md").read_text()
+    assert "| s32 | 45 of 48 |" in page and "in `s32_1_seed3/last.pt`" in page

@@ -42,6 +42,11 @@ class Member:
             raise ValueError(f"{self.name!r} cannot name a training")
 
 
+def folder_of(name: str, seed: int) -> str:
+    """Return the name of the folder of a member's training."""
+    return name if seed == 0 else f"{name}_seed{seed}"
+
+
 @dataclass(frozen=True)
 class Result:
     """What a training has given; the content of ``result.json`` in its folder.
@@ -78,6 +83,11 @@ class Result:
     facts: dict[str, Any] = field(default_factory=dict)
     data: str = ""
     stopped: bool = False
+
+    @property
+    def folder(self) -> str:
+        """Name of the training's folder; ``last.pt`` in it has the weights."""
+        return folder_of(self.name, self.seed)
 
     @property
     def ap50(self) -> float:

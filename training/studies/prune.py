@@ -90,8 +90,11 @@ def prune(study: Study, options: argparse.Namespace) -> None:
     """Prune one layer after the other; see the head of the module.
 
     Raises:
-        ValueError: a layer is unknown, or the weights to start from cannot be used.
+        ValueError: a layer is unknown, there are several seeds, or the weights to start from cannot
+            be used.
     """
+    if len(study.seeds) > 1:
+        raise ValueError("--seeds: each step begins with the weights of the last: give one seed")
     detector, classes = Variant.parse(options.detector), len(study.train_set.classes)
     known = layers(detector.graph(classes))
     wanted = options.layers or list(known)
@@ -190,9 +193,9 @@ def report(results: Sequence[Result], options: argparse.Namespace) -> Report:
         "Channel pruning",
         ("layer", "channels", "M parameters", f"GMAC @{size}", "AP50 (%)", "accepted"),
         rows,
-        (said, f"The weights are in `{last.name}/last.pt`. The detector: `{last.detector}`"),
+        (said, f"The weights are in `{last.folder}/last.pt`. The detector: `{last.detector}`"),
         partial(_draw, results, options.drop),
-        {"detector": last.detector, "checkpoint": f"{last.name}/last.pt"},
+        {"detector": last.detector, "checkpoint": f"{last.folder}/last.pt"},
     )
 
 

@@ -36,7 +36,7 @@ from training.loop.run import out_of_patience, run
 from training.loop.run_folder import RunFolder
 from training.loop.trainer import Trainer, same_recipe
 from training.studies.beginning import Beginning, read_beginning
-from training.studies.member import Member, Result
+from training.studies.member import Member, Result, folder_of
 from training.studies.report import RESULTS, Report, write_report
 from training.train import check_metric
 
@@ -259,7 +259,7 @@ class Study:
 
     def folder(self, name: str, seed: int) -> Path:
         """Return the folder of a training; ``last.pt`` in it has the weights."""
-        return self.out / (name if seed == 0 else f"{name}_seed{seed}")
+        return self.out / folder_of(name, seed)
 
     def finished(self, member: Member, seed: int) -> Result | None:
         """Return the result of a training; None: it is not finished.

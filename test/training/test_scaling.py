@@ -145,3 +145,15 @@ def test_the_best_way_to_grow_is_named_for_each_budget():
     assert [row[5] for row in shown.rows] == ["0.50"] * 3
     lines = shown.conclusion[0].splitlines()
     assert ["grows: b (30.0 %)" in lines[0], "grows: a (40.0 %)" in lines[1]] == [True, True]
+
+
+@pytest.mark.parametrize("given", [["--data=no.yaml"], ["--data", "no.yaml"], ["--dat", "no.yaml"]])
+def test_a_data_set_is_trained_on_however_the_option_is_written(given, tmp_path, capsys):
+    assert main([*given, "--out", str(tmp_path), "--gflops", "1.5"]) == 1
+    assert "no.yaml" in capsys.readouterr().err, "it was not read"
+
+
+def test_help_has_the_options_of_trainings(capsys):
+    with pytest.raises(SystemExit):
+        main(["-h"])
+    assert "--seeds" in capsys.readouterr().out

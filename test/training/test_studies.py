@@ -188,6 +188,11 @@ def test_a_plan_trains_nothing(
     assert (
         "4 trainings (0 are finished), 96 views of images, about 2 min" in capsys.readouterr().out
     )
+    # Each at most a quarter of a minute and its last evaluation, a third of 4 images.
+    limit = ["--set", "schedule.minutes=0.25"]
+    assert command([Member("a", DETECTOR), twice]).main([*options, *seeds, *limit]) == 0
+    told = capsys.readouterr().out
+    assert "at most 96 views of images, about 1 minute here" in told
     monkeypatch.setattr(Study, "_step_seconds", lambda *_: 0.1)
     assert command([Member("a", DETECTOR)]).main([*options, "--plan"]) == 0
     assert "less than one minute here" in capsys.readouterr().out

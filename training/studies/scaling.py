@@ -207,8 +207,7 @@ COMMAND = Command(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code. Without ``--data`` only the table is printed."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if "--data" in given or "-h" in given or "--help" in given:
+    if _is_about_trainings(arguments):
         return COMMAND.main(arguments)
     parser = argparse.ArgumentParser(prog="training.studies.scaling", description=COMMAND.summary)
     _more(parser)
@@ -220,6 +219,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print_table(open_console(), COLUMNS, rows, "YOLOv4-tiny, scaled")
     return 0
+
+
+def _is_about_trainings(arguments: Sequence[str] | None) -> bool:
+    """Return whether a data set, or help, was asked for, however it is written."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--data", nargs="?", default=None, const="")
+    parser.add_argument("-h", "--help", action="store_true")
+    options, _ = parser.parse_known_args(arguments)
+    return options.data is not None or options.help
 
 
 if __name__ == "__main__":

@@ -77,6 +77,7 @@ class Cost:
         views: images that the unfinished ones see, repeated ones counted.
         step: measured seconds of a training step of the first of them; 0: none is left.
         seconds: of all, estimated from that step and the multiply-accumulates.
+        limited: whether the clock may end one of them (``schedule.minutes``) before its last view.
     """
 
     trainings: int
@@ -84,6 +85,7 @@ class Cost:
     views: int
     step: float
     seconds: float
+    limited: bool = False
 
     def __str__(self) -> str:
         if not self.trainings:
@@ -92,7 +94,8 @@ class Cost:
         minutes = round(self.seconds / 60)
         return (
             f"Plan: {counted(self.trainings, 'training')} ({self.finished} "
-            f"{'is' if self.finished == 1 else 'are'} finished), {counted(self.views, 'view')} of "
+            f"{'is' if self.finished == 1 else 'are'} finished), "
+            f"{'at most ' * self.limited}{counted(self.views, 'view')} of "
             f"images, {f'about {minutes}' if minutes else 'less than one'} "
             f"minute{'s' * (minutes > 1)} here: a step took {self.step:.2f} s."
         )
@@ -214,8 +217,9 @@ class Study:
         step = self._step_seconds(recipe)
         an_image = step / recipe.batch_size / _work(recipe)
         views = sum(recipe.epochs for recipe in left) * len(self.train_set)
-        seconds = sum(self._images(recipe) * _work(recipe) for recipe in left)
-        return Cost(len(left), finished, views, step, an_image * seconds)
+        seconds = sum(self._seconds(recipe, an_image * _work(recipe)) for recipe in left)
+        limited = any(recipe.schedule.minutes for recipe in left)
+        return Cost(len(left), finished, views, step, seconds, limited)
 
     def cost_of_search(self, expected: Iterable[tuple[Member, int, str]]) -> Cost:
         """Estimate what is left of trainings of which only the number is known.
@@ -231,11 +235,14 @@ class Study:
             left += [(replace(like, name="plan"), self.seeds[0])] * max(0, count - ended)
         return replace(self.cost(left), finished=finished)
 
-    def _images(self, recipe: Recipe) -> float:
-        """Images that a training takes the time of, with those of its evaluations."""
+    def _seconds(self, recipe: Recipe, an_image: float) -> float:
+        """Seconds of a training with its evaluations, from those of an image in a step."""
         evaluations = -(-recipe.epochs // recipe.evaluation.every)
-        trained = recipe.epochs * len(self.train_set)
-        return trained + EVALUATION_SHARE * evaluations * len(self.held_out)
+        evaluation = an_image * EVALUATION_SHARE * len(self.held_out)
+        seconds = an_image * recipe.epochs * len(self.train_set) + evaluations * evaluation
+        # The last evaluation comes when the minutes have passed.
+        limit = 60 * recipe.schedule.minutes + evaluation
+        return min(seconds, limit) if recipe.schedule.minutes else seconds
 
     def _step_seconds(self, recipe: Recipe) -> float:
         trainer = self._trainer(recipe)

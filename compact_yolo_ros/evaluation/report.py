@@ -130,7 +130,8 @@ def write_report(
         legend=COLOURS,
     )
     with replacing(path) as temporary:
-        temporary.write_text(page, "utf-8")
+        # The name of an image need not be UTF-8, but what Python makes of it cannot be written.
+        temporary.write_text(page, "utf-8", "replace")
 
 
 def _summary(evaluations: Sequence[ShownEvaluation]) -> Table | None:

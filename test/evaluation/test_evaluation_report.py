@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import cv2
@@ -127,6 +129,12 @@ def test_names_of_lines_have_the_colour_of_the_text():
     add_legend(axes)
     styles = re.findall(r"<text([^>]*)>", to_svg(figure))
     assert styles and all("fill: currentColor" in style for style in styles)
+
+
+def test_an_image_whose_name_is_not_utf8_does_not_cost_the_page(picture, result, tmp_path):
+    shown = replace(picture, caption=os.fsdecode(b"stra\xdfe: 3 wrong"))
+    write_report(tmp_path / "a.html", "a", [replace(result, worst=[shown])])
+    assert "stra?e: 3 wrong" in Page(tmp_path / "a.html").words
 
 
 def test_several_results_are_compared(result, tmp_path):

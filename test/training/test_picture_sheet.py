@@ -21,6 +21,17 @@ def test_pictures_are_drawn_into_one_sheet(tmp_path, monkeypatch):
     assert cv2.imread(str(tmp_path / "sheet.webp")).shape == (round(WIDTH / 2 * 60 / 80), WIDTH, 3)
 
 
+def test_a_sheet_that_is_too_large_for_its_format_gives_one_sentence(tmp_path, monkeypatch):
+    model, out = write_toy_model(tmp_path / "toy.onnx"), tmp_path / "sheet.webp"
+    cv2.imwrite(str(tmp_path / "tall.png"), np.full((640, 40, 3), 90, np.uint8))
+    command = ["sheet", "--model", str(model), "--out", str(out), str(tmp_path / "tall.png")]
+    monkeypatch.setattr("sys.argv", command)
+    told = "^training.picture_sheet: a sheet of 1280 x 20480 pixels .* at most 16383 along a side"
+    with pytest.raises(SystemExit, match=told):
+        main()
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("model", "picture", "message"),
     [

@@ -243,6 +243,12 @@ def test_a_process_killed_while_it_writes_loses_nothing(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_bad_file_whose_name_is_not_utf8_is_listed(tmp_path):
+    bad = BadFile(Path(os.fsdecode(b"stra\xdfe.jpg")), "is cut off")
+    RunFolder(tmp_path).begin(Recipe.from_dict(TINY), 0, [bad])
+    assert (tmp_path / "bad_files.txt").read_bytes() == b"stra\xdfe.jpg: is cut off\n"
+
+
 @pytest.mark.parametrize("text", ["{}", "[" * 9_999, "[1, "])
 def test_a_damaged_list_of_starts_is_named(tmp_path, text):
     (tmp_path / "environment.json").write_text(text)

@@ -18,6 +18,8 @@ from compact_yolo_ros.support.plain_values import to_plain
 from training.deployment.model_card import to_markdown
 
 SHEET_ENDING = ".webp"
+SHEET_SIDE = 16383
+"""Most pixels along a side of a WebP file."""
 SHEET_QUALITY = 80
 """Captions and curves stay sharp, and a sheet of six pictures takes 70 kB: a tenth of a PNG."""
 
@@ -36,9 +38,18 @@ def write_sheet(pixels: NDArray[np.uint8], path: Path) -> None:
     """Write a sheet, (h, w, 3) uint8 BGR, as WebP.
 
     Raises:
+        ValueError: it is larger than a WebP file can be.
         OSError: the file cannot be written.
     """
-    _, encoded = cv2.imencode(SHEET_ENDING, pixels, [cv2.IMWRITE_WEBP_QUALITY, SHEET_QUALITY])
+    height, width = pixels.shape[:2]
+    if max(height, width) > SHEET_SIDE:
+        raise ValueError(
+            f"a sheet of {width} x {height} pixels is too large: WebP has at most {SHEET_SIDE} "
+            "along a side, so show less in it"
+        )
+    done, encoded = cv2.imencode(SHEET_ENDING, pixels, [cv2.IMWRITE_WEBP_QUALITY, SHEET_QUALITY])
+    if not done:
+        raise ValueError(f"OpenCV cannot write {path} as WebP")
     with replacing(path) as temporary:
         temporary.write_bytes(encoded.tobytes())
 

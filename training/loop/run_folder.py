@@ -84,7 +84,9 @@ class RunFolder:
         with replacing(self.path / "recipe.yaml") as temporary:
             temporary.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False))
         with replacing(self.path / "bad_files.txt") as temporary:
-            temporary.write_text("".join(f"{path}: {reason}\n" for path, reason in bad_files))
+            lines = "".join(f"{path}: {reason}\n" for path, reason in bad_files)
+            # Names that are not UTF-8 stay the bytes that they are, so that they can be found.
+            temporary.write_text(lines, "utf-8", "surrogateescape")
 
     def save_last(self, state: dict[str, Any]) -> None:
         """Write the checkpoint to continue from."""

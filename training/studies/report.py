@@ -86,4 +86,4 @@ def drawn(plot: Callable[[Any], None]) -> str:
 
 def _write(path: Path, text: str) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, "utf-8", "replace")  # a folder's name need not be UTF-8

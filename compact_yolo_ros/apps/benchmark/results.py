@@ -106,7 +106,7 @@ def _may_plot() -> bool:
 
 def _write(path: Path, text: str) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, "utf-8", "replace")  # names of files need not be UTF-8
 
 
 def _write_json(path: Path, content: Any) -> None:

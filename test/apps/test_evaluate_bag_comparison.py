@@ -26,7 +26,9 @@ from compact_yolo_ros.apps.evaluate_bag.comparison import (
     Candidate,
     candidates,
     front,
+    fronts,
     section,
+    write_comparison,
 )
 from compact_yolo_ros.apps.evaluate_bag.comparison_run import read_options
 from compact_yolo_ros.apps.evaluate_bag.detection_run import run
@@ -219,6 +221,58 @@ def test_what_is_not_known_is_on_no_front() -> None:
     found = [Candidate("a", results_of("a", NAN, 1.0)), Candidate("b", results_of("b", 0.1, 2.0))]
     assert [c.name for c in front(found, COSTS["latency"])] == ["b"]
     assert front(found, COSTS["energy"]) == []
+
+
+WORKSTATION = {"processor": "Xeon", "cores": "32", "system": "Linux 6.8, x86_64", "time": "now"}
+ROBOT = {"processor": "Cortex-A78", "cores": "6", "system": "Linux 5.15, aarch64", "time": "now"}
+
+
+def measured(name: str, ap: float, ms: float, on: dict[str, str], source: str) -> Results:
+    power = Energy(source, None, 5.0, "", "", ms / 100, 1.0)
+    return results_of(name, ap, ms, environment=on, power=power)
+
+
+def test_costs_of_different_machines_are_on_no_front_together(tmp_path: Path) -> None:
+    """A slow model of the workstation does not beat the fast one of the robot."""
+    results = [
+        measured("large", 0.6, 5.0, WORKSTATION, "RAPL"),
+        measured("slow", 0.5, 9.0, WORKSTATION, "RAPL"),
+        measured("small", 0.4, 30.0, ROBOT, "battery"),
+        measured("large", 0.6, 90.0, ROBOT, "battery"),
+    ]
+    names = ["large, Xeon, 32 cores", "slow, Xeon, 32 cores", "small, Cortex-A78, 6 cores",
+             "large, Cortex-A78, 6 cores"]  # fmt: skip
+    write_comparison(tmp_path, results)
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    assert [found["name"] for found in content["candidates"]] == names
+    on_front = [names[0], names[2], names[3]]
+    assert content["fronts"] == {"latency": on_front, "energy": on_front}
+    assert content["candidates"][2]["machine"] == "Cortex-A78, 6 cores"
+    assert content["candidates"][2]["meter"] == "battery"
+    assert content["environment"] == {"time": "now"}, "that of one machine was given for all"
+    page = (tmp_path / "comparison.html").read_text()
+    for text in ("Xeon, 32 cores, Linux 6.8", "Cortex-A78, 6 cores, Linux 5.15", "power read by"):
+        assert text in page
+
+
+def test_energies_of_different_meters_are_on_no_front_together() -> None:
+    """A battery gives the whole machine, RAPL the processor alone."""
+    sources = ("RAPL", "battery", "battery")
+    found = candidates(
+        [
+            measured(name, ap, ms, ROBOT, source)
+            for name, ap, ms, source in zip(
+                "abc", (0.6, 0.5, 0.4), (5.0, 9.0, 30.0), sources, strict=True
+            )
+        ]
+    )
+    assert [[c.name for c in kept] for kept in fronts(found, COSTS["latency"])] == [["a"]]
+    assert [[c.name for c in kept] for kept in fronts(found, COSTS["energy"])] == [["a"], ["b"]]
+    shown = section(found)
+    assert shown.tables[-1].rows[1][1:] == ["Cortex-A78, 6 cores", "battery"]
+    assert "different meters" in shown.text
+    alike = section(candidates([measured(n, 0.5, 1.0, ROBOT, "battery") for n in "ab"]))
+    assert "meter" not in alike.text and len(alike.tables) == 2
 
 
 def untimed(folder: Path) -> list[bytes]:

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,10 +26,17 @@ from compact_yolo_ros.support.plain_values import JsonKey, to_plain
 
 @dataclass(frozen=True)
 class Cost:
-    """What accuracy is weighed against: an axis of a plot, and what it shows of a candidate."""
+    """What accuracy is weighed against: an axis of a plot.
+
+    Attributes:
+        label: of the axis.
+        of: what it shows of a candidate.
+        measured_by: what candidates must have in common to be on one front.
+    """
 
     label: str
     of: Callable[[Candidate], float | None]
+    measured_by: Callable[[Candidate], object]
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class CandidateFigures:
     """The figures of a finished evaluation, as they are in comparison.json.
 
     Average precision is None without labels, or without objects; ``images`` and ``objects`` are
-    those it is of. The others are as in ``Results``.
+    those it is of. ``meter`` is where the power was read. The others are as in ``Results``.
     """
 
     name: str
@@ -59,6 +67,8 @@ class CandidateFigures:
     frames_per_second: float | None
     answered_share: Annotated[float, JsonKey("answered")]
     joules_per_frame: float | None
+    machine: str
+    meter: str
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,16 @@ class Candidate:
         return self.results.power.joules_per_frame
 
     @property
+    def machine(self) -> str:
+        """Processor and cores: what latencies are of."""
+        return _machine(self.results)
+
+    @property
+    def meter(self) -> str:
+        """Where the power was read; empty if it could not be."""
+        return "" if self.joules is None else self.results.power.source
+
+    @property
     def answered_share(self) -> float:
         """Part of the frames that were answered."""
         counts = [topic.frames for topic in self.results.topics.values()]
@@ -121,14 +141,16 @@ class Candidate:
             frames_per_second=speed.frames_per_second,
             answered_share=self.answered_share,
             joules_per_frame=self.joules,
+            machine=self.machine,
+            meter=self.meter,
         )
 
 
 COSTS = {
-    "latency": Cost("median milliseconds of a frame", lambda candidate: candidate.latency_ms),
-    "energy": Cost("joules of a frame", lambda candidate: candidate.joules),
+    "latency": Cost("median milliseconds of a frame", lambda c: c.latency_ms, lambda c: c.machine),
+    "energy": Cost("joules of a frame", lambda c: c.joules, lambda c: (c.machine, c.meter)),
 }
-"""The axes of the two Pareto fronts."""
+"""The axes of the two kinds of Pareto fronts."""
 
 
 def _known(value: float) -> float | None:
@@ -155,8 +177,9 @@ def candidates(results: Sequence[Results]) -> list[Candidate]:
             model.backend,
             model.precision,
             f"{model.threads} threads",
+            _machine(result),
         ]
-        for model in models
+        for result, model in zip(results, models, strict=True)
     ]
     differing = [n for n in range(len(parts[0])) if n == 0 or len({row[n] for row in parts}) > 1]
     names = [", ".join(row[n] for n in differing) for row in parts]
@@ -169,6 +192,11 @@ def _name(model: ModelFacts, models: Sequence[ModelFacts]) -> str:
     """The model's name; what the user called it where another one has the same."""
     given = {other.given for other in models if other.name == model.name}
     return model.name if len(given) == 1 else model.given
+
+
+def _machine(results: Results) -> str:
+    facts = (results.environment.get("processor", ""), results.environment.get("cores", ""))
+    return "{}, {} cores".format(*facts)
 
 
 def _labels_of(results: Results) -> object:
@@ -201,11 +229,19 @@ _SAME: dict[str, Callable[[Results], object]] = {
 """What evaluations must have in common to be compared."""
 
 
+def fronts(found: Sequence[Candidate], cost: Cost) -> list[list[Candidate]]:
+    """A Pareto front for each machine, or meter: costs of different ones are not comparable."""
+    groups: dict[object, list[Candidate]] = {}
+    for candidate in found:
+        groups.setdefault(cost.measured_by(candidate), []).append(candidate)
+    return [kept for group in groups.values() if (kept := front(group, cost))]
+
+
 def front(found: Sequence[Candidate], cost: Cost) -> list[Candidate]:
     """The Pareto front: none is as accurate and cheaper, or as cheap and more accurate.
 
     Args:
-        found: all; those whose average precision or cost is not known are left out.
+        found: measured alike; those whose average precision or cost is not known are left out.
         cost: one of ``COSTS``.
 
     Returns:
@@ -228,18 +264,18 @@ def front(found: Sequence[Candidate], cost: Cost) -> list[Candidate]:
 
 def section(found: Sequence[Candidate]) -> Section:
     """Table and fronts for a report."""
-    fronts = {name: front(found, cost) for name, cost in COSTS.items()}
+    on = {name: fronts(found, cost) for name, cost in COSTS.items()}
     numbered = [(f"{n}\N{NO-BREAK SPACE}{c.name}", c) for n, c in enumerate(found, 1)]
     accuracy = [[name, *_accuracy_cells(c.figures())] for name, c in numbered]
     costs = [
-        [name, *_cost_cells(c.figures()), ", ".join(f for f in fronts if c in fronts[f]) or "–"]
+        [name, *_cost_cells(c.figures()), ", ".join(f for f in on if c in chain(*on[f])) or "–"]
         for name, c in numbered
     ]
-    drawn = {name: _plot(found, kept, COSTS[name]) for name, kept in fronts.items() if kept}
+    drawn = {name: _plot(found, kept, COSTS[name]) for name, kept in on.items() if kept}
     plots = [
         Plot(
             to_svg(figure),
-            f"Accuracy over {name}; numbers as above, the line is the front.",
+            f"Accuracy over {name}; numbers as above, a line is a front.",
             wide=True,
         )
         for name, figure in drawn.items()
@@ -252,7 +288,19 @@ def section(found: Sequence[Candidate]) -> Section:
     if len(set(left_out.values())) > 1:
         text += " They were not evaluated on the same classes, so that their AP differs for that:"
         text += "".join(f" {name}: {what or 'all classes.'}" for name, what in left_out.items())
-    return Section("Comparison", text, [Table(ACCURACY, accuracy), Table(COST, costs)], plots)
+    tables = [Table(ACCURACY, accuracy), Table(COST, costs)]
+    if _measured_differently(found):
+        text += (
+            " They were run on different machines, or their power was read by different meters. "
+            "Costs of different ones say nothing side by side: each has a front of its own."
+        )
+        tables.append(Table(MEASURED, [[name, c.machine, c.meter or None] for name, c in numbered]))
+    return Section("Comparison", text, tables, plots)
+
+
+def _measured_differently(found: Sequence[Candidate]) -> bool:
+    meters = {candidate.meter for candidate in found if candidate.meter}
+    return len({candidate.machine for candidate in found}) > 1 or len(meters) > 1
 
 
 ACCURACY = (
@@ -271,7 +319,8 @@ COST = (
     *("", "input", "backend", "precision", "threads", "ms p50", "ms p95", "ms p99", "frames/s"),
     *("J a frame", "on a front"),
 )
-"""Heads of the two tables: each fits a page."""
+MEASURED = ("", "machine", "power read by")
+"""Heads of the tables: each fits a page."""
 
 
 def _accuracy_cells(figures: CandidateFigures) -> list[Any]:
@@ -303,22 +352,29 @@ def write_comparison(folder: Path, results: Sequence[Results]) -> list[Candidate
         "recording": first.recording.paths,
         "mode": first.mode,
         "candidates": [candidate.figures() for candidate in found],
-        "fronts": {name: [c.name for c in front(found, cost)] for name, cost in COSTS.items()},
-        "environment": first.environment,
+        "fronts": {
+            name: [c.name for c in chain(*fronts(found, cost))] for name, cost in COSTS.items()
+        },
+        "environment": _common([result.environment for result in results]),
     }
     with replacing(folder / "comparison.json") as path:
         path.write_text(json.dumps(to_plain(content), indent=1, allow_nan=False) + "\n")
     facts = {
         "Recording": ", ".join(first.recording.paths),
         "Mode": first.mode,
-        "Machine": machine_line(first.environment),
+        "Machine": "; ".join(dict.fromkeys(machine_line(r.environment) for r in results)),
     }
     title = f"{len(found)} models on {Path(first.recording.paths[0]).name}"
     write_report(folder / "comparison.html", title, (), facts, [section(found)])
     return found
 
 
-def _plot(found: Sequence[Candidate], kept: Sequence[Candidate], cost: Cost) -> Any:
+def _common(facts: Sequence[dict[str, str]]) -> dict[str, str]:
+    """What is the same in all."""
+    return {k: v for k, v in facts[0].items() if all(other.get(k) == v for other in facts)}
+
+
+def _plot(found: Sequence[Candidate], kept: Sequence[Sequence[Candidate]], cost: Cost) -> Any:
     figure, axes = new_figure(7.0, 4.2)
     for number, candidate in enumerate(found):
         x, y = cost.of(candidate), candidate.average_precision
@@ -328,8 +384,9 @@ def _plot(found: Sequence[Candidate], kept: Sequence[Candidate], cost: Cost) -> 
         axes.plot(x, y, "o", color=COLOURS[number % len(COLOURS)], markersize=15)
         centred = {"ha": "center", "va": "center_baseline", "fontsize": 9, "color": "white"}
         axes.annotate(str(number + 1), (x, y), **centred)
-    points = [(cost.of(candidate), candidate.average_precision) for candidate in kept]
-    axes.plot(*zip(*points, strict=True), "-", color=COLOURS[-1], linewidth=1.2, zorder=0)
+    for line in kept:
+        points = [(cost.of(candidate), candidate.average_precision) for candidate in line]
+        axes.plot(*zip(*points, strict=True), "-", color=COLOURS[-1], linewidth=1.2, zorder=0)
     axes.set_xlabel(cost.label)
     axes.set_ylabel("AP")
     axes.set_xlim(left=0)

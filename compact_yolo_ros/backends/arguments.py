@@ -7,10 +7,10 @@ from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction, N
 from collections.abc import Collection
 from dataclasses import fields
 
-from compact_yolo_ros.backends.options import DEFAULT_MODEL, PRECISIONS, RunOptions
+from compact_yolo_ros.backends.options import DEFAULT_MODEL, MOST_THREADS, PRECISIONS, RunOptions
 from compact_yolo_ros.backends.registry import AUTO, backend_names
 from compact_yolo_ros.model.sizes import InputSize, OwnSize, Size, parse_input_size
-from compact_yolo_ros.support.arguments import width_x_height
+from compact_yolo_ros.support.arguments import whole_number, width_x_height
 
 INPUT_SIZE_HELP = (
     "long side of an input that fits the camera, or WIDTHxHEIGHT, in pixels [the model's own]"
@@ -41,6 +41,18 @@ def image_size(text: str) -> Size:
     return Size(*width_x_height(text))
 
 
+def cpu_threads(text: str) -> int:
+    """Read a number of CPU threads, 0 for a choice; for ``type=`` of argparse.
+
+    Raises:
+        ArgumentTypeError: the text is no such number, or there are too many.
+    """
+    number = whole_number(0)(text)
+    if number > MOST_THREADS:
+        raise ArgumentTypeError(f"{number} threads are too many: give at most {MOST_THREADS}")
+    return number
+
+
 def add_run_arguments(parser: ArgumentParser, *, leave_out: Collection[str] = ()) -> None:
     """Add an option for each field of ``RunOptions`` but those in ``leave_out``."""
     defaults = RunOptions()
@@ -63,7 +75,7 @@ def add_run_arguments(parser: ArgumentParser, *, leave_out: Collection[str] = ()
             "help": "of the cameras' images, which inputs fit [not known: the inputs are squares]",
         },
         "batch": {"type": int, "default": defaults.batch, "help": "most images a run"},
-        "threads": {"type": int, "default": 0, "help": "CPU threads; 0 chooses"},
+        "threads": {"type": cpu_threads, "default": 0, "help": "CPU threads; 0 chooses"},
         "dla_core": {"type": int, "default": defaults.dla_core, "help": "-1 is the GPU"},
         "engine_cache": {"default": "", "help": "folder of TensorRT engines [the user's own]"},
         "spinning": {

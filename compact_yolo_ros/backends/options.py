@@ -19,6 +19,8 @@ from compact_yolo_ros.model.sizes import (
 
 PRECISIONS = (AUTO, "fp32", "fp16", "bf16", "int8")
 DEFAULT_MODEL = "yolo_ret_m075"
+MOST_THREADS = 64
+"""Far more would take all memory of a machine, and could not even be stopped."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class RunOptions:
         image_sizes: (width, height) in pixels of the images that inputs have to fit; empty if none
             is known yet: then they are squares.
         batch: most images a run.
-        threads: CPU threads; 0 chooses.
+        threads: CPU threads, at most MOST_THREADS; 0 chooses.
         dla_core: core of a Jetson's deep learning accelerator (TensorRT only); -1 is the GPU.
         engine_cache: folder of TensorRT engines; empty is ~/.cache/compact_yolo_ros/engines.
         spinning: within a run, ONNX Runtime's threads wait for work in a loop instead of asleep:
@@ -83,8 +85,10 @@ class RunOptions:
             raise ValueError(f"a batch of {self.batch} images is not usable: give 1 or more")
         if self.in_flight < 1:
             raise ValueError(f"{self.in_flight} runs under way are not usable: give 1 or more")
-        if self.threads < 0:
-            raise ValueError(f"{self.threads} threads are not usable: give 1 or more, or 0")
+        if not 0 <= self.threads <= MOST_THREADS:
+            raise ValueError(
+                f"{self.threads} threads are not usable: give 1 to {MOST_THREADS}, or 0"
+            )
 
     @property
     def sizes(self) -> tuple[Size, ...]:

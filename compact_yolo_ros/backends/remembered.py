@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compact_yolo_ros.backends.fastest import Timing, fastest
+from compact_yolo_ros.backends.options import MOST_THREADS
 from compact_yolo_ros.backends.processor import kernel_text, processor_digest
 from compact_yolo_ros.backends.registry import AUTO, BACKENDS
 from compact_yolo_ros.model.onnx_metadata import MOST_BYTES
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from compact_yolo_ros.backends.options import RunOptions
 
 FORMAT = 1
-MOST_SIZES, MOST_FILES, MOST_THREADS = 20, 100, 64
-"""Sizes of a model and files that are kept, and threads that are believed."""
+MOST_SIZES, MOST_FILES = 20, 100
+"""Sizes of a model and files that are kept."""
 
 
 @dataclass(frozen=True)

@@ -74,10 +74,13 @@ def test_models_are_measured_by_name_or_path(folder: Path, capsys: pytest.Captur
     assert "yolo_ret_m075" in printed and "small" in printed
 
 
-def test_every_size_and_backend_is_measured(folder: Path) -> None:
+def test_every_size_and_backend_is_measured(folder: Path, capsys: pytest.CaptureFixture) -> None:
     out, small = folder / "out", str(folder / "small.onnx")
     sizes = ("--input-size", "320", "640x320")
-    assert run(small, *sizes, "--backends", "onnxruntime", "tensorrt", "--out", str(out)) == 0
+    assert run(small, *sizes, "--backends", "onnxruntime", "tensorrt", "--out", str(out)) == 1
+    captured = capsys.readouterr()
+    assert "onnxruntime" in captured.out
+    assert "benchmark: not measured: small at 320x320, tensorrt, 1 thread: " in captured.err
     results = json.loads((out / "benchmark.json").read_text())
     found = {(r["input_size"], r["backend"]): r["gmac"] for r in results["results"]}
     assert found == {
@@ -160,6 +163,15 @@ def test_an_input_size_that_no_network_has_is_refused(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit, match="2"):
         run("yolo_ret_m075", "--input-size", "300")
     assert "input size 300 is not usable: give a multiple of 32" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["yolo_ret_m075"], ["--node", "yolo_ret_m075"]])
+def test_threads_that_would_take_all_memory_are_refused(
+    command: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(*command, "--threads", "1", "99999")
+    assert "99999 threads are too many: give at most 64" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf"])

@@ -56,6 +56,12 @@ def test_a_size_that_only_the_model_can_have_survives_the_command_line() -> None
     assert parse(to_arguments(resolved)).resolved(card) == resolved
 
 
+@pytest.mark.parametrize("threads", [-1, 65, 99_999])
+def test_threads_have_the_bounds_of_the_node(threads: int) -> None:
+    with pytest.raises(ValueError, match=f"{threads} threads are not usable: give 1 to 64, or 0"):
+        RunOptions("toy", threads=threads)
+
+
 def test_sizes_are_width_times_height_and_each_is_there_once() -> None:
     found = parse(["--input-size", "320x224", "416", "320x224"])
     assert found.input_sizes == (Size(width=320, height=224), 416)

@@ -33,7 +33,7 @@ from compact_yolo_ros.apps.benchmark.results import write_latencies, write_peaks
 from compact_yolo_ros.apps.benchmark.runs import Run, all_runs, named, with_spinning
 from compact_yolo_ros.apps.benchmark.tables import Rows, latency_rows, peak_rows
 from compact_yolo_ros.backends import PRECISIONS, BackendError, backend_names
-from compact_yolo_ros.backends.arguments import INPUT_SIZE_HELP, image_size, input_size
+from compact_yolo_ros.backends.arguments import INPUT_SIZE_HELP, cpu_threads, image_size, input_size
 from compact_yolo_ros.backends.choice import GPU_DEVICES
 from compact_yolo_ros.backends.remembered import recall
 from compact_yolo_ros.machine.description import describe_machine
@@ -91,7 +91,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--backends", choices=backend_names(), nargs="+", default=["auto"])
     parser.add_argument("--precisions", choices=PRECISIONS, nargs="+", default=["auto"])
     parser.add_argument(
-        "--threads", type=int, nargs="+", help="0 chooses [1 2; with --node the node's default]"
+        "--threads",
+        type=cpu_threads,
+        nargs="+",
+        help="0 chooses [1 2; with --node the node's default]",
     )
     parser.add_argument(
         "--spinning",
@@ -117,8 +120,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     if options.node and options.image_size is None:
         options.image_size = Size(640, 480)
     options.threads = options.threads or ([0] if options.node else [1, 2])
-    if options.rounds < 1 or min(options.threads) < 0 or options.seconds <= 0:
-        parser.error("--rounds must be at least 1, --threads 0, and --seconds above 0")
+    if options.rounds < 1 or options.seconds <= 0:
+        parser.error("--rounds must be at least 1, and --seconds above 0")
     if options.zoo and options.models:
         parser.error("give models or --zoo, not both")
     if options.node and options.spinning:
@@ -155,11 +158,10 @@ def _benchmark_models(options: argparse.Namespace, monitor: PowerMonitor) -> Non
     _print(latency_rows(measurement))
     for name, timed in _timed(runs).items():
         print(f"{name}: {timed}")
-    for failure in measurement.failures:
-        print(f"benchmark: not measured: {failure}", file=sys.stderr)
     if options.out:
         name = "zoo" if options.zoo else "benchmark"
         write_latencies(options.out, name, measurement, options.rounds, facts)
+    _check_all_measured(measurement.failures)
 
 
 def _benchmark_node(options: argparse.Namespace, monitor: PowerMonitor) -> None:
@@ -195,6 +197,11 @@ def _benchmark_node(options: argparse.Namespace, monitor: PowerMonitor) -> None:
     finally:  # each run takes minutes: what is measured outlives an interruption, too
         if peaks:
             _report_peaks(options, peaks, facts | {"middleware": middleware()})
+    _check_all_measured(failures)
+
+
+def _check_all_measured(failures: Sequence[str]) -> None:
+    """Raise UsageError for what was asked for and could not be measured."""
     if failures:
         raise UsageError(f"not measured: {'; '.join(failures)}")
 

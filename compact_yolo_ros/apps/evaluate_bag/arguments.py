@@ -132,8 +132,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--export-frames takes the seconds between two frames, 0 or more")
     if options.rate is not None and (options.rate <= 0 or not options.recorded):
         parser.error("--rate is how fast what is --recorded was played, above 0")
-    if options.workers < 1 or options.threads < 0:
-        parser.error("--workers must be at least 1 and --threads at least 0")
+    if options.workers < 1:
+        parser.error("--workers must be at least 1")
     if len(options.input_sizes) > 1:
         parser.error("--input-size takes one size here: give several to --compare")
     if not 0 <= options.score <= 1:

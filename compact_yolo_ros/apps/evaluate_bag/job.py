@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compact_yolo_ros.backends import BackendError, RunOptions
+from compact_yolo_ros.backends.options import MOST_THREADS
 from compact_yolo_ros.backends.registry import BACKENDS
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import ANY_SIZE, EVERYTHING
@@ -135,7 +136,7 @@ def _exactly(options: RunOptions, runtime: Runtime) -> RunOptions:
 
 def _share(processes: int) -> int:
     """CPU threads that each of several processes should use."""
-    return max(1, len(os.sched_getaffinity(0)) // processes)
+    return min(MOST_THREADS, max(1, len(os.sched_getaffinity(0)) // processes))
 
 
 def parts(job: Job, bag: Bag) -> list[tuple[int, int]]:

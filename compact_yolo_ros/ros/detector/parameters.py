@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compact_yolo_ros.backends import PRECISIONS, RunOptions, backend_names
+from compact_yolo_ros.backends.options import MOST_THREADS
 from compact_yolo_ros.backends.registry import AUTO
 from compact_yolo_ros.detection.governor import Targets
 from compact_yolo_ros.detection.position_options import (
@@ -85,7 +86,7 @@ DETECTOR_PARAMETERS = (
         "CPU threads of the network; 0 is what backend_timing finds, else one for each core of the "
         "process, at most four.",
         low=0,
-        high=64,
+        high=MOST_THREADS,
         changes="unconfigured",
     ),
     ParameterSpec(

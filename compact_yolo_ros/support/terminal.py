@@ -8,7 +8,9 @@ meaning of its own. Rich does the rest.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Literal
 
 from rich.cells import cell_len
@@ -25,7 +27,11 @@ Cell = str | Text
 
 
 def open_console(stderr: bool = False) -> Console:
-    """A console on which a text is only a text."""
+    """A console on which a text is only a text, and the name of a file its bytes."""
+    stream = sys.stderr if stderr else sys.stdout
+    # Python prints names that are not UTF-8 in some locales, and fails in most.
+    if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="surrogateescape")
     return Console(stderr=stderr, markup=False, emoji=False)
 
 

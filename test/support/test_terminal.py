@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -133,3 +136,12 @@ def test_a_table_in_markdown_keeps_its_columns() -> None:
         "| x\\|y | two lines |",
         "| &lt;b> | 1 |",
     ]
+
+
+def test_a_name_that_is_not_utf8_is_printed_as_the_bytes_that_it_is() -> None:
+    """In the locale of most desktops; with C.UTF-8 Python does so by itself."""
+    program = "import os\nfrom compact_yolo_ros.support.terminal import open_console, say\n"
+    program += "say(open_console(), os.fsdecode(b'stra\\xdfe.jpg'))"
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, b"stra\xdfe.jpg\n"), done.stderr

@@ -30,6 +30,7 @@ from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.support.arguments import whole_number
 from compact_yolo_ros.support.terminal import open_console, say
 from training.data.dataset import Cache, DataSet, open_split, read_classes
+from training.data.digest import digest_of
 from training.data.findings import lacks_objects, other_shapes
 from training.detectors.blocks import ConvNormAct
 from training.detectors.interface import Detector
@@ -158,7 +159,8 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     samples = _with_objects(arguments.data, "train", arguments.cache, recipe.view_pixels)
     # Those that are measured on stay whole: the letterbox halves them, as in the node.
     held_out = _with_objects(arguments.data, "val", arguments.cache)
-    trainer = Trainer(recipe, samples.classes, samples, fabric, arguments.workers)
+    digest = digest_of(samples)
+    trainer = Trainer(recipe, samples.classes, samples, fabric, arguments.workers, digest)
     warmup = recipe.schedule.warmup_steps
     if warmup >= trainer.total_steps and fabric.is_global_zero:
         console.print(

@@ -727,6 +727,27 @@ def test_only_the_pictures_of_the_views_are_halved(folder, monkeypatch):
     assert recipe.view_pixels.width == 3 * max(size.width for size in recipe.phases[0].sizes)
 
 
+def test_a_run_goes_on_with_other_labels_only_if_it_is_told_to(folder, monkeypatch):
+    def stopped(trainer, run_folder, *_):
+        run_folder.save_last(trainer.state())
+
+    def train(*more):
+        monkeypatch.setattr("sys.argv", command(folder, folder / "run", *more)[2:])
+        main()
+
+    monkeypatch.setattr("training.train.run", stopped)
+    train()
+    train()
+    label = next(path for path in folder.rglob("labels/train/*.txt") if path.read_text())
+    label.write_text(label.read_text().replace("0.", "0.0", 1))
+    with pytest.raises(SystemExit, match="other training images or labels: give --replan or a new"):
+        train()
+    train("--replan")
+    state = load_checkpoint(folder / "run" / "last.pt")
+    save_checkpoint(folder / "run" / "last.pt", {k: v for k, v in state.items() if k != "data"})
+    train()  # a checkpoint of an earlier version does not say what it is of
+
+
 def test_a_warm_up_longer_than_the_run_is_reported(folder, monkeypatch, capsys):
     monkeypatch.setattr("training.train.run", lambda *_: None)
     for steps, warned in ((8, True), (7, False)):

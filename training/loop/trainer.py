@@ -96,6 +96,7 @@ class Trainer:
         samples: the training images.
         fabric: processes, devices and precision; None: one process on the CPU.
         workers: loader processes of each process.
+        digest: of the images and their labels; empty: not known.
 
     Attributes:
         model: the detector, not wrapped by Fabric.
@@ -114,10 +115,11 @@ class Trainer:
         samples: Sequence[Sample],
         fabric: Fabric | None = None,
         workers: int = 1,
+        digest: str = "",
     ) -> None:
         self.recipe, self.classes, self.samples = recipe, tuple(classes), samples
         self.fabric = fabric or Fabric(accelerator="cpu", devices=1, precision=recipe.precision)
-        self.workers = workers
+        self.workers, self.digest = workers, digest
         torch.manual_seed(recipe.seed)
         self.model = make_detector(recipe, len(classes))
         as_module(self.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -344,6 +346,7 @@ class Trainer:
             "recipe": self.recipe.to_dict(),
             "commit": self.commit,
             "images": len(self.samples),
+            "data": self.digest,
             "step": self.step,
             "elapsed": self.elapsed.seconds,
             "model": self.model.state_dict(),
@@ -359,8 +362,8 @@ class Trainer:
 
         Args:
             state: what ``state`` returned.
-            replan: allow another recipe (for example with fewer epochs) or another number of
-                images. The step count stays; an optimizer of another name starts fresh.
+            replan: allow another recipe (for example with fewer epochs) or other images. The step
+                count stays; an optimizer of another name starts fresh.
 
         Raises:
             ValueError: the checkpoint is of another detector, other classes or another setting of
@@ -385,6 +388,12 @@ class Trainer:
             raise ValueError(
                 f"the checkpoint was made with {state['images']} training images, not {images}: "
                 "give --replan or a new --out"
+            )
+        known = state.get("data", "") and self.digest  # not in checkpoints of earlier versions
+        if known and state["data"] != self.digest and not replan:
+            raise ValueError(
+                "the checkpoint was made with other training images or labels: give --replan or a "
+                "new --out"
             )
         self.model.load_state_dict(state["model"])
         self.average.model.load_state_dict(state["average"])

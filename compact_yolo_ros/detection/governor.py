@@ -24,7 +24,8 @@ MARGIN = 0.15
 FIRST_HOLD, LAST_HOLD = 30, 960
 """Images to wait before a larger size is tried; doubled each time that size failed."""
 TRIAL = 4
-"""A larger size has succeeded, and the wait is halved, after so many times the wait."""
+"""A larger size has succeeded, and the wait is halved, after so many times the wait. A smaller one
+doubts by then what it learnt against going up."""
 RELIEF = 0.75
 """If the network has become faster by this factor since a failure, the wait is reset."""
 SETTLE = 6.0
@@ -125,7 +126,7 @@ class Governor:
         known = all(isfinite(seconds) and seconds > 0 for seconds in costs.values())
         self._given = dict(costs) if known else {side: float(side) ** 2 for side in costs}
         self._costs = dict(self._given)
-        self._left: tuple[Rung, float] | None = None
+        self._left: tuple[Rung, tuple[float, float]] | None = None
         self._watts: dict[Rung, float] = {}
         self._more_watts: dict[tuple[Rung, Rung], float] = {}
         self._hold = FIRST_HOLD
@@ -184,7 +185,7 @@ class Governor:
         return [*map(Rung, self.sizes), *(Rung(self.sizes[-1], n + 1) for n in range(most))]
 
     def _move(self, rung: Rung, why: str) -> None:
-        self._left = (self.rung, self._lately())
+        self._left = (self.rung, (self._before(), self._lately()))
         self.switches += 1
         self._arrive(rung, f"{self.rung} to {rung}: {why}")
 
@@ -219,13 +220,11 @@ class Governor:
 
     def _descend(self, lower: list[Rung]) -> None:
         """Leave a rung that is too slow."""
-        if self._on_trial:
-            self._hold = min(2 * self._hold, LAST_HOLD)
-            self._failed = self._before_climb
         # Skipping images only shortens the waiting.
         last = list(self._recent)[-2:]
         waiting = all(cost.service <= self._held.latency for cost in last)
         if lower and (waiting or not lower[0].skip):
+            self._fail_trial()
             self._move(self._fitting(lower), self._complaint())
         elif self.holds:
             self.holds, self.reason = False, f"{self.rung} is the last resort: {self._complaint()}"
@@ -243,6 +242,7 @@ class Governor:
         """Leave a rung that takes too much power."""
         why = f"{watts:.1f} W, power_budget_w is {self._held.watts:.1f}"
         if lower:
+            self._fail_trial()
             self._move(lower[0], why)
         else:
             self.holds, self.reason = False, f"{self.rung} is the last resort: {why}"
@@ -253,6 +253,7 @@ class Governor:
             self._hold, self._failed = FIRST_HOLD, None
         if self._images <= self._hold:
             return
+        self._doubt(higher)
         if self._pressure(self._recent[-1], higher.size) > 1 - MARGIN:
             return  # in most cases, and the next lines take longer
         pressures = sorted(self._pressure(cost, higher.size) for cost in self._recent)
@@ -266,6 +267,12 @@ class Governor:
         self._before_climb = (self.rung, usual)
         self._move(higher, f"expected to take {expected:.0%} of the target")
         self._on_trial = True
+
+    def _fail_trial(self) -> None:
+        """Lengthen the wait if the rung to which it went up is left soon."""
+        if self._on_trial:
+            self._hold = min(2 * self._hold, LAST_HOLD)
+            self._failed = self._before_climb
 
     def _end_trial(self) -> None:
         """Shorten the wait once the rung has lasted to which it went up."""
@@ -297,32 +304,60 @@ class Governor:
 
     def _usual(self) -> float:
         """The network's time; the median of the images that are remembered."""
-        return float(np.median([cost.inference for cost in self._recent]))
+        return float(np.median([cost.inference for cost in self._recent])) if self._recent else 0.0
 
     def _lately(self) -> float:
         """The network's time; the median of three images, so that two of a new load count."""
         last = [cost.inference for cost in self._recent][-3:]
         return float(np.median(last)) if last else 0.0
 
+    def _before(self) -> float:
+        """The network's usual time here; where it only passed, as expected from the size before."""
+        if self._left is None or self._on_trial or len(self._recent) >= FIRST_HOLD:
+            return self._usual()
+        left, (before, _) = self._left
+        return before * self._costs[self.rung.size] / self._costs[left.size]
+
     def _learn(self) -> None:
-        """Compare the network's times before and after the last move."""
+        """Compare the network's times before and after the last move.
+
+        The load before it was the usual one or that of the last images, and which of them goes on
+        is not known: the least correction that explains the times is learnt.
+        """
         if len(self._recent) != SAMPLES or self._left is None:
             return
         (left, before), size = self._left, self.rung.size
         after = self._usual()
-        if size == left.size or before <= 0 or after <= 0:
+        if size == left.size or min(before) <= 0 or after <= 0:
             return
-        learnt = self._costs[left.size] * (after / before)
+        least, most = (self._costs[left.size] * after / time for time in (max(before), min(before)))
+        learnt = min(max(self._costs[size], least), most)
         given = self._given[size]
         self._costs[size] = min(max(learnt, given / BOUND), given * BOUND)
 
     def _learn_power(self, watts: float) -> None:
-        """Keep what a higher rung took more than this one when it was left for this one."""
+        """Keep what a higher rung took more than this one when it was left for this one.
+
+        Of a rung the least counts: the rest may have been another program's, which has ended.
+        """
+        least = self._watts.get(self.rung, watts)
         if self.rung not in self._watts and self._left is not None:
             left = self._left[0]
             if left in self._watts:
-                self._more_watts[self.rung, left] = self._watts[left] - watts
-        self._watts = {self.rung: watts}
+                self._more_watts[self.rung, left] = max(0.0, self._watts[left] - watts)
+        self._watts = {self.rung: min(least, watts)}
+
+    def _doubt(self, higher: Rung) -> None:
+        """Forget in time what keeps it from going up: it may have been learnt from a passing load.
+
+        If it was right, trying costs a few images, and the next wait is twice as long.
+        """
+        if self._images > TRIAL * self._hold:
+            given = self._given[self.rung.size] / self._given[higher.size]
+            size, above = self.rung.size, higher.size
+            self._costs[size] = max(self._costs[size], self._costs[above] * given)
+        if self._images > TRIAL * LAST_HOLD:  # a power that is too high is noticed after seconds
+            self._more_watts.pop((self.rung, higher), None)
 
     def _complaint(self) -> str:
         worst = max(self._recent, key=lambda cost: self._pressure(cost, self.rung.size))

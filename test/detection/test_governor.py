@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
@@ -12,11 +13,23 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from simulated_load import Frame, simulate
 
-from compact_yolo_ros.detection.governor import LAST_HOLD, MARGIN, Cost, Governor, Rung, Targets
+from compact_yolo_ros.detection.governor import (
+    FIRST_HOLD,
+    LAST_HOLD,
+    MARGIN,
+    SETTLE,
+    WINDOW,
+    Cost,
+    Governor,
+    Rung,
+    Targets,
+)
 
 INFERENCE = {416: 0.027, 320: 0.0163, 224: 0.0083}
 """Seconds of a real detector on one core."""
 STEP = 100
+SOON = 2 * (WINDOW + FIRST_HOLD)
+"""Images after which it is back at the largest of three sizes, once their times are usual again."""
 
 
 def noise(seed: int, width: float = 0.2) -> Callable[[], float]:
@@ -149,6 +162,40 @@ def test_it_comes_back_to_what_has_room(
     governor = Governor(data.draw(measured(network)), Targets(latency=latency))
     frames = simulate(governor, network, lambda n: (5 if n < 200 else 1) * factor(), frames=1000)
     assert frames[-1].rung.size >= best
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    network=networks(),
+    data=st.data(),
+    room=st.floats(1.25, 2),
+    images=st.integers(1, FIRST_HOLD),
+    factor=st.floats(3, 100),
+    seed=st.integers(),
+)
+def test_after_a_spike_it_is_soon_back(
+    network: dict[int, float],
+    data: st.DataObject,
+    room: float,
+    images: int,
+    factor: float,
+    seed: int,
+) -> None:
+    """However the spike ends beside the change of size, the prediction is not spoilt by it."""
+    known = data.draw(measured(network))
+    # There is room at every size, however wrongly the ratios were measured, and with noise.
+    latency = room * max(network.values()) * (1.5 / 0.7) / (1 - MARGIN)
+    slow = range(STEP, STEP + images)
+    random_factor = noise(seed, 0.1)
+    governor = Governor(known, Targets(latency=latency))
+    frames = simulate(
+        governor,
+        network,
+        lambda n: (factor if n in slow else 1) * random_factor(),
+        frames=slow.stop + SOON,
+    )
+    assert {frame.rung for frame in frames[:STEP]} == {Rung(416)}
+    assert frames[-1].rung == Rung(416)
 
 
 def test_it_learns_how_the_sizes_compare() -> None:
@@ -301,6 +348,35 @@ def test_the_power_budget_is_held_without_swinging() -> None:
     frames = powered(governor, power.__getitem__)
     assert steps(frames) == [Rung(224), Rung(320)]
     assert "W, power_budget_w is" not in governor.reason
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    seconds=st.floats(0.1, SETTLE),
+    more=st.floats(0, 20),
+    room=st.floats(1.01, 2),
+    rate=st.sampled_from([5, 15, 30]),
+)
+def test_after_another_program_took_power_it_is_soon_back(
+    seconds: float, more: float, room: float, rate: int
+) -> None:
+    own = {Rung(320): 9.0, Rung(224): 8.0}
+    began, last = 20.0, 5.0
+    readings: deque[tuple[float, float]] = deque()
+
+    def mean(time: float, rung: Rung) -> float:
+        """Of the last five seconds, as the node reads it."""
+        readings.append((time, own[rung] + (more if began <= time < began + seconds else 0)))
+        while readings[0][0] < time - last:
+            readings.popleft()
+        return sum(watts for _, watts in readings) / len(readings)
+
+    governor = Governor({320: 0.0159, 224: 0.0081}, Targets(watts=room * 9 / (1 - MARGIN)))
+    soon = began + seconds + last + SETTLE + (FIRST_HOLD + 2) / rate
+    for number in range(int(soon * rate) + 1):
+        now = number / rate
+        governor.observe(Cost(0.01, 0.01, 0.01), now, mean(now, governor.rung))
+    assert governor.rung == Rung(320)
 
 
 @pytest.mark.parametrize("watts", [None, float("nan"), -5.0])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 
@@ -106,7 +107,7 @@ def down_at(size: int, costs: dict[int, float], **targets: float) -> Governor:
     return governor
 
 
-def climbed_after(governor: Governor, cost: Cost, most: int = 2000) -> int:
+def climbed_after(governor: Governor, cost: Cost, most: int = 5000) -> int:
     """How many such images it takes to go up."""
     size = governor.rung.size
     for count in range(1, most):
@@ -149,7 +150,25 @@ def test_what_a_change_shows_corrects_the_prediction() -> None:
     feed(governor, took(0.08, 0.08, 0.08))
     assert governor.rung == Rung(224)
     # There it takes a quarter of the time, not two thirds: 80 ms again at the larger size.
-    assert set(feed(governor, took(*[0.02] * 200))) == {224}
+    assert set(feed(governor, took(*[0.02] * TRIAL * FIRST_HOLD))) == {224}
+
+
+def test_what_keeps_it_from_going_up_is_tried_in_time() -> None:
+    """The load may have passed while it went down: a try shows it, and costs little."""
+    governor = Governor(TWO, Targets(latency=0.06))
+    feed(governor, took(0.08, 0.08, 0.08))
+    assert climbed_after(governor, *took(0.02)) == TRIAL * FIRST_HOLD + 1
+    assert set(feed(governor, took(*[0.03] * 200))) == {320}
+
+
+def test_what_was_rightly_learnt_is_tried_later_and_later() -> None:
+    governor = Governor(TWO, Targets(latency=0.06))
+    waits = []
+    for _ in range(7):
+        feed(governor, took(0.08, 0.08, 0.08))
+        assert governor.rung == Rung(224)
+        waits.append(climbed_after(governor, *took(0.02)) - 1)
+    assert waits == [TRIAL * wait for wait in (30, 60, 120, 240, 480, 960, 960)]
 
 
 def test_a_correction_is_at_most_a_factor_of_four() -> None:
@@ -280,6 +299,17 @@ def test_for_power_it_goes_one_size_down_and_waits_before_the_next() -> None:
     assert sizes[-1] == 224
     assert governor.state == "over target"
     assert governor.reason == "224 is the last resort: 30.0 W, power_budget_w is 10.0"
+
+
+def test_a_size_that_took_too_much_power_is_left_for_longer_each_time() -> None:
+    """Its power can be seen only there: nothing that was read at the smaller size foretells it."""
+    governor = Governor(TWO, Targets(watts=10))
+    sizes: list[int] = []
+    for second in range(4 * TRIAL * LAST_HOLD):
+        watts = 12.0 if governor.rung.size == 320 else 8.0
+        sizes.append(governor.observe(*took(0.01), now=second, watts=watts).size)
+    climbs = [n for n, (a, b) in enumerate(pairwise(sizes)) if a < b]
+    assert climbs and min(b - a for a, b in pairwise(climbs)) > TRIAL * LAST_HOLD
 
 
 def test_power_of_exactly_the_budget_is_held() -> None:

@@ -71,6 +71,7 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         name="bag_recorder",
         parameters=[run.recorder],
         output="screen",
+        sigkill_timeout="30",  # a slow disk may take so long to close the recording
     )
     player = _player(run, dds_environment("auto", SENDER_PROFILE))
     evaluation = ExecuteProcess(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 GRACE = 1.5
-"""Seconds between a signal and the end of the process, however busy it is."""
+"""Seconds between a signal and the end of the process, unless the node needs more to close."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MOST_CAUSES = 100
@@ -39,9 +39,11 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
     For the main thread of a process, once. A node that raises ``SystemExit`` in a callback or in
     ``close`` ends the process with that code, one that raises anything else with a traceback. A
     message that rclpy cannot read is logged and outlived. If the node has a ``close`` method, it is
-    called before the node is destroyed: there it joins its threads. A ``ValueError`` of the
-    factory, or a parameter that ROS refuses, is a mistake of the user: its sentence is logged and
-    the code is 1. So is what keeps ROS from starting, such as a limit of the machine.
+    called before the node is destroyed: there it joins its threads. A node that would lose
+    something without it says in ``close_within`` how many seconds after a signal it may take; if it
+    has not closed by then, that is said and the code is 1. A ``ValueError`` of the factory, or a
+    parameter that ROS refuses, is a mistake of the user: its sentence is logged and the code is 1.
+    So is what keeps ROS from starting, such as a limit of the machine.
 
     Args:
         factory: makes the node, in ROS's default context. It may import what it needs: signals
@@ -77,11 +79,17 @@ class StopRequest:
     """SIGINT and SIGTERM as an event, noticed at once even if the main thread is in a long call.
 
     No exception is raised at the place where a signal arrives. Python writes the signal's number to
-    a pipe; a thread reads it, and ends the process if it still runs ``GRACE`` seconds later.
+    a pipe; a thread reads it, and ends the process if it still runs some seconds later.
+
+    Attributes:
+        grace: seconds between a signal and the end of the process, however busy it is.
+        may_lose: whether something is lost if the process is ended now.
     """
 
     def __init__(self) -> None:
         """Take over both signals for the rest of the process."""
+        self.grace = GRACE
+        self.may_lose = False
         self._requested = False
         self._wake: Callable[[], None] | None = None
         self._lock = threading.Lock()
@@ -111,14 +119,21 @@ class StopRequest:
     def _watch(self) -> None:
         while os.read(self._pipe, 1)[0] not in SIGNALS:
             pass
-        deadline = time.monotonic() + GRACE
+        signalled = time.monotonic()
         # ROS may have been shut down in the meantime, and what wakes the main thread with it.
         with self._lock, suppress(Exception):
             self._requested = True
             if self._wake is not None:
                 self._wake()
-        time.sleep(max(0.0, deadline - time.monotonic()))
-        os._exit(0)
+        _sleep_until(signalled + GRACE)
+        _sleep_until(signalled + self.grace)  # which a node that was made meanwhile may have asked
+        if self.may_lose:
+            # Not by sys.stderr: the main thread may hold its lock.
+            sentence = (
+                f"the node had not closed after {self.grace:g} s: the last of its data is lost"
+            )
+            os.write(2, f"compact_yolo_ros: {sentence}\n".encode())
+        os._exit(int(self.may_lose))
 
 
 def _run(factory: Callable[[], Node], stop: StopRequest) -> int:
@@ -130,6 +145,8 @@ def _run(factory: Callable[[], Node], stop: StopRequest) -> int:
         return _refuse(error, first_line(error))
     except EXPECTED as error:
         return _refuse(error, str(start_failure(error)))
+    close_within = getattr(node, "close_within", 0.0)
+    stop.grace, stop.may_lose = max(GRACE, close_within), close_within > 0
     try:
         _spin(node, stop)
     finally:
@@ -137,6 +154,7 @@ def _run(factory: Callable[[], Node], stop: StopRequest) -> int:
             if hasattr(node, "close"):
                 node.close()
         finally:
+            stop.may_lose = False
             node.destroy_node()
     return 0
 
@@ -190,6 +208,10 @@ def _refuse(error: Exception, sentence: str) -> int:
     logger.fatal(sentence)
     logger.debug("".join(traceback.format_exception(error)))
     return 1
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
 
 
 def _leave_to_the_pipe(number: int, frame: object) -> None:

@@ -105,12 +105,14 @@ class ExecuteProcess(LaunchDescriptionEntity):
         respawn: bool = False,
         respawn_delay: float | None = None,
         output: str = "log",
+        sigkill_timeout: str = "5",
     ) -> None:
         if not all(isinstance(part, str) for part in cmd):
             raise TypeError(f"a command consists of texts, not {cmd}")
         self.command = list(cmd)
         self.environment = dict(additional_env or {})
         self.respawn, self.respawn_delay, self.output = respawn, respawn_delay, output
+        self.sigkill_timeout = float(sigkill_timeout)
 
 
 class ParameterValue:

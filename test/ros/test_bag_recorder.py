@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from harness import Client
+from harness import PATIENCE, ROOT, Client
 from rclpy.parameter import Parameter
 from vision_msgs.msg import Detection2DArray
 
@@ -61,3 +64,32 @@ def test_a_recording_that_cannot_be_closed_is_a_failure(
     said = "".join(capfd.readouterr())
     assert "The recording is not closed: File too large; of its 1 messages the last may" in said
     assert "Recorded" not in said
+
+
+SLOW = """
+import sys, time
+from rosbags.rosbag2 import Writer
+close = Writer.close
+def slow(self): time.sleep(3); close(self)
+Writer.close = slow
+from compact_yolo_ros.ros.run import run
+sys.exit(run("bag_recorder_node", ["x", "--ros-args", "-p", f"out:={sys.argv[1]}"]))
+"""
+
+
+def test_a_slow_disk_has_time_to_take_the_recording(tmp_path: Path) -> None:
+    """An SD card or a network's disk may take seconds when the file is closed."""
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as recorder:
+        assert recorder.stderr is not None
+        assert "Recording to" in recorder.stderr.readline()
+        recorder.send_signal(signal.SIGINT)
+        said = recorder.communicate(timeout=PATIENCE)[1]
+    assert recorder.returncode == 0, said
+    assert "Recorded 0 messages" in said
+    assert (out / "metadata.yaml").is_file()

@@ -25,6 +25,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from compact_yolo_ros.ros import run
 from compact_yolo_ros.ros.detector.node import DetectorNode
+from compact_yolo_ros.ros.process import GRACE
 from compact_yolo_ros.ros.run import NODES
 from compact_yolo_ros.ros.start_failure import start_failure
 
@@ -136,6 +137,42 @@ def test_a_node_that_hangs_is_ended(place: str, number: int) -> None:
     assert program.wait_for_line() == ("working" if place == "close" else "hanging")
     code, _, errors = program.end(number)
     assert (code, errors) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_node_that_may_lose_something_has_the_time_it_asks_for(number: int) -> None:
+    program = Program(f"""
+        close_within = {10 * GRACE}
+        def work(self):
+            print("working", flush=True)
+        def close(self):
+            time.sleep({1.5 * GRACE})
+            print("written")
+    """)
+    assert program.wait_for_line() == "working"
+    code, output, errors = program.end(number)
+    assert (code, output.splitlines()[-1], errors) == (0, "written", "")
+
+
+@pytest.mark.parametrize("place", ["work", "close"])
+def test_what_is_lost_at_the_end_is_said(place: str) -> None:
+    program = Program(f"""
+        close_within = {1.5 * GRACE}
+        def work(self):
+            print("working", flush=True)
+        def close(self):
+            pass
+        def {place}(self):
+            print("hanging", flush=True)
+            time.sleep(600)
+    """)
+    assert program.wait_for_line() == ("working" if place == "close" else "hanging")
+    code, _, errors = program.end(signal.SIGINT)
+    assert code == 1
+    assert errors.splitlines() == [
+        f"compact_yolo_ros: the node had not closed after {1.5 * GRACE:g} s: the last of its data"
+        " is lost"
+    ]
 
 
 def test_a_node_ends_the_process_with_its_own_code() -> None:

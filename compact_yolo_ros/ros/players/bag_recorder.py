@@ -37,7 +37,13 @@ QUEUE = QoSProfile(depth=1000)
 
 
 class BagRecorderNode(Node):
-    """Writes messages as they arrive, byte for byte, with the time of the node's clock."""
+    """Writes messages as they arrive, byte for byte, with the time of the node's clock.
+
+    Attributes:
+        close_within: seconds that a slow disk may take at the end; see ``run_node``.
+    """
+
+    close_within = 30.0
 
     def __init__(self, **options: Any) -> None:
         """Begin the recording; ``options`` go to ``rclpy.node.Node``.

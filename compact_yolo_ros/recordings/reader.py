@@ -34,6 +34,8 @@ METADATA = "metadata.yaml"
 METADATA_LIMITS = Limits(size=16_000_000, values=300_000)
 """A recording in 5,000 files has 60,000 values; the parser reads 50,000 a second."""
 COMPRESSED_DEPTH = "/compressedDepth"
+PAUSE = 10**9
+"""Least time in ns between two recordings; between files that a recorder splits it is shorter."""
 MOST_NAMED = 12
 """Most topics that a sentence names."""
 MOST_DEFINED = 2**18
@@ -240,6 +242,19 @@ class Bag:
             # A compressed file is unpacked again when it is read: it takes room while it is open.
             kept = None if compressed else storage
             self._ranges.append((storage.start, storage.end, file, kept))
+
+
+def joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Times (ns, from and below) of recordings, of those of their files in their order.
+
+    What files hold that follow each other at once is one recording.
+    """
+    recordings: list[tuple[int, int]] = []
+    for start, stop in spans:
+        if recordings and start - recordings[-1][1] < PAUSE:
+            start, _ = recordings.pop()
+        recordings.append((start, stop))
+    return recordings
 
 
 def _mode(path: Path) -> int:

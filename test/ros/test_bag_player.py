@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,28 @@ def test_images_come_with_their_stamps_at_their_pace(
     times = [c.clock.sec * 10**9 + c.clock.nanosec for c in clocks]
     assert times == sorted(times) and START < times[0] < times[-1]
     assert times[-1] >= START + (COUNT - 1) * PERIOD
+
+
+def test_the_next_recording_follows_at_once(client: Client, tmp_path: Path) -> None:
+    """They may be of different days; within one, the pace is kept."""
+    hour = 36_000
+    numbers = ((0, 20), (hour, hour + 1))
+    bags = [
+        write_bag(tmp_path / f"{n}", [image(draw_scene(0), number) for number in part])
+        for n, part in enumerate(numbers)
+    ]
+    images = client.collect(Image, TOPIC)
+    clocks = client.collect(Clock, "/clock", 1000)
+    given = {"bags": str(list(map(str, bags)))}
+    with forked(PLAYER, tmp_path / "player.log", given) as player:
+        client.wait_for(lambda: not player.is_running(), 3 * PATIENCE)
+        assert player.stop() == 0, player.output()
+    assert [stamp(i) for i in images] == [START + n * PERIOD for part in numbers for n in part]
+    times = sorted(c.clock.sec * 10**9 + c.clock.nanosec for c in clocks)
+    # Time goes on for what was played to be processed, and then jumps.
+    (played,) = [(a, b) for a, b in pairwise(times) if b - a > 1000 * 10**9]
+    assert played[0] >= START + 20 * PERIOD + 9 * PERIOD
+    assert played[1] < START + hour * PERIOD + PERIOD
 
 
 def test_it_plays_again_and_again(client: Client, bag: Path, tmp_path: Path) -> None:

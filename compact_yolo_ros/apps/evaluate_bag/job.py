@@ -15,13 +15,11 @@ from compact_yolo_ros.backends.registry import BACKENDS
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import ANY_SIZE, EVERYTHING
 from compact_yolo_ros.detection.view import PLAIN, View
-from compact_yolo_ros.recordings.reader import Bag
+from compact_yolo_ros.recordings.reader import Bag, joined
 from compact_yolo_ros.recordings.storage import FOREVER, BagError
 
 PARTS = 16
 """Parts of equal recorded time that a recording is cut into; one process runs a part."""
-PAUSE = 10**9
-"""Least time in ns between two recordings; between files that a recorder splits it is shorter."""
 
 
 @dataclass(frozen=True)
@@ -160,18 +158,10 @@ def parts(job: Job, bag: Bag) -> list[tuple[int, int]]:
 def recorded(job: Job, bag: Bag) -> list[tuple[int, int]]:
     """Times (ns, from and below) of the recordings between a job's start and stop.
 
-    What files hold that follow each other at once is one recording.
-
     Raises:
         BagError: there is no recorded time between them.
     """
-    first, *others = _covered(job, bag)
-    joined = [first]
-    for start, stop in others:
-        if start - joined[-1][1] < PAUSE:
-            start, _ = joined.pop()
-        joined.append((start, stop))
-    return joined
+    return joined(_covered(job, bag))
 
 
 def _covered(job: Job, bag: Bag) -> list[tuple[int, int]]:

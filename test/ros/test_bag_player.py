@@ -101,6 +101,18 @@ def test_the_next_recording_follows_at_once(client: Client, tmp_path: Path) -> N
     assert played[1] < START + hour * PERIOD + PERIOD
 
 
+def test_a_recording_of_damaged_images_only_is_a_failure(client: Client, tmp_path: Path) -> None:
+    message = replace(image(draw_scene(0), 0), data=ZSTD + b"nonsense")
+    bag = write_bag(tmp_path / "bag", [message])
+    client.collect(Image, TOPIC)
+    with forked(PLAYER, tmp_path / "player.log", {"bags": f"['{bag}']"}) as player:
+        client.wait_for(lambda: not player.is_running(), 3 * PATIENCE)
+        assert player.stop() == 1
+    said = player.output()
+    assert f"Nothing was played: 1 damaged image(s) left out: a message of {TOPIC}" in said
+    assert "Traceback" not in said
+
+
 def test_it_plays_again_and_again(client: Client, bag: Path, tmp_path: Path) -> None:
     images = client.collect(Image, TOPIC)
     given = {"bags": f"['{bag}']", "rate": 10.0, "duration": 0.15, "loop": True}
@@ -172,6 +184,26 @@ def test_what_comes_before_the_time_is_recorded_with_the_first_time(
     client.release(recorder)
     (message,) = Bag([out]).messages(["/detector/detections"])
     assert message.time == 5 * 10**9
+
+
+def test_a_recording_without_the_time_is_a_failure(
+    client: Client, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = {"out": str(tmp_path / "out"), "use_sim_time": True}
+    recorder = BagRecorderNode(
+        context=client.context,
+        parameter_overrides=[Parameter(name, value=value) for name, value in given.items()],
+    )
+    client.host(recorder)
+    found = client.node.create_publisher(Detection2DArray, "detector/detections", 10)
+    client.wait_for(found.get_subscription_count)
+    found.publish(Detection2DArray())
+    client.wait_for(lambda: recorder.waiting)
+    with pytest.raises(SystemExit) as end:
+        recorder.close()
+    recorder.close = lambda: None
+    assert end.value.code == 1
+    assert "Nothing is recorded: no time arrived on /clock" in "".join(capfd.readouterr())
 
 
 def test_a_live_node_is_evaluated(client: Client, bag: Path, toy: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
 from compact_yolo_ros.pixels.decoding import ImageDecoder
+from compact_yolo_ros.pixels.video_source import FrameSource, SourceError
+from compact_yolo_ros.ros.players import video_publisher
 from compact_yolo_ros.ros.players.video_publisher import (
     VIDEO_PUBLISHER_PARAMETERS,
     VideoPublisherNode,
@@ -125,6 +128,57 @@ def test_without_loop_it_ends_after_the_last_image(
     client.wait_for(lambda: images and images[-1].data[0] == COUNT - 1)
     numbers = [image.data[0] for image in images]
     assert numbers == sorted(set(numbers))
+
+
+def test_the_first_image_waits_for_a_subscriber(
+    tmp_path: Path, pictures: str, client: Client
+) -> None:
+    parameters = {"source": pictures, "rate": 10, "loop": False}
+    process = ForkedNode(MODULE, tmp_path / "log", parameters)
+    client.wait_for(lambda: "Publishing 10 images" in process.output())
+    client.spin(0.5)
+    images = client.collect(Image, "image")
+    client.wait_for(lambda: not process.is_running())
+    assert process.stop() == 0
+    assert " 0 had no subscriber" in process.output()
+    assert images[0].data[0] <= 1  # the publisher may have found the subscriber before it was found
+
+
+def test_images_that_nobody_received_are_a_failure(tmp_path: Path, pictures: str) -> None:
+    parameters = {"source": pictures, "rate": 100, "loop": False, "patience": 0.1}
+    process = ForkedNode(MODULE, tmp_path / "log", parameters)
+    assert process.process.wait(PATIENCE) == 1
+    said = process.output()
+    assert "Nothing was published on /image" in said
+    skipped = re.findall(r"(\d+) (?:were late|had no subscriber)", said)
+    assert sum(map(int, skipped)) == COUNT
+
+
+class UnpluggedCamera(FrameSource):
+    """What OpenCV does with a camera after its cable was pulled; a double, as there is none."""
+
+    rate, live = 30.0, True
+
+    def read(self) -> None:
+        return None
+
+    def skip(self) -> bool:
+        return False
+
+    def rewind(self) -> None:
+        raise SourceError("camera 0 cannot be opened")
+
+
+def test_a_camera_that_is_unplugged_is_no_end(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video_publisher, "open_source", lambda source: UnpluggedCamera())
+    given = [Parameter("source", value="0"), Parameter("loop", value=False)]
+    node = client.host(VideoPublisherNode(context=client.context, parameter_overrides=given))
+    with pytest.raises(SystemExit) as end:
+        node._tick()
+    client.release(node)
+    assert end.value.code == 1
 
 
 @pytest.mark.parametrize(

@@ -218,6 +218,9 @@ class BagPlayerNode(Node):
         unfinished = self._readiness.unfinished() if waited < self._patience else set()
         if waited < LINGER or unfinished:
             return
+        if not self._published:
+            self.get_logger().fatal(f"Nothing was played: {'; '.join(self._problems())}")
+            raise SystemExit(1)
         if self._loop:
             self._begin()
             self._began = time.monotonic()

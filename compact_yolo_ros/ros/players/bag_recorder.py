@@ -85,7 +85,7 @@ class BagRecorderNode(Node):
         """Close the recording: only then is all of it in the file.
 
         Raises:
-            SystemExit: it cannot be closed.
+            SystemExit: it cannot be closed, or nothing could be recorded.
         """
         self._flush()
         try:
@@ -97,7 +97,8 @@ class BagRecorderNode(Node):
             )
             raise SystemExit(1) from None
         if self._arrived:
-            self.get_logger().error("Nothing is recorded: no time arrived on /clock")
+            self.get_logger().fatal("Nothing is recorded: no time arrived on /clock")
+            raise SystemExit(1)
         self.get_logger().info(f"Recorded {self._written} messages")
 
     def _receive(self, connection: Any, data: bytes) -> None:

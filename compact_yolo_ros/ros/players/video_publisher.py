@@ -35,6 +35,14 @@ VIDEO_PUBLISHER_PARAMETERS = (
     ),
     ParameterSpec("loop", True, "Start again at the end instead of ending.", changes="never"),
     ParameterSpec(
+        "patience",
+        20.0,
+        "Most seconds that the first image waits for a subscriber, without loop.",
+        low=0,
+        high=3600,
+        changes="never",
+    ),
+    ParameterSpec(
         "width",
         0,
         "Width of the images in pixels; 0 keeps the source's, or its proportions if height is set.",
@@ -92,11 +100,13 @@ class VideoPublisherNode(Node):
         """
         super().__init__("video_publisher", **options)
         values = NodeParameters(self, VIDEO_PUBLISHER_PARAMETERS).checked_values()
-        self._loop = values["loop"]
         self._size = (values["width"], values["height"])
         self._scratch: NDArray[np.uint8] | None = None
-        self._published = self._late = self._failed = 0
+        self._published = self._late = self._unheard = self._failed = 0
         self._source = open_source(str(values["source"]))
+        # A camera has no first image, and no end.
+        self._ends = not values["loop"] and not self._source.live
+        self._wait_until = time.monotonic() + (values["patience"] if self._ends else 0.0)
         rate = values["rate"] or self._source.rate
         self._pace = Pace(rate)
 
@@ -120,7 +130,7 @@ class VideoPublisherNode(Node):
         self._source.close()
         self.get_logger().info(
             f"Published {self._published} images; {self._late} were late and skipped,"
-            f" {self._failed} could not be sent"
+            f" {self._unheard} had no subscriber, {self._failed} could not be sent"
         )
 
     def _tick(self) -> None:
@@ -131,12 +141,17 @@ class VideoPublisherNode(Node):
             raise SystemExit(1) from error
 
     def _publish_next(self) -> None:
+        is_heard = self._publisher.get_subscription_count() > 0
+        if not is_heard and time.monotonic() < self._wait_until:
+            return
+        self._wait_until = 0.0
         overdue = 0 if self._source.live else self._pace.overdue(time.monotonic())
         for _ in range(overdue):
             self._next(self._source.skip)
         self._late += overdue
-        if self._publisher.get_subscription_count() == 0:
+        if not is_heard:
             self._next(self._source.skip)
+            self._unheard += 1
             return
         message = self._writer.write(self._resize(self._next(self._source.read)))
         message.header.stamp = self.get_clock().now().to_msg()
@@ -155,7 +170,7 @@ class VideoPublisherNode(Node):
         """Take a step through the source, from the start again at its end."""
         result = step()
         if result is None or result is False:
-            if not self._loop:
+            if self._ends:
                 self._finish()
             self._source.rewind()
             result = step()
@@ -164,6 +179,9 @@ class VideoPublisherNode(Node):
         return result
 
     def _finish(self) -> None:
+        if not self._published:
+            self.get_logger().fatal(f"Nothing was published on {self._publisher.topic_name}")
+            raise SystemExit(1)
         self._publisher.wait_for_all_acked(ACKNOWLEDGEMENT)
         raise SystemExit(0)
 

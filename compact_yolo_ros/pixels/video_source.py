@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from compact_yolo_ros.pixels.announced_frames import announced_frames
 from compact_yolo_ros.pixels.compressed_file import decodable
 from compact_yolo_ros.pixels.file_limits import DISK_LIMITS
 from compact_yolo_ros.pixels.image_error import ImageError
@@ -34,10 +35,13 @@ class FrameSource(ABC):
     Attributes:
         rate: frames per second, as recorded or as they should be played.
         live: whether it is a camera: its frames come in real time, so skipping some gains nothing.
+        missing: frames that it should have had at its end and that could not be read, as far as
+            that is known.
     """
 
     rate: float
     live: bool = False
+    missing: int = 0
 
     @abstractmethod
     def read(self) -> NDArray[np.uint8] | None:
@@ -76,6 +80,7 @@ class Capture(FrameSource):
         self.live = isinstance(source, int)
         self._capture = cv2.VideoCapture()
         self.rewind()
+        self._announced = 0 if isinstance(source, int) else announced_frames(Path(source))
         if self.live:
             self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # a frame in a queue grows old
         rate = self._capture.get(cv2.CAP_PROP_FPS)
@@ -83,12 +88,21 @@ class Capture(FrameSource):
 
     def read(self) -> NDArray[np.uint8] | None:
         frame: NDArray[np.uint8] | None = self._capture.read()[1]
+        self._count(frame is not None)
         return frame
 
     def skip(self) -> bool:
-        return bool(self._capture.grab())
+        there = bool(self._capture.grab())
+        self._count(there)
+        return there
+
+    def _count(self, there: bool) -> None:
+        self._taken += there
+        if not there:
+            self.missing = max(0, self._announced - self._taken)
 
     def rewind(self) -> None:
+        self._taken = 0
         # Opening again works with every container format; seeking to the first frame does not.
         if not self._capture.open(self._source):
             raise SourceError(

@@ -25,10 +25,10 @@ from compact_yolo_ros.support.pip import pip_line
 
 
 def write_video(path: Path, count: int = 5, rate: float = 12.5) -> Path:
-    """Write a video whose frame ``i`` has grey value ``40 * i``."""
+    """Write a video whose frame ``i`` has grey value ``40 * i``, from black again after white."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, (64, 48))
     for i in range(count):
-        writer.write(np.full((48, 64, 3), 40 * i, np.uint8))
+        writer.write(np.full((48, 64, 3), 40 * (i % 7), np.uint8))
     writer.release()
     return path
 
@@ -74,6 +74,40 @@ def test_a_video_tells_its_rate(tmp_path: Path) -> None:
     source = open_source(str(write_video(tmp_path / "video.avi", rate=12.5)))
     assert source.rate == pytest.approx(12.5)
     assert not source.live
+
+
+def damage(video: Path, first: float, last: float) -> None:
+    """Overwrite a part of a file with zeros."""
+    content = bytearray(video.read_bytes())
+    begin, end = (round(part * len(content)) for part in (first, last))
+    content[begin:end] = bytes(end - begin)
+    video.write_bytes(content)
+
+
+def test_frames_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "video.avi", 60)
+    damage(video, 0.5, 0.6)
+    source = open_source(str(video))
+    for _ in range(2):
+        assert source.skip()
+        read = 1 + len(numbers(source))
+        assert read < 60
+        assert source.missing == 60 - read
+        source.rewind()
+
+
+def test_of_a_whole_file_nothing_is_missing(source: FrameSource) -> None:
+    assert source.skip()
+    assert len(numbers(source)) == 4
+    assert source.missing == 0
+
+
+def test_what_was_cut_off_is_missing(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "video.avi", 60)
+    video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    source = open_source(str(video))
+    assert len(numbers(source)) + source.missing == 60
+    assert source.missing > 20
 
 
 def test_one_picture_is_a_source(tmp_path: Path) -> None:

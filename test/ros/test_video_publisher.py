@@ -135,7 +135,7 @@ def test_the_first_image_waits_for_a_subscriber(
 ) -> None:
     parameters = {"source": pictures, "rate": 10, "loop": False}
     process = ForkedNode(MODULE, tmp_path / "log", parameters)
-    client.wait_for(lambda: "Publishing 10 images" in process.output())
+    client.wait_for(lambda: client.node.get_publishers_info_by_topic("image"))
     client.spin(0.5)
     images = client.collect(Image, "image")
     client.wait_for(lambda: not process.is_running())
@@ -152,6 +152,22 @@ def test_images_that_nobody_received_are_a_failure(tmp_path: Path, pictures: str
     assert "Nothing was published on /image" in said
     skipped = re.findall(r"(\d+) (?:were late|had no subscriber)", said)
     assert sum(map(int, skipped)) == COUNT
+
+
+def test_frames_of_a_damaged_video_are_said_to_be_missing(tmp_path: Path, client: Client) -> None:
+    path = tmp_path / "video.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 100, (64, 48))
+    for index in range(COUNT):
+        writer.write(picture(index))
+    writer.release()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) * 6 // 10] = bytes(len(content) // 10)
+    path.write_bytes(content)
+    client.collect(Image, "image")
+    process = ForkedNode(MODULE, tmp_path / "log", {"source": str(path), "loop": False})
+    client.wait_for(lambda: not process.is_running())
+    assert process.stop() == 0
+    assert re.search(r" [1-9]\d? frames that the file announces", process.output())
 
 
 class UnpluggedCamera(FrameSource):

@@ -102,6 +102,7 @@ class VideoPublisherNode(Node):
         values = NodeParameters(self, VIDEO_PUBLISHER_PARAMETERS).checked_values()
         self._size = (values["width"], values["height"])
         self._scratch: NDArray[np.uint8] | None = None
+        self._told = False
         self._published = self._late = self._unheard = self._failed = 0
         self._source = open_source(str(values["source"]))
         # A camera has no first image, and no end.
@@ -170,6 +171,7 @@ class VideoPublisherNode(Node):
         """Take a step through the source, from the start again at its end."""
         result = step()
         if result is None or result is False:
+            self._tell_of_missing()
             if self._ends:
                 self._finish()
             self._source.rewind()
@@ -177,6 +179,15 @@ class VideoPublisherNode(Node):
             if result is None or result is False:
                 raise SourceError("the source gives no images: give another one")
         return result
+
+    def _tell_of_missing(self) -> None:
+        """Log once, at the first end of a file, that it may be damaged."""
+        if self._source.missing and not self._told:
+            self._told = True
+            self.get_logger().warning(
+                f"{self._source.missing} frames that the file announces could not be read: it may"
+                " be damaged or cut off"
+            )
 
     def _finish(self) -> None:
         if not self._published:

@@ -11,11 +11,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from numpy.typing import NDArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -26,15 +24,13 @@ from rich.text import Text
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
+from compact_yolo_ros.apps.demo.pictures import Pictures
 from compact_yolo_ros.detection.detection_array import read_detection_array
 from compact_yolo_ros.detection.frame_times import STAGES
 from compact_yolo_ros.support.files import replacing
 from compact_yolo_ros.support.terminal import Cell, open_console, pairs_table, say
 
 RESULTS = ("annotated.jpg", "annotated.mp4", "detections.json", "diagnostics.json")
-SHEET = (3, 2)
-"""Columns and rows of the picture sheet."""
-MAX_PICTURES = 300
 LEVELS = ("OK", "WARN", "ERROR", "STALE")
 
 
@@ -50,7 +46,7 @@ class DemoViewer:
         self._model = model
         self._results: list[dict[str, Any]] = []
         self._states: list[dict[str, str]] = []
-        self._pictures: list[tuple[float, NDArray[np.uint8]]] = []
+        self._pictures = Pictures()
         self._classes: Counter[str] = Counter()
         self._recording = False
         self._live: Live | None = None
@@ -110,8 +106,9 @@ class DemoViewer:
         self._save_json("detections.json", self._results)
         self._save_json("diagnostics.json", self._states)
         if self._pictures:
-            self._save_video()
-            self._save_sheet()
+            self._pictures.save_video(self._out / "annotated.mp4")
+            scores = {r["stamp"]: sum(d["score"] for d in r["detections"]) for r in self._results}
+            self._pictures.save_sheet(self._out / "annotated.jpg", scores)
         names = ", ".join(name for name in RESULTS if (self._out / name).exists())
         say(open_console(), f"\nResults in {self._out}: {names}")
 
@@ -133,13 +130,9 @@ class DemoViewer:
             self._states.append({"level": level, "message": status.message, **values})
 
     def _on_picture(self, message: Image) -> None:
-        if len(self._pictures) < MAX_PICTURES:
-            stamp = message.header.stamp.sec + message.header.stamp.nanosec * 1e-9
-            pixels = np.frombuffer(message.data, np.uint8)
-            pixels = pixels.reshape(message.height, message.width, 3)
-            # A video has one size; of a folder of mixed pictures, those like the first are kept.
-            if not self._pictures or pixels.shape == self._pictures[0][1].shape:
-                self._pictures.append((stamp, pixels))
+        stamp = message.header.stamp.sec + message.header.stamp.nanosec * 1e-9
+        pixels = np.frombuffer(message.data, np.uint8)
+        self._pictures.add(stamp, pixels.reshape(message.height, message.width, 3))
 
     # What is shown and kept
 
@@ -163,31 +156,6 @@ class DemoViewer:
     def _save_json(self, name: str, content: object) -> None:
         with replacing(self._out / name) as path:
             path.write_text(json.dumps(content, indent=1))
-
-    def _save_video(self) -> None:
-        height, width = self._pictures[0][1].shape[:2]
-        duration = self._pictures[-1][0] - self._pictures[0][0]
-        fps = (len(self._pictures) - 1) / duration if duration > 0 else 10.0
-        with replacing(self._out / "annotated.mp4") as path:
-            codec = cv2.VideoWriter.fourcc(*"mp4v")
-            writer = cv2.VideoWriter(str(path), codec, fps, (width, height))
-            for _, pixels in self._pictures:
-                writer.write(pixels)
-            writer.release()
-
-    def _save_sheet(self) -> None:
-        """Of each of six equal parts of the recording, the picture with the best detections."""
-        columns, rows = SHEET
-        sums = {r["stamp"]: sum(d["score"] for d in r["detections"]) for r in self._results}
-        bounds = np.linspace(0, len(self._pictures), columns * rows + 1).astype(int)
-        parts = (
-            self._pictures[start : max(end, start + 1)]
-            for start, end in zip(bounds[:-1], bounds[1:], strict=True)
-        )
-        pictures = [max(part, key=lambda p: sums.get(p[0], 0))[1] for part in parts]
-        lines = [np.hstack(pictures[n : n + columns]) for n in range(0, len(pictures), columns)]
-        with replacing(self._out / "annotated.jpg") as path:
-            cv2.imwrite(str(path), np.vstack(lines))
 
 
 def _plain(message: Detection2DArray) -> list[dict[str, Any]]:

@@ -122,12 +122,18 @@ def test_a_step_in_two_parts_is_the_same_step(shapes):
     assert parts.sums.loss == pytest.approx(whole.sums.loss, rel=1e-5)
 
 
+def clock(run_: Trainer, seconds: float) -> None:
+    """Have so many seconds passed in a run."""
+    run_.elapsed = Stopwatch(seconds)
+    run_.look_at_clock()
+
+
 def test_a_run_with_minutes_follows_the_clock_where_it_is_faster(shapes, tmp_path):
     phases = [{"epochs": 300, "sizes": 64, "mosaic": 0.5}, {"epochs": 100, "sizes": 64}]
     run_ = trainer(shapes[:8], phases=phases, schedule={"minutes": 2.0})  # two steps an epoch
     go_on(run_, stop_at=1)
     assert run_.learning_rate == pytest.approx(1e-3, rel=1e-3) and not run_.is_over
-    run_.elapsed = Stopwatch(60.0)
+    clock(run_, 60.0)
     go_on(run_, stop_at=2)
     assert run_.place == pytest.approx(400, abs=20)
     assert run_.learning_rate == pytest.approx(0.5e-3, rel=0.1)
@@ -135,8 +141,23 @@ def test_a_run_with_minutes_follows_the_clock_where_it_is_faster(shapes, tmp_pat
     again = trainer(shapes[:8], phases=phases, schedule={"minutes": 2.0})
     again.restore(load_checkpoint(tmp_path / "last.pt"))
     assert again.elapsed.seconds == pytest.approx(60.0, abs=20)
-    again.elapsed = Stopwatch(119.0)
-    assert again.recipe.phase(again.place // again.steps_per_epoch).mosaic == 0
+    assert again.place == pytest.approx(400, abs=80)
+
+
+def test_the_minutes_reach_the_next_phase_within_an_epoch(shapes):
+    phases = [{"epochs": 9, "sizes": 64}, {"epochs": 1, "sizes": 96}]
+    run_ = trainer(shapes, phases=phases, schedule={"minutes": 1.0})
+    assert run_.steps_per_epoch >= 4
+    sides = []
+    run_.model.register_forward_pre_hook(lambda _, given: sides.append(given[0].shape[-1]))
+
+    def after_step(_):
+        # What follows from one look at the clock is the same, however late it is by then.
+        run_.elapsed = Stopwatch({1: 55.0, 2: 57.0}.get(run_.step, 61.0))
+        return False
+
+    assert run_.train_epoch(after_step) and run_.is_over
+    assert sides == [64, 64, 96, 96]
 
 
 def test_a_run_ends_with_its_minutes_within_an_epoch(shapes, tmp_path):
@@ -147,6 +168,22 @@ def test_a_run_ends_with_its_minutes_within_an_epoch(shapes, tmp_path):
     assert run_.step < run_.steps_per_epoch and run_.is_over
     (row,) = run_.history
     assert row["epoch"] == 1 and row["step"] == run_.step and row["AP"] == 0.5
+
+
+def test_the_last_epoch_is_measured_though_the_minutes_end_while_it_is_written(
+    shapes, tmp_path, monkeypatch
+):
+    run_ = trainer(shapes, schedule={"minutes": 1.0}, phases=[{"epochs": 50, "sizes": 64}])
+    folder = RunFolder(tmp_path / "run")
+    save = folder.save_last
+
+    def slow(state):
+        run_.elapsed = Stopwatch(60.0)
+        save(state)
+
+    monkeypatch.setattr(folder, "save_last", slow)
+    assert run(run_, folder, lambda _: {"AP": 0.5}, Console(file=io.StringIO()))
+    assert run_.history[-1]["AP"] == 0.5 and run_.history[-1]["step"] == run_.step
 
 
 def test_a_run_goes_on_where_its_curves_cannot_be_written(shapes, tmp_path, monkeypatch, caplog):
@@ -827,6 +864,7 @@ def test_two_processes_learn_as_one(folder, monkeypatch):
         "batch_size": 8,
         "accumulate": 2,
         "optimizer": {"name": "sgd", "rate": 0.01},
+        "schedule": {"minutes": 600},
         "fixed_norm": "all",
         "evaluation": {"size": 160},
     }

@@ -135,6 +135,7 @@ class Trainer:
         self.total_steps = self.steps_per_epoch * recipe.epochs
         self.step = 0
         self.elapsed = Stopwatch()
+        self._by_time = 0
         self.sums = EpochSums()
         self.history: list[dict[str, Any]] = []
         self.commit = source_commit()
@@ -166,10 +167,23 @@ class Trainer:
 
     @property
     def _reached(self) -> int:
-        """Steps done, or the share of them that the passed share of the minutes is."""
-        seconds = 60 * self.recipe.schedule.minutes
-        by_time = int(self.elapsed.seconds / seconds * self.total_steps) if seconds else 0
-        return max(self.step, by_time)
+        return max(self.step, self._by_time)
+
+    @property
+    def _phase(self) -> Phase:
+        return self.recipe.phase(self.place // self.steps_per_epoch)
+
+    def look_at_clock(self) -> None:
+        """Note how many steps the passed share of the minutes is worth, the same everywhere.
+
+        Only here, once a step: whatever follows, in all processes, has to agree on it.
+        """
+        if seconds := 60 * self.recipe.schedule.minutes:
+            share = self.elapsed.seconds / seconds
+            if self.fabric.world_size > 1:
+                shares = torch.tensor(share, device=self.fabric.device)
+                share = float(self._reduce(shares, "mean"))
+            self._by_time = int(share * self.total_steps)
 
     @property
     def epoch(self) -> int:
@@ -205,11 +219,25 @@ class Trainer:
         Raises:
             DivergedError: the loss is not finite; the weights are lost.
         """
-        epoch, done = divmod(self.step, self.steps_per_epoch)
-        if done == 0:
+        if self.step % self.steps_per_epoch == 0:
             self.sums = EpochSums()
         self.elapsed.go_on()
-        phase = self.recipe.phase(self.place // self.steps_per_epoch)
+        self.look_at_clock()
+        stopped = False
+        while not stopped:
+            stopped = self._train_phase(after_step)
+            if self.is_over or self.step % self.steps_per_epoch == 0:
+                return True
+        return False
+
+    def _train_phase(self, after_step: Callable[[Loss], bool]) -> bool:
+        """Train to the end of the epoch, or until the minutes have reached another phase.
+
+        Returns:
+            Whether to stop early.
+        """
+        epoch, done = divmod(self.step, self.steps_per_epoch)
+        phase = self._phase
         set_phase(self.model, phase, self.recipe.fixed_norm)
         if self.graphs:
             self.graphs.begin()
@@ -227,9 +255,12 @@ class Trainer:
                     f"the loss became {float(loss.total)} in step {self.step} of epoch {epoch + 1}:"
                     " lower optimizer.rate, or set optimizer.clip"
                 )
-            if self.agreed(after_step(loss)) or self.agreed(self.is_over):
-                return self.is_over or self.step % self.steps_per_epoch == 0
-        return True
+            self.look_at_clock()
+            if self.agreed(after_step(loss)):
+                return True
+            if self.is_over or self._phase is not phase:
+                break
+        return False
 
     def _open_frozen(self) -> None:
         """Run a frozen backbone in ONNX Runtime, from its first frozen epoch to its last."""
@@ -404,6 +435,7 @@ class Trainer:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step, self.history = state["step"], list(state["history"])
         self.elapsed = Stopwatch(state.get("elapsed", 0.0))
+        self.look_at_clock()
         self.sums = EpochSums(**state["sums"])
         self._frozen = None
 
@@ -411,7 +443,9 @@ class Trainer:
         """Give the optimizer the recipe's settings: the restored state has those of the old one."""
         fresh = self._make_optimizer()
         for group, new in zip(self.optimizer.param_groups, fresh.param_groups, strict=True):
-            group.update({key: value for key, value in new.items() if key != "params"})
+            # How it computes stays: what it remembers is where that needs it.
+            kept = ("params", "fused", "foreach")
+            group.update({key: value for key, value in new.items() if key not in kept})
 
 
 def same_recipe(old: dict[str, Any], recipe: Recipe) -> bool:

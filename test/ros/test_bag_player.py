@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +37,7 @@ from compact_yolo_ros.apps.evaluate_bag.command import main as evaluate_bag
 from compact_yolo_ros.recordings.compression import ZSTD
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.ros.launching.evaluation import EVALUATION_ARGUMENTS, read_evaluation
+from compact_yolo_ros.ros.launching.params_file import parameters_of_file
 from compact_yolo_ros.ros.players.bag_recorder import BagRecorderNode
 
 PLAYER = "compact_yolo_ros.ros.run bag_player_node"
@@ -265,6 +268,30 @@ detector:
     min_box_size: [4, 6]
 other:
   ros__parameters: {model: micro_yolo}
+/robot:
+  detector:
+    ros__parameters: {model: micro_yolo}
+"""
+
+
+# rclpy takes each of them for /detector.
+@pytest.mark.parametrize(
+    "names",
+    ["/**", "/*", "detector", "/detector", "/**/detector", "/: {detector", "/**: {detector"],
+)
+def test_a_node_has_several_names_in_a_file_of_parameters(names: str, tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(f"{names}: {{ros__parameters: {{model: m}}}}" + "}" * names.count("{"))
+    assert parameters_of_file(file, "detector") == {"model": "m"}
+    command = [sys.executable, "-c", DECLARED, "--ros-args", "--params-file", str(file)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["m"]
+
+
+DECLARED = """
+import rclpy, sys
+rclpy.init(args=sys.argv)
+print(rclpy.create_node("detector").declare_parameter("model", "default").value)
 """
 
 
@@ -286,7 +313,12 @@ def test_what_the_file_of_parameters_says_is_evaluated(bag: Path, toy: str, tmp_
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [("{", "it is not YAML"), ("/**: {ros__parameters: {rotation: 45}}", "rotation")],
+    [
+        ("{", "it is not YAML"),
+        ("/**: {ros__parameters: {rotation: 45}}", "rotation"),
+        ("detector: {ros__parameters: {cameras: [front, rear]}}", "leave out cameras"),
+        ("detector: {ros__parameters: {rotation: [90, 0]}}", "rotation is given for 2 cameras"),
+    ],
 )
 def test_a_file_of_parameters_that_cannot_be_used_is_named(
     bag: Path, toy: str, tmp_path: Path, content: str, sentence: str

@@ -85,6 +85,11 @@ def other() -> Iterator[Node]:
             ("/cam/compressed", COMPRESSED),
             "only /cam has a publisher, not /cam/compressed: remap image/compressed to it",
         ),
+        (
+            ("/cam/compressed", CompressedImage),
+            ("/cam", COMPRESSED),
+            "only /cam/compressed has a publisher, not /cam: remap image/compressed to it",
+        ),
         (("/cam", String), ("/cam/compressed", COMPRESSED), ""),
         (("/elsewhere", Image), ("/cam", RAW), ""),
         (("/cam", Image), ("/cam_2", COMPRESSED), ""),

@@ -84,10 +84,10 @@ def _other_transport(node: Node, topic: str, kind: str) -> str:
         if there == topic:
             continue
         types = {offer.topic_type for offer in node.get_publishers_info_by_topic(there)}
-        if types & {other.type_name, kind}:
-            remedy = f"remap image{own.suffix} to it"
-            if other.type_name in types:
-                remedy = f"set image_transport to {other.name}"
+        if kind in types:
+            return f"only {there} has a publisher, not {topic}: remap image{own.suffix} to it"
+        if other.type_name in types:
+            remedy = f"set image_transport to {other.name}"
             return f"only {there} has a publisher, not {topic}: {remedy}"
     return ""
 

@@ -186,6 +186,11 @@ def _detector_values(texts: Mapping[str, str], params_file: str) -> dict[str, An
             given[name] = _argument(name, texts[name])
     for name, value in given.items():
         check_value(name, value)
+    if any(given.get("cameras", ())):
+        raise ValueError(
+            f"params_file: {params_file} is of several cameras, and one topic is evaluated: leave "
+            "out cameras"
+        )
     defaults = {name: spec.default for name, spec in SPECS.items()}
     return defaults | {name: SPECS[name].read(value) for name, value in given.items()}
 
@@ -199,13 +204,13 @@ def _view_and_selection(values: Mapping[str, Any]) -> list[str]:
     """Arguments of ``evaluate_bag`` for what the node saw, and for what it published.
 
     Raises:
-        ValueError: the parameters are those of several cameras.
+        ValueError: there are several values of a view, as for several cameras.
     """
     found = []
-    for view in read_views({**values, "cameras": [""]}).values():
-        roi = map(str, view.roi)
+    view = read_views(values).get("", PLAIN)
+    if not view.is_plain:
         found += ["--rotation", str(view.rotation), "--tiles", "x".join(map(str, view.tiles))]
-        found += [] if view.roi == PLAIN.roi else ["--roi", *roi]
+        found += [] if view.roi == PLAIN.roi else ["--roi", *map(str, view.roi)]
         found += ["--tile-overlap", str(view.overlap)]
     if thresholds := [text for text in values["class_thresholds"] if text]:
         found += ["--class-threshold", *thresholds]

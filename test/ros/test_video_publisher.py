@@ -155,13 +155,14 @@ def test_images_that_nobody_received_are_a_failure(tmp_path: Path, pictures: str
 
 
 def test_frames_of_a_damaged_video_are_said_to_be_missing(tmp_path: Path, client: Client) -> None:
-    path = tmp_path / "video.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 100, (64, 48))
+    path = tmp_path / "video.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 100, (64, 48))
     for index in range(COUNT):
         writer.write(picture(index))
     writer.release()
     content = bytearray(path.read_bytes())
-    content[len(content) // 2 : len(content) * 6 // 10] = bytes(len(content) // 10)
+    place = content.index(b"mdat") + 300
+    content[place : place + 300] = bytes(300)
     path.write_bytes(content)
     client.collect(Image, "image")
     process = ForkedNode(MODULE, tmp_path / "log", {"source": str(path), "loop": False})

@@ -213,10 +213,11 @@ class Governor:
             self._save_power(ladder[place + 1 :], watts)
         else:
             self.holds = True
-            self._end_trial()
             blind = limit > 0 and watts is None and bool(self._watts)  # it could be read before
-            if place > 0 and not blind and (watts is None or settled):
-                self._climb(ladder[place - 1], watts)
+            if not blind and (watts is None or settled):
+                self._end_trial()
+                if place > 0:
+                    self._climb(ladder[place - 1], watts)
 
     def _descend(self, lower: list[Rung]) -> None:
         """Leave a rung that is too slow."""

@@ -312,6 +312,30 @@ def test_a_size_that_took_too_much_power_is_left_for_longer_each_time() -> None:
     assert climbs and min(b - a for a, b in pairwise(climbs)) > TRIAL * LAST_HOLD
 
 
+@pytest.mark.parametrize(("failures", "wait"), [(3, 240), (4, 480)])
+def test_a_trial_lasts_until_its_power_is_known(failures: int, wait: int) -> None:
+    """At 30 images a second the images of a trial have passed before its power has settled."""
+    governor = Governor({640: 0.04, 480: 0.022}, Targets(watts=10))
+    seconds = (number / 30 for number in range(100_000))
+
+    def moves_after(small: float, most: int = 5000) -> int:
+        """Images up to the next move, with this power at the smaller size."""
+        size = governor.rung.size
+        for images in range(1, most):
+            watts = 12.0 if size == 640 else small
+            if governor.observe(*took(0.03), now=next(seconds), watts=watts).size != size:
+                return images
+        return most
+
+    moves_after(8.4)  # down, and then so many times up and down
+    for _ in range(2 * failures):
+        moves_after(8.4)
+    settled = 200
+    moves_after(8.4, settled)
+    # The budget now has room for the larger size, so that only the wait keeps it from going up.
+    assert settled - 1 + moves_after(4.0) == wait + 1
+
+
 def test_power_of_exactly_the_budget_is_held() -> None:
     governor = Governor(THREE, Targets(watts=10))
     for second in range(60):

@@ -35,7 +35,7 @@ METADATA_LIMITS = Limits(size=16_000_000, values=300_000)
 """A recording in 5,000 files has 60,000 values; the parser reads 50,000 a second."""
 COMPRESSED_DEPTH = "/compressedDepth"
 PAUSE = 10**9
-"""Least time in ns between two recordings; between files that a recorder splits it is shorter."""
+"""Least time in ns between two recordings; those that follow each other sooner are one."""
 MOST_NAMED = 12
 """Most topics that a sentence names."""
 MOST_DEFINED = 2**18
@@ -50,6 +50,7 @@ class Bag:
         files: the files, in any order.
         topics: by name; counts are of all messages that can be read.
         expected: number of messages by topic, as the recorder counted; empty if it crashed.
+        recordings: their times (ns, from and below) in their order.
         start: time of the first message in ns.
         end: time of the last message in ns.
     """
@@ -72,14 +73,12 @@ class Bag:
         self._closed_lost = Losses()  # of compressed files, which are not kept open
         self._ranges: list[tuple[int, int, Path, Storage | None]] = []
         self._kept: tuple[Path, Storage, ExitStack] | None = None
-        for path in paths:
-            for file in self._files_of(path):
-                self._scan(file)
-        if not self._ranges:
+        spans = [span for path in paths if (span := self._scan_all(self._files_of(path)))]
+        if not spans:
             why = "; ".join(self._lost) or "it holds no messages"
             raise BagError(f"nothing can be read of {', '.join(map(str, paths))}: {why}")
-        self.start = min(start for start, _, _, _ in self._ranges)
-        self.end = max(end for _, end, _, _ in self._ranges)
+        self.recordings = _joined(spans)
+        self.start, self.end = self.recordings[0][0], self.recordings[-1][1] - 1
 
     @property
     def lost(self) -> list[str]:
@@ -94,17 +93,6 @@ class Bag:
         for *_, path, storage in self._ranges:
             found.note(storage.lost if storage else (), path)
         return found
-
-    @property
-    def covered(self) -> list[tuple[int, int]]:
-        """Times (ns, from and below) of the files, where they overlap as one, in their order."""
-        merged: list[tuple[int, int]] = []
-        for start, end in sorted((start, end + 1) for start, end, _, _ in self._ranges):
-            if merged and start <= merged[-1][1]:
-                start, last = merged.pop()
-                end = max(end, last)
-            merged.append((start, end))
-        return merged
 
     def messages(
         self, topics: Sequence[str], start: int = 0, stop: int = FOREVER
@@ -208,6 +196,19 @@ class Bag:
             self._lost.append(f"{folder.name}: {METADATA} cannot be read, and is ignored")
         return []
 
+    def _scan_all(self, files: Sequence[Path]) -> tuple[int, int] | None:
+        """Scan the files of a path; return their time (ns, from and below), if they have any.
+
+        However far apart their messages are, they are one recording: it may be of a slow camera.
+        """
+        before = len(self._ranges)
+        for file in files:
+            self._scan(file)
+        found = self._ranges[before:]
+        if not found:
+            return None
+        return min(start for start, *_ in found), max(end for _, end, *_ in found) + 1
+
     def _scan(self, file: Path) -> None:
         compressed = file.suffix == ".zstd"
         lost: list[str] = []
@@ -244,17 +245,15 @@ class Bag:
             self._ranges.append((storage.start, storage.end, file, kept))
 
 
-def joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Times (ns, from and below) of recordings, of those of their files in their order.
-
-    What files hold that follow each other at once is one recording.
-    """
-    recordings: list[tuple[int, int]] = []
-    for start, stop in spans:
-        if recordings and start - recordings[-1][1] < PAUSE:
-            start, _ = recordings.pop()
-        recordings.append((start, stop))
-    return recordings
+def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Times (ns, from and below) in their order; those less than ``PAUSE`` apart become one."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(spans):
+        if joined and start - joined[-1][1] < PAUSE:
+            start, before = joined.pop()
+            stop = max(stop, before)
+        joined.append((start, stop))
+    return joined
 
 
 def _mode(path: Path) -> int:

@@ -9,6 +9,7 @@ import re
 import shutil
 import sqlite3
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ from rosbags.rosbag2 import Reader
 from compact_yolo_ros.recordings import compression
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.compression import zstd
-from compact_yolo_ros.recordings.reader import Bag, choose_topics
+from compact_yolo_ros.recordings.reader import PAUSE, Bag, choose_topics
 from compact_yolo_ros.recordings.storage import BagError, Message, in_time_order
 from compact_yolo_ros.support.pip import pip_line
 
@@ -96,6 +97,29 @@ def test_split_files_without_metadata_are_one_recording(tmp_path: Path, storage:
     bag = Bag([folder])
     assert times(bag) == [message.time for message in IMAGES]
     assert "no metadata.yaml" in bag.lost[0]
+
+
+def slow(first: int, count: int) -> list[Recorded]:
+    """Images with ten seconds between them."""
+    return [replace(IMAGES[0], time=START + n * 10**10) for n in range(first, first + count)]
+
+
+def test_files_of_one_folder_are_one_recording_however_far_apart_they_are(tmp_path: Path) -> None:
+    split = write_split_bag(tmp_path / "split", [slow(0, 3), slow(3, 3)], "mcap")
+    later = write_bag(tmp_path / "later", slow(9, 2))
+    assert Bag([later, split]).recordings == [
+        (START, START + 5 * 10**10 + 1),
+        (START + 9 * 10**10, START + 10**11 + 1),
+    ]
+
+
+@pytest.mark.parametrize(("pause", "recordings"), [(0, 1), (PAUSE - 1, 1), (PAUSE, 2)])
+def test_recordings_that_follow_each_other_at_once_are_one(
+    tmp_path: Path, pause: int, recordings: int
+) -> None:
+    times = (START, START + 1 + pause)
+    paths = [write_bag(tmp_path / f"{time}", [replace(IMAGES[0], time=time)]) for time in times]
+    assert len(Bag(paths).recordings) == recordings
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from compact_yolo_ros.backends.registry import BACKENDS
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import ANY_SIZE, EVERYTHING
 from compact_yolo_ros.detection.view import PLAIN, View
-from compact_yolo_ros.recordings.reader import Bag, joined
+from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import FOREVER, BagError
 
 PARTS = 16
@@ -145,7 +145,7 @@ def parts(job: Job, bag: Bag) -> list[tuple[int, int]]:
     Raises:
         BagError: there is no recorded time between the job's start and stop.
     """
-    spans = _covered(job, bag)
+    spans = recorded(job, bag)
     start, stop = max(job.start, bag.start), min(job.stop, bag.end + 1)
     count = 1 if job.realtime else PARTS
     # The time between recordings does not count: they may be of different days.
@@ -161,13 +161,8 @@ def recorded(job: Job, bag: Bag) -> list[tuple[int, int]]:
     Raises:
         BagError: there is no recorded time between them.
     """
-    return joined(_covered(job, bag))
-
-
-def _covered(job: Job, bag: Bag) -> list[tuple[int, int]]:
-    """Times of the files between a job's start and stop; see ``recorded``."""
     start, stop = max(job.start, bag.start), min(job.stop, bag.end + 1)
-    spans = [(max(a, start), min(b, stop)) for a, b in bag.covered if a < stop and b > start]
+    spans = [(max(a, start), min(b, stop)) for a, b in bag.recordings if a < stop and b > start]
     if not spans:
         seconds = (bag.end - bag.start) * 1e-9
         raise BagError(f"nothing is left of the recording, which is {seconds:.1f} s long")

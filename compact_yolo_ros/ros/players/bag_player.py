@@ -21,7 +21,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE
-from compact_yolo_ros.recordings.reader import Bag, choose_topics, joined
+from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import FOREVER, BagError, Message
 from compact_yolo_ros.recordings.video import images
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
@@ -109,7 +109,6 @@ class BagPlayerNode(Node):
             self._stop = self._start + round(values["duration"] * 1e9)
         self._published = self._damaged = 0
         self._last_damage = ""
-        self._recordings = joined(self._bag.covered)
         self._codec = Codec(self._bag.topics.values())
         qos = QoSProfile(depth=10, reliability=ReliabilityPolicy[values["reliability"].upper()])
         self._publishers_of: dict[str, Publisher[Any]] = {
@@ -171,8 +170,8 @@ class BagPlayerNode(Node):
 
     def _skip_pause(self) -> None:
         """Go on with the next recording soon after the end of the one before."""
-        later = [start for start, _ in self._recordings if start > self._now]
-        ended = max((end for start, end in self._recordings if start <= self._now), default=0)
+        later = [start for start, _ in self._bag.recordings if start > self._now]
+        ended = max((end for start, end in self._bag.recordings if start <= self._now), default=0)
         if self._due is None or not later or self._now < ended + LINGER * self._rate * 1e9:
             return
         self._first = self._now = min(later)

@@ -154,7 +154,7 @@ def _run(factory: Callable[[], Node], stop: StopRequest) -> int:
             if hasattr(node, "close"):
                 node.close()
         finally:
-            stop.may_lose = False
+            stop.grace, stop.may_lose = GRACE, False
             node.destroy_node()
     return 0
 

@@ -175,6 +175,21 @@ def test_what_is_lost_at_the_end_is_said(place: str) -> None:
     ]
 
 
+def test_a_node_that_has_closed_gets_no_more_than_the_usual_time() -> None:
+    program = Program(f"""
+        close_within = {10 * PATIENCE}
+        def work(self):
+            print("working", flush=True)
+        def close(self):
+            pass
+        def destroy_node(self):
+            time.sleep({10 * PATIENCE})
+    """)
+    assert program.wait_for_line() == "working"
+    code, _, errors = program.end(signal.SIGINT)
+    assert (code, errors) == (0, "")
+
+
 def test_a_node_ends_the_process_with_its_own_code() -> None:
     program = Program("""
         def work(self):

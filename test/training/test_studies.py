@@ -23,10 +23,10 @@ from training.data.sample import Sample
 from training.detectors.variant import Variant
 from training.loop.checkpoint import load_checkpoint, save_checkpoint
 from training.loop.trainer import Trainer
-from training.studies.command import STOPPED, Command
+from training.studies.command import Command
 from training.studies.member import Member, Result, rows_of
 from training.studies.report import INK, Report, drawn, write_report
-from training.studies.study import Cost, Effort, Study
+from training.studies.study import STOPPED, Cost, Effort, Study
 
 EFFORT = Effort(
     "cpu_small",
@@ -133,6 +133,12 @@ def test_a_study_stops_continues_and_ends_like_one_that_was_not_stopped(
     ):
         assert command(changes).main([*options, *settings]) == 1
         assert f"{why}: give another --out" in capsys.readouterr().err
+    earlier = json.loads((out / "one/result.json").read_text())
+    del earlier["data"]  # an earlier version did not write it
+    (out / "one/result.json").write_text(json.dumps(earlier))
+    assert command(members).main(options) == 1
+    told = "one does not say which weights and images its training began with: give another --out"
+    assert told in capsys.readouterr().err
     (out / "one/result.json").write_text("[1")
     assert command(members).main(options) == 1
     assert "result.json is damaged" in capsys.readouterr().err

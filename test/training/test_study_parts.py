@@ -51,22 +51,48 @@ def reported(study: Study) -> list[str]:
     return [result["name"] for result in results]
 
 
-def test_a_part_stops_what_is_behind_the_trainings_of_the_other_parts(
-    study: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kernels = ["33333", "33335", "33353", "33355", "33533", "35353"]
+BEHIND = Namespace(history=[{"epoch": 1, "AP50": 0.4}])
+AHEAD = Namespace(history=[{"epoch": 1, "AP50": 0.6}])
+
+
+@pytest.fixture
+def searched(study: Study, monkeypatch: pytest.MonkeyPatch) -> list[Member]:
+    """Six kernels of a search that stops early; none is trained."""
     given: list[Member] = []
     monkeypatch.setattr(kernel_search, "train_all", lambda _, members, __: given.extend(members))
+    kernels = ["33333", "33335", "33353", "33355", "33533", "35353"]
     kernel_search.search(study, Namespace(kernels=kernels, start="", early_stop=True))
-    *others, own = given
-    behind = Namespace(history=[{"epoch": 1, "AP50": 0.4}])
-    ahead = Namespace(history=[{"epoch": 1, "AP50": 0.6}])
+    return given
+
+
+def test_a_part_stops_what_is_behind_the_trainings_of_the_other_parts(
+    study: Study, searched: list[Member]
+) -> None:
+    *others, own = searched
     assert own.hopeless
     for member in others[:4]:
         finish(study, member)
-    assert not own.hopeless(behind), "too few to compare with"  # type: ignore[arg-type]
+    assert not own.hopeless(BEHIND), "too few to compare with"  # type: ignore[arg-type]
     finish(study, others[4], stopped=True)
-    assert own.hopeless(behind) and not own.hopeless(ahead)  # type: ignore[arg-type]
+    assert own.hopeless(BEHIND) and not own.hopeless(AHEAD)  # type: ignore[arg-type]
+
+
+def test_a_training_goes_on_beside_a_folder_of_another_study(
+    study: Study, searched: list[Member]
+) -> None:
+    *others, own = searched
+    assert own.hopeless
+    for member in others:
+        finish(study, member)
+    results = [study.folder(member.name, 0) / "result.json" for member in others]
+    content = json.loads(results[0].read_text())
+    results[0].write_text(json.dumps(content | {"data": "other"}))
+    assert not own.hopeless(BEHIND), "too few to compare with"  # type: ignore[arg-type]
+    results[0].write_text(json.dumps(content))
+    assert own.hopeless(BEHIND)  # type: ignore[arg-type]
+    for path in results:
+        path.write_text("[1")
+    assert own.hopeless(BEHIND), "a result was read again"  # type: ignore[arg-type]
 
 
 class Part:

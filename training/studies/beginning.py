@@ -28,14 +28,19 @@ class Beginning:
 
     Attributes:
         origin: of the weights, in words; empty: they are random.
-        data: digest of images, labels and classes.
+        data: digest of images, labels and classes; empty: neither is known.
     """
 
-    origin: str
-    data: str
+    origin: str = ""
+    data: str = ""
 
     def check(self, wanted: Beginning, path: Path) -> None:
         """Raise ValueError unless the training that ``path`` is of began as ``wanted``."""
+        if not self.data:  # an earlier version did not write it
+            raise ValueError(
+                f"{path.parent} does not say which weights and images its training began with: "
+                "give another --out"
+            )
         if self.data != wanted.data:
             raise ValueError(
                 f"{path} is of a training on other images, labels or classes: give another --out"
@@ -54,17 +59,14 @@ class Beginning:
 
 
 def read_beginning(folder: Path) -> Beginning:
-    """Return what the training of a folder began with.
+    """Return what the training of a folder began with, as far as the folder says it.
 
     Raises:
-        ValueError: the folder does not say it.
+        ValueError: its file is damaged.
     """
     path = folder / BEGINNING
     if not path.exists():
-        raise ValueError(
-            f"{folder} does not say which weights and images its training began with: give another "
-            "--out"
-        )
+        return Beginning()
     try:
         return from_plain(Beginning, read_json(path))
     except ValueError as error:

@@ -25,10 +25,8 @@ from training.data.dataset import Cache
 from training.loop.trainer import DivergedError
 from training.studies.member import Result
 from training.studies.report import PAGE, Report
-from training.studies.study import Effort, StoppedError, Study, changed
+from training.studies.study import STOPPED, Effort, StoppedError, Study, changed
 
-STOPPED = 3
-"""Exit code when trainings of the study are left."""
 QUICK = Effort(
     "cpu_small",
     (

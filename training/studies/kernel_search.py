@@ -21,6 +21,7 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -35,7 +36,7 @@ from training.loop.trainer import Trainer
 from training.studies.beginning import named_weights
 from training.studies.command import QUICK, Command
 from training.studies.median_rule import below_median
-from training.studies.member import Member, Result, Row, rows_of
+from training.studies.member import Member, Result, Row, folder_of, rows_of
 from training.studies.parallel import add_parallel, train_all
 from training.studies.rank_correlation import rank_correlation
 from training.studies.report import INK, Report
@@ -100,12 +101,27 @@ def search(study: Study, options: argparse.Namespace) -> None:
     """Train all permutations that were asked for."""
     wanted = members(list(dict.fromkeys(options.kernels)), options.start)
 
+    known: dict[str, Result] = {}
+
     def hopeless(trainer: Trainer) -> bool:
-        return below_median(study.finished_of(wanted), trainer)
+        _read_more(study, wanted, known)
+        return below_median(list(known.values()), trainer)
 
     if options.early_stop:
         wanted = [replace(member, hopeless=hopeless) for member in wanted]
     train_all(study, wanted, options)
+
+
+def _read_more(study: Study, members: Sequence[Member], known: dict[str, Result]) -> None:
+    """Add, by their folders, the results of the trainings that have ended since the last time.
+
+    A folder of another study ends no training here: it is told when its own is due.
+    """
+    for member, seed in study.trainings(members):
+        if folder_of(member.name, seed) not in known:
+            with suppress(ValueError):
+                if found := study.finished(member, seed):
+                    known[found.folder] = found
 
 
 def ranking(results: Sequence[Result]) -> list[Row]:

@@ -19,10 +19,8 @@ from contextlib import suppress
 from compact_yolo_ros.support.arguments import whole_number
 from compact_yolo_ros.support.terminal import say
 from training.studies.member import Member
-from training.studies.study import RESULT, StoppedError, Study
+from training.studies.study import RESULT, STOPPED, StoppedError, Study
 
-STOPPED = 3
-"""Exit code of a command of studies that a signal has stopped."""
 LOOK_SECONDS = 1.0
 """Between two looks at what the parts have finished."""
 

@@ -46,6 +46,10 @@ EVALUATION_SHARE = 1 / 3
 """Time of a forward pass as a share of a training step's time for the same image."""
 
 
+STOPPED = 3
+"""Exit code of the command of a study when trainings are left."""
+
+
 class StoppedError(Exception):
     """A signal, or the end of the time, has stopped a training; the same command continues it."""
 
@@ -283,10 +287,16 @@ class Study:
             found = from_plain(Result, read_json(path, LARGE))
         except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}): move it away to go on") from None
-        if not same_recipe(found.recipe, self.recipe(member, seed)):
-            raise _other_settings(path)
-        Beginning(found.origin, found.data).check(self._beginning(member), path)
+        self._check(path, found.recipe, Beginning(found.origin, found.data), member, seed)
         return None if found.stopped and not member.hopeless else found
+
+    def _check(
+        self, path: Path, recipe: dict[str, Any], began: Beginning, member: Member, seed: int
+    ) -> None:
+        """Raise ValueError unless the training that ``path`` is of is this one of the study."""
+        if not same_recipe(recipe, self.recipe(member, seed)):
+            raise ValueError(f"{path} is of a training with other settings: give another --out")
+        began.check(self._beginning(member), path)
 
     def _beginning(self, member: Member) -> Beginning:
         return Beginning(member.origin, self.digest)
@@ -312,22 +322,14 @@ class Study:
         self._write_report()
         return result
 
-    def finished_of(self, members: Sequence[Member]) -> list[Result]:
-        """Return the results that are in the folder now, whichever process has trained them.
-
-        Raises:
-            ValueError: a folder has a training of other settings.
-        """
-        found = (self.finished(member, seed) for member, seed in self.trainings(members))
-        return [result for result in found if result]
-
     def gather(self, members: Sequence[Member]) -> None:
         """Report what other processes have finished.
 
         Raises:
             ValueError: a folder has a training of other settings.
         """
-        self.results[:] = self.finished_of(members)
+        found = (self.finished(member, seed) for member, seed in self.trainings(members))
+        self.results[:] = [result for result in found if result]
         if self.results:
             self._write_report()
 
@@ -340,9 +342,8 @@ class Study:
         folder = RunFolder(self.folder(member.name, seed))
         state = folder.read_last()
         if state is not None:
-            if not same_recipe(state["recipe"], recipe):
-                raise _other_settings(folder.last)
-            read_beginning(folder.path).check(self._beginning(member), folder.last)
+            began = read_beginning(folder.path)
+            self._check(folder.last, state["recipe"], began, member, seed)
         trainer = self._trainer(recipe)
         if state is not None:
             trainer.restore(state)
@@ -417,10 +418,6 @@ def _contains(value: Any, part: Any) -> bool:
     if isinstance(part, Mapping) and isinstance(value, Mapping):
         return all(_contains(value.get(key), each) for key, each in part.items())
     return bool(value == part)
-
-
-def _other_settings(path: Path) -> ValueError:
-    return ValueError(f"{path} is of a training with other settings: give another --out")
 
 
 def counted(number: int, noun: str) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.evaluation.example_images import COLOURS, ExampleImage, draw
 from compact_yolo_ros.evaluation.result import ClassFigures, Evaluation, Summary
-from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.files import write_text
 from compact_yolo_ros.support.pip import pip_line
 
 _LARGEST_MATRIX = 20
@@ -129,9 +129,7 @@ def write_report(
         sections=sections,
         legend=COLOURS,
     )
-    with replacing(path) as temporary:
-        # The name of an image need not be UTF-8, but what Python makes of it cannot be written.
-        temporary.write_text(page, "utf-8", "replace")
+    write_text(path, page)
 
 
 def _summary(evaluations: Sequence[ShownEvaluation]) -> Table | None:

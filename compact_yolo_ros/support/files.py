@@ -109,6 +109,12 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(folder / path.name, path)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text in which names of files may stand: they need not be UTF-8."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, "utf-8", "replace")
+
+
 def remove_unfinished(folder: Path, seconds: float = 0.0) -> None:
     """Remove what processes that were killed while they wrote have left in a folder.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compact_yolo_ros.evaluation.plots import STYLE, new_figure
-from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.files import write_text
 from compact_yolo_ros.support.markdown import markdown_table
 from compact_yolo_ros.support.plain_values import to_plain
 from training.studies.member import Result
@@ -54,10 +54,10 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     content = {"facts": facts, "results": [asdict(result) for result in results]}
     content |= {"extra": report.extra} if report.extra else {}
-    _write(folder / RESULTS, json.dumps(to_plain(content), indent=1, allow_nan=False) + "\n")
+    write_text(folder / RESULTS, json.dumps(to_plain(content), indent=1, allow_nan=False) + "\n")
     if report.plot:
-        _write(folder / PLOT, drawn(report.plot))
-    _write(folder / PAGE, page(report, facts))
+        write_text(folder / PLOT, drawn(report.plot))
+    write_text(folder / PAGE, page(report, facts))
 
 
 def page(report: Report, facts: Mapping[str, Any]) -> str:
@@ -82,8 +82,3 @@ def drawn(plot: Callable[[Any], None]) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue().replace("#010203", INK)
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, "utf-8", "replace")  # a folder's name need not be UTF-8

@@ -18,7 +18,7 @@ from compact_yolo_ros.apps.benchmark.plots import (
     what_plots_need,
 )
 from compact_yolo_ros.apps.benchmark.tables import latency_rows, page, peak_rows, published_rows
-from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.files import write_text
 
 
 def write_latencies(
@@ -44,7 +44,7 @@ def write_latencies(
     notes = [f"Not measured: {failure}." for failure in measurement.failures]
     plotted = _may_plot() and plot_latencies(folder / f"{name}.png", measurement.timings)
     picture = f"{name}.png" if plotted else ""
-    _write(folder / f"{name}.md", page("Latency", method, tables, facts, notes, picture))
+    write_text(folder / f"{name}.md", page("Latency", method, tables, facts, notes, picture))
     content = {
         "environment": facts,
         "rounds": rounds,
@@ -88,7 +88,9 @@ def write_peaks(
         plot_peaks(folder / "node.png", peaks)
     tables = {"": peak_rows(peaks)}
     picture = "node.png" if plotted else ""
-    _write(folder / "node.md", page("Peak rate of the node", method, tables, facts, (), picture))
+    write_text(
+        folder / "node.md", page("Peak rate of the node", method, tables, facts, (), picture)
+    )
     content = {
         "environment": facts,
         "image_size": [width, height],
@@ -104,10 +106,5 @@ def _may_plot() -> bool:
     return can_plot()
 
 
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, "utf-8", "replace")  # names of files need not be UTF-8
-
-
 def _write_json(path: Path, content: Any) -> None:
-    _write(path, json.dumps(content, indent=1) + "\n")
+    write_text(path, json.dumps(content, indent=1) + "\n")

@@ -36,10 +36,15 @@ class Picture:
 
 
 class Pictures:
-    """The first pictures of a demo, as files in memory."""
+    """The first pictures of a demo, as files in memory.
+
+    Attributes:
+        size: bytes of all.
+    """
 
     def __init__(self) -> None:
         """Begin without any."""
+        self.size = 0
         self._kept: list[Picture] = []
         self._shape: tuple[int, ...] = ()
         self._is_full = False
@@ -47,21 +52,17 @@ class Pictures:
     def __len__(self) -> int:
         return len(self._kept)
 
-    @property
-    def size(self) -> int:
-        """Bytes in memory."""
-        return sum(picture.file.nbytes for picture in self._kept)
-
     def add(self, stamp: float, pixels: NDArray[np.uint8]) -> None:
         """Keep a picture, (h, w, 3) uint8 BGR, if there is still room."""
         # A video has one size; of a folder of mixed pictures, those like the first are kept.
         if self._is_full or (self._kept and pixels.shape != self._shape):
             return
         file = cv2.imencode(".jpg", pixels, QUALITY)[1]
-        if self.size + file.nbytes <= MOST_BYTES:
+        if fits := self.size + file.nbytes <= MOST_BYTES:
             self._kept.append(Picture(stamp, file))
+            self.size += file.nbytes
             self._shape = pixels.shape
-        self._is_full = len(self) == MOST_PICTURES or self.size + file.nbytes > MOST_BYTES
+        self._is_full = not fits or len(self) == MOST_PICTURES
 
     def save_video(self, path: Path) -> None:
         """Write all as an MP4 file, at the rate of their stamps."""

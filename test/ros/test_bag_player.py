@@ -168,10 +168,8 @@ def test_a_recording_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> N
     assert "cannot write to" in recorder.output() and "Traceback" not in recorder.output()
 
 
-def test_what_comes_before_the_time_is_recorded_with_the_first_time(
-    client: Client, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
+def recorder_without_time(client: Client, out: Path) -> BagRecorderNode:
+    """A recorder that has detections and waits for the time on /clock."""
     given = {"out": str(out), "use_sim_time": True}
     recorder = BagRecorderNode(
         context=client.context,
@@ -182,6 +180,14 @@ def test_what_comes_before_the_time_is_recorded_with_the_first_time(
     client.wait_for(found.get_subscription_count)
     found.publish(Detection2DArray())
     client.wait_for(lambda: recorder.waiting)
+    return recorder
+
+
+def test_what_comes_before_the_time_is_recorded_with_the_first_time(
+    client: Client, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    recorder = recorder_without_time(client, out)
     clock = client.node.create_publisher(Clock, "/clock", 10)
     client.wait_for(lambda: clock.publish(Clock(clock=Time(sec=5))) or recorder.time)
     client.release(recorder)
@@ -192,16 +198,7 @@ def test_what_comes_before_the_time_is_recorded_with_the_first_time(
 def test_a_recording_without_the_time_is_a_failure(
     client: Client, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    given = {"out": str(tmp_path / "out"), "use_sim_time": True}
-    recorder = BagRecorderNode(
-        context=client.context,
-        parameter_overrides=[Parameter(name, value=value) for name, value in given.items()],
-    )
-    client.host(recorder)
-    found = client.node.create_publisher(Detection2DArray, "detector/detections", 10)
-    client.wait_for(found.get_subscription_count)
-    found.publish(Detection2DArray())
-    client.wait_for(lambda: recorder.waiting)
+    recorder = recorder_without_time(client, tmp_path / "out")
     with pytest.raises(SystemExit) as end:
         recorder.close()
     recorder.close = lambda: None
@@ -316,6 +313,8 @@ def test_what_the_file_of_parameters_says_is_evaluated(bag: Path, toy: str, tmp_
     [
         ("{", "it is not YAML"),
         ("/**: {ros__parameters: {rotation: 45}}", "rotation"),
+        ("/**: {ros__parameters: {model: 5}}", "model is 5, of another type than 'yolo_ret_m075'"),
+        ("/**: {ros__parameters: {cpu_threads: many}}", "cpu_threads is 'many', of another type"),
         ("detector: {ros__parameters: {cameras: [front, rear]}}", "leave out cameras"),
         ("detector: {ros__parameters: {rotation: [90, 0]}}", "rotation is given for 2 cameras"),
     ],

@@ -119,13 +119,23 @@ def test_cameras_cannot_share_one_topic(name: str, topic: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "kind", "value"),
-    [("true", bool, True), ("1", str, "1"), ("1", int, 1), ("[a, b]", list, ["a", "b"])],
+    [
+        ("true", bool, True),
+        ("1", str, "1"),
+        ("1", int, 1),
+        ("[a, b]", list, ["a", "b"]),
+        ("1", float, 1.0),
+        ("0.5", float, 0.5),
+    ],
 )
 def test_texts_have_types(text: str, kind: type, value: object) -> None:
     assert typed("some", text, kind) == value
 
 
-@pytest.mark.parametrize(("text", "kind"), [("1", bool), ("true", int), ("1.0", int), ("a", list)])
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [("1", bool), ("true", int), ("1.0", int), ("a", list), ("nan", float), ("true", float)],
+)
 def test_a_text_of_another_type_is_refused(text: str, kind: type) -> None:
     with pytest.raises(ValueError, match=f"some must be .*, not '{text}'"):
         typed("some", text, kind)

@@ -223,7 +223,7 @@ def typed_parameter(spec: ParameterSpec, text: str) -> Any:
 def typed(name: str, text: str, kind: type) -> Any:
     """The value of type ``kind`` that the text of argument ``name`` stands for.
 
-    ``kind`` is bool, int, str or list.
+    ``kind`` is bool, int, float, str or list.
 
     Raises:
         ValueError: the text does not stand for such a value.
@@ -234,10 +234,15 @@ def typed(name: str, text: str, kind: type) -> Any:
         value = parse_yaml(text)
     except DocumentError:
         value = None
-    if type(value) is not kind:
-        kinds = {bool: "true or false", int: "a whole number", list: "a list as ['a', 'b']"}
+    if type(value) not in ((int, float) if kind is float else (kind,)):
+        kinds = {
+            bool: "true or false",
+            int: "a whole number",
+            float: "a number",
+            list: "a list as ['a', 'b']",
+        }
         raise ValueError(f"{name} must be {kinds[kind]}, not '{text}'")
-    return value
+    return kind(value)
 
 
 def dds_environment(profile: str, own: str = DETECTOR_PROFILE) -> dict[str, str]:

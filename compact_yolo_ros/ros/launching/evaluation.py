@@ -27,6 +27,7 @@ from compact_yolo_ros.ros.detector.parameters import (
 from compact_yolo_ros.ros.detector.views import read_views
 from compact_yolo_ros.ros.launching.arguments import LaunchArgument, existing_file, typed_parameter
 from compact_yolo_ros.ros.launching.params_file import parameters_of_file
+from compact_yolo_ros.ros.parameters import ParameterSpec
 from compact_yolo_ros.ros.transports import COMPRESSED
 
 OWN, ROSBAG2 = "own", "rosbag2"
@@ -181,9 +182,9 @@ def _detector_values(texts: Mapping[str, str], params_file: str) -> dict[str, An
     """The detector's parameters: as an argument says, else the file, else by default."""
     in_file = parameters_of_file(Path(params_file), "detector") if params_file else {}
     given = {name: value for name, value in in_file.items() if name in SPECS}
-    for name in ARGUMENTS:
-        if texts[name]:
-            given[name] = _argument(name, texts[name])
+    for name, value in given.items():
+        _check_type(SPECS[name], value)
+    given |= {name: typed_parameter(SPECS[name], texts[name]) for name in ARGUMENTS if texts[name]}
     for name, value in given.items():
         check_value(name, value)
     if any(given.get("cameras", ())):
@@ -195,9 +196,13 @@ def _detector_values(texts: Mapping[str, str], params_file: str) -> dict[str, An
     return defaults | {name: SPECS[name].read(value) for name, value in given.items()}
 
 
-def _argument(name: str, text: str) -> Any:
-    spec = SPECS[name]
-    return _number(name, text) if isinstance(spec.default, float) else typed_parameter(spec, text)
+def _check_type(spec: ParameterSpec, value: Any) -> None:
+    """Raise ValueError for a value that ROS would refuse for its type when the node reads it."""
+    kind = type(spec.default)
+    if kind in (bool, int, str) and not spec.untyped and type(spec.read(value)) is not kind:
+        raise ValueError(
+            f"params_file: {spec.name} is {value!r}, of another type than {spec.default!r}"
+        )
 
 
 def _view_and_selection(values: Mapping[str, Any]) -> list[str]:

@@ -100,6 +100,7 @@ def test_a_model_takes_over_between_two_images(
     published = note_what_is_published(seen)
     infos = client.collect(LabelInfo, "/detector/label_info", LATCHED)
     client.wait_for(lambda: infos)
+    client.wait_for(lambda: "green" in published)  # the model that goes has answered
     set_parameters(seen, tracking="bytetrack")
     assert set_parameters(seen, model=other, classes=["gruen"]).successful
     client.wait_for(lambda: found(seen)[-1:] == ["gruen"])

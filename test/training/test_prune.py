@@ -100,6 +100,24 @@ def test_a_narrower_detector_starts_from_the_wide_one_and_another_is_refused(tmp
         read_origin(str(path), Variant.from_settings("tiny_yolov3"))
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("yolo_ret_m075", "{name: yolo_ret_m075, uneven: true}"),
+        ("{name: yolo_ret_m075, uneven: true}", "yolo_ret_m075"),
+        ("yolo_ret_m075", "{name: yolo_ret_m075, backbone: {width: 0.5}, uneven: true}"),
+    ],
+)
+def test_weights_for_another_padding_are_refused(tmp_path, before, after):
+    """Their shapes are the same, but the maps would be shifted by half a pixel at every stride."""
+    path = tmp_path / "start.pt"
+    detector = Variant.parse(before)
+    content = {"classes": ["a", "b"], "average": detector.build(2).state_dict()}
+    save_checkpoint(path, {"detector": detector.to_settings(), **content})
+    with pytest.raises(ValueError, match="not the same with fewer channels: give --detector"):
+        read_origin(str(path), Variant.parse(after))
+
+
 def test_a_sum_is_judged_by_all_that_is_added():
     detector = Variant.from_settings("yolo_fastest")
     network, graph = detector.build(2), detector.graph(2)

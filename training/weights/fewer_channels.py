@@ -48,15 +48,20 @@ def narrowed(
         kept[name] = np.sort(order[: widths[name]])
     narrow(network, graph, kept)
     state: Mapping[str, Tensor] = network.state_dict()
-    if _shapes(state) != _shapes(
-        slim.state_dict()
-    ):  # alike in its channels, but not in its kernels
+    # Alike in its channels, but perhaps not in its kernels, or in what has no weights.
+    if _shapes(state) != _shapes(slim.state_dict()) or _kinds(network) != _kinds(slim):
         raise ValueError(f"{after} is not {before} with fewer channels")
     return state
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in state.items()}
+
+
+def _kinds(network: Detector | Module) -> dict[str, tuple[type, object]]:
+    """What each module is, such as an activation or a padding, and its stride."""
+    named = network.named_modules()
+    return {name: (type(module), getattr(module, "stride", None)) for name, module in named}
 
 
 def importance(network: Module, graph: ChannelGraph, group: Group, by: Criterion) -> NDArray[Any]:

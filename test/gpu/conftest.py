@@ -38,6 +38,9 @@ SECONDS = float(os.environ.get("COMPACT_YOLO_GPU_SECONDS") or usual_seconds())
 """No test begins later than this after the first, and no engine is built for longer."""
 RESERVE = 0.1
 """Share of them that is kept for what comes after the builds."""
+BUILDS = 2
+"""Engines that are built at a time: more wait for each other's kernels on the GPU. Thirteen at once
+took more than five times as long as alone, on an H200."""
 ENGINES = os.environ.get("COMPACT_YOLO_GPU_ENGINES", "")
 """Folder in which the engines stay for the next time; by default they are built anew."""
 BEHAVIOUR = 2
@@ -163,4 +166,4 @@ def _builds_at_a_time(on_gpu: SimpleNamespace) -> int:
         return cores
     driver = on_gpu.device.driver
     shared = driver.Device(0).get_attribute(driver.device_attribute.INTEGRATED)
-    return 1 if shared else max(1, min(8, cores // 2))
+    return 1 if shared else max(1, min(BUILDS, cores // 2))

@@ -23,12 +23,12 @@ from compact_yolo_ros.backends.agreement import TOLERANCES
 from compact_yolo_ros.backends.arguments import add_run_arguments, run_options_of
 from compact_yolo_ros.backends.backend import Backend, BackendError
 from compact_yolo_ros.backends.choice import open_backend
+from compact_yolo_ros.backends.comparison import compare_on_samples
 from compact_yolo_ros.backends.cpu import default_threads
 from compact_yolo_ros.backends.fastest import Timing
 from compact_yolo_ros.backends.options import RunOptions
 from compact_yolo_ros.backends.registry import ALWAYS, BACKENDS
 from compact_yolo_ros.backends.remembered import recall, remember, timings_folder
-from compact_yolo_ros.detection.agreement import compare_on_samples
 from compact_yolo_ros.model.store import ModelError, ModelFile, find_model
 from compact_yolo_ros.support.error_text import reason
 from compact_yolo_ros.support.files import require_writable

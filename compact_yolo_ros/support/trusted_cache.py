@@ -33,7 +33,7 @@ class TrustedCache:
 
     def load(self, name: str, key: str) -> bytes | None:
         """What was stored as ``name`` for ``key``; None if nothing was that can be trusted."""
-        path = self._path(name)
+        path = self.path(name)
         data = read_own(path)
         if data is None:
             return None
@@ -48,12 +48,13 @@ class TrustedCache:
 
     def store(self, name: str, key: str, content: bytes) -> Path:
         """Keep ``content`` for ``key``, a line of text; raises OSError if it cannot be written."""
-        path = self._path(name)
+        path = self.path(name)
         write_own(path, self._header(key, content) + content)
         self._shrink(path)
         return path
 
-    def _path(self, name: str) -> Path:
+    def path(self, name: str) -> Path:
+        """Where ``name`` is stored."""
         return self.folder / f"{name}.{self._kind}"
 
     def _header(self, key: str, content: bytes) -> bytes:

@@ -25,11 +25,11 @@ from compact_yolo_ros.apps.doctor import command as doctor
 from compact_yolo_ros.apps.doctor import tensorrt_proof as proof_module
 from compact_yolo_ros.apps.doctor.probe import Finding, Level, Surroundings
 from compact_yolo_ros.apps.doctor.tensorrt_proof import proof
+from compact_yolo_ros.backends import comparison
 from compact_yolo_ros.backends import libraries as installing
 from compact_yolo_ros.backends.agreement import TOLERANCES, Agreement, compare
 from compact_yolo_ros.backends.tensorrt.cuda import Gpu
 from compact_yolo_ros.backends.tensorrt.run import TensorRTBackend
-from compact_yolo_ros.detection import agreement
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.pixels import sample_images as images_module
 from compact_yolo_ros.pixels.sample_images import sample_images
@@ -46,7 +46,7 @@ def toy(tmp_path: Path) -> Path:
 @pytest.fixture
 def prove(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, toy: Path) -> Prove:
     """Findings by name, after few and simple images, on an AGX Orin."""
-    monkeypatch.setattr(agreement, "sample_images", images_module._generated)
+    monkeypatch.setattr(comparison, "sample_images", images_module._generated)
     monkeypatch.setattr(proof_module, "FRAMES", 5)
     monkeypatch.setattr(proof_module, "WARM_UP", 1)
     root = write(tmp_path / "orin", JETSONS["AGX Orin"][0])
@@ -66,7 +66,7 @@ def problems(found: dict[str, Finding]) -> set[str]:
 def test_a_shipped_model_is_proved_in_fp32_and_fp16(
     trt: Any, prove: Prove, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agreement, "sample_images", sample_images)
+    monkeypatch.setattr(comparison, "sample_images", sample_images)
     # Without its INT8 sibling: the double fuses nothing, so more than half of that stays float.
     alone = shutil.copy(find_model("yolo_fastest").path, tmp_path / "alone.onnx")
     found = prove(str(alone))
@@ -113,17 +113,28 @@ def test_another_precision_than_requested_is_not_proved(
     assert problems(prove()) == {"fp16 precision", "not proved"}
 
 
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [(1, {"fp32", "fp16", "not proved"}), (5, {"fp32 outputs", "fp16 outputs", "not proved"})],
+)
 def test_wrong_outputs_are_not_proved_and_not_kept(
-    trt: Any, prove: Prove, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    trt: Any,
+    prove: Prove,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    wrong: int,
+    found: set[str],
 ) -> None:
+    """All of them, which no engine may have, and one in five."""
     right = TensorRTBackend.run
 
     def run(self: TensorRTBackend, images: int = 1) -> Any:
         boxes, scores, labels = right(self, images)
-        return boxes + 20, scores, labels
+        boxes[:, ::wrong] += 20
+        return boxes, scores, labels
 
     monkeypatch.setattr(TensorRTBackend, "run", run)
-    assert problems(prove()) == {"fp32 outputs", "fp16 outputs", "not proved"}
+    assert problems(prove()) == found
     assert list((tmp_path / "cache").rglob("*.engine")) == []
 
 

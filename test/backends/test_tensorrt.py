@@ -332,6 +332,46 @@ def test_an_int8_file_that_cannot_be_made_into_an_engine_is_named(
         opened(str(path))
 
 
+def test_an_engine_that_answers_otherwise_than_its_model_is_refused_and_not_built_again(
+    opened: Open, trt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of TensorRT 8.5 in INT8, which found nothing on a GPU."""
+    monkeypatch.setenv("TENSORRT_DOUBLE_WRONG", "1")
+    sentence = (
+        r"the fp16 engine that TensorRT built of yolo_ret_m075\.onnx is wrong: it has 0 of the \d+ "
+        r"candidates above 0\.1 that ONNX Runtime finds in sample images: set backend to onnx.*"
+    )
+    with pytest.raises(BackendError, match=sentence):
+        opened(REAL_MODEL, precision="fp16")
+    assert not engines(tmp_path)
+    assert "no engine yet" in missing(REAL_MODEL, precision="fp16")
+    monkeypatch.delenv("TENSORRT_DOUBLE_WRONG")
+    with monkeypatch.context() as unbuilt:
+        unbuilt.setattr(run_module, "build_plan", None)
+        with pytest.raises(BackendError, match=f"{sentence}; to build .* remove ") as refused:
+            opened(REAL_MODEL, precision="fp16")
+    Path(str(refused.value).rpartition("remove ")[2]).unlink()
+    opened(REAL_MODEL, precision="fp16")
+    assert len(engines(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("wrong", ["1", "8"])
+def test_an_engine_that_is_wrong_for_one_number_of_images_is_refused(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    monkeypatch.setenv("TENSORRT_DOUBLE_WRONG", wrong)
+    with pytest.raises(BackendError, match="is wrong"):
+        opened(REAL_MODEL, batch=8)
+
+
+def test_an_engine_whose_objects_no_sample_shows_is_taken(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compact_yolo_ros.backends.comparison.sample_images", lambda: [scene() * 0])
+    opened()
+    assert len(engines(tmp_path)) == 1
+
+
 def test_a_precision_that_was_not_reached_is_told(
     chosen: Callable[..., Opened], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,6 +400,32 @@ def test_precision_is_weighed_by_values_and_understood_in_either_wording() -> No
     assert precision_shares('{"Layers": ["a\nb", {"Outputs": [{"Format/Datatype": "Half"}]}]}') == {
         "fp16": 1
     }
+
+
+def test_precision_is_weighed_by_weights_where_the_shapes_may_vary() -> None:
+    """In the words of TensorRT 8.5.3 for an engine of one to eight images."""
+    unknown = [
+        {"Name": "x", "Dimensions": [-1, 32, 8, 8], "Format/Datatype": "N/A due to dynamic shapes"}
+    ]
+    layers = [
+        {"LayerType": "Shuffle", "Outputs": unknown},
+        {
+            "LayerType": "CaskConvolution",
+            "Outputs": unknown,
+            "Weights": {"Type": "Half", "Count": 900},
+        },
+        {
+            "LayerType": "CaskConvolution",
+            "Outputs": unknown,
+            "Weights": {"Type": "Float", "Count": 100},
+        },
+    ]
+    assert precision_shares(json.dumps({"Layers": layers})) == {"fp16": 0.9, "fp32": 0.1}
+    told = {"Dimensions": [9, 32, 8, 8], "Format/Datatype": "Row major linear FP32"}
+    layers[0]["Outputs"] = [told]
+    assert precision_shares(json.dumps({"Layers": layers})) == {"fp32": 1.0}, "outputs count first"
+    layers[0]["Outputs"] = [{**told, "Dimensions": [1]}]
+    assert precision_shares(json.dumps({"Layers": layers})) == {"fp16": 0.9, "fp32": 0.1}
 
 
 def test_an_inspector_that_fails_with_the_shapes_is_asked_without_them(

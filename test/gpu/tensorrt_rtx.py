@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT))
 from compact_yolo_ros.backends import RunOptions, open_backend  # noqa: E402
 from compact_yolo_ros.backends.agreement import TOLERANCES  # noqa: E402
 from compact_yolo_ros.backends.backend import OUTPUTS  # noqa: E402
+from compact_yolo_ros.backends.comparison import compare_on_samples  # noqa: E402
 from compact_yolo_ros.backends.fp16_graph import to_half  # noqa: E402
-from compact_yolo_ros.detection.agreement import compare_on_samples  # noqa: E402
 from compact_yolo_ros.model.store import ModelFile, find_model  # noqa: E402
 from compact_yolo_ros.support.error_text import one_line  # noqa: E402
 from compact_yolo_ros.support.markdown import markdown_table  # noqa: E402

@@ -13,9 +13,9 @@ from gpu_report import GpuReport, is_double
 
 from compact_yolo_ros.backends import Opened, open_backend
 from compact_yolo_ros.backends.agreement import TOLERANCES, Agreement
+from compact_yolo_ros.backends.comparison import compare_on_samples
 from compact_yolo_ros.backends.options import DEFAULT_MODEL
 from compact_yolo_ros.backends.tensorrt.run import open_tensorrt
-from compact_yolo_ros.detection.agreement import compare_on_samples
 
 if find_spec("tensorrt") is None:
     pytest.skip("TensorRT is not installed here", allow_module_level=True)

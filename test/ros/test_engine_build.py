@@ -98,12 +98,19 @@ def test_a_second_start_is_on_the_gpu_at_once(client: Client, start: Start) -> N
     assert "building" not in second.process.output()
 
 
+@pytest.mark.parametrize(
+    ("switch", "reason"),
+    [
+        ("TENSORRT_DOUBLE_BUILD_FAILS", "TensorRT cannot"),
+        ("TENSORRT_DOUBLE_WRONG", "the fp32 engine that TensorRT built of"),
+    ],
+)
 def test_a_failed_build_leaves_the_cpu_with_a_warning(
-    client: Client, start: Start, monkeypatch: pytest.MonkeyPatch
+    client: Client, start: Start, monkeypatch: pytest.MonkeyPatch, switch: str, reason: str
 ) -> None:
-    monkeypatch.setenv("TENSORRT_DOUBLE_BUILD_FAILS", "1")
+    monkeypatch.setenv(switch, "1")
     seen = start()
-    sentence = "staying on the CPU, the engine could not be built: build_engine: TensorRT cannot"
+    sentence = f"staying on the CPU, the engine could not be built: build_engine: {reason}"
     publish_until(client, seen, lambda: seen.diagnostics[-1].status[0].message.startswith(sentence))
     assert seen.diagnostics[-1].status[0].level == DiagnosticStatus.WARN
     assert sentence in seen.process.output()

@@ -31,12 +31,12 @@ from compact_yolo_ros.backends import (
     open_backend,
 )
 from compact_yolo_ros.backends.agreement import LOWEST_SCORE, TOLERANCES
+from compact_yolo_ros.backends.comparison import compare_on_samples
 from compact_yolo_ros.backends.tensorrt.cache import EngineCache, engine_key
 from compact_yolo_ros.backends.tensorrt.cuda import Gpu, gpu
 from compact_yolo_ros.backends.tensorrt.library import dla_cores, library
 from compact_yolo_ros.backends.tensorrt.plan import BuildProgress
 from compact_yolo_ros.backends.tensorrt.run import open_tensorrt
-from compact_yolo_ros.detection.agreement import compare_on_samples
 from compact_yolo_ros.machine.memory import resident_bytes
 from compact_yolo_ros.machine.power import PowerMonitor, find_power_source
 from compact_yolo_ros.model.store import ModelFile, find_model

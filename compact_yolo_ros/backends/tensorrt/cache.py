@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 DEFAULT_LIMIT = 2 * 2**30
 """Bytes of engines that are kept; one of a compact detector takes 10 to 50 million."""
 
+RECIPE = 2
+"""Raised when this package makes another engine of the same file: those of before are built anew.
+Since 2, an engine has been compared with its model."""
+REFUSALS_LIMIT = 2**20
+"""Bytes of sentences why engines were not kept."""
+
 
 @dataclass(frozen=True)
 class EngineKey:
@@ -37,6 +43,7 @@ class EngineKey:
         precision: requested number format.
         profile: shape of the largest input, (batch, height, width, 3).
         dla_core: -1 without DLA.
+        recipe: of this package.
     """
 
     model: str
@@ -48,6 +55,7 @@ class EngineKey:
     precision: str
     profile: tuple[int, int, int, int]
     dla_core: int
+    recipe: int = RECIPE
 
     @property
     def name(self) -> str:
@@ -99,6 +107,7 @@ class EngineCache:
         """
         self.directory = _expanded(Path(directory)) if directory else default_directory()
         self._engines = TrustedCache(self.directory, "engine", limit)
+        self._refusals = TrustedCache(self.directory, "refusal", REFUSALS_LIMIT)
 
     def load(self, key: EngineKey) -> bytes | None:
         """The engine built for ``key``; None if there is none that can be trusted."""
@@ -107,6 +116,18 @@ class EngineCache:
     def store(self, key: EngineKey, plan: bytes) -> Path:
         """Keep an engine; raises OSError if it cannot be written."""
         return self._engines.store(key.name, key.text, plan)
+
+    def load_refusal(self, key: EngineKey) -> str:
+        """Why the engine built for ``key`` was not kept; empty if none was built, or it was."""
+        return (self._refusals.load(key.name, key.text) or b"").decode(errors="replace")
+
+    def store_refusal(self, key: EngineKey, reason: str) -> None:
+        """Remember why an engine is not kept; raises OSError."""
+        self._refusals.store(key.name, key.text, reason.encode())
+
+    def refusal_path(self, key: EngineKey) -> Path:
+        """The file that remembers it."""
+        return self._refusals.path(key.name)
 
     def require_writable(self) -> None:
         """Raise BackendError if no engine can be kept here: a build would be in vain."""

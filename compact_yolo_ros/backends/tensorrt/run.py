@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from compact_yolo_ros.backends.backend import (
     Opened,
 )
 from compact_yolo_ros.backends.tensorrt.cache import EngineCache, EngineKey, engine_key
+from compact_yolo_ros.backends.tensorrt.check import disagreement
 from compact_yolo_ros.backends.tensorrt.cuda import Gpu, gpu
 from compact_yolo_ros.backends.tensorrt.cuda_graph import DriverLibrary
 from compact_yolo_ros.backends.tensorrt.engine import Engine
@@ -89,7 +90,7 @@ def _open(
                 f"there is no engine yet for {model.path.name} on {device.name} at {size}"
             )
         if engine is None:
-            plan = build_plan(model, alone, trt, device, cache, key, progress)
+            plan = _checked_plan(model, alone, trt, device, cache, key, progress)
             problems.append(_keep(cache, key, plan))
             engine = Engine(trt, plan, key.dla_core)
         engines[size] = engine
@@ -105,6 +106,38 @@ def _kept_engine(cache: EngineCache, key: EngineKey, trt: Any) -> Engine | None:
         return None if plan is None else Engine(trt, plan, key.dla_core)
     except BackendError:
         return None
+
+
+def _checked_plan(
+    model: ModelFile,
+    options: RunOptions,
+    trt: Any,
+    device: Gpu,
+    cache: EngineCache,
+    key: EngineKey,
+    progress: BuildProgress,
+) -> bytes:
+    """Build an engine of one size that answers as its model does.
+
+    One that does not is remembered: no start takes minutes to build it again.
+
+    Raises:
+        BackendError: it cannot be built, or does not answer so, now or when it was built before.
+    """
+    other = "precision to fp16 or " if options.precision == "int8" else ""
+    remedy = f"set {other}backend to onnxruntime"
+    if wrong := cache.load_refusal(key):
+        again = f"; to build it again, remove {cache.refusal_path(key)}"
+        raise BackendError(wrong, remedy + again)
+    plan = build_plan(model, options, trt, device, cache, key, progress)
+    engines = {options.sizes[0]: Engine(trt, plan, key.dla_core)}
+    with closing(TensorRTBackend(model, options, device, engines)) as backend:
+        wrong = disagreement(backend, model, options)
+    if wrong:
+        with suppress(OSError):  # it would only save the next build
+            cache.store_refusal(key, wrong)
+        raise BackendError(wrong, remedy)
+    return plan
 
 
 def _keep(cache: EngineCache, key: EngineKey, plan: bytes) -> str:

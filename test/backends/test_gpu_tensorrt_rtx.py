@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from compact_yolo_ros.detection import agreement
+from compact_yolo_ros.backends import comparison
 from compact_yolo_ros.pixels.sample_images import sample_images
 
 SCRIPT = Path(__file__).resolve().parents[1] / "gpu" / "tensorrt_rtx.py"
@@ -24,7 +24,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "RUNS", 1)
     few = sample_images()[:4]
-    monkeypatch.setattr(agreement, "sample_images", lambda: few)
+    monkeypatch.setattr(comparison, "sample_images", lambda: few)
     return module
 
 

@@ -61,8 +61,8 @@ class Plugin:
         self.input = np.zeros((1, *size.shape, 3), np.uint8)
         self._session = onnxruntime.InferenceSession(graph, options)
 
-    def run(self) -> Any:
-        return self._session.run(OUTPUTS, {"images": self.input})
+    def run(self, images: int = 1) -> Any:
+        return self._session.run(OUTPUTS, {"images": self.input[:images]})
 
 
 def main(names: list[str]) -> int:

@@ -61,14 +61,47 @@ def build_plan(
     Raises:
         BackendError: TensorRT refuses the model or what is asked of it.
     """
-    graph = _graph(trt, model, options)
+    graph, name = graph_of(model, options, trt), model.path.name
+    timing = cache.load_timing(key)
+    plan, timing = plan_of_graph(graph, name, options, trt, device, timing, progress)
+    with suppress(OSError):  # it would only make the next build faster
+        cache.store_timing(key, timing)
+    return plan
+
+
+def plan_of_graph(
+    graph: bytes,
+    name: str,
+    options: RunOptions,
+    trt: Any,
+    device: Gpu,
+    timing: bytes,
+    progress: BuildProgress,
+) -> tuple[bytes, bytes]:
+    """Build an engine of a graph for the first input size.
+
+    Args:
+        graph: of ``graph_of``, or the beginning of one.
+        name: of the file, for messages.
+        options: resolved.
+        trt: TensorRT.
+        device: for which.
+        timing: what earlier builds have timed; empty: nothing.
+        progress: is kept up to date meanwhile.
+
+    Returns:
+        The serialised engine, and what is known of timings now.
+
+    Raises:
+        BackendError: TensorRT refuses the graph or what is asked of it.
+    """
     with device.current():
         builder = trt.Builder(logger(trt))
         network = builder.create_network(_network_flags(trt))
         parser = trt.OnnxParser(network, logger(trt))
         if not parser.parse(graph):
             said = "; ".join(str(parser.get_error(i).desc()) for i in range(parser.num_errors))
-            raise BackendError(f"TensorRT cannot read {model.path.name}: {said}")
+            raise BackendError(f"TensorRT cannot read {name}: {said}")
         config = builder.create_builder_config()
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # to read the precision back
@@ -83,21 +116,21 @@ def build_plan(
         _fix_size(builder, config, options)
         if hasattr(trt, "IProgressMonitor"):
             config.progress_monitor = _monitor(trt, progress)
-        timing = config.create_timing_cache(cache.load_timing(key))
-        if timing is None or not config.set_timing_cache(timing, False):
+        timings = config.create_timing_cache(timing)
+        if timings is None or not config.set_timing_cache(timings, False):
             config.set_timing_cache(config.create_timing_cache(b""), False)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise BackendError(
-                f"TensorRT cannot build an engine of {model.path.name}; its log says why"
-            )
-        with suppress(OSError):  # it would only make the next build faster
-            cache.store_timing(key, bytes(config.get_timing_cache().serialize()))
-        return bytes(plan)
+            raise BackendError(f"TensorRT cannot build an engine of {name}; its log says why")
+        return bytes(plan), bytes(config.get_timing_cache().serialize())
 
 
-def _graph(trt: Any, model: ModelFile, options: RunOptions) -> bytes:
-    """The ONNX file in the requested precision and shape."""
+def graph_of(model: ModelFile, options: RunOptions, trt: Any) -> bytes:
+    """The ONNX file in the requested precision and shape, as this TensorRT takes it.
+
+    Raises:
+        BackendError: it holds another precision, or cannot be made so.
+    """
     data = model.path.read_bytes()
     if options.precision == "fp16" and model.card.precision == "fp32":
         data = to_half(data)

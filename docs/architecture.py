@@ -31,7 +31,7 @@ PLACES = {
     "labels": (2.1, 2),
     "detection": (1.5, 3),
     "backends": (0.5, 4),
-    "pixels": (1.5, 4),
+    "pixels": (1.5, 5),
     "model": (0.5, 5),
     "support": (1, 6),
 }

@@ -39,6 +39,8 @@ from compact_yolo_ros.backends import (
     open_if_built,
 )
 from compact_yolo_ros.backends import engine_build as build_module
+from compact_yolo_ros.backends.agreement import TOLERANCES
+from compact_yolo_ros.backends.comparison import compare_on_samples
 from compact_yolo_ros.backends.engine_build import main as build_engine
 from compact_yolo_ros.backends.tensorrt import cuda as cuda_module
 from compact_yolo_ros.backends.tensorrt import plan as plan_module
@@ -310,6 +312,17 @@ def test_tensorrt_8_5_tries_few_convolutions_and_compiles_none(
 def test_an_int8_file_gives_an_int8_engine(chosen: Callable[..., Opened], tmp_path: Path) -> None:
     found = chosen(str(write_quantized(tmp_path / "toy_int8.onnx")))
     assert (found.backend.precision, found.warning) == ("int8", "")
+
+
+@pytest.mark.parametrize("trt", ["8.5.3", "8.6.1"], indirect=True)
+def test_bounds_of_a_clip_before_a_quantizer_are_no_steps(trt: Any) -> None:
+    """TensorRT 8.5.3 took them for steps, on a GPU: the engine found nothing."""
+    options = options_of(f"{REAL_MODEL}_int8", input_sizes=(Size(320, 320),))
+    with closing(open_backend(options).backend) as backend:
+        exact = options.change(backend="onnxruntime")
+        with closing(open_backend(exact).backend) as reference:
+            found = compare_on_samples(backend, reference, TOLERANCES["fp32"], every=8)
+    assert found.compared > 20 and found.suffices(TOLERANCES["fp32"])
 
 
 def test_an_int8_file_that_cannot_be_made_into_an_engine_is_named(

@@ -47,6 +47,55 @@ def test_it_answers_alike() -> None:
     assert [size.dim_value for size in kind.shape.dim] == [1, SIDE, SIDE, 3]
 
 
+def clipped(upper: float, scale: float, zero_point: int = 0, read: bool = False) -> onnx.ModelProto:
+    """A Clip from 0, a quantizer that reads it, and perhaps another reader."""
+    values = {"zero": 0.0, "upper": upper, "scale": scale}
+    constants = [numpy_helper.from_array(np.float32(value), name) for name, value in values.items()]
+    constants.append(numpy_helper.from_array(np.int8(zero_point), "point"))
+    nodes = [
+        helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Clip", ["pixels", "zero", "upper"], ["clipped"]),
+        helper.make_node("QuantizeLinear", ["clipped", "scale", "point"], ["steps"]),
+        helper.make_node("DequantizeLinear", ["steps", "scale", "point"], ["boxes"]),
+        helper.make_node("Neg", ["clipped" if read else "boxes"], ["scores"]),
+    ]
+    shape = [1, SIDE, SIDE, 3]
+    given = helper.make_tensor_value_info("images", TensorProto.UINT8, shape)
+    names = ("boxes", "scores")
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in names]
+    graph = helper.make_graph(nodes, "clipped", [given], outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kinds"),
+    [
+        ({"upper": 6.0, "scale": 6 / 127}, {"Relu"}),
+        ({"upper": 6.0, "scale": 3.3 / 127}, {"Relu"}),  # no value was larger
+        ({"upper": 6.0, "scale": 6 / 127, "read": True}, {"Relu", "Clip"}),
+        ({"upper": 6.0, "scale": 6 / 126}, {"Clip"}),  # here the bound counts
+        ({"upper": 6.0, "scale": 6 / 127, "zero_point": -128}, {"Clip"}),
+    ],
+)
+def test_a_quantizer_that_saturates_where_a_clip_ends_reads_a_relu(
+    changes: dict[str, float], kinds: set[str]
+) -> None:
+    model = clipped(**changes).SerializeToString()
+    changed = for_tensorrt(model, (1, SIDE, SIDE, 3), int8_constants=False)
+    for found, expected in zip(answers(changed), answers(model), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    graph = onnx.load_from_string(changed).graph
+    assert {node.op_type for node in graph.node} & {"Relu", "Clip"} == kinds
+    (reader,) = (node for node in graph.node if node.op_type == "QuantizeLinear")
+    assert ("Relu" in kinds) == (reader.input[0] != "clipped")
+
+
+def test_no_quantizer_of_a_shipped_file_reads_a_clip() -> None:
+    graph = onnx.load_from_string(rewritten("yolo_ret_m075_int8", (1, SIDE, SIDE, 3))).graph
+    clips = {node.output[0] for node in graph.node if node.op_type == "Clip"}
+    assert not clips & {node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+
+
 def test_int8_kernels_are_quantised_from_fp32_where_int8_constants_are_refused() -> None:
     graph = onnx.load_from_string(rewritten("yolo_ret_m075_int8", (None, SIDE, SIDE, 3))).graph
     assert graph.input[0].type.tensor_type.shape.dim[0].dim_param

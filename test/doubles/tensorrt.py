@@ -233,7 +233,9 @@ class OnnxParser:
         except Exception as error:
             self._errors.append(ParserError(str(error).partition("\n")[0]))
             return False
-        self._network._graph = model
+        if MAJOR == 8:
+            _take_bounds_for_steps(graph.graph)
+        self._network._graph = graph.SerializeToString()
         self._network._layers = _layers_of(graph)
         return True
 
@@ -278,6 +280,22 @@ def _require_real_constants(graph: onnx.GraphProto) -> None:
         is_int8 = tensor.data_type == onnx.TensorProto.INT8
         if MAJOR == 8 and is_int8 and tensor.name not in zeros:
             raise ValueError(f"{tensor.name}: invalid weights type of Int8")
+
+
+def _take_bounds_for_steps(graph: onnx.GraphProto) -> None:
+    """As TensorRT 8.5.3 did on a GPU: a Clip is moved behind the QuantizeLinear that reads it, and
+    its bounds are compared with steps. What is clipped to 6 then ends at 6 of 127 steps.
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    scales = {n.input[0]: n.input[1] for n in graph.node if n.op_type == "QuantizeLinear"}
+    for node in graph.node:
+        if node.op_type == "Clip" and node.output[0] in scales:
+            scale = onnx.numpy_helper.to_array(constants[scales[node.output[0]]])
+            for place in range(1, len(node.input)):
+                bound = onnx.numpy_helper.to_array(constants[node.input[place]])
+                node.input[place] = f"{node.output[0]}_bound_{place}"
+                steps = onnx.numpy_helper.from_array(bound * scale, node.input[place])
+                graph.initializer.append(steps)
 
 
 def _layers_of(model: onnx.ModelProto) -> list[ILayer]:

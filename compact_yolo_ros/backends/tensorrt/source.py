@@ -8,6 +8,8 @@
 - No TensorRT dequantises INT32, in which ONNX Runtime's quantiser stores biases: they are FP32.
 - TensorRT 8 takes no INT8 constants: kernels have to be FP32, with QuantizeLinear and
   DequantizeLinear behind them (Developer Guide, "Quantized Weights").
+- TensorRT 8.5 moves a Clip behind the QuantizeLinear that reads it, and compares its bounds, which
+  are values, with steps (docs/gpu.md). A quantizer that saturates at the bound reads a Relu.
 
 It needs no ``onnx`` package, as ``model.stored_weights``. Field numbers are those of
 onnx/onnx.proto.
@@ -21,11 +23,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from compact_yolo_ros.backends.backend import OUTPUTS
 from compact_yolo_ros.support.protobuf import Field, read_fields, read_packed, write_field
 
 _GRAPH = 7  # of ModelProto
 _NODE, _INITIALIZER, _GRAPH_INPUT, _VALUE_INFO = 1, 5, 11, 13  # of GraphProto
-_INPUT, _OUTPUT, _OPERATOR, _ATTRIBUTE = 1, 2, 4, 5  # of NodeProto
+_INPUT, _OUTPUT, _NODE_NAME, _OPERATOR, _ATTRIBUTE = 1, 2, 3, 4, 5  # of NodeProto
 _ATTRIBUTE_NAME, _INTEGER = 1, 3  # of AttributeProto
 _DIMENSION, _TYPE, _FLOATS, _INTEGERS, _NAME, _RAW_DATA = 1, 2, 4, 5, 8, 9  # of TensorProto
 _FLOAT, _UINT8, _INT8, _INT32 = 1, 2, 3, 6  # of TensorProto.DataType
@@ -46,6 +49,12 @@ class _Node:
         names += [(_OUTPUT, name) for name in self.outputs]
         parts = [write_field(number, name.encode()) for number, name in names]
         return write_field(_NODE, b"".join([*parts, self.rest]))
+
+
+def _new_node(operator: str, inputs: list[str], outputs: list[str]) -> _Node:
+    """A node without attributes, called as its output."""
+    name = write_field(_NODE_NAME, outputs[0].encode())
+    return _Node(operator, inputs, outputs, name + write_field(_OPERATOR, operator.encode()))
 
 
 def for_tensorrt(data: bytes, shape: Sequence[int | None], int8_constants: bool) -> bytes:
@@ -76,6 +85,7 @@ def _graph(graph: memoryview, shape: Sequence[int | None], int8_constants: bool)
         if field.number == _INITIALIZER
     }
     _cast_first(nodes)
+    _relu_before_quantizers(nodes, constants)
     added = _plain_biases(nodes, constants)
     if not int8_constants:
         added += _quantize_kernels(nodes, constants)
@@ -110,6 +120,36 @@ def _cast_first(nodes: list[_Node]) -> None:
                 transpose.inputs, transpose.outputs = [name], cast.outputs
                 cast.inputs, cast.outputs = [IMAGES], [name]
                 nodes[place], nodes[readers[0]] = cast, transpose
+
+
+def _relu_before_quantizers(nodes: list[_Node], constants: Mapping[str, memoryview]) -> None:
+    """Have quantizers that saturate where a Clip ends read a Relu, which gives the same steps."""
+    clips = {node.outputs[0]: node for node in nodes if node.operator == "Clip"}
+    relus: dict[str, str] = {}
+    for node in list(nodes):
+        clip = clips.get(node.inputs[0]) if node.operator == "QuantizeLinear" else None
+        if clip is None or not _saturates_at(clip, node, constants):
+            continue
+        before, output = clip.inputs[0], clip.outputs[0]
+        if output not in relus:
+            relus[output] = f"{output}_from_zero"
+            nodes.insert(nodes.index(clip), _new_node("Relu", [before], [relus[output]]))
+        node.inputs[0] = relus[output]
+    read = {name for node in nodes for name in node.inputs}.union(OUTPUTS)
+    nodes[:] = [node for node in nodes if node.outputs[0] not in relus.keys() - read]
+
+
+def _saturates_at(clip: _Node, quantize: _Node, constants: Mapping[str, memoryview]) -> bool:
+    """Whether a quantizer to INT8 gives the same steps without a Clip from 0 before it."""
+    names = [*clip.inputs[1:], *quantize.inputs[1:]]
+    if len(names) != 4 or not constants.keys() >= set(names):
+        return False
+    *others, zero_point = (constants[name] for name in names)
+    if _integer(zero_point, _TYPE) != _INT8 or _values(zero_point, np.int8).any():
+        return False
+    lower, upper, scale = (_values(other, np.float32) for other in others)
+    ends = np.rint(upper / scale) >= np.iinfo(np.int8).max
+    return scale.size == 1 and bool(lower == 0 and ends)
 
 
 def _plain_biases(nodes: list[_Node], constants: Mapping[str, memoryview]) -> list[bytes]:

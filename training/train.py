@@ -80,7 +80,8 @@ def read_origin(weights: str, detector: Variant, chosen: bool = True) -> Origin:
     if weights.endswith(".pt"):
         content = load_checkpoint(Path(weights))
         variant = Variant.from_settings(content["detector"], f"{weights}: detector")
-        origin = Origin(variant, content["classes"], content["average"], False)
+        folded = bool(content.get("folded"))
+        origin = Origin(variant, content["classes"], content["average"], folded)
     else:
         path = find_model(weights).path
         model, card = read_exported(path)

@@ -27,6 +27,7 @@ from training.detectors.blocks import ConvNormAct, statistics
 from training.detectors.interface import Detector, Module
 from training.detectors.registry import DETECTORS
 from training.detectors.variant import Variant
+from training.weights.folded_norms import neutral_norms
 
 # Above all numbers that a graph holds besides its weights: anchors, strides, limits.
 FIRST_NUMBER = 4096
@@ -59,7 +60,7 @@ def read_exported(path: Path) -> tuple[Detector, ModelCard]:
     detector = variant_of(card, path).build(len(card.classes)).eval()
     if (detector.grid.anchors, detector.grid.strides) != (card.anchors, card.strides):
         raise ValueError(f"{path}: its anchors are not those of {card.detector_text}")
-    _neutral_norms(detector)
+    neutral_norms(detector)
     real = _constants(model)
     numbered = _numbered(detector, card)
     if not (
@@ -133,17 +134,6 @@ def measure_norms(
     network.train(training)
     for hook in hooks:
         hook.remove()
-
-
-def _neutral_norms(detector: Detector) -> None:
-    for unit in detector.modules():
-        if isinstance(unit, ConvNormAct):
-            nn.init.ones_(unit.norm.weight)
-            nn.init.zeros_(unit.norm.bias)
-            mean, variance = statistics(unit.norm)
-            mean.zero_()
-            # With epsilon it is exactly 1.
-            variance.fill_(1 - unit.norm.eps)
 
 
 def _free_parameters(detector: Detector) -> Iterator[nn.Parameter]:

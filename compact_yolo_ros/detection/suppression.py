@@ -56,7 +56,11 @@ def suppress(
     labels: NDArray[np.int32],
     iou_threshold: float,
 ) -> NDArray[np.intp]:
-    """Positions that survive, best first: greedy suppression among boxes of the same label."""
+    """Positions that survive, best first: greedy suppression among boxes of the same label.
+
+    Of several boxes, those without an area (turned inside out, or not a number) are dropped: they
+    are in no image, and OpenCV would take them to cover all others.
+    """
     if len(boxes) < 2:
         return np.arange(len(boxes))
     # Classes are moved apart, so that one call suppresses within each of them.
@@ -64,5 +68,7 @@ def suppress(
     np.minimum(corners, FARTHEST, out=corners)
     corners += (labels * (2.0 * FARTHEST + 1.0))[:, None]
     corners[:, 2:] -= corners[:, :2]
+    there = np.flatnonzero((corners[:, 2:] > 0).all(1))
+    corners, scores = corners[there], scores[there]
     kept = cv2.dnn.NMSBoxes(corners, scores, 0.0, iou_threshold)  # type: ignore[arg-type]
-    return np.asarray(kept, np.intp).reshape(-1)
+    return there[np.asarray(kept, np.intp).reshape(-1)]

@@ -107,6 +107,18 @@ def test_a_box_without_bound_does_not_touch_the_others(far: float) -> None:
     np.testing.assert_array_equal(found.boxes, boxes[[0, 1, 2, 4]])
 
 
+@pytest.mark.parametrize(
+    "bad", [[np.nan, 0, 10, 10], [np.nan] * 4, [300, 0, 0, 100], [0, 300, 100, 0], [5, 5, 5, 90]]
+)
+def test_a_box_without_area_does_not_hide_the_others(bad: list[float]) -> None:
+    """It is in no image, but has the highest score."""
+    objects = np.array([[10, 10, 50, 50], [5, 90, 150, 150], [10, 10, 50, 50]], np.float32)
+    boxes = np.concatenate([np.array([bad], np.float32), objects])
+    scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
+    found = select(boxes, scores, np.array([0, 0, 0, 1], np.int32), Selection(0.3, 0.5, 3))
+    np.testing.assert_array_equal(found.in_image(320, 320).boxes, objects)
+
+
 def test_nothing_in_nothing_out() -> None:
     nothing = Detections.empty()
     assert len(select(nothing.boxes, nothing.scores, nothing.labels, Selection())) == 0

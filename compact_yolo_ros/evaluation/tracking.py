@@ -236,7 +236,7 @@ def _without(
 ) -> tuple[GroundTruth, Detections]:
     """Leave out objects and tracks of some classes."""
     excluded = list(unlabelled)
-    numbers = np.arange(max((*excluded, *truth.labels.tolist())) + 1)
+    numbers = np.arange(max((*excluded, *truth.labels, *truth.ignored_classes)) + 1)
     numbers[excluded] = -1
     return truth.renumbered(numbers), tracks[~np.isin(tracks.labels, excluded)]
 

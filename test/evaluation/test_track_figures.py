@@ -170,6 +170,16 @@ def test_classes_that_are_not_labelled_do_not_count() -> None:
     assert (figures.hota, figures.mota, figures.false) == pytest.approx((1, 1, 0))
 
 
+def test_what_is_ignored_may_be_of_a_class_that_the_frame_shows_nothing_else_of() -> None:
+    evaluator, crowd = TrackingEvaluator(), np.array([[0.0, 0.0, 100.0, 100.0]])
+    tracks = found({1: box(5, 5), 2: box(300, 10)})
+    tracks.labels[:] = 4
+    nothing = replace(truth({}), unlabelled=frozenset({1}))
+    evaluator.add("a", nothing, found({}))
+    evaluator.add("a", replace(nothing, ignored=crowd, ignored_labels=np.array([4])), tracks)
+    assert evaluator.result().false == 1
+
+
 def test_without_objects_there_are_no_ratios() -> None:
     evaluator = TrackingEvaluator()
     evaluator.add("a", truth({}), found({1: box(0, 0)}))

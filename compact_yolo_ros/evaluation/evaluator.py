@@ -164,7 +164,7 @@ class Evaluator:
             classes=self.classes,
             score_threshold=self.score_threshold,
             iou_threshold=self.iou_threshold,
-            objects=self._objects[:, :-1].reshape(classes, *shape)[:, :, 0],
+            objects=self._objects[:, :-1].reshape(classes, *shape)[:, :, 0].copy(),
             precision_at=precision,
             recall_at=recall,
             voc07=voc07,

@@ -322,6 +322,18 @@ def test_parts_evaluated_apart_merge_to_the_whole(seed, cut):
     assert merged.images == whole.images
 
 
+def test_a_result_stays_as_it_was_when_more_images_come():
+    truths, found = scene_of(0)
+    evaluator, other = Evaluator(CLASSES), Evaluator(CLASSES)
+    evaluator.add(truths[0], found[0])
+    other.add(truths[1], found[1])
+    result = evaluator.result()
+    before = to_plain(result.figures())
+    evaluator.merge(other)
+    evaluator.add(truths[2], found[2])
+    assert to_plain(result.figures()) == before
+
+
 def test_the_result_is_plain_json(street):
     figures = evaluate(*([part] for part in street), (*STREET, "absent")).figures()
     read = json.loads(json.dumps(to_plain(figures), allow_nan=False))

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
+from compact_yolo_ros.labels.yolo import read_lines
 from compact_yolo_ros.support.error_text import reason
-from compact_yolo_ros.support.files import read_file
 
 MOT_CLASSES = (
     *("pedestrian", "person on vehicle", "car", "bicycle", "motorbike", "non motorized vehicle"),
@@ -61,7 +61,7 @@ def read_mot(file: Path, frames: int = 0) -> tuple[tuple[str, ...], list[GroundT
     """
     try:
         names = _class_names(file.parent / CLASSES_FILE)
-        lines = read_file(file, LARGEST).decode().splitlines()
+        lines = read_lines(file, LARGEST)
     except (OSError, UnicodeDecodeError) as error:
         raise LabelError(f"cannot be read: {reason(error)}") from None
     objects: defaultdict[int, list[_Line]] = defaultdict(list)
@@ -79,7 +79,7 @@ def read_mot(file: Path, frames: int = 0) -> tuple[tuple[str, ...], list[GroundT
 def _class_names(file: Path) -> tuple[str, ...]:
     if not file.is_file():
         return MOT_CLASSES
-    return tuple(filter(None, map(str.strip, read_file(file, LARGEST).decode().splitlines())))
+    return tuple(filter(None, map(str.strip, read_lines(file))))
 
 
 def _parse(text: str, number: int, classes: int) -> _Line:

@@ -117,7 +117,7 @@ def find_class_names(folder: Path) -> tuple[str, ...]:
     They are in ``data.yaml``, ``classes.txt`` or darknet's ``obj.names``.
 
     Raises:
-        LabelError: there is no such file, or it does not list the classes.
+        LabelError: there is no such file, it cannot be read, or it does not list the classes.
     """
     file = _find(folder, (DESCRIPTION, CLASSES_FILE, DARKNET_NAMES))
     if file is None:
@@ -125,7 +125,7 @@ def find_class_names(folder: Path) -> tuple[str, ...]:
             f"has neither a {DESCRIPTION} nor a {CLASSES_FILE} with the names of the classes"
         )
     if file.name != DESCRIPTION:
-        return tuple(read_lines(file))
+        return _listed_names(file)
     names = class_names(_content(file))
     if names is None:
         raise LabelError(f"{file} does not list the classes under 'names'")
@@ -144,14 +144,31 @@ def _find(folder: Path, names: Sequence[str]) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
+def _listed_names(file: Path) -> tuple[str, ...]:
+    """Names that are a line each; empty lines may follow the last one."""
+    try:
+        names = [line.strip() for line in read_lines(file)]
+    except UnicodeDecodeError as error:
+        raise _unreadable(file, f"{error}: save it as UTF-8") from None
+    except OSError as error:
+        raise _unreadable(file, reason(error)) from None
+    while names and not names[-1]:
+        names.pop()
+    if not names or "" in names or len(set(names)) < len(names):
+        raise LabelError(f"{file} must have the name of a class on each line, none of them twice")
+    return tuple(names)
+
+
 def _content(file: Path) -> dict[str, Any]:
     try:
         content = read_yaml(file)
     except (OSError, ValueError) as error:
-        raise LabelError(
-            f"the names of the classes cannot be read from {file}: {reason(error)}"
-        ) from None
+        raise _unreadable(file, reason(error)) from None
     return content if isinstance(content, dict) else {}
+
+
+def _unreadable(file: Path, why: str) -> LabelError:
+    return LabelError(f"the names of the classes cannot be read from {file}: {why}")
 
 
 def class_names(content: dict[str, Any]) -> tuple[str, ...] | None:

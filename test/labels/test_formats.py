@@ -225,11 +225,23 @@ def test_other_numbers_for_the_classes() -> None:
     assert new.confidence is not None and new.confidence.tolist() == pytest.approx([0.2, 0.3])
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
+def test_a_file_of_names_in_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
+    """PowerShell writes UTF-16."""
+    (tmp_path / "classes.txt").write_text("F\u00fc\u00dfe\r\n", encoding)
+    with pytest.raises(LabelError, match=r"classes\.txt: 'utf-8' .*: save it as UTF-8"):
+        find_class_names(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("file", "content", "says"),
     [
         ("data.yaml", "names: {1: dog, 0: cat}", CLASSES),
         ("classes.txt", "\ufeffcat\r\ndog\r\n", CLASSES),
+        ("classes.txt", "cat \n\tdog\n \n\n", CLASSES),
+        ("obj.names", "cat\n\ndog\n", "obj.names must have the name of a class on each line"),
+        ("classes.txt", "cat\ncat\n", "none of them twice"),
+        ("classes.txt", "\n", "classes.txt must have the name"),
         ("data.yaml", "names: [a, a]", "twice"),
         ("data.yaml", "names: [on]", "put it in quotes"),
         ("data.yaml", "names: {1: a}", "must list the classes"),

@@ -63,6 +63,12 @@ def test_names_beside_the_file_and_lines_without_a_class(tmp_path: Path) -> None
     assert truth.labels.tolist() == [0, 0]
 
 
+def test_a_mark_of_the_encoding_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    path = mot(tmp_path, "\ufeff1,1,10,20,30,40", names="\ufeffball\r\nrobot\r\n")
+    classes, (truth,) = read_mot(path)
+    assert classes == ("ball", "robot") and truth.labels.tolist() == [0]
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [

@@ -77,5 +77,8 @@ def reduction_to(needed: Size, size: Size) -> int:
 
 def decode(data: bytes, flags: int = cv2.IMREAD_UNCHANGED) -> NDArray[np.uint8] | None:
     """Decode a file; None if that is not possible."""
-    pixels: NDArray[np.uint8] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    try:
+        pixels: NDArray[np.uint8] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # of a file that claims more pixels than OpenCV takes, or an empty one
+        return None
     return pixels

@@ -116,6 +116,13 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
         source.read()
 
 
+def test_a_picture_larger_than_the_decoder_takes_is_named(tmp_path: Path) -> None:
+    """Of other formats than JPEG and PNG only the decoder knows the size."""
+    (tmp_path / "huge.ppm").write_bytes(b"P6\n100000 100000\n255\n" + bytes(99))
+    with pytest.raises(SourceError, match=r"huge\.ppm' cannot be read as an image"):
+        open_source(str(tmp_path)).read()
+
+
 def test_what_cannot_be_opened_is_said_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.mp4").write_text("no video")

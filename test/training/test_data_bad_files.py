@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import sys
 
 import pytest
@@ -56,6 +57,17 @@ def test_a_cut_off_image_is_left_out(folder, tmp_path, suffix, kept, cache):
     image.write_bytes(content[: int(len(content) * kept)])
     bad, good = bad_files(folder, cache=cache, cache_folder=tmp_path / "cache")
     assert list(bad) == [f"d{suffix}"] and "readable" in bad[f"d{suffix}"]
+    assert good == ["a", "b", "c"]
+
+
+def test_an_image_larger_than_its_decoder_takes_is_left_out(folder):
+    image = folder / "images/train/d.bmp"
+    draw_image(image, 50, (60, 60))
+    content = bytearray(image.read_bytes())
+    content[18:26] = struct.pack("<ii", 100_000, 100_000)  # width and height
+    image.write_bytes(content)
+    bad, good = bad_files(folder)
+    assert list(bad) == ["d.bmp"] and "readable" in bad["d.bmp"]
     assert good == ["a", "b", "c"]
 
 

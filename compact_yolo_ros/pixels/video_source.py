@@ -16,7 +16,7 @@ from compact_yolo_ros.pixels.announced_frames import announced_frames
 from compact_yolo_ros.pixels.compressed_file import decodable
 from compact_yolo_ros.pixels.file_limits import DISK_LIMITS
 from compact_yolo_ros.pixels.image_error import ImageError
-from compact_yolo_ros.pixels.jpeg_pixels import decode
+from compact_yolo_ros.pixels.picture_files import picture_of
 from compact_yolo_ros.support.pip import pip_line
 
 IMAGE_FILE_RATE = 10.0
@@ -153,7 +153,7 @@ def _read(file: Path) -> NDArray[np.uint8] | None:
         content = decodable(file.read_bytes(), DISK_LIMITS)
     except (OSError, ImageError):
         return None
-    return decode(content, cv2.IMREAD_COLOR)
+    return picture_of(content)
 
 
 def open_source(source: str) -> FrameSource:

@@ -14,6 +14,8 @@ from hostile_images import bombs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compact_yolo_ros.pixels.grey_levels import to_8_bits
+from compact_yolo_ros.pixels.mono16_bits import STRETCH
 from compact_yolo_ros.pixels.video_source import (
     FrameSource,
     Pace,
@@ -121,6 +123,20 @@ def test_a_picture_larger_than_the_decoder_takes_is_named(tmp_path: Path) -> Non
     (tmp_path / "huge.ppm").write_bytes(b"P6\n100000 100000\n255\n" + bytes(99))
     with pytest.raises(SourceError, match=r"huge\.ppm' cannot be read as an image"):
         open_source(str(tmp_path)).read()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_grey_pictures_of_16_bits_are_seen_as_from_a_camera(tmp_path: Path, suffix: str) -> None:
+    """The higher eight of their bits show nothing of a camera of 12."""
+    values = np.linspace(0, 4095, 48 * 64).reshape(48, 64).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / f"a{suffix}"), values)
+    cv2.imwrite(str(tmp_path / f"b{suffix}"), np.dstack([values * 16, values * 0, values * 0]))
+    source = open_source(str(tmp_path))
+    grey, blue = source.read(), source.read()
+    assert grey is not None and blue is not None
+    assert (grey == to_8_bits(values, STRETCH)[..., None]).all() and grey.shape == (48, 64, 3)
+    assert (blue == cv2.imread(str(tmp_path / f"b{suffix}"))).all() and blue[..., 0].max() == 255
+    assert grey.dtype == blue.dtype == np.uint8
 
 
 def test_what_cannot_be_opened_is_said_in_a_sentence(tmp_path: Path) -> None:

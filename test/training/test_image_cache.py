@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from drawn_sets import draw_image, write_yolo
 from hostile_images import bombs, seeds
 
 from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.pixels.decoding import ImageDecoder
 from compact_yolo_ros.pixels.letterbox import Letterbox
 from compact_yolo_ros.pixels.reduction import Halving
 from training.data import image_cache
@@ -263,3 +265,13 @@ def test_images_of_every_usual_kind_are_read(name, tmp_path):
     file.write_bytes(seeds()[name])
     pixels, _ = image_cache.decode(file)
     np.testing.assert_array_equal(pixels[..., ::-1], cv2.imread(str(file)))
+
+
+def test_grey_images_of_16_bits_are_seen_as_the_node_sees_them(tmp_path):
+    values = np.linspace(20_000, 24_000, 48 * 64).reshape(48, 64).astype(np.uint16)
+    content = cv2.imencode(".png", values)[1]
+    (tmp_path / "a.png").write_bytes(content.tobytes())
+    message = SimpleNamespace(data=content, format="mono16; png compressed mono16")
+    seen = ImageDecoder().compressed(message).pixels
+    assert (seen.min(), seen.max()) == (0, 255)
+    assert (image_cache.decode(tmp_path / "a.png")[0] == seen[..., None]).all()

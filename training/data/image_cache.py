@@ -18,7 +18,7 @@ from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.compressed_file import decodable
 from compact_yolo_ros.pixels.file_limits import DISK_LIMITS
 from compact_yolo_ros.pixels.image_error import ImageError
-from compact_yolo_ros.pixels.jpeg_pixels import decode as decode_pixels
+from compact_yolo_ros.pixels.picture_files import picture_of
 from compact_yolo_ros.support.files import replacing
 from training.data.description import DataError
 from training.data.image_files import UNREAD_SUFFIXES
@@ -163,7 +163,7 @@ def decode(path: Path) -> tuple[NDArray[np.uint8], bytes]:
     except ImageError as error:
         raise ValueError(f"is not a readable image: {error}") from None
     # A warning of the decoder would say less than the report of bad files.
-    image = decode_pixels(checked, cv2.IMREAD_COLOR)
+    image = picture_of(checked)
     if image is None:
         raise ValueError("is not a readable image, or is cut off")
     digest = hashlib.blake2b(content, digest_size=16).digest()

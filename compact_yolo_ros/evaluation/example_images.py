@@ -25,6 +25,8 @@ COLOURS = {
     IGNORED: "#9aa4ae",
 }
 """Also in the legend of the report."""
+_BEYOND = 8
+"""Pixels that a box is drawn beyond the image's edge: a label may be billions wide."""
 _FEW = 6
 """With more boxes than this, those that are right have no caption."""
 
@@ -73,15 +75,19 @@ def draw(
     size = (round(full_width * scale), max(1, round(height * scale)))
     canvas = np.ascontiguousarray(cv2.resize(example.pixels, size, interpolation=cv2.INTER_AREA))
     criteria = Criteria(np.array([iou_threshold]), np.array([AREAS["all"]]))
+
+    def drawn(box: NDArray[np.floating]) -> NDArray[np.floating]:
+        return np.clip(box * scale, -_BEYOND, np.array([*size, *size]) + _BEYOND)
+
     for box in truth.ignored:
-        _dashed(canvas, box * scale, COLOURS[IGNORED])
+        _dashed(canvas, drawn(box), COLOURS[IGNORED])
     pairs = match_image(truth, found, criteria, score_threshold).pairs
     captions = []
     # Hits come first: what is wrong is drawn over them, and all captions over all boxes.
     for thing, detection in pairs:
         if detection == UNMATCHED:
             box, outcome, text = truth.boxes[thing], MISSED, classes[truth.labels[thing]]
-            _dashed(canvas, box * scale, COLOURS[MISSED])
+            _dashed(canvas, drawn(box), COLOURS[MISSED])
         else:
             box, label = found.boxes[detection], found.labels[detection]
             text = f"{classes[label]} {found.scores[detection]:.2f}"
@@ -92,9 +98,9 @@ def draw(
             else:
                 outcome = CONFUSED
                 text += f", is {classes[truth.labels[thing]]}"
-            _solid(canvas, box * scale, COLOURS[outcome])
+            _solid(canvas, drawn(box), COLOURS[outcome])
         if outcome != FOUND or len(pairs) <= _FEW:
-            captions.append((box * scale, text, COLOURS[outcome]))
+            captions.append((drawn(box), text, COLOURS[outcome]))
     for caption in captions:
         _caption(canvas, *caption)
     return canvas

@@ -209,6 +209,18 @@ def test_a_picture_shows_what_was_found_missed_and_invented(picture):
     assert bgr("false") not in shown(above, (210, 120, 260, 170))
 
 
+@pytest.mark.parametrize("far", [1e5, 3e9, 1e30])
+def test_a_label_far_beyond_its_picture_is_drawn_within_it(far):
+    """As after a typing error; the report would be lost, or take minutes."""
+    ignored = np.array([[-far, -far, far, 70.0]])
+    truth = GroundTruth(np.array([[20, 30, far, far]]), np.array([0]), ignored=ignored)
+    pixels = np.zeros((180, 280, 3), np.uint8)
+    image = draw(ExampleImage(pixels, truth, Detections.empty()), CLASSES, 0.3)
+    assert bgr("missed") in {tuple(pixel) for pixel in image[60:170, 20].tolist()}
+    assert bgr("ignored") in {tuple(pixel) for pixel in image[70, 30:250].tolist()}
+    assert not image[100, 250:].any(), "a side that is outside is not drawn at the edge"
+
+
 def test_large_pictures_are_shown_small(picture, result, tmp_path):
     wide = ExampleImage(np.zeros((800, 1120, 3), np.uint8), picture.truth, picture.detections)
     write_report(tmp_path / "a.html", "a", [ShownEvaluation("x", result.evaluation, [wide])])

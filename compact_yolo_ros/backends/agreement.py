@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from compact_yolo_ros.backends.backend import Candidates
+from compact_yolo_ros.model.sizes import Size
 
 LOWEST_SCORE = 0.1
 """Candidates with lower scores are below every threshold in use."""
+USUAL_SIDE = 320
+"""Long side of the inputs, in pixels, at which the tolerances were found."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,8 @@ class Tolerance:
     """How far the outputs of two backends may differ.
 
     Attributes:
-        pixels: largest difference of each side of a box, in pixels of the network's input.
+        pixels: largest difference of each side of a box, in pixels of a network input whose long
+            side is ``USUAL_SIDE``.
         score: largest difference of the score.
         share: fraction of the candidates that must be within both.
     """
@@ -26,6 +30,10 @@ class Tolerance:
     pixels: float
     score: float
     share: float
+
+    def at(self, size: Size) -> Tolerance:
+        """At another input size: boxes are larger in a larger one, and so is what rounding does."""
+        return replace(self, pixels=self.pixels * max(1.0, max(size) / USUAL_SIDE))
 
 
 TOLERANCES = {

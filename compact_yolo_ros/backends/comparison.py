@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from compact_yolo_ros.backends.agreement import Agreement, Tolerance, compare
 from compact_yolo_ros.backends.backend import Backend
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.letterbox import Letterbox
 from compact_yolo_ros.pixels.sample_images import sample_images
 
@@ -23,7 +24,7 @@ def compare_on_samples(
     Args:
         backend: the one to judge.
         reference: the same file as it is, usually in ONNX Runtime, at the same input size.
-        tolerance: how far they may differ.
+        tolerance: how far they may differ, before ``Tolerance.at``.
         batches: numbers of images in a run of ``backend``; all of them are one sample, and the last
             one's answer is compared.
         every: 1 takes all samples, 2 every other one, and so on.
@@ -32,6 +33,8 @@ def compare_on_samples(
         BackendError: one of them fails.
     """
     letterbox = Letterbox(reference.input[0], reference.card.resize)
+    height, width = reference.input.shape[1:3]
+    tolerance = tolerance.at(Size(width, height))
     total = Agreement()
     for image in sample_images()[::every]:
         letterbox(image, "bgr")

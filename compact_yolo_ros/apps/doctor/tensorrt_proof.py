@@ -184,9 +184,10 @@ def _compared(engine: Engine, backend: Backend) -> Finding:
     tolerance = TOLERANCES[engine.precision]
     reference = open_backend(RunOptions(str(engine.model.path), backend="onnxruntime")).backend
     total = compare_on_samples(backend, reference, tolerance)
+    pixels = tolerance.at(engine.model.card.own_size).pixels
     found = (
         f"{total.agreeing} of {total.compared} candidates above {LOWEST_SCORE} within "
-        f"{tolerance.pixels} pixels and {tolerance.score} of score of ONNX Runtime "
+        f"{pixels:g} pixels and {tolerance.score} of score of ONNX Runtime "
         f"{reference.precision} (largest differences {total.pixels:.3f} and {total.score:.4f}), "
         f"which takes {1e3 * _seconds(reference):.1f} ms on {reference.threads} threads"
     )

@@ -113,6 +113,7 @@ def check_with(name: str, out: Path, expected: Rows, image: np.ndarray, toleranc
         same = np.abs(best - score) <= scores_within
         same &= expected.scores.argmax(1) == label
         assert np.abs(expected.boxes[same] - box).max(1).min() <= tolerance * 10
+    backend.close()
 
 
 def sizes(out: Path, size: Size) -> tuple[Size, ...]:
@@ -514,6 +515,14 @@ def test_maps_of_yolox(tmp_path: Path, names: str) -> None:
     rows = np.concatenate([level.reshape(9, -1).T for level in maps])
     rows[:, 4:] = 1 / (1 + np.exp(-rows[:, 4:]))
     check(adopt(path, "--classes", names), of_yolox([rows]), image)
+
+
+def test_a_network_of_any_size_in_tensorrt(trt: Any, tmp_path: Path, names: str) -> None:
+    """Its decoding asks for the shape of the images, which TensorRT takes as uint8."""
+    path = foreign.yolox(tmp_path / "x.onnx", size=None)
+    out = adopt(path, "--classes", names, "--size", "192x160")
+    image = picture(Size(192, 160))
+    check_with("tensorrt", out, of_yolox(run(path, bgr_0_255(image))), image, PIXELS)
 
 
 # What cannot be adopted

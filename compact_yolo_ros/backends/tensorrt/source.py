@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An ONNX graph as TensorRT takes it; the mathematics stay as they are.
 
-- ``images`` is uint8, and the first that reads it has to be a Cast (TensorRT's ``DataType.UINT8``).
-  The files transpose first, because a quarter of the bytes is moved then.
+- ``images`` is uint8, and all that reads it has to be a Cast (TensorRT's ``DataType.UINT8``). The
+  files transpose first, because a quarter of the bytes is moved then. The decoding of an adopted
+  network asks for the shape, which is that of the Cast.
 - An engine is for one input size, so the input has it. With one number of images too, no layer is
   left that computes shapes.
 - No TensorRT dequantises INT32, in which ONNX Runtime's quantiser stores biases: they are FP32.
@@ -86,6 +87,7 @@ def _graph(graph: memoryview, shape: Sequence[int | None], int8_constants: bool)
     }
     _cast_first(nodes)
     _relu_before_quantizers(nodes, constants)
+    _take_shape_of_cast(nodes)
     added = _plain_biases(nodes, constants)
     if not int8_constants:
         added += _quantize_kernels(nodes, constants)
@@ -150,6 +152,15 @@ def _saturates_at(clip: _Node, quantize: _Node, constants: Mapping[str, memoryvi
     lower, upper, scale = (_values(other, np.float32) for other in others)
     ends = np.rint(upper / scale) >= np.iinfo(np.int8).max
     return scale.size == 1 and bool(lower == 0 and ends)
+def _take_shape_of_cast(nodes: list[_Node]) -> None:
+    """Have what asks for the shape of ``images`` ask for that of their Cast, which comes first."""
+    cast = next((n for n in nodes if n.operator == "Cast" and n.inputs == [IMAGES]), None)
+    if cast is not None:
+        nodes.remove(cast)
+        nodes.insert(0, cast)
+        for node in nodes:
+            if node.operator == "Shape" and node.inputs == [IMAGES]:
+                node.inputs = [cast.outputs[0]]
 
 
 def _plain_biases(nodes: list[_Node], constants: Mapping[str, memoryview]) -> list[bytes]:

@@ -111,7 +111,8 @@ class RunOptions:
         """Return a copy in which nothing is left to a model's card.
 
         Its ``precision`` is not ``auto``, and ``input_sizes`` has at least one size, all of them
-        squares instead of long sides if the model cannot fit cameras.
+        squares instead of long sides if the model cannot fit cameras. Its ``batch`` is 1 if the
+        model takes one image a run.
 
         Raises:
             BackendError: the model runs at its own size only, and another one is asked for.
@@ -128,6 +129,7 @@ class RunOptions:
         return self.change(
             precision=card.precision if self.precision == AUTO else self.precision,
             input_sizes=sizes,
+            batch=1 if card.one_image else self.batch,
         )
 
 

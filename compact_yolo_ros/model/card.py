@@ -42,6 +42,7 @@ class ModelCard:
         any_size: the network was made for this size, which need not be one that all networks can be
             run at (``Size.check``).
         fixed_size: the network runs at this size only.
+        one_image: the network takes one image a run.
         resize: how an image is brought to the input size: ``letterbox`` and ``corner`` keep its
             aspect ratio (padding 114, the image centred or at the top left), ``stretch`` does not
             (darknet weights are trained so).
@@ -70,6 +71,7 @@ class ModelCard:
     default_height: int = 0
     any_size: bool = False
     fixed_size: bool = False
+    one_image: bool = False
     resize: Literal["letterbox", "corner", "stretch"] = "letterbox"
     anchors: tuple[tuple[tuple[float, float], ...], ...] = ()
     strides: tuple[int, ...] = ()

@@ -525,6 +525,28 @@ def test_a_network_of_any_size_in_tensorrt(trt: Any, tmp_path: Path, names: str)
     check_with("tensorrt", out, of_yolox(run(path, bgr_0_255(image))), image, PIXELS)
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "tensorrt", "auto"])
+def test_a_network_for_one_image_takes_one_whatever_is_asked(
+    trt: Any, tmp_path: Path, backend: str
+) -> None:
+    """As Ultralytics exports them: a node with max_batch for several cameras must start."""
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    path = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA, one_image=True)
+    opened = open_backend(RunOptions(str(adopt(path)), backend=backend, batch=4)).backend
+    assert len(opened.input) == 1
+    opened.close()
+
+
+def test_a_network_for_any_number_of_images_takes_several(tmp_path: Path) -> None:
+    path = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
+    onnx.save(model, path)
+    options = RunOptions(str(adopt(path)), backend="onnxruntime", batch=4)
+    assert len(open_backend(options).backend.input) == 4
+
+
 # What cannot be adopted
 
 

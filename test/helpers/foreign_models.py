@@ -29,9 +29,11 @@ class Graph:
         half: bool = False,
         name: str = "images",
         seed: int = 0,
+        one_image: bool = False,
     ) -> None:
-        """Take images (height, width); None: of any size."""
+        """Take images (height, width); None: of any size. ``one_image`` is written into shapes."""
         self.size, self.opset, self.half, self.name = size, opset, half, name
+        self.rows = 1 if one_image else 0
         self.random = np.random.default_rng(seed)
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
@@ -62,7 +64,7 @@ class Graph:
 
     def flat(self, level: str, features: int) -> str:
         """The map (N, F, h, w) as rows (N, h * w, F)."""
-        rows = self.op("Reshape", level, np.array([0, features, -1]))
+        rows = self.op("Reshape", level, np.array([self.rows, features, -1]))
         return self.op("Transpose", rows, perm=[0, 2, 1])
 
     def part(self, tensor: str, begin: int, end: int, axis: int = 2) -> str:

@@ -222,6 +222,8 @@ def _limits(source: Source) -> tuple[str, ...]:
     notes = []
     if source.size:
         notes.append(f"It runs at {source.size} only, for which it was exported.")
+    if source.batch:
+        notes.append("It takes one image a run, for which it was exported: max_batch stays at 1.")
     if source.opset > NEWEST_FOR_TENSORRT_8:
         notes.append(
             f"Its operators are of version {source.opset}: TensorRT 8 (JetPack 5) reads up to "
@@ -256,6 +258,7 @@ def _card(
             default_height=0 if size.width == size.height else size.height,
             any_size=irregular,
             fixed_size=source.size is not None,
+            one_image=source.batch > 0,
             resize=pixels.resize,
             precision=precision_of(source.model),
             parameters=parameters_of(source.model),

@@ -199,6 +199,28 @@ def test_an_export_that_needs_its_size_keeps_it(
         open_backend(options)
 
 
+@pytest.mark.parametrize("kind", ["yolox", "detr"])
+def test_free_axes_of_a_network_that_needs_its_size(
+    tmp_path: Path, names: str, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """The axes are dynamic, but what was traced has the size of a map: the camera decides not."""
+    if kind == "yolox":
+        path = foreign.yolox(tmp_path / "net.onnx", constant_map=True)
+    else:
+        path = foreign.detr(tmp_path / "net.onnx", "pair", constant_map=True)
+    model = onnx.load(path)
+    for axis, side in zip(model.graph.input[0].type.tensor_type.shape.dim, "nchw", strict=True):
+        axis.dim_param = side
+    onnx.save(model, path)
+    out = adopt(path, "--classes", names, "--size", "192x160")
+    assert "It runs at 192x160 only" in capsys.readouterr().out
+    card = find_model(str(out)).card
+    assert card.fixed_size and card.own_size == Size(192, 160)
+    if kind == "yolox":
+        image = picture(Size(192, 160))
+        check(out, of_yolox(run(path, bgr_0_255(image))), image)
+
+
 def test_the_governor_leaves_a_model_of_one_size_alone(tmp_path: Path) -> None:
     out = adopt(foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA, size=(320, 320)))
     card = find_model(str(out)).card

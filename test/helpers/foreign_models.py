@@ -223,10 +223,14 @@ def detr(
     classes: int = 4,
     metadata: Mapping[str, str] | None = None,
     half: bool = False,
+    constant_map: bool = False,
 ) -> Path:
     """30 queries: ``pair`` of boxes and logits, or ``joined`` boxes and probabilities."""
     graph = Graph(half=half)
-    rows = graph.flat(graph.grid_map(32, 4 + classes), 4 + classes)
+    level = graph.grid_map(32, 4 + classes)
+    if constant_map:
+        level = graph.op("Add", level, graph.random.normal(0, 0.1, (1, 1, 5, 6)))
+    rows = graph.flat(level, 4 + classes)
     boxes = graph.op("Sigmoid", graph.part(rows, 0, 4))
     scores = graph.part(rows, 4, 4 + classes)
     if form == "joined":

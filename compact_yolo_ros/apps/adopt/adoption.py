@@ -38,6 +38,8 @@ DEFAULT_SIZE = Size(640, 640)
 """Of a network that does not say for which size it was made: that of most of them."""
 TRIED_SIZES = (Size(256, 160), Size(192, 320))
 """At which a network is run that was exported for one size, to see whether it needs that one."""
+TRIED_FREE = (Size(256, 192), Size(192, 320))
+"""The same of a network with dynamic axes. Those with a stride of 64 take multiples of it only."""
 NOT_STATED = "Not stated by the person who adopted the file."
 NEWEST_FOR_TENSORRT_8 = 17
 
@@ -100,7 +102,9 @@ def adopt(path: Path, out: Path, wishes: Wishes) -> Adopted:
     facts = Facts(outputs_of(source, size), size, source.size is None, len(names), wishes.anchors)
     layout, head = recognise(wishes.layout, facts)
     _check_names(names, head.classes, wishes, path)
-    if source.size and head.follows_size:
+    if source.size is None:
+        source, head = _tied(source, layout, head, facts)
+    elif head.follows_size:
         source, head = _freed(source, layout, head, facts)
     size = _wished_size(source, size, wishes)
     pixels = _pixels(head.pixels, wishes)
@@ -115,19 +119,37 @@ def adopt(path: Path, out: Path, wishes: Wishes) -> Adopted:
 
 
 def _freed(source: Source, layout: str, head: Head, facts: Facts) -> tuple[Source, Head]:
-    """Return a network that was exported for one size for all sizes, if its operators follow.
+    """Return a network that was exported for one size for all sizes, if its operators follow."""
+    free = of_any_size(source)
+    if not _follows(free, layout, head, facts, TRIED_SIZES):
+        return source, head
+    return free, recognise(layout, replace(facts, any_size=True))[1]
+
+
+def _tied(source: Source, layout: str, head: Head, facts: Facts) -> tuple[Source, Head]:
+    """Return a network with dynamic axes for one size, if its operators do not follow others.
+
+    Tracing leaves constants of the size that it was done with, unless the network was prepared.
+    """
+    if _follows(source, layout, head, facts, TRIED_FREE):
+        return source, head
+    tied = replace(source, size=facts.size)
+    return tied, recognise(layout, replace(facts, any_size=False))[1]
+
+
+def _follows(free: Source, layout: str, head: Head, facts: Facts, sizes: tuple[Size, ...]) -> bool:
+    """Whether the operators of a network follow other sizes.
 
     A network whose maps do not fit each other at another size fails, or has other outputs.
     """
-    free = of_any_size(source)
     try:
-        for size in TRIED_SIZES:
+        for size in sizes:
             tried = replace(facts, outputs=outputs_of(free, size), size=size, any_size=True)
             if recognise(layout, tried)[1].classes != head.classes:
-                return source, head
+                return False
     except AdoptError:
-        return source, head
-    return free, recognise(layout, replace(facts, any_size=True))[1]
+        return False
+    return True
 
 
 def _write(model: onnx.ModelProto, card: ModelCard, out: Path) -> int:

@@ -395,6 +395,17 @@ def test_detr_with_a_class_for_nothing(tmp_path: Path) -> None:
     check(adopt(path), Rows(xyxy(boxes * SIDES), scores), image)
 
 
+def test_rf_detr_has_a_class_for_nothing_and_sigmoids_all_the_same(tmp_path: Path) -> None:
+    """Its own example drops the last logit (pull request 1251 of roboflow/rf-detr)."""
+    path = foreign.detr(tmp_path / "rf.onnx", "rf", classes=5, metadata=METADATA)
+    image = picture(Size(192, 160))
+    mean, deviation = np.float32((0.485, 0.456, 0.406)), np.float32((0.229, 0.224, 0.225))
+    seen = ((image / np.float32(255)) - mean) / deviation
+    boxes, logits = run(path, seen.transpose(2, 0, 1)[None])
+    scores = 1 / (1 + np.exp(-logits[:, :4]))
+    check(adopt(path), Rows(xyxy(boxes * SIDES), scores), image)
+
+
 def test_rt_detr_that_is_told_the_size_of_the_image(tmp_path: Path) -> None:
     path = foreign.finished_detr(tmp_path / "dfine.onnx", METADATA)
     image = picture(Size(192, 160))

@@ -225,7 +225,7 @@ def detr(
     half: bool = False,
     constant_map: bool = False,
 ) -> Path:
-    """30 queries: ``pair`` of boxes and logits, or ``joined`` boxes and probabilities."""
+    """30 queries: ``pair`` of boxes and logits, with the names of ``rf``, or ``joined`` ones."""
     graph = Graph(half=half)
     level = graph.grid_map(32, 4 + classes)
     if constant_map:
@@ -236,6 +236,8 @@ def detr(
     if form == "joined":
         joined = graph.op("Concat", boxes, graph.op("Sigmoid", scores), axis=2)
         return graph.write(path, {"output0": joined}, metadata)
+    if form == "rf":
+        return graph.write(path, {"dets": boxes, "labels": scores}, metadata)
     return graph.write(path, {"logits": scores, "pred_boxes": boxes}, metadata)
 
 

@@ -2,7 +2,8 @@
 """A box and scores for each query: DETR (Carion et al., 2020), RT-DETR, D-FINE, RF-DETR.
 
 The boxes are cx, cy, w, h as fractions of the image. The scores are sigmoids of the logits or, in
-the first DETR, a softmax whose last class is "no object".
+the first DETR, a softmax whose last class is "no object". RF-DETR has such a logit too, and does
+not read it (its documentation, "Export", ONNX Runtime).
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from compact_yolo_ros.apps.adopt.layouts.layout import (
 from compact_yolo_ros.apps.adopt.layouts.objectness import is_logit
 
 Values = NDArray[Any]
-IMAGENET = ("dets",)
-"""Outputs of RF-DETR, whose pixels are normalised as those of ImageNet."""
+RF_DETR = "dets"
+"""What RF-DETR calls its boxes. Its pixels are normalised as those of ImageNet."""
 
 
 def read_detr(facts: Facts) -> Head | None:
@@ -80,21 +81,36 @@ def _pair(facts: Facts) -> Head | None:
         return outputs[box], outputs[score]
 
     has_nothing = facts.classes == found[score].shape[2] - 1
-    values: Any = "imagenet" if box in IMAGENET or has_nothing else "0-1"
-    return _queries(facts, found[score][0], split, Pixels("stretch", values=values))
+    is_rf = box == RF_DETR
+    values: Any = "imagenet" if is_rf or has_nothing else "0-1"
+    pixels = Pixels("stretch", values=values)
+    return _queries(facts, found[score][0], split, pixels, sigmoids=is_rf)
 
 
-def _queries(facts: Facts, scores: Values, split: Any, pixels: Pixels) -> Head:
-    """Read what ``split`` returns: boxes (N, Q, 4) and scores (N, Q, C)."""
+def _queries(
+    facts: Facts, scores: Values, split: Any, pixels: Pixels, sigmoids: bool = False
+) -> Head:
+    """Read what ``split`` returns: boxes (N, Q, 4) and scores (N, Q, C).
+
+    Args:
+        facts: of the network.
+        scores: of an image.
+        split: see above.
+        pixels: what the network wants to see.
+        sigmoids: logits are never those of a softmax, also if the last one is "no object".
+    """
     logits = is_logit(scores)
-    softmax = logits and facts.classes == scores.shape[1] - 1
-    classes = scores.shape[1] - softmax
+    has_nothing = logits and facts.classes == scores.shape[1] - 1
+    softmax = has_nothing and not sigmoids
+    classes = scores.shape[1] - has_nothing
     count = min(CANDIDATES, len(scores))
 
     def decode(builder: GraphBuilder, outputs: Mapping[str, str]) -> Answers:
         boxes, each = split(builder, outputs)
         if softmax:
-            each = builder.slice(builder.op("Softmax", each, axis=2), 0, classes, 2)
+            each = builder.op("Softmax", each, axis=2)
+        if has_nothing:
+            each = builder.slice(each, 0, classes, 2)
         best = builder.greatest(each, 2)
         if logits and not softmax:
             best = builder.op("Sigmoid", best)

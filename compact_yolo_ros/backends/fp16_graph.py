@@ -8,11 +8,13 @@ FP32: FP16 has steps of a quarter of a pixel from 256 on, and would rank many sc
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.libraries import ONNX
 from compact_yolo_ros.model.stored_weights import with_plain_weights
+from compact_yolo_ros.support.error_text import one_line
 
 if TYPE_CHECKING:
     import onnx
@@ -40,7 +42,7 @@ def to_half(data: bytes) -> bytes:
         _convert(model)
         onnx.checker.check_model(model, full_check=True)
     except (ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise BackendError(f"the graph cannot be made FP16: {error}") from None
+        raise BackendError(f"the graph cannot be made FP16: {one_line(error)}") from None
     return bytes(model.SerializeToString())
 
 
@@ -54,13 +56,15 @@ def _convert(model: onnx.ModelProto) -> None:
     halves = {name for name in _floats(model) if name in network}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     halved_constants: set[str] = set()
+    outside = [node for node in graph.node if node.output[0] not in network]
+    singles = {name: f"{name}_single" for node in outside for name in halves & names_read(node)}
     nodes = []
     for node in graph.node:
         inside = node.output[0] in network
+        if not inside:
+            _read_others(node, singles)
         for place, name in enumerate(node.input):
-            if name in halves and not inside:
-                node.input[place] = f"{name}_single"
-            elif inside and place not in SINGLE_INPUTS.get(node.op_type, ()):
+            if inside and place not in SINGLE_INPUTS.get(node.op_type, ()):
                 tensor = constants.get(name)
                 if tensor is not None and tensor.data_type == TensorProto.FLOAT:
                     node.input[place] = f"{name}_half"
@@ -69,9 +73,9 @@ def _convert(model: onnx.ModelProto) -> None:
             node.attribute[0].i = TensorProto.FLOAT16
         nodes.append(node)
         nodes += [
-            helper.make_node("Cast", [name], [f"{name}_single"], to=TensorProto.FLOAT)
+            helper.make_node("Cast", [name], [singles[name]], to=TensorProto.FLOAT)
             for name in node.output
-            if name in halves and _is_read_outside(name, graph, network)
+            if name in singles
         ]
     _replace(graph.node, nodes)
     _replace(graph.initializer, _used_constants(graph, constants, halved_constants))
@@ -103,12 +107,26 @@ def _floats(model: onnx.ModelProto) -> set[str]:
     }
 
 
-def _is_read_outside(name: str, graph: onnx.GraphProto, network: set[str]) -> bool:
-    single = f"{name}_single"  # readers outside were renamed already, or will be
-    return any(
-        (name in node.input or single in node.input) and node.output[0] not in network
-        for node in graph.node
-    )
+def names_read(node: onnx.NodeProto) -> set[str]:
+    """Names that a node reads, also those that its branches read from outside of them."""
+    names = set(node.input)
+    for inner in _inner_nodes(node):
+        names |= names_read(inner)
+    return names
+
+
+def _read_others(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    """Have a node and its branches read other tensors, by the names of those that they read."""
+    node.input[:] = [names.get(name, name) for name in node.input]
+    for inner in _inner_nodes(node):
+        _read_others(inner, names)
+
+
+def _inner_nodes(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of its branches."""
+    for attribute in node.attribute:
+        for branch in (attribute.g, *attribute.graphs):
+            yield from branch.node
 
 
 def _used_constants(
@@ -118,7 +136,7 @@ def _used_constants(
     import numpy as np
     from onnx import numpy_helper
 
-    read = {name for node in graph.node for name in node.input}
+    read = {name for node in graph.node for name in names_read(node)}
     kept = [tensor for name, tensor in constants.items() if name in read]
     return kept + [
         numpy_helper.from_array(

@@ -21,7 +21,7 @@ from compact_yolo_ros.support.protobuf import Field, read_fields, write_field
 _GRAPH = 7  # of ModelProto
 _NODE, _INITIALIZER = 1, 5  # of GraphProto
 _INPUT, _OUTPUT, _OPERATOR, _ATTRIBUTE = 1, 2, 4, 5  # of NodeProto
-_ATTRIBUTE_NAME, _INTEGER = 1, 3  # of AttributeProto
+_ATTRIBUTE_NAME, _INTEGER, _BRANCH, _BRANCHES = 1, 3, 6, 11  # of AttributeProto
 _DIMENSION, _TYPE, _NAME, _RAW_DATA = 1, 2, 8, 9  # of TensorProto
 _FLOAT, _FLOAT16 = 1, 10  # of TensorProto.DataType
 
@@ -61,7 +61,7 @@ def _plain_graph(graph: memoryview) -> bytes:
             results[source].append(result)
         else:
             kept.append(field)
-    read = {name for field in kept if field.number == _NODE for name in _inputs(field.content)}
+    read = {name for field in kept if field.number == _NODE for name in names_read(field.content)}
     return b"".join(part for field in kept for part in _plain_field(field, results, read))
 
 
@@ -114,8 +114,17 @@ def _cast(node: memoryview) -> tuple[str, str]:
     return (_text(node, _INPUT), _text(node, _OUTPUT)) if types == [_FLOAT] else ("", "")
 
 
-def _inputs(node: memoryview) -> list[str]:
-    return [str(f.content, "utf-8") for f in read_fields(node) if f.number == _INPUT]
+def names_read(node: bytes | memoryview) -> Iterator[str]:
+    """Names that a NodeProto reads, also those that its branches read from outside of them."""
+    for field in read_fields(node):
+        if field.number == _INPUT:
+            yield str(field.content, "utf-8")
+        elif field.number == _ATTRIBUTE:
+            parts = read_fields(field.content)
+            for branch in (part for part in parts if part.number in (_BRANCH, _BRANCHES)):
+                for inner in read_fields(branch.content):
+                    if inner.number == _NODE:
+                        yield from names_read(inner.content)
 
 
 def _text(message: memoryview, number: int) -> str:

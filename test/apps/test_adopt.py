@@ -99,9 +99,16 @@ def check(out: Path, expected: Rows, image: np.ndarray, tolerance: float = PIXEL
         check_with(name, out, expected, image, tolerance)
 
 
-def check_with(name: str, out: Path, expected: Rows, image: np.ndarray, tolerance: float) -> None:
+def check_with(
+    name: str,
+    out: Path,
+    expected: Rows,
+    image: np.ndarray,
+    tolerance: float,
+    precision: str = "auto",
+) -> None:
     size = Size(image.shape[1], image.shape[0])
-    options = RunOptions(str(out), backend=name, threads=1, input_sizes=sizes(out, size))
+    options = RunOptions(str(out), name, precision, sizes(out, size), threads=1)
     backend = open_backend(options).backend
     backend.input[0] = image
     boxes, scores, labels = (values[0] for values in backend.run())
@@ -556,6 +563,17 @@ def test_a_network_of_any_size_in_tensorrt(trt: Any, tmp_path: Path, names: str)
     out = adopt(path, "--classes", names, "--size", "192x160")
     image = picture(Size(192, 160))
     check_with("tensorrt", out, of_yolox(run(path, bgr_0_255(image))), image, PIXELS)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_branches_that_read_what_is_outside_in_tensorrt(
+    trt: Any, tmp_path: Path, precision: str
+) -> None:
+    path = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA, branches=True)
+    image = picture(Size(192, 160))
+    expected = of_yolov8(run(path, rgb_0_1(image)))
+    tolerance = PIXELS if precision == "fp32" else 2e-2
+    check_with("tensorrt", adopt(path), expected, image, tolerance, precision)
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "tensorrt", "auto"])

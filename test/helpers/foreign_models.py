@@ -70,6 +70,18 @@ class Graph:
     def part(self, tensor: str, begin: int, end: int, axis: int = 2) -> str:
         return self.op("Slice", tensor, *(np.array([n]) for n in (begin, end, axis)))
 
+    def either(self, tensor: str, factors: np.ndarray) -> str:
+        """The product, in one of two branches, which read both from outside."""
+        constant = self.constant(factors)
+        branches = []
+        for name in ("many", "few"):
+            product = helper.make_node("Mul", [tensor, constant], [name])
+            info = helper.make_tensor_value_info(name, self.kind, None)
+            branches.append(helper.make_graph([product], name, [], [info]))
+        rows = self.op("Gather", self.op("Shape", tensor), np.array(1))
+        are_many = self.op("Greater", rows, np.array(9))
+        return self.op("If", are_many, then_branch=branches[0], else_branch=branches[1])
+
     def write(
         self,
         path: Path,
@@ -157,9 +169,13 @@ def yolov8(
     turned: bool = True,
     fractions: bool = False,
     masks: bool = False,
+    branches: bool = False,
     **options: Any,
 ) -> Path:
-    """(N, 4 + C, A), boxes in pixels or as fractions; ``masks`` adds what segmentation has."""
+    """(N, 4 + C, A), boxes in pixels or as fractions; ``masks`` adds what segmentation has.
+
+    With ``branches`` a condition decides how boxes are multiplied by their strides, as in scripts.
+    """
     graph = Graph(**options)
     more = 32 * masks
     rows = [graph.flat(graph.grid_map(s, 4 + classes + more), 4 + classes + more) for s in STRIDES]
@@ -167,7 +183,7 @@ def yolov8(
     places, strides = cells(graph.size or (0, 0))
     centres = graph.op("Add", graph.part(joined, 0, 2), places)
     boxes = graph.op("Concat", centres, graph.part(joined, 2, 4), axis=2)
-    boxes = graph.op("Mul", boxes, strides)
+    boxes = graph.either(boxes, strides) if branches else graph.op("Mul", boxes, strides)
     if fractions:
         height, width = graph.size or (0, 0)
         boxes = graph.op("Div", boxes, np.array([width, height, width, height], np.float32))

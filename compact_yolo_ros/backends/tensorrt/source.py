@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compact_yolo_ros.backends.backend import OUTPUTS
+from compact_yolo_ros.model.stored_weights import names_read
 from compact_yolo_ros.support.protobuf import Field, read_fields, read_packed, write_field
 
 _GRAPH = 7  # of ModelProto
@@ -91,7 +92,7 @@ def _graph(graph: memoryview, shape: Sequence[int | None], int8_constants: bool)
     added = _plain_biases(nodes, constants)
     if not int8_constants:
         added += _quantize_kernels(nodes, constants)
-    read = {name for node in nodes for name in node.inputs}
+    read = {name for node in nodes for name in (*node.inputs, *names_read(node.rest))}
     kept = [write_field(_INITIALIZER, bytes(constants[name])) for name in constants if name in read]
     # Shapes and types in between are not needed, and no longer right.
     others = (_NODE, _INITIALIZER, _GRAPH_INPUT, _VALUE_INFO)

@@ -77,7 +77,7 @@ def draw(
     criteria = Criteria(np.array([iou_threshold]), np.array([AREAS["all"]]))
 
     def drawn(box: NDArray[np.floating]) -> NDArray[np.floating]:
-        return np.clip(box * scale, -_BEYOND, np.array([*size, *size]) + _BEYOND)
+        return np.asarray(np.clip(box * scale, -_BEYOND, np.array([*size, *size]) + _BEYOND))
 
     for box in truth.ignored:
         _dashed(canvas, drawn(box), COLOURS[IGNORED])

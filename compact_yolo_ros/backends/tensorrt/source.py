@@ -92,13 +92,18 @@ def _graph(graph: memoryview, shape: Sequence[int | None], int8_constants: bool)
     added = _plain_biases(nodes, constants)
     if not int8_constants:
         added += _quantize_kernels(nodes, constants)
-    read = {name for node in nodes for name in (*node.inputs, *names_read(node.rest))}
+    read = _read(nodes)
     kept = [write_field(_INITIALIZER, bytes(constants[name])) for name in constants if name in read]
     # Shapes and types in between are not needed, and no longer right.
     others = (_NODE, _INITIALIZER, _GRAPH_INPUT, _VALUE_INFO)
     rest = [bytes(field.encoded) for field in fields if field.number not in others]
     encoded = [node.encoded() for node in nodes]
     return b"".join([*encoded, *rest, *kept, *added, write_field(_GRAPH_INPUT, _images(shape))])
+
+
+def _read(nodes: Iterable[_Node]) -> set[str]:
+    """What nodes read, and the branches in them."""
+    return {name for node in nodes for name in (*node.inputs, *names_read(node.rest))}
 
 
 def _node(message: memoryview) -> _Node:
@@ -138,8 +143,8 @@ def _relu_before_quantizers(nodes: list[_Node], constants: Mapping[str, memoryvi
             relus[output] = f"{output}_from_zero"
             nodes.insert(nodes.index(clip), _new_node("Relu", [before], [relus[output]]))
         node.inputs[0] = relus[output]
-    read = {name for node in nodes for name in node.inputs}.union(OUTPUTS)
-    nodes[:] = [node for node in nodes if node.outputs[0] not in relus.keys() - read]
+    unread = relus.keys() - _read(nodes) - set(OUTPUTS)
+    nodes[:] = [node for node in nodes if node.outputs[0] not in unread]
 
 
 def _saturates_at(clip: _Node, quantize: _Node, constants: Mapping[str, memoryview]) -> bool:
@@ -153,6 +158,8 @@ def _saturates_at(clip: _Node, quantize: _Node, constants: Mapping[str, memoryvi
     lower, upper, scale = (_values(other, np.float32) for other in others)
     ends = np.rint(upper / scale) >= np.iinfo(np.int8).max
     return scale.size == 1 and bool(lower == 0 and ends)
+
+
 def _take_shape_of_cast(nodes: list[_Node]) -> None:
     """Have what asks for the shape of ``images`` ask for that of their Cast, which comes first."""
     cast = next((n for n in nodes if n.operator == "Cast" and n.inputs == [IMAGES]), None)

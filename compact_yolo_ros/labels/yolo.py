@@ -125,7 +125,7 @@ def find_class_names(folder: Path) -> tuple[str, ...]:
             f"has neither a {DESCRIPTION} nor a {CLASSES_FILE} with the names of the classes"
         )
     if file.name != DESCRIPTION:
-        return _listed_names(file)
+        return listed_names(file)
     names = class_names(_content(file))
     if names is None:
         raise LabelError(f"{file} does not list the classes under 'names'")
@@ -144,8 +144,12 @@ def _find(folder: Path, names: Sequence[str]) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _listed_names(file: Path) -> tuple[str, ...]:
-    """Names that are a line each; empty lines may follow the last one."""
+def listed_names(file: Path) -> tuple[str, ...]:
+    """Read names of classes that are a line each; empty lines may follow the last one.
+
+    Raises:
+        LabelError: it cannot be read, or has something else in a line.
+    """
     try:
         names = [line.strip() for line in read_lines(file)]
     except UnicodeDecodeError as error:

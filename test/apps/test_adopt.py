@@ -19,6 +19,7 @@ import pytest
 from compact_yolo_ros.apps.adopt import command
 from compact_yolo_ros.apps.adopt.class_names import parse_names
 from compact_yolo_ros.apps.adopt.error import AdoptError
+from compact_yolo_ros.apps.adopt.source import known_size
 from compact_yolo_ros.backends import BackendError, RunOptions, open_backend
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
@@ -294,6 +295,24 @@ def test_values_that_are_in_lists_become_raw(tmp_path: Path) -> None:
         assert tensor.HasField("raw_data")
 
 
+def test_a_size_in_metadata_that_no_network_has_is_not_taken() -> None:
+    assert known_size({"imgsz": "[480, 640]"}) == Size(640, 480)
+    for text in ("[99999, 99999]", "[0, 0]", "[640]", "large"):
+        assert known_size({"imgsz": text}) is None, "more memory than there is was asked for"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("a\n\nb\nc\nd\n", "on each line"), ("a\na\n", "twice")]
+)
+def test_names_that_would_be_counted_wrongly_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, line: str
+) -> None:
+    path = foreign.yolov8(tmp_path / "v8.onnx")
+    names = tmp_path / "names.txt"
+    names.write_text(text)
+    assert line in refusal(capsys, path, "--classes", str(names))
+
+
 def test_names_of_a_data_yaml(tmp_path: Path) -> None:
     data = tmp_path / "data.yaml"
     data.write_text("names: {0: a, 1: b, 2: c, 3: d}\n")
@@ -307,6 +326,8 @@ def test_names_of_a_data_yaml(tmp_path: Path) -> None:
         ("{0: 'a', 1: \"b's\"}", ("a", "b's")),
         ('["a", "b, c"]', ("a", "b, c")),
         ("{1: 'b', 0: 'a',}", ("a", "b")),
+        ('{"0": "a", "1": "b"}', ("a", "b")),
+        ('["0", "1"]', ("0", "1")),
         (r"{0: 'it\'s', 1: '\u00e4'}", ("it's", "ä")),
     ],
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from compact_yolo_ros.apps.adopt.error import AdoptError
 from compact_yolo_ros.labels.ground_truth import LabelError
-from compact_yolo_ros.labels.yolo import class_names, read_lines
+from compact_yolo_ros.labels.yolo import class_names, listed_names
 from compact_yolo_ros.model.card import MOST_CLASSES
 from compact_yolo_ros.support.error_text import reason, shortened
 from compact_yolo_ros.support.yaml_files import read_yaml
@@ -24,7 +24,7 @@ LONGEST = 1_000_000
 """Letters of a text with names, and bytes of a file."""
 
 _ENTRY = re.compile(
-    r"""\s*(?:(?P<key>\d{1,6})\s*:\s*)?"""
+    r"""\s*(?:(?P<quote>['"]?)(?P<key>\d{1,6})(?P=quote)\s*:\s*)?"""
     r"""(?P<name>'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")\s*(?:,|$)"""
 )
 _COCO = """person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,
@@ -49,8 +49,12 @@ def read_names(source: str) -> tuple[str, ...]:
         return tuple(name.strip() for name in _COCO.split(","))
     path = Path(source)
     try:
-        names = _of_yaml(path) if path.suffix in (".yaml", ".yml") else _of_lines(path)
-    except (OSError, LabelError, ValueError) as error:
+        if path.suffix not in (".yaml", ".yml"):
+            return listed_names(path)
+        names = _of_yaml(path)
+    except LabelError as error:
+        raise AdoptError(str(error)) from None
+    except (OSError, ValueError) as error:
         raise AdoptError(
             f"the names of the classes cannot be read from {shortened(path)}: {reason(error)}"
         ) from None
@@ -90,10 +94,6 @@ def _entries(text: str) -> dict[int, str]:
             return {}
         position = entry.end()
     return found
-
-
-def _of_lines(path: Path) -> tuple[str, ...]:
-    return tuple(line.strip() for line in read_lines(path, LONGEST) if line.strip())
 
 
 def _of_yaml(path: Path) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from compact_yolo_ros.apps.adopt.error import AdoptError
 from compact_yolo_ros.model.card import METADATA_KEY
 from compact_yolo_ros.model.onnx_metadata import MOST_BYTES
-from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.model.sizes import MAX_SIDE, MIN_SIDE, Size
 from compact_yolo_ros.support.error_text import first_line, one_line, reason, shortened
 from compact_yolo_ros.support.files import read_file
 from compact_yolo_ros.support.pip import pip_line
@@ -116,9 +116,10 @@ def of_any_size(source: Source) -> Source:
 
 
 def known_size(metadata: dict[str, str]) -> Size | None:
-    """The size that Ultralytics exported for, from ``imgsz``: [height, width]."""
+    """The size that Ultralytics exported for, from ``imgsz``: [height, width], if it is usable."""
     found = re.fullmatch(r"\[(\d{1,5}), *(\d{1,5})\]", metadata.get("imgsz", "").strip())
-    return Size(int(found[2]), int(found[1])) if found else None
+    size = Size(int(found[2]), int(found[1])) if found else None
+    return size if size and min(size) >= MIN_SIDE and max(size) <= MAX_SIDE else None
 
 
 def _check(model: onnx.ModelProto, path: Path) -> None:

@@ -21,7 +21,7 @@ from compact_yolo_ros.support.yaml_files import read_yaml
 COCO = "coco"
 """What ``--classes`` may be instead of a file: the 80 classes of COCO, in their usual order."""
 LONGEST = 1_000_000
-"""Letters of a text with names, and bytes of a file."""
+"""Letters of a text with names."""
 
 _ENTRY = re.compile(
     r"""\s*(?:(?P<quote>['"]?)(?P<key>\d{1,6})(?P=quote)\s*:\s*)?"""

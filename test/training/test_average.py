@@ -16,6 +16,7 @@ from training.deployment.onnx_export import export
 from training.detectors.variant import Variant
 from training.loop.checkpoint import load_detector, save_checkpoint
 from training.train import read_origin
+from training.weights.backbone_file import read_backbone
 
 DETECTOR = Variant.from_settings(SMALLEST_YOLO_RET)
 CLASSES = ["a", "b"]
@@ -69,8 +70,9 @@ def test_kernels_and_shifts_are_the_mean_of_the_folded_ones(tmp_path):
 def test_a_training_takes_the_mean_for_folded(tmp_path):
     weights = [trained(tmp_path / f"{seed}.pt", seed) for seed in (1, 2)]
     mean = written(tmp_path / "mean.pt", weights)
-    assert read_origin(str(mean), DETECTOR).folded
+    assert read_origin(str(mean), DETECTOR).folded and read_backbone(mean).folded
     assert not read_origin(weights[0], DETECTOR).folded
+    assert not read_backbone(Path(weights[0])).folded
 
 
 @pytest.mark.parametrize(

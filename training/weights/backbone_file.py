@@ -68,7 +68,8 @@ def _of_checkpoint(content: dict[str, Any], path: Path) -> BackboneWeights:
         uneven = pads_unevenly(detector.build(1).backbone)
     begin = "backbone."
     state = {k.removeprefix(begin): v for k, v in content["average"].items() if k.startswith(begin)}
-    return BackboneWeights(f"the backbone of {detector}", uneven, False, state)
+    folded = bool(content.get("folded"))
+    return BackboneWeights(f"the backbone of {detector}", uneven, folded, state)
 
 
 def pads_unevenly(network: Module) -> bool:

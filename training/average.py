@@ -20,13 +20,13 @@ from typing import Any
 
 from torch import Tensor
 
-from compact_yolo_ros.model.store import ModelError, find_model
-from training.detectors.interface import Detector
+from compact_yolo_ros.model.store import ModelError
+from training.detectors.interface import as_module
 from training.detectors.variant import Variant
-from training.loop.checkpoint import load_detector, save_checkpoint
+from training.loop.checkpoint import fill, save_checkpoint
 from training.loop.provenance import source_commit
+from training.train import read_weights
 from training.weights.folded_norms import fold_norms
-from training.weights.from_onnx import read_exported, variant_of
 
 
 def averaged(weights: Sequence[str]) -> dict[str, Any]:
@@ -62,17 +62,13 @@ def averaged(weights: Sequence[str]) -> dict[str, Any]:
 
 def read(weights: str) -> tuple[Variant, list[str], Mapping[str, Tensor]]:
     """Return the detector, its classes, and its weights with folded norms, as float64."""
-    network: Detector
-    if weights.endswith(".pt"):
-        network, content = load_detector(Path(weights))
-        detector, classes = Variant.from_settings(content["detector"]), list(content["classes"])
-        if not content.get("folded"):
-            fold_norms(network)
-    else:
-        path = find_model(weights).path
-        network, card = read_exported(path)
-        detector, classes = variant_of(card, path), list(card.classes)
-    return detector, classes, {k: v.double() for k, v in network.state_dict().items()}
+    origin = read_weights(weights)
+    network = origin.detector.build(len(origin.classes))
+    fill(as_module(network), origin.state, Path(weights))
+    if not origin.folded:
+        fold_norms(network)
+    state = {name: value.double() for name, value in network.state_dict().items()}
+    return origin.detector, list(origin.classes), state
 
 
 def main() -> None:

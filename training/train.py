@@ -77,16 +77,27 @@ def read_origin(weights: str, detector: Variant, chosen: bool = True) -> Origin:
         ValueError: they cannot be found or read, or are of another detector that is not the same
             with more channels.
     """
+    origin = read_weights(weights)
+    return origin if origin.detector == detector else _narrowed(origin, detector, weights, chosen)
+
+
+def read_weights(weights: str) -> Origin:
+    """Read weights, and what they are of.
+
+    Args:
+        weights: a checkpoint (.pt), or the path or name of a model.
+
+    Raises:
+        ValueError: they cannot be found or read.
+    """
     if weights.endswith(".pt"):
         content = load_checkpoint(Path(weights))
         variant = Variant.from_settings(content["detector"], f"{weights}: detector")
         folded = bool(content.get("folded"))
-        origin = Origin(variant, content["classes"], content["average"], folded)
-    else:
-        path = find_model(weights).path
-        model, card = read_exported(path)
-        origin = Origin(variant_of(card, path), card.classes, model.state_dict(), True)
-    return origin if origin.detector == detector else _narrowed(origin, detector, weights, chosen)
+        return Origin(variant, content["classes"], content["average"], folded)
+    path = find_model(weights).path
+    model, card = read_exported(path)
+    return Origin(variant_of(card, path), card.classes, model.state_dict(), True)
 
 
 def _narrowed(origin: Origin, detector: Variant, weights: str, chosen: bool) -> Origin:

@@ -86,10 +86,11 @@ def draw(
     # Hits come first: what is wrong is drawn over them, and all captions over all boxes.
     for thing, detection in pairs:
         if detection == UNMATCHED:
-            box, outcome, text = truth.boxes[thing], MISSED, classes[truth.labels[thing]]
-            _dashed(canvas, drawn(box), COLOURS[MISSED])
+            outcome, text = MISSED, classes[truth.labels[thing]]
+            box = drawn(truth.boxes[thing])
+            _dashed(canvas, box, COLOURS[MISSED])
         else:
-            box, label = found.boxes[detection], found.labels[detection]
+            box, label = drawn(found.boxes[detection]), found.labels[detection]
             text = f"{classes[label]} {found.scores[detection]:.2f}"
             if thing == UNMATCHED:
                 outcome = FALSE
@@ -98,9 +99,9 @@ def draw(
             else:
                 outcome = CONFUSED
                 text += f", is {classes[truth.labels[thing]]}"
-            _solid(canvas, drawn(box), COLOURS[outcome])
+            _solid(canvas, box, COLOURS[outcome])
         if outcome != FOUND or len(pairs) <= _FEW:
-            captions.append((drawn(box), text, COLOURS[outcome]))
+            captions.append((box, text, COLOURS[outcome]))
     for caption in captions:
         _caption(canvas, *caption)
     return canvas

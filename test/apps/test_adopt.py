@@ -412,12 +412,17 @@ def test_rt_detr(tmp_path: Path, form: str, half: bool) -> None:
     check(adopt(path), Rows(xyxy(boxes * SIDES), scores), image, 5e-2 if half else PIXELS)
 
 
+def imagenet(image: np.ndarray) -> np.ndarray:
+    """An input (1, 3, H, W) normalised as for networks that began with ImageNet's weights."""
+    mean, deviation = np.float32((0.485, 0.456, 0.406)), np.float32((0.229, 0.224, 0.225))
+    seen: np.ndarray = ((image / np.float32(255)) - mean) / deviation
+    return seen.transpose(2, 0, 1)[None]
+
+
 def test_detr_with_a_class_for_nothing(tmp_path: Path) -> None:
     path = foreign.detr(tmp_path / "detr.onnx", "pair", classes=5, metadata=METADATA)
     image = picture(Size(192, 160))
-    mean, deviation = np.float32((0.485, 0.456, 0.406)), np.float32((0.229, 0.224, 0.225))
-    seen = ((image / np.float32(255)) - mean) / deviation
-    logits, boxes = run(path, seen.transpose(2, 0, 1)[None])
+    logits, boxes = run(path, imagenet(image))
     exponents = np.exp(logits - logits.max(1, keepdims=True))
     scores = (exponents / exponents.sum(1, keepdims=True))[:, :4]
     check(adopt(path), Rows(xyxy(boxes * SIDES), scores), image)
@@ -427,9 +432,7 @@ def test_rf_detr_has_a_class_for_nothing_and_sigmoids_all_the_same(tmp_path: Pat
     """Its own example drops the last logit (pull request 1251 of roboflow/rf-detr)."""
     path = foreign.detr(tmp_path / "rf.onnx", "rf", classes=5, metadata=METADATA)
     image = picture(Size(192, 160))
-    mean, deviation = np.float32((0.485, 0.456, 0.406)), np.float32((0.229, 0.224, 0.225))
-    seen = ((image / np.float32(255)) - mean) / deviation
-    boxes, logits = run(path, seen.transpose(2, 0, 1)[None])
+    boxes, logits = run(path, imagenet(image))
     scores = 1 / (1 + np.exp(-logits[:, :4]))
     check(adopt(path), Rows(xyxy(boxes * SIDES), scores), image)
 

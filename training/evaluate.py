@@ -92,8 +92,9 @@ def predictions(
     size: int | Size,
     batch_size: int = 8,
     fit: bool = False,
+    selection: Selection = EVERYTHING,
 ) -> Iterator[Detections]:
-    """Yield one by one what ``predict`` returns."""
+    """Yield one by one what ``predict`` returns, or what another selection keeps."""
     wanted = as_size(size)
     predictor, device = Predictor(model).eval(), device_of(model)
     for first in range(0, len(samples), batch_size):
@@ -105,13 +106,18 @@ def predictions(
         found: dict[int, Detections] = {}
         for own in dict.fromkeys(inputs):
             places = [number for number, other in enumerate(inputs) if other == own]
-            answers = _predict_batch(predictor, [images[number] for number in places], own, device)
+            those = [images[number] for number in places]
+            answers = _predict_batch(predictor, those, own, device, selection)
             found.update(zip(places, answers, strict=True))
         yield from (found[number] for number in range(len(images)))
 
 
 def _predict_batch(
-    predictor: Predictor, images: Sequence[NDArray[np.uint8]], size: Size, device: torch.device
+    predictor: Predictor,
+    images: Sequence[NDArray[np.uint8]],
+    size: Size,
+    device: torch.device,
+    selection: Selection,
 ) -> Iterator[Detections]:
     inputs = np.empty((len(images), *size.shape, 3), np.uint8)
     places = [Letterbox(out)(image, "rgb") for out, image in zip(inputs, images, strict=True)]
@@ -119,7 +125,7 @@ def _predict_batch(
         pixels = torch.from_numpy(inputs).to(device)
         answer = [rows.cpu().numpy() for rows in predictor(pixels)]
     for place, boxes, scores, labels in zip(places, *answer, strict=True):
-        yield select(boxes, scores, labels, EVERYTHING).to_source(place)
+        yield select(boxes, scores, labels, selection).to_source(place)
 
 
 def truths_of(samples: DataSet) -> list[GroundTruth]:
@@ -214,6 +220,7 @@ def _run_as_node(
     samples: Sequence[Sample],
     size: int | Size,
     fit: bool = False,
+    selection: Selection = EVERYTHING,
 ) -> Iterator[Detections]:
     size, own = as_size(size), found.card.own_size
     options = RunOptions(
@@ -224,7 +231,7 @@ def _run_as_node(
     )
     if fit:
         options = options.change(input_sizes=(max(size),))
-    opened = Detector.open(options, selection=EVERYTHING)
+    opened = Detector.open(options, selection=selection)
     with closing(opened) as detector:
         for sample in samples:
             yield detector.detect(sample.image, "rgb")
@@ -248,11 +255,11 @@ def main(arguments: list[str] | None = None) -> int:
         if mapping.left_out:
             say(console, mapping.left_out)
         truths = [mapping.truth(truth) for truth in truths_of(samples)]
-        fit = {"fit": True} if options.fit else {}
+        selection = EVERYTHING.change(box_voting=options.box_voting)
         results = []
         for size in options.size or [model.size]:
             answers = track(
-                model.detect(samples, size, **fit),
+                model.detect(samples, size, fit=options.fit, selection=selection),
                 _shown(size, options.fit),
                 len(samples),
                 console=console,
@@ -332,7 +339,8 @@ def _facts(
         "Left out": f"{len(samples.bad_files)} bad files" if samples.bad_files else "",
         "Classes": mapping.left_out,
         "Detections": f"scores from {EVERYTHING.score_threshold}, suppression at an IoU of "
-        f"{EVERYTHING.iou_threshold}, at most {EVERYTHING.max_detections} an image",
+        f"{EVERYTHING.iou_threshold}, {'' if options.box_voting else 'no '}box voting, at most "
+        f"{EVERYTHING.max_detections} an image",
         "Machine": f"{here['processor']}, {here['cores']} cores, {here['system']}",
         "Software": f"Python {here['python']}, {packages}, source {here['commit'][:12]}",
         "Evaluated": here["started"],
@@ -368,6 +376,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--fit",
         action="store_true",
         help="sizes are long sides, the short one fits each image, as in the node",
+    )
+    parser.add_argument(
+        "--no-box-voting",
+        dest="box_voting",
+        action="store_false",
+        help="suppression alone, as most papers measure",
     )
     parser.add_argument(
         "--backend", default=AUTO, choices=backend_names(), help="what runs an ONNX file"

@@ -82,6 +82,7 @@ class Selection:
             have that.
         min_size: least width and height of a box, in pixels of the image.
         max_size: most of them; 0 is no limit.
+        box_voting: boxes that suppression removes move the one that stays (``box_voting``).
 
     Raises:
         ValueError: a value is out of its range.
@@ -94,6 +95,7 @@ class Selection:
     thresholds: tuple[float, ...] | None = None
     min_size: tuple[int, int] = ANY_SIZE
     max_size: tuple[int, int] = ANY_SIZE
+    box_voting: bool = True
 
     def __post_init__(self) -> None:
         for name in ("score_threshold", "iou_threshold"):

@@ -7,14 +7,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from compact_yolo_ros.detection.box_voting import LEAST_SHARE, vote
+from compact_yolo_ros.detection.boxes import FARTHEST, bounded, has_area
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.selection import Selection
-from compact_yolo_ros.model.sizes import MAX_SIDE
-
-FARTHEST = 100.0 * MAX_SIDE
-"""Pixels from the origin at which suppression cuts off boxes: a network draws them without bound.
-
-Of 65,536 classes that are moved apart by twice as much, float64 still tells 0.000002 pixels."""
 
 
 def select(
@@ -23,7 +19,7 @@ def select(
     labels: NDArray[np.int32],
     selection: Selection,
 ) -> Detections:
-    """Apply thresholds, class filter and per-class non-maximum suppression.
+    """Apply thresholds, class filter, per-class non-maximum suppression and box voting.
 
     Args:
         boxes: (k, 4) xyxy in pixels of the network input.
@@ -36,18 +32,20 @@ def select(
         more than ``max_detections`` if some of them are still to be dropped for it.
     """
     # Scores descend, so the candidates above the threshold are a prefix and slicing copies nothing.
-    count = int(np.count_nonzero(scores >= selection.least))
+    # Those that vote are below it, too: suppression among them takes nothing from the others.
+    least = selection.least * (LEAST_SHARE if selection.box_voting else 1.0)
+    count = int(np.count_nonzero(scores >= least))
     boxes, scores, labels = boxes[:count], scores[:count], labels[:count]
-    if selection.thresholds is not None:
-        wanted = selection.above(scores, labels)
-        boxes, scores, labels = boxes[wanted], scores[wanted], labels[wanted]
-    if selection.labels is not None:
-        wanted = np.isin(labels, list(selection.labels))
-        boxes, scores, labels = boxes[wanted], scores[wanted], labels[wanted]
     keep = suppress(boxes, scores, labels, selection.iou_threshold)
+    keep = keep[selection.above(scores[keep], labels[keep])]
+    if selection.labels is not None:
+        keep = keep[np.isin(labels[keep], list(selection.labels))]
     if not selection.limits_size:
         keep = keep[: selection.max_detections]
-    return Detections(boxes, scores, labels)[keep]
+    found = boxes[keep]
+    if selection.box_voting and len(keep) < count:
+        found = vote(boxes, scores, labels, keep, selection.iou_threshold)
+    return Detections(found, scores[keep], labels[keep])
 
 
 def suppress(
@@ -64,11 +62,10 @@ def suppress(
     if len(boxes) < 2:
         return np.arange(len(boxes))
     # Classes are moved apart, so that one call suppresses within each of them.
-    corners = np.maximum(boxes, -FARTHEST, dtype=np.float64)
-    np.minimum(corners, FARTHEST, out=corners)
+    corners = bounded(boxes)
+    there = np.flatnonzero(has_area(corners))
     corners += (labels * (2.0 * FARTHEST + 1.0))[:, None]
     corners[:, 2:] -= corners[:, :2]
-    there = np.flatnonzero((corners[:, 2:] > 0).all(1))
     corners, scores = corners[there], scores[there]
     kept = cv2.dnn.NMSBoxes(corners, scores, 0.0, iou_threshold)  # type: ignore[arg-type]
     return there[np.asarray(kept, np.intp).reshape(-1)]

@@ -14,12 +14,20 @@ import torch
 import toy_model
 
 from compact_yolo_ros.detection.detections import Detections
+from compact_yolo_ros.detection.selection import EVERYTHING
 from compact_yolo_ros.model.sizes import Size
 from training import figure_sheet
 from training.data.dataset import open_split
 from training.data.sample import Sample
 from training.detectors.registry import build
-from training.evaluate import average_precision, main, open_model, predict, truths_of
+from training.evaluate import (
+    average_precision,
+    main,
+    open_model,
+    predict,
+    predictions,
+    truths_of,
+)
 from training.loop.checkpoint import save_checkpoint
 
 RED, GREEN = (0, 0, 255), (0, 255, 0)  # BGR
@@ -271,3 +279,23 @@ def test_curves_of_classes_that_look_like_formulas_are_plotted(data, toy, tmp_pa
     command += ["--out", str(tmp_path / "sheet.webp"), "--rename", "green=_$x^$", "red=$\\frac$"]
     monkeypatch.setattr("sys.argv", command)
     assert figure_sheet.main() == 0 and {"_$x^$", "$\\frac$"} <= {*drawn}
+
+
+def test_box_voting_can_be_left_out(data, toy, tmp_path):
+    result, plain = tmp_path / "result.json", EVERYTHING.change(box_voting=False)
+    facts = []
+    for option in ([], ["--no-box-voting"]):
+        assert (
+            main(["--weights", str(toy), "--data", str(data), "--json", str(result), *option]) == 0
+        )
+        facts.append(json.loads(result.read_text())["facts"]["Detections"])
+    assert "IoU of 0.5, box voting" in facts[0] and "IoU of 0.5, no box voting" in facts[1]
+    samples = open_split(data, "val")
+    model = build("yolo_fastest", num_classes=3)
+    voted, alone = (
+        predict(model, samples, 160),
+        list(predictions(model, samples, 160, selection=plain)),
+    )
+    for ours, other in zip(voted, alone, strict=True):
+        np.testing.assert_array_equal(ours.scores, other.scores)
+        assert np.abs(ours.boxes - other.boxes).max() > 0.1

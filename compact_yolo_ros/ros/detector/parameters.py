@@ -135,6 +135,12 @@ DETECTOR_PARAMETERS = (
         high=1,
     ),
     ParameterSpec(
+        "box_voting",
+        _SELECTION.box_voting,
+        "The boxes that iou_threshold leaves out move the one that is published to their mean, "
+        "which fits better (docs/accuracy.md).",
+    ),
+    ParameterSpec(
         "max_detections",
         _SELECTION.max_detections,
         "At most this many objects per image are published.",

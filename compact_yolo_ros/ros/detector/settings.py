@@ -86,6 +86,7 @@ def read_settings(values: Mapping[str, Any], card: ModelCard) -> Settings:
     selection = Selection(
         score_threshold=values["score_threshold"],
         iou_threshold=values["iou_threshold"],
+        box_voting=values["box_voting"],
         max_detections=values["max_detections"],
         labels=frozenset(card.labels_of(filter(None, values["classes"]))) or None,
         thresholds=label_thresholds(

@@ -25,6 +25,7 @@ from compact_yolo_ros.detection.boxes import ious
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.tracking.assignment import heaviest_pairs
 from compact_yolo_ros.evaluation.matching import MATCH_IOU, overlaps
+from compact_yolo_ros.evaluation.sparse_assignment import heaviest_of
 from compact_yolo_ros.labels.ground_truth import GroundTruth
 from compact_yolo_ros.support.plain_values import JsonKey
 
@@ -141,33 +142,25 @@ class TrackingEvaluator:
             frames=len(self._frames),
         )
 
-    def _counts(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Boxes of each object (g, 1) and of each track (1, t)."""
-        of_objects, of_tracks = (
-            np.zeros(len(self._object_numbers)),
-            np.zeros(len(self._track_numbers)),
-        )
-        for frame in self._frames:
-            of_objects[frame.objects] += 1
-            of_tracks[frame.tracks] += 1
-        return of_objects[:, None], of_tracks[None]
-
     def _hota(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """HOTA, DetA and AssA at each of ``ALPHAS``."""
-        of_objects, of_tracks = self._counts()
-        together = np.zeros((of_objects.size, of_tracks.size))
-        for objects, tracks, overlap in self._frames:
+        met = self._meetings()
+        together = np.zeros(len(met.names) + 1)
+        for frame in self._frames:
+            overlap = frame.overlap
             rivals = overlap.sum(0) + overlap.sum(1)[:, None] - overlap
             share = np.divide(overlap, rivals, out=np.zeros_like(overlap), where=rivals > EPSILON)
-            together[objects[:, None], tracks] += share
-        alignment = together / np.maximum(of_objects + of_tracks - together, EPSILON)
+            together[met.places(frame)] += share
+        boxes = met.of_objects[met.objects] + met.of_tracks[met.tracks]
+        alignment = np.zeros(len(met.names) + 1)
+        alignment[:-1] = together[:-1] / np.maximum(boxes - together[:-1], EPSILON)
         pairs, closeness = [], []
-        for objects, tracks, overlap in self._frames:
-            rows, columns = heaviest_pairs(alignment[objects[:, None], tracks] * overlap).T
-            pairs.append(objects[rows] * of_tracks.size + tracks[columns])
-            closeness.append(overlap[rows, columns])
+        for frame in self._frames:
+            places = met.places(frame)
+            rows, columns = heaviest_pairs(alignment[places] * frame.overlap).T
+            pairs.append(places[rows, columns])
+            closeness.append(frame.overlap[rows, columns])
         pair, iou = np.concatenate(pairs), np.concatenate(closeness)
-        boxes = (of_objects + of_tracks).reshape(-1)  # of an object and a track together
         found, ass_a = np.zeros(len(ALPHAS)), np.zeros(len(ALPHAS))
         for place, alpha in enumerate(ALPHAS):
             names, matches = np.unique(pair[iou >= alpha - EPSILON], return_counts=True)
@@ -175,16 +168,57 @@ class TrackingEvaluator:
             association = (matches * matches / (boxes[names] - matches)).sum()
             ass_a[place] = association / max(found[place], 1)
         # |TP| / (|TP| + |FN| + |FP|), where objects are TP + FN and boxes of tracks TP + FP
-        detection = found / np.maximum(of_objects.sum() + of_tracks.sum() - found, 1)
+        detection = found / np.maximum(met.of_objects.sum() + met.of_tracks.sum() - found, 1)
         return np.sqrt(detection * ass_a), detection, ass_a
 
     def _idf1(self) -> float:
-        of_objects, of_tracks = self._counts()
-        matches = np.zeros((of_objects.size, of_tracks.size))
-        for objects, tracks, overlap in self._frames:
-            matches[objects[:, None], tracks] += overlap >= MATCH_IOU
-        rows, columns = heaviest_pairs(matches).T
-        return float(2 * matches[rows, columns].sum() / (of_objects.sum() + of_tracks.sum()))
+        met = self._meetings()
+        matches = np.zeros(len(met.names) + 1)
+        for frame in self._frames:
+            matches[met.places(frame)] += frame.overlap >= MATCH_IOU
+        right = matches[heaviest_of(met.objects, met.tracks, matches[:-1])].sum()
+        return float(2 * right / (met.of_objects.sum() + met.of_tracks.sum()))
+
+    def _meetings(self) -> _Meetings:
+        of_objects = np.zeros(len(self._object_numbers))
+        of_tracks = np.zeros(len(self._track_numbers))
+        names = [np.empty(0, np.intp)]
+        for frame in self._frames:
+            of_objects[frame.objects] += 1
+            of_tracks[frame.tracks] += 1
+            names.append(_names(frame, of_tracks.size)[frame.overlap > 0])
+        return _Meetings(of_objects, of_tracks, np.unique(np.concatenate(names)))
+
+
+class _Meetings(NamedTuple):
+    """The objects and tracks that overlap in some frame: few of all pairs that there are.
+
+    Boxes of each object (g,) and of each track (t,), and the names (p,) of the pairs, ascending.
+    """
+
+    of_objects: NDArray[np.float64]
+    of_tracks: NDArray[np.float64]
+    names: NDArray[np.intp]
+
+    @property
+    def objects(self) -> NDArray[np.intp]:
+        """(p,) number of each pair's object."""
+        return self.names // max(self.of_tracks.size, 1)
+
+    @property
+    def tracks(self) -> NDArray[np.intp]:
+        """(p,) number of each pair's track."""
+        return self.names % max(self.of_tracks.size, 1)
+
+    def places(self, frame: _Frame) -> NDArray[np.intp]:
+        """(n, m) where the pairs of a frame are in ``names``; p: they do not overlap there."""
+        places = np.searchsorted(self.names, _names(frame, self.of_tracks.size))
+        return np.where(frame.overlap > 0, places, len(self.names))
+
+
+def _names(frame: _Frame, tracks: int) -> NDArray[np.intp]:
+    """(n, m) a number for each pair of an object and a track of a frame."""
+    return frame.objects[:, None] * tracks + frame.tracks
 
 
 class _Clear(NamedTuple):

@@ -8,6 +8,7 @@ py-motmetrics 1.4.0 (mh.compute, distance 1 - IoU, at most 0.5), of these very s
 from __future__ import annotations
 
 import math
+import tracemalloc
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -195,3 +196,18 @@ def test_without_objects_there_are_no_ratios() -> None:
 def test_labels_without_tracks_are_refused() -> None:
     with pytest.raises(ValueError, match="no tracks"):
         TrackingEvaluator().add("a", replace(truth({}), tracks=None), found({}))
+
+
+def test_memory_grows_with_what_meets_not_with_the_square_of_the_tracks() -> None:
+    evaluator, at = TrackingEvaluator(), {n: box(60 * n, 0) for n in range(20)}
+    for number in range(150):
+        tracks = {20 * number + n: place for n, place in at.items()}
+        evaluator.add("a", truth(tracks), found(tracks))
+    tracemalloc.start()
+    try:
+        figures = evaluator.result()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (figures.tracks, figures.hota, figures.idf1) == pytest.approx((3000, 1, 1))
+    assert most < 8_000_000, "a table of all tracks has 72 MB"

@@ -36,6 +36,7 @@ from compact_yolo_ros.backends.cpu import default_threads
 from compact_yolo_ros.detection.boxes import areas_of, intersections, ious
 from compact_yolo_ros.detection.tracking.assignment import heaviest_pairs
 from compact_yolo_ros.labels.ground_truth import ANY_CLASS, GroundTruth
+from compact_yolo_ros.labels.yolo import listed_names
 from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.support.arguments import renaming
 from compact_yolo_ros.support.files import replacing
@@ -314,8 +315,7 @@ def _distill(options: argparse.Namespace) -> None:
     if options.data and options.classes:
         raise ValueError("--classes goes with --images: a data.yaml has classes of its own")
     mapping = dict(options.map)
-    names = options.teacher_classes.read_text().splitlines() if options.teacher_classes else []
-    names = [name.strip() for name in names if name.strip()]
+    names = listed_names(options.teacher_classes) if options.teacher_classes else ()
     path = find_teacher(options.teacher)
     teachers = [
         open_teacher(path, options.score, options.size, names)

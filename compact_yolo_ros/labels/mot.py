@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
-from compact_yolo_ros.labels.yolo import read_lines
+from compact_yolo_ros.labels.yolo import listed_names, read_lines
 from compact_yolo_ros.support.error_text import reason
 
 MOT_CLASSES = (
@@ -57,10 +57,11 @@ def read_mot(file: Path, frames: int = 0) -> tuple[tuple[str, ...], list[GroundT
         are in pixels of the image, whose size is not known.
 
     Raises:
-        LabelError: the file cannot be read, or a line is malformed.
+        LabelError: the file or that of the names cannot be read, or a line is malformed.
     """
+    listed = file.parent / CLASSES_FILE
+    names = listed_names(listed) if listed.is_file() else MOT_CLASSES
     try:
-        names = _class_names(file.parent / CLASSES_FILE)
         lines = read_lines(file, LARGEST)
     except (OSError, UnicodeDecodeError) as error:
         raise LabelError(f"cannot be read: {reason(error)}") from None
@@ -74,12 +75,6 @@ def read_mot(file: Path, frames: int = 0) -> tuple[tuple[str, ...], list[GroundT
     if names == MOT_CLASSES:
         ignored_as[[names.index(name) for name in DISTRACTORS]] = names.index("pedestrian")
     return names, [_truth(objects[number], ignored_as) for number in range(1, last + 1)]
-
-
-def _class_names(file: Path) -> tuple[str, ...]:
-    if not file.is_file():
-        return MOT_CLASSES
-    return tuple(filter(None, map(str.strip, read_lines(file))))
 
 
 def _parse(text: str, number: int, classes: int) -> _Line:

@@ -69,6 +69,24 @@ def test_a_mark_of_the_encoding_is_no_part_of_the_first_line(tmp_path: Path) -> 
     assert classes == ("ball", "robot") and truth.labels.tolist() == [0]
 
 
+@pytest.mark.parametrize("names", ["ball\n\nrobot\n", "ball\nball\n", "\n"])
+def test_names_are_as_strict_as_in_other_formats(tmp_path: Path, names: str) -> None:
+    """Past an empty line, every class would have the name of the next one."""
+    with pytest.raises(LabelError, match=r"labels\.txt must have the name of a class on each line"):
+        read_mot(mot(tmp_path, "1,1,10,20,30,40,1,2,1", names=names))
+
+
+def test_names_in_another_encoding_are_named(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("F\u00fc\u00dfe\n", "cp1252")
+    with pytest.raises(LabelError, match=r"labels\.txt: 'utf-8' .*: save it as UTF-8"):
+        read_mot(mot(tmp_path, "1,1,10,20,30,40"))
+
+
+def test_empty_lines_may_follow_the_names(tmp_path: Path) -> None:
+    classes, _ = read_mot(mot(tmp_path, "1,1,10,20,30,40", names="ball\nrobot\n\n \n"))
+    assert classes == ("ball", "robot")
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [

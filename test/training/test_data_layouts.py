@@ -107,9 +107,14 @@ def test_a_path_that_is_gone_is_that_of_the_description(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [("train = train.txt\n", "names = FILE"), ("names = no.names\n", "No such file")],
+    [
+        ("train = train.txt\n", "names = FILE"),
+        ("names = no.names\n", "No such file"),
+        ("names = gap.names\n", "gap.names must have the name of a class on each line"),
+    ],
 )
 def test_a_wrong_data_file_is_one_clear_sentence(tmp_path: Path, content: str, says: str) -> None:
+    (tmp_path / "gap.names").write_text("ball\n\nrobot\n")
     (tmp_path / "obj.data").write_text(content)
     with pytest.raises(ValueError, match=rf"obj\.data cannot be read: .*{says}") as caught:
         read_classes(tmp_path / "obj.data")

@@ -321,6 +321,9 @@ def test_a_yolox_export_needs_its_class_names(tmp_path, pictures, capsys):
     arguments = ["--teacher", path, "--images", pictures, "--out", tmp_path / "out"]
     assert run(*arguments, "--teacher-classes", names) == 1
     assert "knows 3 classes: give as many with --teacher-classes, not 2" in capsys.readouterr().err
+    names.write_text("sea\n\ntree\nbrick\n")
+    assert run(*arguments, "--teacher-classes", names) == 1
+    assert "names.txt must have the name of a class on each line" in capsys.readouterr().err
     names.write_text("sea\ntree\nbrick\n")
     assert run(*arguments, "--teacher-classes", names, "--size", 416) == 1
     assert "takes images of 64 pixels only" in capsys.readouterr().err

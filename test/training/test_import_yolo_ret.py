@@ -132,6 +132,10 @@ def test_a_checkpoint_of_the_authors_computes_the_same(tmp_path: Path, capsys) -
     for ours, theirs in zip(detector(images), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
+    (tmp_path / "names.txt").write_text("a\n\nb\n")
+    assert main([*command, "--out", str(out)]) == 1
+    assert "names.txt must have the name of a class on each line" in capsys.readouterr().err
+
     with pytest.raises(ValueError, match=r"theirs.h5 is no yolo_ret_m14 of 2 classes: Conv1"):
         read("yolo_ret_m14", source, 2)
     with pytest.raises(

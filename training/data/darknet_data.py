@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compact_yolo_ros.labels.yolo import class_names, read_lines
+from compact_yolo_ros.labels.yolo import listed_names, read_lines
 from training.data.image_files import find_path
 
 SUFFIX = ".data"
@@ -24,6 +24,5 @@ def read_data_file(file: Path) -> dict[str, object]:
     splits = {ours: content[theirs] for theirs, ours in _KEYS.items() if content.get(theirs)}
     if "names" not in content:
         raise ValueError("has no line 'names = FILE'")
-    lines = read_lines(find_path(content["names"], file.parent))
-    names = [line.strip() for line in lines if line.strip()]
-    return {"names": list(class_names({"names": names}) or ()), **splits}
+    names = listed_names(find_path(content["names"], file.parent))
+    return {"names": list(names), **splits}

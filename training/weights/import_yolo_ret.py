@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from compact_yolo_ros.labels.yolo import listed_names
 from training.detectors.blocks import ConvNormAct, SqueezeExcite
 from training.detectors.mobilenet_v2 import MobileNetV2
 from training.detectors.necks import HeadUnit, PathAggregation
@@ -162,8 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="checkpoint (.pt)")
     options = parser.parse_args(arguments)
     try:
-        lines = options.classes.read_text().splitlines()
-        classes = [line.strip() for line in lines if line.strip()]
+        classes = list(listed_names(options.classes))
         variant, detector = read(options.detector, options.source, len(classes))
         content = {"detector": variant.to_settings(), "classes": classes}
         save_checkpoint(options.out, content | {"average": detector.state_dict()})

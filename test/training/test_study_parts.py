@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+import re
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -133,6 +135,48 @@ def test_the_report_has_what_all_parts_have_finished_and_never_less(
         [], ["k35353"], ["k35353", "k33333"]
     ]  # fmt: skip
     assert reported(study) == ["k35353", "k33333"]
+
+
+@pytest.fixture
+def with_foreign(study: Study, request: pytest.FixtureRequest) -> list[Member]:
+    """Two trainings that are finished, and between them a folder of something else."""
+    members = kernel_search.members(["35353", "33355", "33333"])
+    for member in members:
+        finish(study, member)
+    path = study.folder(members[1].name, 0) / "result.json"
+    if request.param == "folder":
+        path.unlink()
+        path.mkdir()
+    elif isinstance(request.param, str):
+        path.write_text(request.param)
+    else:
+        path.write_text(json.dumps(json.loads(path.read_text()) | request.param))
+    return members
+
+
+@pytest.mark.parametrize(
+    ("with_foreign", "says"),
+    [
+        ({"data": "other"}, "is of a training on other images"),
+        ({"recipe": {}}, "is of a training with other settings"),
+        ({"figures": {}}, "is damaged (it has no figure 'AP50'): move it away to go on"),
+        ("[1", "is damaged (it is not JSON"),
+        ("folder", "is damaged (Is a directory): move it away to go on"),
+    ],
+    ids=["data", "recipe", "figures", "cut", "folder"],
+    indirect=["with_foreign"],
+)
+def test_beside_a_foreign_folder_the_others_are_gathered(
+    study: Study, with_foreign: list[Member], says: str
+) -> None:
+    study.console = Console(file=(told := StringIO()), width=1000)
+    study.gather(with_foreign)
+    assert reported(study) == ["k35353", "k33333"]
+    study.gather(with_foreign)
+    (line,) = told.getvalue().splitlines()
+    assert "k33355/result.json" in line and says in line
+    with pytest.raises(ValueError, match=re.escape(says)):
+        study.train(with_foreign[1])
 
 
 def test_a_part_writes_no_report(study: Study) -> None:

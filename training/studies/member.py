@@ -84,6 +84,10 @@ class Result:
     data: str = ""
     stopped: bool = False
 
+    def __post_init__(self) -> None:
+        if "AP50" not in self.figures:
+            raise ValueError("it has no figure 'AP50'")
+
     @property
     def folder(self) -> str:
         """Name of the training's folder; ``last.pt`` in it has the weights."""

@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 
 from compact_yolo_ros.support.document import LARGE, DocumentError
+from compact_yolo_ros.support.error_text import reason
 from compact_yolo_ros.support.files import replacing
 from compact_yolo_ros.support.json_files import read_json
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
@@ -136,6 +137,7 @@ class Study:
     workers: int = 1
     results: list[Result] = field(default_factory=list)
     reports: bool = True
+    _told: set[str] = field(default_factory=set, init=False, repr=False)
 
     # The images are opened when they are needed: what else is wrong is found out before.
     @cached_property
@@ -285,8 +287,10 @@ class Study:
             return None
         try:
             found = from_plain(Result, read_json(path, LARGE))
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged ({error}): move it away to go on") from None
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{path} is damaged ({reason(error)}): move it away to go on"
+            ) from None
         self._check(path, found.recipe, Beginning(found.origin, found.data), member, seed)
         return None if found.stopped and not member.hopeless else found
 
@@ -325,13 +329,22 @@ class Study:
     def gather(self, members: Sequence[Member]) -> None:
         """Report what other processes have finished.
 
-        Raises:
-            ValueError: a folder has a training of other settings.
+        A folder of something else is told once, and left out: it ends no training of the others.
         """
-        found = (self.finished(member, seed) for member, seed in self.trainings(members))
+        found = (self._gathered(member, seed) for member, seed in self.trainings(members))
         self.results[:] = [result for result in found if result]
         if self.results:
             self._write_report()
+
+    def _gathered(self, member: Member, seed: int) -> Result | None:
+        try:
+            return self.finished(member, seed)
+        except ValueError as error:
+            sentence = f"Left out of the report: {error}"
+            if sentence not in self._told:
+                self._told.add(sentence)
+                say(self.console, sentence)
+            return None
 
     def _write_report(self) -> None:
         if self.reports:

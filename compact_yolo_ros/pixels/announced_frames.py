@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many frames an MP4 file says that it has, where that can be relied on.
+"""How many frames an MP4 or AVI file says that it has, where that can be relied on.
 
 A decoder leaves out what is damaged, and says nothing. OpenCV's own count is not relied on: of many
 containers it is a guess from the duration, and of a trimmed MP4 it has frames that are not shown.
-An AVI file counts frames too that a recorder dropped.
+Matroska, WebM, FLV and others do not count their frames.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from compact_yolo_ros.pixels.avi_frames import announced_by_damaged_avi
+
 MOST_BOXES = 100
 """Parts of an MP4 file; those before its index are a few."""
 MOST_INDEX = 2**26
@@ -20,11 +22,15 @@ MOST_INDEX = 2**26
 
 
 def announced_frames(path: Path) -> int:
-    """Frames of an MP4 file by its index; 0 of other files, and where it is not known."""
+    """Frames of an MP4 file by its index, or of a damaged AVI file by its header.
+
+    0 of whole AVI files and of others, and where it is not known.
+    """
     try:
         with path.open("rb") as file:
-            return _frames(_index(file))
-    except (OSError, ValueError, ArithmeticError, struct.error):
+            frames = _frames(_index(file))
+        return frames or announced_by_damaged_avi(path)
+    except (OSError, ValueError, ArithmeticError, LookupError, struct.error):
         return 0  # the index is cut off or damaged itself
 
 

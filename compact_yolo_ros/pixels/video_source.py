@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -26,6 +29,12 @@ CAMERA_RATE = 30.0
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
+MOST_DAMAGED = 100
+"""Frames in a row that cannot be decoded; after more, a file is taken to have ended."""
+
+T = TypeVar("T")
+
+
 class SourceError(ValueError):
     """A source is missing or cannot be read; the message is one sentence that says what to do."""
 
@@ -36,13 +45,28 @@ class FrameSource(ABC):
     Attributes:
         rate: frames per second, as recorded or as they should be played.
         live: whether it is a camera: its frames come in real time, so skipping some gains nothing.
-        missing: frames that it should have had at its end and that could not be read, as far as
-            that is known.
+        missing: frames that could not be read, as far as that is known; complete at its end.
+        announced: how many a file says that it has, where that is known at its end; 0: it is not.
     """
 
     rate: float
     live: bool = False
     missing: int = 0
+    announced: int = 0
+
+    @property
+    def damage(self) -> str:
+        """What could not be read, a sentence; empty: nothing is known to be missing."""
+        if not self.missing:
+            return ""
+        if not self.announced:
+            lost = "a frame" if self.missing == 1 else f"{self.missing} frames"
+            return f"{lost} of the file could not be read: it is damaged, copy or record it again"
+        read = max(0, self.announced - self.missing)
+        return (
+            f"only {read} of the {self.announced} frames that the file announces could be read: it"
+            " may be damaged or cut off, copy or record it again"
+        )
 
     @abstractmethod
     def read(self) -> NDArray[np.uint8] | None:
@@ -81,29 +105,37 @@ class Capture(FrameSource):
         self.live = isinstance(source, int)
         self._capture = cv2.VideoCapture()
         self.rewind()
-        self._announced = 0 if isinstance(source, int) else announced_frames(Path(source))
         if self.live:
             self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # a frame in a queue grows old
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = rate if 0 < rate < 1000 else CAMERA_RATE
 
     def read(self) -> NDArray[np.uint8] | None:
-        frame: NDArray[np.uint8] | None = self._capture.read()[1]
-        self._count(frame is not None)
-        return frame
+        return self._next(lambda: self._capture.read()[1])
 
     def skip(self) -> bool:
-        there = bool(self._capture.grab())
-        self._count(there)
-        return there
+        return self._next(lambda: self._capture.grab() or None) is not None
 
-    def _count(self, there: bool) -> None:
-        self._taken += there
-        if not there:
-            self.missing = max(0, self._announced - self._taken)
+    def _next(self, step: Callable[[], T | None]) -> T | None:
+        """Go to the next frame that can be decoded; None at the end.
+
+        OpenCV fails at a damaged frame as at the end of a file, but goes on if it is asked again.
+        """
+        for failed in range(1 if self.live else MOST_DAMAGED + 1):
+            if (found := step()) is not None:
+                self._taken += 1
+                self.missing += failed
+                return found
+        self.announced = self._announced
+        self.missing = max(self.missing, self.announced - self._taken)
+        return None
+
+    @cached_property
+    def _announced(self) -> int:
+        return announced_frames(Path(self._source)) if isinstance(self._source, str) else 0
 
     def rewind(self) -> None:
-        self._taken = 0
+        self._taken = self.missing = 0
         # Opening again works with every container format; seeking to the first frame does not.
         if not self._capture.open(self._source):
             raise SourceError(

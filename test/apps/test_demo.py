@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from resource import RLIMIT_NOFILE, setrlimit
 from types import SimpleNamespace
@@ -16,9 +17,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from harness import ROOT
+from rich.console import Console
 
 from compact_yolo_ros.apps.demo.command import _why_nothing
+from compact_yolo_ros.apps.demo.viewer import DemoViewer
 
 
 def demo(*arguments: str, files: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -95,6 +99,30 @@ def test_it_fails_if_nothing_was_detected(tmp_path: Path, toy: str) -> None:
 def test_why_nothing_was_detected(answered: bool, state: str | None, sentence: str) -> None:
     viewer: Any = SimpleNamespace(detections=0, answered=answered, state=state)
     assert sentence in (_why_nothing(viewer) or "")
+
+
+def test_what_is_wrong_with_the_video_is_shown_beside_the_state_of_the_detector(
+    tmp_path: Path,
+) -> None:
+    node: Any = SimpleNamespace(
+        create_subscription=lambda *_: None, get_namespace=lambda: "/demo_7"
+    )
+    viewer = DemoViewer(node, node, tmp_path, "toy")
+
+    def tell(name: str, level: bytes, message: str) -> None:
+        status = DiagnosticStatus(name=name, level=level, message=message)
+        viewer._on_diagnostics(DiagnosticArray(status=[status]))
+
+    tell("/demo_7/detector: detections", DiagnosticStatus.OK, "8 images per second")
+    tell("/demo_7/video_publisher: playback", DiagnosticStatus.OK, "publishing")
+    tell("/demo_8/video_publisher: playback", DiagnosticStatus.WARN, "of another demo")
+    console = Console(width=100, record=True, file=StringIO())
+    console.print(viewer._table())
+    assert "publishing" not in (shown := console.export_text()) and "another" not in shown
+    tell("/demo_7/video_publisher: playback", DiagnosticStatus.WARN, "only 9 of the 20 frames")
+    console.print(viewer._table())
+    assert "only 9 of the 20 frames" in (shown := console.export_text())
+    assert viewer.state == "8 images per second" and "OK: 8 images" in shown
 
 
 @pytest.mark.parametrize(

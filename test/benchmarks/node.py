@@ -176,7 +176,7 @@ def idle(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def swap(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """From the CPU to an engine that is built meanwhile, in a folder without one."""
     client = Client()
-    states = client.collect(DiagnosticArray, "/diagnostics")
+    states = _states(client)
     results = client.collect(Detection2DArray, "/detector/detections")
     parameters = {**_detector(options), "backend": "auto", "engine_cache": str(folder / "engines")}
     began = time.monotonic()
@@ -209,7 +209,7 @@ def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         running(CAMERA, folder / "camera.log", _camera(options, folder)),
         running(DETECTOR, folder / "detector.log", _detector(options), **SMALL) as node,
     ):
-        states = client.collect(DiagnosticArray, "/diagnostics")
+        states = _states(client)
         client.spin(20)
         began = time.monotonic()
         while time.monotonic() - began < options.seconds:
@@ -225,10 +225,22 @@ def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
+def _states(client: Client) -> list[DiagnosticArray]:
+    """What the detector says on /diagnostics from now on; the camera says something too."""
+    states: list[DiagnosticArray] = []
+
+    def keep(message: DiagnosticArray) -> None:
+        if message.status[0].name.endswith(": detections"):
+            states.append(message)
+
+    client.node.create_subscription(DiagnosticArray, "/diagnostics", keep, 10)
+    return states
+
+
 def _run(module: str, options: argparse.Namespace, folder: Path) -> list[dict[str, str]]:
     """Run camera and detector; the diagnostics after the warm-up."""
     client = Client()
-    states = client.collect(DiagnosticArray, "/diagnostics")
+    states = _states(client)
     with (
         running(CAMERA, folder / "camera.log", _camera(options, folder)),
         running(module, folder / "detector.log", _detector(options), **SMALL),

@@ -35,6 +35,16 @@ def write_video(path: Path, count: int = 5, rate: float = 12.5, codec: str = "MJ
     return path
 
 
+def write_noise(path: Path, codec: str = "MJPG") -> Path:
+    """Write a video of 60 frames of which each is larger than what belongs to the container."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 12.5, (64, 48))
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        writer.write(cv2.resize(random.integers(0, 255, (12, 16, 3), np.uint8), (64, 48)))
+    writer.release()
+    return path
+
+
 def write_pictures(folder: Path, count: int = 5) -> Path:
     folder.mkdir()
     for i in range(count):
@@ -50,6 +60,11 @@ def numbers(source: FrameSource) -> list[int]:
         assert frame.shape == (48, 64, 3)
         found.append(round(float(frame.mean()) / 40))
     return found
+
+
+def count(source: FrameSource) -> int:
+    """Number of all remaining frames."""
+    return sum(1 for _ in iter(source.skip, False))
 
 
 @pytest.fixture(params=["video", "pictures"])
@@ -86,16 +101,53 @@ def damage(video: Path, first: float, last: float) -> None:
     video.write_bytes(content)
 
 
-def test_frames_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
-    video = write_video(tmp_path / "video.mp4", 60, codec="mp4v")
+VIDEOS = [("mp4", "mp4v"), ("avi", "MJPG"), ("avi", "XVID"), ("mov", "MJPG")]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), VIDEOS)
+def test_frames_that_cannot_be_read_are_counted(tmp_path: Path, suffix: str, codec: str) -> None:
+    video = write_noise(tmp_path / f"video.{suffix}", codec)
     damage(video, 0.4, 0.6)
     source = open_source(str(video))
     for _ in range(2):
-        assert source.skip()
-        read = 1 + len(numbers(source))
+        assert source.read() is not None
+        read = 1 + count(source)
         assert read < 60
-        assert source.missing == 60 - read
+        assert (source.missing, source.announced) == (60 - read, 60)
         source.rewind()
+
+
+@pytest.mark.parametrize("part", [0.3, 0.9])
+def test_of_a_video_that_was_cut_off_it_is_known_what_is_missing(
+    tmp_path: Path, part: float
+) -> None:
+    video = write_noise(tmp_path / "video.avi")
+    content = video.read_bytes()
+    video.write_bytes(content[: round(part * len(content))])
+    source = open_source(str(video))
+    read = count(source)
+    assert 60 * (part - 0.2) < read < 60
+    assert (source.missing, source.announced) == (60 - read, 60)
+
+
+@pytest.mark.parametrize("suffix", ["avi", "mkv"])
+def test_frames_after_a_damaged_one_are_read(tmp_path: Path, suffix: str) -> None:
+    """OpenCV gives none as at the end of the file, whether the container counts them or not."""
+    video = write_noise(tmp_path / f"video.{suffix}")
+    content = video.read_bytes()
+    pictures = list(re.finditer(rb"\xff\xd8\xff", content))
+    begin = pictures[30].start()
+    video.write_bytes(content[:begin] + bytes(300) + content[begin + 300 :])
+    source = open_source(str(video))
+    read = count(source)
+    assert (read, source.missing) == (59, 1)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [*VIDEOS, ("mkv", "MJPG"), ("webm", "VP80")])
+def test_of_a_whole_video_nothing_is_missing(tmp_path: Path, suffix: str, codec: str) -> None:
+    source = open_source(str(write_noise(tmp_path / f"video.{suffix}", codec)))
+    assert count(source) == 60
+    assert source.missing == 0
 
 
 def test_of_a_whole_file_nothing_is_missing(source: FrameSource) -> None:

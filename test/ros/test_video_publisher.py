@@ -12,6 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticStatus as Status
 from harness import BEST_EFFORT, PATIENCE, ROOT, Client, ForkedNode, forked
 from rcl_interfaces.srv import DescribeParameters
 from rclpy.parameter import Parameter
@@ -154,21 +156,72 @@ def test_images_that_nobody_received_are_a_failure(tmp_path: Path, pictures: str
     assert sum(map(int, skipped)) == COUNT
 
 
-def test_frames_of_a_damaged_video_are_said_to_be_missing(tmp_path: Path, client: Client) -> None:
-    path = tmp_path / "video.mp4"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 100, (64, 48))
-    for index in range(COUNT):
-        writer.write(picture(index))
+def write_video(path: Path, codec: str) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 50, (64, 48))
+    random = np.random.default_rng(0)
+    for _ in range(COUNT):
+        writer.write(cv2.resize(random.integers(0, 255, (12, 16, 3), np.uint8), (64, 48)))
     writer.release()
+    return path
+
+
+def overwritten(path: Path) -> str:
     content = bytearray(path.read_bytes())
-    place = content.index(b"mdat") + 300
-    content[place : place + 300] = bytes(300)
+    place = content.index(b"mdat") + 600
+    content[place : place + 2000] = bytes(2000)
     path.write_bytes(content)
+    return str(path)
+
+
+def cut(path: Path) -> str:
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"movi") + 6000])
+    return str(path)
+
+
+def statuses(messages: list[DiagnosticArray]) -> list[tuple[bytes, str]]:
+    """Level and message of the playback, without repetitions."""
+    found = [(s.level, s.message) for m in messages for s in m.status if "playback" in s.name]
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize("kind", ["avi", "mp4"])
+@pytest.mark.parametrize("loop", [True, False])
+def test_of_a_damaged_video_it_is_said_how_much_was_read(
+    tmp_path: Path, client: Client, kind: str, loop: bool
+) -> None:
+    if kind == "avi":
+        source = cut(write_video(tmp_path / "video.avi", "MJPG"))
+    else:
+        source = overwritten(write_video(tmp_path / "video.mp4", "mp4v"))
+    said = rf"only 1?\d of the {COUNT} frames that the file announces could be read: it may be"
+    images = client.collect(Image, "image")
+    reports = client.collect(DiagnosticArray, "/diagnostics")
+    process = ForkedNode(MODULE, tmp_path / "log", {"source": source, "loop": loop})
+    if loop:
+        client.wait_for(lambda: len(images) > 3 * COUNT)
+    client.wait_for(lambda: any(level == Status.WARN for level, _ in statuses(reports)))
+    if loop:
+        reports.clear()
+        client.wait_for(lambda: statuses(reports))
+    else:
+        client.wait_for(lambda: not process.is_running())
+    assert process.stop() == 0
+    level, message = statuses(reports)[-1]
+    assert level == Status.WARN and re.match(said, message)
+    assert len(re.findall(rf"WARN.*{said}", process.output())) == 1
+
+
+def test_of_a_whole_video_nothing_is_said(tmp_path: Path, client: Client) -> None:
+    source = str(write_video(tmp_path / "video.avi", "MJPG"))
     client.collect(Image, "image")
-    process = ForkedNode(MODULE, tmp_path / "log", {"source": str(path), "loop": False})
+    reports = client.collect(DiagnosticArray, "/diagnostics")
+    process = ForkedNode(MODULE, tmp_path / "log", {"source": source, "loop": False})
     client.wait_for(lambda: not process.is_running())
     assert process.stop() == 0
-    assert re.search(r" [1-9]\d? frames that the file announces", process.output())
+    client.wait_for(lambda: statuses(reports))
+    assert statuses(reports) == [(Status.OK, "publishing on /image")]
+    assert "WARN" not in process.output()
 
 
 class UnpluggedCamera(FrameSource):

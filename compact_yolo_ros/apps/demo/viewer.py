@@ -46,6 +46,7 @@ class DemoViewer:
         self._model = model
         self._results: list[dict[str, Any]] = []
         self._states: list[dict[str, str]] = []
+        self._video = ""  # what is wrong with it
         self._pictures = Pictures()
         self._classes: Counter[str] = Counter()
         self._recording = False
@@ -122,12 +123,14 @@ class DemoViewer:
         self.detections += len(found)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        own = self._node.get_namespace()
         for status in message.status:
-            if not status.name.startswith(f"{self._node.get_namespace()}/"):
-                continue
             level = LEVELS[status.level[0]]
-            values = {pair.key: pair.value for pair in status.values}
-            self._states.append({"level": level, "message": status.message, **values})
+            if status.name.startswith(f"{own}/detector: "):
+                values = {pair.key: pair.value for pair in status.values}
+                self._states.append({"level": level, "message": status.message, **values})
+            elif status.name.startswith(f"{own}/video_publisher: ") and level != "OK":
+                self._video = status.message
 
     def _on_picture(self, message: Image) -> None:
         stamp = message.header.stamp.sec + message.header.stamp.nanosec * 1e-9
@@ -148,6 +151,8 @@ class DemoViewer:
             ("", Text("p50 / p95 / p99 in ms", style="dim")),
             *((stage, _percentiles(state, stage)) for stage in ("age", *STAGES)),
         ]
+        if self._video:
+            rows.append(("video", self._video))
         for name, count in self._classes.most_common():
             share = count / max(len(self._results), 1)
             rows.append((name, f"{count} detections, {share:.2f} per image"))

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
@@ -85,6 +86,8 @@ VIDEO_PUBLISHER_PARAMETERS = (
     ),
 )
 DEPTH = 5
+REPORT = 1.0
+"""Seconds between two reports on /diagnostics."""
 ACKNOWLEDGEMENT = Duration(seconds=1)
 """Time for the last images to arrive before the process ends."""
 
@@ -102,7 +105,7 @@ class VideoPublisherNode(Node):
         values = NodeParameters(self, VIDEO_PUBLISHER_PARAMETERS).checked_values()
         self._size = (values["width"], values["height"])
         self._scratch: NDArray[np.uint8] | None = None
-        self._told = False
+        self._damage = ""
         self._published = self._late = self._unheard = self._failed = 0
         self._source = open_source(str(values["source"]))
         # A camera has no first image, and no end.
@@ -121,8 +124,11 @@ class VideoPublisherNode(Node):
         self._publisher = self.create_publisher(
             type(self._writer.message), name, QoSProfile(depth=DEPTH, reliability=reliability)
         )
+        self._reports = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # A steady clock: a camera does not stop when simulated time does.
-        self.create_timer(1 / rate, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1 / rate, self._tick, clock=steady)
+        self.create_timer(REPORT, self._report, clock=steady)
         topic = self._publisher.topic_name
         self.get_logger().info(f"Publishing {rate:g} images per second on {topic}")
 
@@ -171,7 +177,7 @@ class VideoPublisherNode(Node):
         """Take a step through the source, from the start again at its end."""
         result = step()
         if result is None or result is False:
-            self._tell_of_missing()
+            self._tell_of_damage()
             if self._ends:
                 self._finish()
             self._source.rewind()
@@ -180,20 +186,37 @@ class VideoPublisherNode(Node):
                 raise SourceError("the source gives no images: give another one")
         return result
 
-    def _tell_of_missing(self) -> None:
-        """Log once, at the first end of a file, that it may be damaged."""
-        if self._source.missing and not self._told:
-            self._told = True
-            self.get_logger().warning(
-                f"{self._source.missing} frames that the file announces could not be read: it may"
-                " be damaged or cut off"
-            )
+    def _tell_of_damage(self) -> None:
+        """Log once, at the first end of a file, that it may be damaged; /diagnostics keeps it."""
+        if self._source.damage and not self._damage:
+            self._damage = self._source.damage
+            self.get_logger().warning(self._damage)
+
+    def _report(self) -> None:
+        """Say what it plays, and what it cannot."""
+        pairs = {
+            "images_published": self._published,
+            "images_late": self._late,
+            "images_unheard": self._unheard,
+            "images_failed": self._failed,
+        }
+        status = DiagnosticStatus(
+            level=DiagnosticStatus.WARN if self._damage else DiagnosticStatus.OK,
+            name=f"{self.get_fully_qualified_name()}: playback",
+            message=self._damage or f"publishing on {self._publisher.topic_name}",
+            values=[KeyValue(key=key, value=str(value)) for key, value in pairs.items()],
+        )
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._reports.publish(message)
 
     def _finish(self) -> None:
         if not self._published:
             self.get_logger().fatal(f"Nothing was published on {self._publisher.topic_name}")
             raise SystemExit(1)
-        self._publisher.wait_for_all_acked(ACKNOWLEDGEMENT)
+        self._report()
+        for publisher in (self._publisher, self._reports):
+            publisher.wait_for_all_acked(ACKNOWLEDGEMENT)
         raise SystemExit(0)
 
     def _resize(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from compact_yolo_ros.ros.start_failure import EXPECTED, start_failure
@@ -37,7 +38,8 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
     """Make a node, spin it until SIGINT, SIGTERM or ROS's shutdown, and return the exit code.
 
     For the main thread of a process, once. A node that raises ``SystemExit`` in a callback or in
-    ``close`` ends the process with that code, one that raises anything else with a traceback. A
+    ``close`` ends the process with that code, one that raises anything else with a traceback and
+    1; the first code that is not 0 counts, also if the node hangs then and a signal ends it. A
     message that rclpy cannot read is logged and outlived. If the node has a ``close`` method, it is
     called before the node is destroyed: there it joins its threads. A node that would lose
     something without it says in ``close_within`` how many seconds after a signal it may take; if it
@@ -67,12 +69,10 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # it has no common type for a bad command line or parameter file
         return _refuse(error, str(start_failure(error)))
-    try:
-        return 0 if stop else _run(factory, stop)
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    finally:
-        rclpy.try_shutdown(uninstall_handlers=False)
+    if not stop:
+        _attempt(partial(_run, factory, stop), stop)
+    _attempt(partial(rclpy.try_shutdown, uninstall_handlers=False), stop)
+    return stop.code
 
 
 class StopRequest:
@@ -84,12 +84,14 @@ class StopRequest:
     Attributes:
         grace: seconds between a signal and the end of the process, however busy it is.
         may_lose: whether something is lost if the process is ended now.
+        code: with which the process ends, also if it is ended; 1 instead of 0 if something is lost.
     """
 
     def __init__(self) -> None:
         """Take over both signals for the rest of the process."""
         self.grace = GRACE
         self.may_lose = False
+        self.code = 0
         self._requested = False
         self._wake: Callable[[], None] | None = None
         self._lock = threading.Lock()
@@ -133,7 +135,25 @@ class StopRequest:
                 f"the node had not closed after {self.grace:g} s: the last of its data is lost"
             )
             os.write(2, f"compact_yolo_ros: {sentence}\n".encode())
-        os._exit(int(self.may_lose))
+        os._exit(self.code or int(self.may_lose))
+
+
+def _attempt(work: Callable[[], int | None], stop: StopRequest) -> None:
+    """Do something, and note how it ends at once: what comes then may hang until a signal.
+
+    Args:
+        work: returns an exit code, or None for 0, or raises SystemExit; anything else that it
+            raises is a bug.
+        stop: gets the code, unless it has another one already.
+    """
+    try:
+        code = work() or 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    stop.code = stop.code or code
 
 
 def _run(factory: Callable[[], Node], stop: StopRequest) -> int:
@@ -147,15 +167,11 @@ def _run(factory: Callable[[], Node], stop: StopRequest) -> int:
         return _refuse(error, str(start_failure(error)))
     close_within = getattr(node, "close_within", 0.0)
     stop.grace, stop.may_lose = max(GRACE, close_within), close_within > 0
-    try:
-        _spin(node, stop)
-    finally:
-        try:
-            if hasattr(node, "close"):
-                node.close()
-        finally:
-            stop.grace, stop.may_lose = GRACE, False
-            node.destroy_node()
+    _attempt(partial(_spin, node, stop), stop)
+    if hasattr(node, "close"):
+        _attempt(node.close, stop)
+    stop.grace, stop.may_lose = GRACE, False
+    _attempt(node.destroy_node, stop)
     return 0
 
 

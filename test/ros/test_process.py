@@ -213,6 +213,44 @@ def test_a_node_that_cannot_close_ends_the_process_with_its_own_code() -> None:
     assert program.end() == (3, "destroyed\n", "")
 
 
+BUG, OWN_CODE = "ValueError('a bug')", "SystemExit(3)"
+
+
+@pytest.mark.parametrize(("error", "code"), [(BUG, 1), (OWN_CODE, 3)])
+@pytest.mark.parametrize(("place", "then"), [("work", "close"), ("close", "destroy_node")])
+def test_what_went_wrong_is_said_and_is_the_code_though_the_node_hangs_then(
+    place: str, then: str, error: str, code: int
+) -> None:
+    program = Program(f"""
+        def work(self):
+            raise SystemExit(0)
+        def {place}(self):
+            raise {error}
+        def {then}(self):
+            print("hanging", flush=True)
+            time.sleep(600)
+    """)
+    assert program.wait_for_line() == "hanging"
+    ended, _, errors = program.end(signal.SIGTERM)
+    assert ended == code
+    assert ("Traceback" in errors and "a bug" in errors) == (error == BUG)
+
+
+def test_a_recording_that_cannot_be_closed_is_no_success_though_the_node_hangs_then() -> None:
+    program = Program(f"""
+        close_within = {1.5 * GRACE}
+        def work(self):
+            print("working", flush=True)
+        def close(self):
+            raise SystemExit(1)
+        def destroy_node(self):
+            time.sleep(600)
+    """)
+    assert program.wait_for_line() == "working"
+    code, _, errors = program.end(signal.SIGINT)
+    assert (code, errors) == (1, "")
+
+
 def test_shutting_ros_down_ends_the_process() -> None:
     program = Program("""
         def work(self):

@@ -52,7 +52,7 @@ class Backend(Protocol):
         input: (N, H, W, 3) uint8, RGB: write the images here before ``run``.
         in_flight: runs that may be under way at once, see ``start``.
         sizes: the sizes it can be resized to, with the seconds that a run took when it was opened;
-            0 where there is only one.
+            0 where there is only one, infinite where a larger one is known to be faster.
         device_times: seconds of the parts of the last run by name; empty where the runtime does
             not measure them.
         details: what else is worth telling of how it runs, by name; empty for most.

@@ -22,6 +22,7 @@ from compact_yolo_ros.backends.tensorrt.cuda import gpu
 from compact_yolo_ros.backends.tensorrt.library import library
 from compact_yolo_ros.backends.tensorrt.plan import BuildProgress
 from compact_yolo_ros.backends.tensorrt.run import open_tensorrt
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelError, ModelFile, find_model
 from compact_yolo_ros.support.termination import handling
 
@@ -34,19 +35,34 @@ Report = Callable[[str], object]
 def build_engines(options: RunOptions, report: Report) -> None:
     """Build the engine of every input size, unless it is in the cache.
 
+    One that cannot be built does not keep the others from being built.
+
     Args:
         options: which model and sizes; ``backend`` and ``threads`` do not matter.
         report: is called with a line about once a second, from another thread.
 
     Raises:
         ModelError: the model cannot be found, read or trusted.
-        BackendError: a library is missing, TensorRT refuses the model, or the engine cannot be
-            kept.
+        BackendError: a library is missing, TensorRT refuses the model, or an engine is wrong or
+            cannot be kept.
     """
     model = find_model(options.model)
     options = options.resolved(model.card)
+    problems: dict[str, list[Size]] = {}
     for size in options.sizes:
-        _build(model, options.change(input_sizes=(size,)), report)
+        try:
+            _build(model, options.change(input_sizes=(size,)), report)
+        except BackendError as error:
+            problems.setdefault(str(error), []).append(size)
+    if problems:
+        raise BackendError("; ".join(_of_sizes(*each, options) for each in problems.items()))
+
+
+def _of_sizes(problem: str, sizes: list[Size], options: RunOptions) -> str:
+    """A problem, and the sizes that have it, unless all have."""
+    if len(sizes) == len(options.sizes):
+        return problem
+    return f"{' and '.join(map(str, sizes))}: {problem}"
 
 
 def _build(model: ModelFile, options: RunOptions, report: Report) -> None:

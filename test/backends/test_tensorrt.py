@@ -368,6 +368,56 @@ def test_an_engine_that_answers_otherwise_than_its_model_is_refused_and_not_buil
     assert len(engines(tmp_path)) == 1
 
 
+REFUSED, RIGHT = Size.square(288), Size.square(320)
+
+
+@pytest.mark.parametrize("sizes", [(REFUSED, RIGHT), (RIGHT, REFUSED)])
+def test_a_size_whose_engine_is_refused_runs_on_the_cpu_and_the_others_on_the_gpu(
+    chosen: Callable[..., Opened],
+    toy: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sizes: tuple[Size, Size],
+) -> None:
+    monkeypatch.setenv("TENSORRT_DOUBLE_WRONG", "288")
+    wanted: dict[str, Any] = {"precision": "fp16", "input_sizes": sizes, "batch": 2, "in_flight": 2}
+    for _ in range(2):  # built, and opened again
+        found = chosen(toy, **wanted)
+        assert found.warning.startswith(
+            "running on the CPU at 288x288: the fp16 engine that TensorRT built of toy.onnx is "
+        )
+        assert [engine.name[:12] for engine in engines(tmp_path)] == ["toy-320x320-"]
+        backend = found.backend
+        assert (backend.name, set(backend.sizes)) == ("tensorrt", set(sizes))
+        assert not np.isfinite(backend.sizes[REFUSED])  # no way down for a governor
+        for size, precision in ((REFUSED, "fp32"), (RIGHT, "fp16")) * 2:
+            backend.resize(size)
+            assert (backend.precision, backend.input.shape) == (precision, (2, *size.shape, 3))
+            corners = 16, size.width - 16
+            for corner in corners:  # two runs under way
+                backend.input[0] = 0
+                backend.input[0, corner - 16 : corner, corner - 16 : corner] = 255
+                backend.start(1)
+            for corner in corners:
+                boxes, scores, _ = backend.finish()
+                np.testing.assert_allclose(boxes[0, 0], [corner - 16] * 2 + [corner] * 2)
+                assert scores[0, 0] > 0.9
+                assert set(backend.device_times) == {"copy_in", "compute", "copy_out"}
+                assert backend.device_times["compute"] > 0
+    assert not missing(toy, **wanted)
+
+
+def test_a_refused_engine_is_no_reason_to_wait_for_others(
+    chosen: Callable[..., Opened], toy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A size that is refused does not hide that another one is missing."""
+    monkeypatch.setenv("TENSORRT_DOUBLE_WRONG", "288")
+    with pytest.raises(BackendError, match="is wrong"):
+        chosen(toy, input_sizes=(REFUSED,))
+    assert missing(toy, input_sizes=(REFUSED,)).endswith(" at 288x288")
+    assert missing(toy, input_sizes=(REFUSED, RIGHT)).endswith(" at 320x320")
+
+
 @pytest.mark.parametrize("wrong", ["1", "8"])
 def test_an_engine_that_is_wrong_for_one_number_of_images_is_refused(
     opened: Open, monkeypatch: pytest.MonkeyPatch, wrong: str
@@ -759,6 +809,31 @@ def test_build_engine_leaves_engines_that_the_node_finds(
     assert "toy 352x352 is ready in fp16" in said
     assert len(engines(tmp_path)) == 2
     assert not missing(toy, precision="fp16", input_sizes=((352, 352),))
+
+
+@pytest.mark.parametrize(
+    ("switch", "reason"),
+    [
+        ("TENSORRT_DOUBLE_WRONG", "the fp16 engine that TensorRT built of toy.onnx is wrong"),
+        ("TENSORRT_DOUBLE_BUILD_FAILS", "TensorRT cannot"),
+    ],
+)
+def test_build_engine_builds_the_other_sizes_if_one_cannot_be_built(
+    opened: Open,
+    toy: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    switch: str,
+    reason: str,
+) -> None:
+    monkeypatch.setenv(switch, "352")
+    sizes = ["--input-size", "352x352", "320x320", "288x288"]
+    assert build_engine(["--model", toy, "--precision", "fp16", *sizes]) == 1
+    said = capsys.readouterr()
+    assert "toy 320x320 is ready" in said.out and "toy 288x288 is ready" in said.out
+    assert f"build_engine: 352x352: {reason}" in said.err
+    assert len(engines(tmp_path)) == 2
 
 
 def test_build_engine_means_the_same_folder_as_the_node(

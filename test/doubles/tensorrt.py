@@ -9,7 +9,8 @@ bindings. It says nothing about speed, nor about what a real builder makes of a 
 Other switches: ``TENSORRT_DOUBLE_BUILD_SECONDS``, ``TENSORRT_DOUBLE_BUILD_FAILS`` (1, or the
 height of images), ``TENSORRT_DOUBLE_ENGINE_PRECISION`` (what the engine computes in, whatever was
 asked), ``TENSORRT_DOUBLE_DLA_CORES``, ``TENSORRT_DOUBLE_NO_CAPTURE`` (an engine cannot be captured
-in a CUDA graph), ``TENSORRT_DOUBLE_WRONG`` (engines find nothing in runs of so many images).
+in a CUDA graph), ``TENSORRT_DOUBLE_WRONG`` (engines find nothing in runs of so many images, or in
+images of that height).
 """
 
 from __future__ import annotations
@@ -675,7 +676,7 @@ class IExecutionContext:
         assert size <= data.size, "the network reads beyond the end of the input buffer"
         outputs = [name for name in self._addresses if name != "images"]
         results = self._session.run(outputs, {"images": data[:size].reshape(shape).copy()})
-        if os.environ.get("TENSORRT_DOUBLE_WRONG") == str(shape[0]):
+        if os.environ.get("TENSORRT_DOUBLE_WRONG") in map(str, shape[:2]):
             results = [np.zeros_like(result) for result in results]
         for name, result in zip(outputs, results, strict=True):
             target = driver.memory[self._addresses[name]]

@@ -138,6 +138,32 @@ def test_a_failed_build_of_another_size_leaves_the_gpu_at_its_own(
     assert facts(seen)["backend"] == "tensorrt"
 
 
+def test_a_refused_engine_leaves_its_size_on_the_cpu_and_the_others_on_the_gpu(
+    client: Client, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The size to begin with is refused; then the node starts again."""
+    monkeypatch.setenv("TENSORRT_DOUBLE_WRONG", "320")
+    sentence = "running on the CPU at 320x320: the fp32 engine that TensorRT built of toy.onnx is w"
+    for is_built in (False, True):
+        seen = start(max_latency=1.0, governor_sizes=[288])
+
+        def settled(seen: SimpleNamespace = seen) -> bool:
+            status = seen.diagnostics[-1].status[0]
+            return facts(seen)["backend"] == "tensorrt" and status.message.startswith(sentence)
+
+        publish_until(client, seen, settled)
+        assert seen.diagnostics[-1].status[0].level == DiagnosticStatus.WARN
+        assert facts(seen)["governor_sizes"] == "320 288"
+        assert builds(seen) == (not is_built)
+        assert sentence in seen.process.output()
+        seen.results.clear()
+        publish_until(client, seen, lambda seen=seen: len(seen.results) > 3)
+        for result in seen.results:
+            (detection,) = [d for d in result.detections if d.results[0].hypothesis.score > 0.9]
+            assert detection.bbox.center.position.x == pytest.approx(72, abs=0.1)
+        seen.process.stop()
+
+
 def test_a_precision_that_was_not_reached_is_a_warning(
     client: Client, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,6 +98,16 @@ def test_a_build_that_fails_is_a_warning(builder: Builder, name: str, kept: str)
     assert builder.state == "failed" and builder.log.lines == [BEGUN, builder.warning]
 
 
+def test_what_was_built_is_used_though_not_all_was(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_builder, "open_if_built", lambda options: options)
+    builder.begin(MISSING, FITTED)
+    builder.builds[0].fail("416x256: the engine is wrong")
+    assert builder.used == [builder.builds[0].options]
+    assert (builder.state, builder.warning) == ("ready", "")
+
+
 def test_an_engine_that_cannot_be_opened_is_a_warning(
     builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,19 @@ def test_a_new_backend_brings_its_own_sizes(toy: str) -> None:
     control.observe("a", times(0.03), None)
     assert control.facts()["governor_sizes"] == "320"
     assert detector.backend.input.shape[1] == 320
+
+
+def test_a_smaller_size_that_is_known_to_be_slower_is_no_way_down(toy: str) -> None:
+    """As where only the larger one has an engine."""
+    detector = Detector.open(RunOptions(toy, input_sizes=(LARGE, SMALL), threads=1))
+    detector.backend.sizes.update({LARGE: 1.0, SMALL: inf})
+    control = InputControl(detector, Targets(latency=0.01), ListLogger())
+    assert control.facts()["governor_sizes"] == "416"
+    for _ in range(5):
+        control.observe("a", times(0.03), None)
+    detector.detect(IMAGE)
+    assert detector.backend.input.shape[1] == 416
+    assert "416 is the last resort" in control.warning(None)
 
 
 TARGET = {"target_fps": 0.0, "max_latency": 0.05, "power_budget_w": 0.0, "governor_skip": 0}

@@ -13,6 +13,7 @@ from compact_yolo_ros.backends.agreement import LOWEST_SCORE, TOLERANCES
 from compact_yolo_ros.backends.backend import Backend
 from compact_yolo_ros.backends.comparison import compare_on_samples
 from compact_yolo_ros.backends.onnxruntime import OnnxRuntimeBackend
+from compact_yolo_ros.backends.tensorrt.on_cpu import options_on_cpu
 from compact_yolo_ros.model.store import ModelFile
 
 if TYPE_CHECKING:
@@ -42,8 +43,7 @@ def disagreement(backend: Backend, model: ModelFile, options: RunOptions) -> str
         BackendError: one of them fails.
     """
     precision, batches = options.precision, sorted({1, options.batch})
-    alike = options.change(precision=model.card.precision, batch=1, in_flight=1, dla_core=-1)
-    reference = OnnxRuntimeBackend(model, alike)
+    reference = OnnxRuntimeBackend(model, options_on_cpu(model, options.change(batch=1)))
     found = compare_on_samples(backend, reference, TOLERANCES[precision], batches, EVERY)
     reference.close()
     if found.agreeing >= SHARE * found.compared:

@@ -13,9 +13,10 @@ really computes in is read back from it and reported.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from compact_yolo_ros.backends.tensorrt.cuda_graph import DriverLibrary
 from compact_yolo_ros.backends.tensorrt.engine import Engine
 from compact_yolo_ros.backends.tensorrt.library import cuda_errors, library
 from compact_yolo_ros.backends.tensorrt.network import PARTS, Lane, Network
+from compact_yolo_ros.backends.tensorrt.on_cpu import NetworkOnCpu
 from compact_yolo_ros.backends.tensorrt.plan import BuildProgress, build_plan
 from compact_yolo_ros.backends.warm_up import warm_up
 from compact_yolo_ros.model.sizes import Size
@@ -41,6 +43,10 @@ from compact_yolo_ros.model.store import ModelFile
 
 if TYPE_CHECKING:
     from compact_yolo_ros.backends.options import RunOptions
+
+
+class WrongEngine(BackendError):
+    """TensorRT built an engine that answers otherwise than its model."""
 
 
 def open_tensorrt(
@@ -58,10 +64,11 @@ def open_tensorrt(
         progress: is kept up to date meanwhile.
 
     Returns:
-        The backend; or which engine is missing, if ``build`` is false.
+        The backend, which runs sizes with a wrong engine on the CPU if others have a right one; or
+        which engine is missing, if ``build`` is false.
 
     Raises:
-        BackendError: a library is missing, or TensorRT refuses the model.
+        BackendError: a library is missing, TensorRT refuses the model, or all engines are wrong.
     """
     trt = library()
     device = gpu()
@@ -79,24 +86,47 @@ def _open(
 ) -> Opened | MissingEngine:
     """See ``open_tensorrt``. What it leaves behind is freed while the context is current."""
     engines: dict[Size, Engine] = {}
+    wrong: dict[Size, WrongEngine] = {}
     problems: list[str] = []
+    missing = f"there is no engine yet for {model.path.name} on {device.name} at"
     cache = EngineCache(options.engine_cache)
     for size in options.sizes:
         alone = options.change(input_sizes=(size,))
         key = engine_key(model, alone, trt, device)
         engine = _kept_engine(cache, key, trt)
-        if engine is None and not build:
-            return MissingEngine(
-                f"there is no engine yet for {model.path.name} on {device.name} at {size}"
-            )
         if engine is None:
-            plan = _checked_plan(model, alone, trt, device, cache, key, progress)
+            try:
+                _require_not_wrong(cache, key)
+                if not build:
+                    return MissingEngine(f"{missing} {size}")
+                plan = _checked_plan(model, alone, trt, device, cache, key, progress)
+            except WrongEngine as error:
+                wrong[size] = error.with_traceback(None)  # which would hold that engine
+                continue
             problems.append(_keep(cache, key, plan))
             engine = Engine(trt, plan, key.dla_core)
         engines[size] = engine
-    backend = TensorRTBackend(model, options, device, engines)
-    warnings = filter(None, (backend.precision_warning, *problems))
-    return Opened(backend, warning=next(warnings, ""))
+    if engines:
+        backend = TensorRTBackend(model, options, device, engines)
+        warnings = filter(None, (_on_cpu(wrong), backend.precision_warning, *problems))
+        return Opened(backend, warning=next(warnings, ""))
+    if not build:
+        return MissingEngine(f"{missing} {options.sizes[0]}")
+    raise wrong[options.sizes[0]]
+
+
+def _on_cpu(wrong: Mapping[Size, WrongEngine]) -> str:
+    """Which sizes run on the CPU, and why; empty if none does."""
+    if not wrong:
+        return ""
+    sizes = " and ".join(map(str, wrong))
+    return f"running on the CPU at {sizes}: {next(iter(wrong.values()))}"
+
+
+def _no_way_down(sizes: Iterable[Size], engines: Collection[Size]) -> dict[Size, float]:
+    """What ``Backend.sizes`` says of those on the CPU that are smaller than one of the engines."""
+    longest = max(map(max, engines))
+    return {size: inf for size in sizes if size not in engines and max(size) < longest}
 
 
 def _kept_engine(cache: EngineCache, key: EngineKey, trt: Any) -> Engine | None:
@@ -122,13 +152,9 @@ def _checked_plan(
     One that does not is remembered: no start takes minutes to build it again.
 
     Raises:
-        BackendError: it cannot be built, or does not answer so, now or when it was built before.
+        BackendError: it cannot be built.
+        WrongEngine: it does not answer so.
     """
-    other = "precision to fp16 or " if options.precision == "int8" else ""
-    remedy = f"set {other}backend to onnxruntime"
-    if wrong := cache.load_refusal(key):
-        again = f"; to build it again, remove {cache.refusal_path(key)}"
-        raise BackendError(wrong, remedy + again)
     plan = build_plan(model, options, trt, device, cache, key, progress)
     engines = {options.sizes[0]: Engine(trt, plan, key.dla_core)}
     with closing(TensorRTBackend(model, options, device, engines)) as backend:
@@ -136,8 +162,20 @@ def _checked_plan(
     if wrong:
         with suppress(OSError):  # it would only save the next build
             cache.store_refusal(key, wrong)
-        raise BackendError(wrong, remedy)
+        raise WrongEngine(wrong, _remedy(key))
     return plan
+
+
+def _require_not_wrong(cache: EngineCache, key: EngineKey) -> None:
+    """Raise WrongEngine if the engine was built before, and was wrong."""
+    if wrong := cache.load_refusal(key):
+        again = f"; to build it again, remove {cache.refusal_path(key)}"
+        raise WrongEngine(wrong, _remedy(key) + again)
+
+
+def _remedy(key: EngineKey) -> str:
+    other = "precision to fp16 or " if key.precision == "int8" else ""
+    return f"set {other}backend to onnxruntime"
 
 
 def _keep(cache: EngineCache, key: EngineKey, plan: bytes) -> str:
@@ -150,7 +188,7 @@ def _keep(cache: EngineCache, key: EngineKey, plan: bytes) -> str:
 
 
 class TensorRTBackend:
-    """Runs an engine for each size; see ``Backend`` for the attributes.
+    """Runs an engine for each size, or the CPU where there is none; see ``Backend``.
 
     It may be opened in one thread and run in another: the CUDA context is taken for each call.
     """
@@ -167,6 +205,12 @@ class TensorRTBackend:
     ) -> None:
         """Allocate everything that a run needs, and run at every size.
 
+        Args:
+            model: the file.
+            options: resolved.
+            device: what the engines run on.
+            engines: of some of the sizes, at least one.
+
         Raises:
             BackendError: TensorRT or the GPU refuses that.
         """
@@ -178,18 +222,23 @@ class TensorRTBackend:
         self.in_flight = options.in_flight
         self._gpu = device
         self._turn = 0
-        self._started: deque[tuple[Network, int]] = deque()
+        self._started: deque[tuple[Network | NetworkOnCpu, int]] = deque()
         # A DLA knows one number of images only; fewer of them run as so many.
         batches = range(options.batch if options.dla_core >= 0 else 1, options.batch + 1)
         with device.current():
             needed = max(engine.memory for engine in engines.values())
-            self._networks: dict[Size, list[Network]] = {size: [] for size in engines}
+            self._networks: dict[Size, list[Network | NetworkOnCpu]] = {
+                size: [] for size in options.sizes
+            }
             for _ in range(options.in_flight):  # a comprehension that fails keeps hold of all
                 lane = Lane(device, needed)
                 for size, engine in engines.items():
                     shape = (options.batch, *size.shape, 3)
                     network = Network(lane, engine, shape, batches, options.precision)
                     self._networks[size].append(network)
+                for size in self._networks.keys() - engines:
+                    on_cpu = NetworkOnCpu(model, options.change(input_sizes=(size,)))
+                    self._networks[size].append(on_cpu)
             for engine in engines.values():
                 engine.forget_plan()
             self.details = {
@@ -198,7 +247,7 @@ class TensorRTBackend:
             }
         warnings = [network.warning for network in self._all_networks() if network.warning]
         self.precision_warning = warnings[0] if warnings else ""
-        self.sizes = warm_up(self, options)
+        self.sizes = warm_up(self, options) | _no_way_down(options.sizes, engines)
 
     def _capture(self) -> str:
         """Capture the CUDA graphs; say so, or why there are none."""
@@ -212,7 +261,7 @@ class TensorRTBackend:
             return f"no: {error}"
         return "yes"
 
-    def _all_networks(self) -> Iterator[Network]:
+    def _all_networks(self) -> Iterator[Network | NetworkOnCpu]:
         return chain.from_iterable(self._networks.values())
 
     def run(self, images: int = 1) -> Candidates:

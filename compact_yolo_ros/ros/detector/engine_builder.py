@@ -102,20 +102,24 @@ class EngineBuilder:
     def _start(self, missing: MissingEngine, options: RunOptions) -> None:
         self._log.info(f"{missing.reason}: building it in the background")
         process = BuildProcess(ENGINES, options.change(backend="tensorrt"), self._log)
-        then = partial(self._opener.submit, partial(self._open, process))
-        self._follower = process.follow(then, partial(self._give_up, process))
+
+        def then(failure: str = "") -> None:
+            self._opener.submit(partial(self._open, process, failure))
+
+        self._follower = process.follow(then, then)
         self._process = process
 
-    def _open(self, process: BuildProcess) -> None:
+    def _open(self, process: BuildProcess, failure: str) -> None:
+        """Use what was built: enough for all sizes may be there though the build failed."""
         if process is not self._process:
             return
         try:
             opened = open_if_built(process.options)
         except CANNOT_OPEN as error:
-            self._give_up(process, str(error))
+            self._give_up(process, failure or str(error))
             return
         if isinstance(opened, MissingEngine):
-            self._give_up(process, opened.reason)
+            self._give_up(process, failure or opened.reason)
             return
         process.state = "ready"
         self._use(opened)

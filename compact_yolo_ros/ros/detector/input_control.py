@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from math import isfinite
 from time import monotonic
 
 from compact_yolo_ros.backends import Backend
@@ -101,11 +102,14 @@ class InputControl:
 
 
 def _costs(backend: Backend) -> dict[int, float]:
-    """Seconds of a run by long side of the input; of the slowest where cameras differ."""
+    """Seconds of a run by long side of the input; of the slowest where cameras differ.
+
+    Those that are no way down are left out.
+    """
     costs: dict[int, float] = {}
     for size, seconds in backend.sizes.items():
         costs[max(size)] = max(seconds, costs.get(max(size), 0.0))
-    return costs
+    return {side: seconds for side, seconds in costs.items() if isfinite(seconds)}
 
 
 def _of_long_side(inputs: Iterable[InputSize], side: int) -> InputSize:

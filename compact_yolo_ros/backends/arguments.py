@@ -15,7 +15,7 @@ from compact_yolo_ros.support.arguments import whole_number, width_x_height
 INPUT_SIZE_HELP = (
     "long side of an input that fits the camera, or WIDTHxHEIGHT, in pixels [the model's own]"
 )
-_BY_PROGRAM = ("in_flight",)
+_BY_PROGRAM = ("in_flight", "sha256")
 """Options that programs choose, and that are no arguments."""
 _FLAGS = {"input_sizes": "input-size", "image_sizes": "image-size"}
 

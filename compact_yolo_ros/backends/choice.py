@@ -13,7 +13,7 @@ from compact_yolo_ros.backends.info import BackendInfo
 from compact_yolo_ros.backends.options import RunOptions
 from compact_yolo_ros.backends.registry import ALWAYS, AUTO, BACKENDS
 from compact_yolo_ros.model.sizes import Size
-from compact_yolo_ros.model.store import ModelFile, find_model
+from compact_yolo_ros.model.store import ModelFile
 
 if TYPE_CHECKING:
     from compact_yolo_ros.backends.remembered import Remembered
@@ -61,7 +61,7 @@ def open_at_start(options: RunOptions) -> Opened | MissingEngine:
 
 
 def _open(options: RunOptions, build: bool, at_start: bool = False) -> Opened | MissingEngine:
-    model = find_model(options.model)
+    model = options.find_model()
     asked, may_be_timed = options.precision, options.are_for_timing
     options = options.resolved(model.card)
     if options.backend == AUTO:

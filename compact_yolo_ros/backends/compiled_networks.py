@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass
 
 from compact_yolo_ros.backends.libraries import Library
 from compact_yolo_ros.backends.processor import processor_digest
-from compact_yolo_ros.model.onnx_metadata import MOST_BYTES
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelFile
-from compact_yolo_ros.support.files import cache_folder, sha256_of
+from compact_yolo_ros.support.files import cache_folder
 from compact_yolo_ros.support.trusted_cache import TrustedCache
 
 LIMIT = 128 * 2**20
@@ -60,7 +59,7 @@ def network_key(
     """What a network compiled on this machine depends on."""
     return NetworkKey(
         model=model.path.stem,
-        onnx_sha256=sha256_of(model.path, MOST_BYTES),
+        onnx_sha256=model.sha256,
         library=library.installed,
         processor=processor_digest(),
         precision=precision,

@@ -16,6 +16,7 @@ from compact_yolo_ros.model.sizes import (
     check_input_size,
     fitted,
 )
+from compact_yolo_ros.model.store import ModelError, ModelFile, find_model
 
 PRECISIONS = (AUTO, "fp32", "fp16", "bf16", "int8")
 DEFAULT_MODEL = "yolo_ret_m075"
@@ -47,6 +48,7 @@ class RunOptions:
             faster on cores that nobody else uses, slower on others (docs/runtimes.md).
         in_flight: runs that may be under way at once, so that copies and computation overlap
             (TensorRT only, which takes memory for each of them).
+        sha256: SHA-256 of the model's file, see ``pinned``; empty takes any file.
         timing: whether timings of this machine choose what is left open: if all of ``backend``,
             ``precision`` and ``threads`` are.
 
@@ -65,6 +67,7 @@ class RunOptions:
     engine_cache: str = ""
     spinning: bool = False
     in_flight: int = 1
+    sha256: str = ""
     timing: bool = True
 
     def __post_init__(self) -> None:
@@ -105,7 +108,32 @@ class RunOptions:
     def are_for_timing(self) -> bool:
         """Whether timings of this machine may choose the runtime, precision and threads."""
         defaults = RunOptions(self.model, input_sizes=self.input_sizes)
-        return self.change(engine_cache="", image_sizes=(), batch=1, in_flight=1) == defaults
+        others = {"engine_cache": "", "image_sizes": (), "batch": 1, "in_flight": 1, "sha256": ""}
+        return self.change(**others) == defaults
+
+    def find_model(self) -> ModelFile:
+        """Find the model.
+
+        Raises:
+            ModelError: it cannot be found, read or trusted, or its file is not that of ``sha256``.
+        """
+        file = find_model(self.model)
+        if self.sha256 not in ("", file.sha256):
+            raise ModelError(
+                f"{file.path} has been overwritten since it was opened: set or open the model "
+                "again to take it as it is now"
+            )
+        return file
+
+    def pinned(self) -> RunOptions:
+        """Return a copy for the model's file as it is now: another one is refused from now on.
+
+        So what is opened later, at another size or by another runtime, is the same network.
+
+        Raises:
+            ModelError: the model cannot be found, read or trusted.
+        """
+        return self.change(sha256=find_model(self.model).sha256)
 
     def resolved(self, card: ModelCard) -> RunOptions:
         """Return a copy in which nothing is left to a model's card.

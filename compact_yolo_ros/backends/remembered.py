@@ -20,11 +20,10 @@ from compact_yolo_ros.backends.fastest import Timing, fastest
 from compact_yolo_ros.backends.options import MOST_THREADS
 from compact_yolo_ros.backends.processor import kernel_text, processor_digest
 from compact_yolo_ros.backends.registry import AUTO, BACKENDS
-from compact_yolo_ros.model.onnx_metadata import MOST_BYTES
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelFile
 from compact_yolo_ros.support.error_text import reason
-from compact_yolo_ros.support.files import cache_folder, replacing, sha256_of
+from compact_yolo_ros.support.files import cache_folder, replacing
 from compact_yolo_ros.support.json_files import read_json
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
 
@@ -178,7 +177,7 @@ def subject_of(model: ModelFile) -> Subject:
     """What timings of a model on this machine hold for."""
     return Subject(
         model=model.path.stem,
-        sha256=sha256_of(model.path, MOST_BYTES),
+        sha256=model.sha256,
         processor=processor_digest(),
         cores=tuple(sorted(os.sched_getaffinity(0))),
         quota=kernel_text(Path("/sys/fs/cgroup/cpu.max")).strip(),

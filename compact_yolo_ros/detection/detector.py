@@ -132,6 +132,8 @@ class Detector:
     def open(cls, options: str | RunOptions, *, selection: Selection | None = None) -> Detector:
         """Open a model. A size that an image needs is opened when that image comes.
 
+        If the file has been overwritten by then, that image gets another size instead.
+
         Args:
             options: a model's name or path, or how to run it in detail; with its ``image_sizes``,
                 the sizes for those are open at once, unless the network cannot be run at them.
@@ -143,6 +145,7 @@ class Detector:
         """
         if isinstance(options, str):
             options = RunOptions(options)
+        options = options.pinned()
         opened = _open_fitting(options)
 
         def reopen(sizes: tuple[Size, ...]) -> Opened:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.backends import Backend, BackendError, Opened
 from compact_yolo_ros.model.sizes import InputSize, Size, fitted, nearest
+from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.pixels.jpeg_pixels import WHOLE
 from compact_yolo_ros.pixels.letterbox import Letterbox, Placement
@@ -21,7 +22,7 @@ MOST_SIZES = 8
 NO_IMAGE = (0, 0)
 
 Reopen = Callable[[tuple[Size, ...]], Opened]
-"""Opens the same network at other sizes; raises BackendError."""
+"""Opens the same network at other sizes; raises BackendError or ModelError."""
 
 
 class NetworkInput:
@@ -150,7 +151,7 @@ class NetworkInput:
             return
         try:
             opened = self._reopen(tuple(self._used))
-        except BackendError as error:
+        except (BackendError, ModelError) as error:
             self._used.remove(size)
             self._refused.add(size)
             warning = f"images that {size} would fit have another input: {error}"

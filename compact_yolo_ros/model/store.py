@@ -43,6 +43,18 @@ class ModelFile:
     path: Path
     card: ModelCard
 
+    @property
+    def sha256(self) -> str:
+        """Of the file as it is now, in hexadecimal; read once while it stays.
+
+        Raises:
+            ModelError: it cannot be read.
+        """
+        try:
+            return sha256_of(self.path, MOST_BYTES)
+        except OSError as error:
+            raise ModelError(f"cannot read {self.path}: {error.strerror}") from None
+
 
 def model_names(directory: Path | None = None) -> list[str]:
     """Names of the models that come with the package."""

@@ -7,15 +7,17 @@ import argparse
 import json
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_model import CARD
+from toy_model import CARD, write_toy_model
 
 from compact_yolo_ros.backends import BACKENDS, PRECISIONS, RunOptions, backend_names
 from compact_yolo_ros.backends.arguments import add_run_arguments, run_options_of, to_arguments
 from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
 
 sides = st.integers(5, 40).map(lambda cells: 32 * cells)
@@ -54,6 +56,23 @@ def test_a_size_that_only_the_model_can_have_survives_the_command_line() -> None
     resolved = RunOptions("toy", backend="tensorrt").resolved(card)
     assert resolved.input_sizes == (Size(56, 40),)
     assert parse(to_arguments(resolved)).resolved(card) == resolved
+
+
+def test_what_is_pinned_is_for_the_file_as_it_was(tmp_path: Path) -> None:
+    path = write_toy_model(tmp_path / "toy.onnx")
+    usual = RunOptions(str(path), input_sizes=(320,))
+    pinned = usual.pinned()
+    assert pinned != usual and pinned.pinned() == pinned and pinned.are_for_timing
+    assert parse(to_arguments(pinned)) == usual
+    assert pinned.find_model() == usual.find_model()
+    write_toy_model(path, replace(CARD, name="other"))
+    assert usual.find_model().card.name == "other"
+    with pytest.raises(ModelError, match="toy.onnx has been overwritten since it was opened: set"):
+        pinned.find_model()
+    assert pinned.pinned().find_model().card.name == "other"
+    path.unlink()
+    with pytest.raises(ModelError, match="there is no model file"):
+        pinned.pinned()
 
 
 @pytest.mark.parametrize("threads", [-1, 65, 99_999])

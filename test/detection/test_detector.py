@@ -424,6 +424,24 @@ def test_wrong_arguments_are_explained(toy: str, arguments: dict, sentence: str)
         RunOptions(toy, **arguments)
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_another_size_of_a_file_that_is_not_the_same_any_more_is_not_opened(
+    tmp_path: Path, is_there: bool
+) -> None:
+    path = write_toy_model(tmp_path / "mine.onnx")
+    with closing(Detector.open(RunOptions(str(path), input_sizes=(320,), threads=1))) as detector:
+        if is_there:
+            write_toy_model(path, replace(CARD, classes=("rot", "gruen", "blau")))
+        else:
+            path.unlink()
+        before = detector.backend
+        detector.detect(picture(480, 640))  # 320x256 would fit it
+        assert detector.backend is before and detector.card == CARD
+        why = "has been overwritten since it was opened" if is_there else "there is no model file"
+        assert why in detector.opened.warning
+        detector.detect(picture(480, 640))
+
+
 def test_a_graph_that_does_not_fit_the_contract_is_refused(tmp_path: Path) -> None:
     path = write_toy_model(tmp_path / "cut.onnx")
     # Same metadata, damaged graph: the card can be read, the network cannot be opened.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from harness import Client
 from list_logger import ListLogger
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from toy_model import write_toy_model
+from toy_model import CARD, write_altered, write_toy_model
 
 from compact_yolo_ros.backends import BackendError, BackendLost, RunOptions, open_at_start
 from compact_yolo_ros.model.card import ModelCard
@@ -42,7 +43,7 @@ class Managed:
 
     def __init__(self, toy: str) -> None:
         self.log = ListLogger()
-        options = RunOptions(toy, backend="onnxruntime", input_sizes=(FIRST,), threads=1)
+        options = RunOptions(toy, backend="onnxruntime", input_sizes=(FIRST,), threads=1).pinned()
         self.options = options
         self.manager = BackendManager(options, open_at_start(options), self.log)
         self.detector = self.manager.detector
@@ -184,6 +185,69 @@ def test_sizes_that_cannot_be_opened_are_a_warning_and_work_goes_on(managed: Man
     managed.wait_for(lambda: not managed.manager.warning)
     managed.manager.use_sizes(sizes(FIRST, TOO_SMALL))  # and with another one
     managed.wait_for(lambda: bool(managed.manager.warning))
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A toy detector that the test may overwrite."""
+    return write_toy_model(tmp_path / "mine.onnx")
+
+
+@pytest.fixture
+def overwritten(mine: Path) -> Iterator[Managed]:
+    """A detector whose file is another one by now, with the same card."""
+    opened = Managed(str(mine))
+    write_altered(mine, "scores", "Mul", np.asarray(np.float32(0.5)))
+    yield opened
+    opened.manager.close()
+
+
+OVERWRITTEN = "{} has been overwritten since it was opened: set or open the model again"
+
+
+def test_a_file_that_was_overwritten_is_refused_until_it_is_asked_for(
+    overwritten: Managed, mine: Path
+) -> None:
+    manager, sentence = overwritten.manager, OVERWRITTEN.format(mine)
+    assert manager.falls_short
+    for times in (1, 2):
+        manager.use_sizes(sizes(FIRST, SMALLER))
+        overwritten.wait_for(lambda times=times: len(overwritten.log.lines) == times)
+        assert manager.facts() == {"backend_fallbacks": 0, "reopenings_failed": times}
+    assert manager.warning.startswith(f"staying with the input size: {sentence}")
+    assert overwritten.detector.backend is overwritten.first and overwritten.detect()
+    manager.change(overwritten.options.change(sha256=""), lambda _: None)
+    overwritten.wait_for(lambda: overwritten.detector.backend is not overwritten.first)
+    assert (manager.falls_short, manager.warning) == (False, "")
+    manager.use_sizes(sizes(FIRST, SMALLER))
+    overwritten.wait_for(lambda: len(overwritten.detector.backend.sizes) == 2)
+
+
+def test_a_file_that_is_put_back_is_opened(mine: Path) -> None:
+    managed, content = Managed(str(mine)), mine.read_bytes()
+    try:
+        write_toy_model(mine, replace(CARD, classes=("rot", "gruen", "blau")))
+        managed.manager.use_sizes(sizes(FIRST, SMALLER))
+        managed.wait_for(lambda: bool(managed.manager.warning))
+        mine.unlink()
+        managed.manager.use_sizes(sizes(FIRST, SMALLER))
+        managed.wait_for(lambda: "there is no model file" in managed.manager.warning)
+        mine.write_bytes(content)
+        managed.manager.use_sizes(sizes(FIRST, SMALLER))
+        managed.wait_for(lambda: len(managed.detector.backend.sizes) == 2)
+        assert (managed.manager.warning, managed.manager.falls_short) == ("", False)
+        assert managed.detector.card == CARD
+    finally:
+        managed.manager.close()
+
+
+def test_the_cpu_does_not_take_over_with_another_file(overwritten: Managed, mine: Path) -> None:
+    overwritten.error = BackendLost("gone")
+    assert not overwritten.detect()
+    overwritten.wait_for(lambda: OVERWRITTEN.format(mine) in overwritten.manager.warning)
+    assert overwritten.manager.warning.startswith("the CPU took over from openvino on some device")
+    assert overwritten.detector.backend is overwritten.first
+    assert overwritten.manager.falls_short
 
 
 WIDE, TALL = Size(1280, 720), Size(480, 640)

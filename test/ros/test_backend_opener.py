@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from threading import Event
 
+from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.ros.detector.backend_opener import BackendOpener
 
 
@@ -17,13 +18,16 @@ def test_one_thing_after_the_other_is_done_also_after_an_unforeseen_error() -> N
     def fail() -> None:
         raise RuntimeError("out of memory")
 
-    for work in (lambda: opened.append(1), fail, lambda: opened.append(2), last.set):
+    def refuse() -> None:
+        raise ModelError("the model is gone")
+
+    for work in (lambda: opened.append(1), fail, refuse, lambda: opened.append(2), last.set):
         opener.submit(work)
     assert opened == []  # it has not started
     opener.start()
     assert last.wait(60)
     assert opened == [1, 2]
-    assert told == ["RuntimeError: out of memory"]
+    assert told == ["RuntimeError: out of memory", "the model is gone"]
     opener.close()
     opener.join()
 

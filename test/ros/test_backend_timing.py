@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from list_logger import ListLogger
 from timing_double import usual
+from toy_model import CARD, write_toy_model
 
 from compact_yolo_ros.backends import BackendLost, RunOptions, choice, open_at_start
 from compact_yolo_ros.backends.fastest import Timing
@@ -80,7 +82,7 @@ def start(
     nodes: list[Node] = []
 
     def begin(**changes: object) -> Node:
-        nodes.append(Node(RunOptions(toy, input_sizes=(SIZE,)).change(**changes)))
+        nodes.append(Node(RunOptions(toy, input_sizes=(SIZE,)).change(**changes).pinned()))
         return nodes[-1]
 
     yield begin
@@ -274,6 +276,19 @@ def test_a_file_that_is_ignored_is_told_once(start: Callable[..., Node], toy: st
     node.answer_until(lambda: node.runs_on == ("openvino", 1))
     told = [line for line in node.log.lines if "ignored" in line]
     assert len(told) == 1 and told[0].startswith(f"the timings in {path} are ignored: ")
+
+
+def test_a_file_that_was_overwritten_is_not_timed(
+    start: Callable[..., Node], tmp_path: Path
+) -> None:
+    path = write_toy_model(tmp_path / "mine.onnx")
+    node = start(model=str(path))
+    write_toy_model(path, replace(CARD, name="other"))
+    node.answer_until(lambda: node.log.lines)
+    sentence = f"{path} has been overwritten since it was opened: "
+    assert node.log.lines[0].startswith(sentence) and node.manager.warning == node.log.lines[0]
+    assert node.manager._timing._process is None
+    assert node.runs_on[0] == "onnxruntime"
 
 
 def test_the_cpu_that_always_works_takes_over_for_good(

@@ -22,6 +22,7 @@ SOMETIMES = (
     "TensorRT only:",
     "While a TensorRT engine is built",
     "While the model is changed",
+    "Only after a failure:",
     "Only with a [video]",
     "With a target:",
     "With tracking:",

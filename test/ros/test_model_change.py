@@ -367,6 +367,34 @@ def test_a_model_that_is_gone_when_it_is_set_again_is_refused(
     assert "there is no model file" in set_parameters(seen, model=other).reason
 
 
+def test_a_file_that_is_overwritten_is_not_taken_before_it_is_asked_for(
+    client: Client, seen: SimpleNamespace, toy: str, tmp_path: Path
+) -> None:
+    """Else another size would bring classes that nobody was told of."""
+    path = str(write_toy_model(tmp_path / "mine.onnx"))
+    assert set_parameters(seen, model=path, classes=["green"]).successful
+    client.wait_for(lambda: values_of(seen.diagnostics[-1])["model"] == path)
+    infos = client.collect(LabelInfo, "/detector/label_info", LATCHED)
+    write_toy_model(Path(path), replace(CARD, classes=OTHERS))
+    assert set_parameters(seen, max_latency=5.0).successful  # needs another size
+    sentence = f"staying with the input size: {path} has been overwritten since it was opened: "
+    client.wait_for(lambda: seen.diagnostics[-1].status[0].message.startswith(sentence))
+    assert seen.diagnostics[-1].status[0].level == b"\1"
+    assert values_of(seen.diagnostics[-1])["reopenings_failed"] == "1"
+    answers = len(seen.results)
+    client.wait_for(lambda: len(seen.results) > answers + 3)
+    assert set(found(seen)) == {"green"}
+    assert [each.class_name for each in infos[-1].class_map] == list(CARD.classes)
+
+    # Asked for again, it is checked like any other.
+    assert "no class 'green'" in set_parameters(seen, model=path).reason
+    assert set_parameters(seen, model=path, classes=["gruen"]).successful
+    client.wait_for(lambda: found(seen)[-1] == "gruen")
+    client.wait_for(lambda: [each.class_name for each in infos[-1].class_map] == list(OTHERS))
+    client.wait_for(lambda: seen.node._session.detector.inputs == (320, 288))
+    assert warning(seen) == ""
+
+
 def warning(seen: SimpleNamespace) -> str:
     return str(seen.node._session.backends.warning)
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -85,7 +84,8 @@ class RunIdentity:
         options = asdict(job) | {"bags": [str(path.resolve()) for path in job.bags]}
         options |= options.pop("options")
         node = options.pop("recorded")
-        options.pop("runtime")
+        for name in ("runtime", "sha256"):  # see below
+            options.pop(name)
         if job.options.model.endswith(".onnx"):
             options["model"] = str(find_model(job.options.model).path.resolve())
         return cls(
@@ -120,7 +120,7 @@ def _versions(bag: Bag) -> dict[str, tuple[int, ...]]:
 
 def model_sha256(model: str) -> str:
     """The content of a model's file, by its name or path; ModelError if there is no such model."""
-    return hashlib.sha256(find_model(model).path.read_bytes()).hexdigest()
+    return find_model(model).sha256
 
 
 def claim(job: Job, bag: Bag, folder: Path, restart: bool) -> None:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.tensorrt.cuda import Gpu
-from compact_yolo_ros.model.onnx_metadata import MOST_BYTES
 from compact_yolo_ros.model.store import ModelFile
-from compact_yolo_ros.support.files import cache_folder, require_writable, sha256_of
+from compact_yolo_ros.support.files import cache_folder, require_writable
 from compact_yolo_ros.support.trusted_cache import TrustedCache, read_own, write_own
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def engine_key(model: ModelFile, options: RunOptions, trt: Any, device: Gpu) -> 
     """What the engine for the first input size depends on, on this machine."""
     return EngineKey(
         model=model.path.stem,
-        onnx_sha256=sha256_of(model.path, MOST_BYTES),
+        onnx_sha256=model.sha256,
         tensorrt=trt.__version__,
         cuda=device.cuda,
         gpu=device.name,

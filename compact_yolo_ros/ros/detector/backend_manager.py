@@ -8,6 +8,7 @@ the CPU, what opens soonest answers first, and what was timed to be the fastest 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from threading import Lock, Thread
@@ -25,7 +26,7 @@ from compact_yolo_ros.backends import (
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import InputSize, Size
-from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.ros.detector.backend_opener import CANNOT_OPEN, BackendOpener
 from compact_yolo_ros.ros.detector.backend_timing import BackendTiming
 from compact_yolo_ros.ros.detector.engine_builder import EngineBuilder, runs_on_gpu
@@ -55,7 +56,8 @@ class BackendManager:
         """Have a detector that works at once, on the CPU if an engine must be built first.
 
         Args:
-            options: what to run, and how.
+            options: what to run, and how; if they are ``pinned``, a file that is overwritten is not
+                opened before ``change``.
             opened: what ``open_at_start`` returned for them.
             logger: is told what changes later.
 
@@ -68,7 +70,7 @@ class BackendManager:
         self._failed: Backend | None = None
         self._given_up = self._problem = self._changing = ""
         self._refused = (options, "")
-        self._fallbacks = 0
+        self._fallbacks = self._failed_reopenings = 0
         self.in_use = Lock()
         self.detector = detector = Detector(_what_runs(opened, options))
         self._newest = detector.backend
@@ -94,8 +96,15 @@ class BackendManager:
 
     @property
     def falls_short(self) -> bool:
-        """Whether something could not be opened or built, or was given up, and may work by now."""
-        return bool(self.refused or self._given_up or self._engine.warning)
+        """Whether something could not be opened or built, or was given up, and may work by now.
+
+        So it is if the model's file was overwritten.
+        """
+        if self.refused or self._given_up or self._engine.warning:
+            return True
+        with suppress(ModelError):
+            return self._options.pinned() != self._options
+        return False
 
     @property
     def model(self) -> str:
@@ -105,6 +114,8 @@ class BackendManager:
     def facts(self) -> dict[str, object]:
         """Key-value pairs for /diagnostics."""
         facts: dict[str, object] = {"backend_fallbacks": self._fallbacks}
+        if self._failed_reopenings:
+            facts["reopenings_failed"] = self._failed_reopenings
         if self._changing:
             facts["model_change"] = self._changing
         if engine_build := self._engine.state:
@@ -197,7 +208,7 @@ class BackendManager:
     # In the opener's thread
 
     def _need_sizes(self, sizes_of: SizesOf) -> None:
-        card = find_model(self._options.model).card
+        card = self._newest.card
         sizes = sizes_of((self._options.input_sizes or (card.own_input,))[0], card)
         if len(sizes) == 1 and not self._given_up:
             self._problem = ""  # those that could not be opened are not needed any more
@@ -205,8 +216,7 @@ class BackendManager:
 
     def _need(self, **changes: tuple[InputSize, ...]) -> None:
         options = self._options.change(**changes)
-        # The detector may still run another model, until the next image.
-        sizes = options.resolved(find_model(options.model).card).sizes
+        sizes = options.resolved(self._newest.card).sizes
         self._options = options  # not what cannot be: it would be in the way of all that comes
         if self._engine.awaits_image or not set(sizes) <= self._sizes:
             self._reopen()
@@ -215,11 +225,12 @@ class BackendManager:
         if wanted is not self._wanted:
             return
         options = wanted.change(image_sizes=self._options.image_sizes)
-        if options == self._options and not (self._given_up or self._engine.warning):
-            return
-        self._changing = f"opening {options.model}"
-        self._timing.cancel()
         try:
+            options = options.pinned()
+            if options == self._options and not (self._given_up or self._engine.warning):
+                return
+            self._changing = f"opening {options.model}"
+            self._timing.cancel()
             self._open_changed(options, accept)
         except CANNOT_OPEN as error:
             self._refused = wanted, f"staying with {self._options.model}: {error}"
@@ -229,7 +240,7 @@ class BackendManager:
 
     def _open_changed(self, options: RunOptions, accept: Callable[[ModelCard], None]) -> None:
         """Open other options beside what runs, and let the detector change to them."""
-        file = find_model(options.model).path
+        file = options.find_model().path
         found = open_if_built(options)
         opened = _what_runs(found, options)
         try:
@@ -286,6 +297,7 @@ class BackendManager:
 
     def _report(self, problem: str) -> None:
         self._problem = problem
+        self._failed_reopenings += 1
         self._log.warning(problem)
 
     def _use(self, opened: Opened) -> None:

@@ -21,7 +21,8 @@ class BackendOpener:
         """Begin nothing before ``start``.
 
         Args:
-            report: is told in that thread of an error that nobody foresaw.
+            report: is told in that thread what could not be opened, or of an error that nobody
+                foresaw.
         """
         self._report = report
         self._is_closed = False
@@ -52,5 +53,7 @@ class BackendOpener:
             try:
                 if not self._is_closed:
                     work()
+            except CANNOT_OPEN as error:
+                self._report(str(error))
             except Exception as error:  # what comes later must still be opened
                 self._report(f"{type(error).__name__}: {error}")

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from compact_yolo_ros.backends import Opened, RunOptions, open_backend
 from compact_yolo_ros.detection.detector import Detector
-from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.ros.detector.backend_opener import BackendOpener
 from compact_yolo_ros.ros.detector.build_process import TIMING, BuildProcess
 from compact_yolo_ros.ros.detector.logger import Logger
@@ -103,7 +102,7 @@ class BackendTiming:
         """Open what was timed to be the fastest unless it runs; return what is known."""
         from compact_yolo_ros.backends.remembered import recall  # the start does not need it
 
-        model = find_model(options.model)
+        model = options.find_model()
         timed = recall(model, options.resolved(model.card))
         before, self._known = self._known, str(timed)
         if timed.problem:

@@ -47,5 +47,5 @@ class Opening:
 
 
 def _open(values: Mapping[str, Any]) -> tuple[RunOptions, Opened | MissingEngine]:
-    options = run_options(values)
+    options = run_options(values).pinned()
     return options, open_at_start(options)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.detection.boxes import bounded, ious
+from compact_yolo_ros.detection.boxes import bounded, has_area, ious
 
 LEAST_SHARE = 0.1
 """Candidates below this share of an object's score have no vote. So a user's threshold changes no
@@ -41,7 +41,7 @@ def vote(
         The box of an object that no other candidate overlaps stays as it is.
     """
     corners = bounded(boxes)
-    corners[np.isnan(corners)] = 0  # they overlap nothing, but have no place in a mean
+    corners[~has_area(corners)] = 0  # they overlap nothing, and a NaN has no place in a mean
     weights = ious(corners[keep], corners)
     has_vote = weights >= iou_threshold
     has_vote &= labels[keep, None] == labels

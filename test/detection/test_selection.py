@@ -171,6 +171,17 @@ def test_a_box_without_area_does_not_hide_the_others(bad: list[float]) -> None:
     np.testing.assert_array_equal(found.in_image(320, 320).boxes, objects)
 
 
+@pytest.mark.parametrize(
+    "bad", [[np.nan, 10, 48, 50], [10, np.nan, 50, 48], [10, 10, np.nan, 50], [10, 10, 50, np.nan]]
+)
+def test_a_box_that_is_no_number_has_no_vote(bad: list[float]) -> None:
+    objects = [[10, 10, 50, 50], [10, 10, 50, 46]]
+    boxes = np.array([objects[0], bad, objects[1]], np.float32)
+    scores, labels = np.array([0.9, 0.8, 0.7], np.float32), np.zeros(3, np.int32)
+    without = select(boxes[[0, 2]], scores[[0, 2]], labels[:2], Selection())
+    np.testing.assert_array_equal(select(boxes, scores, labels, Selection()).boxes, without.boxes)
+
+
 def test_nothing_in_nothing_out() -> None:
     nothing = Detections.empty()
     assert len(select(nothing.boxes, nothing.scores, nothing.labels, Selection())) == 0

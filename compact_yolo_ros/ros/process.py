@@ -134,7 +134,8 @@ class StopRequest:
             sentence = (
                 f"the node had not closed after {self.grace:g} s: the last of its data is lost"
             )
-            os.write(2, f"compact_yolo_ros: {sentence}\n".encode())
+            with suppress(OSError):  # what read it may be gone
+                os.write(2, f"compact_yolo_ros: {sentence}\n".encode())
         os._exit(self.code or int(self.may_lose))
 
 
@@ -151,7 +152,8 @@ def _attempt(work: Callable[[], int | None], stop: StopRequest) -> None:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception:
-        traceback.print_exc()
+        with suppress(OSError):  # what read it may be gone, but what comes then must be done
+            traceback.print_exc()
         code = 1
     stop.code = stop.code or code
 

@@ -251,6 +251,35 @@ def test_a_recording_that_cannot_be_closed_is_no_success_though_the_node_hangs_t
     assert (code, errors) == (1, "")
 
 
+BREAK_STANDARD_ERROR = """
+            import os
+            read_end, write_end = os.pipe()
+            os.close(read_end)
+            os.dup2(write_end, 2)"""
+"""What started the node, and read what it said, has ended."""
+
+
+def test_a_node_that_fails_is_closed_though_nobody_reads_what_went_wrong() -> None:
+    program = Program(f"""
+        def work(self):{BREAK_STANDARD_ERROR}
+            raise ValueError("a bug")
+        def close(self):
+            print("closed")
+    """)
+    assert program.end() == (1, "closed\n", "")
+
+
+def test_a_node_that_hangs_is_ended_though_nobody_reads_what_is_lost() -> None:
+    program = Program(f"""
+        close_within = {1.5 * GRACE}
+        def work(self):{BREAK_STANDARD_ERROR}
+            print("hanging", flush=True)
+            time.sleep(600)
+    """)
+    assert program.wait_for_line() == "hanging"
+    assert program.end(signal.SIGINT)[0] == 1
+
+
 def test_shutting_ros_down_ends_the_process() -> None:
     program = Program("""
         def work(self):

@@ -241,6 +241,25 @@ def test_a_file_that_is_put_back_is_opened(mine: Path) -> None:
         managed.manager.close()
 
 
+def test_what_was_not_opened_is_asked_for_again_once_the_file_is_put_back(mine: Path) -> None:
+    """The camera has one shape only: nothing else asks for it."""
+    content, options = mine.read_bytes(), RunOptions(str(mine), input_sizes=(320,), threads=1)
+    manager = BackendManager(options.pinned(), open_at_start(options), ListLogger())
+    try:
+        write_toy_model(mine, replace(CARD, classes=("rot", "gruen", "blau")))
+        manager.fit((Size(640, 480),))
+        end = time.monotonic() + 20
+        while not manager.warning and time.monotonic() < end:
+            manager.detector.detect(IMAGE)
+        mine.write_bytes(content)
+        assert manager.falls_short
+        manager.change(options, lambda _: None)
+        wait_for_shape(manager, Size(640, 480), Size(320, 256))
+        assert (manager.warning, manager.falls_short) == ("", False)
+    finally:
+        manager.close()
+
+
 def test_the_cpu_does_not_take_over_with_another_file(overwritten: Managed, mine: Path) -> None:
     overwritten.error = BackendLost("gone")
     assert not overwritten.detect()

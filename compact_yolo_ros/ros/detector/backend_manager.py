@@ -100,7 +100,7 @@ class BackendManager:
 
         So it is if the model's file was overwritten.
         """
-        if self.refused or self._given_up or self._engine.warning:
+        if self.refused or self._problem or self._given_up or self._engine.warning:
             return True
         with suppress(ModelError):
             return self._options.pinned() != self._options
@@ -228,6 +228,8 @@ class BackendManager:
         try:
             options = options.pinned()
             if options == self._options and not (self._given_up or self._engine.warning):
+                if self._problem:
+                    self._reopen()
                 return
             self._changing = f"opening {options.model}"
             self._timing.cancel()

@@ -48,7 +48,8 @@ class RunOptions:
             faster on cores that nobody else uses, slower on others (docs/runtimes.md).
         in_flight: runs that may be under way at once, so that copies and computation overlap
             (TensorRT only, which takes memory for each of them).
-        sha256: SHA-256 of the model's file, see ``pinned``; empty takes any file.
+        sha256: SHA-256 of the model's file, in lower case: another file is refused; empty takes any
+            file. See ``pinned``.
         timing: whether timings of this machine choose what is left open: if all of ``backend``,
             ``precision`` and ``threads`` are.
 

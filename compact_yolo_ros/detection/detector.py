@@ -140,12 +140,13 @@ class Detector:
             selection: which objects to keep.
 
         Raises:
-            ModelError: the model cannot be found, read or trusted.
+            ModelError: the model cannot be found, read or trusted, or is not that of ``sha256``.
             BackendError: it cannot be run.
         """
         if isinstance(options, str):
             options = RunOptions(options)
-        options = options.pinned()
+        if not options.sha256:
+            options = options.pinned()
         opened = _open_fitting(options)
 
         def reopen(sizes: tuple[Size, ...]) -> Opened:

@@ -25,7 +25,7 @@ from compact_yolo_ros.detection.detector import Detector, Prepared, StageTimes
 from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.detection.view import Area, View
 from compact_yolo_ros.model.sizes import Size
-from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.letterbox import Letterbox, Placement
@@ -440,6 +440,14 @@ def test_another_size_of_a_file_that_is_not_the_same_any_more_is_not_opened(
         why = "has been overwritten since it was opened" if is_there else "there is no model file"
         assert why in detector.opened.warning
         detector.detect(picture(480, 640))
+
+
+def test_the_file_is_the_one_that_is_asked_for(toy: str) -> None:
+    pinned = RunOptions(toy, input_sizes=(320,), threads=1).pinned()
+    with closing(Detector.open(pinned)) as detector:
+        assert detector.card == CARD
+    with pytest.raises(ModelError, match="has been overwritten"):
+        Detector.open(pinned.change(sha256="0" * 64))
 
 
 def test_a_graph_that_does_not_fit_the_contract_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
+_PART = 2**18
+"""Bytes of a file that are read at once where not all of it is needed."""
 UNFINISHED = ".unfinished_"
 """How the folders of files that are being written begin."""
 
@@ -42,10 +44,16 @@ def read_file(path: Path, limit: int) -> bytes:
     Raises:
         OSError: it cannot be read, is too large, or is a pipe or device, which may never end.
     """
+    with _open_bounded(path, limit) as file:
+        return _complete(file.read(), path)
+
+
+@contextmanager
+def _open_bounded(path: Path, limit: int) -> Iterator[BinaryIO]:
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > limit:
             raise OSError(errno.EFBIG, f"larger than {limit / 1e6:g} MB", str(path))
-        return _complete(file.read(), path)
+        yield file
 
 
 def sha256_of(path: Path, limit: int) -> str:
@@ -61,7 +69,13 @@ def version_of(path: Path) -> tuple[int, ...]:
 
 @lru_cache(maxsize=16)
 def _digest(path: Path, limit: int, version: tuple[int, ...]) -> str:
-    return hashlib.sha256(read_file(path, limit)).hexdigest()
+    digest = hashlib.sha256()
+    with _open_bounded(path, limit) as file:
+        part = _complete(file.read(_PART), path)
+        while part:
+            digest.update(part)
+            part = file.read(_PART)
+    return digest.hexdigest()
 
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from compact_yolo_ros.support.files import UNFINISHED, remove_unfinished, replacing
+from compact_yolo_ros.support.files import UNFINISHED, remove_unfinished, replacing, sha256_of
 
 
 @pytest.fixture
@@ -90,3 +92,19 @@ def test_what_killed_processes_left_is_removed_when_it_is_old(tmp_path: Path) ->
     remove_unfinished(tmp_path)
     assert not (tmp_path / f"{UNFINISHED}new").exists()
     assert outside.exists() and (tmp_path / "kept").exists()
+
+
+def test_a_digest_takes_little_memory_and_is_refused_for_what_is_too_large(tmp_path: Path) -> None:
+    path, content = tmp_path / "large.onnx", os.urandom(2**20) * 8 + b"end"
+    path.write_bytes(content)
+    tracemalloc.start()
+    digest = sha256_of(path, len(content))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert digest == hashlib.sha256(content).hexdigest()
+    assert most < len(content) / 4
+    with pytest.raises(OSError, match="larger than 8"):
+        sha256_of(path, len(content) - 1)
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(OSError, match="git lfs pull"):
+        sha256_of(path, len(content))

@@ -128,7 +128,7 @@ def test_a_camera_can_be_turned_and_cut_while_it_runs(client: Client, start_insi
         assert not result.successful and reason in result.reason
 
 
-def test_the_overlap_that_one_object_may_have_can_change(
+def test_the_overlap_that_one_object_may_have_and_its_box_voting_can_change(
     client: Client, start_inside: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two boxes of one class whose intersection over union is 0.6."""
@@ -139,6 +139,10 @@ def test_the_overlap_that_one_object_may_have_can_change(
     image = image_message(coloured_squares())
     assert len(answer(client, seen, image).detections) == 2
     change(seen, iou_threshold=0.55)
+    (mean,) = answer(client, seen, image).detections
+    vote = 0.8 * 0.6
+    assert mean.bbox.size_y == pytest.approx((100 * 0.9 + 60 * vote) / (0.9 + vote))
+    change(seen, box_voting=False)
     (best,) = answer(client, seen, image).detections
     assert best.bbox.size_y == pytest.approx(100)
 

@@ -125,13 +125,14 @@ class TrackingEvaluator:
         objects = sum(len(frame.objects) for frame in self._frames)
         clear = _clear(self._frames, len(self._object_numbers))
         errors = clear.missed + clear.false + clear.switches
-        hota, det_a, ass_a = self._hota() if objects else (np.full(1, np.nan),) * 3
+        met = self._meetings()
+        hota, det_a, ass_a = self._hota(met) if objects else (np.full(1, np.nan),) * 3
         return TrackingFigures(
             hota=float(hota.mean()),
             det_a=float(det_a.mean()),
             ass_a=float(ass_a.mean()),
             mota=1 - errors / objects if objects else float("nan"),
-            idf1=self._idf1() if objects else float("nan"),
+            idf1=self._idf1(met) if objects else float("nan"),
             switches=clear.switches,
             fragmentations=clear.fragmentations,
             missed=clear.missed,
@@ -142,9 +143,10 @@ class TrackingEvaluator:
             frames=len(self._frames),
         )
 
-    def _hota(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    def _hota(
+        self, met: _Meetings
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """HOTA, DetA and AssA at each of ``ALPHAS``."""
-        met = self._meetings()
         together = np.zeros(len(met.names) + 1)
         for frame in self._frames:
             overlap = frame.overlap
@@ -171,8 +173,7 @@ class TrackingEvaluator:
         detection = found / np.maximum(met.of_objects.sum() + met.of_tracks.sum() - found, 1)
         return np.sqrt(detection * ass_a), detection, ass_a
 
-    def _idf1(self) -> float:
-        met = self._meetings()
+    def _idf1(self, met: _Meetings) -> float:
         matches = np.zeros(len(met.names) + 1)
         for frame in self._frames:
             matches[met.places(frame)] += frame.overlap >= MATCH_IOU

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.exceptions import InvalidTopicNameException
@@ -25,6 +24,7 @@ from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import FOREVER, BagError, Message
 from compact_yolo_ros.recordings.video import images
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
+from compact_yolo_ros.ros.players.playback_report import INTERVAL, PlaybackReport
 from compact_yolo_ros.ros.players.readiness import DetectorReadiness
 from compact_yolo_ros.support.error_text import first_line
 
@@ -80,8 +80,6 @@ BAG_PLAYER_PARAMETERS = (
 TYPES = {COMPRESSED_IMAGE: CompressedImage}
 TICK = 0.01
 """Seconds between two messages on /clock, and between two looks at what is due."""
-REPORT = 1.0
-"""Seconds between two reports on /diagnostics."""
 LINGER = 1.0
 """Least seconds that the clock goes on after the last image, or after the end of one of several
 recordings, so that what was played can be processed."""
@@ -128,8 +126,8 @@ class BagPlayerNode(Node):
         # A steady clock: this node is what moves simulated time.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(TICK, self._tick, clock=steady)
-        self._reports = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_timer(REPORT, self._report, clock=steady)
+        self._playback = PlaybackReport(self)
+        self.create_timer(INTERVAL, self._report, clock=steady)
         self.get_logger().info(f"Playing {', '.join(images)} at {self._rate:g} times speed")
 
     def _publisher(self, topic: str, qos: QoSProfile) -> Publisher[Any]:
@@ -231,21 +229,14 @@ class BagPlayerNode(Node):
 
     def _report(self) -> None:
         """Say how fast it plays, for those who record what others make of it, and what is bad."""
-        pairs = {
+        values = {
             "playback_rate": self._rate,
             "images_published": self._published,
             "images_damaged": self._damaged,
         }
-        problems = self._problems()
-        status = DiagnosticStatus(
-            level=DiagnosticStatus.WARN if problems else DiagnosticStatus.OK,
-            name=f"{self.get_fully_qualified_name()}: playback",
-            message="; ".join(problems) or f"{self._rate:g} times the recorded pace",
-            values=[KeyValue(key=key, value=str(value)) for key, value in pairs.items()],
-        )
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = Time(nanoseconds=self._now).to_msg()
-        self._reports.publish(message)
+        stamp = Time(nanoseconds=self._now).to_msg()
+        usual = f"{self._rate:g} times the recorded pace"
+        self._playback.publish(stamp, "; ".join(self._problems()), usual, values)
 
     def _problems(self) -> list[str]:
         """Why images of the recording are not played, a sentence each."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
@@ -19,6 +18,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from compact_yolo_ros.pixels.video_source import Pace, SourceError, open_source
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
 from compact_yolo_ros.ros.players.image_writers import ImageWriter, JpegWriter, RawWriter
+from compact_yolo_ros.ros.players.playback_report import INTERVAL, PlaybackReport
 from compact_yolo_ros.ros.topic_names import compressed_name
 from compact_yolo_ros.support.error_text import first_line
 
@@ -86,8 +86,6 @@ VIDEO_PUBLISHER_PARAMETERS = (
     ),
 )
 DEPTH = 5
-REPORT = 1.0
-"""Seconds between two reports on /diagnostics."""
 ACKNOWLEDGEMENT = Duration(seconds=1)
 """Time for the last images to arrive before the process ends."""
 
@@ -124,11 +122,11 @@ class VideoPublisherNode(Node):
         self._publisher = self.create_publisher(
             type(self._writer.message), name, QoSProfile(depth=DEPTH, reliability=reliability)
         )
-        self._reports = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._playback = PlaybackReport(self)
         # A steady clock: a camera does not stop when simulated time does.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1 / rate, self._tick, clock=steady)
-        self.create_timer(REPORT, self._report, clock=steady)
+        self.create_timer(INTERVAL, self._report, clock=steady)
         topic = self._publisher.topic_name
         self.get_logger().info(f"Publishing {rate:g} images per second on {topic}")
 
@@ -194,28 +192,21 @@ class VideoPublisherNode(Node):
 
     def _report(self) -> None:
         """Say what it plays, and what it cannot."""
-        pairs = {
+        values = {
             "images_published": self._published,
             "images_late": self._late,
             "images_unheard": self._unheard,
             "images_failed": self._failed,
         }
-        status = DiagnosticStatus(
-            level=DiagnosticStatus.WARN if self._damage else DiagnosticStatus.OK,
-            name=f"{self.get_fully_qualified_name()}: playback",
-            message=self._damage or f"publishing on {self._publisher.topic_name}",
-            values=[KeyValue(key=key, value=str(value)) for key, value in pairs.items()],
-        )
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._reports.publish(message)
+        usual = f"publishing on {self._publisher.topic_name}"
+        self._playback.publish(self.get_clock().now().to_msg(), self._damage, usual, values)
 
     def _finish(self) -> None:
         if not self._published:
             self.get_logger().fatal(f"Nothing was published on {self._publisher.topic_name}")
             raise SystemExit(1)
         self._report()
-        for publisher in (self._publisher, self._reports):
+        for publisher in (self._publisher, self._playback.publisher):
             publisher.wait_for_all_acked(ACKNOWLEDGEMENT)
         raise SystemExit(0)
 

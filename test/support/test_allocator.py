@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory that is kept for the next image, counted by the kernel in a process of its own."""
+"""Memory that is kept for what comes next, counted by the kernel in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from compact_yolo_ros.support import allocator
 from compact_yolo_ros.support.allocator import (
     KEPT,
     give_back_freed_memory,
+    keep_all_freed_memory,
     keep_freed_memory,
 )
 
@@ -74,6 +75,23 @@ figures = {"pages": pages, "grown": grown, "given back": given_back, "heaps": se
 print(json.dumps(figures))
 """
 
+FEATURE_MAPS = """
+import resource, sys
+import numpy as np
+from compact_yolo_ros.support.allocator import keep_all_freed_memory
+if sys.argv[1] == "kept":
+    assert keep_all_freed_memory()
+
+def step():
+    maps = [np.ones(megabytes * 2**20, np.uint8) for megabytes in (90, 40, 20)]
+
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
 
 @cache
 def figures(how: str) -> dict[str, float]:
@@ -102,10 +120,17 @@ class TestGlibc:
     def test_what_is_free_can_be_given_back(self) -> None:
         assert figures("kept")["given back"] > 32 * 2**20
 
+    def test_large_blocks_are_used_again(self) -> None:
+        kept, fresh = (
+            int(subprocess.check_output([sys.executable, "-c", FEATURE_MAPS, how]))
+            for how in ("kept", "fresh")
+        )
+        assert kept < 20 < 100 < fresh  # huge pages are 2 MiB
+
 
 def test_another_c_library_keeps_its_own_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: object())
-    assert not keep_freed_memory()
+    assert not keep_freed_memory() and not keep_all_freed_memory()
     give_back_freed_memory()
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: ctypes.cdll.LoadLibrary("/none"))
     assert not keep_freed_memory()

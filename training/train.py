@@ -32,6 +32,7 @@ from compact_yolo_ros.support.terminal import open_console, say
 from training.data.dataset import Cache, DataSet, open_split, read_classes
 from training.data.digest import digest_of
 from training.data.findings import lacks_objects, other_shapes
+from training.deployment.onnx_export import fused
 from training.detectors.blocks import ConvNormAct
 from training.detectors.interface import Detector
 from training.detectors.variant import Variant
@@ -115,6 +116,20 @@ def _narrowed(origin: Origin, detector: Variant, weights: str, chosen: bool) -> 
     return origin._replace(detector=detector, state=state)
 
 
+def read_teacher(recipe: Recipe) -> Detector | None:
+    """Return the teacher of a recipe, its batch norms folded; None: it has none.
+
+    Raises:
+        ValueError: it cannot be found or read.
+    """
+    if not recipe.distillation.teacher:
+        return None
+    origin = read_weights(recipe.distillation.teacher)
+    teacher = origin.detector.build(len(origin.classes))
+    teacher.load_state_dict(dict(origin.state))
+    return fused(teacher)
+
+
 def start(trainer: Trainer, origin: Origin) -> str:
     """Give a trainer the weights of ``origin``; return one line about what was not copied."""
     detector, classes = trainer.recipe.detector, origin.classes
@@ -155,6 +170,7 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
         check_untrained(recipe)
     backbone = read_backbone(arguments.backbone) if fresh and arguments.backbone else None
     origin = read_origin(arguments.start, recipe.detector) if fresh and arguments.start else None
+    teacher = read_teacher(recipe)
     fabric, sentence = open_fabric(
         recipe.precision,
         arguments.accelerator,
@@ -172,7 +188,7 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     # Those that are measured on stay whole: the letterbox halves them, as in the node.
     held_out = _with_objects(arguments.data, "val", arguments.cache)
     digest = digest_of(samples)
-    trainer = Trainer(recipe, samples.classes, samples, fabric, arguments.workers, digest)
+    trainer = Trainer(recipe, samples.classes, samples, fabric, arguments.workers, digest, teacher)
     warmup = recipe.schedule.warmup_steps
     if warmup >= trainer.total_steps and fabric.is_global_zero:
         console.print(

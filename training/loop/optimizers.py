@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,15 +14,23 @@ from training.detectors.interface import Detector
 from training.loop.recipe import OptimizerSettings
 
 
-def make_optimizer(model: Detector, settings: OptimizerSettings, scaled: bool = False) -> Optimizer:
+def make_optimizer(
+    model: Detector,
+    settings: OptimizerSettings,
+    scaled: bool = False,
+    others: Iterable[nn.Parameter] = (),
+) -> Optimizer:
     """Return the optimizer of the settings, over the groups of ``parameter_groups``.
 
     Args:
         model: what is trained, where it stays.
         settings: of the optimizer.
         scaled: the gradients are scaled, as in float16.
+        others: parameters outside the model that are trained along, without weight decay.
     """
     groups = parameter_groups(model, settings)
+    if others := list(others):
+        groups.append({"params": others, "weight_decay": 0.0, "peak": settings.rate})
     # Fused, a step takes a third of the time. On a GPU, Fabric cannot clip scaled gradients of a
     # fused optimizer.
     fused = not scaled or all(parameter.device.type == "cpu" for parameter in model.parameters())

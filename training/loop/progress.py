@@ -125,7 +125,7 @@ class Curves:
     def step(self, trainer: Trainer, loss: Loss) -> None:
         """Log the losses and the learning rate of some steps."""
         if trainer.step % EVERY == 0:
-            values = {f"step/{name}": float(part) for name, part in loss._asdict().items()}
+            values = {f"step/{name}": float(getattr(loss, name)) for name in trainer.parts}
             values["step/learning_rate"] = trainer.learning_rate
             self._log(values, trainer.step)
 
@@ -154,11 +154,12 @@ class Curves:
 def describe(trainer: Trainer) -> str:
     """Return the means of the current epoch in one line."""
     sums = trainer.sums
-    box, objectness, classes = (value / max(1, sums.steps) for value in sums.loss)
+    means = trainer.mean_loss
+    parts = ", ".join(f"{mean:.2f} {name}" for name, mean in means.items())
     speed = sums.steps * trainer.images_per_step / sums.seconds if sums.seconds else 0.0
     return (
-        f"loss {box + objectness + classes:.2f}: {box:.2f} box, {objectness:.2f} objectness, "
-        f"{classes:.2f} classes; rate {trainer.learning_rate:.1e}; {speed:.0f} images/s"
+        f"loss {sum(means.values()):.2f}: {parts}; "
+        f"rate {trainer.learning_rate:.1e}; {speed:.0f} images/s"
     )
 
 

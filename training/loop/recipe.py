@@ -172,6 +172,22 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True)
+class DistillationSettings:
+    """What is learnt of a teacher's feature maps, beside the labels (``feature_distillation``).
+
+    Attributes:
+        teacher: a checkpoint (.pt), or the path or name of a model, of any classes; empty: none.
+        weight: of 1 - r, summed over the strides.
+    """
+
+    teacher: str = ""
+    weight: float = 60.0
+
+    def __post_init__(self) -> None:
+        _require("weight", self.weight, self.weight > 0, "above 0")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Settings of one run.
 
@@ -183,6 +199,7 @@ class Recipe:
             subdivisions).
         optimizer, schedule, evaluation: see there.
         loss: see ``LossSettings``.
+        distillation: see ``DistillationSettings``.
         augmentation: see ``Augmentation``.
         adversarial_step: largest change of a pixel in self-adversarial training, as a share of 255.
         ema_decay: of the averaged weights, which are evaluated and exported; 0: no average.
@@ -200,6 +217,7 @@ class Recipe:
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     loss: LossSettings = field(default_factory=LossSettings)
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
     augmentation: Augmentation = field(default_factory=Augmentation)
     adversarial_step: float = 0.03
     ema_decay: float = 0.998

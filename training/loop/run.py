@@ -100,8 +100,7 @@ def closed_epochs(trainer: Trainer) -> int:
 
 def close_epoch(trainer: Trainer, measure: Measure) -> None:
     """Append the row of metrics of the epoch that has just been trained."""
-    recipe, sums = trainer.recipe, trainer.sums
-    box, objectness, classes = (value / max(1, sums.steps) for value in sums.loss)
+    recipe, sums, means = trainer.recipe, trainer.sums, trainer.mean_loss
     row: dict[str, Any] = {
         "epoch": trainer.epoch,
         "step": trainer.step,
@@ -110,10 +109,8 @@ def close_epoch(trainer: Trainer, measure: Measure) -> None:
             sums.steps * trainer.images_per_step / max(sums.seconds, 1e-9), 2
         ),
         "learning_rate": trainer.learning_rate,
-        "loss": box + objectness + classes,
-        "box": box,
-        "objectness": objectness,
-        "classes": classes,
+        "loss": sum(means.values()),
+        **means,
     }
     if trainer.is_over or trainer.epoch % recipe.evaluation.every == 0:
         # The other processes wait for the scores of the first.

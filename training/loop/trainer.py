@@ -21,6 +21,7 @@ from training.data.loading import epoch_batches, steps_per_epoch
 from training.data.sample import Sample
 from training.detectors.interface import Detector, as_module
 from training.detectors.variant import Variant
+from training.distillation.feature_distillation import FeatureDistillation
 from training.loop.averaging import AveragedModel
 from training.loop.cuda_graphs import GraphedNetwork, graphs_wanted, scaled
 from training.loop.early_copy import early_copy
@@ -65,12 +66,12 @@ class EpochSums:
     """Sums over the current epoch, of all processes.
 
     Attributes:
-        loss: sums over steps of the box, objectness and class losses.
+        loss: sums over steps of the parts of the loss (``Loss``).
         steps: number of steps done.
         seconds: of training.
     """
 
-    loss: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    loss: list[float] = field(default_factory=lambda: [0.0] * len(Loss._fields))
     steps: int = 0
     seconds: float = 0.0
 
@@ -97,6 +98,7 @@ class Trainer:
         fabric: processes, devices and precision; None: one process on the CPU.
         workers: loader processes of each process.
         digest: of the images and their labels; empty: not known.
+        teacher: that of the recipe's ``distillation``, which has its name.
 
     Attributes:
         model: the detector, not wrapped by Fabric.
@@ -104,6 +106,7 @@ class Trainer:
         step: optimizer steps done, of ``total_steps``.
         elapsed: time since the first step, of all starts together.
         sums: of the current epoch.
+        distillation: the loss of the features; None: there is no teacher.
         graphs: replays the network on a GPU; None: it always runs as it is.
         history: a row of metrics for every epoch that was closed.
     """
@@ -116,6 +119,7 @@ class Trainer:
         fabric: Fabric | None = None,
         workers: int = 1,
         digest: str = "",
+        teacher: Detector | None = None,
     ) -> None:
         self.recipe, self.classes, self.samples = recipe, tuple(classes), samples
         self.fabric = fabric or Fabric(accelerator="cpu", devices=1, precision=recipe.precision)
@@ -129,6 +133,7 @@ class Trainer:
             self.model = convert(as_module(self.model))
         self.fabric.to_device(as_module(self.model))
         self.fabric.to_device(as_module(self.average.model))
+        self.distillation = self._make_distillation(teacher) if teacher else None
         self.optimizer = cast(Optimizer, self.fabric.setup_optimizers(self._make_optimizer()))
         self.criterion = criterion(recipe.loss, self.model.grid)
         self.steps_per_epoch = steps_per_epoch(len(samples), recipe.batch_size)
@@ -142,17 +147,26 @@ class Trainer:
         self._frozen: OnnxRuntimeBackbone | None = None
         self.graphs = self._make_graphs()
 
+    def _make_distillation(self, teacher: Detector) -> FeatureDistillation:
+        """Return the loss of the features; its convolutions are trained in all processes alike."""
+        as_module(teacher).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.fabric.to_device(as_module(teacher))
+        distillation = FeatureDistillation(self.model, teacher)
+        distillation.adapters = self.fabric.setup_module(distillation.adapters)
+        return distillation
+
     def _make_optimizer(self) -> Optimizer:
         scales = self.fabric.strategy.precision.precision == "16-mixed"
-        return make_optimizer(self.model, self.recipe.optimizer, scales)
+        thrown_away = self.distillation.adapters.parameters() if self.distillation else ()
+        return make_optimizer(self.model, self.recipe.optimizer, scales, thrown_away)
 
     def _make_graphs(self) -> GraphedNetwork | None:
         """Return what replays the network, on one GPU; None: it runs as it is."""
         alone = self.fabric.world_size == 1 and self.fabric.device.type == "cuda"
         # Rounding looks at its ranges on the CPU. Gradients of several passes are added up, which a
-        # replay would overwrite.
+        # replay would overwrite. A recording has no feature maps but the raw ones.
         several = self.recipe.accumulate > 1 or self.recipe.quantisation_aware
-        usable = alone and not several and graphs_wanted()
+        usable = alone and not several and not self.distillation and graphs_wanted()
         return GraphedNetwork(self.model, self.fabric.strategy.precision) if usable else None
 
     @property
@@ -201,6 +215,17 @@ class Trainer:
     def learning_rate(self) -> float:
         """Learning rate of the parts after the backbone in the last step."""
         return float(max(group["lr"] for group in self.optimizer.param_groups))
+
+    @property
+    def mean_loss(self) -> dict[str, float]:
+        """Means of the parts of the loss over the current epoch, by name."""
+        means = [value / max(1, self.sums.steps) for value in self.sums.loss]
+        return {name: means[place] for place, name in enumerate(self.parts)}
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts of the loss: the distillation, which is last, needs a teacher."""
+        return Loss._fields if self.distillation else Loss._fields[:-1]
 
     def begin_average(self) -> None:
         """Set the averaged weights to the model's, after these were loaded from a file."""
@@ -339,6 +364,11 @@ class Trainer:
         if maps is None:
             maps = network(images if self._frozen else scaled(images))
         loss: Loss = self.criterion(maps, targets, self.step * self.recipe.batch_size)
+        if self.distillation:
+            with self.fabric.autocast():
+                dissimilarity = self.distillation.loss(scaled(images))
+            weighted = self.recipe.distillation.weight * dissimilarity
+            loss = loss._replace(distillation=weighted)
         values = torch.stack([part.detach() for part in loss])
         # Before the backward pass: the next step is prepared while the GPU still computes this one.
         read = early_copy(values) if self.fabric.world_size == 1 else lambda: values
@@ -383,6 +413,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "adapters": self.distillation.adapters.state_dict() if self.distillation else {},
             "precision": self.fabric.strategy.precision.state_dict(),
             "sums": asdict(self.sums),
             "history": self.history,
@@ -394,7 +425,7 @@ class Trainer:
         Args:
             state: what ``state`` returned.
             replan: allow another recipe (for example with fewer epochs) or other images. The step
-                count stays; an optimizer of another name starts fresh.
+                count stays; an optimizer of another name starts fresh, as with another teacher.
 
         Raises:
             ValueError: the checkpoint is of another detector, other classes or another setting of
@@ -428,7 +459,11 @@ class Trainer:
             )
         self.model.load_state_dict(state["model"])
         self.average.model.load_state_dict(state["average"])
-        if old["optimizer"]["name"] == self.recipe.optimizer.name:
+        teacher = old.get("distillation", {}).get("teacher", "")
+        same_teacher = teacher == self.recipe.distillation.teacher
+        if self.distillation and same_teacher:
+            self.distillation.adapters.load_state_dict(state["adapters"])
+        if old["optimizer"]["name"] == self.recipe.optimizer.name and same_teacher:
             self.optimizer.load_state_dict(state["optimizer"])
         if replan:
             self._take_rates()
@@ -437,6 +472,8 @@ class Trainer:
         self.elapsed = Stopwatch(state.get("elapsed", 0.0))
         self.look_at_clock()
         self.sums = EpochSums(**state["sums"])
+        # One part less in checkpoints of earlier versions.
+        self.sums.loss += [0.0] * (len(Loss._fields) - len(self.sums.loss))
         self._frozen = None
 
     def _take_rates(self) -> None:

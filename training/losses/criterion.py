@@ -21,16 +21,20 @@ from training.losses.predictions import Predictions, read_predictions
 
 
 class Loss(NamedTuple):
-    """The parts of a loss: sums over all predictions, divided by the number of images."""
+    """The parts of a loss: sums over all predictions, divided by the number of images.
+
+    ``distillation`` is what a teacher adds, 0 without one (``feature_distillation``).
+    """
 
     box: Tensor
     objectness: Tensor
     classes: Tensor
+    distillation: Tensor
 
     @property
     def total(self) -> Tensor:
         """What is minimised."""
-        return self.box + self.objectness + self.classes
+        return self.box + self.objectness + self.classes + self.distillation
 
 
 class Criterion(Protocol):
@@ -87,7 +91,7 @@ def detection_loss(
     )
     classes = (errors * pairs.weight[:, None]).sum() * settings.classes_weight
     count = len(rows.logits)
-    return Loss(box / count, objectness / count, classes / count)
+    return Loss(box / count, objectness / count, classes / count, box.new_zeros(()))
 
 
 def _objectness(

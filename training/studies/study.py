@@ -39,7 +39,7 @@ from training.loop.trainer import Trainer, same_recipe
 from training.studies.beginning import Beginning, read_beginning
 from training.studies.member import Member, Result, folder_of
 from training.studies.report import RESULTS, Report, write_report
-from training.train import check_metric
+from training.train import check_metric, read_teacher
 
 RESULT = "result.json"
 MEASURED_STEPS = 2
@@ -267,8 +267,8 @@ class Study:
 
     def _trainer(self, recipe: Recipe) -> Trainer:
         fabric, _ = open_fabric(recipe.precision, self.accelerator)
-        classes = self.train_set.classes
-        return Trainer(recipe, classes, self.train_set, fabric, self.workers)
+        classes, teacher = self.train_set.classes, read_teacher(recipe)
+        return Trainer(recipe, classes, self.train_set, fabric, self.workers, teacher=teacher)
 
     def folder(self, name: str, seed: int) -> Path:
         """Return the folder of a training; ``last.pt`` in it has the weights."""

@@ -149,9 +149,10 @@ class Trainer:
 
     def _make_distillation(self, teacher: Detector) -> FeatureDistillation:
         """Return the loss of the features; its convolutions are trained in all processes alike."""
-        as_module(teacher).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.fabric.to_device(as_module(teacher))
         distillation = FeatureDistillation(self.model, teacher)
+        for module in (distillation.teacher, distillation.adapters):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         distillation.adapters = self.fabric.setup_module(distillation.adapters)
         return distillation
 

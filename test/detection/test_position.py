@@ -202,6 +202,17 @@ def test_rays_are_those_that_the_lens_was_projected_with() -> None:
     assert np.isnan(beyond.rays(np.array([[1e5, 240.0]]))).all()
 
 
+def test_a_fisheye_with_the_opencv_of_ubuntu_22_04(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That one, 4.5.4, takes no criteria."""
+    undistort = cv2.fisheye.undistortPoints
+
+    def of_4_5_4(points: Any, matrix: Any, coefficients: Any) -> Any:
+        return undistort(points, matrix, coefficients)
+
+    monkeypatch.setattr(cv2.fisheye, "undistortPoints", of_4_5_4)
+    test_a_lens_does_not_move_objects("equidistant")
+
+
 def test_directions_and_ranges_from_heights() -> None:
     boxes = np.stack([box_of((1, 0.2, 6), 0.5, 1.7), box_of((-2, 0, 8), 1.8, 1.5)])
     labels = np.array([0, 3], np.int32)

@@ -12,11 +12,20 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from builtin_interfaces.msg import Time
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.video_packets import KEY_FLAG, VideoPacket
-from compact_yolo_ros.ros.transports import COMPRESSED, COMPRESSED_DEPTH, FFMPEG, FOXGLOVE, RAW
+from compact_yolo_ros.ros.transports import (
+    CALIBRATION,
+    COMPRESSED,
+    COMPRESSED_DEPTH,
+    FFMPEG,
+    FOXGLOVE,
+    RAW,
+)
 from compact_yolo_ros.support.cdr import CdrError, CdrReader
 
 
@@ -106,12 +115,18 @@ def unpack_compressed_video(data: bytes) -> VideoPacket:
         return VideoPacket(cdr.text(), content, PacketOrigin(header))
 
 
+def unpack_camera_info(data: bytes) -> CameraInfo:
+    """Read a serialized sensor_msgs/CameraInfo, one of which serves many images."""
+    return deserialize_message(data, CameraInfo)
+
+
 UNPACK: dict[str, Callable[[bytes], Any]] = {
     RAW.name: unpack_image,
     COMPRESSED.name: unpack_file,
     COMPRESSED_DEPTH.name: unpack_file,
     FFMPEG.name: unpack_ffmpeg_packet,
     FOXGLOVE.name: unpack_compressed_video,
+    CALIBRATION.name: unpack_camera_info,
 }
 """What reads the messages of each transport; raises ImageError."""
 

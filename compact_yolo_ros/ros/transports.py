@@ -53,6 +53,8 @@ FOXGLOVE = Transport(
 COMPRESSED_DEPTH = Transport(
     "compressedDepth", "/compressedDepth", "sensor_msgs/msg/CompressedImage"
 )
+CALIBRATION = Transport("calibration", "", "sensor_msgs/msg/CameraInfo")
+"""Of no images: it is subscribed to as they are."""
 IMAGE_TRANSPORTS = {each.name: each for each in (RAW, COMPRESSED, FFMPEG, FOXGLOVE)}
 """Of colour images."""
 DEPTH_TRANSPORTS = {each.name: each for each in (RAW, COMPRESSED_DEPTH)}

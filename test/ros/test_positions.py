@@ -16,6 +16,7 @@ import pytest
 from builtin_interfaces.msg import Time
 from harness import PATIENCE, Client, Start, image_message, values_of
 from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -232,6 +233,22 @@ def test_positions_are_switched_on_and_off_and_problems_are_said(
     change(camera, positions="off")
     client.wait_for(lambda: not topics(client))
     client.wait_for(lambda: "positions_found" not in values_of(camera.diagnostics[-1]))
+
+
+@pytest.mark.ros
+def test_a_calibration_that_is_latched_is_had_however_late(
+    client: Client, camera: SimpleNamespace
+) -> None:
+    """Some drivers publish it once, for all who come later."""
+    qos = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    client.node.destroy_publisher(camera.info)
+    client.node.create_publisher(CameraInfo, "/camera_info", qos).publish(CALIBRATION)
+    for _ in range(2):
+        change(camera, positions="bearing")
+        show(client, camera, lambda: camera.places, info=None, depth=None)
+        change(camera, positions="off")
+        client.wait_for(lambda: not topics(client))
+        camera.places.clear()
 
 
 @pytest.mark.ros

@@ -9,10 +9,6 @@ from functools import cache, partial
 from time import monotonic
 from typing import Any
 
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.serialization import deserialize_message
-from rclpy.subscription import Subscription
-from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from compact_yolo_ros.detection.camera_model import CalibrationError, CameraModel, read_camera_info
@@ -29,7 +25,7 @@ from compact_yolo_ros.ros.detector.topics import CAMERA_INFO, DEPTH, FrameResult
 from compact_yolo_ros.ros.diagnostics.causes import NewCauses
 from compact_yolo_ros.ros.received_images import unpack_file, unpack_image
 from compact_yolo_ros.ros.receiver import Receiver
-from compact_yolo_ros.ros.transports import DEPTH_TRANSPORTS, RAW, Transport
+from compact_yolo_ros.ros.transports import CALIBRATION, DEPTH_TRANSPORTS, RAW, Transport
 
 GRACE = 2.0
 """Seconds after it has subscribed for which missing messages are no problem yet."""
@@ -63,16 +59,15 @@ class CameraPositions:
             values: of all parameters, by name, of which some do not change.
             warn: takes a sentence for people.
         """
-        self._receiver = receiver
         self._warn = warn
-        self._info_name = CAMERA_INFO.path(camera)
+        # As its publisher offers it: some have a single message, latched.
+        self._calibrations = CameraInput(receiver, CAMERA_INFO.path(camera), CALIBRATION, "auto")
         transport = DEPTH_TRANSPORTS[values["depth_transport"]]
         self._depth = CameraInput(receiver, DEPTH.path(camera), transport, values["reliability"])
         self._read, self._pixels = depth_reader(transport, file_limits(values))
         self._history = DepthHistory()
         self._options: PositionOptions | None = None
         self._is_open = False
-        self._info_subscription: Subscription[CameraInfo] | None = None
         self._info = b""
         self._calibration: tuple[bytes, bool, CameraModel] | None = None
         self.reset()
@@ -129,17 +124,11 @@ class CameraPositions:
         """Have the subscriptions that are needed now."""
         options = self._options if self._is_open else None
         if options is None:
-            if self._info_subscription is not None:
-                self._receiver.unsubscribe(self._info_subscription)
-            self._info_subscription, self._info = None, b""
-        elif self._info_subscription is None:
+            self._calibrations.close()
+            self._info = b""
+        elif not self._calibrations.is_open:
             self._since = monotonic()
-            self._info_subscription = self._receiver.subscribe(
-                CameraInfo,
-                self._info_name,
-                self._keep_info,
-                QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-            )
+            self._calibrations.open(self._keep_info)
         uses_depth = options is not None and options.uses_depth
         if uses_depth and not self._depth.is_open:
             self._depth.open(self._keep_depth)
@@ -185,15 +174,14 @@ class CameraPositions:
         """The calibration; it is read again only when another one has come."""
         info = self._info
         if not info:
-            topic = self._receiver.node.resolve_topic_name(self._info_name)
             raise NoPositionsError(
-                f"no CameraInfo has come on {topic}: remap camera_info to that of the camera"
+                f"no CameraInfo has come on {self._calibrations.topic}: remap camera_info to that "
+                "of the camera"
             )
         known = self._calibration
         if known is not None and (info[BEHIND_STAMP:], rectified) == known[:2]:
             return known[2]
-        message = deserialize_message(info, CameraInfo)
-        model = read_camera_info(message, rectified=rectified)
+        model = read_camera_info(self._calibrations.unpack(info), rectified=rectified)
         self._calibration = (info[BEHIND_STAMP:], rectified, model)
         return model
 

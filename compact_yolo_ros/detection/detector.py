@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from threading import Lock
 from time import perf_counter
 from typing import NamedTuple
 
@@ -126,7 +127,8 @@ class Detector:
         self._input = NetworkInput(opened, reopen)
         self._under_way: deque[Started] = deque()
         self._finished: deque[Answer] = deque()
-        self._successors: deque[Opened] = deque()  # its methods are atomic
+        self._successor: Opened | None = None
+        self._handover = Lock()
 
     @classmethod
     def open(cls, options: str | RunOptions, *, selection: Selection | None = None) -> Detector:
@@ -324,7 +326,7 @@ class Detector:
         Raises:
             BackendError: the runtime failed.
         """
-        if self._successors or not self._input.fits(image.size):
+        if self._successor or not self._input.fits(image.size):
             while self._under_way:  # another backend or size may be opened for this image
                 self._finished.append(self._finish().copy())
         placement, seconds = self._fill_input(image, prepared)
@@ -410,20 +412,29 @@ class Detector:
         self._input.resize(size)
 
     def replace_backend(self, opened: Opened) -> None:
-        """Use another network from the next image on, then close the one in use. For any thread."""
-        self._successors.append(opened)
+        """Use another network from the next image on, then close the one in use. For any thread.
+
+        One that was to be used before it, but has had no image yet, is closed now.
+        """
+        with self._handover:
+            superseded, self._successor = self._successor, opened
+        if superseded is not None:
+            superseded.backend.close()
 
     def use_newest(self) -> None:
         """Change to the newest network of ``replace_backend``, as ``answer`` does first.
 
         For the thread that detects.
         """
-        while self._successors:
-            self.stage = "change of the backend"
-            predecessor = self.backend
-            self._input.use(self._successors.popleft())
-            predecessor.close()
-            give_back_freed_memory()
+        if self._successor is None:
+            return
+        self.stage = "change of the backend"
+        predecessor = self.backend
+        with self._handover:
+            successor, self._successor = self._successor, None
+        self._input.use(successor)
+        predecessor.close()
+        give_back_freed_memory()
 
     def close(self) -> None:
         """Release the network."""

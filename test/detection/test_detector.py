@@ -355,6 +355,21 @@ def test_a_caller_can_choose_when_another_network_is_used(toy: str) -> None:
     assert detector.backend is second.backend
 
 
+def test_of_networks_that_wait_for_an_image_only_the_newest_is_kept(toy: str) -> None:
+    """A node that is disabled or has no camera may be told one model after the other."""
+    options = RunOptions(toy, threads=1)
+    detector = Detector(open_backend(options))
+    first, *later = detector.backend, *(open_backend(options) for _ in range(3))
+    for opened in later:
+        detector.replace_backend(opened)
+    for opened in later[:-1]:
+        with pytest.raises(AttributeError):
+            opened.backend.run()  # it was closed
+    assert detector.backend is first
+    detector.detect(picture(320, 320))
+    assert detector.opened is later[-1]
+
+
 def test_selection_can_change_between_images(toy: str) -> None:
     detector = Detector.open(RunOptions(toy, threads=1))
     image = picture(320, 320)

@@ -210,9 +210,11 @@ def test_a_fast_camera_does_not_starve_a_slow_one() -> None:
     assert (fast.received, fast.processed, fast.dropped) == (11, 2, 9)
 
 
-def together(detector: BatchingDetector, cameras: Sequence[Camera], **backends: Any) -> FrameWorker:
+def together(
+    detector: BatchingDetector, cameras: Sequence[Camera], *, control: Any = None, **backends: Any
+) -> FrameWorker:
     """A worker that has an image of the first camera in work, while one of each camera waits."""
-    session = idle_session(detector, cameras)
+    session = idle_session(detector, cameras, control=control)
     vars(session.backends).update(backends)
     worker = FrameWorker(session, CLOCK, None)
 
@@ -239,6 +241,28 @@ def test_images_that_wait_go_together_in_turn() -> None:
     worker.stop()
     assert detector.runs == [1, 3, 2]
     assert processed == ["alone", "b", "c", "d", "e", "a"]
+
+
+class CountingControl(IdleControl):
+    """Writes down with how many images each one has shared its time."""
+
+    def __init__(self) -> None:
+        self.together: list[int] = []
+
+    def observe(self, camera: str, times: FrameTimes, power: Any, together: int) -> None:
+        self.together.append(together)
+
+
+def test_the_governor_is_told_how_many_images_have_shared_their_time() -> None:
+    done, control = Semaphore(0), CountingControl()
+    detector = BatchingDetector()
+    worker = together(detector, [Camera(name, [], done) for name in "abcde"], control=control)
+    for images in (1, 3, 2):
+        detector.go.release()
+        for _ in range(images):
+            assert done.acquire(timeout=10)
+    worker.stop()
+    assert control.together == [1, 3, 3, 3, 2, 2]
 
 
 def test_an_image_that_fails_costs_no_other_camera_its_own() -> None:
@@ -329,7 +353,7 @@ def timed(monkeypatch: pytest.MonkeyPatch, stamp: Time, max_age: float = 0.0) ->
             steady.now += 32.0
 
     class TimedControl(IdleControl):
-        def observe(self, camera: str, times: FrameTimes, power: Any) -> None:
+        def observe(self, camera: str, times: FrameTimes, *_: Any) -> None:
             seen.append(times)
             finished.set()
 

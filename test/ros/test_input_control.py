@@ -72,6 +72,25 @@ def test_images_are_skipped_of_each_camera_by_itself(toy: str) -> None:
     assert [control.admits(camera) for camera in "baab"] == [False, True, True, True]
 
 
+def test_images_that_go_together_share_their_time_where_a_rate_is_to_be_held(toy: str) -> None:
+    """Four in 40 ms are 100 a second, of a latency of 40 ms each."""
+    for together, fps, latency, state in (
+        (4, 80, 0.05, "holding"),
+        (1, 80, 0.05, "over target"),
+        (4, 120, 0.05, "over target"),
+        (4, 80, 0.03, "over target"),
+    ):
+        control = make_control(toy, Targets(fps=fps, latency=latency))
+        for _ in range(10):
+            control.observe("a", times(0.04), None, together)
+        assert control.facts()["governor"] == state
+    assert control.facts()["governor_reason"].endswith("the latency was 40 ms, max_latency is 30")
+    control = make_control(toy, Targets(fps=120))
+    for _ in range(10):
+        control.observe("a", times(0.04), None, 4)
+    assert control.facts()["governor_reason"].endswith("an image took 10 ms, target_fps leaves 8")
+
+
 def test_a_new_backend_brings_its_own_sizes(toy: str) -> None:
     control = make_control(toy, Targets(latency=0.01))
     for _ in range(5):

@@ -51,20 +51,23 @@ class InputControl:
         self._to_skip[camera] -= 1
         return False
 
-    def observe(self, camera: str, times: FrameTimes, power: PowerMonitor | None) -> None:
+    def observe(
+        self, camera: str, times: FrameTimes, power: PowerMonitor | None, together: int = 1
+    ) -> None:
         """Take the times of a processed image into account, and resize the detector if need be.
 
         Args:
             camera: where the image came from.
             times: of the image.
             power: what measures the power; None if nothing does.
+            together: images that went through the network with it, itself included.
         """
         governor, detector = self._governor, self._detector
         if detector.backend is not self._backend:
             self._backend = detector.backend
             governor.use_sizes(_costs(detector.backend))
         before = governor.switches
-        cost = Cost(times.total, times.total - times.waiting, times.inference)
+        cost = Cost(times.total, times.total - times.waiting, times.inference, together)
         watts = power.summary().watts if power and governor.targets.watts > 0 else None
         rung = governor.observe(cost, monotonic(), watts)
         self._to_skip[camera] = rung.skip

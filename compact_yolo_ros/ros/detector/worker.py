@@ -201,7 +201,8 @@ class FrameWorker:
                 self._report([each.frame.camera for each in ready], error)
             return
         for each, answer in zip(ready, answers, strict=True):
-            self._attempt(each.frame, partial(self._conclude, each, answer))
+            shared = each._replace(together=len(ready))
+            self._attempt(each.frame, partial(self._conclude, shared, answer))
 
     def _conclude(self, ready: _Ready, answer: Answer, _: _Frame) -> None:
         self._publish(ready, self._session.detector.conclude(answer))
@@ -257,11 +258,11 @@ class FrameWorker:
             overhead=total - stages.inference,
             total=total,
         )
-        self._finish(result, times, camera)
+        self._finish(result, times, ready)
 
-    def _finish(self, result: FrameResult, times: FrameTimes, camera: Camera) -> None:
+    def _finish(self, result: FrameResult, times: FrameTimes, ready: _Ready) -> None:
         """Count a published result, and let those who decide about the next image know."""
-        session = self._session
+        session, camera = self._session, ready.frame.camera
         dropped = camera.counters.image_processed(times)
         backend = session.detector.backend
         session.performance.publish(result, times, dropped, backend, self._power)
@@ -269,7 +270,7 @@ class FrameWorker:
         if session.image_sizes.see(camera.name, *(size if view.is_plain else view.seen(size))):
             session.backends.fit(session.image_sizes.all)
         session.backends.succeeded()
-        session.control.observe(camera.name, times, self._power)
+        session.control.observe(camera.name, times, self._power, ready.together)
 
     def _is_refused(self, camera: Camera, header: Header, max_age: float) -> bool:
         """Whether an image is too old, or from a future as far away; it is counted then."""
@@ -289,7 +290,10 @@ class FrameWorker:
 
 
 class _Ready(NamedTuple):
-    """An image that is decoded, what it is processed with, and when that began and ended."""
+    """An image that is decoded, what it is processed with, and when that began and ended.
+
+    ``together`` counts the images that go through the network at the same time.
+    """
 
     frame: _Frame
     header: Header
@@ -298,6 +302,7 @@ class _Ready(NamedTuple):
     settings: Settings
     began: float
     decoded: float
+    together: int = 1
 
 
 class _Frame(NamedTuple):

@@ -229,6 +229,22 @@ def test_a_given_reliability_is_kept(client: Client, reliability: str) -> None:
     receiver.close()
 
 
+def test_a_publisher_that_offered_too_little_is_forgotten_when_it_has_gone(client: Client) -> None:
+    """A camera that was started again as it should be may be unplugged later."""
+    receiver = OpenInput(client, "reliable")
+    for qos, offers_too_little in ((BEST_EFFORT, True), (RELIABLE, False)):
+        camera = client.node.create_publisher(Image, TOPIC, qos)
+        client.wait_for(lambda: receiver.input.announced().publishers == 1, 10)
+        if offers_too_little:
+            client.wait_for(lambda: receiver.input.incompatible_qos, 10)
+        client.spin(0.1)
+        assert receiver.input.incompatible_qos is offers_too_little
+        client.node.destroy_publisher(camera)
+        client.wait_for(lambda: receiver.input.announced().publishers == 0, 10)
+        assert not receiver.input.incompatible_qos
+    receiver.close()
+
+
 def test_a_camera_is_noticed_without_looking_all_the_time(
     client: Client, receiver: OpenInput, tells: bool
 ) -> None:

@@ -167,8 +167,12 @@ class CameraInput:
 
     @property
     def incompatible_qos(self) -> bool:
-        """Whether a publisher was found that offers less than this subscription requires."""
-        return self._incompatible
+        """Whether there is a publisher that offers less than this subscription requires."""
+        if not self._incompatible:
+            return False
+        # The middleware tells when such a publisher comes, and not when it goes.
+        offered = offered_quality(self._node, self._name, self._type)
+        return offered is not None and offered.reliability != RELIABLE
 
     def _choose(self) -> tuple[Quality, ...]:
         if self._parameter != "auto":

@@ -100,6 +100,17 @@ def test_the_depth_of_an_image_in_work_is_kept_however_long_that_takes(late, per
     assert history.nearest(image) is None
 
 
+def test_without_stamps_the_newest_depth_before_the_image_belongs_to_it() -> None:
+    history, images = DepthHistory(), [received(0) for _ in range(4)]
+    for image in images[:3]:
+        history.add(image)
+    history.expect(Header())
+    history.add(images[3])
+    assert history.nearest(Header())[0] is images[2]
+    history.expect(Header())
+    assert history.nearest(Header())[0] is images[3]
+
+
 def test_a_history_is_too_short_where_it_has_let_go_of_what_came_before_the_image() -> None:
     history = DepthHistory()
     for stamp in range(MOST_IMAGES):

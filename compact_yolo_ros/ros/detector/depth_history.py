@@ -70,7 +70,7 @@ class DepthHistory:
         """Hold the image nearest to ``header``, of those that are kept or come, until the next."""
         with self._lock:
             self._expected = stamp_of(header)
-            self._held = _nearest(self._expected, (self._held, *self._images))
+            self._held = _nearest(self._expected, (*reversed(self._images), self._held))
 
     def clear(self) -> None:
         """Forget all images."""
@@ -98,7 +98,7 @@ class DepthHistory:
 
 
 def _nearest(stamp: int, images: Iterable[DepthImage | None]) -> DepthImage | None:
-    """The image whose stamp is nearest; None if there is none."""
+    """The image whose stamp is nearest, the first of several; None if there is none."""
     there = (image for image in images if image is not None)
     return min(there, key=partial(_between, stamp), default=None)
 

@@ -134,7 +134,8 @@ class Detector:
     def open(cls, options: str | RunOptions, *, selection: Selection | None = None) -> Detector:
         """Open a model. A size that an image needs is opened when that image comes.
 
-        If the file has been overwritten by then, that image gets another size instead.
+        If it cannot be, for example because the file has been overwritten, images get another size,
+        and it is tried again after one, two, four minutes and so on.
 
         Args:
             options: a model's name or path, or how to run it in detail; with its ``image_sizes``,

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
+from time import monotonic
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +22,22 @@ from compact_yolo_ros.pixels.turned_letterbox import TurnedLetterbox
 
 MOST_SIZES = 8
 """Sizes that are kept open where they are opened as images need them: those used last."""
+FIRST_WAIT = 60.0
+"""Seconds after which a size is tried again that could not be opened; each time twice as many."""
 NO_IMAGE = (0, 0)
 
 Reopen = Callable[[tuple[Size, ...]], Opened]
 """Opens the same network at other sizes; raises BackendError or ModelError."""
+
+
+class _Refusal(NamedTuple):
+    """A size could not be opened: for so many seconds, up to a moment of ``monotonic``."""
+
+    seconds: float
+    until: float
+
+
+NOT_REFUSED = _Refusal(FIRST_WAIT / 2, -inf)
 
 
 class NetworkInput:
@@ -45,9 +60,9 @@ class NetworkInput:
         """
         self._reopen = reopen
         self._used: list[Size] = []
-        self._refused: set[Size] = set()
+        self._refused: dict[Size, _Refusal] = {}
         self._resized: InputSize | None = None
-        self._fits = NO_IMAGE
+        self._fits, self._fits_until = NO_IMAGE, inf
         self.use(opened)
 
     @property
@@ -73,17 +88,18 @@ class NetworkInput:
 
     def fits(self, size: tuple[int, int]) -> bool:
         """Whether the size in use is that for images of this width and height."""
-        return size == self._fits
+        return size == self._fits and monotonic() < self._fits_until
 
     def fit(self, size: tuple[int, int]) -> None:
         """Use the size for images of this width and height; it may have to be opened."""
-        if size == self._fits:
+        if self.fits(size):
             return
         wanted = fitted(self.base, size)
         if self._can_open(wanted):
             self._keep_open(wanted)
         self.run_at(nearest(self.backend.sizes, wanted))
-        self._fits = size
+        refusal = self._refused.get(wanted)
+        self._fits, self._fits_until = size, refusal.until if refusal else inf
 
     def run_at(self, size: Size) -> None:
         """Use one of the sizes that are open, until the next image."""
@@ -141,7 +157,8 @@ class NetworkInput:
         del self._letterbox, self._letterboxes, self._turned
 
     def _can_open(self, size: Size) -> bool:
-        return self._reopen is not None and size not in self._refused
+        refusal = self._refused.get(size, NOT_REFUSED)
+        return self._reopen is not None and monotonic() >= refusal.until
 
     def _keep_open(self, size: Size) -> None:
         """Have a size open, and no others than those used last."""
@@ -153,11 +170,13 @@ class NetworkInput:
             opened = self._reopen(tuple(self._used))
         except (BackendError, ModelError) as error:
             self._used.remove(size)
-            self._refused.add(size)
+            seconds = 2 * self._refused.get(size, NOT_REFUSED).seconds
+            self._refused[size] = _Refusal(seconds, monotonic() + seconds)
             warning = f"images that {size} would fit have another input: {error}"
             self.opened = replace(self.opened, warning=warning)
         else:
             predecessor = self.backend
+            self._refused.pop(size, None)
             self.use(opened)
             predecessor.close()
 

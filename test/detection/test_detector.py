@@ -309,6 +309,33 @@ def test_an_image_whose_input_cannot_be_opened_is_answered_all_the_same(toy: str
     assert "images that 320x192 would fit have another input: ONNX" in detector.opened.warning
 
 
+def test_an_input_that_could_not_be_opened_is_tried_again_less_and_less_often(
+    toy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory, for example, may have been short."""
+    detector = Detector.open(RunOptions(toy, input_sizes=(416,), threads=1))
+    now, tried, image = [100.0], [], picture(720, 1280)
+    reopen = detector._input._reopen
+
+    def out_of_memory(sizes: tuple[Size, ...]) -> Opened:
+        tried.append(now[0])
+        raise BackendError("no memory is left")
+
+    monkeypatch.setattr(network_input, "monotonic", lambda: now[0])
+    monkeypatch.setattr(detector._input, "_reopen", out_of_memory)
+    for second in range(100, 500):
+        now[0] = float(second)
+        detector.detect(image)
+    assert tried == [100, 160, 280]
+    assert "no memory is left" in detector.opened.warning
+    monkeypatch.setattr(detector._input, "_reopen", reopen)
+    now[0] = 520.0
+    assert detector.input_size(1280, 720) == (416, 256)
+    detector.detect(image)
+    assert list(detector.backend.sizes) == [Size(416, 256)]
+    assert not detector.opened.warning
+
+
 def test_a_network_that_cannot_fit_known_images_keeps_its_square(toy: str) -> None:
     options = RunOptions(toy, threads=1, image_sizes=((320, 180),))  # too few cells again
     detector = Detector.open(options)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many frames an MP4 or AVI file says that it has, where that can be relied on.
+"""How many frames a video file says that it has, where that can be relied on.
 
 A decoder leaves out what is damaged, and says nothing. OpenCV's own count is not relied on: of many
 containers it is a guess from the duration, and of a trimmed MP4 it has frames that are not shown.
-Matroska, WebM, FLV and others do not count their frames.
+Matroska and WebM do not count their frames, but tell whether they are whole; FLV and others tell
+nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from compact_yolo_ros.pixels.avi_frames import announced_by_damaged_avi
+from compact_yolo_ros.pixels.matroska_frames import announced_by_cut_matroska
 
 MOST_BOXES = 100
 """Parts of an MP4 file; those before its index are a few."""
@@ -22,14 +24,14 @@ MOST_INDEX = 2**26
 
 
 def announced_frames(path: Path) -> int:
-    """Frames of an MP4 file by its index, or of a damaged AVI file by its header.
+    """Frames of an MP4 file by its index, of a damaged AVI or a cut Matroska file by its header.
 
-    0 of whole AVI files and of others, and where it is not known.
+    0 of whole files of the last two and of others, and where it is not known.
     """
     try:
         with path.open("rb") as file:
             frames = _frames(_index(file))
-        return frames or announced_by_damaged_avi(path)
+        return frames or announced_by_damaged_avi(path) or announced_by_cut_matroska(path)
     except (OSError, ValueError, ArithmeticError, LookupError, struct.error):
         return 0  # the index is cut off or damaged itself
 

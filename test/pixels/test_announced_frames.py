@@ -142,6 +142,46 @@ def test_a_recorder_that_died_has_announced_nothing(avi: Path) -> None:
     assert announced_frames(avi) == 0
 
 
+@pytest.fixture(params=["MJPG in mkv", "VP80 in webm", "mp4v in mkv"])
+def matroska(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    codec, _, suffix = request.param.split()
+    return write(tmp_path / f"video.{suffix}", codec)
+
+
+LENGTH, UNKNOWN = bytes.fromhex("18538067 01"), bytes.fromhex("ff ff ff ff ff ff ff")
+
+
+def test_a_matroska_file_announces_only_if_it_is_cut_off(matroska: Path) -> None:
+    content = matroska.read_bytes()
+    assert announced_frames(matroska) == 0, "it counts no frames"
+    assert announced_frames(cut(matroska)) == COUNT
+    for name in ("4489", "23e383", "83"):  # duration, that of a frame, kind of a track
+        element = bytes.fromhex(name)
+        matroska.write_bytes(content.replace(element, bytes(len(element) - 1) + b"\x8f"))
+        assert announced_frames(cut(matroska)) == 0
+
+
+def test_a_recorder_of_matroska_that_died_has_announced_nothing(matroska: Path) -> None:
+    content = bytearray(matroska.read_bytes())
+    place = content.index(LENGTH) + len(LENGTH)
+    content[place : place + 7] = UNKNOWN
+    matroska.write_bytes(content)
+    assert announced_frames(cut(matroska)) == 0
+
+
+@given(data=st.data())
+def test_a_damaged_header_of_a_matroska_file_breaks_nothing(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "video.mkv"
+    content = bytearray(write(path, "MJPG").read_bytes())
+    for _ in range(2):
+        place = data.draw(st.integers(0, 700))
+        content[place : place + 4] = data.draw(st.binary(min_size=4, max_size=4))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    assert announced_frames(path) >= 0
+
+
 @given(data=st.data())
 def test_a_damaged_header_of_an_avi_file_breaks_nothing(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -118,10 +118,11 @@ def test_frames_that_cannot_be_read_are_counted(tmp_path: Path, suffix: str, cod
 
 
 @pytest.mark.parametrize("part", [0.3, 0.9])
+@pytest.mark.parametrize("suffix", ["avi", "mkv"])
 def test_of_a_video_that_was_cut_off_it_is_known_what_is_missing(
-    tmp_path: Path, part: float
+    tmp_path: Path, suffix: str, part: float
 ) -> None:
-    video = write_noise(tmp_path / "video.avi")
+    video = write_noise(tmp_path / f"video.{suffix}")
     content = video.read_bytes()
     video.write_bytes(content[: round(part * len(content))])
     source = open_source(str(video))

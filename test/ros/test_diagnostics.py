@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from itertools import cycle
 from types import SimpleNamespace
 from typing import Any
 
@@ -340,6 +341,22 @@ def test_images_that_nobody_answers_are_an_error(clock: SteppedClock) -> None:
         assert counted.snapshot().unanswered == 1
         end()
         assert counted.snapshot().unanswered == 0
+
+
+def test_slow_cameras_that_take_turns_are_behind_and_not_stuck(clock: SteppedClock) -> None:
+    """Eight of them, and an image takes 0.8 s: each is answered every 6.4 s."""
+    counters = {name: FrameCounters() for name in "abcdefgh"}
+    turns, seen = cycle(counters.values()), set()
+    for _ in range(40):
+        for counted in counters.values():
+            counted.image_received(replaced_another=True)
+        clock.now += 0.8
+        next(turns).image_processed(times(0.8))
+        states = {name: CameraState(each.snapshot(), CAMERA) for name, each in counters.items()}
+        seen.update(assess(ACTIVE, states).cameras.values())
+    assert {level for level, _ in seen} == {Level.OK, Level.WARN}
+    behind = "falling behind: an image has waited for 6 s, while those of other cameras"
+    assert any(message.startswith(behind) for _, message in seen)
 
 
 def test_an_image_that_stays_in_work_is_an_error_that_names_the_stage(clock: SteppedClock) -> None:

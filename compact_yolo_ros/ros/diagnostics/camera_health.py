@@ -27,15 +27,26 @@ SYNCHRONISE = (
 )
 
 
-def assess_camera(snapshot: Snapshot, camera: CameraSituation) -> Status:
-    """Find the worst problems of a camera; OK with its rate and age if there are none."""
+FASTER = "a smaller input_size or model is faster"
+
+
+def assess_camera(
+    snapshot: Snapshot, camera: CameraSituation, *, others_are_answered: bool
+) -> Status:
+    """Find the worst problems of a camera; OK with its rate and age if there are none.
+
+    Args:
+        snapshot: its counts and times.
+        camera: what surrounds its images.
+        others_are_answered: whether those of other cameras are, so that nothing is stuck.
+    """
     if snapshot.silence >= min(max(SILENCE, PERIODS * snapshot.interval), MAX_SILENCE):
         return _silent(snapshot, camera)
     if snapshot.recent_errors:
         level = Level.ERROR if snapshot.age is None else Level.WARN
         return Status(level, f"{snapshot.recent_errors} failures: {snapshot.last_error}")
     if snapshot.age is None:
-        return _without_answers(snapshot)
+        return _without_answers(snapshot, others_are_answered)
     age = snapshot.age.p50
     problems = (_strange_age(age), _refused(snapshot), _falling_behind(snapshot), camera.concern)
     if any(problems):
@@ -43,10 +54,16 @@ def assess_camera(snapshot: Snapshot, camera: CameraSituation) -> Status:
     return Status(Level.OK, f"{snapshot.fps_out:.1f} images/s, median age {age * 1e3:.1f} ms")
 
 
-def _without_answers(snapshot: Snapshot) -> Status:
+def _without_answers(snapshot: Snapshot, others_are_answered: bool) -> Status:
     if snapshot.fps_refused:
         return Status(
             Level.WARN, f"max_age refuses every image: {refused_age(snapshot.refused_age)}"
+        )
+    if snapshot.unanswered >= UNANSWERED and others_are_answered:
+        return Status(
+            Level.WARN,
+            f"falling behind: an image has waited for {snapshot.unanswered:.0f} s, while those of "
+            f"other cameras are answered; {FASTER}",
         )
     if snapshot.unanswered >= UNANSWERED:
         sentence = f"no image was answered for {snapshot.unanswered:.0f} s: restart the node"
@@ -94,7 +111,7 @@ def _falling_behind(snapshot: Snapshot) -> str:
         return ""
     return (
         f"falling behind: {wanted:.1f} images/s are wanted, {snapshot.fps_out:.1f} are "
-        "processed; a smaller input_size or model is faster"
+        f"processed; {FASTER}"
     )
 
 

@@ -37,10 +37,15 @@ def assess(node: NodeSituation, cameras: Mapping[str, CameraState]) -> Health:
     rest = _resting(node)
     if rest is not None:
         return Health(rest, rest, dict.fromkeys(cameras, rest), is_resting=True)
-    statuses = {
-        name: assess_camera(state.snapshot, state.situation) for name, state in cameras.items()
-    }
     fps_out = sum(state.snapshot.fps_out for state in cameras.values())
+    statuses = {
+        name: assess_camera(
+            state.snapshot,
+            state.situation,
+            others_are_answered=fps_out > state.snapshot.fps_out,
+        )
+        for name, state in cameras.items()
+    }
     healthy = Status(Level.OK, f"{fps_out:.1f} images/s from {len(cameras)} camera(s)")
     shared = _with_shared(healthy, node, fps_out)
     return Health(_with_shared(_worst(statuses, healthy), node, fps_out), shared, statuses)

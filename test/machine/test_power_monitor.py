@@ -151,6 +151,22 @@ def test_a_search_that_fails_or_hangs_is_reported() -> None:
     assert watching.summary().problem == "OSError: no bus"
 
 
+def test_what_is_measured_can_change_also_while_a_source_hangs() -> None:
+    before, after = Script(*readings([5.0])), Script(*readings([50.0]))
+    after.name = "another"
+    sources = iter((before, after))
+    watching = PowerMonitor(lambda: next(sources), period=0)
+    assert before.done.wait(10)
+    watching.find_again()
+    assert after.done.wait(10)
+    before.end.set()
+    assert before.closed.wait(10)
+    seen = watching.summary()
+    assert (seen.source, seen.watts) == ("another", 50.0)
+    after.end.set()
+    watching.close()
+
+
 def test_where_nothing_can_be_read_the_thread_ends_and_the_reasons_stay() -> None:
     def find() -> Script:
         raise Unavailable(*"abcde")

@@ -73,11 +73,22 @@ class PowerMonitor:
         self._find = find
         self._period = period
         self._lock = Lock()
-        self._readings: deque[tuple[float, PowerReading]] = deque()
-        self._source = "none"
-        self._problem = NO_READING
-        self._ended = Event()
-        self._thread = Thread(target=self._run, name="power", daemon=True)
+        self._begin()
+
+    def find_again(self) -> None:
+        """Call ``find`` again, because something else is to be measured, and forget all readings.
+
+        For the thread that closes it.
+        """
+        self.close()
+        self._begin()
+
+    def _begin(self) -> None:
+        with self._lock:
+            self._readings: deque[tuple[float, PowerReading]] = deque()
+            self._source, self._problem = "none", NO_READING
+            self._ended = Event()
+        self._thread = Thread(target=self._run, args=(self._ended,), name="power", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -105,25 +116,31 @@ class PowerMonitor:
             _shortened(newest.problems),
         )
 
-    def _run(self) -> None:
+    def _run(self, ended: Event) -> None:
         try:
             source = self._find()
         except Unavailable as why:  # and never will be
-            self._problem = _shortened(why.args)
+            self._note(ended, "none", _shortened(why.args))
             return
         except Exception as error:  # whatever a driver or a library raises, the node keeps running
-            self._problem = f"{type(error).__name__}: {error}"
+            self._note(ended, "none", f"{type(error).__name__}: {error}")
             return
-        self._source = source.name
-        self._problem = f"no reading in the last {WINDOW:.0f} s"
-        while not self._ended.is_set():
-            self._keep(_read(source))
-            self._ended.wait(self._period)
+        self._note(ended, source.name, f"no reading in the last {WINDOW:.0f} s")
+        while not ended.is_set():
+            self._keep(ended, _read(source))
+            ended.wait(self._period)
         source.close()
 
-    def _keep(self, reading: PowerReading) -> None:
+    def _note(self, ended: Event, source: str, problem: str) -> None:
+        with self._lock:
+            if ended is self._ended:  # else it hung, and another thread has begun
+                self._source, self._problem = source, problem
+
+    def _keep(self, ended: Event, reading: PowerReading) -> None:
         now = monotonic()
         with self._lock:
+            if ended is not self._ended:  # as in _note
+                return
             self._readings.append((now, reading))
             while self._readings[0][0] < now - WINDOW:
                 self._readings.popleft()

@@ -32,9 +32,9 @@ class Activation:
         self._session = session
         self._power: PowerMonitor | None = None
         with ExitStack() as started:
+            self._on_gpu = session.backends.needs_gpu
             if values["power"] == "auto":
-                on_gpu = session.backends.needs_gpu
-                self._power = PowerMonitor(partial(find_power_source, on_gpu=on_gpu))
+                self._power = PowerMonitor(lambda: find_power_source(on_gpu=self._on_gpu))
                 started.callback(self._power.close)
             started.callback(session.backends.rest)
             self._worker = FrameWorker(session, node.get_clock(), self._power)
@@ -79,7 +79,12 @@ class Activation:
 
     def power(self) -> PowerSummary | None:
         """Power of the last seconds; None with ``power:=none``."""
-        return self._power.summary() if self._power else None
+        if self._power is None:
+            return None
+        if (on_gpu := self._session.backends.needs_gpu) != self._on_gpu:
+            self._on_gpu = on_gpu
+            self._power.find_again()
+        return self._power.summary()
 
     def work(self) -> Work | None:
         """The image in work; None if there is none."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from harness import PATIENCE, ROOT, Client, Start, green_square
 from launching import LAUNCH
 from sensor_msgs.msg import CameraInfo, Image
@@ -179,6 +179,22 @@ def test_the_health_check_follows_the_diagnostics(client: Client, level: bytes, 
             client.spin(0.1)
         assert process.stdout is not None
         assert (process.returncode, process.stdout.read()) == (code, "so it is\n")
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize(("state", "code"), [("active", 0), ("inactive", 1), ("unconfigured", 1)])
+def test_a_detector_that_is_not_active_is_not_healthy(
+    client: Client, state: str, code: int
+) -> None:
+    """Such as one that was started again and waits to be configured: its status is at OK."""
+    values = [KeyValue(key="state", value=state)]
+    own = DiagnosticStatus(name="/detector: detections", level=DiagnosticStatus.OK, values=values)
+    publisher = client.node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+    with subprocess.Popen([sys.executable, HEALTH], stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            publisher.publish(DiagnosticArray(status=[own]))
+            client.spin(0.1)
+        assert process.returncode == code
 
 
 def test_a_silent_detector_is_not_healthy() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from threading import Thread
 from types import SimpleNamespace
 from typing import Any
@@ -91,6 +92,23 @@ def test_a_disabled_stream_is_woken_for_one_image(client: Client, start_inside: 
     assert stamps_of(seen) == answers  # one array for each call, and no more
     client.wait_for(lambda: client.node.count_subscribers("/image") == 0)
     client.wait_for(lambda: seen.diagnostics[-1].status[0].message == "disabled by ~/enable")
+
+
+def test_an_answer_that_is_there_is_not_lost_when_the_node_is_deactivated(
+    client: Client, start_inside: Start
+) -> None:
+    """In the moment between the image's result, which was published, and the response."""
+    seen = start_inside(detect_once_timeout=PATIENCE)
+    calls = Calls(client)
+    answer, (camera,) = calls.begin(), seen.node._session.cameras
+    client.wait_for(lambda: camera.once.is_called and seen.camera.get_subscription_count())
+    seen.camera.publish(green_square())
+    end = time.monotonic() + PATIENCE
+    while camera.once.is_called and time.monotonic() < end:
+        time.sleep(0.01)  # the executor is busy with something else
+    seen.node.trigger_deactivate()
+    response = calls.result(answer)
+    assert response.success, response.message
 
 
 def test_the_newest_image_of_a_stream_is_answered_once(client: Client, start_inside: Start) -> None:

@@ -117,7 +117,8 @@ class DetectOnce:
         """Take no more images, and tell those who wait."""
         self._images = None
         for call in self._calls:
-            call.outcome.set_result("the node was deactivated")
+            if not call.outcome.done():
+                call.outcome.set_result("the node was deactivated")
 
     def close(self) -> None:
         """Remove the service, after the response to those who wait."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.tracking.trails import MOST_IMAGES, Trails
@@ -44,11 +45,12 @@ def test_a_trail_is_where_the_object_was_the_oldest_first() -> None:
     assert again == {7: [[100, 50], [110, 50], [120, 50]], 8: [[0, 0], [1, 2]]}
 
 
-def test_it_goes_back_two_seconds_however_many_images_that_are() -> None:
+@pytest.mark.parametrize("rate", [10, 30, 60])
+def test_it_goes_back_two_seconds_however_many_images_that_are(rate: int) -> None:
     trails = Trails()
-    for number in range(50):
-        found = ways(trails, number / 10, t1=(number, 0))
-    assert [x for x, _ in found[1]] == list(range(29, 50))
+    for number in range(5 * rate):
+        found = ways(trails, number / rate, t1=(number, 0))
+    assert [x for x, _ in found[1]] == list(range(3 * rate - 1, 5 * rate))
     assert ways(trails, 60, t1=(0, 0)) == {}
 
 

@@ -13,8 +13,8 @@ from compact_yolo_ros.detection.detections import Detections
 
 LENGTH = 2_000_000_000
 """Ns that a trail goes back."""
-MOST_IMAGES = 64
-"""Images that a trail goes back at most."""
+MOST_IMAGES = 128
+"""Images that a trail goes back at most: those of two seconds at 60 Hz, and some."""
 
 
 class Trail(NamedTuple):

@@ -111,6 +111,13 @@ def test_shapes_are_learned_in_a_few_steps(shapes):
     assert np.mean(totals[-4:]) < 0.6 * np.mean(totals[:4])
 
 
+@pytest.mark.parametrize(("setting", "expected"), [(None, {0.15}), (0.0, {0.0}), (0.4, {0.4})])
+def test_dropout_of_a_recipe_goes_before_the_detectors_own(shapes, setting, expected):
+    run = trainer(shapes, detector="yolo_fastest", dropout=setting)
+    assert {m.p for m in run.model.modules() if isinstance(m, torch.nn.Dropout)} == expected
+    assert run.state()["detector"] == "yolo_fastest"  # for which the weights can start any other
+
+
 def test_a_step_in_two_parts_is_the_same_step(shapes):
     exact = {"fixed_norm": "all", "optimizer": {"name": "sgd", "rate": 0.01}, "phases": ONE_PHASE}
     whole, parts = trainer(shapes, **exact), trainer(shapes, **exact, accumulate=2)

@@ -203,6 +203,7 @@ class Recipe:
         augmentation: see ``Augmentation``.
         adversarial_step: largest change of a pixel in self-adversarial training, as a share of 255.
         ema_decay: of the averaged weights, which are evaluated and exported; 0: no average.
+        dropout: probability, where the detector has dropout; null: its own.
         fixed_norm: batch norms whose statistics stay as they are: none, of the backbone, or all.
         precision: of the network's forward and backward pass (Lightning Fabric's names).
         quantisation_aware: train with the rounding of INT8 inference.
@@ -221,6 +222,7 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     adversarial_step: float = 0.03
     ema_decay: float = 0.998
+    dropout: float | None = None
     fixed_norm: FixedNorm = "none"
     precision: Precision = "32-true"
     quantisation_aware: bool = False
@@ -233,6 +235,9 @@ class Recipe:
         _require("batch_size", self.batch_size, fitting, "a positive multiple of accumulate")
         step = self.adversarial_step
         _require("adversarial_step", step, 0 < step <= 1, "above 0, up to 1")
+        _require(
+            "dropout", self.dropout, 0 <= (self.dropout or 0) < 1, "from 0 to below 1, or null"
+        )
         _require("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "from 0 to below 1")
         _require("seed", self.seed, 0 <= self.seed < 2**63, "from 0 to 2^63 - 1")
 

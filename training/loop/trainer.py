@@ -77,8 +77,12 @@ class EpochSums:
 
 
 def make_detector(recipe: Recipe, num_classes: int) -> Detector:
-    """Build the detector of a recipe with fresh weights, prepared for INT8 if so set."""
+    """Build the detector of a recipe with fresh weights, its dropout and its rounding as set."""
     model = recipe.detector.build(num_classes)
+    if recipe.dropout is not None:
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = recipe.dropout
     if recipe.quantisation_aware:
         prepare(model)
     return model

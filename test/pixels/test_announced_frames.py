@@ -169,16 +169,21 @@ def test_a_recorder_of_matroska_that_died_has_announced_nothing(matroska: Path) 
     assert announced_frames(cut(matroska)) == 0
 
 
+def damage(path: Path, places: st.SearchStrategy[int], data: st.DataObject) -> None:
+    """Overwrite four bytes of a file at two of the places, and cut it off somewhere."""
+    content = bytearray(path.read_bytes())
+    for _ in range(2):
+        place = data.draw(places)
+        content[place : place + 4] = data.draw(st.binary(min_size=4, max_size=4))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+
+
 @given(data=st.data())
 def test_a_damaged_header_of_a_matroska_file_breaks_nothing(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    path = tmp_path_factory.mktemp("damaged") / "video.mkv"
-    content = bytearray(write(path, "MJPG").read_bytes())
-    for _ in range(2):
-        place = data.draw(st.integers(0, 700))
-        content[place : place + 4] = data.draw(st.binary(min_size=4, max_size=4))
-    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    path = write(tmp_path_factory.mktemp("damaged") / "video.mkv", "MJPG")
+    damage(path, st.integers(0, 700), data)
     assert announced_frames(path) >= 0
 
 
@@ -186,14 +191,9 @@ def test_a_damaged_header_of_a_matroska_file_breaks_nothing(
 def test_a_damaged_header_of_an_avi_file_breaks_nothing(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    path = tmp_path_factory.mktemp("damaged") / "video.avi"
-    content = bytearray(write(path, "MJPG").read_bytes())
-    index = content.index(b"idx1")
-    places = st.one_of(st.integers(0, 400), st.integers(index, index + 100))
-    for _ in range(2):
-        place = data.draw(places)
-        content[place : place + 4] = data.draw(st.binary(min_size=4, max_size=4))
-    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    path = write(tmp_path_factory.mktemp("damaged") / "video.avi", "MJPG")
+    index = path.read_bytes().index(b"idx1")
+    damage(path, st.one_of(st.integers(0, 400), st.integers(index, index + 100)), data)
     assert announced_frames(path) >= 0
 
 

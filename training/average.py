@@ -21,9 +21,8 @@ from typing import Any
 from torch import Tensor
 
 from compact_yolo_ros.model.store import ModelError
-from training.detectors.interface import as_module
 from training.detectors.variant import Variant
-from training.loop.checkpoint import fill, save_checkpoint
+from training.loop.checkpoint import save_checkpoint
 from training.loop.provenance import source_commit
 from training.train import read_weights
 from training.weights.folded_norms import fold_norms
@@ -63,8 +62,7 @@ def averaged(weights: Sequence[str]) -> dict[str, Any]:
 def read(weights: str) -> tuple[Variant, list[str], Mapping[str, Tensor]]:
     """Return the detector, its classes, and its weights with folded norms, as float64."""
     origin = read_weights(weights)
-    network = origin.detector.build(len(origin.classes))
-    fill(as_module(network), origin.state, Path(weights))
+    network = origin.build(weights)
     if not origin.folded:
         fold_norms(network)
     state = {name: value.double() for name, value in network.state_dict().items()}

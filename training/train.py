@@ -37,7 +37,7 @@ from training.detectors.blocks import ConvNormAct
 from training.detectors.interface import Detector
 from training.detectors.variant import Variant
 from training.evaluate import MEANS, measured
-from training.loop.checkpoint import load_checkpoint
+from training.loop.checkpoint import fill, load_checkpoint
 from training.loop.fabric import open_fabric
 from training.loop.recipe import DEFAULT_RECIPE, PAPER, Precision, Recipe, find_recipe
 from training.loop.run import run
@@ -64,6 +64,16 @@ class Origin(NamedTuple):
     classes: Sequence[str]
     state: Mapping[str, Tensor]
     folded: bool
+
+    def build(self, weights: str) -> Detector:
+        """Build the detector with these weights, which were read from ``weights``.
+
+        Raises:
+            ValueError: they are of another network.
+        """
+        network = self.detector.build(len(self.classes))
+        fill(network, self.state, Path(weights))
+        return network
 
 
 def read_origin(weights: str, detector: Variant, chosen: bool = True) -> Origin:
@@ -103,8 +113,7 @@ def read_weights(weights: str) -> Origin:
 
 def _narrowed(origin: Origin, detector: Variant, weights: str, chosen: bool) -> Origin:
     """Return what a detector keeps of the same network with more channels."""
-    network = origin.detector.build(len(origin.classes))
-    network.load_state_dict(dict(origin.state))
+    network = origin.build(weights)
     hint = f": give --detector {quote(str(origin.detector))}"
     try:
         state = narrowed(network, origin.detector, detector)
@@ -122,12 +131,8 @@ def read_teacher(recipe: Recipe) -> Detector | None:
     Raises:
         ValueError: it cannot be found or read.
     """
-    if not recipe.distillation.teacher:
-        return None
-    origin = read_weights(recipe.distillation.teacher)
-    teacher = origin.detector.build(len(origin.classes))
-    teacher.load_state_dict(dict(origin.state))
-    return fused(teacher)
+    teacher = recipe.distillation.teacher
+    return fused(read_weights(teacher).build(teacher)) if teacher else None
 
 
 def start(trainer: Trainer, origin: Origin) -> str:

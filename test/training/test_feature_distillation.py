@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from drawn import CLASSES
+from resumed import check_resume
 from small_detector import SMALLEST_YOLO_RET
 
 from training.detectors.anchor_grid import AnchorGrid
@@ -17,7 +18,6 @@ from training.distillation.feature_distillation import (
     dissimilarity,
     output_layers,
 )
-from training.loop.checkpoint import load_checkpoint, save_checkpoint
 from training.loop.recipe import Recipe
 from training.loop.trainer import Trainer
 
@@ -127,17 +127,7 @@ def test_the_trained_detector_has_nothing_of_the_teacher(shapes):
 
 
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(shapes, tmp_path):
-    whole, first = trainer(shapes), trainer(shapes)
-    while whole.step < whole.total_steps:
-        whole.train_epoch(lambda _: False)
-    first.train_epoch(lambda _: first.step == 1)
-    save_checkpoint(tmp_path / "last.pt", first.state())
-    second = trainer(shapes)
-    second.restore(load_checkpoint(tmp_path / "last.pt"))
-    while second.step < second.total_steps:
-        second.train_epoch(lambda _: False)
-    for name, value in whole.state()["average"].items():
-        assert second.average.model.state_dict()[name].equal(value), name
+    check_resume(lambda: trainer(shapes), 1, tmp_path)
 
 
 def test_a_run_goes_on_with_another_teacher_or_without_one(shapes):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from drawn import CLASSES, enliven
 from kinds import KINDS
+from resumed import go_on
 from small_detector import SMALLEST_YOLO_RET
 from torch import nn
 
@@ -128,11 +129,6 @@ def trainer(shapes, attacks: float, **changes) -> Trainer:
         **changes,
     }
     return Trainer(Recipe.from_dict(recipe), CLASSES, shapes, workers=0)
-
-
-def go_on(run: Trainer, stop_at: int) -> None:
-    while run.step < stop_at:
-        run.train_epoch(lambda loss: run.step >= stop_at)
 
 
 def test_a_run_with_a_frozen_backbone_can_be_interrupted(shapes):

@@ -23,6 +23,7 @@ import pytest
 import torch
 import yaml
 from drawn import CLASSES, write_set
+from resumed import check_resume, go_on
 from rich.console import Console
 from small_detector import SMALLEST_YOLO_RET
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -60,11 +61,6 @@ def trainer(shapes, **changes) -> Trainer:
     return Trainer(Recipe.from_dict({**TINY, **changes}), CLASSES, shapes, workers=0)
 
 
-def go_on(run: Trainer, stop_at: int = 10**9) -> None:
-    while run.step < min(stop_at, run.total_steps):
-        run.train_epoch(lambda loss: run.step >= stop_at)
-
-
 # Dropout, self-adversarial steps and accumulation: each with randomness or state of its own.
 @pytest.mark.parametrize(
     "changes",
@@ -79,20 +75,7 @@ def go_on(run: Trainer, stop_at: int = 10**9) -> None:
     ],
 )
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(shapes, tmp_path, changes):
-    images = shapes[:8]
-    whole = trainer(images, **changes)
-    go_on(whole)
-    first = trainer(images, **changes)
-    go_on(first, stop_at=3)
-    save_checkpoint(tmp_path / "last.pt", first.state())
-    torch.manual_seed(99)
-    second = trainer(images, **changes)
-    second.restore(load_checkpoint(tmp_path / "last.pt"))
-    assert second.step == 3
-    go_on(second)
-    for name, value in whole.state()["average"].items():
-        assert second.average.model.state_dict()[name].equal(value), name
-    assert second.sums.loss == whole.sums.loss
+    check_resume(lambda: trainer(shapes[:8], **changes), 3, tmp_path)
 
 
 def test_shapes_are_learned_in_a_few_steps(shapes):

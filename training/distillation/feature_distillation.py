@@ -18,7 +18,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from training.detectors.interface import Network, as_module
+from training.detectors.interface import Network, as_module, device_of
 
 PROBE = (1, 3, 64, 64)
 EPSILON = 1e-6
@@ -106,22 +106,17 @@ class Adapters(nn.Module):
 def output_layers(network: Network) -> list[nn.Conv2d]:
     """Return the convolutions whose outputs are the raw maps, in their order."""
     probed = copy.deepcopy(as_module(network)).eval()
-    made: dict[int, str] = {}
-    kept: list[Tensor] = []  # alive, or another tensor could get the same identity
+    made: list[tuple[Tensor, nn.Conv2d]] = []
 
-    def note(name: str, layer: nn.Module, inputs: object, output: Tensor) -> None:
-        made[id(output)] = name
-        kept.append(output)
+    def note(layer: nn.Conv2d, probe: nn.Module, inputs: object, output: Tensor) -> None:
+        made.append((output, layer))
 
-    for name, module in probed.named_modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(partial(note, name))
-    device = next(probed.parameters()).device
+    for layer, probe in zip(network.modules(), probed.modules(), strict=True):
+        if isinstance(layer, nn.Conv2d):
+            probe.register_forward_hook(partial(note, layer))
     with torch.no_grad():
-        maps = probed(torch.zeros(PROBE, device=device))
-    layers = [as_module(network).get_submodule(made[id(map_)]) for map_ in maps]
-    assert all(isinstance(layer, nn.Conv2d) for layer in layers)
-    return layers  # type: ignore[return-value]
+        maps = probed(torch.zeros(PROBE, device=device_of(network)))
+    return [next(layer for output, layer in made if output is map_) for map_ in maps]
 
 
 def dissimilarity(first: Tensor, second: Tensor) -> Tensor:

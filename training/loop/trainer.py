@@ -224,8 +224,8 @@ class Trainer:
     @property
     def mean_loss(self) -> dict[str, float]:
         """Means of the parts of the loss over the current epoch, by name."""
-        means = [value / max(1, self.sums.steps) for value in self.sums.loss]
-        return {name: means[place] for place, name in enumerate(self.parts)}
+        means = (value / max(1, self.sums.steps) for value in self.sums.loss)
+        return dict(zip(self.parts, means, strict=False))
 
     @property
     def parts(self) -> tuple[str, ...]:

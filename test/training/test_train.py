@@ -72,6 +72,7 @@ def trainer(shapes, **changes) -> Trainer:
             "optimizer": {"name": "sgd", "clip": 1.0},
             "phases": [{"epochs": 2, "sizes": 64, "self_adversarial": 0.5}],
         },
+        {"optimizer": {"name": "muon"}},
     ],
 )
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(shapes, tmp_path, changes):
@@ -370,7 +371,7 @@ def test_the_next_phase_unfreezes(shapes):
     assert all(m.training for m in model.modules())
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "muon"])
 def test_a_part_of_the_backbone_trains_before_the_rest(shapes, name):
     phases = [{"epochs": 1, "sizes": 32, "frozen_blocks": 2}, {"epochs": 1, "sizes": 32}]
     run_ = trainer(shapes[:4], phases=phases, optimizer={"name": name})

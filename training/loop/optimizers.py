@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from training.detectors.interface import Detector
+from training.loop.muon import Muon
 from training.loop.recipe import OptimizerSettings
 
 
@@ -44,26 +45,36 @@ def make_optimizer(
                 # PyTorch 2 fails where only some of a group have one.
                 sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return sgd
+    betas = (settings.momentum, 0.999)
+    if settings.name == "muon":
+        # Fused, it would leave the scale in the gradients for AdamW's kernel to undo.
+        return Muon(groups, lr=settings.rate, betas=betas, fused=not scaled)
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
-    return kind(groups, lr=settings.rate, betas=(settings.momentum, 0.999), fused=fused)
+    return kind(groups, lr=settings.rate, betas=betas, fused=fused)
 
 
 def parameter_groups(model: Detector, settings: OptimizerSettings) -> list[dict[str, Any]]:
     """Return the groups of an optimizer: by backbone or not, and by kernels or other values.
 
     Only kernels have weight decay. ``peak`` of a group is its learning rate before the schedule.
+    Muon moves the kernels that connect channels: those of depthwise convolutions do not.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        key = (name.startswith("backbone."), parameter.ndim > 1)
+        is_kernel = parameter.ndim > 1
+        orthogonal = settings.name == "muon" and is_kernel and parameter.shape[1] > 1
+        key = (name.startswith("backbone."), is_kernel, orthogonal)
         groups.setdefault(key, []).append(parameter)
     return [
         {
             "params": parameters,
             "weight_decay": settings.weight_decay * is_kernel,
-            "peak": settings.rate * (settings.backbone_rate if in_backbone else 1.0),
+            "peak": settings.rate
+            * (settings.backbone_rate if in_backbone else 1.0)
+            * (settings.orthogonal_rate if orthogonal else 1.0),
+            **({"orthogonal": True} if orthogonal else {}),
         }
-        for (in_backbone, is_kernel), parameters in groups.items()
+        for (in_backbone, is_kernel, orthogonal), parameters in groups.items()
     ]
 
 

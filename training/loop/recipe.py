@@ -82,17 +82,20 @@ class OptimizerSettings:
     """The optimizer.
 
     Attributes:
-        name: SGD with momentum, Adam (decay as L2) or AdamW (decoupled decay).
+        name: SGD with momentum, Adam (decay as L2), AdamW (decoupled decay), or Muon, which moves
+            the kernels that connect channels in another way than AdamW (``muon.py``).
         rate: learning rate at its peak.
         backbone_rate: factor on it for the backbone.
+        orthogonal_rate: factor on it for the kernels that Muon itself moves; of Muon.
         momentum: of SGD; Adam's beta1.
         weight_decay: on kernels; not on norms, biases and scalars.
         clip: largest norm of the gradient of all parameters together; null: any.
     """
 
-    name: Literal["sgd", "adam", "adamw"] = "adamw"
+    name: Literal["sgd", "adam", "adamw", "muon"] = "adamw"
     rate: float = 1e-3
     backbone_rate: float = 1.0
+    orthogonal_rate: float = 1.0
     momentum: float = 0.9
     weight_decay: float = 0.0
     clip: float | None = None
@@ -100,6 +103,9 @@ class OptimizerSettings:
     def __post_init__(self) -> None:
         _require("rate", self.rate, self.rate > 0, "above 0")
         _require("backbone_rate", self.backbone_rate, self.backbone_rate >= 0, "0 or more")
+        factor = self.orthogonal_rate
+        read = factor == 1 or self.name == "muon"
+        _require("orthogonal_rate", factor, factor > 0 and read, "above 0, with name: muon")
         _require("momentum", self.momentum, 0 <= self.momentum < 1, "from 0 to below 1")
         _require("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
         _require("clip", self.clip, self.clip is None or self.clip > 0, "above 0, or null")

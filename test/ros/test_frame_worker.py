@@ -216,13 +216,19 @@ def together(
     """A worker that has an image of the first camera in work, while one of each camera waits."""
     session = idle_session(detector, cameras, control=control)
     vars(session.backends).update(backends)
+    return together_of(session)
+
+
+def together_of(session: Any) -> FrameWorker:
+    """The same for a session."""
+    cameras = session.cameras
     worker = FrameWorker(session, CLOCK, None)
 
     def send(place: int, image: str) -> None:
         worker.submit(place, SimpleNamespace(header=Header(frame_id=image)))
 
     send(0, "alone")
-    assert detector.busy.wait(10)  # it did not wait for the other cameras
+    assert session.detector.busy.wait(10)  # it did not wait for the other cameras
     for place in reversed(range(len(cameras))):
         send(place, cameras[place].name)
     return worker
@@ -290,6 +296,20 @@ def test_a_backend_that_fails_costs_each_camera_an_image_and_has_failed_once() -
     worker.stop()
     assert [camera.counters.snapshot().errors for camera in cameras] == [{"backend": 1}] * 3
     assert failures == [detector.error]
+
+
+def test_settings_that_fail_cost_each_camera_of_a_batch_an_image() -> None:
+    """A new network's class names may be what fails."""
+    detector = BatchingDetector()
+    cameras = [MixedCamera(name, [], Semaphore(0)) for name in "abc"]
+    session = idle_session(detector, cameras)
+    given = iter([session.next_settings()])
+    session.next_settings = lambda: next(given)
+    worker = together_of(session)
+    detector.go.release()
+    wait_until(lambda: bool(cameras[1].counters.snapshot().errors))
+    worker.stop()
+    assert [camera.counters.snapshot().errors for camera in cameras] == [{"internal": 1}] * 3
 
 
 def test_the_image_in_work_is_finished_when_the_worker_stops() -> None:

@@ -143,7 +143,10 @@ class FrameWorker:
         finally:
             self._session.backends.in_use.release()
 
-    def _attempt(self, frame: _Frame, work: Callable[[_Frame], Result]) -> Result | None:
+    def _attempt(
+        self, frame: _Frame, work: Callable[[_Frame], Result], *others: _Frame
+    ) -> Result | None:
+        """Do something for an image, and for ``others`` that are lost with it if it fails."""
         self._stage = "decode"
         self._taken = (frame, perf_counter())
         try:
@@ -151,7 +154,7 @@ class FrameWorker:
         except Exception as error:
             # One bad frame must never end the stream, whatever was wrong with it.
             if not self._abandoned:
-                self._report([frame.camera], error)
+                self._report([each.camera for each in (frame, *others)], error)
         return None
 
     def _report(self, cameras: Sequence[Camera], error: Exception) -> None:
@@ -179,7 +182,8 @@ class FrameWorker:
 
     def _process_together(self, frames: Sequence[_Frame]) -> None:
         """Answer images of several cameras by one run of the network; those in tiles alone."""
-        settings = self._attempt(frames[0], lambda _: self._session.next_settings())
+        first, *others = frames
+        settings = self._attempt(first, lambda _: self._session.next_settings(), *others)
         if settings is None:
             return
         attempts = [self._attempt(frame, partial(self._prepare, settings)) for frame in frames]

@@ -16,6 +16,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from harness import DETECTOR, PATIENCE, Client, ForkedNode, forked, values_of
 from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
@@ -38,6 +39,7 @@ from compact_yolo_ros.recordings.compression import ZSTD
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.ros.launching.evaluation import EVALUATION_ARGUMENTS, read_evaluation
 from compact_yolo_ros.ros.launching.params_file import parameters_of_file
+from compact_yolo_ros.ros.players import bag_recorder
 from compact_yolo_ros.ros.players.bag_recorder import BagRecorderNode
 
 PLAYER = "compact_yolo_ros.ros.run bag_player_node"
@@ -193,6 +195,27 @@ def test_what_comes_before_the_time_is_recorded_with_the_first_time(
     client.release(recorder)
     (message,) = Bag([out]).messages(["/detector/detections"])
     assert message.time == 5 * 10**9
+
+
+def test_what_is_too_much_before_the_time_is_counted_and_told(
+    client: Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(bag_recorder, "QUEUE", QoSProfile(depth=3))
+    out = tmp_path / "out"
+    recorder = recorder_without_time(client, out)
+    found = client.node.create_publisher(Detection2DArray, "detector/detections", 10)
+    client.wait_for(lambda: found.publish(Detection2DArray()) or recorder.lost == 2)
+    said = "".join(capfd.readouterr())
+    assert said.count("there is no time on /clock yet, and only the last 3 messages wait") == 1
+    clock = client.node.create_publisher(Clock, "/clock", 10)
+    client.wait_for(lambda: clock.publish(Clock(clock=Time(sec=5))) or recorder.time)
+    client.release(recorder)
+    assert len(list(Bag([out]).messages(["/detector/detections"]))) == 3
+    said = "".join(capfd.readouterr())
+    assert "Recorded 3 messages, without 2 that came before the first time on /clock" in said
 
 
 def test_a_recording_without_the_time_is_a_failure(

@@ -33,7 +33,7 @@ BAG_RECORDER_PARAMETERS = (
 DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
 TYPES = {DETECTION_ARRAY: Detection2DArray, DIAGNOSTICS: DiagnosticArray}
 QUEUE = QoSProfile(depth=1000)
-"""This many messages may wait while the disk is busy."""
+"""This many messages may wait while the disk is busy, or for the first time on /clock."""
 
 
 class BagRecorderNode(Node):
@@ -41,6 +41,7 @@ class BagRecorderNode(Node):
 
     Attributes:
         close_within: seconds that a slow disk may take at the end; see ``run_node``.
+        lost: messages that were too many to wait for the first time on /clock.
     """
 
     close_within = 30.0
@@ -66,7 +67,8 @@ class BagRecorderNode(Node):
         except OSError as error:
             raise ValueError(f"cannot write to {folder}: {error.strerror}") from None
         self._written = 0
-        self._arrived: deque[tuple[Any, bytes]] = deque(maxlen=QUEUE.depth)
+        self._arrived: deque[tuple[Any, bytes]] = deque()
+        self.lost = 0
         # Others learn of subscriptions in the order of their creation: a node that has found that
         # of its detections, which are the last, has found the ones before.
         for kind, names in (
@@ -99,11 +101,20 @@ class BagRecorderNode(Node):
         if self._arrived:
             self.get_logger().fatal("Nothing is recorded: no time arrived on /clock")
             raise SystemExit(1)
-        self.get_logger().info(f"Recorded {self._written} messages")
+        lost = f", without {self.lost} that came before the first time on /clock"
+        self.get_logger().info(f"Recorded {self._written} messages{lost if self.lost else ''}")
 
     def _receive(self, connection: Any, data: bytes) -> None:
         self._arrived.append((connection, data))
         self._flush()
+        if self.waiting > QUEUE.depth:
+            self._arrived.popleft()
+            self.lost += 1
+            self.get_logger().warning(
+                f"there is no time on /clock yet, and only the last {QUEUE.depth} messages wait "
+                "for it: the ones before are lost; start what publishes /clock",
+                once=True,
+            )
 
     @property
     def waiting(self) -> int:

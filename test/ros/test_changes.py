@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import LATCHED, Client, Start, image_message, values_of
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -126,6 +127,30 @@ def test_a_camera_can_be_turned_and_cut_while_it_runs(client: Client, start_insi
     ):
         (result,) = seen.node.set_parameters([Parameter(n, value=v) for n, v in values.items()])
         assert not result.successful and reason in result.reason
+
+
+def test_a_change_whose_topic_cannot_be_created_changes_nothing(
+    client: Client, start_inside: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The permissions of SROS2 may have no ~/tracks."""
+    seen = start_inside()
+    image = image_message(coloured_squares())
+    create = seen.node.create_lifecycle_publisher
+
+    def refuse_tracks(kind: Any, topic: str, *args: Any, **options: Any) -> Any:
+        if topic == "~/tracks":
+            raise RCLError("Failed to create publisher: permission denied")
+        return create(kind, topic, *args, **options)
+
+    monkeypatch.setattr(seen.node, "create_lifecycle_publisher", refuse_tracks)
+    for name, value in (("tracking", "bytetrack"), ("class_id_format", "name")):
+        given = Parameter("classes", value=["red"]), Parameter(name, value=value)
+        result = seen.node.set_parameters_atomically(given)
+        assert result.successful == (name != "tracking")
+        if not result.successful:
+            assert "permission denied" in result.reason
+            assert classes(answer(client, seen, image)) == ["blue", "green", "red"]
+    assert classes(answer(client, seen, image)) == ["red"]
 
 
 def test_the_overlap_that_one_object_may_have_and_its_box_voting_can_change(

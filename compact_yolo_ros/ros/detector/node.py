@@ -32,6 +32,7 @@ from compact_yolo_ros.ros.detector.parameters import (
 )
 from compact_yolo_ros.ros.parameter_service import is_unchanged
 from compact_yolo_ros.ros.parameters import NodeParameters
+from compact_yolo_ros.support.error_text import first_line
 from compact_yolo_ros.support.periodic import Periodic
 
 if TYPE_CHECKING:
@@ -229,6 +230,9 @@ class DetectorNode(LifecycleNode):
             if self._session is not None and names & set(RUN_PARAMETERS):
                 self.get_logger().warning(f"The model stays as it is: {error}")
             return SetParametersResult(successful=False, reason=str(error))
+        except RuntimeError as error:  # rclpy's RCLError
+            reason = f"ROS refuses a topic that would be needed: {first_line(error)}"
+            return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:

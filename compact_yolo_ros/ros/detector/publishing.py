@@ -49,17 +49,26 @@ class CameraPublisher:
         self.use(settings)
 
     def use(self, settings: Settings) -> None:
-        """Create the publishers that are wanted now; those that are there stay."""
-        outputs, problem = dict(self._outputs), ""
+        """Create the publishers that are wanted now; those that are there stay.
+
+        Raises:
+            RuntimeError: ROS refuses one of them, as SROS2 does without a permission.
+        """
+        problem = ""
         for output in INTERFACES:
-            if not isinstance(output, Output) or output.writer is None or output.name in outputs:
+            if (
+                not isinstance(output, Output)
+                or output.writer is None
+                or output.name in self._outputs
+            ):
                 continue
             if output.wanted is None or output.wanted(settings):
                 try:
-                    outputs[output.name] = self._open(output, output.writer)
+                    opened = self._open(output, output.writer)
                 except MissingPackageError as error:
                     problem = f"nothing comes on {output.path(self._camera)}: {error}"
-        self._outputs = outputs  # at once: the worker may be going through them
+                else:  # another dictionary: the worker may be going through this one
+                    self._outputs = {**self._outputs, output.name: opened}
         if problem and problem != self.problem:
             self._node.get_logger().warning(problem)
         self.problem = problem

@@ -107,6 +107,7 @@ class Session:
 
         Raises:
             ValueError: a value cannot be used; nothing has changed then.
+            RuntimeError: ROS refuses a topic that is wanted now; likewise.
         """
         with self._lock:
             if any(self._asks(name, values, named) for name in RUN_PARAMETERS):
@@ -114,14 +115,12 @@ class Session:
             else:
                 if renames(values, self._values):
                     read_settings(values, self._next_card())
-                settings = self._running.read(values)
+                settings = self._used_by_cameras(values)
             if settings.targets != self.settings.targets:
                 # Also behind another model: if that cannot be opened, the old one needs them.
                 self.backends.use_sizes(partial(with_smaller, values=values))
             self.control.targets = settings.targets
             self._values = values
-            for camera in self.cameras:
-                camera.use(settings)
             self.settings = settings
             self._model.publish(settings.selection.score_threshold)
 
@@ -134,14 +133,32 @@ class Session:
 
         Raises:
             ValueError: its values cannot be used.
+            RuntimeError: ROS refuses a topic that is wanted now.
         """
         card = find_model(values["model"]).card
         read_settings(values, card)
         options = run_options(values)
         options.resolved(card)
-        settings = self._running.read(values)
+        settings = self._used_by_cameras(values)
         self._wanted = card
         self.backends.change(options, self._accept)
+        return settings
+
+    def _used_by_cameras(self, values: Mapping[str, Any]) -> Settings:
+        """The settings for the network in use; the cameras have the topics for them.
+
+        Raises:
+            ValueError: a value cannot be used.
+            RuntimeError: ROS refuses a topic; the cameras are as before.
+        """
+        settings = self._running.read(values)
+        try:
+            for camera in self.cameras:
+                camera.use(settings)
+        except RuntimeError:
+            for camera in self.cameras:
+                camera.use(self.settings)
+            raise
         return settings
 
     def _next_card(self) -> ModelCard:

@@ -63,14 +63,16 @@ def add_run_arguments(parser: ArgumentParser, *, leave_out: Collection[str] = ()
         "input_sizes": {
             "type": input_size,
             "nargs": "+",
-            "default": (),
+            "action": "extend",
+            "default": [],
             "metavar": "SIZE",
             "help": INPUT_SIZE_HELP,
         },
         "image_sizes": {
             "type": image_size,
             "nargs": "+",
-            "default": (),
+            "action": "extend",
+            "default": [],
             "metavar": "WIDTHxHEIGHT",
             "help": "of the cameras' images, which inputs fit [not known: the inputs are squares]",
         },

@@ -30,6 +30,7 @@ def add_rename(parser: ArgumentParser) -> None:
         "--rename",
         type=renaming,
         nargs="+",
+        action="extend",
         default=[],
         metavar="MODEL_CLASS=LABEL_CLASS",
         help="classes that have another name in the data",

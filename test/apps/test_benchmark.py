@@ -95,6 +95,15 @@ def test_every_size_and_backend_is_measured(folder: Path, capsys: pytest.Capture
     assert "Not measured: small at 320x320, tensorrt" in (out / "benchmark.md").read_text()
 
 
+def test_an_option_that_is_given_twice_adds_to_the_first() -> None:
+    line = "--backends onnxruntime --backends openvino --precisions fp32 --precisions int8"
+    options = benchmark._parse(
+        f"m {line} --threads 1 --threads 2 --input-size 224 --input-size 320x320".split()
+    )
+    assert (options.backends, options.precisions) == (["onnxruntime", "openvino"], ["fp32", "int8"])
+    assert (options.threads, options.input_size) == ([1, 2], [224, Size(320, 320)])
+
+
 def test_what_nodes_have_timed_is_shown(
     folder: Path,
     capsys: pytest.CaptureFixture,

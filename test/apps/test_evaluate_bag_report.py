@@ -173,6 +173,9 @@ def test_exported_frames_are_named_by_their_stamps(tmp_path: Path) -> None:
 
 def test_an_option_that_is_given_twice_adds_to_the_first() -> None:
     line = "--bag a --bag b --topic /x --topic /y --model m --out o"
+    line += " --class-threshold a:0.1 --class-threshold b:0.2 --rename a=c --rename b=d"
     options = parse(f"{line} --ground-truth /x=p --ground-truth /y=q".split())
     assert [path.name for path in options.bag] == ["a", "b"]
     assert (options.topic, options.ground_truth) == (["/x", "/y"], ["/x=p", "/y=q"])
+    assert options.class_threshold == ["a:0.1", "b:0.2"]
+    assert options.rename == [("a", "c"), ("b", "d")]

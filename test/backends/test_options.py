@@ -94,6 +94,13 @@ def test_another_form_of_a_size_is_explained(text: str) -> None:
         Size.parse(text)
 
 
+def test_sizes_that_are_given_one_by_one_add_up() -> None:
+    words = "--input-size 320 --input-size 224 --image-size 640x480 --image-size 1280x720"
+    options = parse(words.split())
+    assert options.input_sizes == (320, 224)
+    assert options.image_sizes == (Size(640, 480), Size(1280, 720))
+
+
 def test_what_is_left_to_the_card_comes_from_the_card() -> None:
     resolved = RunOptions("toy").resolved(CARD)
     assert (resolved.precision, resolved.input_sizes) == ("fp32", (320,))

@@ -35,6 +35,7 @@ from compact_yolo_ros.apps.benchmark.tables import Rows, latency_rows, peak_rows
 from compact_yolo_ros.backends import PRECISIONS, BackendError, backend_names
 from compact_yolo_ros.backends.arguments import INPUT_SIZE_HELP, cpu_threads, image_size, input_size
 from compact_yolo_ros.backends.choice import GPU_DEVICES
+from compact_yolo_ros.backends.registry import AUTO
 from compact_yolo_ros.backends.remembered import recall
 from compact_yolo_ros.machine.description import describe_machine
 from compact_yolo_ros.machine.power import NO_READING, PowerMonitor, find_power_source
@@ -84,16 +85,18 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--input-size",
         type=input_size,
         nargs="+",
+        action="extend",
         default=[],
         metavar="SIZE",
         help=INPUT_SIZE_HELP,
     )
-    parser.add_argument("--backends", choices=backend_names(), nargs="+", default=["auto"])
-    parser.add_argument("--precisions", choices=PRECISIONS, nargs="+", default=["auto"])
+    for name, known in (("--backends", backend_names()), ("--precisions", PRECISIONS)):
+        parser.add_argument(name, choices=known, nargs="+", action="extend", help="[auto]")
     parser.add_argument(
         "--threads",
         type=cpu_threads,
         nargs="+",
+        action="extend",
         help="0 chooses [1 2; with --node the node's default]",
     )
     parser.add_argument(
@@ -119,6 +122,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.node and options.image_size is None:
         options.image_size = Size(640, 480)
+    options.backends = options.backends or [AUTO]
+    options.precisions = options.precisions or [AUTO]
     options.threads = options.threads or ([0] if options.node else [1, 2])
     if options.rounds < 1 or options.seconds <= 0:
         parser.error("--rounds must be at least 1, and --seconds above 0")

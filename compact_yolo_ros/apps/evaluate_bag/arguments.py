@@ -68,6 +68,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--class-threshold",
         nargs="+",
+        action="extend",
         default=[],
         metavar="CLASS:SCORE",
         help="thresholds of single classes; AP is without any",

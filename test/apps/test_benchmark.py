@@ -95,6 +95,18 @@ def test_every_size_and_backend_is_measured(folder: Path, capsys: pytest.Capture
     assert "Not measured: small at 320x320, tensorrt" in (out / "benchmark.md").read_text()
 
 
+def test_a_model_of_another_size_does_not_keep_others_from_being_measured(
+    folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_toy_model(folder / "fixed.onnx", replace(CARD, name="fixed", fixed_size=True))
+    models = [str(folder / f"{name}.onnx") for name in ("small", "fixed")]
+    assert run(*models, "--input-size", "640x320", "320x320") == 1
+    captured = capsys.readouterr()
+    rows = [line for line in captured.out.splitlines() if "320x320" in line or "640x320" in line]
+    assert len(rows) == 3
+    assert "not measured: fixed at 640x320, 1 thread: fixed runs at 320x320 only" in captured.err
+
+
 def test_an_option_that_is_given_twice_adds_to_the_first() -> None:
     line = "--backends onnxruntime --backends openvino --precisions fp32 --precisions int8"
     options = benchmark._parse(

@@ -254,7 +254,10 @@ def _timed(runs: list[Run]) -> dict[str, str]:
     found = {}
     for run in runs:
         model = find_model(run.options.model)
-        timed = recall(model, run.options.resolved(model.card))
+        try:
+            timed = recall(model, run.options.resolved(model.card))
+        except BackendError:
+            continue  # it cannot be run so, which the measurement tells
         if timed.is_exact:
             found[f"auto for {run.name} at {run.size}"] = str(timed)
     return found

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from harness import BEST_EFFORT, ROOT, Client, image_message
 from sensor_msgs.msg import Image
 
@@ -30,7 +31,7 @@ SMALL = np.zeros((60, 80, 3), np.uint8)
 
 @pytest.fixture(scope="module")
 def report() -> Iterator[dict[str, dict[str, Any]]]:
-    """Findings by section and name, while four cameras publish and one is silent."""
+    """Findings by section and name, while five cameras publish and one is silent."""
     client = Client()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("FASTDDS_DEFAULT_PROFILES_FILE", None)
@@ -40,7 +41,8 @@ def report() -> Iterator[dict[str, dict[str, Any]]]:
         advertise(Image, "/good/image", BEST_EFFORT): {"pixels": SMALL},
         advertise(Image, "/large/image", 5): {"pixels": VGA},
         advertise(Image, "/odd/image", 5): {"pixels": SMALL, "encoding": "32FC3"},
-        advertise(Image, "/late/image", 5): {"pixels": SMALL, "late": True},
+        advertise(Image, "/late/image", 5): {"pixels": SMALL, "stamp": Time(sec=5)},
+        advertise(Image, "/plain/image", 5): {"pixels": SMALL, "stamp": None},
     }
     advertise(Image, "/silent/image", 5)
     advertise(Image, "/detector/debug_image", 5)
@@ -48,9 +50,8 @@ def report() -> Iterator[dict[str, dict[str, Any]]]:
         while process.poll() is None:
             now = client.node.get_clock().now().to_msg()
             for camera, given in cameras.items():
-                late = given.get("late")
                 message = image_message(
-                    given["pixels"], None if late else now, given.get("encoding", "rgb8")
+                    given["pixels"], given.get("stamp", now), given.get("encoding", "rgb8")
                 )
                 camera.publish(message)
             client.spin(0.05)
@@ -84,6 +85,13 @@ def test_stamps_of_another_clock_are_a_note(report: dict) -> None:
     assert (found["level"], "use_sim_time" in found["remedy"]) == ("note", True)
 
 
+def test_images_without_a_stamp_are_said_to_have_none(report: dict) -> None:
+    found = report["cameras"]["/plain/image"]
+    assert found["level"] == "note"
+    assert found["found"].endswith(", without a stamp") and "clocks" not in found["remedy"]
+    assert "driver" in found["remedy"]
+
+
 def test_a_camera_that_is_silent_is_a_problem(report: dict) -> None:
     found = report["cameras"]["/silent/image"]
     assert (found["level"], "no image arrived" in found["found"]) == ("problem", True)
@@ -91,7 +99,7 @@ def test_a_camera_that_is_silent_is_a_problem(report: dict) -> None:
 
 def test_a_debug_image_is_not_a_camera(report: dict) -> None:
     assert set(report["cameras"]) == {
-        f"/{name}/image" for name in ("good", "large", "odd", "late", "silent")
+        f"/{name}/image" for name in ("good", "large", "odd", "late", "plain", "silent")
     }
 
 

@@ -33,12 +33,12 @@ class Heard:
     Attributes:
         first: the first message.
         times: when each message arrived, in seconds.
-        age: seconds from the first message's stamp to its arrival.
+        age: seconds from the first message's stamp to its arrival; None if it has no stamp.
     """
 
     first: Any = None
     times: list[float] = field(default_factory=list)
-    age: float = 0.0
+    age: float | None = 0.0
 
 
 def cameras(seconds: float) -> Iterator[Finding]:
@@ -135,7 +135,8 @@ def _listen(node: Any, topics: dict[str, str]) -> dict[str, Heard]:
             found.first = message
             stamp = message.header.stamp
             now = node.get_clock().now().nanoseconds * 1e-9
-            found.age = now - (stamp.sec + stamp.nanosec * 1e-9)
+            stamped = stamp.sec + stamp.nanosec * 1e-9
+            found.age = now - stamped if stamped else None
 
     for topic, kind in topics.items():
         message = Image if kind == TYPES[0] else CompressedImage
@@ -167,6 +168,13 @@ def _judge(topic: str, kind: str, publishers: list[Any], heard: Heard) -> Findin
         return problem(topic, f"{who}: {refusal}", "change the camera driver's settings")
     found = f"{who}, {image}, {_rate(heard.times)}"
     values = {"frame": len(heard.first.data), "images": len(heard.times)}
+    if heard.age is None:
+        return note(
+            topic,
+            f"{found}, without a stamp",
+            "have its driver stamp them: tracks, depth images and ages go by the stamps",
+            **values,
+        )
     if abs(heard.age) > CLOCKS_DIFFER:
         return note(
             topic,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from compact_yolo_ros.apps.demo import pictures as pictures_module
 from compact_yolo_ros.apps.demo.pictures import MOST_PICTURES, Pictures
+from compact_yolo_ros.apps.demo.viewer import DemoViewer
 
 
 def grey(value: int, width: int = 64, height: int = 48) -> NDArray[np.uint8]:
@@ -82,3 +84,46 @@ def test_the_sheet_of_large_pictures_is_smaller(tmp_path: Path) -> None:
     kept.add(0.0, grey(0, 3840, 2160))
     kept.save_sheet(tmp_path / "sheet.jpg", {})
     assert cv2.imread(str(tmp_path / "sheet.jpg")).shape == (2 * 1080, 3 * 1920, 3)
+
+
+class NoEncoder(cv2.VideoWriter):
+    """OpenCV's where no encoder is installed: it takes every frame without a word."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__()
+
+
+def viewer_of(out: Path) -> DemoViewer:
+    node = SimpleNamespace(create_subscription=lambda *_: None)
+    viewer = DemoViewer(node, None, out, "a model")  # type: ignore[arg-type]
+    for number in range(3):
+        viewer._pictures.add(number / 10, grey(100))
+    return viewer
+
+
+def test_without_an_encoder_all_but_the_video_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, "VideoWriter", NoEncoder)
+    with pytest.raises(OSError, match="annotated.mp4: OpenCV has no encoder for it here"):
+        viewer_of(tmp_path).save()
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"annotated.jpg", "detections.json", "diagnostics.json"}
+
+
+def test_a_video_that_was_not_written_to_its_end_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV does not report a full disk."""
+    viewer = viewer_of(tmp_path)
+    kept = iter(range(1))
+
+    class FullDisk(cv2.VideoWriter):
+        def write(self, frame: NDArray[np.uint8]) -> None:
+            if next(kept, None) is not None:
+                super().write(frame)
+
+    monkeypatch.setattr(cv2, "VideoWriter", FullDisk)
+    with pytest.raises(OSError, match="incomplete, perhaps the disk is full"):
+        viewer.save()
+    assert not (tmp_path / "annotated.mp4").exists()

@@ -65,19 +65,31 @@ class Pictures:
         self._is_full = not fits or len(self) == MOST_PICTURES
 
     def save_video(self, path: Path) -> None:
-        """Write all as an MP4 file, at the rate of their stamps."""
+        """Write all as an MP4 file, at the rate of their stamps; OSError if that fails."""
         height, width, _ = self._shape
         duration = self._kept[-1].stamp - self._kept[0].stamp
         fps = (len(self) - 1) / duration if duration > 0 else 10.0
         with replacing(path) as temporary:
             codec = cv2.VideoWriter.fourcc(*"mp4v")
             writer = cv2.VideoWriter(str(temporary), codec, fps, (width, height))
+            if not writer.isOpened():
+                raise OSError(f"{path.name}: OpenCV has no encoder for it here")
             for picture in self._kept:
                 writer.write(picture.pixels)
             writer.release()
+            # OpenCV does not report a full disk: what cannot be read back was not written.
+            check = cv2.VideoCapture(str(temporary))
+            is_whole = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) == len(self)
+            check.release()
+            if not is_whole:
+                raise OSError(f"{path.name} is incomplete, perhaps the disk is full")
 
     def save_sheet(self, path: Path, scores: Mapping[float, float]) -> None:
-        """Write, of each of six equal parts, the picture with the best score, by its stamp."""
+        """Write, of each of six equal parts, the picture with the best score, by its stamp.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         columns, _ = SHEET
         pictures = [
             _fitted(max(part, key=lambda picture: scores.get(picture.stamp, 0)).pixels)
@@ -85,7 +97,8 @@ class Pictures:
         ]
         lines = [np.hstack(pictures[n : n + columns]) for n in range(0, len(pictures), columns)]
         with replacing(path) as temporary:
-            cv2.imwrite(str(temporary), np.vstack(lines))
+            if not cv2.imwrite(str(temporary), np.vstack(lines)):
+                raise OSError(f"{path.name} is not written, perhaps the disk is full")
 
     def _parts(self) -> Iterator[list[Picture]]:
         columns, rows = SHEET

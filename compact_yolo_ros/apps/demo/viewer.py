@@ -107,9 +107,9 @@ class DemoViewer:
         self._save_json("detections.json", self._results)
         self._save_json("diagnostics.json", self._states)
         if self._pictures:
-            self._pictures.save_video(self._out / "annotated.mp4")
             scores = {r["stamp"]: sum(d["score"] for d in r["detections"]) for r in self._results}
             self._pictures.save_sheet(self._out / "annotated.jpg", scores)
+            self._pictures.save_video(self._out / "annotated.mp4")  # what needs most comes last
         names = ", ".join(name for name in RESULTS if (self._out / name).exists())
         say(open_console(), f"\nResults in {self._out}: {names}")
 

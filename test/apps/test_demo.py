@@ -130,6 +130,8 @@ def test_what_is_wrong_with_the_video_is_shown_beside_the_state_of_the_detector(
     [
         (("--model", "yolo_what"), "there is no model 'yolo_what': give one of"),
         (("--seconds", "0"), "--seconds must be above 0"),
+        (("--seconds", "nan"), "'nan' is not a number up to"),
+        (("--rate", "inf"), "'inf' is not a number up to"),
         (("--video", "/nowhere.mp4", "--seconds", "20"), "video_publisher_node ended: "),
     ],
 )

@@ -22,6 +22,7 @@ from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.ros.child_process import ChildNode, child_node, prepare_environment
 from compact_yolo_ros.ros.fast_dds import SENDER_PROFILE
 from compact_yolo_ros.ros.start_failure import EXPECTED, start_failure
+from compact_yolo_ros.support.arguments import finite
 from compact_yolo_ros.support.error_text import first_line
 from compact_yolo_ros.support.files import require_writable
 from compact_yolo_ros.support.resources import resource_directory
@@ -116,8 +117,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--video", default="", help="video file, folder of images or camera index [a street clip]"
     )
-    parser.add_argument("--rate", type=float, default=0.0, help="images per second [the video's]")
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long to show it")
+    parser.add_argument("--rate", type=finite, default=0.0, help="images per second [the video's]")
+    parser.add_argument("--seconds", type=finite, default=20.0, help="how long to show it")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of the results")
     options = parser.parse_args(arguments)
     if options.seconds <= 0 or options.rate < 0:

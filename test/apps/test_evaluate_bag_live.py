@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rosbags", reason="recordings are read with rosbags")
@@ -431,3 +432,15 @@ def test_what_became_of_the_unanswered_is_by_the_nodes_numbers(
     node = NodeCounters(*counters, last_error="")
     found = outcomes_of_unanswered(5, frames=10, unreadable=1, answers=5, counters=node)
     assert found == expected
+
+
+def test_an_answer_that_is_not_a_number_is_an_error(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be a NaN in JSON, which no other program reads."""
+    scene = SCENES[1]
+    broken = replace(scene, boxes=np.full_like(scene.boxes, np.nan))
+    answers = [answer(0), replace(labelled(broken, 1, "/detector/detections"), time=answer(1).time)]
+    node = write_bag(tmp_path / "node", answers)
+    assert main([*command, "--recorded", str(node)]) == 1
+    assert "a box or a score that is not finite" in capsys.readouterr().err

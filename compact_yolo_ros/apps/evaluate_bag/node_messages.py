@@ -10,6 +10,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from compact_yolo_ros.apps.evaluate_bag.answer_matching import (
     Moment,
     NodeCounters,
@@ -207,8 +209,15 @@ def _number(texts: Mapping[str, str], key: str, default: float = 0.0) -> float:
 
 def _detections(message: Any, classes: tuple[str, ...]) -> Detections:
     try:
-        return detections_of(message, classes)
+        found = detections_of(message, classes)
     except ValueError as error:
         raise BagError(
             f"{error} in the model, but the node found it: give the node's --model"
         ) from None
+    if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
+        stamp = message.header.stamp
+        raise BagError(
+            f"the detections of the image {stamp.sec}.{stamp.nanosec:09} have a box or a score "
+            "that is not finite: find out which node published them"
+        )
+    return found

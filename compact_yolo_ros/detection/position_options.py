@@ -36,7 +36,7 @@ def class_heights(texts: Iterable[str]) -> dict[str, float]:
     """Read ``person:1.7`` for each class of known height.
 
     Raises:
-        ValueError: a text has another form.
+        ValueError: a text has another form, or a class stands twice.
     """
     found: dict[str, float] = {}
     for text in filter(None, texts):
@@ -46,6 +46,8 @@ def class_heights(texts: Iterable[str]) -> dict[str, float]:
                 f"class height '{shortened(text)}' is not of the form person:1.7, with metres up "
                 f"to {MOST_HEIGHT:g}"
             )
+        if name in found:
+            raise ValueError(f"class '{shortened(name)}' has two heights: give one")
         found[name] = metres
     return found
 

@@ -178,6 +178,8 @@ def test_parameters_are_read_for_the_classes_of_the_model() -> None:
     assert wanted is not None and not wanted.uses_depth and wanted.heights == {1: 1.7}
     with pytest.raises(ValueError, match="has no class 'unicorn'"):
         positions({**DEFAULTS, "class_heights": ["unicorn:2"]}, CARD)
+    with pytest.raises(ValueError, match="class 'person' has two heights: give one"):
+        check_value("class_heights", ["person:1.7", "car:1.5", "person:1.2"])
     for text in ("person", "person:", "person:0", "person:nan", "person:1000"):
         with pytest.raises(ValueError, match="is not of the form person:1.7"):
             check_value("class_heights", [text])

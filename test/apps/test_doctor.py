@@ -483,10 +483,26 @@ def test_devices_that_may_not_be_opened_come_with_the_group(
     allowed = os.access
     monkeypatch.setattr(os, "access", lambda p, mode: "nv" not in p.name and allowed(p, mode))
     tree = {f"dev/{name}": "" for name in ("nvmap", "nvhost-gpu", "nvhost-ctrl", "video0")}
-    (found,) = permissions.devices(around(tree))
+    machine = around(tree)
+    for name in tree:
+        (machine.root / name).chmod(0o660)
+    (found,) = permissions.devices(machine)
     assert found.level is Level.PROBLEM
     assert found.found.startswith("/dev/nvhost-ctrl, /dev/nvhost-gpu, /dev/nvmap may not be")
     assert found.remedy.startswith("sudo usermod -aG video $USER")
+
+
+@pytest.mark.parametrize(("group", "mode"), [("root", 0o660), ("video", 0o600), ("video", 0o640)])
+def test_nobody_is_sent_into_a_group_that_does_not_help(
+    around: Around, monkeypatch: pytest.MonkeyPatch, group: str, mode: int
+) -> None:
+    monkeypatch.setattr(permissions, "_group", lambda path: group)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    machine = around({"dev/video0": ""})
+    (machine.root / "dev/video0").chmod(mode)
+    (found,) = permissions.devices(machine)
+    assert found.level is Level.PROBLEM
+    assert "usermod" not in found.remedy and "udev" in found.remedy
 
 
 def test_devices_that_may_be_opened_are_counted(around: Around) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import grp
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -19,6 +20,8 @@ from compact_yolo_ros.machine.power.table import POWER_SOURCES
 
 DEVICES = ("dev/nvhost-*", "dev/nvmap", "dev/nvgpu/*/*", "dev/nvidia*", "dev/dxg", "dev/video*")
 """Device files of GPUs, DLAs and cameras. Folders (such as /dev/nvidia-caps) are left out."""
+
+BY_GROUP = stat.S_IRGRP | stat.S_IWGRP
 
 
 def devices(around: Surroundings) -> Iterator[Finding]:
@@ -34,13 +37,17 @@ def devices(around: Surroundings) -> Iterator[Finding]:
         yield ok("devices", "there is no device file of a GPU or camera")
     elif not closed:
         yield ok("devices", f"all {len(paths)} of GPUs and cameras may be used")
-    for group in sorted({_group(_here(around, path)) for path in closed}):
-        those = [str(path) for path in closed if _group(_here(around, path)) == group]
+    groups = {path: _helpful_group(_here(around, path)) for path in closed}
+    for group in sorted(set(groups.values())):
+        those = [str(path) for path in closed if groups[path] == group]
         more = f" and {len(those) - 3} more" if len(those) > 3 else ""
         yield problem(
             "devices",
             f"{', '.join(those[:3])}{more} may not be read and written",
-            f"sudo usermod -aG {group} $USER, then log in again (in a container: --group-add)",
+            f"sudo usermod -aG {group} $USER, then log in again (in a container: --group-add)"
+            if group
+            else "no group opens them: install the udev rules of their driver (in a container, "
+            "give it the device and a user who may use it)",
         )
 
 
@@ -93,6 +100,13 @@ def _may_write(folder: Path) -> bool:
 
 def _here(around: Surroundings, path: Path) -> Path:
     return around.root / path.relative_to("/")
+
+
+def _helpful_group(path: Path) -> str:
+    """The group whose members may use a device; empty if none may, or if it is that of root."""
+    may_use = path.stat().st_mode & BY_GROUP == BY_GROUP
+    group = _group(path)
+    return group if may_use and group != "root" else ""
 
 
 def _group(path: Path) -> str:

@@ -90,3 +90,14 @@ def test_a_single_mishap_does_not_end_the_search() -> None:
 def test_a_node_that_answers_nothing_is_one_sentence() -> None:
     with pytest.raises(NoRate, match=r"node: at 0.5 images per second 100% have no answer"):
         find_peak("node", node(0))
+
+
+def test_a_node_that_stops_answering_has_no_peak() -> None:
+    runs = []
+
+    def stopping(rate: float) -> LoadRun:
+        runs.append(rate)
+        return node(50 if len(runs) < 12 else 0)(rate)
+
+    with pytest.raises(NoRate, match=r"node: at 0.5 images per second 100% have no answer"):
+        find_peak("node", stopping)

@@ -178,21 +178,27 @@ def find_peak(
 
     good, bad = _bounds(passes, first, lowest, highest)
     if not good:
-        raise NoRate(
-            f"{name}: at {bad:g} images per second {search[-1].loss:.0%} have no answer: give a "
-            "smaller input size or model"
-        )
+        raise _no_rate(name, bad, search[-1].loss)
     while bad > good * (1 + STEP):
         rate = (good + bad) / 2
         good, bad = (rate, bad) if passes(rate) else (good, rate)
     # One good run may have been luck: at the peak the middle three of five must pass.
     while True:
         runs = tuple(run(good) for _ in range(RUNS))
-        if all(r.passed for r in _kept(runs)) or good <= lowest:
+        if all(r.passed for r in _kept(runs)):
             break
+        if good <= lowest:
+            raise _no_rate(name, good, _loss(_kept(runs)))
         search += runs
         good = max(lowest, good * (1 - LOSS))
     return Peak(name, runs, tuple(search), tuple(run(rate) for rate in fixed))
+
+
+def _no_rate(name: str, rate: float, loss: float) -> NoRate:
+    return NoRate(
+        f"{name}: at {rate:g} images per second {loss:.0%} have no answer: give a smaller input "
+        "size or model"
+    )
 
 
 def _bounds(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -86,10 +87,25 @@ def test_the_sheet_of_large_pictures_is_smaller(tmp_path: Path) -> None:
     assert cv2.imread(str(tmp_path / "sheet.jpg")).shape == (2 * 1080, 3 * 1920, 3)
 
 
-class NoEncoder(cv2.VideoWriter):
-    """OpenCV's where no encoder is installed: it takes every frame without a word."""
+WRITER = cv2.VideoWriter
 
-    def __init__(self, *_: object) -> None:
+
+class Writer:
+    """OpenCV's writer within another object: a class derived from OpenCV's own crashes Python."""
+
+    fourcc = staticmethod(cv2.VideoWriter.fourcc)
+
+    def __init__(self, *arguments: Any) -> None:
+        self._inner = WRITER(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class NoEncoder(Writer):
+    """As where no encoder is installed: it takes every frame without a word."""
+
+    def __init__(self, *_: Any) -> None:
         super().__init__()
 
 
@@ -118,10 +134,10 @@ def test_a_video_that_was_not_written_to_its_end_is_an_error(
     viewer = viewer_of(tmp_path)
     kept = iter(range(1))
 
-    class FullDisk(cv2.VideoWriter):
+    class FullDisk(Writer):
         def write(self, frame: NDArray[np.uint8]) -> None:
             if next(kept, None) is not None:
-                super().write(frame)
+                self._inner.write(frame)
 
     monkeypatch.setattr(cv2, "VideoWriter", FullDisk)
     with pytest.raises(OSError, match="incomplete, perhaps the disk is full"):

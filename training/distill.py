@@ -38,7 +38,7 @@ from compact_yolo_ros.detection.tracking.assignment import heaviest_pairs
 from compact_yolo_ros.labels.ground_truth import ANY_CLASS, GroundTruth
 from compact_yolo_ros.labels.yolo import listed_names
 from compact_yolo_ros.model.store import ModelError
-from compact_yolo_ros.support.arguments import renaming
+from compact_yolo_ros.support.arguments import add_rename
 from compact_yolo_ros.support.files import replacing
 from compact_yolo_ros.support.json_files import read_json
 from compact_yolo_ros.support.plain_values import from_plain
@@ -269,13 +269,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--teacher-classes", type=Path, help="class names of a YOLOX file, one a line"
     )
-    parser.add_argument(
+    add_rename(
+        parser,
         "--map",
-        type=renaming,
-        nargs="+",
-        default=[],
-        metavar="MODEL_CLASS=LABEL_CLASS",
-        help="the teacher's classes and what they are called here; default: the same names",
+        "the teacher's classes and what they are called here; default: the same names",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", type=Path, help="data.yaml: label its train split further")

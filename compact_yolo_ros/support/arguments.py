@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import math
 import re
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import Action, ArgumentError, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
+from typing import Any
 
 LARGEST = 1e9
 """Largest number that is accepted."""
@@ -24,16 +25,31 @@ def renaming(text: str) -> tuple[str, str]:
     return old, new
 
 
-def add_rename(parser: ArgumentParser) -> None:
-    """Add ``--rename``, a list of pairs as ``renaming`` reads them."""
+class _Renamings(Action):
+    """Adds pairs to those that were given before; a class with two new names is an error."""
+
+    def __call__(self, _: object, options: Namespace, pairs: Any, __: object = None) -> None:
+        found = dict(getattr(options, self.dest))
+        for old, new in pairs:
+            if found.setdefault(old, new) != new:
+                raise ArgumentError(self, f"'{old}' has two new names: '{found[old]}' and '{new}'")
+        setattr(options, self.dest, list(found.items()))
+
+
+def add_rename(
+    parser: ArgumentParser,
+    option: str = "--rename",
+    meaning: str = "classes that have another name in the data",
+) -> None:
+    """Add ``--rename``, or another option, that is a list of pairs as ``renaming`` reads them."""
     parser.add_argument(
-        "--rename",
+        option,
         type=renaming,
         nargs="+",
-        action="extend",
+        action=_Renamings,
         default=[],
         metavar="MODEL_CLASS=LABEL_CLASS",
-        help="classes that have another name in the data",
+        help=meaning,
     )
 
 

@@ -179,3 +179,12 @@ def test_an_option_that_is_given_twice_adds_to_the_first() -> None:
     assert (options.topic, options.ground_truth) == (["/x", "/y"], ["/x=p", "/y=q"])
     assert options.class_threshold == ["a:0.1", "b:0.2"]
     assert options.rename == [("a", "c"), ("b", "d")]
+
+
+def test_a_class_that_is_renamed_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "--bag a --model m --out o --rename a=b"
+    assert parse(f"{line} a=b c=b".split()).rename == [("a", "b"), ("c", "b")]
+    for again in ("a=c", "--rename a=c"):
+        with pytest.raises(SystemExit, match="2"):
+            parse(f"{line} {again}".split())
+        assert "'a' has two new names: 'b' and 'c'" in capsys.readouterr().err

@@ -247,6 +247,9 @@ def test_wrong_options_end_in_a_sentence(teacher, pictures, labelled, tmp_path, 
     with pytest.raises(SystemExit):
         run(*arguments, "--images", pictures, "--map", "green")
     assert "'green' is not of the form" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(*arguments, "--images", pictures, "--map", "red=a", "--map", "red=b")
+    assert "'red' has two new names: 'a' and 'b'" in capsys.readouterr().err
 
 
 def test_an_unreadable_image_is_left_out_and_named(teacher, pictures, tmp_path, capsys):

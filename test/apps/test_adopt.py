@@ -699,10 +699,19 @@ def test_maps_need_their_anchors(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "do not fit 3 maps of (27, 20, 24)" in sentence
 
 
-@pytest.mark.parametrize("text", ["", "1,2,3", "a,b", "1,2;3,4,5,6", "0,1", ";" * 99])
+NO_ANCHORS = ["", "1,2,3", "a,b", "1,2;3,4,5,6", "0,1", ";" * 99]
+NO_ANCHORS += ["10,-13", "10px,13", "10,13,x,16,30", "1e1,13", "100000,13", "1.5.2,3"]
+
+
+@pytest.mark.parametrize("text", NO_ANCHORS)
 def test_anchors_that_are_none(tmp_path: Path, text: str) -> None:
     with pytest.raises(SystemExit, match="2"):
         command.main([str(tmp_path / "net.onnx"), "--anchors", text])
+
+
+def test_anchors_are_read_as_darknet_writes_them() -> None:
+    scales = command._anchors("10,13,  16.5,30.;\n33,23, 30.1234567,61, ")
+    assert scales == (((10, 13), (16.5, 30)), ((33, 23), (30.1234567, 61)))
 
 
 def test_classes_must_be_known_and_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,7 +96,9 @@ def _anchors(text: str) -> Anchors:
     """
     scales = []
     for scale in text.split(";"):
-        numbers = [float(n) for n in re.findall(r"\d{1,5}(?:\.\d{1,6})?", scale)]
+        words = re.split(r"[\s,]+", scale.strip(" \t\n,"))
+        are_numbers = all(re.fullmatch(r"\d{1,5}(\.\d*)?", word, re.ASCII) for word in words)
+        numbers = [float(word) for word in words] if are_numbers else []
         if not numbers or len(numbers) % 2 or min(numbers) <= 0:
             raise argparse.ArgumentTypeError(f"'{shortened(text)}' is not like 10,13,16,30;30,61")
         scales.append(tuple(zip(numbers[::2], numbers[1::2], strict=True)))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -197,7 +198,7 @@ def discovery(around: Surroundings) -> Iterator[Finding]:
     given = around.environment.get("ROS_DOMAIN_ID", "")
     if not given:
         yield ok("ROS_DOMAIN_ID", "not set: 0")
-    elif not given.isdigit() or int(given) > LAST_DOMAIN:
+    elif not re.fullmatch(r"\d{1,9}", given, re.ASCII) or int(given) > LAST_DOMAIN:
         yield problem("ROS_DOMAIN_ID", f"'{given}' is not a domain", "set it to 0 to 101")
     elif int(given) not in SAFE_DOMAINS:
         yield note(

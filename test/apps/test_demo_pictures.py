@@ -43,6 +43,19 @@ def test_the_video_and_the_sheet_show_what_was_kept(tmp_path: Path) -> None:
     assert np.array(best) == pytest.approx(20 * np.array([[1, 3, 5], [7, 9, 11]]), abs=6)
 
 
+@pytest.mark.parametrize(("width", "height"), [(33, 17), (34, 17), (1, 1)])
+def test_a_video_shows_all_of_pictures_with_odd_sides(
+    tmp_path: Path, width: int, height: int
+) -> None:
+    kept, pixels = Pictures(), grey(0, width, height)
+    pixels[-1], pixels[:, -1] = 255, 255
+    kept.add(0.0, pixels)
+    kept.save_video(tmp_path / "video.mp4")
+    _, frame = cv2.VideoCapture(str(tmp_path / "video.mp4")).read()
+    assert frame.shape[:2] == (height + height % 2, width + width % 2)
+    assert frame[height - 1, width - 1].min() > 200
+
+
 def test_one_picture_fills_the_sheet(tmp_path: Path) -> None:
     kept = Pictures()
     kept.add(0.0, grey(100))

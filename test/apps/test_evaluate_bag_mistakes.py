@@ -245,6 +245,18 @@ def test_a_video_has_the_size_of_most_frames(model: str, tmp_path: Path) -> None
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 3
 
 
+@pytest.mark.parametrize(("width", "height"), [(33, 17), (1, 1)])
+def test_a_video_shows_all_of_frames_with_odd_sides(
+    model: str, tmp_path: Path, width: int, height: int
+) -> None:
+    pixels = np.full((height, width, 3), 100, np.uint8)
+    scene = Scene(pixels, np.zeros((0, 4)), np.zeros(0, int))
+    bag = write_bag(tmp_path / "bag", [image(scene, 0)])
+    evaluated(bag, model, tmp_path / "out", "--video")
+    _, frame = cv2.VideoCapture(str(tmp_path / "out" / "camera_image_raw.mp4")).read()
+    assert frame.shape[:2] == (height + 1, width + 1)
+
+
 def test_what_a_crash_left_does_not_stop_a_run(
     path: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from compact_yolo_ros.apps.evaluate_bag.results_folder import writing
 from compact_yolo_ros.detection.drawing import draw_detections
 from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.pixels.decoding import ImageDecoder, bgr_copy
+from compact_yolo_ros.pixels.even_sides import even, with_even_sides
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
@@ -51,7 +52,8 @@ def write_video(
 ) -> None:
     """Write the answered frames of a topic with their detections as an .mp4 of constant rate.
 
-    Where frames differ in size, the video has the size of most of them.
+    Where frames differ in size, the video has the size of most of them. Odd sides are one pixel
+    longer in it.
 
     Args:
         path: of the video.
@@ -76,7 +78,7 @@ def write_video(
     with writing(path), replacing(path) as temporary:
         rate = min(max(1 / period, 1.0), 120.0) if period > 0 else 10.0
         fourcc = cv2.VideoWriter.fourcc(*"mp4v")
-        video = cv2.VideoWriter(str(temporary), fourcc, rate, size)
+        video = cv2.VideoWriter(str(temporary), fourcc, rate, even(*size))
         if not video.isOpened():
             raise BagError(f"cannot write {path}: OpenCV has no encoder for it here")
         written = 0
@@ -92,7 +94,7 @@ def write_video(
             draw_detections(canvas, found, classes)
             if canvas.shape[:2] != size.shape:
                 canvas = np.asarray(cv2.resize(canvas, size), np.uint8)
-            video.write(canvas)
+            video.write(with_even_sides(canvas))
             written += 1
             following = next(answered, None)
             if following is None:

@@ -278,7 +278,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     what.add_argument("--data", type=Path, help="data.yaml: label its train split further")
     what.add_argument("--images", type=Path, help="folder of images without labels")
     parser.add_argument(
-        "--classes", nargs="+", help="with --images: ours; default: those of --map, or the teacher"
+        "--classes",
+        nargs="+",
+        action="extend",
+        help="with --images: ours; default: those of --map, or the teacher",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the new data set")
     parser.add_argument("--score", type=float, default=0.3, help="least confidence of a box")
@@ -292,7 +295,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--only-unlabelled", action="store_true", help="only classes that people did not label"
     )
     parser.add_argument(
-        "--size", type=int, nargs="+", default=[], help="sides in pixels; several: their ensemble"
+        "--size",
+        type=int,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="sides in pixels; several: their ensemble",
     )
     parser.add_argument("--threads", type=int, default=0, help="images at a time; 0: automatic")
     options = parser.parse_args(arguments)

@@ -368,6 +368,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--size",
         type=_size,
         nargs="+",
+        action="extend",
         default=[],
         help="of the input in pixels: sides of squares, or WIDTHxHEIGHT "
         f"[that of the model; {DEFAULT_SIZE} for a checkpoint]",

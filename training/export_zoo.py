@@ -64,14 +64,15 @@ def main() -> None:
     parser.add_argument(
         "--only",
         nargs="+",
-        default=sorted(DETECTORS),
+        action="extend",
+        default=[],
         metavar="DETECTOR",
-        help="these: names, or '{name: ..., options}'",
+        help="these: names, or '{name: ..., options}' [all]",
     )
     arguments = parser.parse_args()
     folder = arguments.folder
     try:
-        variants = [Variant.parse(text) for text in arguments.only]
+        variants = [Variant.parse(text) for text in arguments.only or sorted(DETECTORS)]
     except ValueError as error:
         parser.error(str(error))
     folder.mkdir(parents=True, exist_ok=True)

@@ -162,7 +162,11 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=96, help="how many, spread over the split")
     parser.add_argument("--method", choices=list(METHODS), default="least-squares")
     parser.add_argument(
-        "--skip", nargs="*", default=[], help="convolutions to leave in float (names, * allowed)"
+        "--skip",
+        nargs="*",
+        action="extend",
+        default=[],
+        help="convolutions to leave in float (names, * allowed)",
     )
     parser.add_argument(
         "--largest-loss",

@@ -34,6 +34,7 @@ def main() -> int:
     parser.add_argument(
         "--keep",
         nargs="*",
+        action="extend",
         default=[],
         help="convolutions whose kernels stay float32 (names, * allowed)",
     )

@@ -343,7 +343,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("plan", type=Path, help="YAML file, see the head of training/run_all.py")
     parser.add_argument("--out", type=Path, required=True, help="gets a folder for each run")
     parser.add_argument("--minutes", type=float, default=0.0, help="stop after this time")
-    parser.add_argument("--only", nargs="+", default=[], metavar="RUN", help="these runs only")
+    parser.add_argument(
+        "--only", nargs="+", action="extend", default=[], metavar="RUN", help="these runs only"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change all recipes"
     )

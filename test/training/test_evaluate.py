@@ -21,6 +21,7 @@ from training.data.dataset import open_split
 from training.data.sample import Sample
 from training.detectors.registry import build
 from training.evaluate import (
+    _parse,
     average_precision,
     main,
     open_model,
@@ -299,3 +300,8 @@ def test_box_voting_can_be_left_out(data, toy, tmp_path):
     for ours, other in zip(voted, alone, strict=True):
         np.testing.assert_array_equal(ours.scores, other.scores)
         assert np.abs(ours.boxes - other.boxes).max() > 0.1
+
+
+def test_sizes_that_are_given_one_by_one_add_up():
+    line = "--weights m.pt --data data.yaml --size 224 --size 320x224 416"
+    assert _parse(line.split()).size == [224, Size(320, 224), 416]

@@ -205,3 +205,11 @@ def test_with_weights_only_the_layers_before_those_compared_are_trained_ones(mon
     assert members[0].detector.config.trunk[5].kind == "conv"
     assert members[0].facts["replaced"] == "none"
     assert {member.origin for member in members} == {"w.pt before layer 11"}
+
+
+def test_an_option_that_is_given_twice_adds_to_the_first():
+    line = "--data d --out o --seeds 3 --seeds 4"
+    kernels = kernel_search.COMMAND._parse(f"{line} --kernels 33333 --kernels 55555".split())
+    assert (kernels.seeds, kernels.kernels) == ([3, 4], ["33333", "55555"])
+    layers = layer_types.COMMAND._parse(f"{line} --table 1 --table 2 --layers 3 --layers 5".split())
+    assert (layers.table, layers.layers) == (["1", "2"], [3, 5])

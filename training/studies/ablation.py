@@ -179,11 +179,18 @@ def work(study: Study, options: argparse.Namespace) -> None:
 
 def _more(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--rows", nargs="+", default=[], help="begins of their names [all; four with --quick]")
+    add(
+        "--rows",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="begins of their names [all; four with --quick]",
+    )
     add(
         "--backbone",
         type=Path,
         nargs="+",
+        action="extend",
         default=[],
         help="weights to start from: a row takes the file that is of its backbone",
     )

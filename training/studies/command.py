@@ -108,7 +108,7 @@ class Command:
             effort,
             lambda results: self.report(results, options),
             open_console(),
-            tuple(dict.fromkeys(options.seeds)),
+            tuple(dict.fromkeys(options.seeds or [0])),
             options.accelerator,
             options.cache,
             options.workers,
@@ -123,7 +123,7 @@ class Command:
         add("--out", type=Path, required=True, help="folder of the study")
         add("--quick", action="store_true", help="few images, small inputs, few epochs")
         add("--plan", action="store_true", help="print the plan and its cost, and train nothing")
-        add("--seeds", type=whole_number(0), nargs="+", default=[0], help="of the trainings [0]")
+        add("--seeds", type=whole_number(0), nargs="+", action="extend", help="of trainings [0]")
         add("--images", type=whole_number(0), help="training images, drawn from all; 0: all")
         add(
             "--set",

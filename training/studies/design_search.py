@@ -487,8 +487,9 @@ def more(parser: argparse.ArgumentParser) -> None:
     add(
         "--stages",
         nargs="+",
+        action="extend",
         choices=READERS,
-        default=(),
+        default=[],
         help=f"that are changed [all; with --start {' '.join(STAGES)}]",
     )
     add("--draws", type=whole_number(0), default=0, help="seed of the search [0]")

@@ -99,7 +99,7 @@ def _middle(kernels: Tensor, side: int) -> Tensor:
 
 def search(study: Study, options: argparse.Namespace) -> None:
     """Train all permutations that were asked for."""
-    wanted = members(list(dict.fromkeys(options.kernels)), options.start)
+    wanted = members(list(dict.fromkeys(options.kernels or ALL)), options.start)
 
     known: dict[str, Result] = {}
 
@@ -208,7 +208,7 @@ def _draw(ranked: Sequence[Row], axes: Any) -> None:
 def more(parser: argparse.ArgumentParser) -> None:
     """Add the options of this study."""
     parser.add_argument(
-        "--kernels", nargs="+", default=ALL, metavar="35353",
+        "--kernels", nargs="+", action="extend", default=[], metavar="35353",
         help="permutations, a digit for each of layers 3, 5, 7, 9 and 11 [all 32]",
     )  # fmt: skip
     parser.add_argument(

@@ -133,7 +133,8 @@ def _replaced(name: str) -> str:
 
 def study_layers(study: Study, options: argparse.Namespace) -> None:
     """Train all rows that were asked for."""
-    train_all(study, members(options.layers, options.table, options.start), options)
+    layers, tables = options.layers or REPLACED, options.table or TABLES
+    train_all(study, members(layers, tables, options.start), options)
 
 
 def report(results: Sequence[Result], _: argparse.Namespace) -> Report:
@@ -191,8 +192,8 @@ def _draw(found: Sequence[Any], axes: Any) -> None:
 
 def more(parser: argparse.ArgumentParser) -> None:
     """Add the options of this study."""
-    parser.add_argument("--layers", type=int, nargs="+", choices=REPLACED, default=REPLACED)
-    parser.add_argument("--table", nargs="+", choices=TABLES, default=TABLES)
+    for name, kind, known in (("--layers", int, REPLACED), ("--table", str, TABLES)):
+        parser.add_argument(name, type=kind, nargs="+", action="extend", choices=known)
     parser.add_argument(
         "--start",
         default="",

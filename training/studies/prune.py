@@ -216,7 +216,12 @@ def more(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--detector", default="micro_yolo", help="name or '{name: ...}' [micro_yolo]")
     add("--start", default="", help="weights of it: .pt, ONNX file or name of a model [fresh ones]")
-    add("--layers", nargs="+", help="that are pruned [all, in the order of computation]")
+    add(
+        "--layers",
+        nargs="+",
+        action="extend",
+        help="that are pruned [all, in the order of computation]",
+    )
     add("--drop", type=finite, default=0.5, help="points of AP50 that a layer may cost [0.5]")
     add("--most", type=whole_number(0), default=0, help="most steps of a layer; 0: any number")
     add("--criterion", choices=get_args(Criterion), default="l1", help="of what is pruned [l1]")

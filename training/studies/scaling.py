@@ -193,6 +193,7 @@ def _more(parser: argparse.ArgumentParser) -> None:
         "--gflops",
         type=positive,
         nargs="+",
+        action="extend",
         default=[],
         help="budgets in 10^9 FLOPs for one image, two for a multiply-accumulate",
     )

@@ -178,6 +178,7 @@ def _more(parser: argparse.ArgumentParser) -> None:
         "--blocks",
         type=whole_number(0),
         nargs="+",
+        action="extend",
         default=[],
         help="the numbers, instead of --points",
     )

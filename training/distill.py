@@ -104,8 +104,10 @@ class Labeller:
         kept &= (ious(found.boxes.astype(np.float64), boxes) < self.overlap).all(1)
         if self.only_unlabelled:
             kept &= np.isin(labels, sorted(drawn.unlabelled))
+        # Those of another teacher, who may have been here before, stay as sure as they were.
+        sure = [None] * len(drawn) if drawn.confidence is None else drawn.confidence
         return [
-            *map(_line, drawn.labels, drawn.boxes / size),
+            *map(_line, drawn.labels, drawn.boxes / size, sure),
             *map(_line, labels[kept], found.boxes[kept] / size, found.scores[kept]),
             *self._ignored(drawn, size),
         ]

@@ -123,6 +123,17 @@ def test_what_people_ignored_stays_ignored(teacher, labelled, tmp_path):
     assert sorted(sample.labels) == [0, 1], "the teacher's box there is dropped"
 
 
+def test_what_another_teacher_drew_stays_as_unsure_as_it_was(teacher, labelled, tmp_path):
+    """A set that a second teacher completes: else guesses of the first would become certain."""
+    text = labelled.parent / "labels/train/x.txt"
+    text.write_text(f"{text.read_text().strip()} 0.4\n")
+    out = tmp_path / "taught"
+    assert run("--teacher", teacher, "--data", labelled, "--out", out) == 0
+    (sample,) = open_split(out / "data.yaml", "train")
+    sure = dict(zip(map(tuple, sample.boxes.round().tolist()), sample.confidence, strict=True))
+    assert sure[31, 63, 49, 81] == pytest.approx(0.4)
+
+
 def drawn(*boxes: list[int]) -> GroundTruth:
     return GroundTruth(np.array(boxes, float).reshape(-1, 4), np.zeros(len(boxes), int))
 

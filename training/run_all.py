@@ -24,6 +24,7 @@ printed in ``train.log``.
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import signal
 import subprocess
@@ -38,6 +39,7 @@ from typing import IO, Any
 
 from rich.console import Console
 
+from compact_yolo_ros.support.arguments import finite
 from compact_yolo_ros.support.files import read_file, replacing
 from compact_yolo_ros.support.terminal import open_console, print_table, say
 from compact_yolo_ros.support.termination import handling
@@ -79,6 +81,10 @@ class RunPlan:
     minutes: float = 0.0
     threads: int = 0
     workers: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.minutes < math.inf:
+            raise ValueError(f"minutes must be 0 or more, not {self.minutes}")
 
 
 @dataclass(frozen=True)
@@ -342,7 +348,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("plan", type=Path, help="YAML file, see the head of training/run_all.py")
     parser.add_argument("--out", type=Path, required=True, help="gets a folder for each run")
-    parser.add_argument("--minutes", type=float, default=0.0, help="stop after this time")
+    parser.add_argument("--minutes", type=finite, default=0.0, help="stop after this time")
     parser.add_argument(
         "--only", nargs="+", action="extend", default=[], metavar="RUN", help="these runs only"
     )
@@ -353,6 +359,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--root", type=Path, default=Path(), help="folder that relative paths of the plan begin in"
     )
     options = parser.parse_args(arguments)
+    if options.minutes < 0:
+        parser.error("--minutes must be 0 or more")
     try:
         plan = chosen(read_plan(options.plan), options.only, options.set, options.root)
         stop = Event()

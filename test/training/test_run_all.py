@@ -145,6 +145,7 @@ def test_the_runs_of_a_shipped_plan_can_be_trained(path: Path) -> None:
         ("runs: {../a: {data: d.yaml}}", "runs.../a: give letters, digits, '_' and '-'"),
         ("runs: {a: {data: d.yaml}}\nparallel: 0", "parallel must be 1 or more, not 0"),
         ("runs: {a: {data: d.yaml}}\ncache: ram", "cache"),
+        ("runs: {a: {data: d.yaml, minutes: -40}}", "runs.a.minutes must be 0 or more, not -40.0"),
     ],
 )
 def test_a_wrong_plan_is_one_sentence(
@@ -157,3 +158,12 @@ def test_a_wrong_plan_is_one_sentence(
     assert main([str(file), "--out", str(tmp_path / "out")]) == 1
     told = capsys.readouterr().err
     assert sentence in told and told.count("\n") == 1 and str(file) in told
+
+
+@pytest.mark.parametrize("minutes", ["nan", "-5", "inf"])
+def test_a_time_that_is_none_is_refused(tmp_path: Path, minutes: str) -> None:
+    """It was over at once, with the exit code of a night that was too short."""
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("runs: {a: {data: d.yaml}}")
+    with pytest.raises(SystemExit, match="2"):
+        main([str(plan), "--out", str(tmp_path / "out"), f"--minutes={minutes}"])

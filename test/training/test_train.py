@@ -454,6 +454,23 @@ def test_a_finished_run_prints_where_its_best_weights_are(shapes, tmp_path):
     assert f"The run has ended; {folder.best} is epoch 2, the best in AP.\n" in shown.getvalue()
 
 
+@pytest.mark.parametrize("better", [False, True])
+def test_a_run_that_goes_on_with_more_images_is_measured_as_before(shapes, tmp_path, better):
+    """Its epochs have more steps, so that it is in an early one again."""
+    folder = RunFolder(tmp_path)
+    before = scripted_run(shapes, folder, [0.1, 0.5, 0.2])
+    more = trainer(shapes, phases=[{"epochs": 3, "sizes": 32}], evaluation={"size": 160})
+    more.restore(folder.read_last(), replan=True)
+    assert more.step == 3 * before.steps_per_epoch and more.epoch == 0
+    found = iter([0.3, 0.6 if better else 0.4, 0.35])
+    assert run(more, folder, lambda model: {"AP": next(found)}, Console(quiet=True))
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [row["AP"] for row in rows[3:]] == ["0.3", "0.6" if better else "0.4", "0.35"]
+    assert int(rows[-1]["step"]) == more.total_steps
+    best = 2 * (more if better else before).steps_per_epoch
+    assert load_checkpoint(folder.best)["step"] == best
+
+
 @pytest.mark.parametrize("nothing", [0.0, math.nan])
 def test_epochs_without_a_result_do_not_stop_the_run(shapes, tmp_path, nothing):
     folder = RunFolder(tmp_path)

@@ -62,7 +62,7 @@ def run(
             return bool(received)
 
         while True:
-            if trainer.epoch > closed_epochs(trainer):
+            if _is_unclosed(trainer):
                 close_epoch(trainer, measure)
                 if first:
                     _write_results(trainer, folder, curves, console)
@@ -93,9 +93,13 @@ def _was_measured(trainer: Trainer) -> bool:
     return bool(history) and trainer.recipe.evaluation.metric in history[-1]
 
 
-def closed_epochs(trainer: Trainer) -> int:
-    """Return how many epochs have a row of metrics."""
-    return trainer.history[-1]["epoch"] if trainer.history else 0
+def _is_unclosed(trainer: Trainer) -> bool:
+    """Return whether an epoch has ended that has no row of metrics.
+
+    Steps tell it: with other images, epochs are counted anew.
+    """
+    has_ended = trainer.is_over or trainer.step % trainer.steps_per_epoch == 0
+    return has_ended and trainer.step > (trainer.history[-1]["step"] if trainer.history else 0)
 
 
 def close_epoch(trainer: Trainer, measure: Measure) -> None:
@@ -119,21 +123,27 @@ def close_epoch(trainer: Trainer, measure: Measure) -> None:
     trainer.history.append(row)
 
 
-def best_epoch(trainer: Trainer) -> int:
-    """Return the epoch with the best value of the recipe's metric, the first of equals; 0: none.
+def best_row(trainer: Trainer) -> int | None:
+    """Return which row of metrics has the best value of the recipe's metric, the first of equals.
 
-    A value of 0 is no result: fresh detectors begin so, and have to be given time. One that is not
-    a number (no object of the class) is none either.
+    None: there is none. A value of 0 is no result: fresh detectors begin so, and have to be given
+    time. One that is not a number (no object of the class) is none either.
     """
-    metric = trainer.recipe.evaluation.metric
-    found = [row for row in trainer.history if (row.get(metric) or 0) > 0]
-    return max(found, key=lambda row: row[metric])["epoch"] if found else 0
+    values = [row.get(trainer.recipe.evaluation.metric) or 0 for row in trainer.history]
+    found = [place for place, value in enumerate(values) if value > 0]
+    return max(found, key=values.__getitem__) if found else None
+
+
+def best_epoch(trainer: Trainer) -> int:
+    """Return the epoch of the ``best_row``; 0: there is none."""
+    place = best_row(trainer)
+    return 0 if place is None else trainer.history[place]["epoch"]
 
 
 def out_of_patience(trainer: Trainer) -> bool:
     """Return whether ``patience`` epochs have passed since the best one."""
-    patience, best = trainer.recipe.evaluation.patience, best_epoch(trainer)
-    return patience is not None and best > 0 and closed_epochs(trainer) - best >= patience
+    patience, best = trainer.recipe.evaluation.patience, best_row(trainer)
+    return patience is not None and best is not None and len(trainer.history) - best > patience
 
 
 def _ending(trainer: Trainer, folder: RunFolder) -> str:
@@ -151,7 +161,7 @@ def _write_results(
 ) -> None:
     row, state = trainer.history[-1], trainer.state()
     # Until an epoch has a result, the last one is the best.
-    if best_epoch(trainer) in (0, row["epoch"]):
+    if best_row(trainer) in (None, len(trainer.history) - 1):
         folder.save_best(state, DEPLOYED)
     folder.write_metrics(trainer.history)
     folder.save_last(state)

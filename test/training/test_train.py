@@ -42,7 +42,7 @@ from training.loop.recipe import OptimizerSettings, Phase, Recipe
 from training.loop.run import best_epoch, out_of_patience, run
 from training.loop.run_folder import RunFolder
 from training.loop.schedule import rate_factor
-from training.loop.trainer import DivergedError, EpochSums, Stopwatch, Trainer
+from training.loop.trainer import DEPLOYED, DivergedError, EpochSums, Stopwatch, Trainer
 from training.quantisation.quantisation_aware import is_prepared
 from training.train import main
 
@@ -297,10 +297,29 @@ def test_every_start_is_recorded_with_the_code_it_ran(tmp_path):
         assert all(start["commit"] == head for start in starts)
 
 
-def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "changes",
+    [{"classes": 5}, {"classes": [1]}, {"average": [1]}, {"average": {"a": 1}}, {"recipe": None}],
+)
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path, changes):
     torch.save({"weights": torch.zeros(1)}, tmp_path / "x.pt")
     with pytest.raises(ValueError, match="not a checkpoint"):
         load_detector(tmp_path / "x.pt")
+    content = {"detector": "yolo_fastest", "classes": ["a"], "average": {}}
+    torch.save(content | changes, tmp_path / "y.pt")
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        load_detector(tmp_path / "y.pt")
+
+
+def test_a_run_cannot_go_on_from_weights_alone(shapes, folder, tmp_path, monkeypatch):
+    """The best epoch, or the mean of several trainings, in the place of last.pt."""
+    out = tmp_path / "run"
+    out.mkdir()
+    state = trainer(shapes[:4], phases=ONE_PHASE).state()
+    save_checkpoint(out / "last.pt", {name: state[name] for name in DEPLOYED})
+    monkeypatch.setattr("sys.argv", command(folder, out)[2:])
+    with pytest.raises(SystemExit, match="the checkpoint has weights alone.*--start"):
+        main()
 
 
 def rates(epochs=(10,), steps_per_epoch=10, phase_rates=(1.0, 1.0), **schedule) -> list[float]:

@@ -62,9 +62,22 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ValueError: it is damaged, or not a checkpoint of this trainer.
     """
     content = read_tensors(path)
-    if not isinstance(content, dict) or not {"detector", "classes", "average"} <= set(content):
+    if not isinstance(content, dict) or not _is_checkpoint(content):
         raise ValueError(f"{path} is not a checkpoint of training.train")
     return content
+
+
+def _is_checkpoint(content: dict[str, Any]) -> bool:
+    """Return whether a file has what every checkpoint has, in the form that is written."""
+    classes, average = content.get("classes"), content.get("average")
+    return (
+        "detector" in content
+        and isinstance(classes, list | tuple)
+        and all(isinstance(name, str) for name in classes)
+        and isinstance(average, dict)
+        and all(isinstance(value, torch.Tensor) for value in average.values())
+        and isinstance(content.get("recipe", {}), dict)
+    )
 
 
 def load_detector(path: Path) -> tuple[Detector, dict[str, Any]]:

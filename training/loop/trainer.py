@@ -433,9 +433,15 @@ class Trainer:
                 count stays; an optimizer of another name starts fresh, as with another teacher.
 
         Raises:
-            ValueError: the checkpoint is of another detector, other classes or another setting of
-                ``quantisation_aware``, or of another recipe or data set without ``replan``.
+            ValueError: the checkpoint has weights alone, is of another detector, other classes or
+                another setting of ``quantisation_aware``, or of another recipe or data set without
+                ``replan``.
         """
+        if not {"recipe", "model", "optimizer"} <= set(state):
+            raise ValueError(
+                "the checkpoint has weights alone, as best.pt, from which no run can continue: move"
+                " it, and give it as --start"
+            )
         detector = Variant.from_settings(state["detector"])
         if detector != self.recipe.detector:
             raise ValueError(f"the checkpoint is of another detector, {detector}: give a new --out")

@@ -18,7 +18,7 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +44,7 @@ from compact_yolo_ros.support.json_files import read_json
 from compact_yolo_ros.support.plain_values import from_plain
 from compact_yolo_ros.support.yaml_files import read_yaml
 from training.data.dataset import open_split
+from training.data.description import SPLITS, Description, Source, read_description
 from training.data.image_cache import decode
 from training.data.image_files import images_in
 from training.data.joining import read_classes, split_names
@@ -218,9 +219,9 @@ def class_table(
 
 
 def works_of(data: Path) -> list[Work]:
-    """List the good training pictures of a data set, in any format."""
+    """List the good training pictures of a data set, in any format, each of them once."""
     entries = open_split(data, "train", cache="none").entries
-    return _named([(entry.path, entry.truth) for entry in entries])
+    return _named([*{entry.path: entry.truth for entry in entries}.items()])
 
 
 def works_in(folder: Path, classes: int, out: Path) -> list[Work]:
@@ -256,10 +257,43 @@ def describe(out: Path, classes: Sequence[str], labelled: Sequence[str], data: P
         _write_yaml(file, own | entered)
         return
     _write_yaml(out / "taught.yaml", own)
-    held_out = [split for split in split_names(data) if split != "train"]
-    sources: list[dict[str, Any]] = [{"data": "taught.yaml"}]
-    sources += [{"data": str(data.resolve()), "splits": held_out}] if held_out else []
+    sources = [{"data": "taught.yaml"}, *held_out(read_description(data))]
     _write_yaml(out / "data.yaml", {"names": list(classes), "sources": sources})
+
+
+def held_out(description: Description) -> list[dict[str, Any]]:
+    """Return val and test of a data set as ``sources``; of a joined one, those of its own.
+
+    Raises:
+        ValueError: val is a part of what is joined for train.
+    """
+    if description.sources and description.hold_out:
+        raise ValueError(
+            f"{description.file} has 'sources' and 'hold_out', so that its val cannot be taken"
+            " over: put 'hold_out' into the data.yaml of a source"
+        )
+    whole = Source(description.file, None, None, None)
+    found = []
+    for source in description.sources or [whole]:
+        taken = set(source.splits or SPLITS) - {"train"}
+        splits = [split for split in split_names(source.data) if split in taken]
+        if splits:
+            more = {"classes": source.classes, "labelled": _labelled(description, source)}
+            more = {key: value for key, value in more.items() if value is not None}
+            found.append({"data": str(source.data.resolve()), "splits": splits, **more})
+    return found
+
+
+def _labelled(description: Description, source: Source) -> list[str] | None:
+    """The classes that a source of a data set labels; None: those that its own become."""
+    if description.labelled is None or not description.sources:
+        return None if source.labelled is None else list(source.labelled)
+    own: Collection[str | None] = read_classes(source.data)
+    if source.labelled is not None:
+        own = source.labelled
+    elif source.classes is not None:
+        own = source.classes.values()
+    return [name for name in description.labelled if name in own]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -331,6 +365,7 @@ def _distill(options: argparse.Namespace) -> None:
     theirs = teachers[0].classes
     if options.data:
         classes = read_classes(options.data)
+        held_out(read_description(options.data))  # a mistake is told before the work
         works = works_of(options.data)
     else:
         classes = tuple(dict.fromkeys(options.classes or mapping.values() or theirs))

@@ -134,6 +134,24 @@ def test_what_another_teacher_drew_stays_as_unsure_as_it_was(teacher, labelled, 
     assert sure[31, 63, 49, 81] == pytest.approx(0.4)
 
 
+def test_a_joined_set_is_labelled_once_and_keeps_what_is_measured(teacher, labelled, tmp_path):
+    """Its pictures may be shown several times, and its sources have val and test."""
+    joined, out = tmp_path / "joined.yaml", tmp_path / "taught"
+    source = {"data": str(labelled), "classes": {"green": "tree", "red": "rose"}, "repeat": 3}
+    content = {"names": ["rose", "tree", "sea"], "labelled": ["tree"], "sources": [source]}
+    joined.write_text(yaml.safe_dump(content))
+    mapping = ["--map", "green=tree", "red=rose", "blue=sea"]
+    assert run("--teacher", teacher, "--data", joined, "--out", out, *mapping) == 0
+    taught = open_split(out / "data.yaml", "train")
+    assert [s.name for s in taught] == ["x"] and not taught.bad_files
+    (held_out,) = open_split(out / "data.yaml", "val")
+    assert held_out.unlabelled == {0, 2}
+    joined.write_text(yaml.safe_dump({**content, "hold_out": 1}))
+    other = tmp_path / "other"
+    assert run("--teacher", teacher, "--data", joined, "--out", other, *mapping) == 1
+    assert not other.exists()
+
+
 def drawn(*boxes: list[int]) -> GroundTruth:
     return GroundTruth(np.array(boxes, float).reshape(-1, 4), np.zeros(len(boxes), int))
 

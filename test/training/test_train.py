@@ -571,6 +571,24 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(shapes, tmp_path):
     assert all(value.isfinite().all() for value in state["model"].values())
 
 
+@pytest.mark.parametrize("every_step", [False, True])
+def test_weights_that_are_no_numbers_are_not_saved(shapes, tmp_path, monkeypatch, every_step):
+    """The loss is that of the weights before the step, and can still be finite."""
+    monkeypatch.setattr("training.loop.run.SAVE_SECONDS", 0.0 if every_step else 1e9)
+    folder = RunFolder(tmp_path)
+    diverging = trainer(
+        shapes[:8] if every_step else shapes[:4],
+        phases=[{"epochs": 1, "sizes": 32}, {"epochs": 1, "sizes": 32, "rate": 1e45}],
+        optimizer={"name": "sgd"},
+        schedule={"name": "constant"},
+    )
+    with pytest.raises(DivergedError, match="optimizer.rate"):
+        run(diverging, folder, lambda model: {"AP": 0.0}, Console(quiet=True))
+    state = load_checkpoint(folder.last)
+    assert state["step"] == diverging.steps_per_epoch
+    assert all(value.isfinite().all() for value in state["model"].values())
+
+
 def test_a_signal_does_not_save_a_diverged_run(shapes, tmp_path):
     folder, diverging = RunFolder(tmp_path), trainer(shapes[:4])
 

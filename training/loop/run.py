@@ -57,7 +57,7 @@ def run(
                 progress.step(trainer)
             if curves:
                 curves.step(trainer, loss)
-            if first and unsaved.over():
+            if first and unsaved.over() and trainer.is_finite:
                 folder.save_last(trainer.state())
             return bool(received)
 

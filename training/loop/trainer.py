@@ -37,10 +37,12 @@ from training.quantisation.quantisation_aware import prepare
 
 # The parts of a checkpoint that evaluation and export need: those of best.pt.
 DEPLOYED = ("detector", "classes", "recipe", "commit", "step", "average", "history")
+CURE = "lower optimizer.rate, or set optimizer.clip"
+"""What to do about a training that diverges."""
 
 
 class DivergedError(RuntimeError):
-    """The loss is no longer a number."""
+    """The loss is no longer a number, or a weight is none."""
 
 
 @dataclass
@@ -247,18 +249,26 @@ class Trainer:
             Whether the end of the epoch was reached, or that of the run.
 
         Raises:
-            DivergedError: the loss is not finite; the weights are lost.
+            DivergedError: the loss or a weight is not finite; the weights are lost.
         """
         if self.step % self.steps_per_epoch == 0:
             self.sums = EpochSums()
         self.elapsed.go_on()
         self.look_at_clock()
-        stopped = False
-        while not stopped:
+        stopped = ended = False
+        while not (stopped or ended):
             stopped = self._train_phase(after_step)
-            if self.is_over or self.step % self.steps_per_epoch == 0:
-                return True
-        return False
+            ended = self.is_over or self.step % self.steps_per_epoch == 0
+        # The loss is that of the weights before a step.
+        if not self.is_finite:
+            raise DivergedError(f"a weight became infinite in step {self.step}: {CURE}")
+        return ended
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all weights are numbers; looks at all of them."""
+        finite = [parameter.isfinite().all() for parameter in self.model.parameters()]
+        return bool(torch.stack(finite).all())
 
     def _train_phase(self, after_step: Callable[[Loss], bool]) -> bool:
         """Train to the end of the epoch, or until the minutes have reached another phase.
@@ -283,7 +293,7 @@ class Trainer:
             if not torch.isfinite(loss.total):
                 raise DivergedError(
                     f"the loss became {float(loss.total)} in step {self.step} of epoch {epoch + 1}:"
-                    " lower optimizer.rate, or set optimizer.clip"
+                    f" {CURE}"
                 )
             self.look_at_clock()
             if self.agreed(after_step(loss)):

@@ -21,6 +21,7 @@ from typing import Any
 from torch import Tensor
 
 from compact_yolo_ros.model.store import ModelError
+from training.deployment.publishing import check_ending
 from training.detectors.variant import Variant
 from training.loop.checkpoint import save_checkpoint
 from training.loop.provenance import source_commit
@@ -78,6 +79,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write (.pt)")
     arguments = parser.parse_args()
     try:
+        check_ending(arguments.out, ".pt")
         save_checkpoint(arguments.out, averaged(arguments.weights))
     except (ValueError, ModelError, OSError) as error:
         sys.exit(f"training.average: {error}")

@@ -94,3 +94,13 @@ def test_what_has_no_mean_is_one_sentence(tmp_path, monkeypatch, capsys, weights
     with pytest.raises(SystemExit, match=f"^training.average: .*{message}"):
         average_module.main()
     assert not Path("mean.pt").exists()
+
+
+@pytest.mark.parametrize("name", ["mean", "mean.onnx", "mean.pth"])
+def test_the_mean_has_the_ending_that_all_commands_ask_for(tmp_path, monkeypatch, name):
+    """They take another one for the name of a model, or for an ONNX file."""
+    weights, out = trained(tmp_path / "one.pt", 1), tmp_path / name
+    monkeypatch.setattr(sys, "argv", ["average", weights, weights, "--out", str(out)])
+    with pytest.raises(SystemExit, match="must end in .pt"):
+        average_module.main()
+    assert not out.exists()

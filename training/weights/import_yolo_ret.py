@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from compact_yolo_ros.labels.yolo import listed_names
+from training.deployment.publishing import check_ending
 from training.detectors.blocks import ConvNormAct, SqueezeExcite
 from training.detectors.mobilenet_v2 import MobileNetV2
 from training.detectors.necks import HeadUnit, PathAggregation
@@ -163,6 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="checkpoint (.pt)")
     options = parser.parse_args(arguments)
     try:
+        check_ending(options.out, ".pt")
         classes = list(listed_names(options.classes))
         variant, detector = read(options.detector, options.source, len(classes))
         content = {"detector": variant.to_settings(), "classes": classes}

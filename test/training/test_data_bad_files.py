@@ -240,6 +240,13 @@ def test_the_check_finds_training_images_in_a_held_out_split(folder, monkeypatch
     assert "x.png: is also in 'train'" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("side", ["0", "-320"])
+def test_a_side_that_is_none_is_refused(trainable, monkeypatch, side):
+    """All boxes were tiny, or of sizes below 0."""
+    with pytest.raises(SystemExit, match="2"):
+        run_check(monkeypatch, trainable, f"--side={side}")
+
+
 def test_errors_of_the_check_are_one_sentence(folder, monkeypatch):
     describe(folder, names=["cat"], train="nowhere")
     with pytest.raises(SystemExit, match="nowhere does not exist"):

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from compact_yolo_ros.support.arguments import whole_number
 from compact_yolo_ros.support.terminal import open_console, print_table, say
 from training.data.dataset import BadFile, DataSet, open_split
 from training.data.description import DataError
@@ -118,7 +119,9 @@ def main() -> None:
         description="Show what is in a data set, and its bad files. Exit code 1 if there are any."
     )
     parser.add_argument("--data", type=Path, required=True, help="data.yaml")
-    parser.add_argument("--side", type=int, default=320, help="input side that sizes refer to")
+    parser.add_argument(
+        "--side", type=whole_number(1), default=320, help="input side that sizes refer to"
+    )
     parser.add_argument("--all", action="store_true", help="list every bad file, not the first 20")
     arguments = parser.parse_args()
     logging.getLogger("training.data").setLevel(logging.ERROR)  # its warning names this command

@@ -42,7 +42,7 @@ CURE = "lower optimizer.rate, or set optimizer.clip"
 
 
 class DivergedError(RuntimeError):
-    """The loss is no longer a number, or a weight is none."""
+    """The loss or a weight is no longer finite."""
 
 
 @dataclass

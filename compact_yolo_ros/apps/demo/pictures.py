@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.pixels.even_sides import even, with_even_sides
+from compact_yolo_ros.pixels.video_file import video_file
 from compact_yolo_ros.support.files import replacing
 
 SHEET = (3, 2)
@@ -66,27 +66,16 @@ class Pictures:
         self._is_full = not fits or len(self) == MOST_PICTURES
 
     def save_video(self, path: Path) -> None:
-        """Write all as an MP4 file, at the rate of their stamps; OSError if that fails.
-
-        Odd sides are one pixel longer in it.
-        """
+        """Write all as an MP4 file, at the rate of their stamps; OSError if that fails."""
         height, width, _ = self._shape
         duration = self._kept[-1].stamp - self._kept[0].stamp
         fps = (len(self) - 1) / duration if duration > 0 else 10.0
-        with replacing(path) as temporary:
-            codec = cv2.VideoWriter.fourcc(*"mp4v")
-            writer = cv2.VideoWriter(str(temporary), codec, fps, even(width, height))
-            if not writer.isOpened():
-                raise OSError(f"{path.name}: OpenCV has no encoder for it here")
-            for picture in self._kept:
-                writer.write(with_even_sides(picture.pixels))
-            writer.release()
-            # OpenCV does not report a full disk: what cannot be read back was not written.
-            check = cv2.VideoCapture(str(temporary))
-            is_whole = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) == len(self)
-            check.release()
-            if not is_whole:
-                raise OSError(f"{path.name} is incomplete, perhaps the disk is full")
+        try:
+            with video_file(path, fps, width, height) as write:
+                for picture in self._kept:
+                    write(picture.pixels)
+        except OSError as error:
+            raise OSError(f"{path.name}: {error.strerror or error}") from None
 
     def save_sheet(self, path: Path, scores: Mapping[float, float]) -> None:
         """Write, of each of six equal parts, the picture with the best score, by its stamp.

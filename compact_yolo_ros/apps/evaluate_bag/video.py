@@ -17,12 +17,10 @@ from compact_yolo_ros.apps.evaluate_bag.results_folder import writing
 from compact_yolo_ros.detection.drawing import draw_detections
 from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.pixels.decoding import ImageDecoder, bgr_copy
-from compact_yolo_ros.pixels.even_sides import even, with_even_sides
+from compact_yolo_ros.pixels.video_file import video_file
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.reader import Bag
-from compact_yolo_ros.recordings.storage import BagError
 from compact_yolo_ros.recordings.video import images
-from compact_yolo_ros.support.files import replacing
 
 
 def read_pixels(bag: Bag, codec: Codec, topic: str, time: int) -> NDArray[np.uint8] | None:
@@ -75,13 +73,8 @@ def write_video(
     answered = _answered(results(), topic)
     result = next(answered)
     ((size, _),) = Counter(size for _, size in own).most_common(1)
-    with writing(path), replacing(path) as temporary:
-        rate = min(max(1 / period, 1.0), 120.0) if period > 0 else 10.0
-        fourcc = cv2.VideoWriter.fourcc(*"mp4v")
-        video = cv2.VideoWriter(str(temporary), fourcc, rate, even(*size))
-        if not video.isOpened():
-            raise BagError(f"cannot write {path}: OpenCV has no encoder for it here")
-        written = 0
+    rate = min(max(1 / period, 1.0), 120.0) if period > 0 else 10.0
+    with writing(path), video_file(path, rate, *size) as write:
         for message in images(bag, [topic], int(times.min()), int(times.max()) + 1):
             if message.time != result.time:
                 continue
@@ -94,19 +87,11 @@ def write_video(
             draw_detections(canvas, found, classes)
             if canvas.shape[:2] != size.shape:
                 canvas = np.asarray(cv2.resize(canvas, size), np.uint8)
-            video.write(with_even_sides(canvas))
-            written += 1
+            write(canvas)
             following = next(answered, None)
             if following is None:
                 break
             result = following
-        video.release()
-        # OpenCV does not report that the disk is full: what cannot be read back was not written.
-        check = cv2.VideoCapture(str(temporary))
-        whole = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) == written
-        check.release()
-        if not whole:
-            raise OSError(28, "the video is incomplete, perhaps the disk is full")
 
 
 def _answered(results: Iterator[FrameResult], topic: str) -> Iterator[FrameResult]:

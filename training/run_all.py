@@ -203,7 +203,7 @@ class Run:
     def __post_init__(self) -> None:
         with suppress(FileNotFoundError, ValueError):
             self.used = float(read_file(self._clock, 100))
-        if (self.folder / FINISHED).exists():
+        if self._has_finished():
             self.state = "finished"
         elif self._is_over():
             self.state = "out of time"
@@ -265,7 +265,19 @@ class Run:
         with replacing(self._clock) as temporary:
             temporary.write_text(f"{self.used:.1f}\n")
         if state == "finished":
-            (self.folder / FINISHED).touch()
+            with replacing(self.folder / FINISHED) as temporary:
+                temporary.write_text(self._options_text)
+
+    def _has_finished(self) -> bool:
+        """Whether it has ended with the options of the plan as it is now."""
+        try:
+            return read_file(self.folder / FINISHED, 100_000).decode() == self._options_text
+        except (FileNotFoundError, ValueError):
+            return False
+
+    @property
+    def _options_text(self) -> str:
+        return "\n".join(_options(self.plan)) + "\n"
 
     def _is_over(self) -> bool:
         running = time.monotonic() - self._began if self.state == "training" else 0.0

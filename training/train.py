@@ -43,6 +43,7 @@ from training.loop.recipe import DEFAULT_RECIPE, PAPER, Precision, Recipe, find_
 from training.loop.run import run
 from training.loop.run_folder import RunFolder
 from training.loop.trainer import DivergedError, Trainer
+from training.quantisation.quantisation_aware import plain_weights
 from training.weights.backbone_file import read_backbone
 from training.weights.fewer_channels import narrowed
 from training.weights.from_onnx import measure_norms, read_exported, variant_of
@@ -105,7 +106,7 @@ def read_weights(weights: str) -> Origin:
         content = load_checkpoint(Path(weights))
         variant = Variant.from_settings(content["detector"], f"{weights}: detector")
         folded = bool(content.get("folded"))
-        return Origin(variant, content["classes"], content["average"], folded)
+        return Origin(variant, content["classes"], plain_weights(content["average"]), folded)
     path = find_model(weights).path
     model, card = read_exported(path)
     return Origin(variant_of(card, path), card.classes, model.state_dict(), True)

@@ -15,6 +15,7 @@ from training.deployment.model_card import card_of
 from training.deployment.onnx_export import export
 from training.detectors.variant import Variant
 from training.loop.checkpoint import load_detector, save_checkpoint
+from training.quantisation.quantisation_aware import prepare
 from training.train import read_origin
 from training.weights.backbone_file import read_backbone
 
@@ -73,6 +74,17 @@ def test_a_training_takes_the_mean_for_folded(tmp_path):
     assert read_origin(str(mean), DETECTOR).folded and read_backbone(mean).folded
     assert not read_origin(weights[0], DETECTOR).folded
     assert not read_backbone(Path(weights[0])).folded
+
+
+def test_weights_trained_for_int8_count_without_their_roundings(tmp_path):
+    """As a mean, as a start and as a teacher: the rounding is of one graph alone."""
+    one = trained(tmp_path / "one.pt", 1)
+    network, content = load_detector(Path(one))
+    prepare(network)
+    content |= {"average": network.state_dict(), "recipe": {"quantisation_aware": True}}
+    save_checkpoint(tmp_path / "int8.pt", content)
+    mean = written(tmp_path / "mean.pt", [one, str(tmp_path / "int8.pt")])
+    torch.testing.assert_close(answers(mean), answers(one), rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize(

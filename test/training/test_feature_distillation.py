@@ -31,10 +31,10 @@ RUN = {
 }
 
 
-def teacher():
+def teacher(name=TEACHER):
     """One whose maps differ from place to place, although its weights are random."""
     torch.manual_seed(5)
-    network = Variant.parse(TEACHER).build(len(CLASSES)).train()
+    network = Variant.parse(name).build(len(CLASSES)).train()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
@@ -42,9 +42,9 @@ def teacher():
     return network.eval()
 
 
-def trainer(shapes, **changes) -> Trainer:
+def trainer(shapes, network=TEACHER, **changes) -> Trainer:
     recipe = Recipe.from_dict({**RUN, **changes})
-    return Trainer(recipe, CLASSES, shapes[:8], workers=0, teacher=teacher())
+    return Trainer(recipe, CLASSES, shapes[:8], workers=0, teacher=teacher(network))
 
 
 def test_the_loss_is_one_minus_pearsons_correlation_of_each_channel():
@@ -144,3 +144,16 @@ def test_a_run_goes_on_with_another_teacher_or_without_one(shapes):
     third.restore(other.state(), replan=True)
     third.train_epoch(lambda _: False)
     assert third.step == 6
+
+
+def test_a_teacher_of_the_same_name_and_other_widths_is_another_one(shapes):
+    """Its file may have been written anew while the run was stopped."""
+    first = trainer(shapes)
+    first.train_epoch(lambda _: False)
+    changed = trainer(shapes, "yolo_fastest_xl")
+    with pytest.raises(ValueError, match="the teacher yolo_fastest is another network .*--replan"):
+        changed.restore(first.state())
+    assert changed.step == 0
+    changed.restore(first.state(), replan=True)
+    changed.train_epoch(lambda _: False)
+    assert changed.step == 4

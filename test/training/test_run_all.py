@@ -63,6 +63,18 @@ def test_all_runs_of_a_plan_are_done_in_turn(command: list[str], tmp_path: Path)
     assert (tmp_path / "out/run0/train.log").read_text() == log, "it was begun again"
 
 
+def test_a_finished_run_that_the_plan_changes_is_begun_again(
+    command: list[str], tmp_path: Path
+) -> None:
+    """The training says what has changed, and what to do; the plan cannot know."""
+    run_all(Plan(runs("1", "1")), tmp_path, 0, SILENT, Event(), command)
+    found = run_all(Plan(runs("1", "-1")), tmp_path, 0, SILENT, Event(), command)
+    assert [run.state for run in found.values()] == ["finished", "failed"]
+    assert (tmp_path / "run0/train.log").read_text().count("begins") == 1
+    again = run_all(Plan(runs("1", "1")), tmp_path, 0, SILENT, Event(), command)
+    assert [run.state for run in again.values()] == ["finished"] * 2
+
+
 def test_when_the_time_is_over_all_save_and_later_continue(
     command: list[str], tmp_path: Path
 ) -> None:

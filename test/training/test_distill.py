@@ -223,6 +223,7 @@ def test_a_teacher_is_found_by_name_or_path(teacher, pictures, tmp_path, monkeyp
     for wrong, sentence in (
         ("nobody", "training.distill: there is no model 'nobody': give one of "),
         ("gone.onnx", "training.distill: there is no model file gone.onnx\n"),
+        ("~no_user/x.onnx", "training.distill: the home folder of '~no_user/x.onnx' is not known"),
     ):
         assert run("--teacher", wrong, *arguments) == 1
         assert sentence in capsys.readouterr().err

@@ -24,6 +24,7 @@ from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.pixels.letterbox import PADDING
 from compact_yolo_ros.support.error_text import one_line
+from compact_yolo_ros.support.files import in_home
 
 YOLOX_STRIDES = (8, 16, 32)
 MOST_BOXES = 100
@@ -55,7 +56,7 @@ def find_teacher(name_or_path: str) -> Path:
     Raises:
         ModelError: there is no such file.
     """
-    path = Path(name_or_path).expanduser()
+    path = in_home(name_or_path)
     if path.suffix != ".onnx":
         return find_model(name_or_path).path
     # One without a model card may still be a YOLOX export.

@@ -30,7 +30,7 @@ from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
 from compact_yolo_ros.support.error_text import one_line
-from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.files import in_home, replacing
 from compact_yolo_ros.support.pip import pip_line
 
 LOCAL = "local"
@@ -141,7 +141,7 @@ def _anywhere(job: Job, here: bool) -> Job:
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
+    return str(in_home(path).absolute())
 
 
 def _fingerprint(job: Job, bag: Bag) -> dict[str, Any]:

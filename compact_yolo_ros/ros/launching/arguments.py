@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from compact_yolo_ros.ros.detector.parameters import SPECS, check_value
@@ -21,6 +20,7 @@ from compact_yolo_ros.ros.fast_dds import (
 from compact_yolo_ros.ros.parameters import ParameterSpec, Value
 from compact_yolo_ros.ros.transports import camera_info_topic
 from compact_yolo_ros.support.document import DocumentError
+from compact_yolo_ros.support.files import in_home
 from compact_yolo_ros.support.resources import resource_directory
 from compact_yolo_ros.support.yaml_files import parse_yaml
 
@@ -268,7 +268,7 @@ def existing_file(name: str, text: str) -> str:
     Raises:
         ValueError: there is no such file.
     """
-    path = Path(text).expanduser().absolute()
+    path = in_home(text).absolute()
     if not path.is_file():
         raise ValueError(f"{name}: there is no file {path}")
     return str(path)

@@ -29,6 +29,7 @@ from compact_yolo_ros.ros.launching.arguments import LaunchArgument, existing_fi
 from compact_yolo_ros.ros.launching.params_file import parameters_of_file
 from compact_yolo_ros.ros.parameters import ParameterSpec
 from compact_yolo_ros.ros.transports import COMPRESSED
+from compact_yolo_ros.support.files import in_home
 
 OWN, ROSBAG2 = "own", "rosbag2"
 """The players: the node of this package, and ``ros2 bag play``."""
@@ -115,7 +116,7 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
     for name in ("bag", "out"):
         if not texts[name]:
             raise ValueError(f"{name} is missing: give {name}:=PATH")
-    bag = Bag([Path(texts["bag"]).expanduser()])
+    bag = Bag([in_home(texts["bag"])])
     (topic,) = choose_topics(bag, [texts["topic"]] if texts["topic"] else [])
     numbers = {name: _number(name, texts[name]) for name in ("rate", "start", "duration")}
     if texts["player"] == ROSBAG2 and numbers["duration"]:
@@ -126,7 +127,7 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
     values = _detector_values(texts, params_file)
     options = run_options(values)
     parameters = to_parameters(options)
-    out = Path(texts["out"]).expanduser()
+    out = in_home(texts["out"])
     recorded = out / "node"
     if recorded.exists():
         raise ValueError(f"out: {recorded} is there already: give another folder")

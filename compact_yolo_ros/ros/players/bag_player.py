@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
@@ -27,6 +26,7 @@ from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
 from compact_yolo_ros.ros.players.playback_report import INTERVAL, PlaybackReport
 from compact_yolo_ros.ros.players.readiness import DetectorReadiness
 from compact_yolo_ros.support.error_text import first_line
+from compact_yolo_ros.support.files import in_home
 
 BAG_PLAYER_PARAMETERS = (
     ParameterSpec("bags", [""], "Recordings: folders or files; read as one.", changes="never"),
@@ -98,7 +98,7 @@ class BagPlayerNode(Node):
         values = NodeParameters(self, BAG_PLAYER_PARAMETERS).checked_values()
         if not any(values["bags"]):
             raise ValueError("bags names no recording: give bags:=['path']")
-        self._bag = Bag([Path(path).expanduser() for path in values["bags"] if path])
+        self._bag = Bag([in_home(path) for path in values["bags"] if path])
         self._topics = choose_topics(self._bag, [topic for topic in values["topics"] if topic])
         self._rate, self._loop = values["rate"], values["loop"]
         self._start = self._bag.start + round(values["start"] * 1e9)

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -17,6 +17,7 @@ from compact_yolo_ros.detection.detection_array import DETECTION_ARRAY
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.writer import new_writer
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
+from compact_yolo_ros.support.files import in_home
 
 BAG_RECORDER_PARAMETERS = (
     ParameterSpec(
@@ -55,8 +56,8 @@ class BagRecorderNode(Node):
         super().__init__("bag_recorder", **options)
         values = NodeParameters(self, BAG_RECORDER_PARAMETERS).checked_values()
         codec = Codec()
-        folder = Path(values["out"]).expanduser()
-        if not values["out"] or folder.exists():
+        folder = in_home(values["out"])
+        if not values["out"] or os.path.lexists(folder):
             raise ValueError(
                 f"out '{values['out']}' must be the path of a folder that does not exist"
             )
@@ -69,8 +70,8 @@ class BagRecorderNode(Node):
                 TYPES[kind], name, partial(self._receive, topic), QUEUE, raw=True
             )
         # Not before ROS has taken all topics: the next start would find the folder.
-        self._writer = new_writer(folder)
         try:
+            self._writer = new_writer(folder)
             folder.parent.mkdir(parents=True, exist_ok=True)
             self._writer.open()
         except OSError as error:

@@ -33,7 +33,6 @@ class SqliteFile:
             StorageError: it is not of rosbag2, or too damaged to find its topics.
             OSError: it cannot be read.
         """
-        path.open("rb").close()  # sqlite3 does not say why it cannot open a file
         self._path = path
         self.lost: list[str | Loss] = []
         try:
@@ -71,7 +70,12 @@ class SqliteFile:
                 yield Message(int(self._times[place]), *topic, data)
 
     def _connect(self) -> sqlite3.Connection:
-        """Open the file for reading, with the journal that a crashed recorder left if possible."""
+        """Open the file for reading, with the journal that a crashed recorder left if possible.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        self._path.open("rb").close()  # sqlite3 does not say why it cannot open a file
         address = f"file:{quote(str(self._path.resolve()))}"
         for options in ("mode=ro", "mode=ro&immutable=1"):
             database = sqlite3.connect(f"{address}?{options}", uri=True, check_same_thread=False)

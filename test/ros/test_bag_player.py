@@ -29,6 +29,7 @@ from bag_writer import (
     compressed,
     draw_scene,
     image,
+    storage_file,
     write_bag,
     write_labelled_bag,
 )
@@ -125,6 +126,22 @@ def test_it_plays_again_and_again(client: Client, bag: Path, tmp_path: Path) -> 
         client.wait_for(lambda: len(images) >= 4, 3 * PATIENCE)
         assert player.stop() == 0, player.output()
     assert [stamp(i) for i in images[:4]] == [START, START + PERIOD] * 2
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_recording_that_is_gone_when_it_begins_again_is_one_sentence(
+    client: Client, tmp_path: Path, storage: str
+) -> None:
+    """As when a stick is pulled out."""
+    bag = write_bag(tmp_path / "bag", [image(draw_scene(0), 0)], storage)
+    images = client.collect(Image, TOPIC)
+    with forked(PLAYER, tmp_path / "log", {"bags": f"['{bag}']", "loop": True}) as player:
+        client.wait_for(lambda: images, 3 * PATIENCE)
+        storage_file(bag).unlink()
+        client.wait_for(lambda: not player.is_running(), 3 * PATIENCE)
+        assert player.stop() == 1
+    said = player.output()
+    assert "cannot be read any more: No such file or directory" in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,12 @@ from sensor_msgs.msg import CompressedImage, Image
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
-from compact_yolo_ros.recordings.storage import FOREVER, BagError, Message
+from compact_yolo_ros.recordings.storage import FOREVER, BagError, Message, StorageError
 from compact_yolo_ros.recordings.video import images
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
 from compact_yolo_ros.ros.players.playback_report import INTERVAL, PlaybackReport
 from compact_yolo_ros.ros.players.readiness import DetectorReadiness
-from compact_yolo_ros.support.error_text import first_line
+from compact_yolo_ros.support.error_text import first_line, reason
 from compact_yolo_ros.support.files import in_home
 
 BAG_PLAYER_PARAMETERS = (
@@ -153,6 +153,13 @@ class BagPlayerNode(Node):
         self._began = self._ended = 0.0
 
     def _tick(self) -> None:
+        try:
+            self._play()
+        except (BagError, StorageError, OSError) as error:
+            self.get_logger().fatal(f"The recording cannot be read any more: {reason(error)}")
+            raise SystemExit(1) from error
+
+    def _play(self) -> None:
         if not self._began and not self._may_begin():
             self._publish_time()
             return

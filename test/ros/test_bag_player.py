@@ -16,6 +16,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from harness import DETECTOR, PATIENCE, Client, ForkedNode, forked, values_of
 from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
@@ -41,6 +42,7 @@ from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.ros.launching.evaluation import EVALUATION_ARGUMENTS, read_evaluation
 from compact_yolo_ros.ros.launching.params_file import parameters_of_file
 from compact_yolo_ros.ros.players import bag_recorder
+from compact_yolo_ros.ros.players.bag_player import BagPlayerNode
 from compact_yolo_ros.ros.players.bag_recorder import BagRecorderNode
 
 PLAYER = "compact_yolo_ros.ros.run bag_player_node"
@@ -178,6 +180,34 @@ def test_damaged_images_are_left_out(client: Client, tmp_path: Path) -> None:
     assert status.level == DiagnosticStatus.WARN
     assert status.message.startswith(f"1 damaged image(s) left out: a message of {TOPIC}")
     assert (values["images_published"], values["images_damaged"]) == ("2", "1")
+
+
+def test_images_that_cannot_be_sent_are_counted_and_logged_once(
+    client: Client,
+    bag: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    publish = Publisher.publish
+
+    def full(publisher: Publisher, message: Any) -> None:
+        """What rclpy does when a reliable topic is flooded; a double, as flooding takes long."""
+        if publisher.topic_name == TOPIC:
+            raise RuntimeError("Failed to publish: cannot publish data")
+        publish(publisher, message)
+
+    monkeypatch.setattr(Publisher, "publish", full)
+    client.collect(Image, TOPIC)
+    diagnostics = client.collect(DiagnosticArray, "/diagnostics")
+    overrides = [Parameter("bags", value=[str(bag)]), Parameter("loop", value=True)]
+    node = client.host(BagPlayerNode(context=client.context, parameter_overrides=overrides))
+    client.wait_for(lambda: diagnostics and values_of(diagnostics[-1])["images_failed"] == "8")
+    client.release(node)
+    assert diagnostics[-1].status[0].level == DiagnosticStatus.WARN
+    assert "8 image(s) could not be sent" in diagnostics[-1].status[0].message
+    logged = capfd.readouterr().err
+    assert logged.count("could not be sent (Failed to publish: cannot publish data): ") == 1
+    assert "lower the rate or use reliability best_effort" in logged
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ class BagPlayerNode(Node):
         self._stop = FOREVER
         if values["duration"]:
             self._stop = self._start + round(values["duration"] * 1e9)
-        self._published = self._damaged = 0
+        self._published = self._damaged = self._failed = 0
         self._last_damage = ""
         self._codec = Codec(self._bag.topics.values())
         qos = QoSProfile(depth=10, reliability=ReliabilityPolicy[values["reliability"].upper()])
@@ -189,8 +189,16 @@ class BagPlayerNode(Node):
             self._damaged += 1
             self._last_damage = str(error)
             return
-        self._publishers_of[message.topic].publish(data)
-        self._published += 1
+        try:
+            self._publishers_of[message.topic].publish(data)
+            self._published += 1
+        except RuntimeError as error:  # rclpy's RCLError: the middleware's queues are full
+            self._failed += 1
+            self.get_logger().warning(
+                f"An image could not be sent ({first_line(error)}): lower the rate or use"
+                " reliability best_effort; further ones are only counted",
+                once=True,
+            )
 
     def _may_begin(self) -> bool:
         """Whether all who must hear the first image are connected; then its moment is set."""
@@ -240,6 +248,7 @@ class BagPlayerNode(Node):
             "playback_rate": self._rate,
             "images_published": self._published,
             "images_damaged": self._damaged,
+            "images_failed": self._failed,
         }
         stamp = Time(nanoseconds=self._now).to_msg()
         usual = f"{self._rate:g} times the recorded pace"
@@ -248,7 +257,8 @@ class BagPlayerNode(Node):
     def _problems(self) -> list[str]:
         """Why images of the recording are not played, a sentence each."""
         damaged = f"{self._damaged} damaged image(s) left out: {self._last_damage}"
-        return [damaged] * bool(self._damaged) + list(self._bag.lost)
+        failed = f"{self._failed} image(s) could not be sent: lower the rate"
+        return [damaged] * bool(self._damaged) + [failed] * bool(self._failed) + self._bag.lost
 
     def _publish_time(self) -> None:
         self._clock_publisher.publish(ClockMessage(clock=Time(nanoseconds=self._now).to_msg()))

@@ -109,6 +109,21 @@ def test_the_next_recording_follows_at_once(client: Client, tmp_path: Path) -> N
     assert played[1] < START + hour * PERIOD + PERIOD
 
 
+def test_a_clock_that_was_set_while_it_was_recorded_is_no_pause(
+    client: Client, tmp_path: Path
+) -> None:
+    """A robot without a battery for its clock begins in 1970, until the network tells the time."""
+    day = 24 * 3600 * 10
+    numbers = (0, 1, 2 * day, 2 * day + 1)
+    bag = write_bag(tmp_path / "bag", [image(draw_scene(0), number) for number in numbers])
+    images = client.collect(Image, TOPIC)
+    with forked(PLAYER, tmp_path / "player.log", {"bags": f"['{bag}']"}) as player:
+        client.wait_for(lambda: len(images) == len(numbers))
+        client.wait_for(lambda: not player.is_running())
+        assert player.stop() == 0, player.output()
+    assert [stamp(i) for i in images] == [START + n * PERIOD for n in numbers]
+
+
 def test_a_recording_of_damaged_images_only_is_a_failure(client: Client, tmp_path: Path) -> None:
     message = replace(image(draw_scene(0), 0), data=ZSTD + b"nonsense")
     bag = write_bag(tmp_path / "bag", [message])

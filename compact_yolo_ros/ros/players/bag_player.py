@@ -83,6 +83,8 @@ TICK = 0.01
 LINGER = 1.0
 """Least seconds that the clock goes on after the last image, or after the end of one of several
 recordings, so that what was played can be processed."""
+CLOCK_SET = 24 * 3600 * 10**9
+"""Time in ns between two images of a recording from which on it is no pause: the clock was set."""
 
 
 class BagPlayerNode(Node):
@@ -150,6 +152,7 @@ class BagPlayerNode(Node):
         self._messages: Iterator[Message] = images(self._bag, self._topics, self._start, self._stop)
         self._due = next(self._messages, None)
         self._first = self._now = self._due.time if self._due else self._start
+        self._last = self._first
         self._began = self._ended = 0.0
 
     def _tick(self) -> None:
@@ -169,15 +172,24 @@ class BagPlayerNode(Node):
         self._publish_time()
         while self._due is not None and self._due.time <= self._now:
             self._publish(self._due)
+            self._last = self._due.time
             self._due = next(self._messages, None)
         if self._due is None:
             self._end()
 
     def _skip_pause(self) -> None:
-        """Go on with the next recording soon after the end of the one before."""
-        later = [start for start, _ in self._bag.recordings if start > self._now]
+        """Go on with the next recording soon after the end of the one before.
+
+        So it does in a recording during which the clock was set.
+        """
+        if self._due is None:
+            return
+        starts = (start for start, _ in self._bag.recordings)
+        later = [start for start in starts if self._now < start <= self._due.time]
         ended = max((end for start, end in self._bag.recordings if start <= self._now), default=0)
-        if self._due is None or not later or self._now < ended + LINGER * self._rate * 1e9:
+        if not later and self._due.time - self._last > CLOCK_SET:
+            later, ended = [self._due.time], self._last
+        if not later or self._now < ended + LINGER * self._rate * 1e9:
             return
         self._first = self._now = min(later)
         self._began = time.monotonic()

@@ -65,11 +65,14 @@ class TrustedCache:
     def _shrink(self, newest: Path) -> None:
         """Remove the files used longest ago until the rest fits; ``newest`` stays."""
         remove_unfinished(self.folder, seconds=3600)
-        with suppress(FileNotFoundError):  # another process tidies up at the same time
-            entries = [(path.stat(), path) for path in self.folder.glob(f"*.{self._kind}")]
-            total = sum(entry.st_size for entry, _ in entries)
-            for entry, path in sorted(entries, key=lambda pair: pair[0].st_mtime_ns):
-                if total > self._limit and path != newest:
+        entries = []
+        for path in self.folder.glob(f"*.{self._kind}"):
+            with suppress(OSError):  # another process tidies up at the same time
+                entries.append((path.lstat(), path))
+        total = sum(entry.st_size for entry, _ in entries)
+        for entry, path in sorted(entries, key=lambda pair: pair[0].st_mtime_ns):
+            if total > self._limit and path != newest:
+                with suppress(OSError):  # as above, or it is another user's to remove
                     path.unlink()
                     total -= entry.st_size
 

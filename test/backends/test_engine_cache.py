@@ -115,6 +115,17 @@ def test_what_a_killed_build_left_goes_in_the_end(tmp_path: Path) -> None:
     assert not left.exists()
 
 
+def test_what_cannot_be_removed_is_left_and_the_rest_goes(tmp_path: Path) -> None:
+    """As engines of another user in a folder of several, or a link to a disk that is not there."""
+    cache, old = EngineCache(tmp_path, limit=11_000), replace(KEY, gpu="old")
+    (tmp_path / "other.engine").mkdir()
+    cache.store(old, PLAN)
+    (tmp_path / "link.engine").symlink_to(tmp_path / "gone")
+    cache.store(KEY, PLAN)
+    assert (cache.load(old), cache.load(KEY)) == (None, PLAN)
+    assert (tmp_path / "other.engine").is_dir()
+
+
 def test_a_write_that_fails_leaves_the_engine_that_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

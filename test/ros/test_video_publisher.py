@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from diagnostic_msgs.msg import DiagnosticStatus as Status
-from harness import BEST_EFFORT, PATIENCE, ROOT, Client, ForkedNode, forked
+from harness import BEST_EFFORT, PATIENCE, ROOT, Client, ForkedNode, forked, values_of
 from rcl_interfaces.srv import DescribeParameters
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
@@ -315,10 +315,14 @@ def test_images_that_cannot_be_sent_are_counted_and_logged_once(
 
     monkeypatch.setattr(Publisher, "publish", full)
     client.collect(Image, "image")
+    diagnostics = client.collect(DiagnosticArray, "/diagnostics")
     given = [Parameter("source", value=pictures), Parameter("rate", value=100.0)]
     node = client.host(VideoPublisherNode(context=client.context, parameter_overrides=given))
-    client.wait_for(lambda: len(attempts) >= 5)
+    client.wait_for(lambda: len(attempts) >= 5 and diagnostics)
     client.release(node)
+    status, values = diagnostics[-1].status[0], values_of(diagnostics[-1])
+    assert status.level == Status.WARN
+    assert status.message.startswith(f"{values['images_failed']} image(s) could not be sent")
     logged = capfd.readouterr().err
     assert logged.count("could not be sent (Failed to publish") == 1
     assert f"{len(attempts)} could not be sent" in logged

@@ -23,7 +23,7 @@ from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import FOREVER, BagError, Message, StorageError
 from compact_yolo_ros.recordings.video import images
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
-from compact_yolo_ros.ros.players.playback_report import INTERVAL, PlaybackReport
+from compact_yolo_ros.ros.players.playback_report import INTERVAL, PlaybackReport, unsent
 from compact_yolo_ros.ros.players.readiness import DetectorReadiness
 from compact_yolo_ros.support.error_text import first_line, reason
 from compact_yolo_ros.support.files import in_home
@@ -269,8 +269,7 @@ class BagPlayerNode(Node):
     def _problems(self) -> list[str]:
         """Why images of the recording are not played, a sentence each."""
         damaged = f"{self._damaged} damaged image(s) left out: {self._last_damage}"
-        failed = f"{self._failed} image(s) could not be sent: lower the rate"
-        return [damaged] * bool(self._damaged) + [failed] * bool(self._failed) + self._bag.lost
+        return [damaged] * bool(self._damaged) + unsent(self._failed) + self._bag.lost
 
     def _publish_time(self) -> None:
         self._clock_publisher.publish(ClockMessage(clock=Time(nanoseconds=self._now).to_msg()))

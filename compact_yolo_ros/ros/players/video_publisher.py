@@ -18,7 +18,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from compact_yolo_ros.pixels.video_source import Pace, SourceError, open_source
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
 from compact_yolo_ros.ros.players.image_writers import ImageWriter, JpegWriter, RawWriter
-from compact_yolo_ros.ros.players.playback_report import INTERVAL, PlaybackReport
+from compact_yolo_ros.ros.players.playback_report import INTERVAL, PlaybackReport, unsent
 from compact_yolo_ros.ros.topic_names import compressed_name
 from compact_yolo_ros.support.error_text import first_line
 
@@ -198,8 +198,9 @@ class VideoPublisherNode(Node):
             "images_unheard": self._unheard,
             "images_failed": self._failed,
         }
+        problem = "; ".join([*filter(None, [self._damage]), *unsent(self._failed)])
         usual = f"publishing on {self._publisher.topic_name}"
-        self._playback.publish(self.get_clock().now().to_msg(), self._damage, usual, values)
+        self._playback.publish(self.get_clock().now().to_msg(), problem, usual, values)
 
     def _finish(self) -> None:
         if not self._published:

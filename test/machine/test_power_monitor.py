@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from threading import Event
@@ -10,6 +11,7 @@ from threading import Event
 import pytest
 
 from compact_yolo_ros.machine.power import PowerMonitor, PowerReading, PowerSummary, monitor
+from compact_yolo_ros.machine.power.discovery import CombinedSource
 from compact_yolo_ros.machine.power.source import Unavailable
 
 
@@ -112,6 +114,24 @@ def test_a_source_that_raises_is_a_problem_and_is_read_again(summary_of: Callabl
     assert broken.watts == 5.0
     mended = summary_of(RuntimeError("bus error"), *readings([5.0]))
     assert (mended.problem, mended.watts) == ("", 5.0)
+
+
+def test_a_source_that_cannot_be_closed_is_nobodys_problem(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As NVML after the driver has lost its card; the others are closed all the same."""
+    raised: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    lost, state = Script(), Script()
+    monkeypatch.setattr(lost, "close", lambda: 1 / 0)
+    watching = PowerMonitor(lambda: CombinedSource([lost], [state], []), period=0)
+    for source in (lost, state):
+        source.end.set()
+    assert lost.done.wait(10)
+    watching.close()
+    assert state.closed.wait(10)
+    watching._thread.join(10)
+    assert not raised
 
 
 def test_problems_are_one_line(summary_of: Callable) -> None:

@@ -59,7 +59,8 @@ class CombinedSource:
 
     def close(self) -> None:
         for source in (*self._meters, *self._states):
-            source.close()
+            with suppress(Exception):  # a driver that has lost its device raises anything
+                source.close()
 
 
 def find_power_source(root: Path = Path("/"), *, on_gpu: bool = False) -> PowerSource:

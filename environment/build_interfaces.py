@@ -49,7 +49,7 @@ def check_compiler() -> None:
     Raises:
         SetupError: one of them is missing.
     """
-    compiler = os.environ.get("CXX", "g++").split()[0]
+    compiler = (os.environ.get("CXX", "").split() or ["g++"])[0]
     if shutil.which(compiler) is None:
         raise SetupError(
             f"Building the message package vision_msgs needs a C++ compiler ({compiler}): "

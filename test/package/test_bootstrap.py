@@ -78,6 +78,17 @@ def test_missing_compiler_ends_the_bootstrap_before_any_download(tmp_path: Path)
     assert not (tmp_path / ".venv").exists()
 
 
+@pytest.mark.parametrize("variable", ["", " "])
+def test_an_empty_name_of_a_compiler_is_none(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """As CMake has it."""
+    monkeypatch.setenv("CXX", variable)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(steps.SetupError, match=r"needs a C\+\+ compiler \(g\+\+\)"):
+        build_interfaces.check_compiler()
+
+
 def test_missing_headers_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", sys.executable)  # any program that exists
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))

@@ -147,7 +147,7 @@ class ModelCard:
         for name in names:
             if name not in self.classes:
                 raise ValueError(
-                    f"model {self.name} has no class '{name}': "
+                    f"model {self.name} has no class '{shortened(name)}': "
                     f"its classes are {', '.join(self.classes)}"
                 )
         return tuple(map(self.classes.index, names))

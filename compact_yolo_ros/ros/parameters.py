@@ -13,6 +13,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 
 from compact_yolo_ros.ros.parameter_service import check_requests
+from compact_yolo_ros.support.error_text import shortened
 
 Value = bool | int | float | str | list[str] | list[int]
 NO_CHANGES: Mapping[str, Any] = {}
@@ -98,10 +99,12 @@ class ParameterSpec:
             raise ValueError(f"{self.name} has no value: give one, or leave it out")
         elif isinstance(self.default, float) and not self._is_in_range(value):
             low, high = self._range()
-            raise ValueError(f"{self.name} is {value}: give a number from {low:g} to {high:g}")
+            raise ValueError(
+                f"{self.name} is {shortened(value)}: give a number from {low:g} to {high:g}"
+            )
         if self.choices and self.read(value) not in self.choices:
             known = ", ".join(self.choices)
-            raise ValueError(f"{self.name} '{value}' is not known: give one of {known}")
+            raise ValueError(f"{self.name} '{shortened(value)}' is not known: give one of {known}")
 
     def _check_list(self, default: list[Any], value: Any) -> None:
         kind, what = (int, "whole numbers") if type(default[0]) is int else (str, "texts")

@@ -24,6 +24,7 @@ from rcl_interfaces.srv import (
 from rclpy.exceptions import ParameterException
 from rclpy.parameter import Parameter
 
+from compact_yolo_ros.ros.detector.camera_names import check_camera_names
 from compact_yolo_ros.ros.detector.node import DetectorNode
 from compact_yolo_ros.ros.players.bag_player import BagPlayerNode
 from compact_yolo_ros.ros.players.bag_recorder import BagRecorderNode
@@ -170,6 +171,33 @@ def test_a_huge_value_is_refused_with_a_short_sentence(
     (result,) = set_each(client, message(name, value))
     assert "has more than 4096 letters or items" in result.reason
     assert len(result.reason) < 200
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_age", ["x" * 4000]),
+        ("tracking", "x" * 4000),
+        ("positions", ["x" * 4000]),
+        ("classes", ["x" * 4000]),
+        ("class_thresholds", ["x" * 4000]),
+        ("tiles", "x" * 4000),
+        ("input_size", "x" * 4000),
+        ("model", "x" * 4000),
+    ],
+)
+def test_a_long_value_is_refused_with_a_short_sentence(
+    client: Client, detector: DetectorNode, name: str, value: Any
+) -> None:
+    (result,) = set_each(client, message(name, value))
+    assert not result.successful
+    assert 0 < len(result.reason) < 600
+
+
+def test_the_name_of_a_camera_is_refused_with_a_short_sentence() -> None:
+    with pytest.raises(ValueError, match="cannot be a camera's name") as refusal:
+        check_camera_names(["-" * 4000])
+    assert len(str(refusal.value)) < 250
 
 
 def test_empty_lists_in_a_file_are_what_their_descriptions_say(

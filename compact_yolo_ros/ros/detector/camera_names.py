@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from compact_yolo_ros.support.error_text import shortened
+
 MOST = 64
 """Cameras that one node takes; each has its topics, and a status in /diagnostics."""
 RESERVED = "detections"
@@ -27,12 +29,13 @@ def check_camera_names(value: Sequence[str]) -> None:
     if len(value) > MOST:
         raise ValueError(f"cameras: {len(value)} names are given: give at most {MOST}")
     for name in value:
+        shown = shortened(name)
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*", name):
             raise ValueError(
-                f"cameras: '{name}' cannot be a camera's name: give letters, digits and single "
+                f"cameras: '{shown}' cannot be a camera's name: give letters, digits and single "
                 "underscores, a letter first"
             )
         if name == RESERVED:
             raise ValueError(f"cameras: '{name}' is taken by the node itself: give another name")
         if value.count(name) > 1:
-            raise ValueError(f"cameras: '{name}' is given twice: give each camera its own name")
+            raise ValueError(f"cameras: '{shown}' is given twice: give each camera its own name")

@@ -194,9 +194,16 @@ def test_a_long_value_is_refused_with_a_short_sentence(
     assert 0 < len(result.reason) < 600
 
 
-def test_the_name_of_a_camera_is_refused_with_a_short_sentence() -> None:
-    with pytest.raises(ValueError, match="cannot be a camera's name") as refusal:
-        check_camera_names(["-" * 4000])
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("-" * 4000, "cannot be a camera's name"),
+        ("x" * 101, "is longer than 100 letters: give a shorter name"),  # topics have up to 247
+    ],
+)
+def test_the_name_of_a_camera_is_refused_with_a_short_sentence(name: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as refusal:
+        check_camera_names([name])
     assert len(str(refusal.value)) < 250
 
 

@@ -10,6 +10,8 @@ from compact_yolo_ros.support.error_text import shortened
 
 MOST = 64
 """Cameras that one node takes; each has its topics, and a status in /diagnostics."""
+LONGEST = 100
+"""Letters of a name: a topic has 247 at most, with the names of the node and of what it brings."""
 RESERVED = "detections"
 """Name of the node's own status in /diagnostics."""
 
@@ -23,8 +25,8 @@ def check_camera_names(value: Sequence[str]) -> None:
     """Check the parameter ``cameras``.
 
     Raises:
-        ValueError: a name cannot be part of a topic's name, or is given twice, or there are too
-            many.
+        ValueError: a name cannot be part of a topic's name, or is too long, or is given twice, or
+            there are too many.
     """
     if len(value) > MOST:
         raise ValueError(f"cameras: {len(value)} names are given: give at most {MOST}")
@@ -34,6 +36,10 @@ def check_camera_names(value: Sequence[str]) -> None:
             raise ValueError(
                 f"cameras: '{shown}' cannot be a camera's name: give letters, digits and single "
                 "underscores, a letter first"
+            )
+        if len(name) > LONGEST:
+            raise ValueError(
+                f"cameras: '{shown}' is longer than {LONGEST} letters: give a shorter name"
             )
         if name == RESERVED:
             raise ValueError(f"cameras: '{name}' is taken by the node itself: give another name")

@@ -84,6 +84,22 @@ def test_it_waits_until_the_detector_says_that_it_is_connected(stage: Stage) -> 
     stage.client.wait_for(lambda: len(images) == COUNT)
 
 
+def test_it_says_what_it_waits_for(stage: Stage, capfd: pytest.CaptureFixture[str]) -> None:
+    reports = stage.client.collect(DiagnosticArray, "/diagnostics")
+    stage.play(wait_for=["detector/detections"], patience=1000.0)
+    stage.client.wait_for(lambda: len(reports) >= 2)
+    (status,) = reports[-1].status
+    assert status.level == DiagnosticStatus.WARN
+    waits = f"waiting to play: {TOPIC} has not all of its subscribers; /detector is silent on"
+    assert status.message.startswith(waits)
+    assert capfd.readouterr().err.count(waits) == 1
+    stage.client.collect(Image, TOPIC)
+    stage.client.wait_for(lambda: stage.client.node.count_subscribers(TOPIC))
+    stage.report(**READY)
+    stage.client.wait_for(lambda: values_of(reports[-1]).get("images_published") == str(COUNT))
+    assert reports[-1].status[0].level == DiagnosticStatus.OK
+
+
 def test_it_waits_until_every_subscriber_is_connected(stage: Stage) -> None:
     stage.play(reliability="best_effort", patience=1000.0)
     # This one is found, but a reliable subscription is never connected to such a publisher.

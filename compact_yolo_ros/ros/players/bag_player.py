@@ -262,6 +262,8 @@ class BagPlayerNode(Node):
             "images_damaged": self._damaged,
             "images_failed": self._failed,
         }
+        for sentence in self._waits():
+            self.get_logger().info(sentence, once=True)
         stamp = Time(nanoseconds=self._now).to_msg()
         usual = f"{self._rate:g} times the recorded pace"
         self._playback.publish(stamp, "; ".join(self._problems()), usual, values)
@@ -269,7 +271,16 @@ class BagPlayerNode(Node):
     def _problems(self) -> list[str]:
         """Why images of the recording are not played, a sentence each."""
         damaged = f"{self._damaged} damaged image(s) left out: {self._last_damage}"
-        return [damaged] * bool(self._damaged) + unsent(self._failed) + self._bag.lost
+        bad = [damaged] * bool(self._damaged) + unsent(self._failed) + self._bag.lost
+        return [*self._waits(), *bad]
+
+    def _waits(self) -> list[str]:
+        """What playback has not begun for, a sentence; none if it has, or will at once."""
+        deaf = (
+            f"{topic} has not all of its subscribers" for topic in self._topics_without_subscriber()
+        )
+        missing = [] if self._began else [*deaf, *self._readiness.problems()]
+        return [f"waiting to play: {'; '.join(missing)}"] * bool(missing)
 
     def _publish_time(self) -> None:
         self._clock_publisher.publish(ClockMessage(clock=Time(nanoseconds=self._now).to_msg()))

@@ -146,6 +146,18 @@ def test_the_first_image_waits_for_a_subscriber(
     assert images[0].data[0] <= 1  # the publisher may have found the subscriber before it was found
 
 
+def test_it_says_that_it_waits_for_a_subscriber(pictures: str, client: Client) -> None:
+    reports = client.collect(DiagnosticArray, "/diagnostics")
+    given = {"source": pictures, "loop": False, "patience": 1000.0}
+    overrides = [Parameter(name, value=value) for name, value in given.items()]
+    node = client.host(VideoPublisherNode(context=client.context, parameter_overrides=overrides))
+    client.wait_for(lambda: reports)
+    client.release(node)
+    status = reports[-1].status[0]
+    assert status.level == Status.WARN
+    assert status.message == "waiting for a subscriber of /image"
+
+
 def test_images_that_nobody_received_are_a_failure(tmp_path: Path, pictures: str) -> None:
     parameters = {"source": pictures, "rate": 100, "loop": False, "patience": 0.1}
     process = ForkedNode(MODULE, tmp_path / "log", parameters)

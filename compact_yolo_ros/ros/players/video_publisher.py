@@ -198,8 +198,11 @@ class VideoPublisherNode(Node):
             "images_unheard": self._unheard,
             "images_failed": self._failed,
         }
-        problem = "; ".join([*filter(None, [self._damage]), *unsent(self._failed)])
-        usual = f"publishing on {self._publisher.topic_name}"
+        topic, waits = self._publisher.topic_name, ""
+        if time.monotonic() < self._wait_until:
+            waits = f"waiting for a subscriber of {topic}"
+        problem = "; ".join([*filter(None, [waits, self._damage]), *unsent(self._failed)])
+        usual = f"publishing on {topic}"
         self._playback.publish(self.get_clock().now().to_msg(), problem, usual, values)
 
     def _finish(self) -> None:

@@ -17,7 +17,7 @@ END_LIMIT = 2.0
 
 
 class Leftovers:
-    """Threads that were left behind, told until they end. For the executor's thread."""
+    """Threads that were left behind, told until they end. For one thread at a time."""
 
     def __init__(self, logger: Logger) -> None:
         """Start with none."""

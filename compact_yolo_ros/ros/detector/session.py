@@ -34,7 +34,7 @@ class Session:
     """A loaded model with everything that the node has for it.
 
     The worker's thread uses the attributes while the node is active; everything else is for the
-    executor's thread.
+    executor's thread, and for that of /diagnostics while the executor's changes nothing.
 
     Attributes:
         backends: which backend the detector runs on.

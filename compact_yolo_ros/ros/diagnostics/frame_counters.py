@@ -67,7 +67,7 @@ class Snapshot:
 
 @dataclass
 class FrameCounters:
-    """Counters that the executor thread and the worker thread fill and diagnostics reads."""
+    """Counters that the threads of receiver and worker fill, and that of /diagnostics reads."""
 
     _lock: Lock = field(default_factory=Lock, repr=False)
 

@@ -225,6 +225,17 @@ def test_images_that_cannot_be_sent_are_counted_and_logged_once(
     assert "lower the rate or use reliability best_effort" in logged
 
 
+def test_what_was_recorded_behind_the_time_of_ros_is_left_out(tmp_path: Path) -> None:
+    """As by a robot whose clock has no battery; on /clock it would be a time before 1970."""
+    late = replace(image(draw_scene(0), 0), time=2**31 * 10**9)
+    bag = write_bag(tmp_path / "bag", [late])
+    player = ForkedNode(PLAYER, tmp_path / "player.log", {"bags": f"['{bag}']", "patience": 0.0})
+    assert player.process.wait(PATIENCE) == 1
+    said = player.output()
+    assert "nothing is left to play of 0.0 s: images from 2038 on are left out" in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize(
     ("out", "sentence"),
     [

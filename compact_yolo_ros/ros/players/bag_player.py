@@ -20,7 +20,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
-from compact_yolo_ros.recordings.storage import FOREVER, BagError, Message, StorageError
+from compact_yolo_ros.recordings.storage import BagError, Message, StorageError
 from compact_yolo_ros.recordings.video import images
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
 from compact_yolo_ros.ros.players.playback_report import INTERVAL, PlaybackReport, unsent
@@ -83,6 +83,8 @@ TICK = 0.01
 LINGER = 1.0
 """Least seconds that the clock goes on after the last image, or after the end of one of several
 recordings, so that what was played can be processed."""
+LATEST = 2**31 * 10**9
+"""Time in ns, in January 2038, that no message of ROS can hold."""
 CLOCK_SET = 24 * 3600 * 10**9
 """Time in ns between two images of a recording from which on it is no pause: the clock was set."""
 
@@ -104,9 +106,9 @@ class BagPlayerNode(Node):
         self._topics = choose_topics(self._bag, [topic for topic in values["topics"] if topic])
         self._rate, self._loop = values["rate"], values["loop"]
         self._start = self._bag.start + round(values["start"] * 1e9)
-        self._stop = FOREVER
+        self._stop = LATEST
         if values["duration"]:
-            self._stop = self._start + round(values["duration"] * 1e9)
+            self._stop = min(LATEST, self._start + round(values["duration"] * 1e9))
         self._published = self._damaged = self._failed = 0
         self._last_damage = ""
         self._codec = Codec(self._bag.topics.values())
@@ -122,9 +124,9 @@ class BagPlayerNode(Node):
         self._created = time.monotonic()
         self._begin()
         if self._due is None:
-            raise ValueError(
-                f"nothing is left to play of {(self._bag.end - self._bag.start) * 1e-9:.1f} s"
-            )
+            seconds = (self._bag.end - self._bag.start) * 1e-9
+            why = "; ".join(self._lost())
+            raise ValueError(f"nothing is left to play of {seconds:.1f} s{': ' * bool(why)}{why}")
         # A steady clock: this node is what moves simulated time.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(TICK, self._tick, clock=steady)
@@ -141,7 +143,7 @@ class BagPlayerNode(Node):
 
     def close(self) -> None:
         """Log what was published."""
-        for sentence in self._bag.lost:
+        for sentence in self._lost():
             self.get_logger().warning(sentence)
         if self._damaged:
             self.get_logger().warning(f"Left out {self._damaged} damaged images")
@@ -271,8 +273,13 @@ class BagPlayerNode(Node):
     def _problems(self) -> list[str]:
         """Why images of the recording are not played, a sentence each."""
         damaged = f"{self._damaged} damaged image(s) left out: {self._last_damage}"
-        bad = [damaged] * bool(self._damaged) + unsent(self._failed) + self._bag.lost
+        bad = [damaged] * bool(self._damaged) + unsent(self._failed) + self._lost()
         return [*self._waits(), *bad]
+
+    def _lost(self) -> list[str]:
+        """What cannot be played of the recording, a sentence each."""
+        late = "images from 2038 on are left out, whose time ROS cannot hold"
+        return [*self._bag.lost, *[late] * (self._bag.end >= LATEST)]
 
     def _waits(self) -> list[str]:
         """What playback has not begun for, a sentence; none if it has, or will at once."""

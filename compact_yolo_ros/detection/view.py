@@ -93,7 +93,9 @@ class View:
         bottom = min(height, self.roi.y + self.roi.height)
         if self.roi.x >= right or self.roi.y >= bottom:
             raise ImageError(
-                "roi", f"the image has {width}x{height} pixels, none of them in the roi {self.roi}"
+                "roi",
+                f"the image has {width}x{height} pixels, none of them in the roi {self.roi}: set "
+                "roi to a part of it",
             )
         return Area(self.roi.x, self.roi.y, right - self.roi.x, bottom - self.roi.y)
 

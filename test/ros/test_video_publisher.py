@@ -263,6 +263,15 @@ def test_a_camera_that_is_unplugged_is_no_end(
     assert end.value.code == 1
 
 
+def test_the_least_rates_are_rates_too(pictures: str, client: Client) -> None:
+    """A timer of ROS counts 64 bits of nanoseconds."""
+    for rate in (1e-10, 5e-324):
+        given = [Parameter("source", value=pictures), Parameter("rate", value=rate)]
+        node = client.host(VideoPublisherNode(context=client.context, parameter_overrides=given))
+        client.spin(0.1)
+        client.release(node)
+
+
 @pytest.mark.parametrize(
     ("parameters", "expected"),
     [

@@ -86,6 +86,8 @@ VIDEO_PUBLISHER_PARAMETERS = (
     ),
 )
 DEPTH = 5
+LONGEST = 1e9
+"""Seconds between two images: a timer counts nanoseconds, in 64 bits."""
 ACKNOWLEDGEMENT = Duration(seconds=1)
 """Time for the last images to arrive before the process ends."""
 
@@ -125,7 +127,7 @@ class VideoPublisherNode(Node):
         self._playback = PlaybackReport(self)
         # A steady clock: a camera does not stop when simulated time does.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1 / rate, self._tick, clock=steady)
+        self.create_timer(min(1 / rate, LONGEST), self._tick, clock=steady)
         self.create_timer(INTERVAL, self._report, clock=steady)
         topic = self._publisher.topic_name
         self.get_logger().info(f"Publishing {rate:g} images per second on {topic}")

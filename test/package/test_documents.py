@@ -177,6 +177,12 @@ def test_the_hooks_before_a_commit_are_the_linters_of_make_lint() -> None:
         assert entry.startswith(f".venv/bin/{linter}"), entry
 
 
+def test_the_sizes_of_the_model_files_are_those_at_the_top_of_the_readme() -> None:
+    megabytes = [path.stat().st_size / 1e6 for path in (ROOT / "models").glob("*.onnx")]
+    (stated,) = re.findall(r"Model files of ([\d.]+) to ([\d.]+) MB", README)
+    assert stated == (f"{min(megabytes):.1f}", f"{max(megabytes):.0f}")
+
+
 def test_the_python_example_finds_the_astronaut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -177,6 +177,12 @@ def test_the_hooks_before_a_commit_are_the_linters_of_make_lint() -> None:
         assert entry.startswith(f".venv/bin/{linter}"), entry
 
 
+def test_the_pytorch_for_a_gpu_is_the_one_that_the_tests_have() -> None:
+    locked = (ROOT / "environment" / "requirements" / "torch.txt").read_text()
+    advised = re.findall(r"pip install .*(torch==\S+)", (ROOT / "training/README.md").read_text())
+    assert advised == re.findall(r"^(torch==\S+)", locked, re.MULTILINE)
+
+
 def test_the_sizes_of_the_model_files_are_those_at_the_top_of_the_readme() -> None:
     megabytes = [path.stat().st_size / 1e6 for path in (ROOT / "models").glob("*.onnx")]
     (stated,) = re.findall(r"Model files of ([\d.]+) to ([\d.]+) MB", README)

@@ -6,6 +6,7 @@ new file and one line in a table. Each is added to a copy of the repository, and
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,43 +19,11 @@ ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("compact_yolo_ros", "training", "config", "docs", "launch", "models")
 FILES = ("README.md", "package.xml")
 
-DETECTOR = '''
-"""A detector that nobody needs."""
-
-from __future__ import annotations
-
-from dataclasses import dataclass
-
-from torch import Tensor, nn
-
-from training.detectors.anchor_grid import AnchorGrid, output_layer
-from training.detectors.blocks import ConvNormAct
-from training.detectors.spec import DetectorSpec
-
-
-@dataclass(frozen=True)
-class PocketConfig:
-    """Its options."""
-
-    num_classes: int = 2
-    grid: AnchorGrid = AnchorGrid((((12, 12), (24, 24), (48, 48)),), (8,))
-
-
-class Pocket(nn.Module):
-    """Images (N, 3, H, W) to one raw map of stride 8."""
-
-    def __init__(self, config: PocketConfig) -> None:
-        super().__init__()
-        self.grid, self.num_classes = config.grid, config.num_classes
-        self.backbone = nn.Sequential(*(ConvNormAct(c, 8, 3, 2) for c in (3, 8, 8)))
-        self.head = output_layer(8, config.grid, config.num_classes)
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return [self.head(self.backbone(images))]
-
-
-DETECTORS = (DetectorSpec("pocket", Pocket, PocketConfig()),)
-'''
+DETECTOR = re.findall(
+    r"```python\n# pocket.py, in training/detectors/\n(.*?)```",
+    (ROOT / "training" / "README.md").read_text(),
+    re.DOTALL,
+)[0]
 
 BACKEND = '''
 """Runs networks by having somebody else run them."""

@@ -10,9 +10,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from math import cos, sin
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -133,6 +135,24 @@ def test_a_program_listens_to_every_topic(client: Client, start_inside: Start) -
     manual = (ROOT / "docs" / "node.md").read_text()
     published = set(re.findall(r"^\| `(/detector/[\w/]+)` .* publisher", manual, re.MULTILINE))
     assert named == published - {"/detector/detections", "/detector/annotations"}
+
+
+@pytest.mark.parametrize(
+    ("mount", "right", "down", "forwards"),
+    [(0, (0, -1, 0), (0, 0, -1), (1, 0, 0)), (1, (0, -1, 0), (-1, 0, 0), (0, 0, -1))],
+    ids=["looks forward", "looks down"],
+)
+def test_the_optical_frame_of_a_drone_is_turned_as_the_camera_is_mounted(
+    mount: int, right: tuple[int, ...], down: tuple[int, ...], forwards: tuple[int, ...]
+) -> None:
+    """The camera's x, y and z in base_link: x forward, y left, z up."""
+    command = re.findall(r"static_transform_publisher (.*\n.*)", STACK)[mount]
+    angles = dict(re.findall(r"--(roll|yaw) (\S+)", command))
+    roll, yaw = float(angles["roll"]), float(angles["yaw"])
+    about_x = np.array([[1, 0, 0], [0, cos(roll), -sin(roll)], [0, sin(roll), cos(roll)]])
+    about_z = np.array([[cos(yaw), -sin(yaw), 0], [sin(yaw), cos(yaw), 0], [0, 0, 1]])
+    expected = np.array([right, down, forwards]).T
+    np.testing.assert_allclose(about_z @ about_x, expected, atol=1e-4)
 
 
 def test_an_including_launch_file_keeps_its_arguments_to_itself(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -236,3 +237,13 @@ def test_what_is_right_or_not_for_this_file_is_left_alone() -> None:
     for arguments in (LAUNCH_ARGUMENTS, EVALUATION_ARGUMENTS):
         own = [argument.name for argument in arguments]
         assert misunderstandings([*own, "map", "robot_name", "ros_namespace"], arguments) == []
+
+
+def test_no_text_advises_a_launch_argument_that_there_is_not() -> None:
+    """``name:=value`` of another parameter only gets a warning: it is ``name: value`` in YAML."""
+    arguments = {each.name for each in (*LAUNCH_ARGUMENTS, *EVALUATION_ARGUMENTS)}
+    patterns = ("compact_yolo_ros/**/*.py", "launch/*.py", "*.md", "docs/*.md")
+    for path in [path for pattern in patterns for path in ROOT.glob(pattern)]:
+        for line in path.read_text().splitlines():
+            named = set(re.findall(r"(?<!-p )\b(\w+):=", line)) & set(SPECS)
+            assert named <= arguments, f"{path}: {line}"

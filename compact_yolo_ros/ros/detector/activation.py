@@ -78,7 +78,7 @@ class Activation:
             self._session.cameras[place].close()
 
     def power(self) -> PowerSummary | None:
-        """Power of the last seconds; None with ``power:=none``."""
+        """Power of the last seconds; None with ``power: none``."""
         if self._power is None:
             return None
         if (on_gpu := self._session.backends.needs_gpu) != self._on_gpu:

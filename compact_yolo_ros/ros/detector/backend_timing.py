@@ -121,8 +121,8 @@ class BackendTiming:
         self.cancel()  # that of another size
         self._may_choose = False
         self._log.info(
-            "Timing the runtimes for this model in the background, once; backend_timing:=false "
-            "leaves that out"
+            "Timing the runtimes for this model in the background, once; the parameter "
+            "backend_timing: false leaves that out"
         )
         self._process = process = BuildProcess(TIMING, options, self._log)
         then = partial(self._opener.submit, partial(self._use_timed, process))

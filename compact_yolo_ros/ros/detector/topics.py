@@ -236,7 +236,7 @@ DEPTH = Interface(
     "depth",
     Image,
     "With `positions` depth: depth images, aligned to the camera's and of its size and frame, in "
-    "millimetres (16UC1) or metres (32FC1). With `depth_transport:=compressedDepth` they come on "
+    "millimetres (16UC1) or metres (32FC1). With `depth_transport: compressedDepth` they come on "
     "the topic `compressedDepth` below that name.",
     "subscription",
     per_camera=True,

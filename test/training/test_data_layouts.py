@@ -252,6 +252,17 @@ def test_what_training_would_refuse_the_check_refuses(
         train()
 
 
+def test_who_has_no_validation_images_is_told_how_to_hold_some_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_val(folder)
+    assert "hold_out: 50" in str(run_check(folder, monkeypatch))
+    with pytest.raises(ValueError, match="hold_out: 50"):
+        open_split(folder / "data.yaml", "val")
+    describe(folder, names=NAMES, train="images/train", hold_out=1)
+    assert len(open_split(folder / "data.yaml", "val")) == 1
+
+
 def test_the_check_notes_what_nobody_may_mean(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

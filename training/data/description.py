@@ -26,6 +26,8 @@ MOST_REPEATS = 100
 _COMMON = {"valid": "val", "validation": "val"}
 """What other tools call a key."""
 KEYS = (*SPLITS, "format", "path", "names", "labelled", "sources", "hold_out")
+HOLD_OUT = ": give one, or write 'hold_out: 50' into a data.yaml, which takes 50 images of 'train'"
+"""What to do without validation images."""
 
 
 class DataError(ValueError):
@@ -86,7 +88,8 @@ class Description:
             DataError: there is no such split.
         """
         if name not in self.splits:
-            raise DataError(f"{self.file} has no split '{name}'")
+            remedy = HOLD_OUT if name == "val" else ""
+            raise DataError(f"{self.file} has no split '{name}'{remedy}")
         return self.splits[name]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from training.data.dataset import DataSet, Entry
+from training.data.description import HOLD_OUT
 
 NEEDED = ("train", "val")
 """The splits that training needs."""
@@ -39,7 +40,8 @@ def refusals(splits: Mapping[str, DataSet]) -> list[str]:
     found = []
     for name in NEEDED:
         if name not in splits:
-            found.append(f"there is no '{name}', which training needs")
+            remedy = HOLD_OUT if name == "val" else ""
+            found.append(f"there is no '{name}', which training needs{remedy}")
         elif sentence := lacks_objects(name, splits[name]):
             found.append(sentence)
     return found

@@ -177,6 +177,12 @@ def test_the_hooks_before_a_commit_are_the_linters_of_make_lint() -> None:
         assert entry.startswith(f".venv/bin/{linter}"), entry
 
 
+def test_the_single_test_of_the_example_is_one() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    ((file, word),) = re.findall(r"bin/pytest (test/\S+\.py) -k (\w+)", text)
+    assert re.search(rf"^def test_\w*{word}", (ROOT / file).read_text(), re.MULTILINE)
+
+
 def test_the_pytorch_for_a_gpu_is_the_one_that_the_tests_have() -> None:
     locked = (ROOT / "environment" / "requirements" / "torch.txt").read_text()
     advised = re.findall(r"pip install .*(torch==\S+)", (ROOT / "training/README.md").read_text())

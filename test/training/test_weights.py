@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from lively_mobilenet import images, lively_mobilenet
 from torch.nn import functional as F
 
 from training.detectors.mobilenet_v2 import MobileNetV2
+from training.detectors.variant import Variant
 from training.weights.backbone_file import fill_backbone, read_backbone
 from training.weights.from_tensorflow import load_mobilenet_v2, read_constants
 from training.weights.narrow_mobilenet import main, narrow
@@ -169,4 +171,7 @@ def test_a_narrow_network_pads_as_the_wide_one(wide, tmp_path, monkeypatch, caps
     weights = read_backbone(out)
     assert (weights.name, weights.uneven, weights.folded) == ("mobilenet_v2_050", True, False)
     fill_backbone(MobileNetV2(0.5, uneven=True), weights, out)
-    assert "of the variance kept" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "of the variance kept" in printed
+    (detector,) = re.findall("--detector '(.*)'", printed)
+    fill_backbone(Variant.parse(detector).build(2).backbone, weights, out)

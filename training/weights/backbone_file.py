@@ -43,6 +43,17 @@ def write_backbone(path: Path, weights: BackboneWeights) -> None:
     save_checkpoint(path, asdict(weights))
 
 
+def detector_for(backbone: str, uneven: bool) -> str:
+    """Return the option of ``training.train`` that a backbone file is for.
+
+    Args:
+        backbone: as a detector's options have it, as ``{width: 0.5}``.
+        uneven: its weights expect TensorFlow's padding.
+    """
+    padding = ", uneven: true" if uneven else ""
+    return f"--detector '{{name: yolo_ret_m075, backbone: {backbone}{padding}}}'"
+
+
 def read_backbone(path: Path) -> BackboneWeights:
     """Read a backbone file, or the averaged backbone of a checkpoint of ``training.train``.
 

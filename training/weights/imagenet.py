@@ -35,6 +35,7 @@ from training.loop.checkpoint import read_tensors
 from training.weights.backbone_file import (
     BackboneWeights,
     beyond,
+    detector_for,
     pads_unevenly,
     write_backbone,
 )
@@ -325,8 +326,7 @@ def main() -> None:
     uneven = pads_unevenly(network)
     weights = BackboneWeights(arguments.backbone, uneven, folded, network.state_dict())
     write_backbone(arguments.out, weights)
-    options = f"backbone: {arguments.backbone}" + (", uneven: true" if uneven else "")
-    print(f"{arguments.out}: {arguments.backbone}; --detector '{{name: yolo_ret_m075, {options}}}'")
+    print(f"{arguments.out}: {arguments.backbone}; {detector_for(arguments.backbone, uneven)}")
 
 
 if __name__ == "__main__":

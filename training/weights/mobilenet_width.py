@@ -19,6 +19,7 @@ from training.detectors.blocks import ConvNormAct, InvertedResidual, statistics
 from training.detectors.mobilenet_v2 import MobileNetV2
 from training.weights.backbone_file import (
     BackboneWeights,
+    detector_for,
     fill_backbone,
     pads_unevenly,
     write_backbone,
@@ -127,5 +128,6 @@ def change_width(
         name = f"mobilenet_v2_{round(100 * arguments.width):03}"
         weights = BackboneWeights(name, uneven, False, changed.state_dict())
         write_backbone(arguments.out, weights)
+        print(f"{arguments.out}: {name}; {detector_for(f'{{width: {arguments.width}}}', uneven)}")
     except (ValueError, OSError) as error:
         sys.exit(f"training.weights.{command}: {error}")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from compact_yolo_ros.backends import BACKENDS
@@ -194,6 +194,19 @@ def _short_row(model: ModelFile) -> tuple[str, ...]:
     )
 
 
+def accuracy() -> str:
+    """Table of AP and AP50 of the models by input size, from their cards."""
+    cards = [shipped_model(name).card for name in model_names()]
+    sizes = sorted({size for card in cards for size in card.ap}, key=int)
+    return _table(["weights", *sizes], [[f"`{card.name}`", *_aps(card, sizes)] for card in cards])
+
+
+def _aps(card: ModelCard, sizes: Iterable[str]) -> Iterator[str]:
+    for size in sizes:
+        figures = card.ap.get(size)
+        yield f"{100 * figures['AP']:.1f} / {100 * figures['AP50']:.1f}" if figures else "-"
+
+
 def _class_names(card: ModelCard) -> str:
     """All names; where they are many, their number and the first ones."""
     names = ", ".join(card.classes[:FEW])
@@ -299,6 +312,7 @@ def backends() -> str:
 
 DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "README.md": {"models in short": models_in_short},
+    ROOT / "docs" / "accuracy.md": {"accuracy": accuracy},
     ROOT / "docs" / "models.md": {"models": models, "weights": weights},
     ROOT / "docs" / "node.md": {
         "launch arguments": launch_arguments,

@@ -23,8 +23,9 @@ from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import BagError, Message, StorageError
 from compact_yolo_ros.recordings.video import images
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
-from compact_yolo_ros.ros.players.playback_report import INTERVAL, PlaybackReport, unsent
+from compact_yolo_ros.ros.players.playback_report import INTERVAL, PlaybackReport
 from compact_yolo_ros.ros.players.readiness import DetectorReadiness
+from compact_yolo_ros.ros.players.sending import ImageSender
 from compact_yolo_ros.support.error_text import first_line, reason
 from compact_yolo_ros.support.files import in_home
 
@@ -109,7 +110,8 @@ class BagPlayerNode(Node):
         self._stop = LATEST
         if values["duration"]:
             self._stop = min(LATEST, self._start + round(values["duration"] * 1e9))
-        self._published = self._damaged = self._failed = 0
+        self._sender = ImageSender(self.get_logger())
+        self._damaged = 0
         self._last_damage = ""
         self._codec = Codec(self._bag.topics.values())
         qos = QoSProfile(depth=10, reliability=ReliabilityPolicy[values["reliability"].upper()])
@@ -147,7 +149,7 @@ class BagPlayerNode(Node):
             self.get_logger().warning(sentence)
         if self._damaged:
             self.get_logger().warning(f"Left out {self._damaged} damaged images")
-        self.get_logger().info(f"Published {self._published} images")
+        self.get_logger().info(f"Published {self._sender.published} images")
 
     def _begin(self) -> None:
         """Go to the first message; time stands still until playback may begin."""
@@ -203,16 +205,7 @@ class BagPlayerNode(Node):
             self._damaged += 1
             self._last_damage = str(error)
             return
-        try:
-            self._publishers_of[message.topic].publish(data)
-            self._published += 1
-        except RuntimeError as error:  # rclpy's RCLError: the middleware's queues are full
-            self._failed += 1
-            self.get_logger().warning(
-                f"An image could not be sent ({first_line(error)}): lower the rate or use"
-                " reliability best_effort; further ones are only counted",
-                once=True,
-            )
+        self._sender.send(self._publishers_of[message.topic], data)
 
     def _may_begin(self) -> bool:
         """Whether all who must hear the first image are connected; then its moment is set."""
@@ -244,7 +237,7 @@ class BagPlayerNode(Node):
         unfinished = self._readiness.unfinished() if waited < self._patience else set()
         if waited < LINGER or unfinished:
             return
-        if not self._published:
+        if not self._sender.published:
             self.get_logger().fatal(f"Nothing was played: {'; '.join(self._problems())}")
             raise SystemExit(1)
         if self._loop:
@@ -260,9 +253,9 @@ class BagPlayerNode(Node):
         """Say how fast it plays, for those who record what others make of it, and what is bad."""
         values = {
             "playback_rate": self._rate,
-            "images_published": self._published,
+            "images_published": self._sender.published,
             "images_damaged": self._damaged,
-            "images_failed": self._failed,
+            "images_failed": self._sender.failed,
         }
         for sentence in self._waits():
             self.get_logger().info(sentence, once=True)
@@ -273,7 +266,7 @@ class BagPlayerNode(Node):
     def _problems(self) -> list[str]:
         """Why images of the recording are not played, a sentence each."""
         damaged = f"{self._damaged} damaged image(s) left out: {self._last_damage}"
-        bad = [damaged] * bool(self._damaged) + unsent(self._failed) + self._lost()
+        bad = [damaged] * bool(self._damaged) + self._sender.problems() + self._lost()
         return [*self._waits(), *bad]
 
     def _lost(self) -> list[str]:

@@ -13,12 +13,6 @@ INTERVAL = 1.0
 """Seconds between two reports."""
 
 
-def unsent(images: int) -> list[str]:
-    """A sentence of images that DDS could not take; none if it took all."""
-    sentence = f"{images} image(s) could not be sent: lower the rate or use reliability best_effort"
-    return [sentence] * bool(images)
-
-
 class PlaybackReport:
     """The status "<node>: playback".
 

@@ -18,9 +18,9 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from compact_yolo_ros.pixels.video_source import Pace, SourceError, open_source
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
 from compact_yolo_ros.ros.players.image_writers import ImageWriter, JpegWriter, RawWriter
-from compact_yolo_ros.ros.players.playback_report import INTERVAL, PlaybackReport, unsent
+from compact_yolo_ros.ros.players.playback_report import INTERVAL, PlaybackReport
+from compact_yolo_ros.ros.players.sending import ImageSender
 from compact_yolo_ros.ros.topic_names import compressed_name
-from compact_yolo_ros.support.error_text import first_line
 
 VIDEO_PUBLISHER_PARAMETERS = (
     ParameterSpec(
@@ -106,7 +106,8 @@ class VideoPublisherNode(Node):
         self._size = (values["width"], values["height"])
         self._scratch: NDArray[np.uint8] | None = None
         self._damage = ""
-        self._published = self._late = self._unheard = self._failed = 0
+        self._sender = ImageSender(self.get_logger())
+        self._late = self._unheard = 0
         self._source = open_source(str(values["source"]))
         # A camera has no first image, and no end.
         self._ends = not values["loop"] and not self._source.live
@@ -136,8 +137,8 @@ class VideoPublisherNode(Node):
         """Release the source and log what was published."""
         self._source.close()
         self.get_logger().info(
-            f"Published {self._published} images; {self._late} were late and skipped,"
-            f" {self._unheard} had no subscriber, {self._failed} could not be sent"
+            f"Published {self._sender.published} images; {self._late} were late and skipped,"
+            f" {self._unheard} had no subscriber, {self._sender.failed} could not be sent"
         )
 
     def _tick(self) -> None:
@@ -162,16 +163,7 @@ class VideoPublisherNode(Node):
             return
         message = self._writer.write(self._resize(self._next(self._source.read)))
         message.header.stamp = self.get_clock().now().to_msg()
-        try:
-            self._publisher.publish(message)
-            self._published += 1
-        except RuntimeError as error:  # rclpy's RCLError: the middleware's queues are full
-            self._failed += 1
-            if self._failed == 1:
-                self.get_logger().warning(
-                    f"An image could not be sent ({first_line(error)}): lower the rate or"
-                    " use reliability best_effort; further ones are only counted"
-                )
+        self._sender.send(self._publisher, message)
 
     def _next(self, step: Callable[[], Any]) -> Any:
         """Take a step through the source, from the start again at its end."""
@@ -195,20 +187,20 @@ class VideoPublisherNode(Node):
     def _report(self) -> None:
         """Say what it plays, and what it cannot."""
         values = {
-            "images_published": self._published,
+            "images_published": self._sender.published,
             "images_late": self._late,
             "images_unheard": self._unheard,
-            "images_failed": self._failed,
+            "images_failed": self._sender.failed,
         }
         topic, waits = self._publisher.topic_name, ""
         if time.monotonic() < self._wait_until:
             waits = f"waiting for a subscriber of {topic}"
-        problem = "; ".join([*filter(None, [waits, self._damage]), *unsent(self._failed)])
+        problem = "; ".join([*filter(None, [waits, self._damage]), *self._sender.problems()])
         usual = f"publishing on {topic}"
         self._playback.publish(self.get_clock().now().to_msg(), problem, usual, values)
 
     def _finish(self) -> None:
-        if not self._published:
+        if not self._sender.published:
             self.get_logger().fatal(f"Nothing was published on {self._publisher.topic_name}")
             raise SystemExit(1)
         self._report()

@@ -26,8 +26,13 @@ MOST_REPEATS = 100
 _COMMON = {"valid": "val", "validation": "val"}
 """What other tools call a key."""
 KEYS = (*SPLITS, "format", "path", "names", "labelled", "sources", "hold_out")
-HOLD_OUT = ": give one, or write 'hold_out: 50' into a data.yaml, which takes 50 images of 'train'"
-"""What to do without validation images."""
+
+
+def remedy_without(split: str) -> str:
+    """The end of a sentence about a split that there is not: what to do, if that is known."""
+    if split != "val":
+        return ""
+    return ": give one, or write 'hold_out: 50' into a data.yaml, which takes 50 images of 'train'"
 
 
 class DataError(ValueError):
@@ -88,8 +93,7 @@ class Description:
             DataError: there is no such split.
         """
         if name not in self.splits:
-            remedy = HOLD_OUT if name == "val" else ""
-            raise DataError(f"{self.file} has no split '{name}'{remedy}")
+            raise DataError(f"{self.file} has no split '{name}'{remedy_without(name)}")
         return self.splits[name]
 
 

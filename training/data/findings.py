@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from training.data.dataset import DataSet, Entry
-from training.data.description import HOLD_OUT
+from training.data.description import remedy_without
 
 NEEDED = ("train", "val")
 """The splits that training needs."""
@@ -40,8 +40,7 @@ def refusals(splits: Mapping[str, DataSet]) -> list[str]:
     found = []
     for name in NEEDED:
         if name not in splits:
-            remedy = HOLD_OUT if name == "val" else ""
-            found.append(f"there is no '{name}', which training needs{remedy}")
+            found.append(f"there is no '{name}', which training needs{remedy_without(name)}")
         elif sentence := lacks_objects(name, splits[name]):
             found.append(sentence)
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from compact_yolo_ros.support.error_text import first_line
 from compact_yolo_ros.support.files import replacing
@@ -55,6 +56,11 @@ def fill(module: Module, state: Mapping[str, Any], path: Path) -> None:
         raise ValueError(f"the weights in {path} are of another network") from None
 
 
+def shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    """Return the shape of each tensor of a state dict, by name."""
+    return {name: value.shape for name, value in state.items()}
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint without running code in it.
 
@@ -75,7 +81,7 @@ def _is_checkpoint(content: dict[str, Any]) -> bool:
         and isinstance(classes, list | tuple)
         and all(isinstance(name, str) for name in classes)
         and isinstance(average, dict)
-        and all(isinstance(value, torch.Tensor) for value in average.values())
+        and all(isinstance(value, Tensor) for value in average.values())
         and isinstance(content.get("recipe", {}), dict)
     )
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, Literal, cast
@@ -23,6 +23,7 @@ from training.detectors.interface import Detector, as_module
 from training.detectors.variant import Variant
 from training.distillation.feature_distillation import FeatureDistillation
 from training.loop.averaging import AveragedModel
+from training.loop.checkpoint import shapes
 from training.loop.cuda_graphs import GraphedNetwork, graphs_wanted, scaled
 from training.loop.early_copy import early_copy
 from training.loop.freezing import set_phase
@@ -481,7 +482,8 @@ class Trainer:
         teacher = old.get("distillation", {}).get("teacher", "")
         same_teacher = teacher == self.recipe.distillation.teacher
         if self.distillation and same_teacher:
-            same_teacher = fits(self.distillation.adapters, state["adapters"])
+            own = self.distillation.adapters.state_dict()
+            same_teacher = shapes(state["adapters"]) == shapes(own)
             if not same_teacher and not replan:
                 raise ValueError(
                     f"the teacher {teacher} is another network than the run began with: give "
@@ -511,12 +513,6 @@ class Trainer:
             # How it computes stays: what it remembers is where that needs it.
             kept = ("params", "fused", "foreach")
             group.update({key: value for key, value in new.items() if key not in kept})
-
-
-def fits(module: nn.Module, state: Mapping[str, Tensor]) -> bool:
-    """Return whether a state dict has the tensors of a module, in name and shape."""
-    own = {name: value.shape for name, value in module.state_dict().items()}
-    return own == {name: value.shape for name, value in state.items()}
 
 
 def same_recipe(old: dict[str, Any], recipe: Recipe) -> bool:

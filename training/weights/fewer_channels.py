@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from training.detectors.channel_graph import ChannelGraph, Group, narrow, trace
 from training.detectors.interface import Detector, Module, as_module
 from training.detectors.variant import Variant
+from training.loop.checkpoint import shapes
 
 Criterion = Literal["l1", "gamma"]
 
@@ -49,13 +50,9 @@ def narrowed(
     narrow(network, graph, kept)
     state: Mapping[str, Tensor] = network.state_dict()
     # Alike in its channels, but perhaps not in its kernels, or in what has no weights.
-    if _shapes(state) != _shapes(slim.state_dict()) or _kinds(network) != _kinds(slim):
+    if shapes(state) != shapes(slim.state_dict()) or _kinds(network) != _kinds(slim):
         raise ValueError(f"{after} is not {before} with fewer channels")
     return state
-
-
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in state.items()}
 
 
 def _kinds(network: Detector | Module) -> dict[str, tuple[type, object]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from training.detectors.interface import Network
 from training.detectors.variant import Variant
+from training.loop.checkpoint import shapes
 
 # Channels of an anchor before those of the classes: centre, size and objectness.
 BOX_CHANNELS = 5
@@ -86,7 +87,7 @@ def summary(names: Sequence[str], new_classes: Sequence[str]) -> str:
 def _shapes(detector: Variant, num_classes: int) -> dict[str, torch.Size]:
     with torch.device("meta"):
         model = detector.build(num_classes)
-    return {name: value.shape for name, value in model.state_dict().items()}
+    return shapes(model.state_dict())
 
 
 def _channels(

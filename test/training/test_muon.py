@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from training.detectors.registry import build
+from training.loop import muon, precision
 from training.loop.muon import Muon, orthogonal
 from training.loop.optimizers import make_optimizer, parameter_groups
 from training.loop.recipe import OptimizerSettings
@@ -24,6 +25,18 @@ def test_singular_values_become_alike_and_their_vectors_stay(rows, columns):
     values = diagonal.diagonal(dim1=1, dim2=2)
     assert values.min() > 0.6 and values.max() < 1.3
     assert (diagonal - torch.diag_embed(values)).abs().max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("features", "expected"), [({"avx2"}, torch.float32), ({"avx512_bf16"}, torch.bfloat16)]
+)
+def test_bfloat16_is_used_where_the_processor_has_it(features, expected, monkeypatch):
+    monkeypatch.setattr(precision, "processor_features", lambda: frozenset(features))
+    muon._fast_type.cache_clear()
+    try:
+        assert orthogonal(torch.randn(1, 8, 12)).dtype == expected
+    finally:
+        muon._fast_type.cache_clear()
 
 
 def moved(parameter, optimizer, steps=4):

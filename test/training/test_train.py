@@ -734,6 +734,15 @@ def test_two_trainings_do_not_write_into_one_folder(folder, tmp_path, monkeypatc
     assert not list(out.iterdir())
 
 
+def test_a_training_that_went_on_elsewhere_meanwhile_is_not_overwritten(tmp_path):
+    stale, other = RunFolder(tmp_path), RunFolder(tmp_path)
+    assert stale.read_last() is None and other.read_last() is None
+    with other.locked():
+        other.save_last({"step": 8})
+    with pytest.raises(ValueError, match="gone on in .*: give the same command again"):
+        stale.locked().__enter__()
+
+
 @pytest.mark.parametrize(
     "option, value, message",
     [

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class RunFolder:
         self.path = path
         self.last, self.best = path / "last.pt", path / "best.pt"
         self.tensorboard = path / "tensorboard"
+        self._read: tuple[int, int] | None = None
 
     def read_last(self) -> dict[str, Any] | None:
         """Return the checkpoint to continue from; None: the run has not started.
@@ -43,21 +44,26 @@ class RunFolder:
         Raises:
             ValueError: the file is damaged.
         """
-        return load_checkpoint(self.last) if self.last.exists() else None
+        self._read = _version(self.last)
+        return load_checkpoint(self.last) if self._read else None
 
-    def locked(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def locked(self) -> Iterator[None]:
         """Keep other processes from training into the folder, which is made.
 
         Raises:
-            ValueError: another process is training into it.
+            ValueError: another process is training into it, or has done so since ``read_last``.
         """
-        return locked(
-            self.path,
-            ValueError(
-                f"another training is writing into {self.path}: let it end first, or give another "
-                "--out"
-            ),
+        in_use = ValueError(
+            f"another training is writing into {self.path}: let it end first, or give another --out"
         )
+        with locked(self.path, in_use):
+            if _version(self.last) != self._read:
+                raise ValueError(
+                    f"another training has gone on in {self.path} while this one began: give the "
+                    "same command again"
+                )
+            yield
 
     def begin(
         self,
@@ -106,6 +112,15 @@ class RunFolder:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(history)
+
+
+def _version(file: Path) -> tuple[int, int] | None:
+    """What tells a file from the one that replaces it; None: there is none."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _entries(file: Path) -> list[Any]:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
@@ -25,6 +27,19 @@ service.include_launch_description(
 sys.exit(service.run())
 """
 """What `ros2 launch` does, without its command line: Python for ``-c``."""
+
+
+@contextmanager
+def logged_by(launch_file: str) -> Iterator[list[str]]:
+    """Collect what a launch file logs: the loggers of the real ``launch`` tell no others."""
+    logger, sentences = import_module("launch.logging").get_logger(launch_file), []
+    handler = logging.Handler()
+    handler.emit = lambda record: sentences.append(record.getMessage())
+    logger.addHandler(handler)
+    try:
+        yield sentences
+    finally:
+        logger.removeHandler(handler)
 
 
 def entities_of(launch_file: str, arguments: Mapping[str, object]) -> tuple[list[Any], Any]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from harness import ROOT
-from launching import entities_of
+from launching import entities_of, logged_by
 from runtime_fixtures import DOUBLES
 
 from compact_yolo_ros.ros.fast_dds import PROFILE_VARIABLES
@@ -152,13 +151,10 @@ def test_a_wrong_argument_is_refused_with_a_sentence(
     ("name", "sentence"),
     [("modle", "model is one"), ("score_threshold", "score_threshold is a parameter of the node")],
 )
-def test_a_name_that_has_no_effect_is_told(
-    caplog: pytest.LogCaptureFixture, name: str, sentence: str
-) -> None:
-    with caplog.at_level(logging.WARNING):
+def test_a_name_that_has_no_effect_is_told(name: str, sentence: str) -> None:
+    with logged_by("detector.launch.py") as sentences:
         assert detector(**{name: "x"}).parameters == []
-    (record,) = caplog.records
-    assert record.name == "detector.launch.py" and sentence in record.getMessage()
+    assert len(sentences) == 1 and sentence in sentences[0]
 
 
 def test_the_arguments_are_declared_as_they_are_listed(launch_api: Any) -> None:
@@ -286,11 +282,8 @@ def test_a_duration_needs_the_player_of_this_package(given: dict[str, object]) -
         Evaluation(**given, duration="0.5", player="rosbag2")
 
 
-def test_a_name_that_has_no_effect_on_the_evaluation_is_told(
-    given: dict[str, object], caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING):
+def test_a_name_that_has_no_effect_on_the_evaluation_is_told(given: dict[str, object]) -> None:
+    with logged_by("evaluate_bag.launch.py") as sentences:
         Evaluation(**given, groundtruth="labels.json", classes="person")
-    sentences = [record.getMessage() for record in caplog.records]
     assert len(sentences) == 2
     assert "ground_truth is one" in sentences[0] and "classes is a parameter" in sentences[1]

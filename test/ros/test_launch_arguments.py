@@ -247,3 +247,9 @@ def test_no_text_advises_a_launch_argument_that_there_is_not() -> None:
         for line in path.read_text().splitlines():
             named = set(re.findall(r"(?<!-p )\b(\w+):=", line)) & set(SPECS)
             assert named <= arguments, f"{path}: {line}"
+
+
+def test_defaults_are_told_as_a_user_would_write_them() -> None:
+    told = {argument.name: argument.description for argument in LAUNCH_ARGUMENTS}
+    assert told["cameras"].endswith("Default: as in params_file, else none.")
+    assert told["autostart"].endswith("else true.") and told["tracking"].endswith("else off.")

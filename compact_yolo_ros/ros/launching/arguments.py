@@ -66,10 +66,15 @@ class LaunchArgument(NamedTuple):
 def _of_parameter(spec: ParameterSpec) -> LaunchArgument:
     choices = f" One of {', '.join(spec.choices)}." if spec.choices else ""
     # The launch file starts the node by default.
-    default = "true" if spec.name == "autostart" else str(spec.default).lower()
+    default = "true" if spec.name == "autostart" else _shown(spec.default)
     return LaunchArgument(
         spec.name, "", f"{spec.description}{choices} Default: as in params_file, else {default}."
     )
+
+
+def _shown(default: object) -> str:
+    """A default as a user would write it; an empty list of texts is [''] to ROS."""
+    return "none" if default == [""] else str(default).lower()
 
 
 LAUNCH_ARGUMENTS = (

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compact_yolo_ros.backends.registry import ALWAYS
+from compact_yolo_ros.support.wording import counted
 
 GAIN = 0.1
 """What another runtime must gain over the one that is always there: it takes 50 to 70 MB more, and
@@ -42,7 +43,7 @@ class Timing:
         return self.ms * math.sqrt(self.cpu_ms)
 
     def __str__(self) -> str:
-        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
+        threads = counted(self.threads, "thread")
         return (
             f"{self.backend} {self.precision} {threads} {self.ms:.1f} ms (CPU {self.cpu_ms:.1f} ms)"
         )

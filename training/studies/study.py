@@ -24,6 +24,7 @@ from compact_yolo_ros.support.files import replacing
 from compact_yolo_ros.support.json_files import read_json
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
 from compact_yolo_ros.support.terminal import say
+from compact_yolo_ros.support.wording import counted
 from training.data.dataset import Cache, DataSet, open_split
 from training.data.digest import digest_of
 from training.detectors.complexity import macs, parameters
@@ -97,12 +98,13 @@ class Cost:
             which = f"all {self.finished} trainings are" if self.finished > 1 else "the training is"
             return f"Plan: {which} finished."
         minutes = round(self.seconds / 60)
+        time = counted(minutes, "minute")
         return (
             f"Plan: {counted(self.trainings, 'training')} ({self.finished} "
             f"{'is' if self.finished == 1 else 'are'} finished), "
             f"{'at most ' * self.limited}{counted(self.views, 'view')} of "
-            f"images, {f'about {minutes}' if minutes else 'less than one'} "
-            f"minute{'s' * (minutes > 1)} here: a step took {self.step:.2f} s."
+            f"images, {f'about {time}' if minutes else 'less than one minute'} "
+            f"here: a step took {self.step:.2f} s."
         )
 
 
@@ -431,11 +433,6 @@ def _contains(value: Any, part: Any) -> bool:
     if isinstance(part, Mapping) and isinstance(value, Mapping):
         return all(_contains(value.get(key), each) for key, each in part.items())
     return bool(value == part)
-
-
-def counted(number: int, noun: str) -> str:
-    """Return ``1 training``, ``2,000 trainings``."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _never(_: Trainer) -> bool:

@@ -18,6 +18,7 @@ from compact_yolo_ros.machine.power import PowerSummary
 from compact_yolo_ros.machine.power.monitor import WINDOW
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.support.percentiles import Percentiles
+from compact_yolo_ros.support.wording import counted
 
 WARM_UP = 2
 """Rounds at the beginning that are not counted."""
@@ -144,7 +145,7 @@ def measure(
     for run in runs:
         groups.setdefault(run.options.threads, []).append(run)
     for threads, group in groups.items():
-        title = f"{threads or 'default'} thread{'s' * (threads != 1)}"
+        title = counted(threads, "thread") if threads else "default threads"
         _measure_group(group, result, range(rounds + WARM_UP), power, lambda t: track(t, title))  # noqa: B023
     if not result.timings:
         raise BackendError(result.failures[0])

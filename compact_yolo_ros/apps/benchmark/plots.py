@@ -15,6 +15,7 @@ from compact_yolo_ros.evaluation.plots import literal
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.support.files import replacing
 from compact_yolo_ros.support.pip import pip_line
+from compact_yolo_ros.support.wording import counted
 
 
 def can_plot() -> bool:
@@ -88,7 +89,7 @@ def _runtime(timing: Timing, timings: Sequence[Timing]) -> str:
     """How the model was run, as far as that differs between the timings."""
     parts = [timing.backend, timing.precision]
     kept = [parts[n] for n in range(2) if len({(t.backend, t.precision)[n] for t in timings}) > 1]
-    kept.append(f"{timing.threads} thread{'s' * (timing.threads > 1)}")
+    kept.append(counted(timing.threads, "thread"))
     return ", ".join([*kept, *["spinning"] * timing.run.options.spinning])
 
 

@@ -13,6 +13,7 @@ from compact_yolo_ros.backends.registry import AUTO
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.sizes import InputSize, Size
 from compact_yolo_ros.model.store import ModelError, ModelFile
+from compact_yolo_ros.support.wording import counted
 
 
 class Run(NamedTuple):
@@ -41,7 +42,7 @@ class Run(NamedTuple):
         parts = [f"{self.name} at {self.size}"]
         parts += [text for text in (options.backend, options.precision) if text != AUTO]
         if options.threads:
-            parts.append(f"{options.threads} thread{'s' * (options.threads > 1)}")
+            parts.append(counted(options.threads, "thread"))
         return ", ".join([*parts, *["spinning"] * options.spinning])
 
 

@@ -146,7 +146,7 @@ class DemoViewer:
         rates = (state.get(key, "-") for key in ("fps_in", "fps_out", "images_dropped"))
         rows: list[tuple[str, Cell]] = [
             ("state", f"{level}: {state.get('message', '')}"),
-            ("runs on", "{}, {}, input {}, {} threads".format(*where)),
+            ("runs on", "{}, {}, input {}, threads: {}".format(*where)),
             ("images/s in, out", "{} in, {} out, {} dropped".format(*rates)),
             ("", Text("p50 / p95 / p99 in ms", style="dim")),
             *((stage, _percentiles(state, stage)) for stage in ("age", *STAGES)),

@@ -40,6 +40,7 @@ from compact_yolo_ros.backends.tensorrt.run import open_tensorrt
 from compact_yolo_ros.machine.memory import resident_bytes
 from compact_yolo_ros.machine.power import PowerMonitor, find_power_source
 from compact_yolo_ros.model.store import ModelFile, find_model
+from compact_yolo_ros.support.wording import counted
 
 NEEDED = (
     "an NVIDIA GPU or Jetson with its driver, TensorRT 8.5 to 11 and pycuda in this Python, and "
@@ -189,7 +190,7 @@ def _compared(engine: Engine, backend: Backend) -> Finding:
         f"{total.agreeing} of {total.compared} candidates above {LOWEST_SCORE} within "
         f"{pixels:g} pixels and {tolerance.score} of score of ONNX Runtime "
         f"{reference.precision} (largest differences {total.pixels:.3f} and {total.score:.4f}), "
-        f"which takes {1e3 * _seconds(reference):.1f} ms on {reference.threads} threads"
+        f"which takes {1e3 * _seconds(reference):.1f} ms on {counted(reference.threads, 'thread')}"
     )
     reference.close()
     if total.suffices(tolerance):

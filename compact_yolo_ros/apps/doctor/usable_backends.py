@@ -12,6 +12,7 @@ from compact_yolo_ros.backends import BackendError, MissingEngine, RunOptions, o
 from compact_yolo_ros.backends.info import BackendInfo
 from compact_yolo_ros.backends.remembered import recall
 from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.support.wording import counted
 
 BUILD = "nothing: the node builds it while the CPU answers; or run build_engine ahead of time"
 
@@ -38,7 +39,7 @@ def usable(around: Surroundings, info: BackendInfo, model: str) -> Iterator[Find
         yield ok(
             info.name,
             f"runs {backend.card.name} in {backend.precision} on {backend.device}, "
-            f"{backend.threads} threads",
+            f"{counted(backend.threads, 'thread')}",
         )
         backend.close()
 

@@ -22,6 +22,7 @@ from compact_yolo_ros.recordings.storage import BagError
 from compact_yolo_ros.support.files import replacing
 from compact_yolo_ros.support.percentiles import Percentiles
 from compact_yolo_ros.support.plain_values import JsonKey, to_plain
+from compact_yolo_ros.support.wording import counted
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def candidates(results: Sequence[Results]) -> list[Candidate]:
             str(model.input_size),
             model.backend,
             model.precision,
-            f"{model.threads} threads",
+            counted(model.threads, "thread"),
             _machine(result),
         ]
         for result, model in zip(results, models, strict=True)

@@ -28,6 +28,7 @@ from compact_yolo_ros.evaluation.result import Summary
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.support.plain_values import to_plain
+from compact_yolo_ros.support.wording import counted
 
 WIDE = 7.0
 """Width of a plot over time in inches."""
@@ -77,7 +78,7 @@ def _facts(results: Results) -> dict[str, str]:
         "Recording": ", ".join(results.recording.paths),
         "Length": f"{results.recording.seconds:.1f} s",
         "Model": f"{model.given}, {model.precision}, input {model.input_size}",
-        "Run by": f"{model.backend} on {model.device}, {model.threads} threads",
+        "Run by": f"{model.backend} on {model.device}, {counted(model.threads, 'thread')}",
         "Warning": model.warning,
         "Mode": _mode(results),
         "Compared with": results.accuracy.against if results.accuracy else "nothing",

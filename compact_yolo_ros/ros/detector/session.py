@@ -28,6 +28,7 @@ from compact_yolo_ros.ros.detector.settings import Settings, read_settings
 from compact_yolo_ros.ros.diagnostics.report import backend_facts
 from compact_yolo_ros.ros.diagnostics.situations import CameraState
 from compact_yolo_ros.ros.receiver import Receiver
+from compact_yolo_ros.support.wording import counted
 
 
 class Session:
@@ -214,7 +215,7 @@ class Session:
         return (
             f"Model {backend.card.name} ({self._file.path}), {backend.precision}, "
             f"input {width}x{height}{fits}, on {backend.name} "
-            f"({backend.device}, {backend.threads} threads); {choice}"
+            f"({backend.device}, {counted(backend.threads, 'thread')}); {choice}"
         )
 
     def facts(self) -> dict[str, object]:

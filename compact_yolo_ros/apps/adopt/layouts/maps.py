@@ -31,6 +31,7 @@ from compact_yolo_ros.apps.adopt.layouts.objectness import (
     is_logit,
     objectness_scores,
 )
+from compact_yolo_ros.support.wording import counted
 
 Values = NDArray[Any]
 LEAST_STRIDE, LARGEST_STRIDE = 4, 128
@@ -133,7 +134,7 @@ def _head(
         return Answers(boxes, best, labels)
 
     strides = ", ".join(map(str, grid.strides))
-    text = f"{len(maps)} map{'s' * (len(maps) > 1)}, not decoded, strides {strides}"
+    text = f"{counted(len(maps), 'map')}, not decoded, strides {strides}"
     assumed = (YOLOV2,) if softmax else ()
     return Head(classes, count, decode, pixels, text, assumed, follows_size=True)
 

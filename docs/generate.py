@@ -13,7 +13,7 @@ from compact_yolo_ros.backends import BACKENDS
 from compact_yolo_ros.machine.power.table import POWER_SOURCES
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.store import ModelFile, model_names, shipped_model
-from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS, SPECS
+from compact_yolo_ros.ros.detector.parameter_table import DETECTOR_PARAMETERS, SPECS
 from compact_yolo_ros.ros.detector.topics import INTERFACES, Output
 from compact_yolo_ros.ros.launching.arguments import LAUNCH_ARGUMENTS, PARAMETERS
 from compact_yolo_ros.ros.parameters import ParameterSpec
@@ -116,7 +116,7 @@ def detector_yaml() -> str:
         "# Every parameter of the detector with its default (autostart: that of the launch file).",
         "# Copy the file, keep the lines that you change, and give it to the launch file:",
         "# params_file:=/path/to/your.yaml",
-        "# Made from compact_yolo_ros/ros/detector/parameters.py by `make docs`.",
+        "# Made from compact_yolo_ros/ros/detector/parameter_table.py by `make docs`.",
         "/**:",
         "  ros__parameters:",
     ]

@@ -23,7 +23,8 @@ from compact_yolo_ros.apps.adopt.source import known_size
 from compact_yolo_ros.backends import BackendError, RunOptions, open_backend
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
-from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS, input_sizes
+from compact_yolo_ros.ros.detector.parameter_table import DETECTOR_PARAMETERS
+from compact_yolo_ros.ros.detector.parameters import input_sizes
 from compact_yolo_ros.support.pip import pip_line
 
 NAMES = ("person", "traffic 'light'", 'the "bus"', "Fußgänger")

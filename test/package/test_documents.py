@@ -15,7 +15,7 @@ import pytest
 import yaml
 from skimage import data
 
-from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS
+from compact_yolo_ros.ros.detector.parameter_table import DETECTOR_PARAMETERS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()

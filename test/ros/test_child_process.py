@@ -11,7 +11,7 @@ import pytest
 from harness import ROOT
 
 from compact_yolo_ros.ros.child_process import prepare_environment
-from compact_yolo_ros.ros.detector.parameters import SPECS
+from compact_yolo_ros.ros.detector.parameter_table import SPECS
 from compact_yolo_ros.ros.fast_dds import (
     DETECTOR_PROFILE,
     PROFILE_VARIABLES,

@@ -24,7 +24,7 @@ from compact_yolo_ros.detection.governor import Targets
 from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
 from compact_yolo_ros.ros.detector.debug_image import DebugImageWriter
-from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS
+from compact_yolo_ros.ros.detector.parameter_table import DETECTOR_PARAMETERS
 from compact_yolo_ros.ros.detector.settings import Settings, read_settings
 from compact_yolo_ros.ros.detector.topics import (
     DEBUG_IMAGE,

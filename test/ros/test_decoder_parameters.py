@@ -15,7 +15,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.ros.detector.camera import Decode, new_decoder
-from compact_yolo_ros.ros.detector.parameters import DETECTOR_PARAMETERS
+from compact_yolo_ros.ros.detector.parameter_table import DETECTOR_PARAMETERS
 
 DEFAULTS = {spec.name: spec.default for spec in DETECTOR_PARAMETERS}
 LARGE = png(np.zeros((1024, 1024, 3), np.uint8))

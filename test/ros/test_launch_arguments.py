@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from harness import ROOT
 
-from compact_yolo_ros.ros.detector.parameters import SPECS
+from compact_yolo_ros.ros.detector.parameter_table import SPECS
 from compact_yolo_ros.ros.detector.topics import CAMERA_INFO, DEPTH, IMAGE
 from compact_yolo_ros.ros.fast_dds import PROFILE_VARIABLES
 from compact_yolo_ros.ros.launching.arguments import (

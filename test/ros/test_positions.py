@@ -32,7 +32,8 @@ from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.ros.detector import camera_positions
 from compact_yolo_ros.ros.detector.camera_positions import depth_reader
 from compact_yolo_ros.ros.detector.depth_history import MOST_BYTES, MOST_IMAGES, DepthHistory
-from compact_yolo_ros.ros.detector.parameters import SPECS, check_value, positions
+from compact_yolo_ros.ros.detector.parameter_table import SPECS
+from compact_yolo_ros.ros.detector.parameters import check_value, positions
 from compact_yolo_ros.ros.messages import to_detection_3d_array
 from compact_yolo_ros.ros.received_images import ReceivedImage
 from compact_yolo_ros.ros.transports import COMPRESSED_DEPTH, RAW

@@ -24,7 +24,8 @@ from compact_yolo_ros.detection.suppression import select
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
 from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.ros.detector.camera_tracking import CameraTracking
-from compact_yolo_ros.ros.detector.parameters import SPECS, tracking
+from compact_yolo_ros.ros.detector.parameter_table import SPECS
+from compact_yolo_ros.ros.detector.parameters import tracking
 from compact_yolo_ros.ros.detector.settings import Settings
 from compact_yolo_ros.ros.detector.topics import FrameResult
 from compact_yolo_ros.ros.messages import new_message_writer

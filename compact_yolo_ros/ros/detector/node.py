@@ -25,8 +25,8 @@ from compact_yolo_ros.backends import BackendError
 from compact_yolo_ros.ros.detector.graph import missing_clock, namesakes
 from compact_yolo_ros.ros.detector.leftovers import Leftovers
 from compact_yolo_ros.ros.detector.opening import Opening
+from compact_yolo_ros.ros.detector.parameter_table import DETECTOR_PARAMETERS
 from compact_yolo_ros.ros.detector.parameters import (
-    DETECTOR_PARAMETERS,
     RUN_PARAMETERS,
     check_changes,
 )

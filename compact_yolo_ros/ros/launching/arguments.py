@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from compact_yolo_ros.ros.detector.parameters import SPECS, check_value
+from compact_yolo_ros.ros.detector.parameter_table import SPECS
+from compact_yolo_ros.ros.detector.parameters import check_value
 from compact_yolo_ros.ros.fast_dds import (
     DETECTOR_PROFILE,
     profile_environment,
@@ -63,7 +64,8 @@ class LaunchArgument(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-def _of_parameter(spec: ParameterSpec) -> LaunchArgument:
+def argument_of(spec: ParameterSpec) -> LaunchArgument:
+    """The argument that overrides a parameter."""
     choices = f" One of {', '.join(spec.choices)}." if spec.choices else ""
     # The launch file starts the node by default.
     default = "true" if spec.name == "autostart" else _shown(spec.default)
@@ -78,7 +80,7 @@ def _shown(default: object) -> str:
 
 
 LAUNCH_ARGUMENTS = (
-    *map(_of_parameter, PARAMETERS.values()),
+    *map(argument_of, PARAMETERS.values()),
     LaunchArgument(
         "image_topic",
         "image",

@@ -16,16 +16,21 @@ from compact_yolo_ros.detection.view import PLAIN
 from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE, VIDEO_TYPES
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import Topic
+from compact_yolo_ros.ros.detector.parameter_table import SPECS
 from compact_yolo_ros.ros.detector.parameters import (
     RUN_PARAMETERS,
-    SPECS,
     box_size,
     check_value,
     run_options,
     to_parameters,
 )
 from compact_yolo_ros.ros.detector.views import read_views
-from compact_yolo_ros.ros.launching.arguments import LaunchArgument, existing_file, typed_parameter
+from compact_yolo_ros.ros.launching.arguments import (
+    LaunchArgument,
+    argument_of,
+    existing_file,
+    typed_parameter,
+)
 from compact_yolo_ros.ros.launching.params_file import parameters_of_file
 from compact_yolo_ros.ros.parameters import ParameterSpec
 from compact_yolo_ros.ros.transports import COMPRESSED
@@ -53,14 +58,7 @@ EVALUATION_ARGUMENTS = (
     LaunchArgument("bag", "", "The recording: a folder, or a .mcap or .db3 file. Needed."),
     LaunchArgument("out", "", "Folder for the results. Needed."),
     LaunchArgument("topic", "", "Topic of the images; not needed where there is only one."),
-    *(
-        LaunchArgument(
-            name,
-            "",
-            f"{SPECS[name].description} Default: as in params_file, else {SPECS[name].default}.",
-        )
-        for name in ARGUMENTS
-    ),
+    *(argument_of(SPECS[name]) for name in ARGUMENTS),
     LaunchArgument(
         "params_file",
         "",

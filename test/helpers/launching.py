@@ -13,7 +13,10 @@ from typing import Any
 from harness import ROOT
 
 LAUNCH = """
+import signal
 import sys
+# A shell's background job ignores SIGINT, and then launch does, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from launch import LaunchDescription, LaunchService
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource

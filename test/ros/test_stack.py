@@ -233,6 +233,8 @@ def test_the_compose_file_shares_memory_and_names_our_files() -> None:
     for variable, path in services["camera"]["environment"].items():
         if variable.startswith("FAST"):
             assert (ROOT / "config" / Path(path).name).is_file()
+    # It passes no signal on to the node.
+    assert not any("ros2 run" in service["command"] for service in services.values())
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.gpu"])

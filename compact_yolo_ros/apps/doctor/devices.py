@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok
 from compact_yolo_ros.backends.choice import GPU_DEVICES
 from compact_yolo_ros.backends.cpu import default_threads
+from compact_yolo_ros.support.wording import counted
 
 LITTLE_MEMORY = 512 * 2**20
 """Bytes of free memory; a detector node with ONNX Runtime takes about 220 million."""
@@ -34,7 +35,8 @@ def processor(around: Surroundings) -> Iterator[Finding]:
         cores = int(quota) / int(period)
         yield note(
             "container",
-            f"it may use the time of {cores:g} cores, less than the network's {threads} threads",
+            f"it may use the time of {cores:g} cores, less than the network's "
+            f"{counted(threads, 'thread')}",
             f"set cpu_threads to {max(1, int(cores))}: threads that are stopped make it slower",
         )
 

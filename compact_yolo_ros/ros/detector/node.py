@@ -26,10 +26,7 @@ from compact_yolo_ros.ros.detector.graph import missing_clock, namesakes
 from compact_yolo_ros.ros.detector.leftovers import Leftovers
 from compact_yolo_ros.ros.detector.opening import Opening
 from compact_yolo_ros.ros.detector.parameter_table import DETECTOR_PARAMETERS
-from compact_yolo_ros.ros.detector.parameters import (
-    RUN_PARAMETERS,
-    check_changes,
-)
+from compact_yolo_ros.ros.detector.parameters import RUN_PARAMETERS, check_changes
 from compact_yolo_ros.ros.parameter_service import is_unchanged
 from compact_yolo_ros.ros.parameters import NodeParameters
 from compact_yolo_ros.support.error_text import first_line

@@ -33,10 +33,10 @@ sys.exit(service.run())
 
 
 @contextmanager
-def logged_by(launch_file: str) -> Iterator[list[str]]:
-    """Collect what a launch file logs: the loggers of the real ``launch`` tell no others."""
+def warnings_of(launch_file: str) -> Iterator[list[str]]:
+    """Collect a launch file's warnings: the loggers of the real ``launch`` tell no others."""
     logger, sentences = import_module("launch.logging").get_logger(launch_file), []
-    handler = logging.Handler()
+    handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: sentences.append(record.getMessage())
     logger.addHandler(handler)
     try:

@@ -137,7 +137,8 @@ def test_cameras_are_looked_for_below_their_names(client: Client, start: Start, 
         model=toy, cameras="['front', 'yes']", image_topic="color/image_raw", namespace="robot"
     )
     topics = ("/robot/front/color/image_raw", "/robot/yes/color/image_raw")
-    client.wait_for(lambda: all(map(client.node.count_subscribers, topics)))
+    # Two subscriptions each, as long as no publisher says how reliable it is.
+    client.wait_for(lambda: all(client.node.count_subscribers(topic) == 2 for topic in topics))
     published = "/robot/detector/yes/detections"
     assert client.node.count_publishers(published) == 1
     assert node.name == "/robot/detector"

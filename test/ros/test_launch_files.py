@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from harness import ROOT
-from launching import entities_of, logged_by
+from launching import entities_of, warnings_of
 from runtime_fixtures import DOUBLES
 
 from compact_yolo_ros.ros.fast_dds import PROFILE_VARIABLES
@@ -152,7 +152,7 @@ def test_a_wrong_argument_is_refused_with_a_sentence(
     [("modle", "model is one"), ("score_threshold", "score_threshold is a parameter of the node")],
 )
 def test_a_name_that_has_no_effect_is_told(name: str, sentence: str) -> None:
-    with logged_by("detector.launch.py") as sentences:
+    with warnings_of("detector.launch.py") as sentences:
         assert detector(**{name: "x"}).parameters == []
     assert len(sentences) == 1 and sentence in sentences[0]
 
@@ -283,7 +283,7 @@ def test_a_duration_needs_the_player_of_this_package(given: dict[str, object]) -
 
 
 def test_a_name_that_has_no_effect_on_the_evaluation_is_told(given: dict[str, object]) -> None:
-    with logged_by("evaluate_bag.launch.py") as sentences:
+    with warnings_of("evaluate_bag.launch.py") as sentences:
         Evaluation(**given, groundtruth="labels.json", classes="person")
     assert len(sentences) == 2
     assert "ground_truth is one" in sentences[0] and "classes is a parameter" in sentences[1]

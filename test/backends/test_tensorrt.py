@@ -56,7 +56,7 @@ from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.ros.diagnostics.report import backend_facts
 
-REAL_MODEL = "yolo_ret_m075"
+REAL_MODEL = "yolo_fastest"
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +317,7 @@ def test_an_int8_file_gives_an_int8_engine(chosen: Callable[..., Opened], tmp_pa
 @pytest.mark.parametrize("trt", ["8.5.3", "8.6.1"], indirect=True)
 def test_bounds_of_a_clip_before_a_quantizer_are_no_steps(trt: Any) -> None:
     """TensorRT 8.5.3 took them for steps, on a GPU: the engine found nothing."""
-    options = options_of(f"{REAL_MODEL}_int8", input_sizes=(Size(320, 320),))
+    options = options_of("yolo_ret_m075_int8", input_sizes=(Size(320, 320),))
     with closing(open_backend(options).backend) as backend:
         exact = options.change(backend="onnxruntime")
         with closing(open_backend(exact).backend) as reference:
@@ -351,7 +351,7 @@ def test_an_engine_that_answers_otherwise_than_its_model_is_refused_and_not_buil
     """As one of TensorRT 8.5 in INT8, which found nothing on a GPU."""
     monkeypatch.setenv("TENSORRT_DOUBLE_WRONG", "1")
     sentence = (
-        r"the fp16 engine that TensorRT built of yolo_ret_m075\.onnx is wrong: it has 0 of the \d+ "
+        r"the fp16 engine that TensorRT built of yolo_fastest\.onnx is wrong: it has 0 of the \d+ "
         r"candidates above 0\.1 that ONNX Runtime finds in sample images: set backend to onnx.*"
     )
     with pytest.raises(BackendError, match=sentence):
@@ -424,7 +424,7 @@ def test_an_engine_that_is_wrong_for_one_number_of_images_is_refused(
 ) -> None:
     monkeypatch.setenv("TENSORRT_DOUBLE_WRONG", wrong)
     with pytest.raises(BackendError, match="is wrong"):
-        opened(REAL_MODEL, batch=8)
+        opened(REAL_MODEL, batch=8, input_sizes=((160, 160),))
 
 
 def test_an_engine_whose_objects_no_sample_shows_is_taken(

@@ -15,7 +15,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -47,6 +47,7 @@ from training.quantisation.quantisation_aware import plain_weights
 from training.weights.backbone_file import read_backbone
 from training.weights.fewer_channels import narrowed
 from training.weights.from_onnx import measure_norms, read_exported, variant_of
+from training.weights.more_channels import widened
 from training.weights.other_classes import start_from, summary
 from training.weights.starting import first_images, start_backbone
 
@@ -87,10 +88,10 @@ def read_origin(weights: str, detector: Variant, chosen: bool = True) -> Origin:
 
     Raises:
         ValueError: they cannot be found or read, or are of another detector that is not the same
-            with more channels.
+            with more or fewer channels.
     """
     origin = read_weights(weights)
-    return origin if origin.detector == detector else _narrowed(origin, detector, weights, chosen)
+    return origin if origin.detector == detector else _resized(origin, detector, weights, chosen)
 
 
 def read_weights(weights: str) -> Origin:
@@ -112,18 +113,18 @@ def read_weights(weights: str) -> Origin:
     return Origin(variant_of(card, path), card.classes, model.state_dict(), True)
 
 
-def _narrowed(origin: Origin, detector: Variant, weights: str, chosen: bool) -> Origin:
-    """Return what a detector keeps of the same network with more channels."""
+def _resized(origin: Origin, detector: Variant, weights: str, chosen: bool) -> Origin:
+    """Return what a detector takes over from the same network with more or fewer channels."""
     network = origin.build(weights)
+    for resized in (widened, narrowed):
+        with suppress(ValueError):
+            state = resized(network, origin.detector, detector)
+            return origin._replace(detector=detector, state=state)
     hint = f": give --detector {quote(str(origin.detector))}"
-    try:
-        state = narrowed(network, origin.detector, detector)
-    except ValueError:
-        raise ValueError(
-            f"{weights} is a {origin.detector}, the recipe trains {detector}, which is not the "
-            f"same with fewer channels{hint if chosen else ''}"
-        ) from None
-    return origin._replace(detector=detector, state=state)
+    raise ValueError(
+        f"{weights} is a {origin.detector}, the recipe trains {detector}, which is not the "
+        f"same with more or fewer channels{hint if chosen else ''}"
+    )
 
 
 def read_teacher(recipe: Recipe) -> Detector | None:

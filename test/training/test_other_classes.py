@@ -218,7 +218,7 @@ def test_a_run_starts_from_a_checkpoint_or_a_model_of_other_classes(
         assert all(v.equal(begun[k]) for k, v in trainer.model.state_dict().items())
     with pytest.raises(
         ValueError,
-        match="the recipe trains yolo_nano, which is not the same with fewer channels: "
+        match="the recipe trains yolo_nano, which is not the same with more or fewer channels: "
         "give --detector yolo_ret_m075",
     ):
         read_origin(str(SHIPPED), Variant.parse("yolo_nano"))

@@ -96,7 +96,7 @@ def test_a_narrower_detector_starts_from_the_wide_one_and_another_is_refused(tmp
     assert left.abs().amax((1, 2, 3)).min() > kernel[:32].abs().max()
     kernels = Variant.parse("{name: micro_yolo, channels: {deep.1: 8}}")
     assert read_origin(str(path), kernels).state["deep.1.conv.weight"].shape[0] == 8
-    with pytest.raises(ValueError, match="not the same with fewer channels"):
+    with pytest.raises(ValueError, match="not the same with more or fewer channels"):
         read_origin(str(path), Variant.from_settings("tiny_yolov3"))
 
 
@@ -114,7 +114,9 @@ def test_weights_for_another_padding_are_refused(tmp_path, before, after):
     detector = Variant.parse(before)
     content = {"classes": ["a", "b"], "average": detector.build(2).state_dict()}
     save_checkpoint(path, {"detector": detector.to_settings(), **content})
-    with pytest.raises(ValueError, match="not the same with fewer channels: give --detector"):
+    with pytest.raises(
+        ValueError, match="not the same with more or fewer channels: give --detector"
+    ):
         read_origin(str(path), Variant.parse(after))
 
 

@@ -206,7 +206,9 @@ def test_options_go_from_training_to_the_exported_file_and_back(shapes, tmp_path
     for weights in ("last.pt", "own.onnx"):
         origin = read_origin(str(tmp_path / weights), recipe.detector)
         assert origin.detector == recipe.detector
-        told = "recipe trains yolo_ret_m075, which is not the same with fewer channels: give "
+        told = (
+            "recipe trains yolo_ret_m075, which is not the same with more or fewer channels: give "
+        )
         with pytest.raises(ValueError, match=f"{told}--detector '{{name"):
             read_origin(str(tmp_path / weights), Variant.parse("yolo_ret_m075"))
 

@@ -50,12 +50,12 @@ def narrowed(
     narrow(network, graph, kept)
     state: Mapping[str, Tensor] = network.state_dict()
     # Alike in its channels, but perhaps not in its kernels, or in what has no weights.
-    if shapes(state) != shapes(slim.state_dict()) or _kinds(network) != _kinds(slim):
+    if shapes(state) != shapes(slim.state_dict()) or kinds(network) != kinds(slim):
         raise ValueError(f"{after} is not {before} with fewer channels")
     return state
 
 
-def _kinds(network: Detector | Module) -> dict[str, tuple[type, object]]:
+def kinds(network: Detector | Module) -> dict[str, tuple[type, object]]:
     """What each module is, such as an activation or a padding, and its stride."""
     named = network.named_modules()
     return {name: (type(module), getattr(module, "stride", None)) for name, module in named}

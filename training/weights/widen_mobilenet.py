@@ -2,11 +2,9 @@
 """Widen MobileNetV2 x1.0 without changing what it computes, for a width without weights at hand.
 
 The first channels of every layer are those of the source; the others are copies of some of them,
-and whatever reads a channel with copies shares its weight among them (Net2WiderNet: Chen et al.,
-2016, section 2.3.1). The authors add noise, for training would change equal copies alike. Here the
-shares are drawn anew for every output, so that copies have other gradients from the first step, and
-nothing is lost: noise of 5 % in the kernels of copies changes the last maps of an ImageNet network
-by half of their deviation.
+and whatever reads a channel with copies shares its weight among them, as in ``more_channels``,
+which does this for whole detectors. Without the noise of Net2WiderNet nothing is lost: noise of 5 %
+in the kernels of copies changes the last maps of an ImageNet network by half of their deviation.
 
     python -m training.weights.widen_mobilenet --source mobilenetv2_x1.0.npz --images DIR \
         --out backbone.pt --width 1.4
@@ -23,9 +21,7 @@ from torch import Tensor
 from training.detectors.blocks import ConvNormAct, inverted_residuals
 from training.detectors.mobilenet_v2 import ROWS, MobileNetV2
 from training.weights.mobilenet_width import change_width, set_unit, strongest
-
-SHARES = (1.0, 3.0)
-"""Of what a share is drawn, before those of a channel's copies are made to sum to 1."""
+from training.weights.more_channels import shares
 
 
 class Widening:
@@ -72,14 +68,8 @@ class Widening:
         kernel, bias = source.folded()
         kernel = kernel[outputs]
         if inputs is not None:
-            kernel = kernel[:, inputs] * self.shares(len(outputs), inputs)[:, :, None, None]
+            kernel = kernel[:, inputs] * shares(len(outputs), inputs, self.random)[:, :, None, None]
         set_unit(wide, kernel, bias[outputs], x)
-
-    def shares(self, outputs: int, inputs: Tensor) -> Tensor:
-        """Return what each output takes from each input, (outputs, W): of a channel's copies, 1."""
-        drawn = torch.empty(outputs, len(inputs)).uniform_(*SHARES, generator=self.random)
-        sums = torch.zeros(outputs, int(inputs.max()) + 1).index_add_(1, inputs, drawn)
-        return drawn / sums[:, inputs]
 
 
 @torch.no_grad()

@@ -75,15 +75,19 @@ class TrackingFigures:
 
 
 class _Frame(NamedTuple):
-    """Numbers of the objects (n,) and of the tracks (m,) in a frame, and their overlap (n, m)."""
+    """A frame: numbers of its objects (n,) and of its tracks (m,), and their overlap (n, m)."""
 
+    sequence: str
     objects: NDArray[np.intp]
     tracks: NDArray[np.intp]
     overlap: NDArray[np.float64]
 
 
 class TrackingEvaluator:
-    """Takes the frames of one or more sequences in their order; it keeps their overlaps."""
+    """Takes the frames of sequences, each in its order; it keeps their overlaps.
+
+    Sequences may take turns, as the cameras of a recording do.
+    """
 
     def __init__(self) -> None:
         """Start without frames."""
@@ -92,7 +96,7 @@ class TrackingEvaluator:
         self._track_numbers: dict[tuple[str, int, int], int] = {}
 
     def add(self, sequence: str, truth: GroundTruth, tracks: Detections) -> None:
-        """Take the next frame.
+        """Take the next frame of a sequence.
 
         Args:
             sequence: names it; tracks of two sequences are never the same.
@@ -112,6 +116,7 @@ class TrackingEvaluator:
         counted = (overlap >= MATCH_IOU).any(0) | ~_is_ignored(tracks, truth)
         self._frames.append(
             _Frame(
+                sequence,
                 _numbers(self._object_numbers, sequence, truth.labels, truth.tracks),
                 _numbers(
                     self._track_numbers, sequence, tracks.labels[counted], tracks.ids[counted]
@@ -236,7 +241,8 @@ def _clear(frames: list[_Frame], objects: int) -> _Clear:
     last, before = np.full(objects, none), np.full(objects, none)  # the track of each object
     begins = np.zeros(objects, np.int64)
     missed = false = switches = 0
-    for frame in frames:
+    # One sequence after the other: a frame of another camera says nothing of this one's objects.
+    for frame in sorted(frames, key=lambda frame: frame.sequence):
         if not len(frame.objects) or not len(frame.tracks):
             missed, false = missed + len(frame.objects), false + len(frame.tracks)
             continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import tracemalloc
 from dataclasses import replace
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -123,6 +124,18 @@ def test_figures_are_those_of_trackeval_and_motmetrics(names) -> None:
     counts = (figures.switches, figures.fragmentations, figures.missed, figures.false)
     assert counts == REFERENCE[names][5:]
     assert figures.frames == sum(len(SEQUENCES[name]) for name in names)
+
+
+def test_sequences_may_take_turns_as_cameras_do() -> None:
+    evaluator = TrackingEvaluator()
+    for frames in zip_longest(*SEQUENCES.values()):
+        for name, frame in zip(SEQUENCES, frames, strict=True):
+            if frame is not None:
+                evaluator.add(name, truth(frame.objects), found(frame.tracks))
+    figures = evaluator.result()
+    counts = (figures.switches, figures.fragmentations, figures.missed, figures.false)
+    assert counts == REFERENCE[tuple(SEQUENCES)][5:]
+    assert figures.mota == pytest.approx(REFERENCE[tuple(SEQUENCES)][3], abs=1e-6)
 
 
 def test_names_of_tracks_do_not_matter() -> None:

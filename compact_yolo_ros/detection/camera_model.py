@@ -23,7 +23,11 @@ LENSES = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant"
 """Numbers of coefficients that each distortion model has."""
 FISHEYE = "equidistant"
 STEEPEST = 20.0
-"""Largest x / z and y / z of a ray (87 degrees): OpenCV gives nonsense for what no lens shows."""
+"""Largest x / z and y / z of a ray (87 degrees)."""
+MISSED = 2.0
+"""Pixels by which the lens may show a ray beside the point that it was found for. OpenCV gives
+nonsense of points that no ray reaches, as the black corners of a fisheye: even rays to the other
+side."""
 _CRITERIA = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 40, 1e-9)
 
 
@@ -64,10 +68,21 @@ class CameraModel:
         matrix = np.array(
             [[self.focal[0], 0, self.centre[0]], [0, self.focal[1], self.centre[1]], [0, 0, 1]]
         )
-        rays = _undistorted(middle[:, None], matrix, np.array(self.coefficients), self.lens)[:, 0]
+        coefficients = np.array(self.coefficients)
+        rays = _undistorted(middle[:, None], matrix, coefficients, self.lens)[:, 0]
         with np.errstate(invalid="ignore"):
             seen = (np.abs(rays) < STEEPEST).all(1, keepdims=True)
+        shown = _distorted(np.where(seen, rays, 0.0), matrix, coefficients, self.lens)
+        seen &= (np.abs(shown - middle) < MISSED).all(1, keepdims=True)
         return np.where(seen, rays, np.nan)
+
+
+def _distorted(rays: Floats, matrix: Floats, coefficients: Floats, lens: str) -> Floats:
+    """Points (n, 2) where a lens shows rays (n, 2)."""
+    project = cv2.fisheye.projectPoints if lens == FISHEYE else cv2.projectPoints
+    places = np.column_stack([rays, np.ones(len(rays))])[:, None]
+    points, _ = project(places, np.zeros(3), np.zeros(3), matrix, coefficients)
+    return np.asarray(points, np.float64)[:, 0]
 
 
 def _undistorted(points: Floats, matrix: Floats, coefficients: Floats, lens: str) -> Floats:

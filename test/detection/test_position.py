@@ -202,6 +202,42 @@ def test_rays_are_those_that_the_lens_was_projected_with() -> None:
     assert np.isnan(beyond.rays(np.array([[1e5, 240.0]]))).all()
 
 
+def shown_at(angle: float, name: str, coefficients: tuple[float, ...]) -> float:
+    """How far from the middle a lens shows a ray at an angle, by OpenCV's formulas."""
+    if name == "equidistant":
+        powers = angle ** np.array([2, 4, 6, 8])
+        return float(angle * (1 + powers @ coefficients))
+    return float(np.tan(angle) * (1 + coefficients[0] * np.tan(angle) ** 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "coefficients", "widest"),
+    [
+        # of a RealSense T265, whose image is a circle in 848 x 800 pixels
+        ("equidistant", (-0.007, 0.043, -0.041, 0.007), 1.5),
+        # of a web camera, calibrated without k2: no ray gets beyond an x of 0.609
+        ("plumb_bob", (-0.4, 0.0, 0.0, 0.0), 0.7),
+    ],
+)
+def test_where_no_ray_gets_to_there_is_none(
+    name: str, coefficients: tuple[float, ...], widest: float
+) -> None:
+    camera = CameraModel((848, 800), (285.0, 285.0), (423.5, 399.5), name, coefficients)
+    angles = np.linspace(0, widest, 200)
+    reached = np.array([shown_at(angle, name, coefficients) for angle in angles])
+    assert (np.diff(reached) > 0).all()
+    directions = np.array([[1, 0], [-1, 0], [0.6, 0.8], [0.6, -0.8]])
+    for direction in directions:
+        points = (424, 400) + 285 * reached[:, None] * direction
+        rays = camera.rays(points)
+        seen = np.isfinite(rays).all(1)
+        assert seen[angles < 0.9 * widest].all()
+        truth = np.tan(angles)[:, None] * direction
+        np.testing.assert_allclose(rays[seen], truth[seen], rtol=0.03, atol=1e-6)
+        beyond = np.linspace(1.05 * max(reached[-1], 0.609), 3, 300)
+        assert np.isnan(camera.rays((424, 400) + 285 * beyond[:, None] * direction)).all()
+
+
 def test_a_fisheye_with_the_opencv_of_ubuntu_22_04(monkeypatch: pytest.MonkeyPatch) -> None:
     """That one, 4.5.4, takes no criteria."""
     undistort = cv2.fisheye.undistortPoints

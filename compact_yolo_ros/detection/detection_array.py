@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from compact_yolo_ros.detection.detections import NO_TRACK, Detections
 
 DETECTION_ARRAY = "vision_msgs/msg/Detection2DArray"
+MOST_DIGITS = 9
+"""Of the number of a class; a ``class_id`` may be any text."""
 
 
 class DetectionRows(NamedTuple):
@@ -66,8 +68,10 @@ def _hypothesis(result: Any) -> tuple[float, str]:
 
 def class_name(class_id: str, classes: Sequence[str]) -> str:
     """The class that a ``class_id`` means: its name, or its number in ``classes``."""
-    is_number = class_id not in classes and class_id.isdecimal() and int(class_id) < len(classes)
-    return classes[int(class_id)] if is_number else class_id
+    if class_id in classes or not class_id.isdecimal() or len(class_id) > MOST_DIGITS:
+        return class_id
+    number = int(class_id)
+    return classes[number] if number < len(classes) else class_id
 
 
 def detections_of(message: Any, classes: Sequence[str]) -> Detections:

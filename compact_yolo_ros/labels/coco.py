@@ -275,6 +275,10 @@ def _box(row: _Row) -> list[float]:
 
 
 def _score(row: _Row) -> float:
-    if not isinstance(row.score, int | float) or not math.isfinite(row.score):
+    try:
+        score = float(row.score) if isinstance(row.score, int | float) else math.nan
+    except OverflowError:
+        score = math.nan
+    if not math.isfinite(score):
         raise LabelError(f"the 'score' of annotation {row.id} is not a number")
-    return row.score
+    return score

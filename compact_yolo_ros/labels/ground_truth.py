@@ -14,6 +14,8 @@ ANY_CLASS = -1
 """Stands for the class of an ignored box in which detections of every class are ignored."""
 RELATIVE = Size(1, 1)
 """The ``size`` of labels whose coordinates are fractions of the image's sides, as YOLO has them."""
+LARGEST_SIDE = 2**53
+"""Pixels; a file may state any number."""
 
 
 class LabelError(ValueError):
@@ -142,7 +144,9 @@ class GroundTruth:
 
 def _clip(boxes: NDArray[np.floating], size: Size | None, what: str) -> NDArray[np.floating]:
     """Clip boxes (n, 4) to an image; LabelError if nothing of one is left."""
-    clipped = boxes if size is None else boxes.clip(0, (*size, *size))
+    clipped = boxes
+    if size is not None:
+        clipped = boxes.clip(0, [min(side, LARGEST_SIDE) for side in size] * 2)
     gone = ~(clipped[:, 2:] > clipped[:, :2]).all(1)
     if gone.any():
         row = int(gone.argmax())

@@ -74,7 +74,9 @@ def read_mot(file: Path, frames: int = 0) -> tuple[tuple[str, ...], list[GroundT
     ignored_as = np.arange(len(names))
     if names == MOT_CLASSES:
         ignored_as[[names.index(name) for name in DISTRACTORS]] = names.index("pedestrian")
-    return names, [_truth(objects[number], ignored_as) for number in range(1, last + 1)]
+    shown = {number: _truth(found, ignored_as) for number, found in objects.items()}
+    nothing = _truth([], ignored_as)  # all frames without a line share it
+    return names, [shown.get(number, nothing) for number in range(1, last + 1)]
 
 
 def _parse(text: str, number: int, classes: int) -> _Line:

@@ -34,6 +34,9 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".t
 MOST_DAMAGED = 100
 """Frames in a row that cannot be decoded; after more, a file is taken to have ended."""
 
+MOST_DIGITS = 9
+"""Of the index of a camera; OpenCV takes 32 bits."""
+
 T = TypeVar("T")
 
 
@@ -201,7 +204,7 @@ def open_source(source: str) -> FrameSource:
     Raises:
         ValueError: the source is missing or cannot be read.
     """
-    if source.isdecimal():
+    if source.isdecimal() and len(source) <= MOST_DIGITS:
         return Capture(int(source))
     try:
         return _open_path(in_home(source) if source else street_clip())

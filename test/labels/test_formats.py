@@ -187,6 +187,21 @@ def test_boxes_are_clipped_where_the_size_is_known() -> None:
     assert truth_of([[-5, -5, 90, 9]], None).clipped().boxes.tolist() == [[-5, -5, 90, 9]]
 
 
+def test_an_image_may_be_stated_to_be_larger_than_a_number_of_the_machine() -> None:
+    truth = truth_of([[-5, -5, 90, 9]], Size(10**400, 10**30)).clipped()
+    assert truth.boxes.tolist() == [[0, 0, 90, 9]]
+
+
+def test_a_score_of_hundreds_of_digits_is_an_error(tmp_path: Path) -> None:
+    row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 10**400}
+    content = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "car"}]}
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps({**content, "annotations": [row]}))
+    (image,) = read_coco(path).images
+    with pytest.raises(LabelError, match="'score' of annotation 1 is not a number"):
+        image.truth(0.5)
+
+
 @pytest.mark.parametrize("box", [[9, 9, 9, 20], [20, 9, 9, 20], [80, 0, 90, 9], [-9, 0, 0, 9]])
 def test_a_box_of_which_nothing_is_left_is_an_error(box: list[float]) -> None:
     with pytest.raises(LabelError, match=r"^box 2 \(.*\) is empty or outside the image$"):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,6 +88,19 @@ def test_empty_lines_may_follow_the_names(tmp_path: Path) -> None:
     assert classes == ("ball", "robot")
 
 
+def test_frames_without_objects_take_no_memory(tmp_path: Path) -> None:
+    path = mot(tmp_path, "100000,1,10,20,30,40")
+    tracemalloc.start()
+    try:
+        _, truths = read_mot(path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(truths) == 100_000 and not len(truths[0]) and len(truths[-1]) == 1
+    assert truths[0].tracks is not None and not len(truths[0].tracks)
+    assert most < 10_000_000, "an object of its own for each frame takes 110 MB"
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
@@ -128,6 +142,16 @@ def test_tracks_in_cocos_json(tmp_path: Path, keys: list[dict], tracks: list[int
     (image,) = read_coco(path).images
     found = image.truth().tracks
     assert (None if found is None else found.tolist()) == tracks
+
+
+def test_a_number_of_hundreds_of_digits_is_no_class_number() -> None:
+    """Python reads no more than 4,300 digits."""
+    hypothesis = SimpleNamespace(class_id="9" * 5000, score=1.0)
+    centre = SimpleNamespace(position=SimpleNamespace(x=5.0, y=5.0))
+    box = SimpleNamespace(center=centre, size_x=2.0, size_y=2.0)
+    thing = SimpleNamespace(results=[SimpleNamespace(hypothesis=hypothesis)], bbox=box, id="")
+    classes, _ = read_detections_topic([(0, SimpleNamespace(detections=[thing]))], ["car"])
+    assert classes == ("9" * 5000,)
 
 
 @pytest.mark.parametrize(("ids", "tracks"), [(["b", "a", "b"], [[0, 1], [0]]), (["1", "", "1"], 0)])

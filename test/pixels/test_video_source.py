@@ -205,6 +205,9 @@ def test_what_cannot_be_opened_is_said_in_a_sentence(tmp_path: Path) -> None:
         assert name in str(caught.value)
     with pytest.raises(SourceError, match="camera 4711 cannot be opened"):
         open_source("4711")
+    for many in ("99999999999", "9" * 5000):
+        with pytest.raises(SourceError, match="9' does not exist: .* the index of a camera|cannot"):
+            open_source(many)
 
 
 def test_nothing_named_is_the_street_clip() -> None:

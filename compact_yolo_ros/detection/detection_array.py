@@ -8,6 +8,7 @@ writer serve both; no message package is imported here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import cos, isfinite, sin
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,10 +44,7 @@ def read_detection_array(message: Any) -> DetectionRows:
         if not detection.results:
             continue
         score, class_id = max(map(_hypothesis, detection.results), key=lambda found: found[0])
-        # Before vision_msgs 4 (ROS 2 Foxy), the centre was a Pose2D without a position of its own.
-        centre = getattr(detection.bbox.center, "position", detection.bbox.center)
-        x, y = detection.bbox.size_x / 2, detection.bbox.size_y / 2
-        boxes.append((centre.x - x, centre.y - y, centre.x + x, centre.y + y))
+        boxes.append(_corners(detection.bbox))
         scores.append(score)
         class_ids.append(class_id)
         # Before vision_msgs 4, there was another field for it.
@@ -57,6 +55,18 @@ def read_detection_array(message: Any) -> DetectionRows:
         tuple(class_ids),
         tuple(ids),
     )
+
+
+def _corners(box: Any) -> tuple[float, float, float, float]:
+    """The box of a BoundingBox2D; around all of it if that is turned."""
+    # Before vision_msgs 4 (ROS 2 Foxy), the centre was a Pose2D without a position of its own.
+    centre = getattr(box.center, "position", box.center)
+    x, y = box.size_x / 2, box.size_y / 2
+    theta = getattr(box.center, "theta", 0.0)
+    if theta and isfinite(theta):
+        cosine, sine = abs(cos(theta)), abs(sin(theta))
+        x, y = cosine * x + sine * y, sine * x + cosine * y
+    return centre.x - x, centre.y - y, centre.x + x, centre.y + y
 
 
 def _hypothesis(result: Any) -> tuple[float, str]:

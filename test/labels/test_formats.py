@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -174,6 +175,24 @@ def test_messages_of_foxy_are_read() -> None:
     message = SimpleNamespace(detections=[found])
     classes, ((_, truth),) = read_detections_topic([(0, message)], ())
     assert classes == ("dog",) and truth.boxes.tolist() == [[4, 2, 6, 6]]
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_the_box_of_a_turned_one_in_a_message_holds_all_of_it(new: bool) -> None:
+    """As that of a rotated box in the other formats."""
+    angles = {0.0: (4, 2), math.pi / 2: (2, 4), math.pi / 4: (math.sqrt(18), math.sqrt(18))}
+    angles |= {-3 * math.pi / 4: (math.sqrt(18), math.sqrt(18)), math.pi: (4, 2)}
+    things = []
+    for theta in angles:
+        place = {"x": 10.0, "y": 20.0}
+        fields = {"position": SimpleNamespace(**place)} if new else place
+        centre = SimpleNamespace(theta=theta, **fields)
+        box = SimpleNamespace(center=centre, size_x=4.0, size_y=2.0)
+        things.append(SimpleNamespace(bbox=box, results=[hypothesis("dog", 1.0)], id=""))
+    _, ((_, truth),) = read_detections_topic([(0, SimpleNamespace(detections=things))], ())
+    sizes = truth.boxes[:, 2:] - truth.boxes[:, :2]
+    np.testing.assert_allclose(sizes, list(angles.values()), atol=1e-9)
+    np.testing.assert_allclose((truth.boxes[:, 2:] + truth.boxes[:, :2]) / 2, [[10, 20]] * 5)
 
 
 def truth_of(boxes: list[list[float]], size: Size | None) -> GroundTruth:

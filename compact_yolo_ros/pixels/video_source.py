@@ -20,8 +20,8 @@ from compact_yolo_ros.pixels.compressed_file import decodable
 from compact_yolo_ros.pixels.file_limits import DISK_LIMITS
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.picture_files import picture_of
-from compact_yolo_ros.support.error_text import shortened
-from compact_yolo_ros.support.files import in_home
+from compact_yolo_ros.support.error_text import reason, shortened
+from compact_yolo_ros.support.files import check_present, in_home, read_file
 from compact_yolo_ros.support.pip import pip_line
 
 IMAGE_FILE_RATE = 10.0
@@ -34,6 +34,8 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".t
 MOST_DAMAGED = 100
 """Frames in a row that cannot be decoded; after more, a file is taken to have ended."""
 
+LARGEST = 2**30
+"""Bytes of an image file."""
 MOST_DIGITS = 9
 """Of the index of a camera; OpenCV takes 32 bits."""
 
@@ -185,10 +187,16 @@ class ImageFiles(FrameSource):
 
 
 def _read(file: Path) -> NDArray[np.uint8] | None:
-    """Decode an image file; return None if that is not possible."""
+    """Decode an image file; return None if that is not possible.
+
+    Raises:
+        SourceError: the file itself cannot be read.
+    """
     try:
-        content = decodable(file.read_bytes(), DISK_LIMITS)
-    except (OSError, ImageError):
+        content = decodable(read_file(file, LARGEST), DISK_LIMITS)
+    except OSError as error:
+        raise SourceError(f"'{file}' cannot be read: {reason(error)}") from None
+    except ImageError:
         return None
     return picture_of(content)
 
@@ -225,6 +233,7 @@ def _open_path(path: Path) -> FrameSource:
             f"the source '{path}' does not exist: give a video file, a folder of image files or the"
             " index of a camera"
         )
+    check_present(path)
     return ImageFiles([path]) if path.suffix.lower() in IMAGE_SUFFIXES else Capture(os.fspath(path))
 
 

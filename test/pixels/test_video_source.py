@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib import metadata
 from pathlib import Path
@@ -208,6 +209,27 @@ def test_what_cannot_be_opened_is_said_in_a_sentence(tmp_path: Path) -> None:
     for many in ("99999999999", "9" * 5000):
         with pytest.raises(SourceError, match="9' does not exist: .* the index of a camera|cannot"):
             open_source(many)
+
+
+@pytest.mark.parametrize("name", ["street.mp4", "street.png"])
+def test_what_git_has_not_fetched_is_told(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 123456789\n")
+    with pytest.raises(SourceError, match=f"{name}' cannot be .*: Git has not .*git lfs pull"):
+        open_source(str(path)).read()
+
+
+def test_a_pipe_among_the_pictures_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(SourceError, match=r"a\.png' cannot be read: not a regular file"):
+        open_source(str(tmp_path)).read()
+
+
+def test_a_huge_picture_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.tif").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(SourceError, match=r"a\.tif' cannot be read: larger than"):
+        open_source(str(tmp_path)).read()
 
 
 def test_nothing_named_is_the_street_clip() -> None:

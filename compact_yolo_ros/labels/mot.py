@@ -92,6 +92,12 @@ def _parse(text: str, number: int, classes: int) -> _Line:
     if not 1 <= frame <= MOST_FRAMES or abs(track) >= 2**53:
         raise LabelError(f"line {number} has a frame outside of 1 to {MOST_FRAMES}, or no track")
     label = max(label, 1.0)
+    for what, value in (("frame", frame), ("track", track), ("class", label)):
+        if not value.is_integer():  # seconds, or the coordinates of MOT15 behind the flag
+            raise LabelError(
+                f"line {number} has the {what} {value:g}, which is no whole number: give 'frame, "
+                "track, left, top, width, height, flag, class, ...'"
+            )
     if label > classes:
         raise LabelError(f"line {number} has the class {label:g}, but there are {classes}")
     box = (left, top, left + width, top + height)

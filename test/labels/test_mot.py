@@ -110,6 +110,9 @@ def test_frames_without_objects_take_no_memory(tmp_path: Path) -> None:
         ("0,2,3,3,4,5", "frame outside"),
         ("9e99,2,3,3,4,5", "frame outside"),
         ("1,2,3,3,4,5,1,77", "class 77"),
+        ("1.033,2,3,3,4,5", r"line 1 has the frame 1\.033, .*whole number"),
+        ("12,2.5,3,3,4,5", r"line 1 has the track 2\.5, .*whole number"),
+        ("12,2,3,3,4,5,1,7.25,3.1,0", r"line 1 has the class 7\.25, .*whole number"),
     ],
 )
 def test_bad_lines_are_a_sentence(tmp_path: Path, line: str, sentence: str) -> None:

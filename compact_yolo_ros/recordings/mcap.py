@@ -220,6 +220,14 @@ class McapFile:
                 self.lost.append(Loss(chunk.offset, what))
 
     def _declare(self, code: int, content: bytes) -> None:
+        """Take a declaration; a damaged one costs only the topics that need it."""
+        try:
+            self._note_declared(code, content)
+        except (_Damage, struct.error):
+            place = int.from_bytes(bytes([code]) + content[:2], "big")
+            self.lost.append(Loss(place, "declarations of types or topics are damaged and lost"))
+
+    def _note_declared(self, code: int, content: bytes) -> None:
         number = struct.unpack_from("<H", content)[0]
         if code == SCHEMA:
             name, position = _text(content, 2)

@@ -184,6 +184,29 @@ def test_a_declaration_of_gigabytes_is_damage(
     assert "breaks off" in bag.lost[0]
 
 
+@pytest.mark.parametrize("code", [mcap.SCHEMA, mcap.CHANNEL])
+def test_a_damaged_declaration_costs_its_topic_only(tmp_path: Path, code: int) -> None:
+    """In a file without chunks, as rosbag2's preset fastwrite makes it."""
+    rows = [mcap.MAGIC]
+    for number, topic in enumerate(("/a", "/b", "/c")):
+        schema = text("std_msgs/msg/String") + text("ros2msg") + text("string data")
+        channel = struct.pack("<H", number) + text(topic) + text("cdr") + bytes(4)
+        for kind, content in ((mcap.SCHEMA, schema), (mcap.CHANNEL, channel)):
+            if topic == "/b" and kind == code:
+                content = content[:2] + b"\xff" * 6  # a text longer than the record
+            rows.append(record(kind, struct.pack("<H", number) + content))
+    for number in (0, 1, 2):
+        head = struct.pack("<HIQQ", number, 0, START, START)
+        rows.append(record(mcap.MESSAGE, head + b"\0\1\0\0\2\0\0\0x\0"))
+    rows.append(record(mcap.DATA_END, bytes(4)))
+    path = tmp_path / "a.mcap"
+    path.write_bytes(b"".join(rows))
+    bag = Bag([path])
+    read = [Codec(bag.topics.values()).read(each).data for each in bag.messages(["/a", "/c"])]
+    assert read == ["x", "x"]
+    assert bag.lost == ["a.mcap: 1 declarations of types or topics are damaged and lost"]
+
+
 def test_a_definition_of_megabytes_is_not_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

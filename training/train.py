@@ -283,7 +283,7 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start",
         help="fine-tune: checkpoint (.pt), ONNX file or name of a model of the same detector, or "
-        "of the same with more channels; any classes",
+        "of the same with more or fewer channels; any classes",
     )
     parser.add_argument(
         "--backbone",

@@ -173,6 +173,8 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     fresh = state is None
     if arguments.backbone_blocks is not None and not arguments.backbone:
         raise ValueError("--backbone-blocks goes with --backbone")
+    if fresh and arguments.backbone and arguments.start:
+        raise ValueError("--start has a backbone, too: give --backbone or --start")
     if fresh and not arguments.backbone and not arguments.start:
         check_untrained(recipe)
     backbone = read_backbone(arguments.backbone) if fresh and arguments.backbone else None

@@ -783,6 +783,15 @@ def test_a_wrong_option_is_one_sentence(folder, monkeypatch, option, value, mess
     assert not (folder / "run").exists()
 
 
+def test_a_start_has_a_backbone_of_its_own(folder, monkeypatch):
+    """What --backbone has would be overwritten, though the run says that it was loaded."""
+    options = ["--start", "micro_yolo", "--backbone", "backbone.pt"]
+    monkeypatch.setattr("sys.argv", command(folder, folder / "run", *options)[2:])
+    with pytest.raises(SystemExit, match="--start has a backbone, too: give --backbone or --start"):
+        main()
+    assert not (folder / "run").exists()
+
+
 @pytest.mark.parametrize(
     "changes", [["phases=[{epochs: 1, sizes: 64, frozen_blocks: 3}]"], ["fixed_norm=backbone"]]
 )

@@ -258,6 +258,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.write:
+        if arguments.name or arguments.set:
+            parser.error("--write writes about all detectors: give no name and no --set")
         write()
         return
     if arguments.set and not arguments.name:

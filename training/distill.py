@@ -175,17 +175,23 @@ def label_all(works: Sequence[Work], labellers: Sequence[Labeller], out: Path) -
 
 
 def label_one(work: Work, labeller: Labeller, out: Path) -> None:
-    """Write link and label file of an image, unless the label file exists.
+    """Write link and label file of an image, unless both are there.
+
+    With other pictures in the folder, the name may have been that of another one.
 
     Raises:
         ValueError: the image cannot be decoded.
         OSError: a file cannot be read or written.
     """
     text = out / "labels" / "train" / f"{work.name}.txt"
-    if text.exists():
-        return
-    lines = labeller.lines(decode(work.path)[0], work.drawn)
     link = out / "images" / "train" / f"{work.name}{work.path.suffix}"
+    if text.exists():
+        if link.exists() and (not link.is_symlink() or link.samefile(work.path)):
+            return
+        text.unlink()
+        for other in [path for path in link.parent.iterdir() if path.stem == work.name]:
+            other.unlink()
+    lines = labeller.lines(decode(work.path)[0], work.drawn)
     link.unlink(missing_ok=True)
     link.symlink_to(work.path.resolve())
     with replacing(text) as temporary:
@@ -374,7 +380,7 @@ def _distill(options: argparse.Namespace) -> None:
     if own:  # a link would replace the image
         raise ValueError(f"{options.out} holds pictures to label ({own[0].name}): give a new --out")
     table = class_table(theirs, classes, mapping)
-    _remember(options, path)
+    _remember(options, path, theirs, classes)
     labellers = [
         Labeller(teacher, table, len(classes), options.overlap, options.only_unlabelled)
         for teacher in teachers
@@ -391,7 +397,9 @@ def _distill(options: argparse.Namespace) -> None:
     print(f"{len(works) - len(problems)} pictures: {options.out / 'data.yaml'}")
 
 
-def _remember(options: argparse.Namespace, teacher: Path) -> None:
+def _remember(
+    options: argparse.Namespace, teacher: Path, theirs: Sequence[str], ours: Sequence[str]
+) -> None:
     """Write the settings that the labels depend on.
 
     Raises:
@@ -400,6 +408,8 @@ def _remember(options: argparse.Namespace, teacher: Path) -> None:
     labels_depend_on = {key: v for key, v in vars(options).items() if key not in ("out", "threads")}
     settings = {key: str(value) for key, value in labels_depend_on.items()}
     settings["teacher"] = hashlib.sha256(teacher.read_bytes()).hexdigest()
+    # What the files say of classes may change, and labels have their numbers.
+    settings |= {"teacher_classes": str(list(theirs)), "classes": str(list(ours))}
     file = options.out / SETTINGS
     if file.exists() and _plain(read_json, file) != settings:
         raise ValueError(f"{options.out} holds labels made with other settings: give a new --out")

@@ -44,9 +44,22 @@ def main() -> None:
         sys.exit(f"training.export: {error}")
 
 
+def _check_bare(arguments: argparse.Namespace) -> None:
+    """Raise ValueError if an option would have no effect."""
+    for option, given in (
+        ("words", arguments.words),
+        ("data", arguments.data),
+        ("default-size", arguments.default_size != DEFAULT_SIZE),
+    ):
+        if given:
+            raise ValueError(f"--{option} is for the card, which --bare leaves out")
+
+
 def _export(arguments: argparse.Namespace) -> None:
     check_ending(arguments.out)
     check_side(arguments.default_size)
+    if arguments.bare:
+        _check_bare(arguments)
     detector, checkpoint = load_detector(arguments.weights)
     if arguments.bare:
         export_bare(detector, arguments.out)

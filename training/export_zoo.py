@@ -75,11 +75,14 @@ def main() -> None:
         variants = [Variant.parse(text) for text in arguments.only or sorted(DETECTORS)]
     except ValueError as error:
         parser.error(str(error))
-    folder.mkdir(parents=True, exist_ok=True)
-    for variant in track(variants, "Exporting"):
-        path = folder / f"{variant.file_name}.onnx"
-        if not path.exists():
-            export_untrained(str(variant), path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for variant in track(variants, "Exporting"):
+            path = folder / f"{variant.file_name}.onnx"
+            if not path.exists():
+                export_untrained(str(variant), path)
+    except OSError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ it, and the card has the AP of each.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -49,6 +50,9 @@ FEW = 6
 CPU_RUNTIMES = {"int8": ("openvino", "onnxruntime"), "fp16": ("onnxruntime",)}
 """What measures a precision, the fastest on a CPU first; those that are not installed are left out.
 """
+
+INT8_ONLY = ("split", "pictures", "method", "skip")
+"""Options of the calibration."""
 
 Figures = dict[str, dict[str, float]]
 
@@ -175,7 +179,10 @@ def main() -> int:
         help="AP50 points at any size of the card; else the most sensitive convolutions stay float",
     )
     arguments = parser.parse_args()
+    given = [name for name in INT8_ONLY if getattr(arguments, name) != parser.get_default(name)]
     try:
+        if given and arguments.precision != "int8":
+            raise ValueError(f"--{given[0]} goes with --precision int8")
         _make(arguments)
     except (BackendError, DataError, ModelError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
@@ -191,6 +198,8 @@ def _make(arguments: argparse.Namespace) -> None:
         raise ValueError(f"{arguments.model} is {card.precision} already: give the fp32 file")
     if arguments.pictures < 1:
         raise ValueError("--pictures must be at least 1")
+    if math.isnan(arguments.largest_loss):
+        raise ValueError("--largest-loss must be a number")
     if read_classes(arguments.data) != card.classes:
         raise ValueError(f"{arguments.data} and {arguments.model} have different classes")
     model = read_graph(found.path)
@@ -239,8 +248,13 @@ def _runtimes(precision: str) -> list[str]:
 
 
 def _spread(samples: DataSet, count: int) -> list[Sample]:
-    step = max(1, len(samples) // count)
-    return [samples[i] for i in range(0, len(samples), step)][:count]
+    return [samples[place] for place in spread_places(len(samples), count)]
+
+
+def spread_places(images: int, count: int) -> list[int]:
+    """Return the places of ``count`` images, or of all if there are fewer, in even steps."""
+    count = min(count, images)
+    return [place * images // count for place in range(count)]
 
 
 def _compared(before: Figures, after: Figures) -> str:

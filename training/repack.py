@@ -55,6 +55,8 @@ def _repack(arguments: argparse.Namespace) -> None:
             raise ValueError("--out is one file: give one model")
     elif arguments.storage == "float32":
         raise ValueError("--storage float32 is for other tools: give a file to write as --out")
+    if arguments.keep and arguments.storage == "float32":
+        raise ValueError("--keep goes with --storage float16")
     for name in arguments.models:
         model = find_model(name)
         before, out = model.path.stat().st_size, arguments.out or model.path

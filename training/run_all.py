@@ -144,9 +144,16 @@ def _with(common: dict[str, Any], run: Any) -> Any:
     """Give a run the options that it does not have; changes of the recipe are joined."""
     if not isinstance(run, dict):
         return run
-    both = [part["set"] for part in (common, run) if isinstance(part.get("set"), list)]
-    joined = {"set": [*both[0], *both[1]]} if len(both) == 2 else {}
+    both = [_listed(part.get("set")) for part in (common, run)]
+    joined = {"set": [*both[0], *both[1]]} if both[0] and both[1] else {}
     return common | run | joined
+
+
+def _listed(changes: Any) -> list[Any]:
+    """A single text stands for a list of it; nothing of what is neither."""
+    if isinstance(changes, str):
+        return [changes]
+    return changes if isinstance(changes, list) else []
 
 
 def chosen(plan: Plan, only: Sequence[str], changes: Sequence[str], root: Path) -> Plan:

@@ -173,6 +173,8 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     fresh = state is None
     if arguments.backbone_blocks is not None and not arguments.backbone:
         raise ValueError("--backbone-blocks goes with --backbone")
+    if fresh and arguments.backbone and arguments.start:
+        raise ValueError("--start has a backbone, too: give --backbone or --start")
     if fresh and not arguments.backbone and not arguments.start:
         check_untrained(recipe)
     backbone = read_backbone(arguments.backbone) if fresh and arguments.backbone else None
@@ -283,7 +285,7 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start",
         help="fine-tune: checkpoint (.pt), ONNX file or name of a model of the same detector, or "
-        "of the same with more channels; any classes",
+        "of the same with more or fewer channels; any classes",
     )
     parser.add_argument(
         "--backbone",

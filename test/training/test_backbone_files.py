@@ -196,6 +196,28 @@ def weights_of(text: str, name: str = "other") -> BackboneWeights:
     return BackboneWeights(name, "uneven: true" in text, False, backbone.state_dict())
 
 
+@pytest.mark.parametrize("place", range(0, 2200, 120))
+def test_a_compressed_archive_with_a_damaged_byte_ends_in_a_sentence(arrays, tmp_path, place):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, **{"00.weight": arrays["00.weight"]})
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.npz is "):
+        read_source("mobilenet_v2_050", path)
+
+
+def test_a_keras_file_with_a_damaged_tree_ends_in_a_sentence(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["model/layer/kernel:0"] = np.zeros((3, 3))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"TREE", b"LEAF"))
+    with pytest.raises(ValueError, match=r"a\.h5 is no \.h5 that can be read"):
+        read_source("mobilenet_v2_050", path)
+
+
 def test_the_first_blocks_can_be_loaded_alone(tmp_path):
     path = tmp_path / "backbone.pt"
     write_backbone(path, weights_of(TINY))

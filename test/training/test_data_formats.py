@@ -387,6 +387,21 @@ def test_voc_images_have_any_suffix(tmp_path, suffix):
     assert_voc(describe(tmp_path, format="voc", names=["球"], train="VOC2007/train"))
 
 
+def test_voc_names_may_have_spaces_and_a_second_column(tmp_path):
+    names = ["frame 1", "frame 12 b", "plain"]
+    drawn = [voc_object("car", (1, 1, 9, 9))]
+    write_voc(tmp_path, "VOC2007", "train", dict.fromkeys(names, drawn))
+    sets = tmp_path / "VOC2007/ImageSets/Main"
+    (sets / "car_train.txt").write_text("frame 1 -1\nframe 12 b  1\nplain  0\n")
+    for image_set in ("train", "car_train"):
+        data = describe(tmp_path, format="voc", train=f"VOC2007/{image_set}")
+        found = open_split(data, "train")
+        assert [sample.name for sample in found] == names and not found.bad_files
+    (tmp_path / "VOC2007/JPEGImages/frame 12 b.jpg").unlink()
+    (bad,) = open_split(data, "train").bad_files
+    assert bad.path.name == "frame 12 b.jpg" and bad.reason == "does not exist"
+
+
 @pytest.mark.parametrize("encoding", ["GB2312", "gbk", "Big5", "Shift_JIS", "utf-16", "latin-1"])
 def test_voc_in_any_encoding_is_read(tmp_path, encoding):
     text = VOC_TEXT.replace("球", "ball") if encoding == "latin-1" else VOC_TEXT

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from drawn_sets import describe, voc_object, write_coco, write_voc, write_yolo
 
@@ -58,6 +60,15 @@ def test_images_are_held_out_of_train(tmp_path):
     (tmp_path / "images" / "train" / "0.png").unlink()
     fewer = held_out(data)
     assert len(set(found["val"]) & set(fewer["val"])) >= 3, "another image changes one at most"
+
+
+def test_images_with_names_that_are_not_utf8_are_held_out_too(tmp_path):
+    write_yolo(tmp_path, dict.fromkeys("abcd", "0 .5 .5 .5 .5"), ["ball"])
+    image, name = tmp_path / "images" / "train" / "a.png", os.fsdecode(b"stra\xdfe.png")
+    image.rename(image.with_name(name))
+    found = held_out(describe(tmp_path, names=["ball"], train="images", hold_out=1))
+    assert len(found["val"]) == 1
+    assert sorted(found["val"] + found["train"]) == ["b.png", "c.png", "d.png", name]
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,25 @@ def test_notes_beside_the_images_are_no_labels(tmp_path: Path) -> None:
     assert [bad.path.name for bad in found.bad_files] == ["z.TXT"] and len(found) == 2
 
 
+@pytest.mark.parametrize("labels", ["images/more/{}.txt", "labels/more/{}.txt"])
+def test_folders_that_are_linked_to_are_read(tmp_path: Path, labels: str) -> None:
+    write(tmp_path / "disk", "images/more/{}.png", labels)
+    for name in {"images", labels.partition("/")[0]}:
+        (tmp_path / "set" / name).mkdir(parents=True)
+        (tmp_path / "set" / name / "linked").symlink_to(tmp_path / "disk" / name / "more")
+    assert_read(describe(tmp_path / "set", names=NAMES, train="images"))
+
+
+def test_a_link_within_the_images_shows_none_twice(tmp_path: Path) -> None:
+    write(tmp_path / "set", "images/z/{}.png", "labels/z/{}.txt")
+    (tmp_path / "set/images/a").symlink_to(tmp_path / "set/images/z")
+    (tmp_path / "set/images/around").symlink_to(tmp_path / "set")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/back").symlink_to(tmp_path / "set")
+    (tmp_path / "set/images/out").symlink_to(tmp_path / "other")
+    assert_read(describe(tmp_path / "set", names=NAMES, train="images"))
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".TIF", ".tiff", ".heic"])
 def test_pictures_that_are_not_read_are_named(tmp_path: Path, suffix: str) -> None:
     write(tmp_path, "images/{}.png", "labels/{}.txt")

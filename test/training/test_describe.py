@@ -127,6 +127,15 @@ def test_all_detectors_can_be_read_at_80_columns_and_in_a_pipe(described, monkey
             assert all(word in printed for word in words), description.name
 
 
+@pytest.mark.parametrize("more", [["yolo_nano"], ["--set", "detector.neck=fpn"]])
+def test_the_pages_are_of_all_detectors(more, monkeypatch, capsys):
+    monkeypatch.setattr(describing, "write", lambda: pytest.fail("written"))
+    monkeypatch.setattr(sys, "argv", ["describe", "--write", *more])
+    with pytest.raises(SystemExit):
+        describing.main()
+    assert "--write writes about all detectors" in capsys.readouterr().err
+
+
 def test_an_unknown_name_lists_the_known_ones(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["describe", "yolo"])
     with pytest.raises(SystemExit):

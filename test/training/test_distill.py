@@ -215,6 +215,34 @@ def test_an_interrupted_labelling_continues(teacher, pictures, tmp_path, monkeyp
     assert "made with other settings: give a new --out" in capsys.readouterr().err
 
 
+def test_a_picture_that_takes_the_name_of_another_gets_labels_of_its_own(
+    teacher, pictures, tmp_path
+):
+    out = tmp_path / "taught"
+    arguments = ["--teacher", teacher, "--images", pictures, "--out", out]
+    assert run(*arguments) == 0
+    paint(pictures / "Before/a.bmp", {(64, 224): BLUE})  # it comes first
+    assert run(*arguments) == 0
+    found = open_split(out / "data.yaml", "train")
+    assert not found.bad_files
+    places = sorted(boxes.round().tolist() for sample in found for boxes in sample.boxes)
+    assert places == [[32, 64, 48, 80], [64, 224, 80, 240], [96, 32, 112, 48], [160, 160, 176, 176]]
+    assert {sample.name: len(sample.boxes) for sample in found} == {
+        "a": 1, "a~1": 2, "a~2": 1, "none": 0,
+    }  # fmt: skip
+
+
+def test_labels_with_the_numbers_of_other_classes_are_not_gone_on_with(
+    teacher, labelled, tmp_path, capsys
+):
+    arguments = ["--teacher", teacher, "--data", labelled, "--out", tmp_path / "taught"]
+    assert run(*arguments) == 0
+    content = yaml.safe_load(labelled.read_text())
+    labelled.write_text(yaml.safe_dump({**content, "names": ["blue", "green", "red"]}))
+    assert run(*arguments) == 1
+    assert "made with other settings: give a new --out" in capsys.readouterr().err
+
+
 def test_a_teacher_is_found_by_name_or_path(teacher, pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COMPACT_YOLO_MODELS", str(teacher.parent))
     arguments = ["--images", pictures, "--out", tmp_path / "taught"]

@@ -219,9 +219,12 @@ def test_unusable_options_end_in_a_sentence(detector, tmp_path, monkeypatch):
         ("--words", "words.yaml", "words.yaml cannot be read: it is not YAML"),
         ("--default-size", "333", "input size 333 is not usable"),
         ("--out", "best.pt", "--out best.pt must end in .onnx"),
+        ("--words", "--bare", "--words is for the card, which --bare leaves out"),
+        ("--default-size", "416 --bare", "--default-size is for the card, which --bare leaves out"),
     ):
         value = str(tmp_path / value) if value.endswith("yaml") else value
-        monkeypatch.setattr("sys.argv", [*command, option, value])
+        value = "words.yaml --bare" if value == "--bare" else value
+        monkeypatch.setattr("sys.argv", [*command, option, *value.split(" ")])
         with pytest.raises(SystemExit, match=message):
             main()
     assert not (tmp_path / "x.onnx").exists()

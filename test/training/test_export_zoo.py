@@ -15,7 +15,7 @@ from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.store import find_model
 from training.detectors.registry import DETECTORS
 from training.detectors.variant import Variant
-from training.export_zoo import export_untrained
+from training.export_zoo import export_untrained, main
 
 
 def test_an_untrained_detector_runs_at_its_papers_size(tmp_path: Path) -> None:
@@ -27,6 +27,15 @@ def test_an_untrained_detector_runs_at_its_papers_size(tmp_path: Path) -> None:
     assert detector.card.gmacs[str(side)] == pytest.approx(0.1256, abs=0.001)
     assert "detects nothing" in detector.card.notes
     detector.detect(np.zeros((480, 640, 3), np.uint8))
+
+
+def test_a_folder_that_cannot_be_written_ends_in_a_sentence(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    command = ["export_zoo", str(tmp_path / "file"), "--only", "yolo_nano"]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit):
+        main()
+    assert "File exists" in capsys.readouterr().err
 
 
 def test_a_detector_without_a_publication_has_the_size_of_every_model(tmp_path, monkeypatch):

@@ -133,6 +133,15 @@ def test_worker_processes_read_every_cache(data, tmp_path, cache):
         assert a.images.equal(b.images) and a.targets.objects.equal(b.targets.objects)
 
 
+def test_the_disk_keeps_images_whose_names_are_not_utf8(data, tmp_path, decoded):
+    images = data.parent / "images" / "train"
+    (images / "a.png").rename(images / os.fsdecode(b"stra\xdfe.png"))
+    for _ in range(2):
+        found = open_split(data, "train", "disk", tmp_path / "cache")
+        assert len(found) == 6 and not [bad for bad in found.bad_files if bad.path.suffix == ".png"]
+    assert len(decoded) == 6
+
+
 def test_the_users_cache_is_the_default(data, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     open_split(data, "train", "disk")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from training.detectors.blocks import ConvNormAct
+from training.detectors.mobilenet_v2 import MobileNetV2
 from training.detectors.registry import build
 from training.detectors.variant import Variant
 from training.detectors.yolo_ret import BACKBONES
@@ -206,6 +207,17 @@ def test_missing_packages_are_named(backbone, message, monkeypatch, capsys, tmp_
     with pytest.raises(SystemExit):
         imagenet.main()
     assert message in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_ends_in_a_sentence(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(imagenet, "read_source", lambda *_: (MobileNetV2(0.5), False))
+    (tmp_path / "file").write_text("")
+    out = str(tmp_path / "file" / "b.pt")
+    arguments = ["--backbone", "mobilenet_v2_050", "--source", "x.pth", "--out", out]
+    monkeypatch.setattr(sys, "argv", ["imagenet", *arguments])
+    with pytest.raises(SystemExit):
+        imagenet.main()
+    assert "File exists" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"hello\n", None])

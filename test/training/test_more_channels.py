@@ -78,6 +78,8 @@ def test_copies_learn_differently():
         ("yolo_ret_m14", "yolo_ret_m075"),
         ("yolo_ret_m075", "{name: yolo_ret_m14, uneven: true}"),
         ("yolo_ret_m075", "tiny_yolov3"),
+        ("yolo_ret_m075", "{name: yolo_ret_m14, shortcut: false}"),
+        ("{name: yolo_ret_m075, shortcut: false}", "yolo_ret_m14"),
     ],
 )
 def test_another_network_is_refused(before, after):

@@ -396,6 +396,14 @@ def test_the_most_sensitive_stay_float_while_too_much_is_lost(
     assert sum(name in recipe for name in float_kernels) == 2 and "float: *deepest*, " in recipe
 
 
+@pytest.mark.parametrize("images", [1, 5, 96, 97, 190, 1000])
+def test_pictures_of_the_calibration_are_spread_over_the_split(images):
+    places = command.spread_places(images, 96)
+    assert len(places) == len(set(places)) == min(images, 96)
+    gaps = np.diff([-1, *places, images])
+    assert gaps.max() - gaps[1:-1].min(initial=gaps.max()) <= np.ceil(images / 96)
+
+
 def test_the_size_that_loses_most_counts():
     """A node may be run at every size of the card, and the governor runs several."""
     before = {"224": {"AP50": 0.78}, "320": {"AP50": 0.842}, "416": {"AP50": 0.818}}
@@ -409,6 +417,9 @@ def test_the_size_that_loses_most_counts():
         (["--split", "test"], "data.yaml has no split 'test'"),
         (["--skip", "*tail*"], "no quantised convolution has a name like '*tail*'"),
         (["--out", "small"], "--out small must end in .onnx"),
+        (["--precision", "fp16", "--skip", "*deepest*"], "--skip goes with --precision int8"),
+        (["--precision", "fp16", "--split", "val"], "--split goes with --precision int8"),
+        (["--largest-loss", "nan"], "--largest-loss must be a number"),
     ],
 )
 def test_a_wrong_option_is_reported_before_the_source_is_measured(

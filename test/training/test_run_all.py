@@ -111,6 +111,16 @@ def test_a_run_that_fails_does_not_hinder_others(command: list[str], tmp_path: P
     assert found["run0"].last_line() == "no such detector"
 
 
+@pytest.mark.parametrize("shared", ["batch_size=8", "[batch_size=8]"])
+@pytest.mark.parametrize("own", ["seed=1", "[seed=1]"])
+def test_a_single_change_of_the_recipe_is_joined_too(tmp_path: Path, shared: str, own: str) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(f"common: {{data: d, set: {shared}}}\nruns: {{a: {{set: {own}}}, b: {{}}}}\n")
+    plan = read_plan(file)
+    assert plan.runs["a"].set == ("batch_size=8", "seed=1")
+    assert plan.runs["b"].set == ("batch_size=8",)
+
+
 def test_runs_share_options_and_some_can_be_chosen(tmp_path: Path) -> None:
     file = tmp_path / "plan.yaml"
     file.write_text(

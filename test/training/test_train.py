@@ -466,6 +466,13 @@ def test_the_best_epoch_is_kept_and_the_run_stops_when_none_is_better(shapes, tm
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
+def test_a_run_stops_for_lack_of_patience_only_where_it_has_looked(shapes, tmp_path):
+    """Else it would stop between two evaluations, with epochs that nobody has measured."""
+    done = scripted_run(shapes, RunFolder(tmp_path), [0.1, 0.3, 0.2, 0.9, 0.9], patience=1, every=2)
+    # Evaluated after epochs 2, 4 and 5, which get the first three values.
+    assert [row.get("AP") for row in done.history] == [None, 0.1, None, 0.3, 0.2]
+
+
 def test_a_finished_run_prints_where_its_best_weights_are(shapes, tmp_path):
     folder, shown = RunFolder(tmp_path), io.StringIO()
     done = scripted_run(shapes, folder, [0.1, 0.3, 0.2])
@@ -773,6 +780,15 @@ def test_a_wrong_option_is_one_sentence(folder, monkeypatch, option, value, mess
         main()
     text = str(caught.value)
     assert "\n" not in text and message in text
+    assert not (folder / "run").exists()
+
+
+def test_a_start_has_a_backbone_of_its_own(folder, monkeypatch):
+    """What --backbone has would be overwritten, though the run says that it was loaded."""
+    options = ["--start", "micro_yolo", "--backbone", "backbone.pt"]
+    monkeypatch.setattr("sys.argv", command(folder, folder / "run", *options)[2:])
+    with pytest.raises(SystemExit, match="--start has a backbone, too: give --backbone or --start"):
+        main()
     assert not (folder / "run").exists()
 
 

@@ -254,6 +254,10 @@ def test_a_file_for_other_tools_has_plain_weights(models, folder, monkeypatch):
         (["--out", "x.txt"], "--out x.txt must end in .onnx"),
         (["exact.onnx", "--out", "x.onnx"], "--out is one file: give one model"),
         (["--storage", "float32"], "give a file to write as --out"),
+        (
+            ["--storage", "float32", "--out", "x.onnx", "--keep", "*"],
+            "--keep goes with --storage float16",
+        ),
         (["--keep", "nothing*"], "no convolution has a name like 'nothing*'"),
         (["gone.onnx"], "there is no model file gone.onnx"),
     ],

@@ -110,7 +110,11 @@ def test_another_file_is_refused(tmp_path, content):
 
 @pytest.mark.parametrize(
     ("source", "picture", "message"),
-    [("gone.pb", b"", "gone.pb"), ("x.pb", b"", "x.pb"), ("wide.pb", b"no picture", "readable")],
+    [
+        ("gone.pb", b"", "gone.pb"),
+        ("x.pb", b"", "x.pb"),
+        ("wide.pb", b"no picture", "a.jpg: is not a readable"),
+    ],
 )
 def test_unusable_input_for_narrowing_gives_one_sentence(
     wide, tmp_path, monkeypatch, source, picture, message
@@ -123,6 +127,31 @@ def test_unusable_input_for_narrowing_gives_one_sentence(
     monkeypatch.setattr("sys.argv", ["narrow", *words, "--samples", "1"])
     with pytest.raises(SystemExit, match=f"training.weights.narrow_mobilenet: .*{message}"):
         main()
+    assert not (tmp_path / "b.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--width", "1.4"], "give a width up to 1.0"),
+        (["--width", "nan"], "'nan' is not a number"),
+        (["--width", "0"], "'0' is not above 0"),
+        (["--samples", "0"], "'0' is not a whole number, 1 or more"),
+        (["--size", "0"], "'0' is not a whole number, 64 or more"),
+        (["--size", "32"], "'32' is not a whole number, 64 or more"),
+    ],
+)
+def test_an_impossible_option_for_narrowing_gives_one_sentence(
+    wide, tmp_path, monkeypatch, capsys, option, message
+):
+    write(tmp_path / "wide.pb", constants_of(wide))
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.full((64, 64, 3), 90, np.uint8))
+    options = ["--source", tmp_path / "wide.pb", "--images", tmp_path, "--out", tmp_path / "b.pt"]
+    options += ["--samples", "1", "--size", "64", *option]
+    monkeypatch.setattr("sys.argv", ["narrow", *map(str, options)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert message in str(left.value) + capsys.readouterr().err
     assert not (tmp_path / "b.pt").exists()
 
 

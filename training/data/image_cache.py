@@ -123,7 +123,7 @@ class DiskCache:
     def _file(self, key: str, reduction: int) -> Path:
         if reduction > 1:
             key = f"{key}|{reduction}"
-        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.rgb"
+        return self.folder / f"{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}.rgb"
 
     def _fill(self, key: str, path: Path, least: Size | None) -> Decoded:
         image, found = _decode_reduced(path, least)

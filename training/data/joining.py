@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -63,7 +64,8 @@ def _part(description: Description, whole: Listing, split: str) -> Listing:
         raise DataError(
             f"{description.file}: 'hold_out' is {count}, and 'train' has {len(whole.images)} images"
         )
-    by_hash = sorted(whole.images, key=lambda image: sha256(image.path.name.encode()).digest())
+    # Not every name is UTF-8: the bytes of the file system tell all of them apart.
+    by_hash = sorted(whole.images, key=lambda i: sha256(os.fsencode(i.path.name)).digest())
     held_out = {image.path for image in by_hash[:count]}
     chosen = [image for image in whole.images if (image.path in held_out) == (split == "val")]
     if split == "val":

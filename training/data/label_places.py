@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from compact_yolo_ros.labels.ground_truth import LabelError
-from training.data.image_files import Folders, images_in
+from training.data.image_files import Folders, files_below, images_in
 
 IMAGE_FOLDERS = ("images", "jpegimages")
 """A folder of this name may also be above the data set's folder."""
@@ -129,7 +129,7 @@ class LabelPlaces:
         """The label files below a folder by their stems in lower case."""
         if folder not in self._labels_below:
             found: dict[str, list[Path]] = defaultdict(list)
-            for path in sorted(folder.rglob("*")):
+            for path in sorted(files_below(folder)):
                 if path.suffix.lower() == self._suffix:
                     found[path.stem.casefold()].append(path)
             self._labels_below[folder] = found

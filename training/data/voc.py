@@ -10,6 +10,7 @@ whose XML is found as ``label_places`` says. ``labels.voc`` reads it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from training.data.image_files import Folders, find_path, images_in
 from training.data.label_places import LabelPlaces
 from training.data.listing import BadFile, ListedImage, Listing
 
+PRESENCE = re.compile(r"\s+(-1|0|1)$")
 SUFFIX, FOLDERS = ".xml", ("annotations", "labels", "xml", "xmls")
 
 
@@ -68,12 +70,27 @@ def _of_image_set(folder: Path, file: Path) -> Iterator[tuple[Path, Path]]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read: {reason(error)}") from None
-    # Sets of one class have a second column, which says whether the class is there.
-    ids = [line.split()[0] for line in lines if line.strip()]
-    if not ids:
+    if not any(line.strip() for line in lines):
         raise DataError(f"{file} names no images")
     folders = Folders()
-    for number in ids:
-        image = folder / "JPEGImages" / f"{number}.jpg"
-        there = folders.images(image.parent, Path(number).name)
-        yield there[0] if there else image, folder / "Annotations" / f"{number}{SUFFIX}"
+
+    def images(name: str) -> list[Path]:
+        image = folder / "JPEGImages" / name
+        return folders.images(image.parent, image.name)
+
+    for line in filter(str.strip, lines):
+        names = _names(line)
+        name = next(filter(images, names), names[-1])
+        image = next(iter(images(name)), folder / "JPEGImages" / f"{name}.jpg")
+        yield image, folder / "Annotations" / f"{name}{SUFFIX}"
+
+
+def _names(line: str) -> list[str]:
+    """What a line may name: names can have spaces.
+
+    Sets of one class have a second column, which says whether the class is there.
+    """
+    names = [line.strip()]
+    while column := PRESENCE.search(names[-1]):
+        names.append(names[-1][: column.start()])
+    return names

@@ -18,7 +18,7 @@ from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
 from compact_yolo_ros.labels.yolo import LARGEST_LIST, is_labels, read_labels, read_lines
 from compact_yolo_ros.support.error_text import reason
 from training.data.description import DataError, Description
-from training.data.image_files import Folders, find_path, images_in
+from training.data.image_files import Folders, files_below, find_path, images_in
 from training.data.label_places import LabelPlaces
 from training.data.listing import BadFile, ListedImage, Listing
 
@@ -113,7 +113,7 @@ def _add(found: Listing, images: list[Path], labels: _Labels, folder: Path | Non
 
 
 def _texts_in(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.suffix.lower() == SUFFIX)
+    return (path for path in files_below(folder) if path.suffix.lower() == SUFFIX)
 
 
 def _listed(file: Path, root: Path) -> list[Path]:

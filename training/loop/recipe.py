@@ -160,7 +160,8 @@ class EvaluationSettings:
         size: side of the evaluated square input in pixels.
         fit: the size is the long side of an input that fits each image, as at run time.
         metric: selects best.pt: AP, AP50, AP75, VOC07, VOC, or "AP50 <class>".
-        patience: epochs without a better value after which the run stops; null: never.
+        patience: epochs without a better value after which the run stops, with the next
+            evaluation; null: never.
     """
 
     every: int = 1

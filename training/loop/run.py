@@ -141,9 +141,14 @@ def best_epoch(trainer: Trainer) -> int:
 
 
 def out_of_patience(trainer: Trainer) -> bool:
-    """Return whether ``patience`` epochs have passed since the best one."""
+    """Return whether ``patience`` epochs have passed since the best one, and the last is no better.
+
+    An epoch that was not evaluated may be.
+    """
     patience, best = trainer.recipe.evaluation.patience, best_row(trainer)
-    return patience is not None and best is not None and len(trainer.history) - best > patience
+    if patience is None or best is None or not _was_measured(trainer):
+        return False
+    return len(trainer.history) - best > patience
 
 
 def _ending(trainer: Trainer, folder: RunFolder) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -52,10 +51,10 @@ def fill_from_npz(network: MobileNetV2 | EfficientNet, path: Path) -> None:
                 _assign(unit.norm.bias, bias, f"{number:02}.bias")
     except KeyError as error:
         raise ValueError(f"{path} is of another network: {error.args[0]}") from None
-    except (OSError, BadZipFile, EOFError, AttributeError) as error:
-        raise ValueError(f"{path} is no .npz that can be read: {error}") from None
     except ValueError as error:
         raise ValueError(f"{path} is of another network: {error}") from None
+    except Exception as error:  # of the file, the archive, its compression, ...
+        raise ValueError(f"{path} is no .npz that can be read: {error}") from None
 
 
 def _check_options(unit: ConvNormAct, number: int, options: object) -> None:
@@ -99,7 +98,7 @@ def read_h5(path: Path) -> dict[tuple[str, str], NDArray[np.float32]]:
     try:
         with h5py.File(path, "r") as file:
             file.visititems(keep)
-    except (OSError, TypeError, ValueError) as error:
+    except Exception as error:  # HDF5 raises a family of unrelated exception types
         raise ValueError(f"{path} is no .h5 that can be read: {error}") from None
     return found
 

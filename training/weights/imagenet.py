@@ -321,11 +321,11 @@ def main() -> None:
     try:
         source = arguments.source or installed_lite(arguments.backbone)
         network, folded = read_source(arguments.backbone, source, arguments.tensorflow)
-    except ValueError as error:
+        uneven = pads_unevenly(network)
+        weights = BackboneWeights(arguments.backbone, uneven, folded, network.state_dict())
+        write_backbone(arguments.out, weights)
+    except (ValueError, OSError) as error:
         parser.error(str(error))
-    uneven = pads_unevenly(network)
-    weights = BackboneWeights(arguments.backbone, uneven, folded, network.state_dict())
-    write_backbone(arguments.out, weights)
     print(f"{arguments.out}: {arguments.backbone}; {detector_for(arguments.backbone, uneven)}")
 
 

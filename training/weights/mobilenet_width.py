@@ -11,9 +11,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from compact_yolo_ros.support.arguments import positive, whole_number
 from training.data.image_cache import decode
 from training.detectors.blocks import ConvNormAct, InvertedResidual, statistics
 from training.detectors.mobilenet_v2 import MobileNetV2
@@ -30,6 +32,9 @@ from training.weights.imagenet import read_source
 SOURCES = (
     "MobileNetV2 x1.0: frozen TensorFlow graph (.pb), .npz, Keras's .h5, or of timm or torchvision"
 )
+
+LEAST_SIDE = 64
+"""In pixels: the last maps of smaller samples may have one value, which has no variance."""
 
 
 def strongest(block: InvertedResidual, x: Tensor, count: int) -> Tensor:
@@ -70,16 +75,23 @@ def read_samples(folder: Path, count: int, size: int, seed: int = 0) -> Tensor:
         (count, 3, size, size), RGB in 0..1.
 
     Raises:
-        ValueError: the folder has fewer images.
+        ValueError: the folder has fewer images, or one cannot be read.
     """
     paths = sorted(folder.glob("*.jpg"))
     if len(paths) < count:
         raise ValueError(f"{folder} holds {len(paths)} .jpg files, {count} are needed")
     chosen = np.random.default_rng(seed).choice(len(paths), count, replace=False)
     images = [
-        cv2.resize(decode(paths[i])[0], (size, size), interpolation=cv2.INTER_AREA) for i in chosen
+        cv2.resize(_decoded(paths[i]), (size, size), interpolation=cv2.INTER_AREA) for i in chosen
     ]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+
+
+def _decoded(path: Path) -> NDArray[np.uint8]:
+    try:
+        return decode(path)[0]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def read_mobilenet(source: Path) -> MobileNetV2:
@@ -116,9 +128,11 @@ def change_width(
     parser.add_argument("--source", type=Path, required=True, help=SOURCES)
     parser.add_argument("--images", type=Path, required=True, help="folder of sample images (.jpg)")
     parser.add_argument("--out", type=Path, required=True, help="file of the new backbone")
-    parser.add_argument("--width", type=float, default=width)
-    parser.add_argument("--samples", type=int, default=96)
-    parser.add_argument("--size", type=int, default=224, help="side of the samples in pixels")
+    parser.add_argument("--width", type=positive, default=width)
+    parser.add_argument("--samples", type=whole_number(1), default=96)
+    parser.add_argument(
+        "--size", type=whole_number(LEAST_SIDE), default=224, help="side of the samples in pixels"
+    )
     arguments = parser.parse_args()
     try:
         source = read_mobilenet(arguments.source)

@@ -82,9 +82,15 @@ def _places(channels: Channels, origins: Channels, wide: Channels) -> Tensor:
     """Return where a layer has the origin of each channel that its wide layer has.
 
     A channel may come several times, as when a map is joined with its own maxima.
+
+    Raises:
+        ValueError: it has none, so the layer gets its channels from others.
     """
     place_of = {key: place for place, key in enumerate(_numbered(channels))}
-    return torch.tensor([place_of[int(origins[key[0]]), key[1]] for key in _numbered(wide)])
+    wanted = [(int(origins[channel]), before) for channel, before in _numbered(wide)]
+    if not place_of.keys() >= set(wanted):
+        raise ValueError("layers are connected differently: it is not the same with more channels")
+    return torch.tensor([place_of[key] for key in wanted])
 
 
 def _numbered(channels: Channels) -> Iterator[tuple[int, int]]:

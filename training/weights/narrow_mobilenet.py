@@ -40,7 +40,13 @@ def narrow(wide: MobileNetV2, slim: MobileNetV2, images: Tensor) -> list[float]:
 
     Returns:
         For each block, the share of the variance of the wide output that the narrow one explains.
+
+    Raises:
+        ValueError: a layer would have more channels than the wide one.
     """
+    pairs = zip(wide.parameters(), slim.parameters(), strict=True)
+    if any(len(ours) > len(theirs) for theirs, ours in pairs):
+        raise ValueError("a narrow network has no more channels: give a width up to 1.0")
     wide.eval()
     slim.eval()
     bases = _stream_bases(wide, slim, images)

@@ -127,6 +127,14 @@ def test_yolo_labels(tmp_path: Path, bag: Bag) -> None:
         read_frame_labels(str(folder), bag, CLASSES)
 
 
+def test_yolo_labels_in_a_folder_that_is_linked_to(tmp_path: Path, bag: Bag) -> None:
+    folder = write_yolo(tmp_path, ["0", "1", "2"])
+    folder.rename(tmp_path / "elsewhere")
+    folder.mkdir()
+    (folder / "part").symlink_to(tmp_path / "elsewhere")
+    assert_scenes(read_frame_labels(str(folder), bag, CLASSES))
+
+
 def test_an_export_of_darknet_is_read(tmp_path: Path, bag: Bag) -> None:
     write_yolo(tmp_path, ["frame_000000", "frame_000001", "frame_000002"])
     (tmp_path / "data.yaml").unlink()

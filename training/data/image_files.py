@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from compact_yolo_ros.support.folders import files_below
+
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 UNREAD_SUFFIXES = frozenset(
     {".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm"}
@@ -18,24 +20,6 @@ UNREAD_SUFFIXES = frozenset(
 def images_in(folder: Path) -> list[Path]:
     """Return the images below a folder, also those of ``UNREAD_SUFFIXES``, sorted by path."""
     return sorted(path for path in files_below(folder) if _is_image(path))
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, also those of folders that it links to.
-
-    Each of these is entered once. A link to a folder that holds this one, or is in it, is none of
-    them: its files have a path of their own, or are of other splits.
-    """
-    whole, entered = folder.resolve(), set[Path]()
-    for name, inner, files in os.walk(folder, followlinks=True):
-        here = Path(name)
-        yield from (here / file for file in files)
-        for link in sorted(other for other in inner if (here / other).is_symlink()):
-            target = (here / link).resolve()
-            around = target.is_relative_to(whole) or whole.is_relative_to(target)
-            if around or target in entered:
-                inner.remove(link)
-            entered.add(target)
 
 
 def _is_image(path: Path) -> bool:

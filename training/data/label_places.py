@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from compact_yolo_ros.labels.ground_truth import LabelError
-from training.data.image_files import Folders, files_below, images_in
+from compact_yolo_ros.support.folders import files_below
+from training.data.image_files import Folders, images_in
 
 IMAGE_FOLDERS = ("images", "jpegimages")
 """A folder of this name may also be above the data set's folder."""

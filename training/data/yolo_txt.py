@@ -17,8 +17,9 @@ from pathlib import Path
 from compact_yolo_ros.labels.ground_truth import GroundTruth, LabelError
 from compact_yolo_ros.labels.yolo import LARGEST_LIST, is_labels, read_labels, read_lines
 from compact_yolo_ros.support.error_text import reason
+from compact_yolo_ros.support.folders import files_below
 from training.data.description import DataError, Description
-from training.data.image_files import Folders, files_below, find_path, images_in
+from training.data.image_files import Folders, find_path, images_in
 from training.data.label_places import LabelPlaces
 from training.data.listing import BadFile, ListedImage, Listing
 

@@ -36,6 +36,7 @@ from compact_yolo_ros.labels.yolo import read_labels as read_yolo
 from compact_yolo_ros.recordings.codec import Codec, stamp_of
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import FOREVER, BagError
+from compact_yolo_ros.support.folders import files_below
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def _coco_truth(image: CocoImage, threshold: float) -> GroundTruth:
 
 def _of_yolo_folder(folder: Path, frames: int) -> FrameLabels:
     """A folder of text files, one a frame; class names are in it or in a folder above."""
-    files = sorted(path for path in folder.rglob("*") if _is_label_file(path))
+    files = sorted(path for path in files_below(folder) if _is_label_file(path))
     if not files:
         raise BagError(f"{folder} holds no .txt files: give the folder of YOLO labels")
     try:

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of a folder, also where it links to other folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, also those of folders that it links to.
+
+    Each of these is entered once. A link to a folder that holds this one, or is in it, is none of
+    them: its files have a path of their own, or do not belong here.
+    """
+    whole, entered = folder.resolve(), set[Path]()
+    for name, inner, files in os.walk(folder, followlinks=True):
+        here = Path(name)
+        yield from (here / file for file in files)
+        for link in sorted(other for other in inner if (here / other).is_symlink()):
+            target = (here / link).resolve()
+            around = target.is_relative_to(whole) or whole.is_relative_to(target)
+            if around or target in entered:
+                inner.remove(link)
+            entered.add(target)

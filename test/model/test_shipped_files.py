@@ -16,7 +16,7 @@ from compact_yolo_ros.model.store import find_model
 MODELS = Path(__file__).resolve().parents[2] / "models"
 FILES = sorted(MODELS.glob("*.onnx"))
 SHEETS = sorted(MODELS.glob("*.webp"))
-LARGEST_FOLDER = 56e6
+LARGEST_FOLDER = 56_000_000
 LARGEST_SHEET = 150_000
 
 

@@ -8,6 +8,7 @@ arrows from their imports. An arrow that follows from others is left out.
 from __future__ import annotations
 
 import ast
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from html import escape
@@ -15,9 +16,11 @@ from pathlib import Path
 
 import grimp
 
-from compact_yolo_ros.support.files import replacing
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # training/ is not installed
+
+from compact_yolo_ros.support.files import replacing  # noqa: E402
+
 PICTURE = ROOT / "docs" / "architecture.svg"
 PACKAGE = "compact_yolo_ros"
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import pkgutil
 import re
 import runpy
@@ -42,6 +43,15 @@ def test_the_parameter_file_is_that_of_the_code() -> None:
 
 def test_the_rights_of_a_secured_node_are_those_of_the_code() -> None:
     assert GENERATE.SROS2_POLICY.read_text() == GENERATE.sros2_policy(), "run `make docs`"
+
+
+def test_make_docs_finds_the_code_of_this_folder() -> None:
+    """The picture needs training/, which is not installed."""
+    pytest.importorskip("grimp")
+    lines = subprocess.run(["make", "-n", "docs"], cwd=ROOT, capture_output=True, text=True).stdout
+    (line,) = (line for line in lines.splitlines() if line.endswith("docs/architecture.py"))
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run(line, shell=True, cwd=ROOT, env=alone, check=True)
 
 
 def test_the_picture_of_the_rooms_is_that_of_the_code() -> None:

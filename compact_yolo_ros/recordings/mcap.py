@@ -224,6 +224,7 @@ class McapFile:
         try:
             self._note_declared(code, content)
         except (_Damage, struct.error):
+            # Its kind and number tell it from others: it may stand in several places.
             place = int.from_bytes(bytes([code]) + content[:2], "big")
             self.lost.append(Loss(place, "declarations of types or topics are damaged and lost"))
 

@@ -49,13 +49,20 @@ def narrowed(
         kept[name] = np.sort(order[: widths[name]])
     narrow(network, graph, kept)
     state: Mapping[str, Tensor] = network.state_dict()
-    # Alike in its channels, but perhaps not in its kernels, or in what has no weights.
-    if shapes(state) != shapes(slim.state_dict()) or kinds(network) != kinds(slim):
+    if not fits(state, network, slim):
         raise ValueError(f"{after} is not {before} with fewer channels")
     return state
 
 
-def kinds(network: Detector | Module) -> dict[str, tuple[type, object]]:
+def fits(state: Mapping[str, Tensor], network: Module, other: Module) -> bool:
+    """Whether weights that were made of a network's are for another one with the same layers.
+
+    Networks of the same channels may differ in their kernels, and in what has no weights.
+    """
+    return shapes(state) == shapes(other.state_dict()) and _kinds(network) == _kinds(other)
+
+
+def _kinds(network: Module) -> dict[str, tuple[type, object]]:
     """What each module is, such as an activation or a padding, and its stride."""
     named = network.named_modules()
     return {name: (type(module), getattr(module, "stride", None)) for name, module in named}

@@ -19,8 +19,7 @@ from torch import Tensor
 from training.detectors.channel_graph import ChannelGraph, Channels
 from training.detectors.interface import Detector
 from training.detectors.variant import Variant
-from training.loop.checkpoint import shapes
-from training.weights.fewer_channels import kinds, untrained
+from training.weights.fewer_channels import fits, untrained
 
 SHARES = (1.0, 3.0)
 """Of what a share is drawn, before those of a channel's copies are made to sum to 1."""
@@ -56,7 +55,7 @@ def widened(
                 inputs = _places(graph.reads[layer], origins, wide_graph.reads[layer])
                 value = value[:, inputs] * shares(len(value), inputs, random)[:, :, None, None]
         state[name] = value
-    if shapes(state) != shapes(wide.state_dict()) or kinds(network) != kinds(wide):
+    if not fits(state, network, wide):
         raise ValueError(f"{after} is not {before} with more channels")
     return state
 

@@ -22,8 +22,8 @@ _OF_ONE_MAP = {
 _OF_TWO_MAPS = {Tensor.add, Tensor.sub, Tensor.mul}
 
 
-class _ShapesOnly(TorchFunctionMode):
-    """Computes no values, of which a count needs none: on "meta" they take most of its time."""
+class ShapesOnly(TorchFunctionMode):
+    """Computes no values where shapes are asked for: on "meta" they take most of the time."""
 
     def __torch_function__(
         self,
@@ -129,7 +129,7 @@ def watch(
     modes = [(m, m.training) for m in module.modules()]
     module.eval()
     try:
-        with torch.no_grad(), _ShapesOnly():
+        with torch.no_grad(), ShapesOnly():
             module(torch.zeros(1, 3, height, width, device=device_of(module)))
     finally:
         for hook in hooks:

@@ -31,6 +31,7 @@ from compact_yolo_ros.support.error_text import first_line
 from compact_yolo_ros.support.yaml_files import parse_yaml
 from training.detectors.anchor_grid import AnchorGrid
 from training.detectors.channel_graph import ChannelGraph, narrow, trace
+from training.detectors.complexity import ShapesOnly
 from training.detectors.interface import Detector, as_module
 from training.detectors.registry import DETECTORS
 from training.detectors.spec import DetectorConfig, DetectorSpec
@@ -256,7 +257,7 @@ def _check(name: str, config: DetectorConfig, where: str) -> None:
     _check_grid(config.grid, where)
     side = CHECKED_SIDE
     try:
-        with torch.device("meta"), torch.no_grad():
+        with torch.device("meta"), torch.no_grad(), ShapesOnly():
             found = [
                 m.shape[2]
                 for m in DETECTORS[name].build(config).eval()(torch.zeros(1, 3, side, side))

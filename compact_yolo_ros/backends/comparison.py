@@ -17,7 +17,6 @@ def compare_on_samples(
     reference: Backend,
     tolerance: Tolerance,
     batches: Sequence[int] = (1,),
-    every: int = 1,
 ) -> Agreement:
     """Run two backends on the package's sample images and compare what they answer.
 
@@ -27,7 +26,6 @@ def compare_on_samples(
         tolerance: how far they may differ, before ``Tolerance.at``.
         batches: numbers of images in a run of ``backend``; all of them are one sample, and the last
             one's answer is compared.
-        every: 1 takes all samples, 2 every other one, and so on.
 
     Raises:
         BackendError: one of them fails.
@@ -36,7 +34,7 @@ def compare_on_samples(
     height, width = reference.input.shape[1:3]
     tolerance = tolerance.at(Size(width, height))
     total = Agreement()
-    for image in sample_images()[::every]:
+    for image in sample_images():
         letterbox(image, "bgr")
         expected = reference.run()
         for images in batches:

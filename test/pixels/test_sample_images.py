@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.pixels.sample_images import sample_images
 
 
@@ -15,6 +17,19 @@ def test_the_images_are_the_same_each_time_and_hold_objects() -> None:
     first, second = sample_images(), sample_images()
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
     assert len(first) > 5
+
+
+def test_two_sheets_of_the_same_pictures_give_two_of_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("a.webp", "b.webp"):
+        shutil.copy(find_model("yolo_nano").path.with_suffix(".webp"), tmp_path / name)
+    monkeypatch.setattr(
+        "compact_yolo_ros.pixels.sample_images.resource_directory", lambda name: tmp_path
+    )
+    one, other, *generated = sample_images()
+    assert len(generated) == 3 and one.shape == other.shape
+    assert np.abs(one.astype(int) - other).mean() > 30
 
 
 def test_without_sheets_the_generated_images_remain(

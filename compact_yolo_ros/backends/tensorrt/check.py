@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 SHARE = 0.7
 """Of the candidates that have to agree. Rounding costs a few percent of them at most, in INT8 ten;
 an engine that computes something else has next to none left."""
-EVERY = 4
-"""One in so many sample images is compared, about ten: a build takes minutes, this a second."""
 
 
 def disagreement(backend: Backend, model: ModelFile, options: RunOptions) -> str:
@@ -44,7 +42,7 @@ def disagreement(backend: Backend, model: ModelFile, options: RunOptions) -> str
     """
     precision, batches = options.precision, sorted({1, options.batch})
     reference = OnnxRuntimeBackend(model, options_on_cpu(model, options.change(batch=1)))
-    found = compare_on_samples(backend, reference, TOLERANCES[precision], batches, EVERY)
+    found = compare_on_samples(backend, reference, TOLERANCES[precision], batches)
     reference.close()
     if found.agreeing >= SHARE * found.compared:
         return ""

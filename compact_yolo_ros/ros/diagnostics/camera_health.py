@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from compact_yolo_ros.ros.diagnostics.frame_counters import Snapshot
+from compact_yolo_ros.ros.diagnostics.frame_counters import Outcome, Snapshot
 from compact_yolo_ros.ros.diagnostics.situations import CameraSituation
 from compact_yolo_ros.ros.diagnostics.status import Level, Status
 
@@ -44,7 +44,7 @@ def assess_camera(
         return _silent(snapshot, camera)
     if snapshot.recent_errors:
         level = Level.ERROR if snapshot.age is None else Level.WARN
-        return Status(level, f"{snapshot.recent_errors} failures: {snapshot.last_error}")
+        return _failing(level, snapshot.recent_errors, snapshot)
     if snapshot.age is None:
         return _without_answers(snapshot, others_are_answered)
     age = snapshot.age.p50
@@ -54,11 +54,13 @@ def assess_camera(
     return Status(Level.OK, f"{snapshot.fps_out:.1f} images/s, median age {age * 1e3:.1f} ms")
 
 
+def _failing(level: Level, failures: int, snapshot: Snapshot) -> Status:
+    return Status(level, f"{failures} failures: {snapshot.last_error}")
+
+
 def _without_answers(snapshot: Snapshot, others_are_answered: bool) -> Status:
     if snapshot.fps_refused:
-        return Status(
-            Level.WARN, f"max_age refuses every image: {refused_age(snapshot.refused_age)}"
-        )
+        return _refusing(snapshot)
     if snapshot.unanswered >= UNANSWERED and others_are_answered:
         return Status(
             Level.WARN,
@@ -68,11 +70,20 @@ def _without_answers(snapshot: Snapshot, others_are_answered: bool) -> Status:
     if snapshot.unanswered >= UNANSWERED:
         sentence = f"no image was answered for {snapshot.unanswered:.0f} s: restart the node"
         return Status(Level.ERROR, sentence)
+    # Of a slow camera, the last image may have come before the window.
+    if snapshot.outcome is Outcome.FAILED:
+        return _failing(Level.ERROR, 1, snapshot)
+    if snapshot.outcome is Outcome.REFUSED:
+        return _refusing(snapshot)
     if snapshot.processed:
         sentence = f"waiting for the next image; the last ones came {snapshot.interval:.0f} s apart"
         return Status(Level.OK, sentence)
     awaited = "answer" if snapshot.received else "image"
     return Status(Level.OK, f"waiting for the first {awaited}")
+
+
+def _refusing(snapshot: Snapshot) -> Status:
+    return Status(Level.WARN, f"max_age refuses every image: {refused_age(snapshot.refused_age)}")
 
 
 def _strange_age(age: float) -> str:

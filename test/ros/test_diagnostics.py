@@ -611,10 +611,43 @@ def test_another_cause_of_the_same_level_is_logged(clock: SteppedClock) -> None:
     future = replace(well, age=well.age._replace(p50=-37.0))
     (logged,) = node.publish(ACTIVE, front=future, rear=well)
     assert logged.startswith("front: the median age of -37.0 s cannot be")
-    failing = replace(well, recent_errors=2, last_error="cut off")
+    failing = replace(well, recent_errors=2, last_error="cut off", is_told=True)
     assert node.publish(ACTIVE, front=failing, rear=well) == []  # logged when it happened
     (logged,) = node.publish(ACTIVE, front=well, rear=well)
     assert logged.startswith("front: 30.")
+
+
+def test_failures_that_come_back_are_logged_again(clock: SteppedClock) -> None:
+    """A known cause is not logged when it happens, and in the log all had been well since."""
+    node, counted = LoggingNode(), FrameCounters()
+    for expected in ("logged when it happened", "failures: cut off", "failures: cut off"):
+        is_new, logged = False, []
+        for n in range(300):  # for ten seconds all images fail
+            clock.now += 1 / 30
+            counted.image_received(replaced_another=False)
+            is_new |= counted.error("image size", "cut off")
+            logged += node.publish(ACTIVE, front=counted.snapshot()) if n % 30 == 29 else []
+        assert is_new == (expected == "logged when it happened")
+        assert len(logged) == (not is_new) and all(expected in line for line in logged)
+        for _ in range(300):
+            clock.now += 1 / 30
+            counted.image_received(replaced_another=False)
+            counted.image_processed(times(0.01))
+        (logged_end,) = node.publish(ACTIVE, front=counted.snapshot())
+        assert logged_end.startswith("front: 30.")
+
+
+def test_a_camera_that_goes_silent_after_failures_is_logged(clock: SteppedClock) -> None:
+    """Also while these are in the window."""
+    node, counted = LoggingNode(), FrameCounters()
+    counted.image_received(replaced_another=False)
+    assert counted.error("image size", "cut off")
+    assert node.publish(ACTIVE, front=counted.snapshot()) == []  # logged when it happened
+    logged = []
+    for _ in range(8):
+        clock.now += 1
+        logged += node.publish(ACTIVE, front=counted.snapshot())
+    assert len(logged) == 1 and logged[0].startswith("front: no image on /image for 2 s")
 
 
 def test_a_concern_is_logged_once_whatever_the_state(clock: SteppedClock) -> None:

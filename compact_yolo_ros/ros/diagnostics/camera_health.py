@@ -40,11 +40,12 @@ def assess_camera(
         camera: what surrounds its images.
         others_are_answered: whether those of other cameras are, so that nothing is stuck.
     """
-    if snapshot.silence >= min(max(SILENCE, PERIODS * snapshot.interval), MAX_SILENCE):
+    if _is_silent(snapshot):
         return _silent(snapshot, camera)
-    if snapshot.recent_errors:
+    if is_failing(snapshot):
         level = Level.ERROR if snapshot.age is None else Level.WARN
-        return _failing(level, snapshot.recent_errors, snapshot)
+        failures = max(1, snapshot.recent_errors)
+        return Status(level, f"{failures} failures: {snapshot.last_error}")
     if snapshot.age is None:
         return _without_answers(snapshot, others_are_answered)
     age = snapshot.age.p50
@@ -54,8 +55,17 @@ def assess_camera(
     return Status(Level.OK, f"{snapshot.fps_out:.1f} images/s, median age {age * 1e3:.1f} ms")
 
 
-def _failing(level: Level, failures: int, snapshot: Snapshot) -> Status:
-    return Status(level, f"{failures} failures: {snapshot.last_error}")
+def is_failing(snapshot: Snapshot) -> bool:
+    """Whether failures are what the status of a camera tells.
+
+    Of a slow camera, the last image may have failed before the window.
+    """
+    has_failed = snapshot.outcome is Outcome.FAILED and snapshot.unanswered < UNANSWERED
+    return (snapshot.recent_errors > 0 or has_failed) and not _is_silent(snapshot)
+
+
+def _is_silent(snapshot: Snapshot) -> bool:
+    return snapshot.silence >= min(max(SILENCE, PERIODS * snapshot.interval), MAX_SILENCE)
 
 
 def _without_answers(snapshot: Snapshot, others_are_answered: bool) -> Status:
@@ -70,10 +80,7 @@ def _without_answers(snapshot: Snapshot, others_are_answered: bool) -> Status:
     if snapshot.unanswered >= UNANSWERED:
         sentence = f"no image was answered for {snapshot.unanswered:.0f} s: restart the node"
         return Status(Level.ERROR, sentence)
-    # Of a slow camera, the last image may have come before the window.
-    if snapshot.outcome is Outcome.FAILED:
-        return _failing(Level.ERROR, 1, snapshot)
-    if snapshot.outcome is Outcome.REFUSED:
+    if snapshot.outcome is Outcome.REFUSED:  # of a slow camera, before the window
         return _refusing(snapshot)
     if snapshot.processed:
         sentence = f"waiting for the next image; the last ones came {snapshot.interval:.0f} s apart"

@@ -53,6 +53,8 @@ class Snapshot:
         stages: percentiles in seconds by stage name; empty if none was processed.
         last_error: the last failure's sentence; empty if there was none.
         outcome: that of the last image, however long ago; one that was skipped or dropped has none.
+        is_told: whether one of the last failures, each within the window of the one before, was
+            logged when it happened.
     """
 
     received: int
@@ -75,6 +77,7 @@ class Snapshot:
     stages: dict[str, Percentiles]
     last_error: str
     outcome: Outcome = Outcome.NONE
+    is_told: bool = False
 
 
 @dataclass
@@ -97,6 +100,7 @@ class FrameCounters:
             self._errors: Counter[str] = Counter()
             self._last_error = ""
             self._outcome = Outcome.NONE
+            self._is_told = False
             self._arrivals: deque[float] = deque()
             self._intervals: deque[float] = deque(maxlen=INTERVALS)
             self._times: deque[tuple[float, FrameTimes]] = deque()
@@ -157,7 +161,9 @@ class FrameCounters:
             self._last_error = sentence
             now = monotonic()
             _append(self._failures, now)
-            return self._causes.is_new(kind, sentence, now)
+            is_new = self._causes.is_new(kind, sentence, now)
+            self._is_told = is_new or (self._is_told and len(self._failures) > 1)
+            return is_new
 
     def _conclude(self, outcome: Outcome) -> None:
         self._outcome = outcome
@@ -177,6 +183,7 @@ class FrameCounters:
             refused_age = self._refused_age
             counts = (self._received, self._processed, self._dropped, self._too_old, self._skipped)
             errors, last_error, outcome = dict(self._errors), self._last_error, self._outcome
+            is_told = self._is_told
             silence = now - self._last_image
             interval = max(self._intervals, default=0.0)
             unanswered = now - (self._unanswered_since or now)
@@ -202,6 +209,7 @@ class FrameCounters:
             stages=percentiles,
             last_error=last_error,
             outcome=outcome,
+            is_told=is_told,
         )
 
 

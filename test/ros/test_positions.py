@@ -214,9 +214,12 @@ def test_positions_are_switched_on_and_off_and_problems_are_said(
     wait_for_problem(client, camera, "has 160 x 320 pixels", depth=np.full((320, 160), 2.0))
     wait_for_problem(client, camera, "of images of 640 x 320 pixels", info=calibration(width=640))
     wait_for_problem(client, camera, "no focal length in K", info=calibration(k=[0.0] * 9))
-    client.wait_for(lambda: len(camera.results) >= 7)  # detections go on
+    torn = serialize_message(CALIBRATION)[:200]
+    wait_for_problem(client, camera, "the CameraInfo message cannot be read", info=torn)
+    client.wait_for(lambda: len(camera.results) >= 8)  # detections go on
     assert not camera.places
-    assert int(values_of(camera.diagnostics[-1])["positions_failed"]) >= 7
+    values = values_of(camera.diagnostics[-1])
+    assert int(values["positions_failed"]) >= 8 and values["errors"] == "0"
 
     for encoding in ("16UC1", "32FC1"):
         camera.places.clear()
@@ -414,7 +417,7 @@ def show(
     camera: SimpleNamespace,
     done: Callable[[], object],
     *,
-    info: CameraInfo | None = CALIBRATION,
+    info: CameraInfo | bytes | None = CALIBRATION,
     depth: np.ndarray | None = PLANE,
     late: int = 0,
     **fields: Any,

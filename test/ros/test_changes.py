@@ -14,7 +14,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
-from std_srvs.srv import SetBool
+from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from compact_yolo_ros.backends.onnxruntime import OnnxRuntimeBackend
@@ -45,6 +45,11 @@ def answer(client: Client, seen: SimpleNamespace, image: Image) -> Detection2DAr
 
 def classes(result: Detection2DArray) -> list[str]:
     return sorted(found.results[0].hypothesis.class_id for found in result.detections)
+
+
+def subscriptions(client: Client) -> set[str]:
+    """Topics that the node subscribes to."""
+    return {name for name, _ in client.node.get_subscriber_names_and_types_by_node("detector", "/")}
 
 
 def change(seen: SimpleNamespace, **values: Any) -> None:
@@ -151,6 +156,36 @@ def test_a_change_whose_topic_cannot_be_created_changes_nothing(
             assert "permission denied" in result.reason
             assert classes(answer(client, seen, image)) == ["blue", "green", "red"]
     assert classes(answer(client, seen, image)) == ["red"]
+
+
+def test_a_topic_that_ros_refuses_leaves_the_node_disabled_and_alive(
+    client: Client, start_inside: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was asked for while nothing was subscribed to, so that nobody could tell."""
+    seen = start_inside()
+    client.call(SetBool, "/detector/enable", data=False)
+    create = seen.node.create_subscription
+
+    def refuse_depth(kind: Any, topic: str, *args: Any, **options: Any) -> Any:
+        if topic == "depth":
+            raise RCLError("Failed to create subscription: permission denied")
+        return create(kind, topic, *args, **options)
+
+    monkeypatch.setattr(seen.node, "create_subscription", refuse_depth)
+    change(seen, positions="depth")
+    for kind, service, fields in (
+        (SetBool, "/detector/enable", {"data": True}),
+        (Trigger, "/detector/detect_once", {}),
+    ):
+        response = client.call(kind, service, **fields)
+        assert not response.success and "permission denied" in response.message
+        client.wait_for(lambda: not subscriptions(client) & {"/image", "/camera_info"})
+        seen.diagnostics.clear()
+        client.wait_for(lambda: seen.diagnostics)
+        assert seen.diagnostics[-1].status[0].message == "disabled by ~/enable"
+    change(seen, positions="off")
+    assert client.call(SetBool, "/detector/enable", data=True).success
+    assert classes(answer(client, seen, image_message(coloured_squares())))
 
 
 def test_the_overlap_that_one_object_may_have_and_its_box_voting_can_change(

@@ -21,6 +21,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
+from stepped_clock import SteppedClock
 from toy_model import CARD, CLASSES
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
@@ -250,6 +251,25 @@ def test_positions_are_switched_on_and_off_and_problems_are_said(
     change(camera, positions="off")
     client.wait_for(lambda: not topics(client))
     client.wait_for(lambda: "positions_found" not in values_of(camera.diagnostics[-1]))
+
+
+@pytest.mark.ros
+def test_depth_images_have_time_to_come_whenever_they_are_wanted(
+    client: Client, camera: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also long after the calibration, which bearings needed before."""
+    clock = SteppedClock()
+    monkeypatch.setattr(camera_positions, "monotonic", clock)
+    monkeypatch.setattr(camera_positions, "GRACE", 2.0)
+    change(camera, positions="bearing")
+    show(client, camera, lambda: camera.places, depth=None)
+    (each,) = camera.node._session.cameras
+    clock.now += 100
+    change(camera, positions="depth")
+    show(client, camera, lambda: each.positions.counts["positions_failed"], depth=None)
+    assert not each.positions.problem()
+    clock.now += 2
+    wait_for_problem(client, camera, "no depth image has come on /depth", depth=None)
 
 
 @pytest.mark.ros

@@ -131,6 +131,7 @@ class CameraPositions:
             self._calibrations.open(self._keep_info)
         uses_depth = options is not None and options.uses_depth
         if uses_depth and not self._depth.is_open:
+            self._since = monotonic()  # it may be long after the calibration
             self._depth.open(self._keep_depth)
         elif not uses_depth and self._depth.is_open:
             self._depth.close()

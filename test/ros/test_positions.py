@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
-from harness import PATIENCE, Client, Start, image_message, values_of
+from harness import BEST_EFFORT, PATIENCE, Client, Start, image_message, values_of
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import serialize_message
@@ -270,6 +270,21 @@ def test_depth_images_have_time_to_come_whenever_they_are_wanted(
     assert not each.positions.problem()
     clock.now += 2
     wait_for_problem(client, camera, "no depth image has come on /depth", depth=None)
+
+
+@pytest.mark.ros
+def test_depth_that_is_best_effort_for_a_reliable_subscription_is_told(
+    client: Client, start_inside: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As drivers of depth cameras publish it; another topic would not help."""
+    monkeypatch.setattr(camera_positions, "GRACE", 0.0)
+    seen = start_inside(positions="depth", reliability="reliable")
+    client.collect(Detection3DArray, "/detector/detections_3d")
+    seen.info = client.node.create_publisher(CameraInfo, "/camera_info", 5)
+    seen.depth = client.node.create_publisher(Image, "/depth", BEST_EFFORT)
+    wait_for_problem(client, seen, "/depth is published best effort")
+    (line,) = {status.message for status in seen.diagnostics[-1].status}
+    assert line.endswith("set reliability to auto") and "remap" not in line
 
 
 @pytest.mark.ros

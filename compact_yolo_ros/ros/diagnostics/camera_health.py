@@ -136,11 +136,7 @@ def _falling_behind(snapshot: Snapshot) -> str:
 def _silent(snapshot: Snapshot, camera: CameraSituation) -> Status:
     topic = camera.topic
     if camera.incompatible_qos:
-        return Status(
-            Level.ERROR,
-            f"{topic} is published best effort but the subscription is reliable, so nothing "
-            "arrives: set reliability to auto",
-        )
+        return Status(Level.ERROR, too_reliable(topic))
     if camera.mistake:
         return Status(Level.ERROR, camera.mistake)
     if camera.publishers == 0:
@@ -154,6 +150,14 @@ def _silent(snapshot: Snapshot, camera: CameraSituation) -> Status:
             "the subscription comes only with reliability auto, and the next when it changes",
         )
     return Status(Level.STALE, f"{silence} announced it: check the camera and the DDS profile")
+
+
+def too_reliable(topic: str) -> str:
+    """Why nothing comes on a topic whose publishers offer less than the parameter asks for."""
+    return (
+        f"{topic} is published best effort but the subscription is reliable, so nothing arrives: "
+        "set reliability to auto"
+    )
 
 
 def _listed(nodes: tuple[str, ...]) -> str:

@@ -149,14 +149,15 @@ class Session:
         """The settings for the network in use; the cameras have the topics for them.
 
         Raises:
-            ValueError: a value cannot be used.
-            RuntimeError: ROS refuses a topic; the cameras are as before.
+            ValueError: a value cannot be used, or a camera's topics are remapped against each
+                other; the cameras are as before.
+            RuntimeError: ROS refuses a topic; likewise.
         """
         settings = self._running.read(values)
         try:
             for camera in self.cameras:
                 camera.use(settings)
-        except RuntimeError:
+        except (RuntimeError, ValueError):
             for camera in self.cameras:
                 camera.use(self.settings)
             raise

@@ -216,7 +216,7 @@ class Camera:
         )
         tracks = self.tracking.facts if settings.tracking else {}
         places = self.positions.counts if self.positions else {}
-        counts = {**self.input.counts, **tracks, **places}
+        counts = {**self.input.counts, **tracks, **places, **self._publisher.counts}
         return CameraState(self.counters.snapshot(), situation, counts)
 
     def _use_positions(self, options: PositionOptions | None) -> None:

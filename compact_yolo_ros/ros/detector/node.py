@@ -279,7 +279,8 @@ class DetectorNode(LifecycleNode):
 
         session, activation = self._session, self._activation
         unmet = session.control.warning(power) if session and activation else ""
-        concerns = (namesakes(self), missing_clock(self), unmet)
+        unsent = session.performance.unsent.problem if session else ""
+        concerns = (namesakes(self), missing_clock(self), unmet, unsent)
         return NodeSituation(
             state=self._state(),
             enabled=self._enabled,

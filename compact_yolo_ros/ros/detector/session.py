@@ -223,6 +223,8 @@ class Session:
         """Key-value pairs for /diagnostics."""
         facts: dict[str, object] = {"model": self.backends.model}
         facts |= backend_facts(self.opened) | self.backends.facts() | self.control.facts()
+        if self.performance.unsent.count:
+            facts["figures_failed"] = self.performance.unsent.count
         if self._coming is not None:
             facts["model_change"] = "opened, and used from the next image on"
         return facts

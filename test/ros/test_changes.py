@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from harness import LATCHED, Client, Start, image_message, values_of
+from harness import LATCHED, PATIENCE, Client, Start, image_message, values_of
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -254,10 +255,36 @@ def test_a_node_that_is_disabled_is_activated_without_a_subscription(
     assert seen.node.trigger_deactivate() == SUCCESS
     assert client.call(SetBool, "/detector/enable", data=False).message == "disabled"
     assert seen.node.trigger_activate() == SUCCESS
-    client.wait_for(lambda: seen.diagnostics[-1].status[0].message == "disabled by ~/enable")
+    seen.diagnostics.clear()
+    client.wait_for(lambda: seen.diagnostics)
+    assert seen.diagnostics[-1].status[0].message == "disabled by ~/enable"
+    assert values_of(seen.diagnostics[-1])["images_received"] == "0"
     assert client.node.count_subscribers("/image") == 0
     assert client.call(SetBool, "/detector/enable", data=True).message == "enabled"
     answer(client, seen, image)
+
+
+def test_images_that_wait_while_the_node_is_disabled_count_once(
+    client: Client, start_inside: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A player waits until something has become of every image that was received."""
+    seen = start_inside()
+    (camera,), detector = seen.node._session.cameras, seen.node._session.detector
+    detect, go = detector.detect_decoded, Event()
+    monkeypatch.setattr(detector, "detect_decoded", lambda *a: go.wait(PATIENCE) and detect(*a))
+    client.wait_for(lambda: seen.camera.get_subscription_count())
+    for number in (1, 2):  # one is in work then, and one waits
+        seen.camera.publish(image_message(coloured_squares()))
+        client.wait_for(lambda n=number: camera.counters.snapshot().received == n)
+        client.spin(0.2)
+    for data in (False, True):
+        assert client.call(SetBool, "/detector/enable", data=data).success
+    go.set()
+    client.wait_for(lambda: len(seen.results) == 2)
+    answer(client, seen, image_message(coloured_squares()))
+    client.spin(0.2)
+    seen_now = camera.counters.snapshot()
+    assert seen_now.received == seen_now.processed + seen_now.dropped >= 3
 
 
 def test_counts_start_at_activation(client: Client, start_inside: Start) -> None:

@@ -40,6 +40,8 @@ class Activation:
             self._worker = FrameWorker(session, node.get_clock(), self._power)
             started.callback(self._stop_worker)
             started.callback(self._unsubscribe)
+            for camera in session.cameras:
+                camera.counters.reset()
             self.enabled = False
             self.enable(enabled)
             for place, camera in enumerate(session.cameras):

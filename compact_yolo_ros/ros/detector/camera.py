@@ -123,8 +123,8 @@ class Camera:
         return VideoInput(receiver, topic, transport, reliability, limits, self.failed)
 
     def open(self, on_image: OnImage) -> None:
-        """Subscribe, and count from now on."""
-        self.counters.reset()
+        """Subscribe, and count from now on, also the images that wait from before."""
+        self.counters.restart()
         self.tracking = CameraTracking(self._warn)
         if self.positions is not None:
             self.positions.reset()

@@ -92,29 +92,40 @@ class FrameCounters:
     def reset(self) -> None:
         """Forget everything: called on activation."""
         with self._lock:
-            self._since = monotonic()
-            self._last_image = self._since
-            self._received = self._processed = self._dropped = self._too_old = self._skipped = 0
-            self._dropped_before = 0
-            self._unanswered_since: float | None = None
-            self._errors: Counter[str] = Counter()
-            self._last_error = ""
-            self._outcome = Outcome.NONE
-            self._is_told = False
-            self._arrivals: deque[float] = deque()
-            self._intervals: deque[float] = deque(maxlen=INTERVALS)
-            self._times: deque[tuple[float, FrameTimes]] = deque()
-            self._failures: deque[float] = deque()
-            self._skips: deque[float] = deque()
-            self._refusals: deque[float] = deque()
-            self._refused_age = 0.0
-            self._causes = NewCauses()
+            self._clear()
+
+    def _clear(self) -> None:
+        self._since = monotonic()
+        self._last_image = self._since
+        self._received = self._processed = self._dropped = self._too_old = self._skipped = 0
+        self._dropped_before = 0
+        self._unanswered_since: float | None = None
+        self._errors: Counter[str] = Counter()
+        self._last_error = ""
+        self._outcome = Outcome.NONE
+        self._is_told = False
+        self._arrivals: deque[float] = deque()
+        self._intervals: deque[float] = deque(maxlen=INTERVALS)
+        self._times: deque[tuple[float, FrameTimes]] = deque()
+        self._failures: deque[float] = deque()
+        self._skips: deque[float] = deque()
+        self._refusals: deque[float] = deque()
+        self._refused_age = 0.0
+        self._causes = NewCauses()
+
+    def restart(self) -> None:
+        """Forget all but the images that wait or are in work, which are still to be counted."""
+        with self._lock:
+            done = self._processed + self._dropped + self._too_old + self._skipped
+            pending = self._received - done - self._errors.total()
+            self._clear()
+            self._received = max(0, pending)  # packets of a video are errors, and no images
 
     def image_received(self, *, replaced_another: bool) -> None:
         """Count an image from the camera, and the unprocessed one it may have replaced."""
         with self._lock:
             before, self._last_image = self._last_image, monotonic()
-            if self._received:
+            if self._arrivals:
                 self._intervals.append(self._last_image - before)
             if self._unanswered_since is None:
                 self._unanswered_since = self._last_image

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
+from toy_model import CARD, write_toy_model
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from compact_yolo_ros.backends.onnxruntime import OnnxRuntimeBackend
@@ -157,6 +160,26 @@ def test_a_change_whose_topic_cannot_be_created_changes_nothing(
             assert "permission denied" in result.reason
             assert classes(answer(client, seen, image)) == ["blue", "green", "red"]
     assert classes(answer(client, seen, image)) == ["red"]
+
+
+def test_classes_that_were_refused_are_not_used_when_a_model_cannot_be_opened(
+    client: Client, start_inside: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parameters name classes of that model then, and the old one goes on with its own."""
+    seen = start_inside()
+    image = image_message(coloured_squares())
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise RCLError("Failed to create publisher: permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(seen.node, "create_lifecycle_publisher", refuse)
+        given = Parameter("classes", value=["red"]), Parameter("tracking", value="bytetrack")
+        assert not seen.node.set_parameters_atomically(given).successful
+    other = write_toy_model(tmp_path / "other.onnx", replace(CARD, classes=("ant", "bee", "cat")))
+    change(seen, model=str(other), backend="onnxruntime", precision="int8", classes=["bee"])
+    client.wait_for(lambda: seen.node._session.backends.refused)
+    assert classes(answer(client, seen, image)) == ["blue", "green", "red"]
 
 
 def test_a_topic_that_ros_refuses_leaves_the_node_disabled_and_alive(

@@ -153,11 +153,13 @@ class Session:
                 other; the cameras are as before.
             RuntimeError: ROS refuses a topic; likewise.
         """
+        names = self._running.names
         settings = self._running.read(values)
         try:
             for camera in self.cameras:
                 camera.use(settings)
         except (RuntimeError, ValueError):
+            self._running.names = names
             for camera in self.cameras:
                 camera.use(self.settings)
             raise

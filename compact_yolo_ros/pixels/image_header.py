@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from time import monotonic_ns
 from typing import Any
 
 from compact_yolo_ros.pixels.image_error import ImageError
@@ -14,6 +15,11 @@ LONGEST_FRAME_ID = 256
 def stamp_of(header: Any) -> int:
     """The stamp of a std_msgs/Header in ns; 0 if it has none."""
     return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
+
+
+def time_of(header: Any) -> int:
+    """When an image was taken, in ns: its stamp or, if it has none, now on a steady clock."""
+    return stamp_of(header) or monotonic_ns()
 
 
 def check_header(header: Any) -> None:

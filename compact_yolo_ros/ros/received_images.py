@@ -27,6 +27,7 @@ from compact_yolo_ros.ros.transports import (
     RAW,
 )
 from compact_yolo_ros.support.cdr import CdrError, CdrReader
+from compact_yolo_ros.support.error_text import first_line
 
 
 class ReceivedImage(NamedTuple):
@@ -116,8 +117,15 @@ def unpack_compressed_video(data: bytes) -> VideoPacket:
 
 
 def unpack_camera_info(data: bytes) -> CameraInfo:
-    """Read a serialized sensor_msgs/CameraInfo, one of which serves many images."""
-    return deserialize_message(data, CameraInfo)
+    """Read a serialized sensor_msgs/CameraInfo, one of which serves many images.
+
+    Raises:
+        ImageError: the bytes are no such message.
+    """
+    try:
+        return deserialize_message(data, CameraInfo)
+    except Exception as error:  # rclpy does not export the type of what cannot be read
+        raise _unreadable("CameraInfo", first_line(error)) from error
 
 
 UNPACK: dict[str, Callable[[bytes], Any]] = {
@@ -142,6 +150,10 @@ def _reading(name: str, data: bytes) -> Iterator[CdrReader]:
     try:
         yield CdrReader(data)
     except CdrError as error:
-        raise ImageError(
-            "malformed", f"the {name} message cannot be read ({error}): check its publisher"
-        ) from error
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, why: object) -> ImageError:
+    return ImageError(
+        "malformed", f"the {name} message cannot be read ({why}): check its publisher"
+    )

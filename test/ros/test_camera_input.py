@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rclpy
 from harness import BEST_EFFORT, LATCHED, Client, image_message
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -204,6 +205,27 @@ def test_a_latched_image_that_arrived_already_is_not_passed_on_again(
     receiver.follow_until("reliable")
     client.spin(0.1)
     assert receiver.numbers == [1]
+
+
+def test_nothing_is_left_of_two_subscriptions_of_which_ros_refuses_one(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first would go on bringing images of which nobody knows where they come from."""
+    node = client.host(Node("receiver", context=client.context))
+    opened, create = CameraInput(Receiver(node), TOPIC, RAW, "auto"), node.create_subscription
+    made: list[Any] = []
+
+    def once(*args: Any, **options: Any) -> Any:
+        if made:
+            raise RCLError("Failed to create subscription: out of resources")
+        made.append(create(*args, **options))
+        return made[0]
+
+    monkeypatch.setattr(node, "create_subscription", once)
+    with pytest.raises(RCLError):
+        opened.open(lambda _: None)
+    opened.close()
+    client.wait_for(lambda: client.node.count_subscribers(TOPIC) == 0, 10)
 
 
 def test_a_publisher_of_another_type_changes_nothing(client: Client, receiver: OpenInput) -> None:

@@ -133,6 +133,20 @@ def test_enable_is_for_all_cameras(client: Client, start: Start) -> None:
     cameras.send_until(lambda: all(cameras.results.values()))
 
 
+def test_a_change_that_one_camera_cannot_make_is_made_by_none(client: Client, start: Start) -> None:
+    """The remap rules contradict each other for the rear camera's depth images."""
+    rules = ("-r", "rear/depth:=tof", "-r", "tof/compressedDepth:=packed")
+    start(*rules, cameras=list(COLOURS), depth_transport="compressedDepth")
+    value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value="depth")
+    given = [Parameter(name="positions", value=value)]
+    (result,) = client.call(SetParameters, "/detector/set_parameters", parameters=given).results
+    assert not result.successful and "remap rear/depth/compressedDepth instead" in result.reason
+    client.spin(0.5)
+    heard = client.node.get_subscriber_names_and_types_by_node("detector", "/")
+    assert {name for name, _ in heard} >= {"/front/image", "/rear/image"}
+    assert not [name for name, _ in heard if "camera_info" in name or "depth" in name]
+
+
 def test_unusable_names_are_refused_with_a_sentence(client: Client, start: Start) -> None:
     start(autostart=False)
     for value, sentence in (

@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
-from harness import LATCHED, Client, Start, image_message, values_of
+from harness import LATCHED, PATIENCE, Client, Start, image_message, values_of
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
-from std_srvs.srv import SetBool
+from std_srvs.srv import SetBool, Trigger
+from toy_model import CARD, write_toy_model
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from compact_yolo_ros.backends.onnxruntime import OnnxRuntimeBackend
@@ -45,6 +49,11 @@ def answer(client: Client, seen: SimpleNamespace, image: Image) -> Detection2DAr
 
 def classes(result: Detection2DArray) -> list[str]:
     return sorted(found.results[0].hypothesis.class_id for found in result.detections)
+
+
+def subscriptions(client: Client) -> set[str]:
+    """Topics that the node subscribes to."""
+    return {name for name, _ in client.node.get_subscriber_names_and_types_by_node("detector", "/")}
 
 
 def change(seen: SimpleNamespace, **values: Any) -> None:
@@ -153,6 +162,56 @@ def test_a_change_whose_topic_cannot_be_created_changes_nothing(
     assert classes(answer(client, seen, image)) == ["red"]
 
 
+def test_classes_that_were_refused_are_not_used_when_a_model_cannot_be_opened(
+    client: Client, start_inside: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parameters name classes of that model then, and the old one goes on with its own."""
+    seen = start_inside()
+    image = image_message(coloured_squares())
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise RCLError("Failed to create publisher: permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(seen.node, "create_lifecycle_publisher", refuse)
+        given = Parameter("classes", value=["red"]), Parameter("tracking", value="bytetrack")
+        assert not seen.node.set_parameters_atomically(given).successful
+    other = write_toy_model(tmp_path / "other.onnx", replace(CARD, classes=("ant", "bee", "cat")))
+    change(seen, model=str(other), backend="onnxruntime", precision="int8", classes=["bee"])
+    client.wait_for(lambda: seen.node._session.backends.refused)
+    assert classes(answer(client, seen, image)) == ["blue", "green", "red"]
+
+
+def test_a_topic_that_ros_refuses_leaves_the_node_disabled_and_alive(
+    client: Client, start_inside: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was asked for while nothing was subscribed to, so that nobody could tell."""
+    seen = start_inside()
+    client.call(SetBool, "/detector/enable", data=False)
+    create = seen.node.create_subscription
+
+    def refuse_depth(kind: Any, topic: str, *args: Any, **options: Any) -> Any:
+        if topic == "depth":
+            raise RCLError("Failed to create subscription: permission denied")
+        return create(kind, topic, *args, **options)
+
+    monkeypatch.setattr(seen.node, "create_subscription", refuse_depth)
+    change(seen, positions="depth")
+    for kind, service, fields in (
+        (SetBool, "/detector/enable", {"data": True}),
+        (Trigger, "/detector/detect_once", {}),
+    ):
+        response = client.call(kind, service, **fields)
+        assert not response.success and "permission denied" in response.message
+        client.wait_for(lambda: not subscriptions(client) & {"/image", "/camera_info"})
+        seen.diagnostics.clear()
+        client.wait_for(lambda: seen.diagnostics)
+        assert seen.diagnostics[-1].status[0].message == "disabled by ~/enable"
+    change(seen, positions="off")
+    assert client.call(SetBool, "/detector/enable", data=True).success
+    assert classes(answer(client, seen, image_message(coloured_squares())))
+
+
 def test_the_overlap_that_one_object_may_have_and_its_box_voting_can_change(
     client: Client, start_inside: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,10 +278,36 @@ def test_a_node_that_is_disabled_is_activated_without_a_subscription(
     assert seen.node.trigger_deactivate() == SUCCESS
     assert client.call(SetBool, "/detector/enable", data=False).message == "disabled"
     assert seen.node.trigger_activate() == SUCCESS
-    client.wait_for(lambda: seen.diagnostics[-1].status[0].message == "disabled by ~/enable")
+    seen.diagnostics.clear()
+    client.wait_for(lambda: seen.diagnostics)
+    assert seen.diagnostics[-1].status[0].message == "disabled by ~/enable"
+    assert values_of(seen.diagnostics[-1])["images_received"] == "0"
     assert client.node.count_subscribers("/image") == 0
     assert client.call(SetBool, "/detector/enable", data=True).message == "enabled"
     answer(client, seen, image)
+
+
+def test_images_that_wait_while_the_node_is_disabled_count_once(
+    client: Client, start_inside: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A player waits until something has become of every image that was received."""
+    seen = start_inside()
+    (camera,), detector = seen.node._session.cameras, seen.node._session.detector
+    detect, go = detector.detect_decoded, Event()
+    monkeypatch.setattr(detector, "detect_decoded", lambda *a: go.wait(PATIENCE) and detect(*a))
+    client.wait_for(lambda: seen.camera.get_subscription_count())
+    for number in (1, 2):  # one is in work then, and one waits
+        seen.camera.publish(image_message(coloured_squares()))
+        client.wait_for(lambda n=number: camera.counters.snapshot().received == n)
+        client.spin(0.2)
+    for data in (False, True):
+        assert client.call(SetBool, "/detector/enable", data=data).success
+    go.set()
+    client.wait_for(lambda: len(seen.results) == 2)
+    answer(client, seen, image_message(coloured_squares()))
+    client.spin(0.2)
+    seen_now = camera.counters.snapshot()
+    assert seen_now.received == seen_now.processed + seen_now.dropped >= 3
 
 
 def test_counts_start_at_activation(client: Client, start_inside: Start) -> None:

@@ -22,6 +22,7 @@ from compact_yolo_ros.detection.detections import NO_TRACK, Detections
 from compact_yolo_ros.detection.drawing import annotated, colour_of, object_colours
 from compact_yolo_ros.detection.governor import Targets
 from compact_yolo_ros.detection.selection import Selection
+from compact_yolo_ros.pixels import image_header
 from compact_yolo_ros.pixels.decoding import DecodedImage, ImageDecoder
 from compact_yolo_ros.ros.detector.debug_image import DebugImageWriter
 from compact_yolo_ros.ros.detector.parameter_table import DETECTOR_PARAMETERS
@@ -135,6 +136,22 @@ def test_a_trail_is_drawn_in_its_colour(longest: int) -> None:
     row, column = round(340 * scale), round(240 * scale)
     assert canvases[-1][row, column].tolist() == pytest.approx(colour_of(5), abs=40)
     assert extent(canvases[0])[2] == pytest.approx(180 * scale, abs=3)
+
+
+def test_a_trail_of_images_without_stamps_is_of_the_last_two_seconds_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the tracks are, which go by a steady clock then."""
+    clock, canvases = SteppedClock(), list[NDArray[np.uint8]]()
+    monkeypatch.setattr(image_header, "monotonic_ns", lambda: round(clock.now * 1e9))
+    writer = DebugImageWriter(CLASSES, lambda _, canvas: canvases.append(canvas), clock)
+    for step in range(4):
+        clock.now += 1
+        x = 100.0 + 100 * step
+        box = np.array([[x, 300, x + 80, 380]], np.float32)
+        one = Detections(box, np.ones(1, np.float32), np.zeros(1, np.int32), np.array([5]))
+        writer.write(Header(), plain(640, 480), one, settings(), one)
+    assert extent(canvases[-1])[0] == pytest.approx(240, abs=4)  # two seconds before
 
 
 def test_a_change_of_track_is_a_change_of_colour() -> None:

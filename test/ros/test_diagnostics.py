@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle
 from types import SimpleNamespace
@@ -225,6 +226,36 @@ def test_no_camera_is_so_slow_that_its_silence_is_never_told(clock: SteppedClock
     assert status_of(counted.snapshot()).level is Level.STALE
 
 
+@pytest.mark.parametrize(
+    ("lose", "level", "sentence"),
+    [
+        (lambda it: it.error("image size", "cut off"), Level.ERROR, "1 failures: cut off"),
+        (lambda it: it.image_too_old(0.7), Level.WARN, "max_age refuses every image: the last one"),
+    ],
+)
+def test_a_slow_camera_that_gets_no_answers_is_never_well(
+    clock: SteppedClock, lose: Callable[[FrameCounters], object], level: Level, sentence: str
+) -> None:
+    """Also between two images, when the last loss is no longer in the window of the rates."""
+    counted, node = run(clock, 48, 1 / 12), LoggingNode()
+    clock.now += 11
+    logged = []
+    for _ in range(4):
+        clock.now += 1
+        counted.image_received(replaced_another=False)
+        lose(counted)
+        for _ in range(12):
+            status = status_of(counted.snapshot())
+            assert status.level is level and status.message.startswith(sentence)
+            logged += node.publish(ACTIVE, single=counted.snapshot())
+            clock.now += 1
+    assert len(logged) == (level is Level.WARN)  # a failure was logged when it happened
+    counted.image_received(replaced_another=False)
+    counted.image_processed(times(0.01))
+    clock.now += 12
+    assert status_of(counted.snapshot()).level is Level.OK
+
+
 def test_incompatible_qos_is_an_error_with_its_remedy(clock: SteppedClock) -> None:
     counted = FrameCounters()
     clock.now += 3
@@ -258,9 +289,9 @@ def test_images_that_are_all_too_old_point_at_the_clocks(clock: SteppedClock) ->
         assert status.message.startswith(f"max_age refuses every image: {sentence}")
     clock.now += 1.5
     counted.image_received(replaced_another=False)
-    clock.now += 4  # what was refused has left the window
+    clock.now += 4  # what was refused has left the window, and nothing was answered since
     counted.image_received(replaced_another=False)
-    assert status_of(counted.snapshot()) == (Level.OK, "waiting for the first answer")
+    assert status_of(counted.snapshot()) == status
 
 
 def test_images_that_max_age_refuses_are_no_reason_for_a_smaller_model(
@@ -580,10 +611,43 @@ def test_another_cause_of_the_same_level_is_logged(clock: SteppedClock) -> None:
     future = replace(well, age=well.age._replace(p50=-37.0))
     (logged,) = node.publish(ACTIVE, front=future, rear=well)
     assert logged.startswith("front: the median age of -37.0 s cannot be")
-    failing = replace(well, recent_errors=2, last_error="cut off")
+    failing = replace(well, recent_errors=2, last_error="cut off", is_told=True)
     assert node.publish(ACTIVE, front=failing, rear=well) == []  # logged when it happened
     (logged,) = node.publish(ACTIVE, front=well, rear=well)
     assert logged.startswith("front: 30.")
+
+
+def test_failures_that_come_back_are_logged_again(clock: SteppedClock) -> None:
+    """A known cause is not logged when it happens, and in the log all had been well since."""
+    node, counted = LoggingNode(), FrameCounters()
+    for expected in ("logged when it happened", "failures: cut off", "failures: cut off"):
+        is_new, logged = False, []
+        for n in range(300):  # for ten seconds all images fail
+            clock.now += 1 / 30
+            counted.image_received(replaced_another=False)
+            is_new |= counted.error("image size", "cut off")
+            logged += node.publish(ACTIVE, front=counted.snapshot()) if n % 30 == 29 else []
+        assert is_new == (expected == "logged when it happened")
+        assert len(logged) == (not is_new) and all(expected in line for line in logged)
+        for _ in range(300):
+            clock.now += 1 / 30
+            counted.image_received(replaced_another=False)
+            counted.image_processed(times(0.01))
+        (logged_end,) = node.publish(ACTIVE, front=counted.snapshot())
+        assert logged_end.startswith("front: 30.")
+
+
+def test_a_camera_that_goes_silent_after_failures_is_logged(clock: SteppedClock) -> None:
+    """Also while these are in the window."""
+    node, counted = LoggingNode(), FrameCounters()
+    counted.image_received(replaced_another=False)
+    assert counted.error("image size", "cut off")
+    assert node.publish(ACTIVE, front=counted.snapshot()) == []  # logged when it happened
+    logged = []
+    for _ in range(8):
+        clock.now += 1
+        logged += node.publish(ACTIVE, front=counted.snapshot())
+    assert len(logged) == 1 and logged[0].startswith("front: no image on /image for 2 s")
 
 
 def test_a_concern_is_logged_once_whatever_the_state(clock: SteppedClock) -> None:

@@ -72,6 +72,18 @@ def test_images_are_skipped_of_each_camera_by_itself(toy: str) -> None:
     assert [control.admits(camera) for camera in "baab"] == [False, True, True, True]
 
 
+def test_other_targets_count_from_the_next_image_on(toy: str) -> None:
+    """What the ones before had skipped is admitted, which may be ten images of a slow camera."""
+    control = make_control(toy, Targets(latency=0.05, max_skip=3))
+    for _ in range(30):
+        control.observe("a", times(0.08, waiting=0.06), None)
+    assert not control.admits("a")
+    control.targets = Targets(latency=0.05, max_skip=3)  # as before
+    assert not control.admits("a")
+    control.targets = Targets()
+    assert control.admits("a")
+
+
 def test_images_that_go_together_share_their_time_where_a_rate_is_to_be_held(toy: str) -> None:
     """Four in 40 ms are 100 a second, of a latency of 40 ms each."""
     for together, fps, latency, state in (

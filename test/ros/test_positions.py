@@ -14,13 +14,14 @@ import cv2
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
-from harness import PATIENCE, Client, Start, image_message, values_of
+from harness import BEST_EFFORT, PATIENCE, Client, Start, image_message, values_of
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
+from stepped_clock import SteppedClock
 from toy_model import CARD, CLASSES
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
@@ -214,9 +215,12 @@ def test_positions_are_switched_on_and_off_and_problems_are_said(
     wait_for_problem(client, camera, "has 160 x 320 pixels", depth=np.full((320, 160), 2.0))
     wait_for_problem(client, camera, "of images of 640 x 320 pixels", info=calibration(width=640))
     wait_for_problem(client, camera, "no focal length in K", info=calibration(k=[0.0] * 9))
-    client.wait_for(lambda: len(camera.results) >= 7)  # detections go on
+    torn = serialize_message(CALIBRATION)[:200]
+    wait_for_problem(client, camera, "the CameraInfo message cannot be read", info=torn)
+    client.wait_for(lambda: len(camera.results) >= 8)  # detections go on
     assert not camera.places
-    assert int(values_of(camera.diagnostics[-1])["positions_failed"]) >= 7
+    values = values_of(camera.diagnostics[-1])
+    assert int(values["positions_failed"]) >= 8 and values["errors"] == "0"
 
     for encoding in ("16UC1", "32FC1"):
         camera.places.clear()
@@ -247,6 +251,40 @@ def test_positions_are_switched_on_and_off_and_problems_are_said(
     change(camera, positions="off")
     client.wait_for(lambda: not topics(client))
     client.wait_for(lambda: "positions_found" not in values_of(camera.diagnostics[-1]))
+
+
+@pytest.mark.ros
+def test_depth_images_have_time_to_come_whenever_they_are_wanted(
+    client: Client, camera: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also long after the calibration, which bearings needed before."""
+    clock = SteppedClock()
+    monkeypatch.setattr(camera_positions, "monotonic", clock)
+    monkeypatch.setattr(camera_positions, "GRACE", 2.0)
+    change(camera, positions="bearing")
+    show(client, camera, lambda: camera.places, depth=None)
+    (each,) = camera.node._session.cameras
+    clock.now += 100
+    change(camera, positions="depth")
+    show(client, camera, lambda: each.positions.counts["positions_failed"], depth=None)
+    assert not each.positions.problem()
+    clock.now += 2
+    wait_for_problem(client, camera, "no depth image has come on /depth", depth=None)
+
+
+@pytest.mark.ros
+def test_depth_that_is_best_effort_for_a_reliable_subscription_is_told(
+    client: Client, start_inside: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As drivers of depth cameras publish it; another topic would not help."""
+    monkeypatch.setattr(camera_positions, "GRACE", 0.0)
+    seen = start_inside(positions="depth", reliability="reliable")
+    client.collect(Detection3DArray, "/detector/detections_3d")
+    seen.info = client.node.create_publisher(CameraInfo, "/camera_info", 5)
+    seen.depth = client.node.create_publisher(Image, "/depth", BEST_EFFORT)
+    wait_for_problem(client, seen, "/depth is published best effort")
+    (line,) = {status.message for status in seen.diagnostics[-1].status}
+    assert line.endswith("set reliability to auto") and "remap" not in line
 
 
 @pytest.mark.ros
@@ -414,7 +452,7 @@ def show(
     camera: SimpleNamespace,
     done: Callable[[], object],
     *,
-    info: CameraInfo | None = CALIBRATION,
+    info: CameraInfo | bytes | None = CALIBRATION,
     depth: np.ndarray | None = PLANE,
     late: int = 0,
     **fields: Any,

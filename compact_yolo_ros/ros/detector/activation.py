@@ -40,6 +40,8 @@ class Activation:
             self._worker = FrameWorker(session, node.get_clock(), self._power)
             started.callback(self._stop_worker)
             started.callback(self._unsubscribe)
+            for camera in session.cameras:
+                camera.counters.reset()
             self.enabled = False
             self.enable(enabled)
             for place, camera in enumerate(session.cameras):
@@ -51,16 +53,22 @@ class Activation:
         """Subscribe to the cameras, or unsubscribe, so that images cost nothing.
 
         If that is done already, nothing changes: counts and tracks go on.
+
+        Raises:
+            RuntimeError: ROS refuses a topic; nothing is subscribed to then.
         """
         if enabled == self.enabled:
             return
-        self.enabled = enabled
         self._unsubscribe()
-        for place, camera in enumerate(self._session.cameras):
-            if enabled:
-                camera.open(partial(self._worker.submit, place))
-            elif camera.once.is_called:
-                self.listen(place)
+        self.enabled = enabled
+        with ExitStack() as opened:
+            opened.callback(self._disable)
+            for place, camera in enumerate(self._session.cameras):
+                if enabled:
+                    camera.open(partial(self._worker.submit, place))
+                elif camera.once.is_called:
+                    self.listen(place)
+            opened.pop_all()
 
     def unanswered(self, place: int) -> float | None:
         """See ``FrameWorker.unanswered``."""
@@ -107,6 +115,10 @@ class Activation:
     def _describe_left(self) -> str:
         work = self._worker.work()
         return f"a transition did not wait any longer: {work or 'the worker ends'}"
+
+    def _disable(self) -> None:
+        self.enabled = False
+        self._unsubscribe()
 
     def _unsubscribe(self) -> None:
         for camera in self._session.cameras:

@@ -18,7 +18,7 @@ from std_msgs.msg import Header
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.drawing import colour_of, object_colours, object_names
 from compact_yolo_ros.detection.tracking.trails import Trail, Trails
-from compact_yolo_ros.pixels.image_header import stamp_of
+from compact_yolo_ros.pixels.image_header import time_of
 
 LINE, FONT = 1 / 320, 1 / 40
 """Thickness of lines and height of letters, as share of the image's longer side."""
@@ -50,7 +50,7 @@ class AnnotationWriter:
         """
         stamp, longer = header.stamp, max(size)
         line, font = longer * LINE, longer * FONT
-        trails = self._trails.add(stamp_of(header), tracks) if tracks else []
+        trails = self._trails.add(time_of(header), tracks) if tracks else []
         message = ImageAnnotations()
         if hasattr(message, "timestamp"):  # newer versions have one for all
             message.timestamp = stamp

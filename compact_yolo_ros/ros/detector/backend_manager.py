@@ -210,8 +210,6 @@ class BackendManager:
     def _need_sizes(self, sizes_of: SizesOf) -> None:
         card = self._newest.card
         sizes = sizes_of((self._options.input_sizes or (card.own_input,))[0], card)
-        if len(sizes) == 1 and not self._given_up:
-            self._problem = ""  # those that could not be opened are not needed any more
         self._need(input_sizes=sizes)
 
     def _need(self, **changes: tuple[InputSize, ...]) -> None:
@@ -220,6 +218,8 @@ class BackendManager:
         self._options = options  # not what cannot be: it would be in the way of all that comes
         if self._engine.awaits_image or not set(sizes) <= self._sizes:
             self._reopen()
+        elif not self._given_up:
+            self._problem = ""  # those that could not be opened are not needed any more
 
     def _change(self, wanted: RunOptions, accept: Callable[[ModelCard], None]) -> None:
         if wanted is not self._wanted:

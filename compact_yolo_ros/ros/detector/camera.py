@@ -123,8 +123,8 @@ class Camera:
         return VideoInput(receiver, topic, transport, reliability, limits, self.failed)
 
     def open(self, on_image: OnImage) -> None:
-        """Subscribe, and count from now on."""
-        self.counters.reset()
+        """Subscribe, and count from now on, also the images that wait from before."""
+        self.counters.restart()
         self.tracking = CameraTracking(self._warn)
         if self.positions is not None:
             self.positions.reset()
@@ -216,7 +216,7 @@ class Camera:
         )
         tracks = self.tracking.facts if settings.tracking else {}
         places = self.positions.counts if self.positions else {}
-        counts = {**self.input.counts, **tracks, **places}
+        counts = {**self.input.counts, **tracks, **places, **self._publisher.counts}
         return CameraState(self.counters.snapshot(), situation, counts)
 
     def _use_positions(self, options: PositionOptions | None) -> None:

@@ -182,14 +182,12 @@ class CameraInput:
 
     def _subscribe(self, chosen: tuple[Quality, ...]) -> None:
         """Have these subscriptions; the new ones are there before the others are removed."""
-        before = self._subscriptions
         self._brought_twice = True
-        self._subscriptions = {
-            quality: before.pop(quality) if quality in before else self._create(quality)
-            for quality in chosen
-        }
-        for subscription in before.values():
-            self._receiver.unsubscribe(subscription)
+        for quality in chosen:  # each is known at once, also if ROS refuses the next
+            if quality not in self._subscriptions:
+                self._subscriptions[quality] = self._create(quality)
+        for quality in self._subscriptions.keys() - set(chosen):
+            self._receiver.unsubscribe(self._subscriptions.pop(quality))
         self._brought_twice = len(chosen) > 1
 
     def _create(self, quality: Quality) -> Subscription[Any]:

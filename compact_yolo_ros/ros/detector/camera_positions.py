@@ -22,6 +22,7 @@ from compact_yolo_ros.ros.detector.camera_input import CameraInput
 from compact_yolo_ros.ros.detector.depth_history import DepthHistory, DepthImage
 from compact_yolo_ros.ros.detector.parameters import file_limits
 from compact_yolo_ros.ros.detector.topics import CAMERA_INFO, DEPTH, FrameResult
+from compact_yolo_ros.ros.diagnostics.camera_health import too_reliable
 from compact_yolo_ros.ros.diagnostics.causes import NewCauses
 from compact_yolo_ros.ros.received_images import unpack_file, unpack_image
 from compact_yolo_ros.ros.receiver import Receiver
@@ -131,6 +132,7 @@ class CameraPositions:
             self._calibrations.open(self._keep_info)
         uses_depth = options is not None and options.uses_depth
         if uses_depth and not self._depth.is_open:
+            self._since = monotonic()  # it may be long after the calibration
             self._depth.open(self._keep_depth)
         elif not uses_depth and self._depth.is_open:
             self._depth.close()
@@ -188,6 +190,8 @@ class CameraPositions:
     def _depth_of(self, header: Header, size: tuple[int, int], tolerance: float) -> Depth:
         """The depth image that belongs to an image."""
         nearest = self._history.nearest(header)
+        if nearest is None and self._depth.incompatible_qos:
+            raise NoPositionsError(too_reliable(self._depth.topic))
         if nearest is None:
             raise NoPositionsError(
                 f"no depth image has come on {self._depth.topic}: remap depth to the one that is "

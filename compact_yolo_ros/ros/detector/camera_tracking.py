@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from itertools import count
 from typing import TYPE_CHECKING
 
-from compact_yolo_ros.pixels.image_header import stamp_of
+from compact_yolo_ros.pixels.image_header import time_of
 from compact_yolo_ros.ros.detector.topics import FrameResult
 
 if TYPE_CHECKING:
@@ -48,9 +47,7 @@ class CameraTracking:
         tracker = self._tracker
         tracker.options = settings.tracking
         resets = tracker.counts.resets
-        # Without stamps the time of a steady clock.
-        stamp = stamp_of(result.header) or time.monotonic_ns()
-        tracked = tracker.step(stamp, result.detections)
+        tracked = tracker.step(time_of(result.header), result.detections)
         if resets == 0 and tracker.counts.resets:
             self._log(
                 "the stamps of the images went back, so that all tracks ended: a recording began "

@@ -21,12 +21,13 @@ class CardSettings:
 
     Attributes:
         card: of the model.
+        names: the values that were accepted last of the parameters that name classes.
     """
 
     def __init__(self, card: ModelCard) -> None:
         """Begin without names, so that objects of all classes are published."""
         self.card = card
-        self._names: dict[str, list[str]] = {name: [] for name in NAMING}
+        self.names: dict[str, list[str]] = {name: [] for name in NAMING}
 
     def accept(self, values: Mapping[str, Any]) -> Settings:
         """The settings, and names to keep from now on.
@@ -38,7 +39,7 @@ class CardSettings:
             ValueError: a value cannot be used, or the model lacks a class that is named.
         """
         settings = read_settings(values, self.card)
-        self._names = {name: values[name] for name in NAMING}
+        self.names = {name: values[name] for name in NAMING}
         return settings
 
     def read(self, values: Mapping[str, Any]) -> Settings:
@@ -46,7 +47,7 @@ class CardSettings:
         try:
             return self.accept(values)
         except ValueError:
-            return read_settings({**values, **self._names}, self.card)
+            return read_settings({**values, **self.names}, self.card)
 
 
 def renames(values: Mapping[str, Any], before: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.detection.drawing import annotated
 from compact_yolo_ros.detection.tracking.trails import Trails
 from compact_yolo_ros.pixels.decoding import DecodedImage
-from compact_yolo_ros.pixels.image_header import stamp_of
+from compact_yolo_ros.pixels.image_header import time_of
 from compact_yolo_ros.ros.detector.settings import Settings
 
 Pack = Callable[[Header, NDArray[np.uint8]], Any]
@@ -60,7 +60,7 @@ class DebugImageWriter:
         """
         if not settings.debug_image:
             return None
-        trails = self._trails.add(stamp_of(header), tracks) if tracks else []
+        trails = self._trails.add(time_of(header), tracks) if tracks else []
         if not self._is_due(settings.debug_image_rate):
             return None
         longest = settings.debug_image_size

@@ -16,6 +16,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from compact_yolo_ros.detection.detections import NO_TRACK, Detections
+from compact_yolo_ros.ros.detector.graph import refusal
 from compact_yolo_ros.ros.detector.topics import DETECT_ONCE, FrameResult
 
 
@@ -174,9 +175,11 @@ class DetectOnce:
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
         self._calls = (*self._calls, call)
-        images.listen()
         try:
+            images.listen()
             return await outcome
+        except RuntimeError as error:  # rclpy's RCLError
+            return refusal(error)
         finally:
             self._calls = tuple(other for other in self._calls if other is not call)
             self._node.destroy_timer(timer)

@@ -10,6 +10,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy
 
 from compact_yolo_ros.ros.transports import IMAGE_TRANSPORTS, RAW
+from compact_yolo_ros.support.error_text import first_line
 
 UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
 """What ROS shows before it has heard of a publisher's node."""
@@ -102,6 +103,11 @@ def namesakes(node: Node) -> str:
         "reach either: give one of them another name or namespace (one that was killed fades "
         "within half a minute)"
     )
+
+
+def refusal(error: RuntimeError) -> str:
+    """What to say of rclpy's RCLError where a topic is created, as without SROS2's permission."""
+    return f"ROS refuses a topic that would be needed: {first_line(error)}"
 
 
 def missing_clock(node: Node) -> str:

@@ -42,6 +42,8 @@ class InputControl:
 
     @targets.setter
     def targets(self, targets: Targets) -> None:
+        if targets != self._governor.targets:
+            self._to_skip = Counter()  # another one: the thread that detects may be counting
         self._governor.targets = targets
 
     def admits(self, camera: str) -> bool:

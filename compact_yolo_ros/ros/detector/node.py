@@ -22,14 +22,13 @@ from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool
 
 from compact_yolo_ros.backends import BackendError
-from compact_yolo_ros.ros.detector.graph import missing_clock, namesakes
+from compact_yolo_ros.ros.detector.graph import missing_clock, namesakes, refusal
 from compact_yolo_ros.ros.detector.leftovers import Leftovers
 from compact_yolo_ros.ros.detector.opening import Opening
 from compact_yolo_ros.ros.detector.parameter_table import DETECTOR_PARAMETERS
 from compact_yolo_ros.ros.detector.parameters import RUN_PARAMETERS, check_changes
 from compact_yolo_ros.ros.parameter_service import is_unchanged
 from compact_yolo_ros.ros.parameters import NodeParameters
-from compact_yolo_ros.support.error_text import first_line
 from compact_yolo_ros.support.periodic import Periodic
 
 if TYPE_CHECKING:
@@ -228,18 +227,20 @@ class DetectorNode(LifecycleNode):
                 self.get_logger().warning(f"The model stays as it is: {error}")
             return SetParametersResult(successful=False, reason=str(error))
         except RuntimeError as error:  # rclpy's RCLError
-            reason = f"ROS refuses a topic that would be needed: {first_line(error)}"
-            return SetParametersResult(successful=False, reason=reason)
+            return SetParametersResult(successful=False, reason=refusal(error))
         return SetParametersResult(successful=True)
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Stop or resume the subscriptions, so that a disabled node costs nothing."""
         with self._changes:
-            self._enabled = request.data
-            if self._activation is not None:
-                self._activation.enable(self._enabled)
-        response.success = True
-        response.message = "enabled" if self._enabled else "disabled"
+            try:
+                if self._activation is not None:
+                    self._activation.enable(request.data)
+                self._enabled, refused = request.data, ""
+            except RuntimeError as error:  # rclpy's RCLError
+                self._enabled, refused = False, refusal(error)
+        response.success = not refused
+        response.message = refused or ("enabled" if self._enabled else "disabled")
         return response
 
     # /diagnostics
@@ -278,7 +279,8 @@ class DetectorNode(LifecycleNode):
 
         session, activation = self._session, self._activation
         unmet = session.control.warning(power) if session and activation else ""
-        concerns = (namesakes(self), missing_clock(self), unmet)
+        unsent = session.performance.unsent.problem if session else ""
+        concerns = (namesakes(self), missing_clock(self), unmet, unsent)
         return NodeSituation(
             state=self._state(),
             enabled=self._enabled,

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Any, NamedTuple
 
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
@@ -13,6 +14,7 @@ from std_msgs.msg import Header
 from compact_yolo_ros.backends import Backend
 from compact_yolo_ros.detection.frame_times import FrameTimes
 from compact_yolo_ros.machine.power import PowerMonitor
+from compact_yolo_ros.machine.power.monitor import WINDOW
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.ros.detector.settings import Settings
 from compact_yolo_ros.ros.detector.topics import (
@@ -28,14 +30,39 @@ from compact_yolo_ros.ros.detector.topics import (
 from compact_yolo_ros.ros.diagnostics.performance import PerformanceWriter
 from compact_yolo_ros.ros.messages import to_label_info, to_vision_info
 from compact_yolo_ros.ros.optional_messages import MissingPackageError
+from compact_yolo_ros.support.error_text import first_line
+
+
+class Unsent:
+    """Messages beside the detections that could not be sent, or made.
+
+    DDS may not take them as fast as they come, for example for a viewer behind a bad network. That
+    is no failure of the image, whose detections have been published.
+
+    Attributes:
+        count: how many they are.
+    """
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self.count = 0
+        self._last = (float("-inf"), "")
+
+    def add(self, topic: str, error: Exception) -> None:
+        """Note one on a topic; called by the worker."""
+        self.count += 1
+        why = f"{type(error).__name__}: {first_line(error)}"
+        self._last = monotonic(), f"{topic} was not sent for every image ({why})"
+
+    @property
+    def problem(self) -> str:
+        """That of the last seconds; empty if there was none."""
+        since, sentence = self._last
+        return sentence if monotonic() - since < WINDOW else ""
 
 
 class CameraPublisher:
-    """Publishes the results of one camera, on every topic that has a writer.
-
-    Attributes:
-        problem: why a topic that is wanted is not there; empty if all are.
-    """
+    """Publishes the results of one camera, on every topic that has a writer."""
 
     def __init__(
         self, node: LifecycleNode, camera: str, card: ModelCard, settings: Settings
@@ -45,8 +72,19 @@ class CameraPublisher:
         self._camera = camera
         self._card = card
         self._outputs: dict[str, _CameraOutput] = {}
-        self.problem = ""
+        self._missing = ""
+        self._unsent = Unsent()
         self.use(settings)
+
+    @property
+    def problem(self) -> str:
+        """Why a topic that is wanted is not there or lacks messages; empty if all is there."""
+        return self._missing or self._unsent.problem
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """For /diagnostics, once there is something to count."""
+        return {"messages_failed": self._unsent.count} if self._unsent.count else {}
 
     def use(self, settings: Settings) -> None:
         """Create the publishers that are wanted now; those that are there stay.
@@ -69,9 +107,9 @@ class CameraPublisher:
                     problem = f"nothing comes on {output.path(self._camera)}: {error}"
                 else:  # another dictionary: the worker may be going through this one
                     self._outputs = {**self._outputs, output.name: opened}
-        if problem and problem != self.problem:
+        if problem and problem != self._missing:
             self._node.get_logger().warning(problem)
-        self.problem = problem
+        self._missing = problem
 
     def _open(self, output: Output, writer: Callable[[ModelCard], FrameWriter]) -> _CameraOutput:
         """Create the publisher of a topic; it works at once if those that were there do.
@@ -103,13 +141,24 @@ class CameraPublisher:
         return publisher.get_subscription_count()
 
     def publish(self, result: FrameResult) -> None:
-        """Publish one result; called by the worker."""
-        for on_demand, publisher, write, _ in self._outputs.values():
-            if on_demand and publisher.get_subscription_count() == 0:
-                continue
-            message = write(result)
-            if message is not None:
-                publisher.publish(message)
+        """Publish one result; called by the worker.
+
+        A topic that fails costs no other one its message.
+
+        Raises:
+            Exception: whatever kept the detections from being published.
+        """
+        lost: Exception | None = None
+        for name, output in self._outputs.items():
+            try:
+                output.publish(result)
+            except Exception as error:  # RCLError, and what a writer may raise
+                if name == DETECTIONS.name:
+                    lost = error
+                else:
+                    self._unsent.add(output.publisher.topic_name, error)
+        if lost is not None:
+            raise lost
 
     def destroy(self) -> None:
         """Remove the publishers."""
@@ -124,6 +173,13 @@ class _CameraOutput(NamedTuple):
     publisher: Any
     write: FrameWriter
     writer: Callable[[ModelCard], FrameWriter]
+
+    def publish(self, result: FrameResult) -> None:
+        if self.on_demand and self.publisher.get_subscription_count() == 0:
+            return
+        message = self.write(result)
+        if message is not None:
+            self.publisher.publish(message)
 
 
 class ModelPublisher:
@@ -154,13 +210,18 @@ class ModelPublisher:
 
 
 class PerformancePublisher:
-    """Publishes times and counts of every image, if somebody subscribes."""
+    """Publishes times and counts of every image, if somebody subscribes.
+
+    Attributes:
+        unsent: what could not be published.
+    """
 
     def __init__(self, node: LifecycleNode) -> None:
         """Create the publisher."""
         self._node = node
         self._publisher = PERFORMANCE.create(node)
         self._writer = PerformanceWriter()
+        self.unsent = Unsent()
 
     def publish(
         self,
@@ -190,7 +251,10 @@ class PerformancePublisher:
             backend=backend,
             watts=power.summary().watts if power else None,
         )
-        self._publisher.publish(message)
+        try:
+            self._publisher.publish(message)
+        except RuntimeError as error:  # rclpy's RCLError
+            self.unsent.add(self._publisher.topic_name, error)
 
     def destroy(self) -> None:
         """Remove the publisher."""

@@ -149,14 +149,17 @@ class Session:
         """The settings for the network in use; the cameras have the topics for them.
 
         Raises:
-            ValueError: a value cannot be used.
-            RuntimeError: ROS refuses a topic; the cameras are as before.
+            ValueError: a value cannot be used, or a camera's topics are remapped against each
+                other; the cameras are as before.
+            RuntimeError: ROS refuses a topic; likewise.
         """
+        names = self._running.names
         settings = self._running.read(values)
         try:
             for camera in self.cameras:
                 camera.use(settings)
-        except RuntimeError:
+        except (RuntimeError, ValueError):
+            self._running.names = names
             for camera in self.cameras:
                 camera.use(self.settings)
             raise
@@ -222,6 +225,8 @@ class Session:
         """Key-value pairs for /diagnostics."""
         facts: dict[str, object] = {"model": self.backends.model}
         facts |= backend_facts(self.opened) | self.backends.facts() | self.control.facts()
+        if self.performance.unsent.count:
+            facts["figures_failed"] = self.performance.unsent.count
         if self._coming is not None:
             facts["model_change"] = "opened, and used from the next image on"
         return facts

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from compact_yolo_ros.ros.diagnostics.frame_counters import Snapshot
+from compact_yolo_ros.ros.diagnostics.frame_counters import Outcome, Snapshot
 from compact_yolo_ros.ros.diagnostics.situations import CameraSituation
 from compact_yolo_ros.ros.diagnostics.status import Level, Status
 
@@ -40,11 +40,12 @@ def assess_camera(
         camera: what surrounds its images.
         others_are_answered: whether those of other cameras are, so that nothing is stuck.
     """
-    if snapshot.silence >= min(max(SILENCE, PERIODS * snapshot.interval), MAX_SILENCE):
+    if _is_silent(snapshot):
         return _silent(snapshot, camera)
-    if snapshot.recent_errors:
+    if is_failing(snapshot):
         level = Level.ERROR if snapshot.age is None else Level.WARN
-        return Status(level, f"{snapshot.recent_errors} failures: {snapshot.last_error}")
+        failures = max(1, snapshot.recent_errors)
+        return Status(level, f"{failures} failures: {snapshot.last_error}")
     if snapshot.age is None:
         return _without_answers(snapshot, others_are_answered)
     age = snapshot.age.p50
@@ -54,11 +55,22 @@ def assess_camera(
     return Status(Level.OK, f"{snapshot.fps_out:.1f} images/s, median age {age * 1e3:.1f} ms")
 
 
+def is_failing(snapshot: Snapshot) -> bool:
+    """Whether failures are what the status of a camera tells.
+
+    Of a slow camera, the last image may have failed before the window.
+    """
+    has_failed = snapshot.outcome is Outcome.FAILED and snapshot.unanswered < UNANSWERED
+    return (snapshot.recent_errors > 0 or has_failed) and not _is_silent(snapshot)
+
+
+def _is_silent(snapshot: Snapshot) -> bool:
+    return snapshot.silence >= min(max(SILENCE, PERIODS * snapshot.interval), MAX_SILENCE)
+
+
 def _without_answers(snapshot: Snapshot, others_are_answered: bool) -> Status:
     if snapshot.fps_refused:
-        return Status(
-            Level.WARN, f"max_age refuses every image: {refused_age(snapshot.refused_age)}"
-        )
+        return _refusing(snapshot)
     if snapshot.unanswered >= UNANSWERED and others_are_answered:
         return Status(
             Level.WARN,
@@ -68,11 +80,17 @@ def _without_answers(snapshot: Snapshot, others_are_answered: bool) -> Status:
     if snapshot.unanswered >= UNANSWERED:
         sentence = f"no image was answered for {snapshot.unanswered:.0f} s: restart the node"
         return Status(Level.ERROR, sentence)
+    if snapshot.outcome is Outcome.REFUSED:  # of a slow camera, before the window
+        return _refusing(snapshot)
     if snapshot.processed:
         sentence = f"waiting for the next image; the last ones came {snapshot.interval:.0f} s apart"
         return Status(Level.OK, sentence)
     awaited = "answer" if snapshot.received else "image"
     return Status(Level.OK, f"waiting for the first {awaited}")
+
+
+def _refusing(snapshot: Snapshot) -> Status:
+    return Status(Level.WARN, f"max_age refuses every image: {refused_age(snapshot.refused_age)}")
 
 
 def _strange_age(age: float) -> str:
@@ -118,11 +136,7 @@ def _falling_behind(snapshot: Snapshot) -> str:
 def _silent(snapshot: Snapshot, camera: CameraSituation) -> Status:
     topic = camera.topic
     if camera.incompatible_qos:
-        return Status(
-            Level.ERROR,
-            f"{topic} is published best effort but the subscription is reliable, so nothing "
-            "arrives: set reliability to auto",
-        )
+        return Status(Level.ERROR, too_reliable(topic))
     if camera.mistake:
         return Status(Level.ERROR, camera.mistake)
     if camera.publishers == 0:
@@ -136,6 +150,14 @@ def _silent(snapshot: Snapshot, camera: CameraSituation) -> Status:
             "the subscription comes only with reliability auto, and the next when it changes",
         )
     return Status(Level.STALE, f"{silence} announced it: check the camera and the DDS profile")
+
+
+def too_reliable(topic: str) -> str:
+    """Why nothing comes on a topic whose publishers offer less than the parameter asks for."""
+    return (
+        f"{topic} is published best effort but the subscription is reliable, so nothing arrives: "
+        "set reliability to auto"
+    )
 
 
 def _listed(nodes: tuple[str, ...]) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from threading import Lock
 from time import monotonic
 
@@ -16,6 +17,15 @@ from compact_yolo_ros.support.percentiles import Percentiles
 
 INTERVALS = 3
 """So few that a pause is soon forgotten."""
+
+
+class Outcome(Enum):
+    """What became of an image."""
+
+    NONE = "none yet"
+    ANSWERED = "answered"
+    REFUSED = "refused by max_age"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,9 @@ class Snapshot:
         age: percentiles of the age at publish in seconds; None if none was processed.
         stages: percentiles in seconds by stage name; empty if none was processed.
         last_error: the last failure's sentence; empty if there was none.
+        outcome: that of the last image, however long ago; one that was skipped or dropped has none.
+        is_told: whether one of the last failures, each within the window of the one before, was
+            logged when it happened.
     """
 
     received: int
@@ -63,6 +76,8 @@ class Snapshot:
     age: Percentiles | None
     stages: dict[str, Percentiles]
     last_error: str
+    outcome: Outcome = Outcome.NONE
+    is_told: bool = False
 
 
 @dataclass
@@ -77,27 +92,40 @@ class FrameCounters:
     def reset(self) -> None:
         """Forget everything: called on activation."""
         with self._lock:
-            self._since = monotonic()
-            self._last_image = self._since
-            self._received = self._processed = self._dropped = self._too_old = self._skipped = 0
-            self._dropped_before = 0
-            self._unanswered_since: float | None = None
-            self._errors: Counter[str] = Counter()
-            self._last_error = ""
-            self._arrivals: deque[float] = deque()
-            self._intervals: deque[float] = deque(maxlen=INTERVALS)
-            self._times: deque[tuple[float, FrameTimes]] = deque()
-            self._failures: deque[float] = deque()
-            self._skips: deque[float] = deque()
-            self._refusals: deque[float] = deque()
-            self._refused_age = 0.0
-            self._causes = NewCauses()
+            self._clear()
+
+    def _clear(self) -> None:
+        self._since = monotonic()
+        self._last_image = self._since
+        self._received = self._processed = self._dropped = self._too_old = self._skipped = 0
+        self._dropped_before = 0
+        self._unanswered_since: float | None = None
+        self._errors: Counter[str] = Counter()
+        self._last_error = ""
+        self._outcome = Outcome.NONE
+        self._is_told = False
+        self._arrivals: deque[float] = deque()
+        self._intervals: deque[float] = deque(maxlen=INTERVALS)
+        self._times: deque[tuple[float, FrameTimes]] = deque()
+        self._failures: deque[float] = deque()
+        self._skips: deque[float] = deque()
+        self._refusals: deque[float] = deque()
+        self._refused_age = 0.0
+        self._causes = NewCauses()
+
+    def restart(self) -> None:
+        """Forget all but the images that wait or are in work, which are still to be counted."""
+        with self._lock:
+            done = self._processed + self._dropped + self._too_old + self._skipped
+            pending = self._received - done - self._errors.total()
+            self._clear()
+            self._received = max(0, pending)  # packets of a video are errors, and no images
 
     def image_received(self, *, replaced_another: bool) -> None:
         """Count an image from the camera, and the unprocessed one it may have replaced."""
         with self._lock:
             before, self._last_image = self._last_image, monotonic()
-            if self._received:
+            if self._arrivals:
                 self._intervals.append(self._last_image - before)
             if self._unanswered_since is None:
                 self._unanswered_since = self._last_image
@@ -114,7 +142,7 @@ class FrameCounters:
         with self._lock:
             self._too_old += 1
             self._refused_age = age
-            self._unanswered_since = None
+            self._conclude(Outcome.REFUSED)
             _append(self._refusals, monotonic())
 
     def image_skipped(self) -> None:
@@ -128,7 +156,7 @@ class FrameCounters:
         """Count a processed image; return how many were dropped since the one before."""
         with self._lock:
             self._processed += 1
-            self._unanswered_since = None
+            self._conclude(Outcome.ANSWERED)
             now = monotonic()
             self._times.append((now, times))
             while self._times[0][0] < now - WINDOW:
@@ -140,11 +168,17 @@ class FrameCounters:
         """Count a failure; return whether its cause is new, so that it should be logged."""
         with self._lock:
             self._errors[kind] += 1
-            self._unanswered_since = None
+            self._conclude(Outcome.FAILED)
             self._last_error = sentence
             now = monotonic()
             _append(self._failures, now)
-            return self._causes.is_new(kind, sentence, now)
+            is_new = self._causes.is_new(kind, sentence, now)
+            self._is_told = is_new or (self._is_told and len(self._failures) > 1)
+            return is_new
+
+    def _conclude(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+        self._unanswered_since = None
 
     def snapshot(self) -> Snapshot:
         """Summarise; the threads that count wait for a short lock only."""
@@ -159,7 +193,8 @@ class FrameCounters:
             refusals = sum(at >= start for at in self._refusals)
             refused_age = self._refused_age
             counts = (self._received, self._processed, self._dropped, self._too_old, self._skipped)
-            errors, last_error = dict(self._errors), self._last_error
+            errors, last_error, outcome = dict(self._errors), self._last_error, self._outcome
+            is_told = self._is_told
             silence = now - self._last_image
             interval = max(self._intervals, default=0.0)
             unanswered = now - (self._unanswered_since or now)
@@ -184,6 +219,8 @@ class FrameCounters:
             age=percentiles.pop("age", None),
             stages=percentiles,
             last_error=last_error,
+            outcome=outcome,
+            is_told=is_told,
         )
 
 

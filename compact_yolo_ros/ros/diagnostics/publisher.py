@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 
+from compact_yolo_ros.ros.diagnostics.camera_health import is_failing
 from compact_yolo_ros.ros.diagnostics.causes import cause_of
 from compact_yolo_ros.ros.diagnostics.health import assess
 from compact_yolo_ros.ros.diagnostics.report import to_statuses
@@ -29,6 +30,7 @@ class DiagnosticsPublisher:
         self._node = node
         self._publisher = publisher
         self._logged: dict[str, Status] = {}
+        self._failing: set[str] = set()
         self._machine = os.uname().nodename
 
     def publish(
@@ -68,11 +70,14 @@ class DiagnosticsPublisher:
             self._log_resting(node, health.shared)
             return
         self._log(SHARED, health.shared)
+        failing = {name for name, state in cameras.items() if is_failing(state.snapshot)}
         for name, status in health.cameras.items():
-            if cameras[name].snapshot.recent_errors:
-                self._logged[name] = status  # each failure was logged when it happened
+            is_told = name in self._failing or cameras[name].snapshot.is_told
+            if name in failing and is_told:
+                self._logged[name] = status  # each new cause was logged when it happened
             else:
                 self._log(name, status)
+        self._failing = failing
 
     def _log_resting(self, node: NodeSituation, status: Status) -> None:
         """Log what is wrong while no image is processed, in the same words as otherwise."""

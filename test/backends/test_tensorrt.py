@@ -35,6 +35,7 @@ from compact_yolo_ros.backends import (
     Opened,
     RunOptions,
     choice,
+    comparison,
     open_backend,
     open_if_built,
 )
@@ -54,6 +55,7 @@ from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.pixels.decoding import DecodedImage
+from compact_yolo_ros.pixels.sample_images import sample_images
 from compact_yolo_ros.ros.diagnostics.report import backend_facts
 
 REAL_MODEL = "yolo_fastest"
@@ -62,6 +64,17 @@ REAL_MODEL = "yolo_fastest"
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write_toy_model(tmp_path_factory.mktemp("models") / "toy.onnx"))
+
+
+@pytest.fixture(scope="module")
+def few_images() -> list[np.ndarray]:
+    return sample_images()[:4]
+
+
+@pytest.fixture(autouse=True)
+def _compared_on_few_images(few_images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines are checked a hundred times here, and four images suffice to be wrong."""
+    monkeypatch.setattr(comparison, "sample_images", lambda: few_images)
 
 
 Open = Callable[..., Backend]
@@ -430,7 +443,7 @@ def test_an_engine_that_is_wrong_for_one_number_of_images_is_refused(
 def test_an_engine_whose_objects_no_sample_shows_is_taken(
     opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("compact_yolo_ros.backends.comparison.sample_images", lambda: [scene() * 0])
+    monkeypatch.setattr(comparison, "sample_images", lambda: [scene() * 0])
     opened()
     assert len(engines(tmp_path)) == 1
 

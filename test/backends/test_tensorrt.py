@@ -52,7 +52,7 @@ from compact_yolo_ros.backends.tensorrt.run import open_tensorrt
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.model.sizes import Size
-from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.ros.diagnostics.report import backend_facts
 
@@ -581,6 +581,30 @@ def test_a_changed_model_needs_another_engine(opened: Open, toy: str, tmp_path: 
     card = dataclasses.replace(CARD, notes="trained a day longer")
     write_toy_model(path, card)
     assert missing(str(path))
+
+
+def test_a_model_that_is_overwritten_while_its_engine_is_built_is_no_wrong_engine(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by an export to the same place: a build takes minutes."""
+    path, other = tmp_path / "toy.onnx", tmp_path / "other.onnx"
+    before = write_toy_model(path).read_bytes()
+    write_altered(other, "boxes", "Add", np.array(100, np.float32))
+    build_plan = run_module.build_plan
+
+    def overwriting(*arguments: Any) -> bytes:
+        plan = build_plan(*arguments)
+        path.write_bytes(other.read_bytes())
+        return plan
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(run_module, "build_plan", overwriting)
+        with pytest.raises(ModelError, match="toy.onnx has been overwritten while its engine was"):
+            opened(str(path))
+    assert not engines(tmp_path)
+    path.write_bytes(before)
+    opened(str(path))  # it was not remembered as wrong
+    assert len(engines(tmp_path)) == 1
 
 
 def test_an_engine_that_cannot_be_kept_still_runs(

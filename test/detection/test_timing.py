@@ -167,7 +167,7 @@ def fewer_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def less_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembered_module, "kernel_text", lambda path: "150000 100000\n")
+    monkeypatch.setattr(remembered_module, "usable_time", lambda: 1.5)
 
 
 @pytest.mark.parametrize("change", [other_version, other_processor, fewer_cores, less_time])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -315,6 +316,15 @@ def test_a_battery_gives_watts_only_while_it_discharges(
     seen = source.read()
     assert seen.watts == (watts if watts is None else pytest.approx(watts))
     assert bool(seen.problems) == (watts is None)
+
+
+def test_a_battery_may_be_exchanged_while_the_others_go_on(tmp_path: Path) -> None:
+    source = Battery(write(tmp_path, LAPTOP))
+    other = {"type": "Battery", "status": "Discharging", "power_now": "5000000"}
+    write(tmp_path / "sys/class/power_supply/BAT1", other)
+    assert source.read().watts == pytest.approx(17.34)
+    shutil.rmtree(tmp_path / BATTERY)
+    assert source.read() == PowerReading(watts=5.0)
 
 
 class NvmlDouble(ModuleType):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,7 +75,7 @@ class OnnxRuntimeBackend(CpuBackend):
             session.add_free_dimension_override_by_name(name, extent)
         try:
             self._session = ort.InferenceSession(
-                str(model.path), session, providers=["CPUExecutionProvider"]
+                _source(model.path), session, providers=["CPUExecutionProvider"]
             )
             self.sizes = warm_up(self, options)
         except Exception as error:  # ONNX Runtime raises a family of unrelated exception types
@@ -96,6 +97,16 @@ class OnnxRuntimeBackend(CpuBackend):
     def close(self) -> None:
         """Release the session."""
         del self._session
+
+
+def _source(path: Path) -> str | bytes:
+    """The path of a file, or its content: ONNX Runtime takes no path that is not UTF-8."""
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return path.read_bytes()
+    return text
 
 
 def _open(model: ModelFile, options: RunOptions, build: bool) -> Opened:

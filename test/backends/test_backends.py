@@ -12,6 +12,7 @@ import itertools
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,17 @@ def test_the_contract_of_a_backend(name: str, toy: str) -> None:
     assert scores[0, 0] == pytest.approx(1)
     assert CARD.classes[labels[0, 0]] == "green"
     backend.close()
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_path_may_have_any_letters(name: str, toy: str, tmp_path: Path) -> None:
+    """Also those that are no UTF-8, as in the name of a home folder in Latin-1."""
+    folder = tmp_path / os.fsdecode(b"J\xfcrgen's [own]\n")
+    folder.mkdir()
+    shutil.copy(toy, folder)
+    backend = open_cpu(name, str(folder / Path(toy).name))
+    backend.input[0, 32:48, 64:80] = (0, 255, 0)
+    np.testing.assert_allclose(backend.run()[0][0, 0], [64, 32, 80, 48])
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])

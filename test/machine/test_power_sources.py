@@ -273,6 +273,20 @@ def test_profile_governor_clock_and_throttle_counts_of_a_notebook(tmp_path: Path
     assert seen.events == {"cpu core thermal": 5, "cpu package thermal": 9}
 
 
+def test_each_core_that_is_too_hot_counts(tmp_path: Path) -> None:
+    """Not only the one that was most often too hot since the start."""
+    kernel = Kernel(write(tmp_path, LAPTOP))
+    assert kernel.read().events["cpu core thermal"] == 5
+    write(tmp_path, {"sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count": "4"})
+    events = {"cpu core thermal": 6, "cpu package thermal": 9}
+    assert kernel.read().events == events
+    core = tmp_path / "sys/devices/system/cpu/cpu1"
+    core.rename(tmp_path / "switched off")
+    assert kernel.read().events == events
+    (tmp_path / "switched off").rename(core)
+    assert kernel.read().events == events
+
+
 def test_a_clock_that_is_switched_on_or_off_is_noticed_after_some_readings(tmp_path: Path) -> None:
     kernel = Kernel(write(tmp_path, LAPTOP))
     assert kernel.read().clocks == {"cpu": 2000}

@@ -200,7 +200,7 @@ def _quantize_kernels(nodes: list[_Node], constants: Mapping[str, memoryview]) -
     added = []
     for node in list(nodes):
         if _dequantises(node, constants, _INT8):
-            exact, steps = f"{node.inputs[0]}_exact", f"{node.outputs[0]}_steps"
+            exact, steps = (f"{node.outputs[0]}_{name}" for name in ("exact", "steps"))
             added.append(_exact(exact, node, constants, np.int8))
             quantize = _Node("QuantizeLinear", [exact, *node.inputs[1:]], [steps], _axis_only(node))
             nodes.insert(nodes.index(node), quantize)

@@ -320,6 +320,15 @@ def test_an_fp16_graph_keeps_its_decoding_in_fp32(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[1][0, kept], expected[1][0, kept], atol=0.01)
 
 
+def test_making_fp16_of_a_damaged_file_is_one_sentence(toy: str) -> None:
+    whole = Path(toy).read_bytes()
+    shape = b"\x12\x05batch"
+    assert shape in whole
+    for damaged in (whole.replace(shape, b"\x17\x05batch"), whole[:-30]):
+        with pytest.raises(BackendError, match="not an ONNX file, or it is damaged: export it"):
+            to_half(damaged)
+
+
 def test_making_fp16_without_the_onnx_package_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -211,3 +211,13 @@ def test_a_constant_without_values_is_one_sentence() -> None:
     data = with_plain_weights(model.SerializeToString())
     with pytest.raises(ValueError, match="the constant .* has other values than its shape says"):
         for_tensorrt(data, (1, SIDE, SIDE, 3), int8_constants=False)
+
+
+@pytest.mark.parametrize("kind", ["QuantizeLinear", "Clip"])
+def test_an_operator_without_inputs_and_outputs_is_one_sentence(kind: str) -> None:
+    """As in a file that is damaged."""
+    model = clipped(upper=6.0, scale=6 / 127)
+    (node,) = (node for node in model.graph.node if node.op_type == kind)
+    del node.input[:], node.output[:]
+    with pytest.raises(ValueError, match="an operator has too few inputs or outputs"):
+        for_tensorrt(model.SerializeToString(), (1, SIDE, SIDE, 3), int8_constants=False)

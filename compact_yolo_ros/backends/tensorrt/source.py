@@ -68,14 +68,17 @@ def for_tensorrt(data: bytes, shape: Sequence[int | None], int8_constants: bool)
         int8_constants: whether this TensorRT takes kernels in INT8.
 
     Raises:
-        ValueError: the bytes are not an ONNX file.
+        ValueError: the bytes are not an ONNX file, or one that is damaged.
     """
-    return b"".join(
-        write_field(_GRAPH, _graph(field.content, shape, int8_constants))
-        if field.number == _GRAPH
-        else field.encoded
-        for field in read_fields(data)
-    )
+    try:
+        return b"".join(
+            write_field(_GRAPH, _graph(field.content, shape, int8_constants))
+            if field.number == _GRAPH
+            else field.encoded
+            for field in read_fields(data)
+        )
+    except IndexError:
+        raise ValueError("an operator has too few inputs or outputs") from None
 
 
 def _graph(graph: memoryview, shape: Sequence[int | None], int8_constants: bool) -> bytes:

@@ -50,11 +50,7 @@ class OnnxRuntimeBackend(CpuBackend):
             self.precision = "fp16" if computes_half() else "fp32"
         if options.precision != self.precision:
             require_file_precision(model, options)
-        self._inputs = {
-            size: np.zeros((options.batch, *size.shape, 3), np.uint8) for size in options.sizes
-        }
         first = options.sizes[0]
-        self.resize(first)
         session = ort.SessionOptions()
         session.intra_op_num_threads = self.threads
         session.inter_op_num_threads = 1
@@ -67,13 +63,17 @@ class OnnxRuntimeBackend(CpuBackend):
         # With fixed dimensions it is a little faster. One session for all sizes is 1 to 3 % slower
         # than one for each, and takes less than half of their memory.
         fixed = {}
-        if len(self._inputs) == 1:
+        if len(options.sizes) == 1:
             fixed = {"height": first.height, "width": first.width}
         if options.batch == 1:
             fixed["batch"] = 1
         for name, extent in fixed.items():
             session.add_free_dimension_override_by_name(name, extent)
         try:
+            self._inputs = {
+                size: np.zeros((options.batch, *size.shape, 3), np.uint8) for size in options.sizes
+            }
+            self.resize(first)
             self._session = ort.InferenceSession(
                 _source(model.path), session, providers=["CPUExecutionProvider"]
             )

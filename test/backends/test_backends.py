@@ -231,6 +231,12 @@ def test_a_run_that_fails_is_one_sentence(name: str, toy: str) -> None:
     assert "src/" not in str(failed.value)
 
 
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_batch_for_which_there_is_no_memory_is_one_sentence(name: str, toy: str) -> None:
+    with pytest.raises(BackendError, match=r"cannot run .*toy\.onnx: Unable to allocate"):
+        open_cpu(name, toy, batch=10**9)
+
+
 def test_openvino_says_what_is_wrong_and_not_where_it_was_found(toy: str) -> None:
     pytest.importorskip("openvino")
     with pytest.raises(BackendError, match=r"toy.onnx: .*300.*axis dim"):

@@ -491,6 +491,21 @@ def test_precision_is_weighed_by_weights_where_the_shapes_may_vary() -> None:
     assert precision_shares(json.dumps({"Layers": layers})) == {"fp16": 0.9, "fp32": 0.1}
 
 
+@pytest.mark.parametrize(
+    "layers",
+    [
+        None,
+        [{"Outputs": None}],
+        [{"Outputs": ["boxes"]}],
+        [{"Outputs": [{"Format": "Half", "Dimensions": ["N", 300]}]}],
+        [{"Weights": {"Type": "Half", "Count": None}}],
+    ],
+)
+def test_a_report_in_another_form_says_nothing(layers: Any) -> None:
+    """As a later version may write it: the engine works all the same."""
+    assert precision_shares(json.dumps({"Layers": layers})) == {}
+
+
 def test_an_inspector_that_fails_with_the_shapes_is_asked_without_them(
     chosen: Callable[..., Opened], trt: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from compact_yolo_ros.backends.info import BackendInfo
 from compact_yolo_ros.backends.options import RunOptions
 from compact_yolo_ros.backends.registry import ALWAYS, AUTO, BACKENDS
 from compact_yolo_ros.model.sizes import Size
-from compact_yolo_ros.model.store import ModelFile
+from compact_yolo_ros.model.store import ModelError, ModelFile
 
 if TYPE_CHECKING:
     from compact_yolo_ros.backends.remembered import Remembered
@@ -70,6 +70,11 @@ def _open(options: RunOptions, build: bool, at_start: bool = False) -> Opened | 
         opened = _open_with(BACKENDS[options.backend], model, options, build)
     if isinstance(opened, MissingEngine):
         return opened
+    try:
+        options.require_pinned(model)  # it may have been overwritten before it was read
+    except ModelError:
+        opened.backend.close()
+        raise
     warning = opened.warning or _other_precision(opened.backend, asked)
     return replace(
         opened,

@@ -39,6 +39,10 @@ def to_half(data: bytes) -> bytes:
         ) from None
     try:
         model = onnx.load_from_string(with_plain_weights(data))
+    except Exception:  # protobuf's own types, which differ from version to version
+        reason = "this is not an ONNX file, or it is damaged"
+        raise BackendError(reason, "export it again") from None
+    try:
         _convert(model)
         onnx.checker.check_model(model, full_check=True)
     except (ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

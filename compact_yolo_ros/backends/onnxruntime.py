@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,11 +50,7 @@ class OnnxRuntimeBackend(CpuBackend):
             self.precision = "fp16" if computes_half() else "fp32"
         if options.precision != self.precision:
             require_file_precision(model, options)
-        self._inputs = {
-            size: np.zeros((options.batch, *size.shape, 3), np.uint8) for size in options.sizes
-        }
         first = options.sizes[0]
-        self.resize(first)
         session = ort.SessionOptions()
         session.intra_op_num_threads = self.threads
         session.inter_op_num_threads = 1
@@ -66,15 +63,19 @@ class OnnxRuntimeBackend(CpuBackend):
         # With fixed dimensions it is a little faster. One session for all sizes is 1 to 3 % slower
         # than one for each, and takes less than half of their memory.
         fixed = {}
-        if len(self._inputs) == 1:
+        if len(options.sizes) == 1:
             fixed = {"height": first.height, "width": first.width}
         if options.batch == 1:
             fixed["batch"] = 1
         for name, extent in fixed.items():
             session.add_free_dimension_override_by_name(name, extent)
         try:
+            self._inputs = {
+                size: np.zeros((options.batch, *size.shape, 3), np.uint8) for size in options.sizes
+            }
+            self.resize(first)
             self._session = ort.InferenceSession(
-                str(model.path), session, providers=["CPUExecutionProvider"]
+                _source(model.path), session, providers=["CPUExecutionProvider"]
             )
             self.sizes = warm_up(self, options)
         except Exception as error:  # ONNX Runtime raises a family of unrelated exception types
@@ -96,6 +97,16 @@ class OnnxRuntimeBackend(CpuBackend):
     def close(self) -> None:
         """Release the session."""
         del self._session
+
+
+def _source(path: Path) -> str | bytes:
+    """The path of a file, or its content: ONNX Runtime takes no path that is not UTF-8."""
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return path.read_bytes()
+    return text
 
 
 def _open(model: ModelFile, options: RunOptions, build: bool) -> Opened:

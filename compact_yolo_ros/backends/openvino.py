@@ -145,7 +145,8 @@ def _compiled(
         with suppress(Exception):  # as above; it runs all the same
             exported = BytesIO()
             compiled.export_model(exported)
-            compiled_networks.store(kept, exported.getvalue())
+            if model.sha256 == kept.onnx_sha256:  # else another file may have been read
+                compiled_networks.store(kept, exported.getvalue())
     return compiled
 
 

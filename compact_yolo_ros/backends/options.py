@@ -119,12 +119,16 @@ class RunOptions:
             ModelError: it cannot be found, read or trusted, or its file is not that of ``sha256``.
         """
         file = find_model(self.model)
+        self.require_pinned(file)
+        return file
+
+    def require_pinned(self, file: ModelFile) -> None:
+        """Raise ModelError if a file, as it is now, is not that of ``sha256``."""
         if self.sha256 not in ("", file.sha256):
             raise ModelError(
                 f"{file.path} has been overwritten since it was opened: set or open the model "
                 "again to take it as it is now"
             )
-        return file
 
     def pinned(self) -> RunOptions:
         """Return a copy for the model's file as it is now: another one is refused from now on.

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +26,41 @@ def computes_half() -> bool:
     """Whether this processor has arithmetic in FP16 for which ONNX Runtime has kernels: ARM's."""
     lines = kernel_text(Path("/proc/cpuinfo")).splitlines()
     return any(line.startswith("Features") and "asimdhp" in line.split() for line in lines)
+
+
+def usable_time(root: Path = Path("/")) -> float:
+    """Seconds of CPU time that cgroups let this process use in a second; infinite without a limit.
+
+    Args:
+        root: folder that holds /proc and /sys.
+    """
+    return min(map(_quota, _cgroups(root)), default=math.inf)
+
+
+def _cgroups(root: Path) -> Iterator[Path]:
+    """Folders of the groups whose CPU time this process shares, of both versions of cgroups.
+
+    In a container the path is often the one that the host sees, and its own group the topmost.
+    """
+    tops = {"0": root / "sys/fs/cgroup", "cpu": root / "sys/fs/cgroup/cpu"}
+    yield from tops.values()
+    for line in kernel_text(root / "proc/self/cgroup").splitlines():
+        number, controllers, path = [*line.split(":", 2), "", ""][:3]
+        top = tops.get("cpu" if "cpu" in controllers.split(",") else number)
+        names = path.strip("/").split("/")
+        if top is not None:
+            yield from (top.joinpath(*names[:depth]) for depth in range(1, len(names) + 1))
+
+
+def _quota(group: Path) -> float:
+    """The limit of one group."""
+    files = ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    for names in files:  # version 2, version 1
+        text = " ".join(kernel_text(group / name) for name in names)
+        numbers = [int(word) for word in text.split() if word.isdecimal()]  # not "max", not -1
+        if len(numbers) == 2 and numbers[1]:
+            return numbers[0] / numbers[1]
+    return math.inf
 
 
 def kernel_text(path: Path) -> str:

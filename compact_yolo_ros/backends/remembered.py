@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from compact_yolo_ros.backends.fastest import Timing, fastest
 from compact_yolo_ros.backends.options import MOST_THREADS
-from compact_yolo_ros.backends.processor import kernel_text, processor_digest
+from compact_yolo_ros.backends.processor import processor_digest, usable_time
 from compact_yolo_ros.backends.registry import AUTO, BACKENDS
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelFile
@@ -44,7 +44,7 @@ class Subject:
         sha256: of the file.
         processor: a digest of what Linux says of it.
         cores: numbers of those that this process may use.
-        quota: CPU time that the container may use, as cgroup 2 has it.
+        quota: seconds of CPU time that this process may use in a second, as a text.
         libraries: the installed versions of the runtimes.
     """
 
@@ -180,7 +180,7 @@ def subject_of(model: ModelFile) -> Subject:
         sha256=model.sha256,
         processor=processor_digest(),
         cores=tuple(sorted(os.sched_getaffinity(0))),
-        quota=kernel_text(Path("/sys/fs/cgroup/cpu.max")).strip(),
+        quota=f"{usable_time():g}",
         libraries={
             library.name: library.installed
             for info in BACKENDS.values()

@@ -73,7 +73,10 @@ def time_backends(options: RunOptions, report: Report) -> None:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Wait for other processes that time: they would be timed, too."""
+    """Wait for other processes that time: they would be timed, too.
+
+    Where a network file system has no locks, it does not wait.
+    """
     try:
         folder = timings_folder()
         require_writable(folder, mode=0o700)
@@ -81,7 +84,8 @@ def _alone() -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         raise _not_kept(error) from None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
         os.close(lock)

@@ -18,6 +18,8 @@ from compact_yolo_ros.support.json_files import parse_json
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
 
 METADATA_KEY = "compact_yolo_ros.card"
+FILE_PRECISIONS = ("fp32", "fp16", "int8")
+"""What the weights of a file may be in."""
 MOST_CLASSES = 2**16
 """LabelInfo numbers classes with 16 bits."""
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -48,7 +50,7 @@ class ModelCard:
             (darknet weights are trained so).
         anchors: (width, height) pairs in input pixels, one list per output scale.
         strides: stride in pixels of each output scale, in the order of ``anchors``.
-        precision: number format of the weights in the file: fp32, fp16 or int8.
+        precision: number format of the weights in the file, one of ``FILE_PRECISIONS``.
         parameters: trainable parameters.
         gmacs: 10^9 multiply-accumulate operations of the convolutions, by input size.
         data: the pictures it was trained on, with origin.
@@ -100,6 +102,11 @@ class ModelCard:
             self.to_json().encode()
         except UnicodeEncodeError:
             raise ModelCardError("the model card has a text with half a character") from None
+        if self.precision not in FILE_PRECISIONS:
+            known = " or ".join(FILE_PRECISIONS)
+            raise ModelCardError(
+                f"the model card has the precision {shortened(repr(self.precision))}, not {known}"
+            )
         if len(set(self.classes)) != len(self.classes):
             raise ModelCardError("the model card names a class twice")
         try:

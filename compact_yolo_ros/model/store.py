@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from compact_yolo_ros.model.card import ModelCard
-from compact_yolo_ros.model.onnx_metadata import MOST_BYTES, read_metadata
+from compact_yolo_ros.model.onnx_metadata import MOST_BYTES, check_weights_inside, metadata_of
 from compact_yolo_ros.support.error_text import shortened
-from compact_yolo_ros.support.files import sha256_of, version_of
+from compact_yolo_ros.support.files import read_file, sha256_of, version_of
 from compact_yolo_ros.support.plain_values import from_plain
 from compact_yolo_ros.support.resources import resource_directory
 from compact_yolo_ros.support.yaml_files import read_yaml
@@ -72,7 +72,8 @@ def find_model(name_or_path: str, directory: Path | None = None) -> ModelFile:
         directory: folder with ``manifest.yaml``; the package's own if None.
 
     Raises:
-        ModelError: no such model, unreadable, altered, or without a usable card.
+        ModelError: no such model, unreadable, altered, without a usable card, or with weights in
+            another file.
     """
     if name_or_path.endswith(".onnx"):
         path = Path(os.path.expanduser(name_or_path))  # an unknown home folder stays as it is
@@ -109,7 +110,10 @@ def _with_card(path: Path) -> ModelFile:
 @lru_cache(maxsize=16)
 def _card(path: Path, version: tuple[int, ...]) -> ModelCard:
     """The card of a file, read once while that stays."""
-    return ModelCard.from_metadata(read_metadata(path), str(path))
+    data = read_file(path, MOST_BYTES)
+    card = ModelCard.from_metadata(metadata_of(data, path), str(path))
+    check_weights_inside(data, path)
+    return card
 
 
 def _is_there(path: Path) -> bool:

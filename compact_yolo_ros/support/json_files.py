@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,8 +81,8 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose keys differ."""
     content = dict(pairs)
     if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise key_twice(next(key for key in content if keys.count(key) > 1))
+        counts = Counter(key for key, _ in pairs)
+        raise key_twice(next(key for key in content if counts[key] > 1))
     return content
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -47,7 +48,7 @@ class TrustedCache:
         return content
 
     def store(self, name: str, key: str, content: bytes) -> Path:
-        """Keep ``content`` for ``key``, a line of text; raises OSError if it cannot be written."""
+        """Keep ``content`` for ``key``, a line of text; raises OSError as ``write_own``."""
         path = self.path(name)
         write_own(path, self._header(key, content) + content)
         self._shrink(path)
@@ -81,18 +82,41 @@ def read_own(path: Path) -> bytes | None:
     """A file's content, if nobody but this user and root can have written it."""
     try:
         with open_regular(path, os.O_NOFOLLOW) as file:
-            facts = os.fstat(file.fileno())
-            foreign = facts.st_uid not in (os.getuid(), 0)
-            if foreign or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                return None
-            return file.read()
+            return file.read() if _is_own(file.fileno()) else None
     except OSError:
         return None
 
 
 def write_own(path: Path, data: bytes) -> None:
-    """Write a file that only this user can read; raises OSError."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Write a file that only this user can read.
+
+    Raises:
+        OSError: it cannot be written, or ``read_own`` would not read it.
+    """
+    require_own(path.parent)
     with replacing(path) as temporary:
         temporary.touch(mode=0o600)
         temporary.write_bytes(data)
+
+
+def require_own(folder: Path) -> None:
+    """Make a folder for files of this user.
+
+    Raises:
+        OSError: none can be written into it, or ``read_own`` would read none of them, as on a
+            FAT or network drive, whose files have the owner and the mode that the mount gives.
+    """
+    from tempfile import TemporaryFile  # a start needs it not
+
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder) as file:
+        if not _is_own(file.fileno()):
+            why = "its files belong to another user, or others may write them"
+            raise OSError(errno.EPERM, why, str(folder))
+
+
+def _is_own(handle: int) -> bool:
+    """Whether nobody but this user and root can have written an open file."""
+    facts = os.fstat(handle)
+    foreign = facts.st_uid not in (os.getuid(), 0)
+    return not foreign and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

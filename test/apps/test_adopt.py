@@ -16,7 +16,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from compact_yolo_ros.apps.adopt import command
+from compact_yolo_ros.apps.adopt import adoption, command
 from compact_yolo_ros.apps.adopt.class_names import parse_names
 from compact_yolo_ros.apps.adopt.error import AdoptError
 from compact_yolo_ros.apps.adopt.source import known_size
@@ -742,6 +742,21 @@ def test_a_size_that_no_network_can_have(
 ) -> None:
     path = foreign.yolox(tmp_path / "x.onnx", size=None)
     assert sentence in refusal(capsys, path, "--classes", names, "--size", size)
+
+
+@pytest.mark.parametrize("side", [1312, 200_000])
+def test_a_network_of_a_size_that_none_can_have_is_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, side: int
+) -> None:
+    """One image of it may take all memory."""
+    path = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA)
+    model = onnx.load(path)
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = side
+    onnx.save(model, path)
+    monkeypatch.setattr(adoption, "outputs_of", None)
+    sentence = f"it was exported for {side}x{side}: export it for sides from 1 to 1280"
+    assert sentence in refusal(capsys, path)
 
 
 def test_a_file_that_is_there_needs_force(

@@ -301,14 +301,26 @@ def test_little_memory_is_a_note(around: Around, available: str, level: Level) -
     assert found.level is level
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"cpu.max": "150000 100000"},
+        {"cpu/cpu.cfs_quota_us": "150000", "cpu/cpu.cfs_period_us": "100000"},
+    ],
+    ids=["cgroup 2", "cgroup 1"],
+)
 def test_a_container_with_less_time_than_cores_is_a_note(
-    around: Around, monkeypatch: pytest.MonkeyPatch
+    around: Around, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
-    cores, quota = list(devices.processor(around({"sys/fs/cgroup/cpu.max": "150000 100000"})))[1:]
+    limited = around({f"sys/fs/cgroup/{name}": text for name, text in files.items()})
+    cores, quota = list(devices.processor(limited))[1:]
     assert cores.data["threads"] == 4
     assert (quota.level, "1.5 cores" in quota.found) == (Level.NOTE, True)
     assert quota.remedy.startswith("set cpu_threads to 1")
+
+
+def test_a_container_without_a_limit_is_no_note(around: Around) -> None:
     free = devices.processor(around({"sys/fs/cgroup/cpu.max": "max 100000"}))
     assert [finding.name for finding in free] == ["processor", "cores"]
 

@@ -12,6 +12,7 @@ import itertools
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,17 @@ def test_the_contract_of_a_backend(name: str, toy: str) -> None:
     assert scores[0, 0] == pytest.approx(1)
     assert CARD.classes[labels[0, 0]] == "green"
     backend.close()
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_path_may_have_any_letters(name: str, toy: str, tmp_path: Path) -> None:
+    """Also those that are no UTF-8, as in the name of a home folder in Latin-1."""
+    folder = tmp_path / os.fsdecode(b"J\xfcrgen's [own]\n")
+    folder.mkdir()
+    shutil.copy(toy, folder)
+    backend = open_cpu(name, str(folder / Path(toy).name))
+    backend.input[0, 32:48, 64:80] = (0, 255, 0)
+    np.testing.assert_allclose(backend.run()[0][0, 0], [64, 32, 80, 48])
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
@@ -219,6 +231,12 @@ def test_a_run_that_fails_is_one_sentence(name: str, toy: str) -> None:
     assert "src/" not in str(failed.value)
 
 
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_batch_for_which_there_is_no_memory_is_one_sentence(name: str, toy: str) -> None:
+    with pytest.raises(BackendError, match=r"cannot run .*toy\.onnx: Unable to allocate"):
+        open_cpu(name, toy, batch=10**9)
+
+
 def test_openvino_says_what_is_wrong_and_not_where_it_was_found(toy: str) -> None:
     pytest.importorskip("openvino")
     with pytest.raises(BackendError, match=r"toy.onnx: .*300.*axis dim"):
@@ -306,6 +324,15 @@ def test_an_fp16_graph_keeps_its_decoding_in_fp32(tmp_path: Path) -> None:
     kept = expected[1][0] > 0.2
     np.testing.assert_allclose(found[0][0, kept], expected[0][0, kept], atol=0.5)
     np.testing.assert_allclose(found[1][0, kept], expected[1][0, kept], atol=0.01)
+
+
+def test_making_fp16_of_a_damaged_file_is_one_sentence(toy: str) -> None:
+    whole = Path(toy).read_bytes()
+    shape = b"\x12\x05batch"
+    assert shape in whole
+    for damaged in (whole.replace(shape, b"\x17\x05batch"), whole[:-30]):
+        with pytest.raises(BackendError, match="not an ONNX file, or it is damaged: export it"):
+            to_half(damaged)
 
 
 def test_making_fp16_without_the_onnx_package_says_what_to_install(

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from toy_model import write_altered, write_toy_model
 
 from compact_yolo_ros.backends import RunOptions, compiled_networks, open_backend
 from compact_yolo_ros.backends.compiled_networks import NetworkKey
 from compact_yolo_ros.backends.libraries import Library
 from compact_yolo_ros.model.sizes import Size
+from compact_yolo_ros.model.store import ModelError
 
 openvino = pytest.importorskip("openvino", reason="OpenVINO is optional and not installed here")
 KEY = NetworkKey("m", "0" * 64, "openvino 1", "a processor", "f32", 1, "320x320")
@@ -118,6 +120,36 @@ def test_nothing_is_kept_where_no_node_has_timed(networks: Path) -> None:
 def test_batches_are_not_kept(options: RunOptions, networks: Path) -> None:
     open_backend(options.change(batch=2, input_sizes=options.sizes[:1])).backend.close()
     assert not networks.exists()
+
+
+@pytest.fixture
+def overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that another one overwrites just before OpenVINO reads it."""
+    path = write_toy_model(tmp_path / "toy.onnx")
+    other = Path(write_altered(tmp_path / "other.onnx", "boxes", "Add", np.array(9, np.float32)))
+    read_model = openvino.Core.read_model
+
+    def late(core: Any, name: str) -> Any:
+        path.write_bytes(other.read_bytes())
+        return read_model(core, name)
+
+    monkeypatch.setattr(openvino.Core, "read_model", late)
+    return path
+
+
+def test_what_was_compiled_of_another_file_is_not_kept(
+    options: RunOptions, networks: Path, overwritten: Path
+) -> None:
+    answers(options.change(model=str(overwritten), input_sizes=options.sizes[:1]))
+    assert not networks.exists()
+
+
+def test_a_file_that_is_overwritten_while_it_is_opened_is_not_the_pinned_one(
+    options: RunOptions, overwritten: Path
+) -> None:
+    options = options.change(model=str(overwritten)).pinned()
+    with pytest.raises(ModelError, match="toy.onnx has been overwritten since it was opened"):
+        open_backend(options)
 
 
 @pytest.mark.parametrize("folder", ["/proc/nobody", "~nobody_of_that_name"])

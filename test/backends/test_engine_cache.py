@@ -78,6 +78,28 @@ def test_a_file_that_others_may_write_is_not_trusted(
     assert cache.load_timing(KEY) == (b"times" if trusted else b"")
 
 
+@pytest.mark.parametrize("mount", [{"st_mode": 0o777}, {"st_uid": 4242}], ids=["mode", "owner"])
+def test_where_no_file_can_be_trusted_none_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mount: dict[str, int]
+) -> None:
+    """As on a FAT or network drive: engines would be built for minutes at every start."""
+    fstat = os.fstat
+
+    def as_mounted(handle: int) -> os.stat_result:
+        mode, inode, device, links, user, *others = fstat(handle)
+        mode, user = mode | mount.get("st_mode", 0), mount.get("st_uid", user)
+        return os.stat_result((mode, inode, device, links, user, *others))
+
+    cache = EngineCache(tmp_path / "engines")
+    monkeypatch.setattr(os, "fstat", as_mounted)
+    with pytest.raises(BackendError, match="cannot be kept in .* belong to another user, or other"):
+        cache.require_writable()
+    for keep in (cache.store, cache.store_timing):
+        with pytest.raises(OSError, match="belong to another user, or others may write them"):
+            keep(KEY, PLAN)
+    assert not list(cache.directory.iterdir())
+
+
 def test_a_link_or_a_pipe_is_no_engine(tmp_path: Path) -> None:
     cache = EngineCache(tmp_path)
     path = cache.store(KEY, PLAN)

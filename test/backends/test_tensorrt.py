@@ -53,7 +53,7 @@ from compact_yolo_ros.backends.tensorrt.run import open_tensorrt
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import Selection
 from compact_yolo_ros.model.sizes import Size
-from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.pixels.sample_images import sample_images
 from compact_yolo_ros.ros.diagnostics.report import backend_facts
@@ -504,6 +504,21 @@ def test_precision_is_weighed_by_weights_where_the_shapes_may_vary() -> None:
     assert precision_shares(json.dumps({"Layers": layers})) == {"fp16": 0.9, "fp32": 0.1}
 
 
+@pytest.mark.parametrize(
+    "layers",
+    [
+        None,
+        [{"Outputs": None}],
+        [{"Outputs": ["boxes"]}],
+        [{"Outputs": [{"Format": "Half", "Dimensions": ["N", 300]}]}],
+        [{"Weights": {"Type": "Half", "Count": None}}],
+    ],
+)
+def test_a_report_in_another_form_says_nothing(layers: Any) -> None:
+    """As a later version may write it: the engine works all the same."""
+    assert precision_shares(json.dumps({"Layers": layers})) == {}
+
+
 def test_an_inspector_that_fails_with_the_shapes_is_asked_without_them(
     chosen: Callable[..., Opened], trt: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -594,6 +609,30 @@ def test_a_changed_model_needs_another_engine(opened: Open, toy: str, tmp_path: 
     card = dataclasses.replace(CARD, notes="trained a day longer")
     write_toy_model(path, card)
     assert missing(str(path))
+
+
+def test_a_model_that_is_overwritten_while_its_engine_is_built_is_no_wrong_engine(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by an export to the same place: a build takes minutes."""
+    path, other = tmp_path / "toy.onnx", tmp_path / "other.onnx"
+    before = write_toy_model(path).read_bytes()
+    write_altered(other, "boxes", "Add", np.array(100, np.float32))
+    build_plan = run_module.build_plan
+
+    def overwriting(*arguments: Any) -> bytes:
+        plan = build_plan(*arguments)
+        path.write_bytes(other.read_bytes())
+        return plan
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(run_module, "build_plan", overwriting)
+        with pytest.raises(ModelError, match="toy.onnx has been overwritten while its engine was"):
+            opened(str(path))
+    assert not engines(tmp_path)
+    path.write_bytes(before)
+    opened(str(path))  # it was not remembered as wrong
+    assert len(engines(tmp_path)) == 1
 
 
 def test_an_engine_that_cannot_be_kept_still_runs(

@@ -108,6 +108,29 @@ def test_int8_kernels_are_quantised_from_fp32_where_int8_constants_are_refused()
     assert kernels & set(dequantised)
 
 
+@pytest.mark.parametrize("scales", [(0.5, 0.5), (0.5, 0.25)])
+def test_an_int8_constant_may_be_dequantised_twice(scales: tuple[float, float]) -> None:
+    """As a kernel of two heads, or one of which a tool has removed its equals."""
+    constants = [numpy_helper.from_array(np.array([1, 2, 3], np.int8), "steps")]
+    constants += [numpy_helper.from_array(np.float32(n), f"scale{i}") for i, n in enumerate(scales)]
+    nodes = [helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT)]
+    for number, output in enumerate(("boxes", "scores")):
+        exact = f"values{number}"
+        nodes.append(helper.make_node("DequantizeLinear", ["steps", f"scale{number}"], [exact]))
+        nodes.append(helper.make_node("Add", ["pixels", exact], [output]))
+    shape = [1, SIDE, SIDE, 3]
+    given = helper.make_tensor_value_info("images", TensorProto.UINT8, shape)
+    names = ("boxes", "scores")
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in names]
+    graph = helper.make_graph(nodes, "shared", [given], outputs, constants)
+    opset = helper.make_opsetid("", 13)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString()
+    changed = for_tensorrt(model, tuple(shape), int8_constants=False)
+    onnx.checker.check_model(onnx.load_from_string(changed), full_check=True)
+    for found, expected in zip(answers(changed), answers(model), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_newer_versions_get_int8_kernels_as_they_are() -> None:
     graph = onnx.load_from_string(
         rewritten("yolo_ret_m075_int8", (1, SIDE, SIDE, 3), int8_constants=True)
@@ -188,3 +211,13 @@ def test_a_constant_without_values_is_one_sentence() -> None:
     data = with_plain_weights(model.SerializeToString())
     with pytest.raises(ValueError, match="the constant .* has other values than its shape says"):
         for_tensorrt(data, (1, SIDE, SIDE, 3), int8_constants=False)
+
+
+@pytest.mark.parametrize("kind", ["QuantizeLinear", "Clip"])
+def test_an_operator_without_inputs_and_outputs_is_one_sentence(kind: str) -> None:
+    """As in a file that is damaged."""
+    model = clipped(upper=6.0, scale=6 / 127)
+    (node,) = (node for node in model.graph.node if node.op_type == kind)
+    del node.input[:], node.output[:]
+    with pytest.raises(ValueError, match="an operator has too few inputs or outputs"):
+        for_tensorrt(model.SerializeToString(), (1, SIDE, SIDE, 3), int8_constants=False)

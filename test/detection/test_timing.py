@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import itertools
 import json
 import os
@@ -165,7 +167,7 @@ def fewer_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def less_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembered_module, "kernel_text", lambda path: "150000 100000\n")
+    monkeypatch.setattr(remembered_module, "usable_time", lambda: 1.5)
 
 
 @pytest.mark.parametrize("change", [other_version, other_processor, fewer_cores, less_time])
@@ -338,6 +340,19 @@ def test_nothing_is_timed_that_cannot_be_kept(
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nobody")  # where not even root can make a file
     assert main(["--model", options.model, "--input-size", "320"]) == 1
     assert capsys.readouterr().err.startswith("timings cannot be kept (")
+
+
+def test_it_is_timed_where_a_file_system_has_no_locks(
+    options: RunOptions, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some network drives: a home folder there must not end every timing."""
+
+    def refuse(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert main(["--model", options.model, "--input-size", "320"]) == 0
+    assert recalled(options).is_exact
 
 
 def test_the_command_times_and_says_what_it_found(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -272,6 +273,20 @@ def test_profile_governor_clock_and_throttle_counts_of_a_notebook(tmp_path: Path
     assert seen.events == {"cpu core thermal": 5, "cpu package thermal": 9}
 
 
+def test_each_core_that_is_too_hot_counts(tmp_path: Path) -> None:
+    """Not only the one that was most often too hot since the start."""
+    kernel = Kernel(write(tmp_path, LAPTOP))
+    assert kernel.read().events["cpu core thermal"] == 5
+    write(tmp_path, {"sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count": "4"})
+    events = {"cpu core thermal": 6, "cpu package thermal": 9}
+    assert kernel.read().events == events
+    core = tmp_path / "sys/devices/system/cpu/cpu1"
+    core.rename(tmp_path / "switched off")
+    assert kernel.read().events == events
+    (tmp_path / "switched off").rename(core)
+    assert kernel.read().events == events
+
+
 def test_a_clock_that_is_switched_on_or_off_is_noticed_after_some_readings(tmp_path: Path) -> None:
     kernel = Kernel(write(tmp_path, LAPTOP))
     assert kernel.read().clocks == {"cpu": 2000}
@@ -315,6 +330,15 @@ def test_a_battery_gives_watts_only_while_it_discharges(
     seen = source.read()
     assert seen.watts == (watts if watts is None else pytest.approx(watts))
     assert bool(seen.problems) == (watts is None)
+
+
+def test_a_battery_may_be_exchanged_while_the_others_go_on(tmp_path: Path) -> None:
+    source = Battery(write(tmp_path, LAPTOP))
+    other = {"type": "Battery", "status": "Discharging", "power_now": "5000000"}
+    write(tmp_path / "sys/class/power_supply/BAT1", other)
+    assert source.read().watts == pytest.approx(17.34)
+    shutil.rmtree(tmp_path / BATTERY)
+    assert source.read() == PowerReading(watts=5.0)
 
 
 class NvmlDouble(ModuleType):

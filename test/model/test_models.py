@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
+from onnx.external_data_helper import set_external_data
 from toy_model import CARD, write_store, write_toy_model
 
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard, ModelCardError
@@ -81,6 +82,9 @@ def test_a_card_of_a_later_version_is_read() -> None:
         ({"strides": 32}, "strides is not a list"),
         ({"parameters": "many"}, "parameters is not a whole number"),
         ({"precision": ["fp32"]}, "precision is not a text"),
+        ({"precision": "fp64"}, "has the precision 'fp64', not fp32 or fp16 or int8"),
+        ({"precision": "auto"}, "has the precision 'auto', not fp32 or fp16 or int8"),
+        ({"precision": ""}, "has the precision '', not fp32 or fp16 or int8"),
         ({"gmacs": []}, "gmacs is not an object"),
         ({"gmacs": {"large": 1.0}}, "figures for no input size: 'large'"),
         ({"ap": {"320": 0.5}}, "ap.320 is not an object"),
@@ -155,6 +159,26 @@ def test_a_cut_off_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(ModelError, match="not an ONNX file, or it is cut off"):
         find_model(str(path))
+
+
+def test_a_file_with_weights_in_another_one_is_refused(tmp_path: Path) -> None:
+    """They could change, and what was made of it before would still be taken."""
+    model = onnx.load(write_toy_model(tmp_path / "toy.onnx"))
+    (constant,) = (tensor for tensor in model.graph.initializer if tensor.name == "to_unit")
+    (tmp_path / "toy.data").write_bytes(constant.raw_data)
+    set_external_data(constant, "toy.data")
+    constant.ClearField("raw_data")
+    path = tmp_path / "split.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="split.onnx keeps its weights in another file, .*: write"):
+        find_model(str(path))
+    onnx.save(onnx.load(path), tmp_path / "one.onnx")  # as the sentence says
+    assert find_model(str(tmp_path / "one.onnx")).card == CARD
+
+
+def test_a_word_of_such_files_is_no_reason_to_refuse_one(tmp_path: Path) -> None:
+    path = write_toy_model(tmp_path / "toy.onnx", replace(CARD, notes="location"))
+    assert find_model(str(path)).card.notes == "location"
 
 
 def test_a_file_without_card_says_how_to_get_one(tmp_path: Path) -> None:

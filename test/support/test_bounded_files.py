@@ -153,6 +153,7 @@ def test_a_file_of_exactly_the_limit_is_read(tmp_path: Path) -> None:
         ("[99999999999999999999]", "more than 64 bits"),
         ("[-9223372036854775809]", "more than 64 bits"),
         ('{"a": {"b": 1, "b": 2}}', "the key 'b' twice"),
+        ("{" + "".join(f'"{n}":0,' for n in range(300_000)) + '"299999":0}', "'299999' twice"),
         ('["\\ud800"]', "half a character"),
         ('{"\\ud800": 1}', "half a character"),
         (b'["\xff"]', "not a text in UTF-8"),

@@ -25,7 +25,7 @@ from compact_yolo_ros.backends.onnxruntime import OnnxRuntimeBackend
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import EVERYTHING
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard, ModelCardError, check_own_size
-from compact_yolo_ros.model.sizes import STRIDE, Size
+from compact_yolo_ros.model.sizes import MAX_SIDE, STRIDE, Size
 from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.pixels.sample_images import sample_images
 from compact_yolo_ros.support.error_text import shortened
@@ -178,8 +178,12 @@ def _size(source: Source, wishes: Wishes) -> tuple[Size, tuple[str, ...]]:
     """A size that the network runs at, and what was assumed for it.
 
     Raises:
-        AdoptError: the wished size is none that a network can have.
+        AdoptError: the size is none that a network can have.
     """
+    if source.size and max(source.size) > MAX_SIDE:  # one image of it may take all memory
+        raise AdoptError(
+            f"it was exported for {source.size}: export it for sides from 1 to {MAX_SIDE}"
+        )
     if wishes.size and wishes.size != source.size:
         try:
             check_own_size(wishes.size, _irregular(wishes.size))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok
 from compact_yolo_ros.backends.choice import GPU_DEVICES
 from compact_yolo_ros.backends.cpu import default_threads
+from compact_yolo_ros.backends.processor import usable_time
 from compact_yolo_ros.support.wording import counted
 
 LITTLE_MEMORY = 512 * 2**20
@@ -30,9 +31,8 @@ def processor(around: Surroundings) -> Iterator[Finding]:
         present=present,
         threads=threads,
     )
-    quota, _, period = (around.text("sys/fs/cgroup/cpu.max") or "max").partition(" ")
-    if quota.isdigit() and int(quota) < threads * int(period):
-        cores = int(quota) / int(period)
+    cores = usable_time(around.root)
+    if cores < threads:
         yield note(
             "container",
             f"it may use the time of {cores:g} cores, less than the network's "

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.tensorrt.cuda import Gpu
 from compact_yolo_ros.model.store import ModelFile
-from compact_yolo_ros.support.files import cache_folder, require_writable
-from compact_yolo_ros.support.trusted_cache import TrustedCache, read_own, write_own
+from compact_yolo_ros.support.files import cache_folder
+from compact_yolo_ros.support.trusted_cache import TrustedCache, read_own, require_own, write_own
 
 if TYPE_CHECKING:
     from compact_yolo_ros.backends.options import RunOptions
@@ -131,7 +131,7 @@ class EngineCache:
     def require_writable(self) -> None:
         """Raise BackendError if no engine can be kept here: a build would be in vain."""
         try:
-            require_writable(self.directory, mode=0o700)
+            require_own(self.directory)
         except OSError as error:
             raise BackendError(
                 f"engines cannot be kept in {self.directory} ({error.strerror})",

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from typing import Any
 
 import numpy as np
 
-from compact_yolo_ros.support.document import LARGE, DocumentError
+from compact_yolo_ros.support.document import LARGE
 from compact_yolo_ros.support.json_files import parse_json
 
 TYPE_KEYS = ("DataType", "Datatype", "Format/Datatype", "Format/DataType", "Format")
@@ -36,13 +37,16 @@ def precision_shares(information: str) -> dict[str, float]:
         of weights where the report has no types of most of these, as in 8.5 where the number of
         images may vary; empty if it does not say.
     """
+    try:
+        return _weighed(parse_json(information, LARGE))
+    except (AttributeError, TypeError, ValueError):
+        return {}  # the engine works even if its report cannot be read
+
+
+def _weighed(report: Any) -> dict[str, float]:
     values: Counter[str] = Counter()
     weights: Counter[str] = Counter()
-    try:
-        layers = parse_json(information, LARGE).get("Layers", [])
-    except (AttributeError, TypeError, DocumentError):
-        return {}  # the engine works even if its report cannot be read
-    for layer in filter(lambda layer: isinstance(layer, dict), layers):
+    for layer in filter(lambda layer: isinstance(layer, dict), report.get("Layers", [])):
         for tensor in layer.get("Outputs", []):
             kind = next((str(tensor[key]) for key in TYPE_KEYS if key in tensor), "")
             values[_precision(kind)] += int(np.prod(np.abs(tensor.get("Dimensions") or [1])))

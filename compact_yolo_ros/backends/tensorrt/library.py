@@ -12,6 +12,7 @@ from typing import Any
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.libraries import Library, imported
 from compact_yolo_ros.backends.tensorrt.cuda import Gpu
+from compact_yolo_ros.model.store import ModelError
 
 TENSORRT = Library(
     "TensorRT",
@@ -50,7 +51,7 @@ def dla_cores(trt: Any, device: Gpu) -> int:
 
 @contextmanager
 def cuda_errors(device: Gpu) -> Iterator[None]:
-    """Make the CUDA context current, and raise nothing but BackendError.
+    """Make the CUDA context current, and raise nothing but BackendError and ModelError.
 
     What an exception keeps alive is freed at once: later the context may not be current.
     """
@@ -59,7 +60,7 @@ def cuda_errors(device: Gpu) -> Iterator[None]:
             yield
         except Exception as error:
             clear_frames(error.__traceback__)
-            if isinstance(error, BackendError):
+            if isinstance(error, (BackendError, ModelError)):
                 raise
             if isinstance(error, device.driver.Error):
                 raise BackendError(f"the GPU failed: {error}") from None

@@ -39,7 +39,7 @@ from compact_yolo_ros.backends.tensorrt.on_cpu import NetworkOnCpu
 from compact_yolo_ros.backends.tensorrt.plan import BuildProgress, build_plan
 from compact_yolo_ros.backends.warm_up import warm_up
 from compact_yolo_ros.model.sizes import Size
-from compact_yolo_ros.model.store import ModelFile
+from compact_yolo_ros.model.store import ModelError, ModelFile
 
 if TYPE_CHECKING:
     from compact_yolo_ros.backends.options import RunOptions
@@ -68,6 +68,7 @@ def open_tensorrt(
         which engine is missing, if ``build`` is false.
 
     Raises:
+        ModelError: the file cannot be read, or is overwritten while its engine is built.
         BackendError: a library is missing, TensorRT refuses the model, or all engines are wrong.
     """
     trt = library()
@@ -152,6 +153,7 @@ def _checked_plan(
     One that does not is remembered: no start takes minutes to build it again.
 
     Raises:
+        ModelError: the file was overwritten meanwhile, so that the engine may be of either.
         BackendError: it cannot be built.
         WrongEngine: it does not answer so.
     """
@@ -159,6 +161,10 @@ def _checked_plan(
     engines = {options.sizes[0]: Engine(trt, plan, key.dla_core)}
     with closing(TensorRTBackend(model, options, device, engines)) as backend:
         wrong = disagreement(backend, model, options)
+    if model.sha256 != key.onnx_sha256:
+        raise ModelError(
+            f"{model.path} has been overwritten while its engine was built: open it again"
+        )
     if wrong:
         with suppress(OSError):  # it would only save the next build
             cache.store_refusal(key, wrong)

@@ -68,14 +68,17 @@ def for_tensorrt(data: bytes, shape: Sequence[int | None], int8_constants: bool)
         int8_constants: whether this TensorRT takes kernels in INT8.
 
     Raises:
-        ValueError: the bytes are not an ONNX file.
+        ValueError: the bytes are not an ONNX file, or one that is damaged.
     """
-    return b"".join(
-        write_field(_GRAPH, _graph(field.content, shape, int8_constants))
-        if field.number == _GRAPH
-        else field.encoded
-        for field in read_fields(data)
-    )
+    try:
+        return b"".join(
+            write_field(_GRAPH, _graph(field.content, shape, int8_constants))
+            if field.number == _GRAPH
+            else field.encoded
+            for field in read_fields(data)
+        )
+    except IndexError:
+        raise ValueError("an operator has too few inputs or outputs") from None
 
 
 def _graph(graph: memoryview, shape: Sequence[int | None], int8_constants: bool) -> bytes:
@@ -200,7 +203,7 @@ def _quantize_kernels(nodes: list[_Node], constants: Mapping[str, memoryview]) -
     added = []
     for node in list(nodes):
         if _dequantises(node, constants, _INT8):
-            exact, steps = f"{node.inputs[0]}_exact", f"{node.outputs[0]}_steps"
+            exact, steps = (f"{node.outputs[0]}_{name}" for name in ("exact", "steps"))
             added.append(_exact(exact, node, constants, np.int8))
             quantize = _Node("QuantizeLinear", [exact, *node.inputs[1:]], [steps], _axis_only(node))
             nodes.insert(nodes.index(node), quantize)

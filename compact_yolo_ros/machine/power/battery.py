@@ -22,26 +22,20 @@ class Battery:
     name = "battery (whole machine)"
 
     def __init__(self, root: Path) -> None:
-        """Find the batteries that power the machine.
+        """Find out whether there are batteries that power the machine.
 
         Raises:
             Unavailable: there is none.
         """
         self._root = root
-        tree = Tree(root)
-        self._batteries = [
-            supply
-            for supply in tree.find("sys/class/power_supply/*")
-            if tree.text(supply / "type", optional=True) == "Battery"
-            # not the battery of a mouse
-            and tree.text(supply / "scope", optional=True) != "Device"
-        ]
-        if not self._batteries:
+        if not _batteries(Tree(root)):
             raise Unavailable("none in /sys/class/power_supply")
 
     def read(self) -> PowerReading:
         tree = Tree(self._root)
-        discharging = [b for b in self._batteries if tree.text(b / "status") == "Discharging"]
+        # They are looked for each time: a robot's may be exchanged while it runs.
+        batteries = _batteries(tree)
+        discharging = [b for b in batteries if tree.text(b / "status") == "Discharging"]
         found = [_watts(tree, battery) for battery in discharging]
         watts = [value for value in found if value is not None]
         if not discharging and not tree.problems:
@@ -52,6 +46,16 @@ class Battery:
 
     def close(self) -> None:
         pass
+
+
+def _batteries(tree: Tree) -> list[Path]:
+    """The batteries that power the machine: not that of a mouse."""
+    return [
+        supply
+        for supply in tree.find("sys/class/power_supply/*")
+        if tree.text(supply / "type", optional=True) == "Battery"
+        and tree.text(supply / "scope", optional=True) != "Device"
+    ]
 
 
 def _watts(tree: Tree, battery: Path) -> float | None:

@@ -38,6 +38,7 @@ class Kernel:
         self._root = root
         self._known: dict[str, list[Path]] = {}
         self._reads = 0
+        self._throttles = _Throttles()
 
     def read(self) -> PowerReading:
         if self._reads % FIND_EVERY == 0:
@@ -48,7 +49,7 @@ class Kernel:
             mode=_mode(tree),
             clocks=_clocks(tree),
             temperatures=_temperatures(tree),
-            events=_events(tree),
+            events=self._throttles.read(tree),
             throttled=_alerts(tree),
         )
 
@@ -92,15 +93,31 @@ def _temperatures(tree: Tree) -> dict[str, float]:
     return temperatures
 
 
-def _events(tree: Tree) -> dict[str, int]:
-    """How often the hottest core and the package were too hot; each core shows the package's."""
-    events: dict[str, int] = {}
-    for path in tree.find(COUNTS):
-        count = tree.number(path, 0, 2**63, optional=True)
-        if count is not None:
-            kind = f"cpu {path.name.removesuffix('_throttle_count')} thermal"
-            events[kind] = max(int(count), events.get(kind, 0))
-    return events
+class _Throttles:
+    """How often a core or a package was too hot since the start of the machine.
+
+    Each core has counts of its own and of its package, and all may be too hot at once: of what the
+    counts of a kind have grown by since the last reading, the most is added.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[Path, int] = {}
+        self._events: dict[str, int] = {}
+
+    def read(self, tree: Tree) -> dict[str, int]:
+        first, more = not self._counts, dict[str, int]()
+        for path in tree.find(COUNTS):
+            number = tree.number(path, 0, 2**63, optional=True)
+            if number is not None:
+                count = int(number)
+                # A core that is switched on later brings counts of before.
+                before = self._counts.get(path, 0 if first else count)
+                kind = f"cpu {path.name.removesuffix('_throttle_count')} thermal"
+                more[kind] = max(count - before, more.get(kind, 0))
+                self._counts[path] = count
+        for kind, growth in more.items():
+            self._events[kind] = self._events.get(kind, 0) + growth
+        return {kind: self._events[kind] for kind in more}
 
 
 def _alerts(tree: Tree) -> tuple[str, ...] | None:

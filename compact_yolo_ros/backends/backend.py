@@ -102,7 +102,10 @@ class Backend(Protocol):
         """Run at another of its ``sizes`` from now on: ``input`` is another array then."""
 
     def close(self) -> None:
-        """Release the runtime's memory; the backend cannot be used afterwards."""
+        """Release the runtime's memory; the backend cannot be used afterwards.
+
+        Once more does nothing.
+        """
 
 
 @dataclass(frozen=True)

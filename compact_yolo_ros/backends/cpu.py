@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compact_yolo_ros.backends.backend import BackendError, Candidates
+from compact_yolo_ros.backends.processor import usable_cores
 from compact_yolo_ros.model.store import ModelFile
 
 if TYPE_CHECKING:
@@ -16,9 +17,13 @@ MAX_DEFAULT_THREADS = 4
 """Small networks stop gaining beyond a few threads, and a robot has other work for its cores."""
 
 
-def default_threads() -> int:
-    """Threads used when the user does not say: the cores this process may use, at most four."""
-    return min(MAX_DEFAULT_THREADS, len(os.sched_getaffinity(0)))
+def default_threads(root: Path = Path("/")) -> int:
+    """Threads used when the user does not say: one for each core (``usable_cores``), at most four.
+
+    Args:
+        root: folder that holds /proc and /sys.
+    """
+    return min(MAX_DEFAULT_THREADS, usable_cores(root))
 
 
 def require_file_precision(model: ModelFile, options: RunOptions) -> None:

@@ -96,7 +96,7 @@ class OnnxRuntimeBackend(CpuBackend):
 
     def close(self) -> None:
         """Release the session."""
-        del self._session
+        vars(self).pop("_session", None)
 
 
 def _source(path: Path) -> str | bytes:

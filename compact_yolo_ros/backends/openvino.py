@@ -109,7 +109,8 @@ class OpenVinoBackend(CpuBackend):
 
     def close(self) -> None:
         """Release the networks."""
-        del self._request, self._tensors, self._networks
+        for name in ("_request", "_tensors", "_networks"):
+            vars(self).pop(name, None)
 
 
 def _computed(model: ModelFile, options: RunOptions) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,17 @@ def usable_time(root: Path = Path("/")) -> float:
         root: folder that holds /proc and /sys.
     """
     return min(map(_quota, _cgroups(root)), default=math.inf)
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Cores that this process has for itself: at least one, and no more than it has time for.
+
+    Threads for which there is a core but no time are stopped in between, and all wait for them.
+
+    Args:
+        root: folder that holds /proc and /sys.
+    """
+    return max(1, int(min(len(os.sched_getaffinity(0)), usable_time(root))))
 
 
 def _cgroups(root: Path) -> Iterator[Path]:

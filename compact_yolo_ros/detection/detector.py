@@ -438,7 +438,7 @@ class Detector:
         give_back_freed_memory()
 
     def close(self) -> None:
-        """Release the network."""
+        """Release the network; once more does nothing."""
         self.use_newest()
         self._input.forget()
         self.backend.close()

@@ -154,7 +154,8 @@ class NetworkInput:
 
     def forget(self) -> None:
         """Release what looks at the memory of the backend, so that it can be closed."""
-        del self._letterbox, self._letterboxes, self._turned
+        for name in ("_letterbox", "_letterboxes", "_turned"):
+            vars(self).pop(name, None)
 
     def _can_open(self, size: Size) -> bool:
         refusal = self._refused.get(size, NOT_REFUSED)

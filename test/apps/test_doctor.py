@@ -304,20 +304,25 @@ def test_little_memory_is_a_note(around: Around, available: str, level: Level) -
 @pytest.mark.parametrize(
     "files",
     [
-        {"cpu.max": "150000 100000"},
-        {"cpu/cpu.cfs_quota_us": "150000", "cpu/cpu.cfs_period_us": "100000"},
+        {"cpu.max": "250000 100000"},
+        {"cpu/cpu.cfs_quota_us": "250000", "cpu/cpu.cfs_period_us": "100000"},
     ],
     ids=["cgroup 2", "cgroup 1"],
 )
-def test_a_container_with_less_time_than_cores_is_a_note(
+def test_the_threads_of_a_container_are_those_that_it_has_time_for(
     around: Around, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
     limited = around({f"sys/fs/cgroup/{name}": text for name, text in files.items()})
-    cores, quota = list(devices.processor(limited))[1:]
-    assert cores.data["threads"] == 4
-    assert (quota.level, "1.5 cores" in quota.found) == (Level.NOTE, True)
-    assert quota.remedy.startswith("set cpu_threads to 1")
+    _, cores = devices.processor(limited)
+    assert (cores.level, cores.data["threads"]) == (Level.OK, 2)
+    assert "for the time of 2.5, so cpu_threads 0 means 2" in cores.found
+
+
+def test_a_container_with_less_time_than_a_core_has_is_a_note(around: Around) -> None:
+    _, cores, limit = devices.processor(around({"sys/fs/cgroup/cpu.max": "50000 100000"}))
+    assert cores.data["threads"] == 1
+    assert (limit.level, "50% of the time of one core" in limit.found) == (Level.NOTE, True)
 
 
 def test_a_container_without_a_limit_is_no_note(around: Around) -> None:

@@ -93,6 +93,7 @@ def test_the_contract_of_a_backend(name: str, toy: str) -> None:
     assert scores[0, 0] == pytest.approx(1)
     assert CARD.classes[labels[0, 0]] == "green"
     backend.close()
+    backend.close()
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
@@ -306,6 +307,7 @@ def test_a_detector_changes_its_backend_between_two_images(toy: str) -> None:
     with pytest.raises(AttributeError):
         first.backend.run()  # it was closed
     detector.replace_backend(opened_on_cpu("onnxruntime", toy))
+    detector.close()
     detector.close()
     with pytest.raises(AttributeError):
         second.backend.run()

@@ -12,7 +12,6 @@ from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok
 from compact_yolo_ros.backends.choice import GPU_DEVICES
 from compact_yolo_ros.backends.cpu import default_threads
 from compact_yolo_ros.backends.processor import usable_time
-from compact_yolo_ros.support.wording import counted
 
 LITTLE_MEMORY = 512 * 2**20
 """Bytes of free memory; a detector node with ONNX Runtime takes about 220 million."""
@@ -23,21 +22,20 @@ def processor(around: Surroundings) -> Iterator[Finding]:
     named = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", around.text("proc/cpuinfo") or "", re.M)
     yield ok("processor", named[1] if named else platform.machine())
     usable, present = len(os.sched_getaffinity(0)), os.cpu_count() or 0
-    threads = default_threads()
+    threads, time = default_threads(around.root), usable_time(around.root)
+    limit = f", for the time of {time:g}" if time < usable else ""
     yield ok(
         "cores",
-        f"{usable} of {present} may be used, so cpu_threads 0 means {threads}",
+        f"{usable} of {present} may be used{limit}, so cpu_threads 0 means {threads}",
         usable=usable,
         present=present,
         threads=threads,
     )
-    cores = usable_time(around.root)
-    if cores < threads:
+    if time < 1:
         yield note(
             "container",
-            f"it may use the time of {cores:g} cores, less than the network's "
-            f"{counted(threads, 'thread')}",
-            f"set cpu_threads to {max(1, int(cores))}: threads that are stopped make it slower",
+            f"it may use {time:.0%} of the time of one core, so that images wait for the rest",
+            "raise the limit of the container or service (cpus, CPUQuota)",
         )
 
 

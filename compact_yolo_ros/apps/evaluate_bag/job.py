@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from compact_yolo_ros.backends import BackendError, RunOptions
 from compact_yolo_ros.backends.options import MOST_THREADS
+from compact_yolo_ros.backends.processor import usable_cores
 from compact_yolo_ros.backends.registry import BACKENDS
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import ANY_SIZE, EVERYTHING
@@ -134,7 +134,7 @@ def _exactly(options: RunOptions, runtime: Runtime) -> RunOptions:
 
 def _share(processes: int) -> int:
     """CPU threads that each of several processes should use."""
-    return min(MOST_THREADS, max(1, len(os.sched_getaffinity(0)) // processes))
+    return min(MOST_THREADS, max(1, usable_cores() // processes))
 
 
 def parts(job: Job, bag: Bag) -> list[tuple[int, int]]:

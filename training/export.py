@@ -15,6 +15,7 @@ from pathlib import Path
 
 from compact_yolo_ros.model.sizes import check_side
 from training.data.dataset import open_split, read_classes
+from training.data.findings import require_objects
 from training.deployment.model_card import DEFAULT_SIZE, card_of, read_words, sizes, stated
 from training.deployment.onnx_export import export, export_bare
 from training.deployment.publishing import check_ending, publish
@@ -71,6 +72,7 @@ def _export(arguments: argparse.Namespace) -> None:
         if list(read_classes(arguments.data)) != checkpoint["classes"]:
             raise ValueError(f"{arguments.data} and {arguments.weights} have different classes")
         samples = open_split(arguments.data, "val")
+        require_objects(arguments.data, "val", samples)
         for size in sizes(arguments.default_size):
             scores = average_precision(
                 samples, predict(detector, samples, size), checkpoint["classes"]

@@ -31,6 +31,7 @@ from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.support.terminal import open_console
 from training.data.dataset import DataError, DataSet, open_split
+from training.data.findings import require_objects
 from training.data.joining import read_classes
 from training.data.sample import Sample
 from training.deployment.model_card import stated
@@ -107,9 +108,6 @@ def measure(
         sizes: sides of the input in pixels.
         runtime: what runs the network.
         progress: shows the work.
-
-    Raises:
-        ValueError: no object is labelled.
     """
     model = open_model(str(path.resolve()), runtime)
     figures = {}
@@ -120,10 +118,7 @@ def measure(
                 answers, len(samples), description=escape(f"{path.stem} at {size}, {runtime}")
             )
         )
-        scores = average_precision(samples, found, model.classes)
-        figures[str(size)] = stated(scores)
-        if "AP50" not in figures[str(size)]:
-            raise ValueError("the images of val have no labelled objects, so AP cannot be measured")
+        figures[str(size)] = stated(average_precision(samples, found, model.classes))
     return figures
 
 
@@ -208,6 +203,7 @@ def _make(arguments: argparse.Namespace) -> None:
         find_places(model, arguments.skip)
         samples = _spread(open_split(arguments.data, arguments.split, "none"), arguments.pictures)
     held_out = open_split(arguments.data, "val")
+    require_objects(arguments.data, "val", held_out)
     judge, *others = _runtimes(arguments.precision)
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
     console = open_console(stderr=True)

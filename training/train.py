@@ -31,7 +31,7 @@ from compact_yolo_ros.support.arguments import whole_number
 from compact_yolo_ros.support.terminal import open_console, say
 from training.data.dataset import Cache, DataSet, open_split, read_classes
 from training.data.digest import digest_of
-from training.data.findings import lacks_objects, other_shapes
+from training.data.findings import other_shapes, require_objects
 from training.deployment.onnx_export import fused
 from training.detectors.blocks import ConvNormAct
 from training.detectors.interface import Detector
@@ -251,8 +251,7 @@ def _with_objects(data: Path, split: str, cache: Cache, least: Size | None = Non
         ValueError: no object is labelled, so the labels are probably in another folder.
     """
     opened = open_split(data, split, cache, least=least)
-    if sentence := lacks_objects(split, opened):
-        raise ValueError(f"{data}: {sentence}")
+    require_objects(data, split, opened)
     if sentence := other_shapes(split, opened):
         logging.getLogger("training.data").warning("%s: %s", data, sentence)
     return opened

@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -212,10 +213,14 @@ def test_unusable_options_end_in_a_sentence(detector, tmp_path, monkeypatch):
     content = {"detector": SMALLEST_YOLO_RET, "classes": list("abc")}
     save_checkpoint(tmp_path / "x.pt", content | {"average": detector.state_dict()})
     (tmp_path / "data.yaml").write_text("names: [a, c, b]\nval: images/val\n")
+    (tmp_path / "empty.yaml").write_text("names: [a, b, c]\nval: images/val\n")
+    (tmp_path / "images/val").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "images/val/1.png"), np.zeros((32, 32, 3), np.uint8))
     (tmp_path / "words.yaml").write_text("notes: [")
     command = ["export", "--weights", str(tmp_path / "x.pt"), "--out", str(tmp_path / "x.onnx")]
     for option, value, message in (
         ("--data", "data.yaml", "have different classes"),  # in another order
+        ("--data", "empty.yaml", "empty.yaml: no image of .val. shows an object"),
         ("--words", "words.yaml", "words.yaml cannot be read: it is not YAML"),
         ("--default-size", "333", "input size 333 is not usable"),
         ("--out", "best.pt", "--out best.pt must end in .onnx"),

@@ -444,7 +444,7 @@ def test_images_without_objects_cannot_measure_ap(exported, data, tmp_path, monk
     arguments = ["--model", exported, "--data", empty / "data.yaml", "--out", tmp_path / "x.onnx"]
     monkeypatch.setattr(sys, "argv", ["quantise", *map(str, arguments)])
     assert command.main() == 1
-    assert "the images of val have no labelled objects" in capsys.readouterr().err
+    assert "data.yaml: no image of 'val' shows an object" in capsys.readouterr().err
 
 
 def test_a_file_is_not_quantised_twice(exported, data, tmp_path, monkeypatch, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -26,6 +27,12 @@ def lacks_objects(split: str, data: DataSet) -> str:
     return (
         f"no image of '{split}' shows an object: are its labels where training/data/README.md says?"
     )
+
+
+def require_objects(file: Path, split: str, data: DataSet) -> None:
+    """Raise ValueError, with the file that describes the data set, if a split shows no object."""
+    if sentence := lacks_objects(split, data):
+        raise ValueError(f"{file}: {sentence}")
 
 
 def other_shapes(split: str, data: DataSet) -> str:

@@ -73,7 +73,7 @@ def few_images() -> list[np.ndarray]:
 
 @pytest.fixture(autouse=True)
 def _compared_on_few_images(few_images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Engines are checked a hundred times here, and four images suffice to be wrong."""
+    """Most tests here open an engine, which is checked then; four images show a wrong one, too."""
     monkeypatch.setattr(comparison, "sample_images", lambda: few_images)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from compact_yolo_ros.support.error_text import shortened
 
@@ -166,8 +166,19 @@ def require_writable(folder: Path, mode: int = 0o777) -> None:
     Raises:
         OSError: it cannot be made, or no file can be written into it.
     """
-    from tempfile import TemporaryFile
+    with trial_file(folder, mode):
+        pass
+
+
+@contextmanager
+def trial_file(folder: Path, mode: int) -> Iterator[IO[bytes]]:
+    """Make a folder, and a file in it that is gone afterwards.
+
+    Raises:
+        OSError: one of them cannot be made.
+    """
+    from tempfile import TemporaryFile  # a start needs it not
 
     folder.mkdir(mode=mode, parents=True, exist_ok=True)
-    with TemporaryFile(dir=folder):
-        pass
+    with TemporaryFile(dir=folder) as file:
+        yield file

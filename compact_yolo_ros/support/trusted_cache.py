@@ -10,7 +10,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from compact_yolo_ros.support.files import open_regular, remove_unfinished, replacing
+from compact_yolo_ros.support.files import open_regular, remove_unfinished, replacing, trial_file
 
 
 class TrustedCache:
@@ -106,10 +106,7 @@ def require_own(folder: Path) -> None:
         OSError: none can be written into it, or ``read_own`` would read none of them, as on a
             FAT or network drive, whose files have the owner and the mode that the mount gives.
     """
-    from tempfile import TemporaryFile  # a start needs it not
-
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with TemporaryFile(dir=folder) as file:
+    with trial_file(folder, mode=0o700) as file:
         if not _is_own(file.fileno()):
             why = "its files belong to another user, or others may write them"
             raise OSError(errno.EPERM, why, str(folder))

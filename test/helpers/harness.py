@@ -195,6 +195,11 @@ class Client:
         while time.monotonic() < end:
             self._executor.spin_once(0.02)
 
+    def heard(self) -> set[str]:
+        """Topics that /detector subscribes to."""
+        named = self.node.get_subscriber_names_and_types_by_node("detector", "/")
+        return {name for name, _ in named}
+
     def call(self, kind: type, service: str, **fields: Any) -> Any:
         """Call a service and return its response."""
         client = self.node.create_client(kind, service)

@@ -142,9 +142,9 @@ def test_a_change_that_one_camera_cannot_make_is_made_by_none(client: Client, st
     (result,) = client.call(SetParameters, "/detector/set_parameters", parameters=given).results
     assert not result.successful and "remap rear/depth/compressedDepth instead" in result.reason
     client.spin(0.5)
-    heard = client.node.get_subscriber_names_and_types_by_node("detector", "/")
-    assert {name for name, _ in heard} >= {"/front/image", "/rear/image"}
-    assert not [name for name, _ in heard if "camera_info" in name or "depth" in name]
+    heard = client.heard()
+    assert heard >= {"/front/image", "/rear/image"}
+    assert not [name for name in heard if "camera_info" in name or "depth" in name]
 
 
 def test_unusable_names_are_refused_with_a_sentence(client: Client, start: Start) -> None:

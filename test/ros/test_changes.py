@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,9 +51,16 @@ def classes(result: Detection2DArray) -> list[str]:
     return sorted(found.results[0].hypothesis.class_id for found in result.detections)
 
 
-def subscriptions(client: Client) -> set[str]:
-    """Topics that the node subscribes to."""
-    return {name for name, _ in client.node.get_subscriber_names_and_types_by_node("detector", "/")}
+def refuse(monkeypatch: pytest.MonkeyPatch, node: Any, create: str, refused: str = "") -> None:
+    """Let ROS refuse a topic, or every one, to a method of a node: SROS2 has no permission."""
+    made = getattr(node, create)
+
+    def refusing(kind: Any, topic: str, *args: Any, **options: Any) -> Any:
+        if refused in ("", topic):
+            raise RCLError(f"{create} failed: permission denied")
+        return made(kind, topic, *args, **options)
+
+    monkeypatch.setattr(node, create, refusing)
 
 
 def change(seen: SimpleNamespace, **values: Any) -> None:
@@ -144,14 +151,7 @@ def test_a_change_whose_topic_cannot_be_created_changes_nothing(
     """The permissions of SROS2 may have no ~/tracks."""
     seen = start_inside()
     image = image_message(coloured_squares())
-    create = seen.node.create_lifecycle_publisher
-
-    def refuse_tracks(kind: Any, topic: str, *args: Any, **options: Any) -> Any:
-        if topic == "~/tracks":
-            raise RCLError("Failed to create publisher: permission denied")
-        return create(kind, topic, *args, **options)
-
-    monkeypatch.setattr(seen.node, "create_lifecycle_publisher", refuse_tracks)
+    refuse(monkeypatch, seen.node, "create_lifecycle_publisher", "~/tracks")
     for name, value in (("tracking", "bytetrack"), ("class_id_format", "name")):
         given = Parameter("classes", value=["red"]), Parameter(name, value=value)
         result = seen.node.set_parameters_atomically(given)
@@ -168,12 +168,8 @@ def test_classes_that_were_refused_are_not_used_when_a_model_cannot_be_opened(
     """The parameters name classes of that model then, and the old one goes on with its own."""
     seen = start_inside()
     image = image_message(coloured_squares())
-
-    def refuse(*_: Any, **__: Any) -> NoReturn:
-        raise RCLError("Failed to create publisher: permission denied")
-
     with monkeypatch.context() as patch:
-        patch.setattr(seen.node, "create_lifecycle_publisher", refuse)
+        refuse(patch, seen.node, "create_lifecycle_publisher")
         given = Parameter("classes", value=["red"]), Parameter("tracking", value="bytetrack")
         assert not seen.node.set_parameters_atomically(given).successful
     other = write_toy_model(tmp_path / "other.onnx", replace(CARD, classes=("ant", "bee", "cat")))
@@ -188,14 +184,7 @@ def test_a_topic_that_ros_refuses_leaves_the_node_disabled_and_alive(
     """It was asked for while nothing was subscribed to, so that nobody could tell."""
     seen = start_inside()
     client.call(SetBool, "/detector/enable", data=False)
-    create = seen.node.create_subscription
-
-    def refuse_depth(kind: Any, topic: str, *args: Any, **options: Any) -> Any:
-        if topic == "depth":
-            raise RCLError("Failed to create subscription: permission denied")
-        return create(kind, topic, *args, **options)
-
-    monkeypatch.setattr(seen.node, "create_subscription", refuse_depth)
+    refuse(monkeypatch, seen.node, "create_subscription", "depth")
     change(seen, positions="depth")
     for kind, service, fields in (
         (SetBool, "/detector/enable", {"data": True}),
@@ -203,7 +192,7 @@ def test_a_topic_that_ros_refuses_leaves_the_node_disabled_and_alive(
     ):
         response = client.call(kind, service, **fields)
         assert not response.success and "permission denied" in response.message
-        client.wait_for(lambda: not subscriptions(client) & {"/image", "/camera_info"})
+        client.wait_for(lambda: not client.heard() & {"/image", "/camera_info"})
         seen.diagnostics.clear()
         client.wait_for(lambda: seen.diagnostics)
         assert seen.diagnostics[-1].status[0].message == "disabled by ~/enable"

@@ -190,12 +190,8 @@ def test_parameters_are_read_for_the_classes_of_the_model() -> None:
 @pytest.fixture
 def camera(client: Client, start_inside: Start, monkeypatch) -> SimpleNamespace:
     """A node, a camera, and what says where objects are; a green square stands still."""
-    monkeypatch.setattr(camera_positions, "GRACE", 0.0)
-    seen = start_inside()
-    node = client.node
-    seen.places = client.collect(Detection3DArray, "/detector/detections_3d")
-    seen.depth = node.create_publisher(Image, "/depth", 5)
-    seen.info = node.create_publisher(CameraInfo, "/camera_info", 5)
+    seen = start_impatient(client, start_inside, monkeypatch)
+    seen.depth = client.node.create_publisher(Image, "/depth", 5)
     return seen
 
 
@@ -277,10 +273,9 @@ def test_depth_that_is_best_effort_for_a_reliable_subscription_is_told(
     client: Client, start_inside: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As drivers of depth cameras publish it; another topic would not help."""
-    monkeypatch.setattr(camera_positions, "GRACE", 0.0)
-    seen = start_inside(positions="depth", reliability="reliable")
-    client.collect(Detection3DArray, "/detector/detections_3d")
-    seen.info = client.node.create_publisher(CameraInfo, "/camera_info", 5)
+    seen = start_impatient(
+        client, start_inside, monkeypatch, positions="depth", reliability="reliable"
+    )
     seen.depth = client.node.create_publisher(Image, "/depth", BEST_EFFORT)
     wait_for_problem(client, seen, "/depth is published best effort")
     (line,) = {status.message for status in seen.diagnostics[-1].status}
@@ -384,10 +379,9 @@ def test_compressed_depth_is_read_as_raw_depth_is(encoding: str) -> None:
 def test_compressed_depth_gives_positions(
     client: Client, start_inside: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(camera_positions, "GRACE", 0.0)
-    seen = start_inside(positions="depth", depth_transport="compressedDepth")
-    seen.places = client.collect(Detection3DArray, "/detector/detections_3d")
-    seen.info = client.node.create_publisher(CameraInfo, "/camera_info", 5)
+    seen = start_impatient(
+        client, start_inside, monkeypatch, positions="depth", depth_transport="compressedDepth"
+    )
     topic = client.node.create_publisher(CompressedImage, "/depth/compressedDepth", 5)
 
     def compress(raw: Image) -> None:
@@ -419,10 +413,20 @@ def now(client: Client) -> float:
     return seconds(client.node.get_clock().now().to_msg())
 
 
+def start_impatient(
+    client: Client, start_inside: Start, monkeypatch: pytest.MonkeyPatch, **parameters: Any
+) -> SimpleNamespace:
+    """A node that gives positions no time to become known, and what it needs but depth images."""
+    monkeypatch.setattr(camera_positions, "GRACE", 0.0)
+    seen = start_inside(**parameters)
+    seen.places = client.collect(Detection3DArray, "/detector/detections_3d")
+    seen.info = client.node.create_publisher(CameraInfo, "/camera_info", 5)
+    return seen
+
+
 def topics(client: Client) -> set[str]:
     """Those of the two that the node subscribes to."""
-    heard = client.node.get_subscriber_names_and_types_by_node("detector", "/")
-    return {name for name, _ in heard} & {"/depth", "/camera_info"}
+    return client.heard() & {"/depth", "/camera_info"}
 
 
 def calibration(**changes: Any) -> CameraInfo:

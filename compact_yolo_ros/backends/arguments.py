@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
+from argparse import ArgumentTypeError, BooleanOptionalAction, Namespace
 from collections.abc import Collection
 from dataclasses import fields
 
 from compact_yolo_ros.backends.options import DEFAULT_MODEL, MOST_THREADS, PRECISIONS, RunOptions
 from compact_yolo_ros.backends.registry import AUTO, backend_names
 from compact_yolo_ros.model.sizes import InputSize, OwnSize, Size, parse_input_size
-from compact_yolo_ros.support.arguments import whole_number, width_x_height
+from compact_yolo_ros.support.arguments import Options, whole_number, width_x_height
 
 INPUT_SIZE_HELP = (
     "long side of an input that fits the camera, or WIDTHxHEIGHT, in pixels [the model's own]"
@@ -53,7 +53,7 @@ def cpu_threads(text: str) -> int:
     return number
 
 
-def add_run_arguments(parser: ArgumentParser, *, leave_out: Collection[str] = ()) -> None:
+def add_run_arguments(parser: Options, *, leave_out: Collection[str] = ()) -> None:
     """Add an option for each field of ``RunOptions`` but those in ``leave_out``."""
     defaults = RunOptions()
     kinds = {

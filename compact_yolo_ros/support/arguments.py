@@ -5,12 +5,21 @@ from __future__ import annotations
 
 import math
 import re
-from argparse import Action, ArgumentError, ArgumentParser, ArgumentTypeError, Namespace
+from argparse import (
+    Action,
+    ArgumentError,
+    ArgumentParser,
+    ArgumentTypeError,
+    Namespace,
+    _ArgumentGroup,
+)
 from collections.abc import Callable
 from typing import Any
 
 LARGEST = 1e9
 """Largest number that is accepted."""
+Options = ArgumentParser | _ArgumentGroup
+"""What an option is added to: all of a command's, or those below one heading of its help."""
 
 
 def renaming(text: str) -> tuple[str, str]:
@@ -37,7 +46,7 @@ class _Renamings(Action):
 
 
 def add_rename(
-    parser: ArgumentParser,
+    parser: Options,
     option: str = "--rename",
     meaning: str = "classes that have another name in the data",
 ) -> None:

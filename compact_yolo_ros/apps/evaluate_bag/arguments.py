@@ -17,7 +17,7 @@ from compact_yolo_ros.detection.view import PLAIN, Area, View, parse_tiles
 from compact_yolo_ros.pixels.rotation import ROTATIONS
 from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import FOREVER, BagError
-from compact_yolo_ros.support.arguments import add_rename, finite, width_x_height
+from compact_yolo_ros.support.arguments import Options, add_rename, finite, width_x_height
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -25,7 +25,25 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "evaluate_bag", description="Evaluate a detector on a recording (rosbag2)."
     )
-    add = parser.add_argument
+    _add_recording(parser.add_argument_group("what is evaluated"))
+    add_run_arguments(
+        parser.add_argument_group("how the model runs"),
+        leave_out=("model", "image_sizes", "batch"),
+    )
+    _add_labels(parser.add_argument_group("labels"))
+    _add_view(parser.add_argument_group("what the model sees, as in the node"))
+    _add_selection(parser.add_argument_group("which objects count"))
+    _add_tracking(parser.add_argument_group("tracking"))
+    _add_realtime(parser.add_argument_group("as on a robot"))
+    _add_results(parser.add_argument_group("results and the run"))
+    options = parser.parse_args(arguments)
+    if mistake := _mistake(options):
+        parser.error(mistake)
+    return options
+
+
+def _add_recording(group: Options) -> None:
+    add = group.add_argument
     add(
         "--bag",
         type=Path,
@@ -41,6 +59,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         default=[],
         help="of images; not needed where there is only one",
     )
+    add("--start", type=finite, default=0.0, metavar="S", help="seconds to leave out")
+    add("--duration", type=finite, metavar="S", help="seconds to evaluate [to the end]")
     add("--model", default="", help="name of a model, or path of an .onnx file")
     add(
         "--compare",
@@ -50,8 +70,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="MODEL[,SIZE][,BACKEND][,PRECISION]",
         help="several instead, side by side; also folders with results of earlier evaluations",
     )
-    add("--out", type=Path, required=True, help="folder for the results")
-    add(
+
+
+def _add_labels(group: Options) -> None:
+    group.add_argument(
         "--ground-truth",
         nargs="+",
         action="extend",
@@ -60,10 +82,25 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="COCO .json, MOTChallenge .txt, folder of YOLO labels, topic of Detection2DArray, or "
         "RECORDING:TOPIC",
     )
-    add("--reference", default="", help="model whose detections are taken for labels")
-    add_rename(parser)
-    add("--tolerance", type=finite, metavar="MS", help="between a frame and its label")
-    threshold = Selection.score_threshold
+    group.add_argument(
+        "--reference", default="", help="model whose detections are taken for labels"
+    )
+    add_rename(group)
+    group.add_argument(
+        "--tolerance", type=finite, metavar="MS", help="between a frame and its label"
+    )
+
+
+def _add_view(group: Options) -> None:
+    add = group.add_argument
+    add("--rotation", type=int, choices=ROTATIONS, default=0, help="degrees clockwise, to upright")
+    add("--roi", type=int, nargs=4, metavar=("X", "Y", "WIDTH", "HEIGHT"), help="part that is seen")
+    add("--tiles", default="1x1", metavar="COLUMNSxROWS", help="seen one by one, as 3x2 [1x1]")
+    add("--tile-overlap", type=finite, default=PLAIN.overlap, help=f"[{PLAIN.overlap}]")
+
+
+def _add_selection(group: Options) -> None:
+    add, threshold = group.add_argument, Selection.score_threshold
     add("--score", type=finite, default=threshold, help=f"threshold, as of the node [{threshold}]")
     add(
         "--class-threshold",
@@ -76,30 +113,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     sizes = {"type": width_x_height, "metavar": "WIDTHxHEIGHT", "default": ANY_SIZE}
     add("--min-box-size", **sizes, help="smaller boxes do not count, in pixels")  # type: ignore[arg-type]
     add("--max-box-size", **sizes, help="larger boxes do not count, in pixels")  # type: ignore[arg-type]
-    add("--rotation", type=int, choices=ROTATIONS, default=0, help="degrees clockwise, to upright")
-    add("--roi", type=int, nargs=4, metavar=("X", "Y", "WIDTH", "HEIGHT"), help="part that is seen")
-    add("--tiles", default="1x1", metavar="COLUMNSxROWS", help="seen one by one, as 3x2 [1x1]")
-    add("--tile-overlap", type=finite, default=PLAIN.overlap, help=f"[{PLAIN.overlap}]")
-    add("--realtime", action="store_true", help="answer only the frames that a robot would")
-    add("--latency", type=finite, metavar="MS", help="fixed time of a frame, with --realtime")
-    add(
-        "--recorded",
-        type=Path,
-        metavar="RECORDING",
-        help="evaluate what a live node published, instead of running the model",
-    )
-    add(
-        "--rate",
-        type=finite,
-        help="playback rate of that, for its ages [as the player reported it, or 1]",
-    )
-    add_run_arguments(parser, leave_out=("model", "image_sizes", "batch"))
-    add("--workers", type=int, default=1, help="processes, for every frame of a long recording")
-    add("--cluster", default="", metavar="ADDRESS", help="of a Dask scheduler, or local")
-    add("--start", type=finite, default=0.0, metavar="S", help="seconds to leave out")
-    add("--duration", type=finite, metavar="S", help="seconds to evaluate [to the end]")
+
+
+def _add_tracking(group: Options) -> None:
+    add, usual = group.add_argument, TrackingOptions()
     add("--tracking", choices=("off", "bytetrack"), default="off", help="follow the objects [off]")
-    usual = TrackingOptions()
     add(
         "--track-buffer",
         type=finite,
@@ -114,6 +132,28 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help=f"objects from this score on continue a track [{usual.low_score}]",
     )
     add("--track-any-class", action="store_true", help="tracks may change their class")
+
+
+def _add_realtime(group: Options) -> None:
+    add = group.add_argument
+    add("--realtime", action="store_true", help="answer only the frames that a robot would")
+    add("--latency", type=finite, metavar="MS", help="fixed time of a frame, with --realtime")
+    add(
+        "--recorded",
+        type=Path,
+        metavar="RECORDING",
+        help="evaluate what a live node published, instead of running the model",
+    )
+    add(
+        "--rate",
+        type=finite,
+        help="playback rate of that, for its ages [as the player reported it, or 1]",
+    )
+
+
+def _add_results(group: Options) -> None:
+    add = group.add_argument
+    add("--out", type=Path, required=True, help="folder for the results")
     add("--video", action="store_true", help="also write a video with the detections")
     add(
         "--export-frames",
@@ -121,35 +161,51 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="SECONDS",
         help="also write frames for labelling, at least so many seconds apart; 0 writes all",
     )
+    add("--workers", type=int, default=1, help="processes, for every frame of a long recording")
+    add("--cluster", default="", metavar="ADDRESS", help="of a Dask scheduler, or local")
     add("--restart", action="store_true", help="forget what an interrupted run did")
-    options = parser.parse_args(arguments)
-    if bool(options.model) == bool(options.compare):
-        parser.error("give --model, or --compare")
-    if options.compare and options.recorded:
-        parser.error("--recorded is what one model found: give it without --compare")
-    if options.recorded and options.latency is not None:
-        parser.error("--latency is of a simulated robot: give it without --recorded")
-    if options.export_frames is not None and options.export_frames < 0:
-        parser.error("--export-frames takes the seconds between two frames, 0 or more")
-    if options.rate is not None and (options.rate <= 0 or not options.recorded):
-        parser.error("--rate is how fast what is --recorded was played, above 0")
-    if options.workers < 1:
-        parser.error("--workers must be at least 1")
-    if len(options.input_sizes) > 1:
-        parser.error("--input-size takes one size here: give several to --compare")
-    if not 0 <= options.score <= 1:
-        parser.error("--score is from 0 to 1")
-    if not 0 <= options.track_low_score <= 1 or not 0 <= options.track_buffer <= 60:
-        parser.error("--track-low-score is from 0 to 1, and --track-buffer from 0 to 60 s")
-    if options.start < 0 or (options.duration is not None and options.duration <= 0):
-        parser.error("--start must not be negative, and --duration must be above 0")
-    if (options.latency or 0) < 0 or (options.tolerance or 0) < 0:
-        parser.error("--latency and --tolerance must not be negative")
-    if options.ground_truth and options.reference:
-        parser.error("give --ground-truth or --reference, not both")
-    if options.workers > 1 and (options.realtime or options.latency is not None):
-        parser.error("--realtime is one clock from beginning to end: it takes one worker")
-    return options
+
+
+def _mistake(options: argparse.Namespace) -> str | None:
+    """Return what cannot be done of what was asked for, or None."""
+    of_a_robot = options.realtime or options.latency is not None
+    low_score, buffer = options.track_low_score, options.track_buffer
+    mistakes = {
+        "give --model, or --compare": bool(options.model) == bool(options.compare),
+        "--recorded is what one model found: give it without --compare": (
+            options.compare and options.recorded
+        ),
+        "--latency is of a simulated robot: give it without --recorded": (
+            options.recorded and options.latency is not None
+        ),
+        "--export-frames takes the seconds between two frames, 0 or more": (
+            (options.export_frames or 0) < 0
+        ),
+        "--rate is how fast what is --recorded was played, above 0": (
+            options.rate is not None and (options.rate <= 0 or not options.recorded)
+        ),
+        "--workers must be at least 1": options.workers < 1,
+        "--input-size takes one size here: give several to --compare": (
+            len(options.input_sizes) > 1
+        ),
+        "--score is from 0 to 1": not 0 <= options.score <= 1,
+        "--track-low-score is from 0 to 1, and --track-buffer from 0 to 60 s": (
+            not 0 <= low_score <= 1 or not 0 <= buffer <= 60
+        ),
+        "--start must not be negative, and --duration must be above 0": (
+            options.start < 0 or (options.duration is not None and options.duration <= 0)
+        ),
+        "--latency and --tolerance must not be negative": (
+            (options.latency or 0) < 0 or (options.tolerance or 0) < 0
+        ),
+        "give --ground-truth or --reference, not both": (
+            options.ground_truth and options.reference
+        ),
+        "--realtime is one clock from beginning to end: it takes one worker": (
+            options.workers > 1 and of_a_robot
+        ),
+    }
+    return next((text for text, made in mistakes.items() if made), None)
 
 
 def settings_of(options: argparse.Namespace, bag: Bag) -> Settings:

@@ -25,8 +25,8 @@ from training.deployment.publishing import check_ending
 from training.detectors.variant import Variant
 from training.loop.checkpoint import save_checkpoint
 from training.loop.provenance import source_commit
-from training.train import read_weights
 from training.weights.folded_norms import fold_norms
+from training.weights.origin import read_weights
 
 
 def averaged(weights: Sequence[str]) -> dict[str, Any]:

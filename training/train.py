@@ -14,117 +14,34 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from shlex import quote
-from typing import NamedTuple, get_args
+from typing import get_args
 
 import torch
+from lightning_fabric import Fabric
 from rich.console import Console
-from torch import Tensor
 
 from compact_yolo_ros.model.sizes import Size
-from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.support.arguments import whole_number
 from compact_yolo_ros.support.terminal import open_console, say
 from training.data.dataset import Cache, DataSet, open_split, read_classes
 from training.data.digest import digest_of
 from training.data.findings import other_shapes, require_objects
 from training.deployment.onnx_export import fused
-from training.detectors.blocks import ConvNormAct
 from training.detectors.interface import Detector
-from training.detectors.variant import Variant
 from training.evaluate import MEANS, measured
-from training.loop.checkpoint import fill, load_checkpoint
 from training.loop.fabric import open_fabric
 from training.loop.recipe import DEFAULT_RECIPE, PAPER, Precision, Recipe, find_recipe
 from training.loop.run import run
 from training.loop.run_folder import RunFolder
 from training.loop.trainer import DivergedError, Trainer
-from training.quantisation.quantisation_aware import plain_weights
 from training.weights.backbone_file import read_backbone
-from training.weights.fewer_channels import narrowed
-from training.weights.from_onnx import measure_norms, read_exported, variant_of
-from training.weights.more_channels import widened
-from training.weights.other_classes import start_from, summary
-from training.weights.starting import first_images, start_backbone
-
-
-class Origin(NamedTuple):
-    """Weights to start from, of any classes.
-
-    Attributes:
-        detector: they are of.
-        classes: the classes that they were trained for.
-        state: state dict of the detector.
-        folded: whether the norms are identities, because they were folded into the convolutions.
-    """
-
-    detector: Variant
-    classes: Sequence[str]
-    state: Mapping[str, Tensor]
-    folded: bool
-
-    def build(self, weights: str) -> Detector:
-        """Build the detector with these weights, which were read from ``weights``.
-
-        Raises:
-            ValueError: they are of another network.
-        """
-        network = self.detector.build(len(self.classes))
-        fill(network, self.state, Path(weights))
-        return network
-
-
-def read_origin(weights: str, detector: Variant, chosen: bool = True) -> Origin:
-    """Read the weights to start from.
-
-    Args:
-        weights: a checkpoint (.pt), or the path or name of a model.
-        detector: to start.
-        chosen: the user can choose another one with ``--detector``.
-
-    Raises:
-        ValueError: they cannot be found or read, or are of another detector that is not the same
-            with more or fewer channels.
-    """
-    origin = read_weights(weights)
-    return origin if origin.detector == detector else _resized(origin, detector, weights, chosen)
-
-
-def read_weights(weights: str) -> Origin:
-    """Read weights, and what they are of.
-
-    Args:
-        weights: a checkpoint (.pt), or the path or name of a model.
-
-    Raises:
-        ValueError: they cannot be found or read.
-    """
-    if weights.endswith(".pt"):
-        content = load_checkpoint(Path(weights))
-        variant = Variant.from_settings(content["detector"], f"{weights}: detector")
-        folded = bool(content.get("folded"))
-        return Origin(variant, content["classes"], plain_weights(content["average"]), folded)
-    path = find_model(weights).path
-    model, card = read_exported(path)
-    return Origin(variant_of(card, path), card.classes, model.state_dict(), True)
-
-
-def _resized(origin: Origin, detector: Variant, weights: str, chosen: bool) -> Origin:
-    """Return what a detector takes over from the same network with more or fewer channels."""
-    network = origin.build(weights)
-    for resized in (widened, narrowed):
-        with suppress(ValueError):
-            state = resized(network, origin.detector, detector)
-            return origin._replace(detector=detector, state=state)
-    hint = f": give --detector {quote(str(origin.detector))}"
-    raise ValueError(
-        f"{weights} is a {origin.detector}, the recipe trains {detector}, which is not the "
-        f"same with more or fewer channels{hint if chosen else ''}"
-    )
+from training.weights.origin import read_origin, read_weights
+from training.weights.starting import start, start_backbone
 
 
 def read_teacher(recipe: Recipe) -> Detector | None:
@@ -137,49 +54,80 @@ def read_teacher(recipe: Recipe) -> Detector | None:
     return fused(read_weights(teacher).build(teacher)) if teacher else None
 
 
-def start(trainer: Trainer, origin: Origin) -> str:
-    """Give a trainer the weights of ``origin``; return one line about what was not copied."""
-    detector, classes = trainer.recipe.detector, origin.classes
-    left = start_from(trainer.model, detector, origin.state, classes, trainer.classes)
-    if origin.folded:
-        # Where something was not copied, there is no function to keep: the norms stay fresh.
-        fresh = {name.rsplit(".", 2)[0] for name in left}
-        units = [
-            module
-            for name, module in trainer.model.named_modules()
-            if isinstance(module, ConvNormAct) and name not in fresh
-        ]
-        measure_norms(trainer.model, first_images(trainer), units)
-    trainer.begin_average()
-    return summary(left, [name for name in trainer.classes if name not in classes])
-
-
 def train(arguments: argparse.Namespace, console: Console) -> None:
     """Run the command.
 
     Raises:
         ValueError: an argument, the recipe or the data cannot be used.
     """
-    path = find_recipe(arguments.recipe, arguments.detector)
-    recipe = Recipe.read(path, arguments.set, arguments.detector)
-    if arguments.precision:
-        recipe = replace(recipe, precision=arguments.precision)
+    recipe = _recipe(arguments)
     # Whatever is read quickly comes before the images, so that mistakes are reported at once.
     check_metric(recipe.evaluation.metric, read_classes(arguments.data))
-    named = recipe.detector.file_name if arguments.detector else ""
-    name = "_".join(filter(None, (named, Path(arguments.recipe).stem)))
-    folder = RunFolder(arguments.out or Path("runs") / name)
+    folder = _run_folder(arguments, recipe)
     state = folder.read_last()
-    fresh = state is None
     if arguments.backbone_blocks is not None and not arguments.backbone:
         raise ValueError("--backbone-blocks goes with --backbone")
-    if fresh and arguments.backbone and arguments.start:
-        raise ValueError("--start has a backbone, too: give --backbone or --start")
-    if fresh and not arguments.backbone and not arguments.start:
-        check_untrained(recipe)
-    backbone = read_backbone(arguments.backbone) if fresh and arguments.backbone else None
-    origin = read_origin(arguments.start, recipe.detector) if fresh and arguments.start else None
+    begin = _beginning(arguments, recipe) if state is None else None
     teacher = read_teacher(recipe)
+    fabric = _launch(arguments, recipe, console)
+    samples = _with_objects(arguments.data, "train", arguments.cache, recipe.view_pixels)
+    # Those that are measured on stay whole: the letterbox halves them, as in the node.
+    held_out = _with_objects(arguments.data, "val", arguments.cache)
+    digest = digest_of(samples)
+    trainer = Trainer(recipe, samples.classes, samples, fabric, arguments.workers, digest, teacher)
+    _warn_of_warmup(trainer, console)
+    if state is not None:
+        trainer.restore(state, arguments.replan)
+    if begin is not None:
+        text = begin(trainer)
+        if fabric.is_global_zero:
+            say(console, text)
+    fabric.barrier()
+
+    def measure(model: Detector) -> Mapping[str, float]:
+        return measured(model, held_out, recipe.evaluation, samples.classes)
+
+    with folder.locked() if fabric.is_global_zero else nullcontext():
+        if fabric.is_global_zero:
+            bad_files = [*samples.bad_files, *held_out.bad_files]
+            folder.begin(recipe, trainer.step, bad_files, fabric.strategy.precision.precision)
+        run(trainer, folder, measure, console)
+
+
+def _recipe(arguments: argparse.Namespace) -> Recipe:
+    path = find_recipe(arguments.recipe, arguments.detector)
+    recipe = Recipe.read(path, arguments.set, arguments.detector)
+    return replace(recipe, precision=arguments.precision) if arguments.precision else recipe
+
+
+def _run_folder(arguments: argparse.Namespace, recipe: Recipe) -> RunFolder:
+    named = recipe.detector.file_name if arguments.detector else ""
+    name = "_".join(filter(None, (named, Path(arguments.recipe).stem)))
+    return RunFolder(arguments.out or Path("runs") / name)
+
+
+def _beginning(arguments: argparse.Namespace, recipe: Recipe) -> Callable[[Trainer], str] | None:
+    """Read the weights that a fresh run begins with; None: random ones.
+
+    Returns:
+        What gives them to its trainer, and returns a line about what was copied.
+
+    Raises:
+        ValueError: they cannot be read or used, or the recipe needs some.
+    """
+    if arguments.backbone and arguments.start:
+        raise ValueError("--start has a backbone, too: give --backbone or --start")
+    if arguments.start:
+        return partial(start, origin=read_origin(arguments.start, recipe.detector))
+    if arguments.backbone:
+        weights, blocks = read_backbone(arguments.backbone), arguments.backbone_blocks
+        return partial(start_backbone, weights=weights, path=arguments.backbone, blocks=blocks)
+    check_untrained(recipe)
+    return None
+
+
+def _launch(arguments: argparse.Namespace, recipe: Recipe, console: Console) -> Fabric:
+    """Start the processes of the run, with the precision that this machine can do."""
     fabric, sentence = open_fabric(
         recipe.precision,
         arguments.accelerator,
@@ -193,38 +141,17 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
         say(console, sentence)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    samples = _with_objects(arguments.data, "train", arguments.cache, recipe.view_pixels)
-    # Those that are measured on stay whole: the letterbox halves them, as in the node.
-    held_out = _with_objects(arguments.data, "val", arguments.cache)
-    digest = digest_of(samples)
-    trainer = Trainer(recipe, samples.classes, samples, fabric, arguments.workers, digest, teacher)
-    warmup = recipe.schedule.warmup_steps
-    if warmup >= trainer.total_steps and fabric.is_global_zero:
-        console.print(
-            f"The warm-up of {warmup} steps is longer than the run of {trainer.total_steps}: train"
+    return fabric
+
+
+def _warn_of_warmup(trainer: Trainer, console: Console) -> None:
+    steps = trainer.recipe.schedule.warmup_steps
+    if steps >= trainer.total_steps and trainer.fabric.is_global_zero:
+        say(
+            console,
+            f"The warm-up of {steps} steps is longer than the run of {trainer.total_steps}: train"
             " for more epochs (--set phases.0.epochs=100).",
-            soft_wrap=True,
         )
-    if state is not None:
-        trainer.restore(state, arguments.replan)
-    if backbone is not None:
-        text = start_backbone(trainer, backbone, arguments.backbone, arguments.backbone_blocks)
-        if fabric.is_global_zero:
-            say(console, text)
-    if origin is not None:
-        text = start(trainer, origin)
-        if fabric.is_global_zero:
-            say(console, text)
-    fabric.barrier()
-
-    def measure(model: Detector) -> Mapping[str, float]:
-        return measured(model, held_out, recipe.evaluation, samples.classes)
-
-    with folder.locked() if fabric.is_global_zero else nullcontext():
-        if fabric.is_global_zero:
-            bad_files = [*samples.bad_files, *held_out.bad_files]
-            folder.begin(recipe, trainer.step, bad_files, fabric.strategy.precision.precision)
-        run(trainer, folder, measure, console)
 
 
 def check_untrained(recipe: Recipe) -> None:

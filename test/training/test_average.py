@@ -16,8 +16,8 @@ from training.deployment.onnx_export import export
 from training.detectors.variant import Variant
 from training.loop.checkpoint import load_detector, save_checkpoint
 from training.quantisation.quantisation_aware import prepare
-from training.train import read_origin
 from training.weights.backbone_file import read_backbone
+from training.weights.origin import read_origin
 
 DETECTOR = Variant.from_settings(SMALLEST_YOLO_RET)
 CLASSES = ["a", "b"]

@@ -11,8 +11,8 @@ from training.detectors.registry import DETECTORS
 from training.detectors.variant import Variant
 from training.loop.checkpoint import save_checkpoint
 from training.studies.prune import layers, without
-from training.train import read_origin
 from training.weights.more_channels import widened
+from training.weights.origin import read_origin
 
 CLASSES = ["a", "b", "c"]
 

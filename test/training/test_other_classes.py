@@ -28,10 +28,11 @@ from training.detectors.variant import Variant
 from training.loop.checkpoint import save_checkpoint
 from training.loop.recipe import Recipe
 from training.loop.trainer import Trainer
-from training.train import Origin, read_origin, start
 from training.weights import from_onnx
 from training.weights.from_onnx import measure_norms, read_exported
+from training.weights.origin import Origin, read_origin
 from training.weights.other_classes import start_from, summary
+from training.weights.starting import start
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models" / "yolo_ret_m075.onnx"
 OLD = ("ball", "disc", "square")
@@ -205,7 +206,7 @@ def test_a_run_starts_from_an_fp16_file_with_its_rounded_weights(shipped, tmp_pa
 def test_a_run_starts_from_a_checkpoint_or_a_model_of_other_classes(
     shipped, shapes, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("training.train.read_exported", {SHIPPED: shipped}.__getitem__)
+    monkeypatch.setattr("training.weights.origin.read_exported", {SHIPPED: shipped}.__getitem__)
     old = shaken("yolo_ret_m075", 3)
     content = {"detector": "yolo_ret_m075", "classes": list(OLD), "average": old.state_dict()}
     save_checkpoint(tmp_path / "old.pt", content)
@@ -244,7 +245,9 @@ def test_what_is_not_copied_keeps_a_fresh_norm(shapes):
 
 def test_a_run_starts_from_a_model_by_its_name(monkeypatch):
     read = []
-    monkeypatch.setattr("training.train.read_exported", lambda path: read.append(path) or 1 / 0)
+    monkeypatch.setattr(
+        "training.weights.origin.read_exported", lambda path: read.append(path) or 1 / 0
+    )
     with pytest.raises(ZeroDivisionError):
         read_origin("yolo_ret_m075", Variant.parse("yolo_ret_m075"))
     assert [path.resolve() for path in read] == [SHIPPED]

@@ -24,8 +24,8 @@ from training.studies.prune import (
     report,
     without,
 )
-from training.train import read_origin
 from training.weights.fewer_channels import importance, narrowed
+from training.weights.origin import read_origin
 
 PAPER = {"deep.0.1": 6, "s32.project": 0}
 """Sixteenths that the paper takes of layers 13 and 15 of Micro-YOLO; of most others, 2."""

@@ -25,8 +25,8 @@ from training.detectors.variant import Variant, change, changed
 from training.loop.checkpoint import load_detector, save_checkpoint
 from training.loop.recipe import Recipe
 from training.loop.trainer import Trainer
-from training.train import read_origin
 from training.weights.from_onnx import read_exported
+from training.weights.origin import read_origin
 
 SMALL = "{name: yolo_ret_m075, backbone: {name: mobilenet_v2, width: 0.5, blocks: 9}, neck: none}"
 PRUNED = f"{SMALL[:-1]}, channels: {{backbone.stem: 9, neck.p4.0: 100}}}}"
@@ -197,7 +197,7 @@ def test_options_go_from_training_to_the_exported_file_and_back(shapes, tmp_path
     export(model, tmp_path / "own.onnx", card)
     assert find_model(str(tmp_path / "own.onnx")).card == card
     read_once = cache(read_exported)
-    monkeypatch.setattr("training.train.read_exported", read_once)
+    monkeypatch.setattr("training.weights.origin.read_exported", read_once)
     read, _ = read_once(tmp_path / "own.onnx")
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():

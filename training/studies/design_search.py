@@ -66,7 +66,8 @@ from training.studies.naswot import naswot
 from training.studies.rank_correlation import rank_correlation
 from training.studies.report import Report
 from training.studies.study import Cost, Effort, Study
-from training.train import read_origin, start
+from training.weights.origin import read_origin
+from training.weights.starting import start
 
 NAME = "yolo_nano"
 TRIES = 200

@@ -41,7 +41,8 @@ from training.studies.parallel import add_parallel, train_all
 from training.studies.rank_correlation import rank_correlation
 from training.studies.report import INK, Report
 from training.studies.study import Effort, Study
-from training.train import Origin, read_origin, start
+from training.weights.origin import Origin, read_origin
+from training.weights.starting import start
 
 PUBLISHED = "35353"
 LAYERS = (3, 5, 7, 9, 11)

@@ -41,7 +41,8 @@ from training.studies.member import Row as TrainedRow
 from training.studies.parallel import add_parallel, train_all
 from training.studies.report import INK, Report
 from training.studies.study import Effort, Study
-from training.train import Origin, read_origin, start
+from training.weights.origin import Origin, read_origin
+from training.weights.starting import start
 
 BASE = "micro_yolo_table1_conv"
 """The row of Tiny-YOLOv3 itself, which the others are compared with."""

@@ -41,8 +41,9 @@ from training.studies.command import QUICK, Command
 from training.studies.member import Member, Result
 from training.studies.report import INK, Report
 from training.studies.study import Effort, Study
-from training.train import read_origin, start
 from training.weights.fewer_channels import Criterion, narrowed
+from training.weights.origin import read_origin
+from training.weights.starting import start
 
 ORIGINAL = "original"
 STEPS = 16

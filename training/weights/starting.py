@@ -17,6 +17,8 @@ from training.weights.backbone_file import (
     transferred,
 )
 from training.weights.from_onnx import measure_norms
+from training.weights.origin import Origin
+from training.weights.other_classes import start_from, summary
 
 # Images that the statistics of norms are measured on which were folded.
 MEASURED = 64
@@ -46,6 +48,23 @@ def start_backbone(
     share = transferred(backbone, blocks) / sum(p.numel() for p in trainer.model.parameters())
     what = "the backbone" if blocks is None else f"{blocks} blocks of the backbone"
     return f"Loaded {what} of {path}: {share:.0%} of the detector's parameters."
+
+
+def start(trainer: Trainer, origin: Origin) -> str:
+    """Give a trainer the weights of ``origin``; return one line about what was not copied."""
+    detector, classes = trainer.recipe.detector, origin.classes
+    left = start_from(trainer.model, detector, origin.state, classes, trainer.classes)
+    if origin.folded:
+        # Where something was not copied, there is no function to keep: the norms stay fresh.
+        fresh = {name.rsplit(".", 2)[0] for name in left}
+        units = [
+            module
+            for name, module in trainer.model.named_modules()
+            if isinstance(module, ConvNormAct) and name not in fresh
+        ]
+        measure_norms(trainer.model, first_images(trainer), units)
+    trainer.begin_average()
+    return summary(left, [name for name in trainer.classes if name not in classes])
 
 
 def first_images(trainer: Trainer) -> Tensor:

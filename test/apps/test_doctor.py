@@ -43,6 +43,7 @@ from compact_yolo_ros.backends.libraries import Library
 from compact_yolo_ros.backends.remembered import remember, subject_of
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.support.pip import pip_line
+from compact_yolo_ros.support.termination import handling
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = str(ROOT / "config" / "fastdds_shm.xml")
@@ -857,6 +858,26 @@ def test_it_ends_quietly_when_interrupted_or_its_reader_leaves(
     monkeypatch.setattr(doctor, "examine", examine)
     monkeypatch.setattr(os, "dup2", lambda *arguments: None)  # pytest still needs its output
     assert doctor.main([]) == code
+
+
+def test_sigterm_ends_the_probe_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    probes: list[int] = []
+
+    def slow() -> Iterator[Finding]:
+        yield ok("process", str(os.getpid()))
+        time.sleep(60)
+
+    def examine(order: object) -> Iterator[tuple[str, Finding]]:
+        for finding in isolated("slow", slow, 60):
+            probes.append(int(finding.found))
+            yield "slow", finding
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(doctor, "examine", examine)
+    with handling(signal.SIGTERM, lambda *_: pytest.fail("it would have ended at once")):
+        assert doctor.main([]) == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(probes[0], 0)
 
 
 def test_json_holds_the_same(run_doctor: Doctor, toy: str) -> None:

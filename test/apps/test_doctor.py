@@ -49,6 +49,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROFILE = str(ROOT / "config" / "fastdds_shm.xml")
 FULL_HD = 1920 * 1080 * 3
 MIB = 2**20
+LONG = "a" * 300
+"""A name that no file may have; the error is of the kind of that of a closed folder."""
 
 
 @pytest.fixture
@@ -561,6 +563,10 @@ def test_a_cache_that_cannot_be_written_is_a_note(
     monkeypatch.setenv("XDG_CACHE_HOME", "~nobody_of_that_name")
     (found,) = permissions.cache(around())
     assert (found.level, "home folder is not known" in found.found) == (Level.NOTE, True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / LONG))
+    (found,) = permissions.cache(around())
+    assert (found.level, "File name too long" in found.found) == (Level.NOTE, True)
+    assert "engine_cache" in found.remedy
 
 
 # Power
@@ -631,6 +637,19 @@ def test_the_users_folders_are_examined(around: Around, tmp_path: Path) -> None:
     bare, good, _ = models.user_models(seen)
     assert (bare.name, bare.level) == ("bare", Level.PROBLEM)
     assert (good.name, good.level) == ("good", Level.OK)
+
+
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [("nowhere", "No such file"), ("file", "Not a directory"), (LONG, "name too long")],
+)
+def test_why_a_folder_of_the_user_cannot_be_read(
+    around: Around, tmp_path: Path, folder: str, why: str
+) -> None:
+    (tmp_path / "file").touch()
+    (found,) = models.user_models(around(COMPACT_YOLO_MODELS=str(tmp_path / folder)))
+    assert (found.level, found.name) == (Level.PROBLEM, "COMPACT_YOLO_MODELS")
+    assert why in found.found
 
 
 def test_a_model_that_replaces_one_of_the_package_is_named(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +27,7 @@ from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.ros.detector.parameter_table import DETECTOR_PARAMETERS
 from compact_yolo_ros.ros.detector.parameters import input_sizes
 from compact_yolo_ros.support.pip import pip_line
+from compact_yolo_ros.support.termination import handling
 
 NAMES = ("person", "traffic 'light'", 'the "bus"', "Fußgänger")
 METADATA = {"names": str(dict(enumerate(NAMES))), "task": "detect"}
@@ -634,6 +636,29 @@ def refusal(capsys: pytest.CaptureFixture[str], path: Path, *arguments: str) -> 
     error = capsys.readouterr().err
     assert error.startswith("adopt: ") and error.count("\n") == 1
     return error
+
+
+@pytest.mark.parametrize("name", ["", "/", ".."])
+def test_a_folder_is_no_network(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert "cannot be read: Is a directory" in refusal(capsys, Path(name))
+
+
+def test_a_name_that_no_file_can_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, long = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA), f"{'a' * 300}.onnx"
+    assert "cannot be written: File name too long" in refusal(capsys, tmp_path / long)
+    assert "cannot be written: File name too long" in refusal(capsys, path, "--out", long)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    path = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA)
+    monkeypatch.setattr(adoption, "_try", lambda _: signal.raise_signal(number))
+    # a shell that starts a command in the background lets it ignore SIGINT
+    with handling(signal.SIGINT, signal.default_int_handler):
+        assert command.main([str(path)]) == 130
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

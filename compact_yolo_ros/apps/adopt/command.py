@@ -21,6 +21,7 @@ from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.support.arguments import width_x_height
 from compact_yolo_ros.support.error_text import shortened
 from compact_yolo_ros.support.terminal import open_console, pairs_table, say
+from compact_yolo_ros.support.termination import terminable
 
 ENDING = ".onnx"
 
@@ -28,13 +29,16 @@ ENDING = ".onnx"
 def main(arguments: list[str] | None = None) -> int:
     """Adopt a network; return 0 if the file was written and works."""
     options = _parse(arguments)
-    out = options.out or options.file.with_name(f"{options.file.stem}_adopted{ENDING}")
+    out = options.out or options.file.parent / f"{options.file.stem}_adopted{ENDING}"
     try:
-        _check_out(options.file, out, options.force)
-        result = adopt(options.file, out, _wishes(options))
+        with terminable():
+            _check_out(options.file, out, options.force)
+            result = adopt(options.file, out, _wishes(options))
     except (AdoptError, BackendError) as error:
         print(f"adopt: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     _report(result, out)
     return 0
 
@@ -109,6 +113,13 @@ def _anchors(text: str) -> Anchors:
 
 def _check_out(file: Path, out: Path, force: bool) -> None:
     """Raise AdoptError unless ``out`` may be written."""
+    try:
+        _check_place(file, out, force)
+    except OSError as error:  # a folder is closed, or a name is too long
+        raise AdoptError(f"{shortened(out)} cannot be written: {error.strerror}") from None
+
+
+def _check_place(file: Path, out: Path, force: bool) -> None:
     if out.suffix != ENDING or not out.parent.is_dir():
         raise AdoptError(
             f"{shortened(out)}: give --out a name that ends in {ENDING}, in a folder that exists"

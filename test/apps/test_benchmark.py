@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,18 @@ def test_a_folder_becomes_a_page_data_and_a_plot(
     assert "(zoo.png)" in page
     assert sorted(path.name for path in out.iterdir()) == ["zoo.json", "zoo.md", "zoo.png"]
     assert "large" in capsys.readouterr().out
+
+
+def test_results_are_written_where_matplotlib_does_not_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip("matplotlib")
+    # as one of apt that was built for another NumPy: it is found, and cannot be imported
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert run(str(folder / "small.onnx"), "--out", str(folder / "out")) == 0
+    written = sorted(path.name for path in (folder / "out").iterdir())
+    assert written == ["benchmark.json", "benchmark.md"]
+    assert "no plot without matplotlib (matplotlib cannot be imported" in capsys.readouterr().err
 
 
 def test_models_are_measured_by_name_or_path(folder: Path, capsys: pytest.CaptureFixture) -> None:

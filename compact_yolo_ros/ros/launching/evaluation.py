@@ -140,7 +140,7 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
     evaluate += ["--model", options.model, *to_arguments(options, leave_out=("model",))]
     evaluate += _view_and_selection(values)
     if texts["ground_truth"]:
-        evaluate += ["--ground-truth", texts["ground_truth"]]
+        evaluate += ["--ground-truth", _labels(texts["ground_truth"], bag, topic)]
     if texts["player"] == ROSBAG2:  # the other one reports its rate itself
         evaluate += ["--rate", str(numbers["rate"])]
     for name in ("start", "duration"):
@@ -163,6 +163,23 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
         ros2_bag_play=_rosbag2(str(bag.paths[0]), topic, numbers),
         evaluate_bag=evaluate,
     )
+
+
+def _labels(text: str, bag: Bag, topic: str) -> str:
+    """Where the labels are, without ``~``.
+
+    Raises:
+        ValueError: nothing is there; ``evaluate_bag`` would say so when all has been played.
+    """
+    source = text.removeprefix(f"{topic}=")
+    if source in bag.topics:
+        return source
+    recording, _, labels = source.rpartition(":")
+    place = recording if recording and labels.startswith("/") else source
+    path = in_home(place)
+    if not path.exists():
+        raise ValueError(f"ground_truth: {path} is neither there nor a topic of the recording")
+    return f"{path}{source.removeprefix(place)}"
 
 
 def _player(player: str, topic: Topic) -> str:

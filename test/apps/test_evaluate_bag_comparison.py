@@ -198,6 +198,14 @@ def test_options_are_read_in_any_order() -> None:
     assert read_options("a/m.onnx,int8,640x384", common) == expected
 
 
+@pytest.mark.parametrize("text", ["m,224,320", "m,fp16,320,int8", "m,onnxruntime,openvino"])
+def test_an_entry_is_one_way_to_run_a_model(text: str) -> None:
+    last = text.rpartition(",")[2]
+    with pytest.raises(ValueError, match=f"'{text}' is run in one way only: .* for '{last}'"):
+        read_options(text, RunOptions())
+    assert read_options("m,auto,auto", RunOptions()) == RunOptions("m")
+
+
 def test_only_what_was_run_alike_is_compared() -> None:
     results = [results_of("a", 0.5, 1), results_of("b", 0.5, 1, threshold=1.0)]
     with pytest.raises(BagError, match="differ in their score threshold"):

@@ -208,10 +208,17 @@ def test_threads_that_would_take_all_memory_are_refused(
     assert "99999 threads are too many: give at most 64" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("seconds", ["nan", "inf"])
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0"])
 def test_a_run_takes_finite_time(seconds: str) -> None:
     with pytest.raises(SystemExit, match="2"):
         run("--node", "--seconds", seconds)
+
+
+@pytest.mark.parametrize("rounds", ["0", "-1", "9" * 20])
+def test_rounds_can_be_counted(rounds: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["yolo_fastest", "--rounds", rounds])
+    assert f"'{rounds}' is not a whole number, 1 or more" in capsys.readouterr().err
 
 
 def test_sigterm_ends_what_was_started(monkeypatch: pytest.MonkeyPatch) -> None:

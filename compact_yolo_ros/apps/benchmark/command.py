@@ -41,7 +41,7 @@ from compact_yolo_ros.machine.description import describe_machine
 from compact_yolo_ros.machine.power import NO_READING, PowerMonitor, find_power_source
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelError, ModelFile, find_model, model_names
-from compact_yolo_ros.support.arguments import finite
+from compact_yolo_ros.support.arguments import positive, whole_number
 from compact_yolo_ros.support.files import require_writable
 from compact_yolo_ros.support.terminal import open_console, print_table
 from compact_yolo_ros.support.termination import terminable
@@ -104,7 +104,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="also measure ONNX Runtime with spinning threads",
     )
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=whole_number(1), default=40)
     parser.add_argument("--node", action="store_true", help="find the peak rate of the node")
     parser.add_argument(
         "--image-size",
@@ -114,7 +114,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--image-transport", choices=("raw", "compressed"), default="raw")
     parser.add_argument(
-        "--seconds", type=finite, default=5.0, help="duration of each run of the node [5]"
+        "--seconds", type=positive, default=5.0, help="duration of each run of the node [5]"
     )
     parser.add_argument(
         "--out", type=Path, help="folder for the tables (JSON, Markdown) and the plot"
@@ -125,8 +125,6 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options.backends = options.backends or [AUTO]
     options.precisions = options.precisions or [AUTO]
     options.threads = options.threads or ([0] if options.node else [1, 2])
-    if options.rounds < 1 or options.seconds <= 0:
-        parser.error("--rounds must be at least 1, and --seconds above 0")
     if options.zoo and options.models:
         parser.error("give models or --zoo, not both")
     if options.node and options.spinning:

@@ -435,6 +435,19 @@ def test_the_command_gives_the_same_results_on_a_cluster(
     assert files[0] == files[1]
 
 
+@pytest.mark.usefixtures("no_report")
+def test_times_of_a_cluster_are_not_said_to_be_of_this_machine(
+    bag: Path, models: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(cluster, "_client", cluster_in_this_process)
+    arguments = ["--bag", str(bag), "--model", models[0], "--out", str(tmp_path)]
+    assert main([*arguments, "--cluster", "tcp://robots:8786"]) == 0
+    environment = read_results(tmp_path).environment
+    assert environment["processor"] == "those of tcp://robots:8786"
+    assert environment["cores"] == "unknown" and environment["ONNX Runtime"]
+
+
 def relative(path: str) -> str:
     return os.path.relpath(path)
 

@@ -16,10 +16,11 @@ import pytest
 from toy_model import CARD, write_toy_model
 
 from compact_yolo_ros.apps.benchmark import command as benchmark
+from compact_yolo_ros.apps.benchmark import latency
 from compact_yolo_ros.apps.benchmark.command import main
 from compact_yolo_ros.apps.benchmark.latency import Timing, measure
 from compact_yolo_ros.apps.benchmark.runs import all_runs, gmac_at
-from compact_yolo_ros.backends import RunOptions, fastest
+from compact_yolo_ros.backends import BackendError, Opened, RunOptions, fastest
 from compact_yolo_ros.backends.remembered import remember
 from compact_yolo_ros.machine.power import PowerSummary
 from compact_yolo_ros.model.sizes import Size
@@ -236,10 +237,29 @@ def test_sigterm_ends_what_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ended
 
 
+@pytest.mark.parametrize(("end", "code"), [(KeyboardInterrupt(), 130), (BackendError("lost"), 1)])
+def test_what_was_measured_is_kept_where_the_rest_is_given_up(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException, code: int
+) -> None:
+    opening = latency.open_backend
+
+    def open_or_end(options: RunOptions) -> Opened:
+        if options.threads == 2:
+            raise end
+        return opening(options)
+
+    monkeypatch.setattr(latency, "open_backend", open_or_end)
+    out = folder / "out"
+    model = str(folder / "small.onnx")
+    assert main([model, "--rounds", "2", "--threads", "1", "2", "--out", str(out)]) == code
+    results = json.loads((out / "benchmark.json").read_text())["results"]
+    assert [result["threads"] for result in results] == [1]
+
+
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(benchmark, "measure", lambda *_: pytest.fail("it was measured"))
+    monkeypatch.setattr(benchmark, "measure_into", lambda *_: pytest.fail("it was measured"))
     (tmp_path / "file").touch()
     assert run("yolo_fastest", "--out", str(tmp_path / "file")) == 1
     assert "cannot write to" in capsys.readouterr().err

@@ -27,7 +27,7 @@ from rich.progress import track
 from rich.status import Status
 from rich.text import Text
 
-from compact_yolo_ros.apps.benchmark.latency import measure
+from compact_yolo_ros.apps.benchmark.latency import Measurement, measure_into
 from compact_yolo_ros.apps.benchmark.peak_rate import NoRate, Peak
 from compact_yolo_ros.apps.benchmark.results import write_latencies, write_peaks
 from compact_yolo_ros.apps.benchmark.runs import Run, all_runs, named, with_spinning
@@ -155,16 +155,30 @@ def _benchmark_models(options: argparse.Namespace, monitor: PowerMonitor) -> Non
     if reference not in {run.name for run in runs}:
         raise UsageError(f"the reference '{reference}' is not among {', '.join(named(models))}")
     power = monitor.summary()
-    facts = describe_machine(power) | _timed(runs)
+    machine, timed = describe_machine(power), _timed(runs)
     watts = monitor.summary if power.watts is not None else None
-    measurement = measure(runs, reference, options.rounds, watts, _track)
+    measurement = Measurement(reference)
+    try:
+        measure_into(measurement, runs, options.rounds, watts, _track)
+    finally:  # what was measured with the first numbers of threads outlives an interruption
+        if measurement.timings:
+            _report_latencies(options, measurement, machine, timed)
+    _check_all_measured(measurement.failures)
+
+
+def _report_latencies(
+    options: argparse.Namespace,
+    measurement: Measurement,
+    machine: dict[str, str],
+    timed: dict[str, str],
+) -> None:
+    """Print the latencies and what nodes have timed, and write them if there is a folder."""
     _print(latency_rows(measurement))
-    for name, timed in _timed(runs).items():
-        print(f"{name}: {timed}")
+    for name, fastest in timed.items():
+        print(f"{name}: {fastest}")
     if options.out:
         name = "zoo" if options.zoo else "benchmark"
-        write_latencies(options.out, name, measurement, options.rounds, facts)
-    _check_all_measured(measurement.failures)
+        write_latencies(options.out, name, measurement, options.rounds, machine | timed)
 
 
 def _benchmark_node(options: argparse.Namespace, monitor: PowerMonitor) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -254,6 +255,30 @@ def test_what_was_measured_is_kept_where_the_rest_is_given_up(
     assert main([model, "--rounds", "2", "--threads", "1", "2", "--out", str(out)]) == code
     results = json.loads((out / "benchmark.json").read_text())["results"]
     assert [result["threads"] for result in results] == [1]
+
+
+def test_results_are_written_where_nobody_reads_what_is_printed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(*_: object) -> None:
+        raise SystemExit(1)  # as rich does with a pipe that is closed
+
+    monkeypatch.setattr(benchmark, "print_table", leave)
+    with pytest.raises(SystemExit):
+        run(str(folder / "small.onnx"), "--out", str(folder / "out"))
+    assert json.loads((folder / "out" / "benchmark.json").read_text())["results"]
+
+
+def test_results_are_printed_where_the_disk_is_full(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def fill_up(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(benchmark, "write_latencies", fill_up)
+    assert run(str(folder / "small.onnx"), "--out", str(folder / "out")) == 1
+    said = capsys.readouterr()
+    assert "small" in said.out and "No space left on device" in said.err
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(

@@ -172,13 +172,15 @@ def _report_latencies(
     machine: dict[str, str],
     timed: dict[str, str],
 ) -> None:
-    """Print the latencies and what nodes have timed, and write them if there is a folder."""
-    _print(latency_rows(measurement))
-    for name, fastest in timed.items():
-        print(f"{name}: {fastest}")
-    if options.out:
-        name = "zoo" if options.zoo else "benchmark"
-        write_latencies(options.out, name, measurement, options.rounds, machine | timed)
+    """Write the latencies and what nodes have timed if there is a folder, and print them."""
+    name = "zoo" if options.zoo else "benchmark"
+    try:
+        if options.out:
+            write_latencies(options.out, name, measurement, options.rounds, machine | timed)
+    finally:  # neither a full disk nor a reader who has left keeps the other one from it
+        _print(latency_rows(measurement))
+        for name, fastest in timed.items():
+            print(f"{name}: {fastest}")
 
 
 def _benchmark_node(options: argparse.Namespace, monitor: PowerMonitor) -> None:
@@ -224,17 +226,19 @@ def _check_all_measured(failures: Sequence[str]) -> None:
 
 
 def _report_peaks(options: argparse.Namespace, peaks: list[Peak], facts: dict[str, str]) -> None:
-    """Print the peak rates, and write them if there is a folder for them."""
-    _print(peak_rows(peaks))
-    if options.out:
-        write_peaks(
-            options.out,
-            peaks,
-            options.image_size,
-            options.image_transport,
-            options.seconds,
-            facts,
-        )
+    """Write the peak rates if there is a folder for them, and print them."""
+    try:
+        if options.out:
+            write_peaks(
+                options.out,
+                peaks,
+                options.image_size,
+                options.image_transport,
+                options.seconds,
+                facts,
+            )
+    finally:
+        _print(peak_rows(peaks))
 
 
 def _find_models(options: argparse.Namespace) -> list[ModelFile]:

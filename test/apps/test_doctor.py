@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -877,6 +878,20 @@ def test_it_ends_quietly_when_interrupted_or_its_reader_leaves(
     monkeypatch.setattr(doctor, "examine", examine)
     monkeypatch.setattr(os, "dup2", lambda *arguments: None)  # pytest still needs its output
     assert doctor.main([]) == code
+
+
+def test_a_report_that_cannot_be_written_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "examine", lambda _: iter([("versions", ok("Python", "3"))]))
+    with Path("/dev/full").open("w", 1) as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert doctor.main([]) == 1
+        monkeypatch.undo()
+        with suppress(OSError):
+            full.close()
+    said = capsys.readouterr().err
+    assert said == "doctor: the report cannot be written: No space left on device\n"
 
 
 def test_sigterm_ends_the_probe_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # the disk to which the report goes is full
+        print(f"doctor: the report cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

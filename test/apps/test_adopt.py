@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -273,6 +274,18 @@ def test_the_card_says_what_was_assumed(tmp_path: Path, capsys: pytest.CaptureFi
     for assumed in card.notes.removeprefix("Assumed: ").rstrip(".").split("; "):
         assert assumed in printed
     assert f"model:={out}" in printed and "benchmark" in printed
+
+
+def test_the_lines_to_copy_hold_a_path_with_spaces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = adopt(foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA))
+    spaced = tmp_path / "my nets" / "net.onnx"
+    spaced.parent.mkdir()
+    assert command.main([str(out.with_name("v8.onnx")), "--out", str(spaced)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "ros2 " in line]
+    launch, benchmark = map(shlex.split, lines[-2:])
+    assert launch[-1] == f"model:={spaced}" and benchmark[-1] == str(spaced)
 
 
 def test_a_detector_with_names_of_the_contract_inside(tmp_path: Path) -> None:

@@ -357,6 +357,14 @@ def test_something_else_than_a_recording_is_one_sentence(
         Bag([path])
 
 
+def test_the_line_that_converts_a_recording_holds_a_path_with_spaces(tmp_path: Path) -> None:
+    path = tmp_path / "my drive.bag"
+    path.write_bytes(b"#ROSBAG")
+    line = re.escape(f"`rosbags-convert --src '{path}' --dst 'my drive'`")
+    with pytest.raises(BagError, match=line):
+        Bag([path])
+
+
 def test_a_missing_file_of_a_split_recording_is_named(tmp_path: Path) -> None:
     folder = write_bag(tmp_path / "bag", IMAGES)
     other = write_bag(tmp_path / "other", IMAGES[:3])

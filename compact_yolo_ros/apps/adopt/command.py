@@ -11,6 +11,7 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from shlex import quote
 
 from compact_yolo_ros.apps.adopt.adoption import Adopted, Wishes, adopt
 from compact_yolo_ros.apps.adopt.error import AdoptError
@@ -152,8 +153,8 @@ def _report(result: Adopted, out: Path) -> None:
         say(console, "It needs no suppression of boxes: set the parameter iou_threshold to 1.0.")
     say(console, "Check it on your own pictures, and compare its speed:")
     path = out.resolve()
-    say(console, f"    ros2 launch compact_yolo_ros detector.launch.py model:={path}")
-    say(console, f"    ros2 run compact_yolo_ros benchmark {path}")
+    say(console, f"    ros2 launch compact_yolo_ros detector.launch.py {quote(f'model:={path}')}")
+    say(console, f"    ros2 run compact_yolo_ros benchmark {quote(str(path))}")
 
 
 if __name__ == "__main__":

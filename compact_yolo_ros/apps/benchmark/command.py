@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import join
 from time import monotonic, sleep
 
 from rich.progress import track
@@ -246,9 +247,9 @@ def _find_models(options: argparse.Namespace) -> list[ModelFile]:
     if options.zoo:
         names = [str(path) for path in sorted(options.zoo.glob("*.onnx"))]
         if not names:
+            line = join(["python", "-m", "training.export_zoo", str(options.zoo)])
             raise UsageError(
-                f"{options.zoo} holds no .onnx files: "
-                f"`python -m training.export_zoo {options.zoo}` writes all detectors there"
+                f"{options.zoo} holds no .onnx files: `{line}` writes all detectors there"
             )
     return [find_model(name) for name in names]
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -171,7 +172,7 @@ def _remedy(around: Surroundings) -> str:
         path = str(resource_directory("config") / "fastdds_shm.xml")
     except FileNotFoundError:
         path = "<share of compact_yolo_ros>/config/fastdds_shm.xml"
-    return f"export {variable}={path} where the camera is started"
+    return f"export {variable}={quote(path)} where the camera is started"
 
 
 def memory_folder(around: Surroundings, segment: int) -> Iterator[Finding]:

@@ -82,9 +82,11 @@ def shared_memory(around: Surroundings, frame: int, known: bool) -> Iterator[Fin
     if memory.segment >= IMAGES * frame:
         yield ok("shared memory", found, **values)
     elif known:
-        yield problem("shared memory", f"{found}: most are lost", _remedy(around), **values)
+        lost = f"{found}: best-effort ones are mostly lost, reliable ones are late"
+        yield problem("shared memory", lost, _remedy(around), **values)
     else:
-        yield note("shared memory", f"{found}: most would be lost", _remedy(around), **values)
+        lost = f"{found}: best-effort ones would mostly be lost, reliable ones be late"
+        yield note("shared memory", lost, _remedy(around), **values)
 
 
 def in_force(around: Surroundings) -> SharedMemory:

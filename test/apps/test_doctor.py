@@ -470,6 +470,12 @@ def test_a_domain_that_cannot_be_used_is_a_problem(
     assert found.level is level
 
 
+def test_nobody_looks_for_cameras_in_a_domain_that_is_none(around: Around) -> None:
+    """DDS ends the process there, which was a problem to report to the maintainers."""
+    options = all_probes.DoctorOptions(around(ROS_DOMAIN_ID="999"), "toy", listen=0)
+    assert list(all_probes._cameras(options, True)) == []
+
+
 @pytest.mark.parametrize(
     ("variables", "level", "sentence"),
     [

@@ -196,12 +196,18 @@ def memory_folder(around: Surroundings, segment: int) -> Iterator[Finding]:
         yield ok("/dev/shm", found, **values)
 
 
+def has_domain(around: Surroundings) -> bool:
+    """Whether the domain is one: DDS ends the process of a node where it is not."""
+    given = around.environment.get("ROS_DOMAIN_ID", "") or "0"
+    return bool(re.fullmatch(r"\d{1,9}", given, re.ASCII)) and int(given) <= LAST_DOMAIN
+
+
 def discovery(around: Surroundings) -> Iterator[Finding]:
     """Report the domain, the range and what else decides which processes find each other."""
     given = around.environment.get("ROS_DOMAIN_ID", "")
     if not given:
         yield ok("ROS_DOMAIN_ID", "not set: 0")
-    elif not re.fullmatch(r"\d{1,9}", given, re.ASCII) or int(given) > LAST_DOMAIN:
+    elif not has_domain(around):
         yield problem("ROS_DOMAIN_ID", f"'{given}' is not a domain", "set it to 0 to 101")
     elif int(given) not in SAFE_DOMAINS:
         yield note(

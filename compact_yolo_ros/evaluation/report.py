@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from compact_yolo_ros.evaluation.example_images import COLOURS, ExampleImage, draw
 from compact_yolo_ros.evaluation.result import ClassFigures, Evaluation, Summary
 from compact_yolo_ros.support.files import write_text
-from compact_yolo_ros.support.pip import pip_line
+from compact_yolo_ros.support.optional_modules import lacking
 
 _LARGEST_MATRIX = 20
 """With more classes the confusion matrix is a list of the most frequent mix-ups."""
@@ -83,14 +82,9 @@ class ShownEvaluation:
 
 
 def check_libraries() -> None:
-    """Raise ReportError if a library for reports is missing; call it before long work."""
-    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
-    if missing:
-        packages = " ".join(f"python3-{name}" for name in missing)
-        raise ReportError(
-            f"a report needs {' and '.join(missing)}: sudo apt install {packages}, "
-            f"or {pip_line(*missing)}"
-        )
+    """Raise ReportError if a library for reports is missing or broken; call it before long work."""
+    if needed := lacking("jinja2", "matplotlib.figure"):
+        raise ReportError(f"a report needs {needed}")
 
 
 def write_report(

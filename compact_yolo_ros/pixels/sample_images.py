@@ -22,7 +22,8 @@ def _pieces_of_sheets() -> list[NDArray[np.uint8]]:
     """One piece of each sheet, of each the next one: most sheets show the same pictures."""
     found: list[NDArray[np.uint8]] = []
     for number, path in enumerate(sorted(resource_directory("models").glob("*.webp"))):
-        sheet = cv2.imread(str(path))
+        content = np.fromfile(path, np.uint8)
+        sheet = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
         if sheet is None:
             continue
         last = max(0, sheet.shape[1] - PIECE)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.files import replacing, utf8_path
 
 
 @contextmanager
@@ -32,9 +32,9 @@ def video_file(
     Raises:
         OSError: there is no encoder, or the file cannot be written to its end.
     """
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, utf8_path(temporary) as name:
         sides = width + width % 2, height + height % 2
-        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), rate, sides)
+        writer = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*"mp4v"), rate, sides)
         if not writer.isOpened():
             raise OSError(errno.ENOSYS, "OpenCV has no encoder for it here")
         written = 0
@@ -47,7 +47,7 @@ def video_file(
         yield write
         writer.release()
         # OpenCV does not report that the disk is full: what cannot be read back was not written.
-        check = cv2.VideoCapture(str(temporary))
+        check = cv2.VideoCapture(name)
         is_whole = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) == written
         check.release()
         if not is_whole:

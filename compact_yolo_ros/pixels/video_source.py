@@ -21,7 +21,7 @@ from compact_yolo_ros.pixels.file_limits import DISK_LIMITS
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.picture_files import picture_of
 from compact_yolo_ros.support.error_text import reason, shortened
-from compact_yolo_ros.support.files import check_present, in_home, read_file
+from compact_yolo_ros.support.files import check_present, in_home, read_file, utf8_path
 from compact_yolo_ros.support.pip import pip_line
 
 IMAGE_FILE_RATE = 10.0
@@ -144,13 +144,22 @@ class Capture(FrameSource):
     def rewind(self) -> None:
         self._taken = self.missing = 0
         # Opening again works with every container format; seeking to the first frame does not.
-        if not self._capture.open(self._source):
+        if not self._open():
             raise SourceError(
                 f"camera {self._source} cannot be opened: check that it is plugged in and that no"
                 " other program uses it"
                 if self.live
                 else f"'{self._source}' cannot be read as a video: give another file"
             )
+
+    def _open(self) -> bool:
+        if isinstance(self._source, int):
+            return self._capture.open(self._source)
+        try:
+            with utf8_path(Path(self._source)) as path:
+                return self._capture.open(path)
+        except OSError:
+            return False
 
     def close(self) -> None:
         self._capture.release()

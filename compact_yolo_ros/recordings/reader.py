@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shlex import join
 
 from compact_yolo_ros.recordings.compression import check_libraries, plain_file
 from compact_yolo_ros.recordings.foxglove import FOREIGN_TYPES
@@ -141,10 +142,8 @@ class Bag:
             if path.name == METADATA:
                 path = path.parent
             elif path.suffix == ".bag":
-                raise BagError(
-                    f"{path} is of ROS 1: `rosbags-convert --src {path} --dst {path.stem}` makes "
-                    "a recording of ROS 2 from it"
-                )
+                line = join(["rosbags-convert", "--src", str(path), "--dst", path.stem])
+                raise BagError(f"{path} is of ROS 1: `{line}` makes a recording of ROS 2 from it")
             else:
                 return [path]
         elif not stat.S_ISDIR(mode):

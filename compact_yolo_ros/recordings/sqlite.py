@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -76,7 +77,7 @@ class SqliteFile:
             OSError: it cannot be read.
         """
         self._path.open("rb").close()  # sqlite3 does not say why it cannot open a file
-        address = f"file:{quote(str(self._path.resolve()))}"
+        address = f"file:{quote(os.fsencode(self._path.resolve()))}"
         for options in ("mode=ro", "mode=ro&immutable=1"):
             database = sqlite3.connect(f"{address}?{options}", uri=True, check_same_thread=False)
             try:

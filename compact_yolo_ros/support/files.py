@@ -139,6 +139,35 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(folder / path.name, path)
 
 
+@contextmanager
+def utf8_path(path: Path) -> Iterator[str]:
+    """Yield a text that leads to the same file and is UTF-8: any other one makes OpenCV crash.
+
+    A file that is not there yet must have a name in UTF-8; its folder need not.
+
+    Raises:
+        OSError: the folder, or else the file, cannot be opened.
+    """
+    text = str(path)
+    if _is_utf8(text):
+        yield text
+        return
+    place, rest = (path.parent, f"/{path.name}") if _is_utf8(path.name) else (path, "")
+    opened = os.open(place, os.O_PATH)
+    try:
+        yield f"/proc/self/fd/{opened}{rest}"
+    finally:
+        os.close(opened)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text in which names of files may stand: they need not be UTF-8."""
     with replacing(path) as temporary:

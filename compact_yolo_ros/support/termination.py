@@ -6,7 +6,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import current_thread, main_thread
+from threading import Event, current_thread, main_thread
 from typing import Any
 
 
@@ -28,3 +28,28 @@ def terminable() -> Iterator[None]:
     """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does, so that everything is cleaned up."""
     with handling(signal.SIGTERM, signal.default_int_handler):
         yield
+
+
+@contextmanager
+def interruptible() -> Iterator[Event]:
+    """Give an event that SIGINT and SIGTERM set; a second signal ends the process at once.
+
+    For blocks that call native code: pybind11 makes an error of its own of a KeyboardInterrupt.
+    """
+    stopped = Event()
+    if current_thread() is not main_thread():
+        yield stopped
+        return
+    before: dict[int, Any] = {}
+
+    def stop(number: int, _frame: object) -> None:
+        stopped.set()
+        signal.signal(number, before[number])
+
+    for number in map(int, (signal.SIGINT, signal.SIGTERM)):
+        before[number] = signal.signal(number, stop)
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +28,7 @@ from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.ros.detector.parameter_table import DETECTOR_PARAMETERS
 from compact_yolo_ros.ros.detector.parameters import input_sizes
 from compact_yolo_ros.support.pip import pip_line
+from compact_yolo_ros.support.termination import handling
 
 NAMES = ("person", "traffic 'light'", 'the "bus"', "Fußgänger")
 METADATA = {"names": str(dict(enumerate(NAMES))), "task": "detect"}
@@ -271,6 +274,18 @@ def test_the_card_says_what_was_assumed(tmp_path: Path, capsys: pytest.CaptureFi
     for assumed in card.notes.removeprefix("Assumed: ").rstrip(".").split("; "):
         assert assumed in printed
     assert f"model:={out}" in printed and "benchmark" in printed
+
+
+def test_the_lines_to_copy_hold_a_path_with_spaces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = adopt(foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA))
+    spaced = tmp_path / "my nets" / "net.onnx"
+    spaced.parent.mkdir()
+    assert command.main([str(out.with_name("v8.onnx")), "--out", str(spaced)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "ros2 " in line]
+    launch, benchmark = map(shlex.split, lines[-2:])
+    assert launch[-1] == f"model:={spaced}" and benchmark[-1] == str(spaced)
 
 
 def test_a_detector_with_names_of_the_contract_inside(tmp_path: Path) -> None:
@@ -634,6 +649,29 @@ def refusal(capsys: pytest.CaptureFixture[str], path: Path, *arguments: str) -> 
     error = capsys.readouterr().err
     assert error.startswith("adopt: ") and error.count("\n") == 1
     return error
+
+
+@pytest.mark.parametrize("name", ["", "/", ".."])
+def test_a_folder_is_no_network(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert "cannot be read: Is a directory" in refusal(capsys, Path(name))
+
+
+def test_a_name_that_no_file_can_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, long = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA), f"{'a' * 300}.onnx"
+    assert "cannot be written: File name too long" in refusal(capsys, tmp_path / long)
+    assert "cannot be written: File name too long" in refusal(capsys, path, "--out", long)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    path = foreign.yolov8(tmp_path / "v8.onnx", metadata=METADATA)
+    monkeypatch.setattr(adoption, "_try", lambda _: signal.raise_signal(number))
+    # a shell that starts a command in the background lets it ignore SIGINT
+    with handling(signal.SIGINT, signal.default_int_handler):
+        assert command.main([str(path)]) == 130
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

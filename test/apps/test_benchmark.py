@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +17,11 @@ import pytest
 from toy_model import CARD, write_toy_model
 
 from compact_yolo_ros.apps.benchmark import command as benchmark
+from compact_yolo_ros.apps.benchmark import latency
 from compact_yolo_ros.apps.benchmark.command import main
 from compact_yolo_ros.apps.benchmark.latency import Timing, measure
 from compact_yolo_ros.apps.benchmark.runs import all_runs, gmac_at
-from compact_yolo_ros.backends import RunOptions, fastest
+from compact_yolo_ros.backends import BackendError, Opened, RunOptions, fastest
 from compact_yolo_ros.backends.remembered import remember
 from compact_yolo_ros.machine.power import PowerSummary
 from compact_yolo_ros.model.sizes import Size
@@ -66,6 +69,18 @@ def test_a_folder_becomes_a_page_data_and_a_plot(
     assert "(zoo.png)" in page
     assert sorted(path.name for path in out.iterdir()) == ["zoo.json", "zoo.md", "zoo.png"]
     assert "large" in capsys.readouterr().out
+
+
+def test_results_are_written_where_matplotlib_does_not_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip("matplotlib")
+    # as one of apt that was built for another NumPy: it is found, and cannot be imported
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert run(str(folder / "small.onnx"), "--out", str(folder / "out")) == 0
+    written = sorted(path.name for path in (folder / "out").iterdir())
+    assert written == ["benchmark.json", "benchmark.md"]
+    assert "no plot without matplotlib (matplotlib cannot be imported" in capsys.readouterr().err
 
 
 def test_models_are_measured_by_name_or_path(folder: Path, capsys: pytest.CaptureFixture) -> None:
@@ -195,10 +210,17 @@ def test_threads_that_would_take_all_memory_are_refused(
     assert "99999 threads are too many: give at most 64" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("seconds", ["nan", "inf"])
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0"])
 def test_a_run_takes_finite_time(seconds: str) -> None:
     with pytest.raises(SystemExit, match="2"):
         run("--node", "--seconds", seconds)
+
+
+@pytest.mark.parametrize("rounds", ["0", "-1", "9" * 20])
+def test_rounds_can_be_counted(rounds: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["yolo_fastest", "--rounds", rounds])
+    assert f"'{rounds}' is not a whole number, 1 or more" in capsys.readouterr().err
 
 
 def test_sigterm_ends_what_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,10 +238,53 @@ def test_sigterm_ends_what_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ended
 
 
+@pytest.mark.parametrize(("end", "code"), [(KeyboardInterrupt(), 130), (BackendError("lost"), 1)])
+def test_what_was_measured_is_kept_where_the_rest_is_given_up(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException, code: int
+) -> None:
+    opening = latency.open_backend
+
+    def open_or_end(options: RunOptions) -> Opened:
+        if options.threads == 2:
+            raise end
+        return opening(options)
+
+    monkeypatch.setattr(latency, "open_backend", open_or_end)
+    out = folder / "out"
+    model = str(folder / "small.onnx")
+    assert main([model, "--rounds", "2", "--threads", "1", "2", "--out", str(out)]) == code
+    results = json.loads((out / "benchmark.json").read_text())["results"]
+    assert [result["threads"] for result in results] == [1]
+
+
+def test_results_are_written_where_nobody_reads_what_is_printed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(*_: object) -> None:
+        raise SystemExit(1)  # as rich does with a pipe that is closed
+
+    monkeypatch.setattr(benchmark, "print_table", leave)
+    with pytest.raises(SystemExit):
+        run(str(folder / "small.onnx"), "--out", str(folder / "out"))
+    assert json.loads((folder / "out" / "benchmark.json").read_text())["results"]
+
+
+def test_results_are_printed_where_the_disk_is_full(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def fill_up(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(benchmark, "write_latencies", fill_up)
+    assert run(str(folder / "small.onnx"), "--out", str(folder / "out")) == 1
+    said = capsys.readouterr()
+    assert "small" in said.out and "No space left on device" in said.err
+
+
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(benchmark, "measure", lambda *_: pytest.fail("it was measured"))
+    monkeypatch.setattr(benchmark, "measure_into", lambda *_: pytest.fail("it was measured"))
     (tmp_path / "file").touch()
     assert run("yolo_fastest", "--out", str(tmp_path / "file")) == 1
     assert "cannot write to" in capsys.readouterr().err

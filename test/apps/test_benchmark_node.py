@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from compact_yolo_ros.apps.benchmark.runs import Run, all_runs
 from compact_yolo_ros.machine.power import PowerSummary
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.support.termination import terminable
 
 POWER = PowerSummary("meter", None, 7.5, {}, {}, None, "")
 
@@ -61,6 +63,20 @@ def test_answers_are_counted_and_timed(
 def test_a_node_that_does_not_start_is_one_sentence(toy: str) -> None:
     with pytest.raises(NodeFailed, match="TopK"):  # the toy has too few cells at this size
         measure(run_at(toy, Size.square(160)))
+
+
+def test_a_signal_counts_between_two_messages(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pybind11, which reads messages for rclpy, makes another error of a KeyboardInterrupt."""
+
+    def interrupted(*_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise RuntimeError("unable to convert an argument") from None
+
+    monkeypatch.setattr(node_load.LoadGenerator, "_on_diagnostics", interrupted)
+    with terminable(), pytest.raises(KeyboardInterrupt):
+        measure(run_at(toy, Size.square(320)))
 
 
 FACTS = {"input_size": "320x320", "backend": "onnxruntime", "precision": "fp32", "threads": "1"}

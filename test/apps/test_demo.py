@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -20,9 +21,12 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from harness import ROOT
 from rich.console import Console
+from vision_msgs.msg import Detection2DArray
 
+from compact_yolo_ros.apps.demo import command
 from compact_yolo_ros.apps.demo.command import _why_nothing
 from compact_yolo_ros.apps.demo.viewer import DemoViewer
+from compact_yolo_ros.support.termination import handling
 
 
 def demo(*arguments: str, files: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -142,6 +146,45 @@ def test_what_it_cannot_do_is_one_sentence(
     assert result.returncode != 0
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr + result.stdout
+
+
+def test_a_signal_counts_between_two_messages(
+    tmp_path: Path, toy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pybind11, which reads messages for rclpy, makes another error of a KeyboardInterrupt."""
+    out, answered = tmp_path / "out", DemoViewer._on_detections
+
+    def interrupted(viewer: DemoViewer, message: Detection2DArray) -> None:
+        is_first = not viewer.answered
+        answered(viewer, message)
+        try:
+            if is_first:
+                signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RuntimeError("unable to convert an argument") from None
+
+    monkeypatch.setattr(DemoViewer, "_on_detections", interrupted)
+    monkeypatch.setattr(command, "prepare_environment", lambda _: None)
+    video = folder_of_pictures(tmp_path / "video", (0, 0, 255))
+    # a shell that starts a command in the background lets it ignore SIGINT
+    with handling(signal.SIGINT, signal.default_int_handler):
+        assert command.main(["--model", toy, "--video", video, "--out", str(out)]) == 0
+    assert len(json.loads((out / "detections.json").read_text())) >= 1
+
+
+def test_a_signal_before_the_first_answer_leaves_earlier_results(
+    tmp_path: Path, toy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = tmp_path / "detections.json"
+    earlier.write_text("[1]")
+
+    def interrupted(*_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(DemoViewer, "update", interrupted)
+    monkeypatch.setattr(command, "prepare_environment", lambda _: None)
+    assert command.main(["--model", toy, "--out", str(tmp_path)]) == 130
+    assert earlier.read_text() == "[1]"
 
 
 @pytest.mark.parametrize(

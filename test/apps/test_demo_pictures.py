@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -128,6 +129,15 @@ def viewer_of(out: Path) -> DemoViewer:
     for number in range(3):
         viewer._pictures.add(number / 10, grey(100))
     return viewer
+
+
+def test_results_may_be_in_a_folder_whose_name_is_not_utf_8(tmp_path: Path) -> None:
+    out = tmp_path / os.fsdecode(b"l\xe4t")
+    out.mkdir()
+    viewer_of(out).save()
+    assert len(frames((out / "annotated.mp4").rename(tmp_path / "video.mp4"))) == 3
+    sheet = np.fromfile(out / "annotated.jpg", np.uint8)
+    assert cv2.imdecode(sheet, cv2.IMREAD_COLOR).shape == (96, 192, 3)
 
 
 def test_without_an_encoder_all_but_the_video_is_written(

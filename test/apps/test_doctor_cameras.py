@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from harness import BEST_EFFORT, ROOT, Client, image_message
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from compact_yolo_ros.apps.doctor.cameras import _videos, cameras
 from compact_yolo_ros.apps.doctor.isolation import isolated
@@ -27,11 +27,12 @@ pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 VGA = np.zeros((480, 640, 3), np.uint8)
 SMALL = np.zeros((60, 80, 3), np.uint8)
+DEPTHS = np.zeros((60, 80), np.uint16)
 
 
 @pytest.fixture(scope="module")
 def report() -> Iterator[dict[str, dict[str, Any]]]:
-    """Findings by section and name, while five cameras publish and one is silent."""
+    """Findings by section and name, while six cameras publish and one is silent."""
     client = Client()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("FASTDDS_DEFAULT_PROFILES_FILE", None)
@@ -43,7 +44,11 @@ def report() -> Iterator[dict[str, dict[str, Any]]]:
         advertise(Image, "/odd/image", 5): {"pixels": SMALL, "encoding": "32FC3"},
         advertise(Image, "/late/image", 5): {"pixels": SMALL, "stamp": Time(sec=5)},
         advertise(Image, "/plain/image", 5): {"pixels": SMALL, "stamp": None},
+        advertise(Image, "/far/image", 5): {"pixels": DEPTHS, "encoding": "16UC1"},
     }
+    # image_transport announces both beside every camera, and sends nothing on them for depth
+    advertise(CompressedImage, "/far/image/compressed", 5)
+    advertise(CompressedImage, "/far/image/compressedDepth", 5)
     advertise(Image, "/silent/image", 5)
     advertise(Image, "/detector/debug_image", 5)
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -99,8 +104,16 @@ def test_a_camera_that_is_silent_is_a_problem(report: dict) -> None:
 
 def test_a_debug_image_is_not_a_camera(report: dict) -> None:
     assert set(report["cameras"]) == {
-        f"/{name}/image" for name in ("good", "large", "odd", "late", "plain", "silent")
+        *(f"/{name}/image" for name in ("good", "large", "odd", "late", "plain", "silent", "far")),
+        "/far/image/compressed",
     }
+
+
+def test_depth_images_are_no_problem(report: dict) -> None:
+    found = report["cameras"]["/far/image"]
+    assert found["level"] == "OK" and "16UC1 (depth), " in found["found"]
+    silent = report["cameras"]["/far/image/compressed"]
+    assert silent["level"] == "note" and "while the raw ones do" in silent["found"]
 
 
 def test_a_video_is_named_with_what_takes_it() -> None:

@@ -198,6 +198,14 @@ def test_options_are_read_in_any_order() -> None:
     assert read_options("a/m.onnx,int8,640x384", common) == expected
 
 
+@pytest.mark.parametrize("text", ["m,224,320", "m,fp16,320,int8", "m,onnxruntime,openvino"])
+def test_an_entry_is_one_way_to_run_a_model(text: str) -> None:
+    last = text.rpartition(",")[2]
+    with pytest.raises(ValueError, match=f"'{text}' is run in one way only: .* for '{last}'"):
+        read_options(text, RunOptions())
+    assert read_options("m,auto,auto", RunOptions()) == RunOptions("m")
+
+
 def test_only_what_was_run_alike_is_compared() -> None:
     results = [results_of("a", 0.5, 1), results_of("b", 0.5, 1, threshold=1.0)]
     with pytest.raises(BagError, match="differ in their score threshold"):
@@ -425,6 +433,19 @@ def test_the_command_gives_the_same_results_on_a_cluster(
     assert many["topics"] == one["topics"]
     files = [(tmp_path / name / "detections.json").read_bytes() for name in ("one", "many")]
     assert files[0] == files[1]
+
+
+@pytest.mark.usefixtures("no_report")
+def test_times_of_a_cluster_are_not_said_to_be_of_this_machine(
+    bag: Path, models: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(cluster, "_client", cluster_in_this_process)
+    arguments = ["--bag", str(bag), "--model", models[0], "--out", str(tmp_path)]
+    assert main([*arguments, "--cluster", "tcp://robots:8786"]) == 0
+    environment = read_results(tmp_path).environment
+    assert environment["processor"] == "those of tcp://robots:8786"
+    assert environment["cores"] == "unknown" and environment["ONNX Runtime"]
 
 
 def relative(path: str) -> str:

@@ -341,6 +341,19 @@ def test_energy_is_that_of_answered_frames(
     assert results["power"]["joules_per_frame"] == pytest.approx(joules)
 
 
+def test_times_are_of_the_machine_that_ran_the_model(
+    path: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels may be added elsewhere, where the folders of a robot are mounted."""
+    robot = {"processor": "a robot's", "cores": "6", "time": "then"}
+    monkeypatch.setattr(recording_evaluation, "describe_machine", lambda _: robot)
+    assert evaluated(path, model, tmp_path)["environment"] == robot
+    monkeypatch.setattr(recording_evaluation, "describe_machine", lambda _: {"processor": "here"})
+    again = evaluated(path, model, tmp_path, "--ground-truth", "/truth")
+    assert again["accuracy"] and again["environment"] == robot
+    assert evaluated(path, model, tmp_path, "--restart")["environment"] == {"processor": "here"}
+
+
 def test_models_of_one_name_are_compared(path: Path, tmp_path: Path) -> None:
     models = []
     for name in ("old", "new"):

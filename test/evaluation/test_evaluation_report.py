@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -179,9 +180,16 @@ def test_a_disk_that_fills_up_leaves_the_old_page(tmp_path, monkeypatch):
 
 
 def test_a_missing_library_is_named_with_its_packages(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "find_spec", lambda name: None if name == "jinja2" else name)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
     message = f"a report needs jinja2: sudo apt install python3-jinja2, or {pip_line('jinja2')}"
     with pytest.raises(report.ReportError, match=re.escape(message)):
+        write_report(tmp_path / "a.html", "a")
+
+
+def test_a_library_that_was_built_for_another_numpy_is_named_with_its_error(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    message = r"a report needs matplotlib \(matplotlib cannot be imported: .* halted.*\): .*pip"
+    with pytest.raises(report.ReportError, match=message):
         write_report(tmp_path / "a.html", "a")
 
 

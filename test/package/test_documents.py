@@ -174,6 +174,15 @@ def test_troubleshooting_quotes_the_messages_of_the_code() -> None:
             assert part.strip(" '") in code, quote
 
 
+def test_the_unit_of_systemd_waits_for_the_network_and_comes_back() -> None:
+    (text,) = re.findall(r"```ini\n(.*?)```", (ROOT / "docs/stack.md").read_text(), re.DOTALL)
+    unit = dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+    # After alone orders the two, and starts neither.
+    assert unit["Wants"] == unit["After"] == "network-online.target"
+    # launch ends with 0 also when a node of it has crashed
+    assert unit["Restart"] == "always" and "ros2 launch" in unit["ExecStart"]
+
+
 def test_the_hooks_before_a_commit_are_the_linters_of_make_lint() -> None:
     makefile = (ROOT / "Makefile").read_text()
     rules = dict(re.findall(r"^(\w+):.*\n((?:\t.*\n)*)", makefile, re.MULTILINE))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -30,6 +31,19 @@ def test_two_sheets_of_the_same_pictures_give_two_of_them(
     one, other, *generated = sample_images()
     assert len(generated) == 3 and one.shape == other.shape
     assert np.abs(one.astype(int) - other).mean() > 30
+
+
+def test_sheets_may_be_in_a_folder_whose_name_is_not_utf_8(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / os.fsdecode(b"l\xe4t")
+    folder.mkdir()
+    shutil.copy(find_model("yolo_nano").path.with_suffix(".webp"), folder / "a.webp")
+    (folder / "b.webp").touch()
+    monkeypatch.setattr(
+        "compact_yolo_ros.pixels.sample_images.resource_directory", lambda name: folder
+    )
+    assert len(sample_images()) == 4
 
 
 def test_without_sheets_the_generated_images_remain(

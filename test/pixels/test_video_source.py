@@ -46,6 +46,20 @@ def write_noise(path: Path, codec: str = "MJPG") -> Path:
     return path
 
 
+@pytest.mark.parametrize("name", [b"l\xe4t/a.avi", b"a\xe4.avi"])
+def test_a_name_that_is_not_utf_8(tmp_path: Path, name: bytes) -> None:
+    path = tmp_path / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    write_video(tmp_path / "video.avi").rename(path)
+    source = open_source(str(path))
+    assert [source.read().mean() for _ in range(2)] == pytest.approx([0, 40], abs=3)
+    source.rewind()
+    assert source.read().mean() == pytest.approx(0, abs=3)
+    path.unlink()
+    with pytest.raises(SourceError, match="cannot be read as a video"):
+        source.rewind()
+
+
 def write_pictures(folder: Path, count: int = 5) -> Path:
     folder.mkdir()
     for i in range(count):

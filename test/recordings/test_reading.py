@@ -5,6 +5,7 @@ what is not."""
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shutil
 import sqlite3
@@ -354,6 +355,22 @@ def test_something_else_than_a_recording_is_one_sentence(
     make(tmp_path / "bag")
     (path,) = tmp_path.iterdir() if any(tmp_path.iterdir()) else [tmp_path / "bag"]
     with pytest.raises(BagError, match=sentence):
+        Bag([path])
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_folder_whose_name_is_not_utf_8_is_read(tmp_path: Path, storage: str) -> None:
+    written = write_bag(tmp_path / "bag", IMAGES[:2], storage)
+    folder = tmp_path / os.fsdecode(b"l\xe4t #1%41")
+    written.rename(folder)
+    assert len(list(Bag([folder]).messages([TOPIC]))) == 2
+
+
+def test_the_line_that_converts_a_recording_holds_a_path_with_spaces(tmp_path: Path) -> None:
+    path = tmp_path / "my drive.bag"
+    path.write_bytes(b"#ROSBAG")
+    line = re.escape(f"`rosbags-convert --src '{path}' --dst 'my drive'`")
+    with pytest.raises(BagError, match=line):
         Bag([path])
 
 

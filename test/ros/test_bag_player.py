@@ -446,9 +446,15 @@ def test_a_file_of_parameters_that_cannot_be_used_is_named(
         ({"out": "~no_user/out"}, "the home folder of '~no_user/out' is not known"),
         ({"topic": "/none"}, "has no topic /none"),
         ({"model": "yolo_what"}, "there is no model 'yolo_what'"),
-        ({"rate": "fast"}, "rate is 'fast'"),
+        ({"rate": "fast"}, "rate is 'fast': give a number from 0.01 to 100"),
+        ({"rate": "0.001"}, "rate is '0.001': give a number from 0.01 to 100"),
+        ({"start": "-1"}, "start is '-1': give a number from 0 to 1e+06"),
+        ({"duration": "nan"}, "duration is 'nan': give a number from 0 to 1e+06"),
         ({"input_size": "300"}, "give a multiple of 32"),
         ({"params_file": "/nowhere.yaml"}, "there is no file /nowhere.yaml"),
+        ({"ground_truth": "/nowhere.json"}, "ground_truth: /nowhere.json is neither there nor a"),
+        ({"ground_truth": "/nowhere:/truth"}, "ground_truth: /nowhere is neither there nor a"),
+        ({"ground_truth": "~no_user/a"}, "the home folder of '~no_user/a' is not known"),
     ],
 )
 def test_a_wrong_argument_is_refused_with_a_sentence(
@@ -457,6 +463,30 @@ def test_a_wrong_argument_is_refused_with_a_sentence(
     with pytest.raises(ValueError) as refusal:
         read_evaluation(texts(**{"bag": bag, "out": tmp_path / "out", "model": toy, **given}))
     assert sentence in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("/truth", "/truth"),
+        (f"{TOPIC}=/truth", "/truth"),
+        ("~/labels.json", "HOME/labels.json"),
+        ("~/labels.json:/truth", "HOME/labels.json:/truth"),
+    ],
+)
+def test_labels_are_found_before_anything_is_played(
+    bag: Path,
+    toy: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: str,
+    expected: str,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "labels.json").touch()
+    run = read_evaluation(texts(bag=bag, out=tmp_path / "out", model=toy, ground_truth=given))
+    (labels,) = evaluation_arguments(run.evaluate_bag).ground_truth
+    assert labels == expected.replace("HOME", str(tmp_path))
 
 
 def test_a_folder_of_another_evaluation_is_refused_before_it_is_played(

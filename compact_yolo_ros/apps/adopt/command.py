@@ -11,6 +11,7 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from shlex import quote
 
 from compact_yolo_ros.apps.adopt.adoption import Adopted, Wishes, adopt
 from compact_yolo_ros.apps.adopt.error import AdoptError
@@ -21,6 +22,7 @@ from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.support.arguments import width_x_height
 from compact_yolo_ros.support.error_text import shortened
 from compact_yolo_ros.support.terminal import open_console, pairs_table, say
+from compact_yolo_ros.support.termination import terminable
 
 ENDING = ".onnx"
 
@@ -28,13 +30,16 @@ ENDING = ".onnx"
 def main(arguments: list[str] | None = None) -> int:
     """Adopt a network; return 0 if the file was written and works."""
     options = _parse(arguments)
-    out = options.out or options.file.with_name(f"{options.file.stem}_adopted{ENDING}")
+    out = options.out or options.file.parent / f"{options.file.stem}_adopted{ENDING}"
     try:
-        _check_out(options.file, out, options.force)
-        result = adopt(options.file, out, _wishes(options))
+        with terminable():
+            _check_out(options.file, out, options.force)
+            result = adopt(options.file, out, _wishes(options))
     except (AdoptError, BackendError) as error:
         print(f"adopt: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     _report(result, out)
     return 0
 
@@ -109,6 +114,13 @@ def _anchors(text: str) -> Anchors:
 
 def _check_out(file: Path, out: Path, force: bool) -> None:
     """Raise AdoptError unless ``out`` may be written."""
+    try:
+        _check_place(file, out, force)
+    except OSError as error:  # a folder is closed, or a name is too long
+        raise AdoptError(f"{shortened(out)} cannot be written: {error.strerror}") from None
+
+
+def _check_place(file: Path, out: Path, force: bool) -> None:
     if out.suffix != ENDING or not out.parent.is_dir():
         raise AdoptError(
             f"{shortened(out)}: give --out a name that ends in {ENDING}, in a folder that exists"
@@ -141,8 +153,8 @@ def _report(result: Adopted, out: Path) -> None:
         say(console, "It needs no suppression of boxes: set the parameter iou_threshold to 1.0.")
     say(console, "Check it on your own pictures, and compare its speed:")
     path = out.resolve()
-    say(console, f"    ros2 launch compact_yolo_ros detector.launch.py model:={path}")
-    say(console, f"    ros2 run compact_yolo_ros benchmark {path}")
+    say(console, f"    ros2 launch compact_yolo_ros detector.launch.py {quote(f'model:={path}')}")
+    say(console, f"    ros2 run compact_yolo_ros benchmark {quote(str(path))}")
 
 
 if __name__ == "__main__":

@@ -21,13 +21,14 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import join
 from time import monotonic, sleep
 
 from rich.progress import track
 from rich.status import Status
 from rich.text import Text
 
-from compact_yolo_ros.apps.benchmark.latency import measure
+from compact_yolo_ros.apps.benchmark.latency import Measurement, measure_into
 from compact_yolo_ros.apps.benchmark.peak_rate import NoRate, Peak
 from compact_yolo_ros.apps.benchmark.results import write_latencies, write_peaks
 from compact_yolo_ros.apps.benchmark.runs import Run, all_runs, named, with_spinning
@@ -41,7 +42,7 @@ from compact_yolo_ros.machine.description import describe_machine
 from compact_yolo_ros.machine.power import NO_READING, PowerMonitor, find_power_source
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelError, ModelFile, find_model, model_names
-from compact_yolo_ros.support.arguments import finite
+from compact_yolo_ros.support.arguments import positive, whole_number
 from compact_yolo_ros.support.files import require_writable
 from compact_yolo_ros.support.terminal import open_console, print_table
 from compact_yolo_ros.support.termination import terminable
@@ -104,7 +105,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="also measure ONNX Runtime with spinning threads",
     )
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=whole_number(1), default=40)
     parser.add_argument("--node", action="store_true", help="find the peak rate of the node")
     parser.add_argument(
         "--image-size",
@@ -114,7 +115,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--image-transport", choices=("raw", "compressed"), default="raw")
     parser.add_argument(
-        "--seconds", type=finite, default=5.0, help="duration of each run of the node [5]"
+        "--seconds", type=positive, default=5.0, help="duration of each run of the node [5]"
     )
     parser.add_argument(
         "--out", type=Path, help="folder for the tables (JSON, Markdown) and the plot"
@@ -125,8 +126,6 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options.backends = options.backends or [AUTO]
     options.precisions = options.precisions or [AUTO]
     options.threads = options.threads or ([0] if options.node else [1, 2])
-    if options.rounds < 1 or options.seconds <= 0:
-        parser.error("--rounds must be at least 1, and --seconds above 0")
     if options.zoo and options.models:
         parser.error("give models or --zoo, not both")
     if options.node and options.spinning:
@@ -157,16 +156,32 @@ def _benchmark_models(options: argparse.Namespace, monitor: PowerMonitor) -> Non
     if reference not in {run.name for run in runs}:
         raise UsageError(f"the reference '{reference}' is not among {', '.join(named(models))}")
     power = monitor.summary()
-    facts = describe_machine(power) | _timed(runs)
+    machine, timed = describe_machine(power), _timed(runs)
     watts = monitor.summary if power.watts is not None else None
-    measurement = measure(runs, reference, options.rounds, watts, _track)
-    _print(latency_rows(measurement))
-    for name, timed in _timed(runs).items():
-        print(f"{name}: {timed}")
-    if options.out:
-        name = "zoo" if options.zoo else "benchmark"
-        write_latencies(options.out, name, measurement, options.rounds, facts)
+    measurement = Measurement(reference)
+    try:
+        measure_into(measurement, runs, options.rounds, watts, _track)
+    finally:  # what was measured with the first numbers of threads outlives an interruption
+        if measurement.timings:
+            _report_latencies(options, measurement, machine, timed)
     _check_all_measured(measurement.failures)
+
+
+def _report_latencies(
+    options: argparse.Namespace,
+    measurement: Measurement,
+    machine: dict[str, str],
+    timed: dict[str, str],
+) -> None:
+    """Write the latencies and what nodes have timed if there is a folder, and print them."""
+    name = "zoo" if options.zoo else "benchmark"
+    try:
+        if options.out:
+            write_latencies(options.out, name, measurement, options.rounds, machine | timed)
+    finally:  # neither a full disk nor a reader who has left keeps the other one from it
+        _print(latency_rows(measurement))
+        for name, fastest in timed.items():
+            print(f"{name}: {fastest}")
 
 
 def _benchmark_node(options: argparse.Namespace, monitor: PowerMonitor) -> None:
@@ -212,17 +227,19 @@ def _check_all_measured(failures: Sequence[str]) -> None:
 
 
 def _report_peaks(options: argparse.Namespace, peaks: list[Peak], facts: dict[str, str]) -> None:
-    """Print the peak rates, and write them if there is a folder for them."""
-    _print(peak_rows(peaks))
-    if options.out:
-        write_peaks(
-            options.out,
-            peaks,
-            options.image_size,
-            options.image_transport,
-            options.seconds,
-            facts,
-        )
+    """Write the peak rates if there is a folder for them, and print them."""
+    try:
+        if options.out:
+            write_peaks(
+                options.out,
+                peaks,
+                options.image_size,
+                options.image_transport,
+                options.seconds,
+                facts,
+            )
+    finally:
+        _print(peak_rows(peaks))
 
 
 def _find_models(options: argparse.Namespace) -> list[ModelFile]:
@@ -230,9 +247,9 @@ def _find_models(options: argparse.Namespace) -> list[ModelFile]:
     if options.zoo:
         names = [str(path) for path in sorted(options.zoo.glob("*.onnx"))]
         if not names:
+            line = join(["python", "-m", "training.export_zoo", str(options.zoo)])
             raise UsageError(
-                f"{options.zoo} holds no .onnx files: "
-                f"`python -m training.export_zoo {options.zoo}` writes all detectors there"
+                f"{options.zoo} holds no .onnx files: `{line}` writes all detectors there"
             )
     return [find_model(name) for name in names]
 

@@ -141,6 +141,21 @@ def measure(
         BackendError: the reference, or every run, is not possible.
     """
     result = Measurement(reference)
+    measure_into(result, runs, rounds, power, track)
+    return result
+
+
+def measure_into(
+    result: Measurement,
+    runs: Iterable[Run],
+    rounds: int,
+    power: Callable[[], PowerSummary] | None = None,
+    track: Callable[[Sequence[int], str], Iterable[int]] = lambda turns, _: turns,
+) -> None:
+    """Do what ``measure`` does; ``result`` has what was measured also where the rest is given up.
+
+    Those with one number of threads after the other are added to it.
+    """
     groups: dict[int, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.options.threads, []).append(run)
@@ -149,7 +164,6 @@ def measure(
         _measure_group(group, result, range(rounds + WARM_UP), power, lambda t: track(t, title))  # noqa: B023
     if not result.timings:
         raise BackendError(result.failures[0])
-    return result
 
 
 def _measure_group(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
 from typing import Any
 
 import cv2
@@ -34,6 +35,7 @@ from compact_yolo_ros.ros.child_process import ChildNode, child_node
 from compact_yolo_ros.ros.detector.parameters import to_parameters
 from compact_yolo_ros.ros.players.image_writers import ImageWriter, JpegWriter, RawWriter
 from compact_yolo_ros.ros.start_failure import EXPECTED, start_failure
+from compact_yolo_ros.support.termination import interruptible
 
 PATIENCE = 60.0
 """Seconds within which a node must start and answer for the first time."""
@@ -68,7 +70,12 @@ class LoadGenerator:
     """Sends images to a detector node and counts its answers."""
 
     def __init__(
-        self, node: ChildNode, namespace: str, images: Images, power: Callable[[], PowerSummary]
+        self,
+        node: ChildNode,
+        namespace: str,
+        images: Images,
+        power: Callable[[], PowerSummary],
+        stopped: Event,
     ) -> None:
         """Wait until the node answers.
 
@@ -77,12 +84,14 @@ class LoadGenerator:
             namespace: its ROS namespace.
             images: what to send.
             power: returns the power of the last seconds.
+            stopped: is set when the program is to end; then everything raises KeyboardInterrupt.
 
         Raises:
             NodeFailed: it does not answer.
         """
         self._process = node
         self._power = power
+        self._stopped = stopped
         self._context = Context()
         try:
             rclpy.init(args=[], context=self._context)
@@ -111,7 +120,7 @@ class LoadGenerator:
         try:
             self._wait_for_answers()
             self._wait_for_timing()
-        except NodeFailed:
+        except (NodeFailed, KeyboardInterrupt):
             self.close()
             raise
 
@@ -191,15 +200,20 @@ class LoadGenerator:
                     self._problem = status.message
 
     def _spin_until(self, end: float) -> None:
-        self._executor.spin_once(0)
+        self._spin(0)
         while (left := end - time.monotonic()) > 0:
-            self._executor.spin_once(left)
+            self._spin(left)
+
+    def _spin(self, seconds: float) -> None:
+        self._executor.spin_once(seconds)
+        if self._stopped.is_set():
+            raise KeyboardInterrupt
 
     def _spin_while_answered(self, expected: int) -> None:
         """Wait for the answers that are still on the way."""
         last, before = time.monotonic(), len(self._seconds)
         while len(self._seconds) < expected and time.monotonic() < last + LAG:
-            self._executor.spin_once(0.05)
+            self._spin(0.05)
             if len(self._seconds) > before:
                 last, before = time.monotonic(), len(self._seconds)
 
@@ -247,8 +261,9 @@ def _loaded_node(
     with (
         TemporaryDirectory(prefix="compact_yolo_ros_") as folder,
         child_node("detector_node", namespace, given, Path(folder), sends_images=False) as node,
+        interruptible() as stopped,
     ):
-        load = LoadGenerator(node, namespace, images, power)
+        load = LoadGenerator(node, namespace, images, power, stopped)
         try:
             yield load
         finally:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,14 @@ from compact_yolo_ros.apps.benchmark.tables import in_order
 from compact_yolo_ros.evaluation.plots import literal
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.support.files import replacing
-from compact_yolo_ros.support.pip import pip_line
+from compact_yolo_ros.support.optional_modules import lacking
 from compact_yolo_ros.support.wording import counted
 
 
-def can_plot() -> bool:
-    """Whether matplotlib is installed."""
-    return find_spec("matplotlib") is not None
-
-
 def what_plots_need() -> str:
-    """A sentence for those who lack it."""
-    elsewhere = pip_line("matplotlib")
-    return f"no plot without matplotlib: sudo apt install python3-matplotlib, or {elsewhere}"
+    """A sentence for those who lack it; empty if plots can be drawn."""
+    needed = lacking("matplotlib.figure")
+    return f"no plot without {needed}" if needed else ""
 
 
 def plot_latencies(path: Path, timings: Sequence[Timing]) -> bool:

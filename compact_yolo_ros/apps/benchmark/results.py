@@ -12,7 +12,6 @@ from typing import Any
 from compact_yolo_ros.apps.benchmark.latency import Measurement
 from compact_yolo_ros.apps.benchmark.peak_rate import Peak
 from compact_yolo_ros.apps.benchmark.plots import (
-    can_plot,
     plot_latencies,
     plot_peaks,
     what_plots_need,
@@ -42,9 +41,6 @@ def write_latencies(
     published = published_rows(measurement)
     tables = {"": latency_rows(measurement), "Published figures": published}
     notes = [f"Not measured: {failure}." for failure in measurement.failures]
-    plotted = _may_plot() and plot_latencies(folder / f"{name}.png", measurement.timings)
-    picture = f"{name}.png" if plotted else ""
-    write_text(folder / f"{name}.md", page("Latency", method, tables, facts, notes, picture))
     content = {
         "environment": facts,
         "rounds": rounds,
@@ -54,6 +50,9 @@ def write_latencies(
         "not_measured": measurement.failures,
     }
     _write_json(folder / f"{name}.json", content)
+    plotted = _may_plot() and plot_latencies(folder / f"{name}.png", measurement.timings)
+    picture = f"{name}.png" if plotted else ""
+    write_text(folder / f"{name}.md", page("Latency", method, tables, facts, notes, picture))
 
 
 def write_peaks(
@@ -83,6 +82,13 @@ def write_peaks(
         "Milliseconds are from publishing an image to the arrival of its detections. A busy node "
         "skips to the newest image, which counts as a loss."
     )
+    content = {
+        "environment": facts,
+        "image_size": [width, height],
+        "image_transport": image_transport,
+        "results": [peak.to_dict() for peak in peaks],
+    }
+    _write_json(folder / "node.json", content)
     plotted = _may_plot()
     if plotted:
         plot_peaks(folder / "node.png", peaks)
@@ -91,19 +97,12 @@ def write_peaks(
     write_text(
         folder / "node.md", page("Peak rate of the node", method, tables, facts, (), picture)
     )
-    content = {
-        "environment": facts,
-        "image_size": [width, height],
-        "image_transport": image_transport,
-        "results": [peak.to_dict() for peak in peaks],
-    }
-    _write_json(folder / "node.json", content)
 
 
 def _may_plot() -> bool:
-    if not can_plot():
-        print(f"benchmark: {what_plots_need()}", file=sys.stderr)
-    return can_plot()
+    if needed := what_plots_need():
+        print(f"benchmark: {needed}", file=sys.stderr)
+    return not needed
 
 
 def _write_json(path: Path, content: Any) -> None:

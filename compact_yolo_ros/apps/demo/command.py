@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
 from typing import TYPE_CHECKING
 
 from compact_yolo_ros.model.store import ModelError, find_model
@@ -26,6 +26,7 @@ from compact_yolo_ros.support.arguments import finite
 from compact_yolo_ros.support.error_text import first_line
 from compact_yolo_ros.support.files import require_writable
 from compact_yolo_ros.support.resources import resource_directory
+from compact_yolo_ros.support.termination import interruptible, terminable
 
 if TYPE_CHECKING:
     from compact_yolo_ros.apps.demo.viewer import DemoViewer
@@ -34,6 +35,8 @@ STARTING = 45.0
 """Most seconds to wait for the first answer: a small or busy machine takes long to start."""
 PICTURE_SECONDS = 6.0
 """The debug image is subscribed to at the end only, so that it does not slow what is measured."""
+INTERRUPTED = 130
+"""Exit code after a signal that came before there were results."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,25 +48,28 @@ def main(arguments: list[str] | None = None) -> int:
     except (ModelError, FileNotFoundError) as error:
         return _fail(str(error))
     prepare_environment(profile)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         require_writable(options.out)  # before anything is collected
-        return _run(options)
+        with terminable(), interruptible() as stopped:
+            return _run(options, stopped)
+    except KeyboardInterrupt:  # the second one
+        return INTERRUPTED
     except OSError as error:
         why = error.strerror or first_line(error)
         return _fail(f"the results cannot be written to {options.out}: {why}")
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, stopped: Event) -> int:
     with ExitStack() as stack:
         try:
             viewer, nodes = _start(options, stack)
         except EXPECTED as error:
             return _fail(str(start_failure(error)))
-        try:
-            failed = _watch(viewer, nodes, options.seconds) or _why_nothing(viewer)
-        except KeyboardInterrupt:
-            failed = None  # what was collected so far is still worth keeping
+        failed = _watch(viewer, nodes, options.seconds, stopped)
+        if not stopped.is_set():
+            failed = failed or _why_nothing(viewer)
+        elif not viewer.answered:
+            return INTERRUPTED  # what an earlier run has left stays
         viewer.save()
     if failed is not None:
         _fail(failed)
@@ -126,12 +132,18 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _watch(viewer: DemoViewer, nodes: list[ChildNode], seconds: float) -> str | None:
-    """Show what happens for some seconds from the first answer on; return why it ended early."""
+def _watch(
+    viewer: DemoViewer, nodes: list[ChildNode], seconds: float, stopped: Event
+) -> str | None:
+    """Show what happens for some seconds from the first answer on, or until ``stopped``.
+
+    Returns:
+        Why a node ended early; None if none did.
+    """
     end = time.monotonic() + STARTING
     answered = False
     with viewer.live():
-        while (left := end - time.monotonic()) > 0:
+        while not stopped.is_set() and (left := end - time.monotonic()) > 0:
             if not answered and viewer.answered:
                 answered, end = True, time.monotonic() + seconds
             elif answered and left < min(PICTURE_SECONDS, seconds / 2):

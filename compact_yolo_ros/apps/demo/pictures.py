@@ -89,9 +89,9 @@ class Pictures:
             for part in self._parts()
         ]
         lines = [np.hstack(pictures[n : n + columns]) for n in range(0, len(pictures), columns)]
+        file = cv2.imencode(path.suffix, np.vstack(lines))[1]
         with replacing(path) as temporary:
-            if not cv2.imwrite(str(temporary), np.vstack(lines)):
-                raise OSError(f"{path.name} is not written, perhaps the disk is full")
+            temporary.write_bytes(file.tobytes())
 
     def _parts(self) -> Iterator[list[Picture]]:
         columns, rows = SHEET

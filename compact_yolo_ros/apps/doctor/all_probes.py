@@ -118,7 +118,8 @@ def _versions(around: Surroundings) -> Report[bool]:
 def _cameras(options: DoctorOptions, ros_works: bool) -> Report[int]:
     """Return the bytes of the largest image; 0 if there is none."""
     frame = 0
-    probes = [partial(cameras.cameras, options.listen)] if ros_works else []
+    can_look = ros_works and dds_transport.has_domain(options.around)
+    probes = [partial(cameras.cameras, options.listen)] if can_look else []
     for title, finding in _section("cameras", *probes, patience=PATIENCE + options.listen):
         frame = max(frame, finding.data.get("frame", 0))
         yield title, finding

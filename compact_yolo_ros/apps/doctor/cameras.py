@@ -16,8 +16,9 @@ from compact_yolo_ros.ros.start_failure import start_failure
 from compact_yolo_ros.ros.transports import IMAGE_TRANSPORTS
 
 TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-NOT_CAMERAS = ("/debug_image", "/debug_image/compressed")
-"""Endings of topics that are published only while somebody subscribes."""
+COMPRESSED = "/compressed"
+NOT_CAMERAS = ("/debug_image", "/debug_image/compressed", "/compressedDepth")
+"""Endings of topics that are no cameras. Of colours, image_transport announces the last one too."""
 LISTENING = 2.0
 """Seconds to listen to the topics found."""
 SETTLED = 1.0
@@ -77,7 +78,10 @@ def cameras(seconds: float) -> Iterator[Finding]:
             return
         heard = _listen(node, topics)
         for topic, kind in topics.items():
-            yield _judge(topic, kind, node.get_publishers_info_by_topic(topic), heard[topic])
+            raw = topic.endswith(COMPRESSED) and heard.get(topic.removesuffix(COMPRESSED))
+            comes_raw = bool(raw and raw.times)
+            publishers = node.get_publishers_info_by_topic(topic)
+            yield _judge(topic, kind, publishers, heard[topic], comes_raw)
     finally:
         node.destroy_node()
         rclpy.shutdown()
@@ -150,13 +154,21 @@ def _listen(node: Any, topics: dict[str, str]) -> dict[str, Heard]:
     return heard
 
 
-def _judge(topic: str, kind: str, publishers: list[Any], heard: Heard) -> Finding:
-    """The finding about one topic."""
+def _judge(
+    topic: str, kind: str, publishers: list[Any], heard: Heard, comes_raw: bool = False
+) -> Finding:
+    """The finding about one topic; ``comes_raw``: images of its camera arrive on another one."""
     offers = ", ".join(
         f"{publisher.node_name} ({publisher.qos_profile.reliability.name.lower()})"
         for publisher in publishers
     )
     who = f"{kind.rpartition('/')[2]} by {offers or 'a publisher that has left'}"
+    if heard.first is None and comes_raw:
+        return note(
+            topic,
+            f"{who}, but no image arrived, while the raw ones do",
+            "use those: image_transport makes no JPEG of some encodings, as of depth",
+        )
     if heard.first is None:
         return problem(
             topic,
@@ -188,15 +200,17 @@ def _judge(topic: str, kind: str, publishers: list[Any], heard: Heard) -> Findin
 def _decoded(message: Any, kind: str) -> tuple[str, str]:
     """Size and encoding of an image, and why the node would refuse it; one of them is empty."""
     from compact_yolo_ros.pixels.decoding import ImageDecoder
+    from compact_yolo_ros.pixels.encodings import DISTANCES
     from compact_yolo_ros.pixels.image_error import ImageError
 
-    decoder = ImageDecoder()
+    decoder, raw = ImageDecoder(), kind == TYPES[0]
+    encoding = (message.encoding if raw else message.format)[:40]
+    if encoding.partition(";")[0] in DISTANCES:  # beside a camera, for the parameter positions
+        return f"{encoding} (depth)", ""
     try:
-        raw = kind == TYPES[0]
         pixels = (decoder.image(message) if raw else decoder.compressed(message)).pixels
     except ImageError as error:
         return "", str(error)
-    encoding = (message.encoding if raw else message.format)[:40]
     return f"{pixels.shape[1]}x{pixels.shape[0]} {encoding}", ""
 
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -81,9 +82,11 @@ def shared_memory(around: Surroundings, frame: int, known: bool) -> Iterator[Fin
     if memory.segment >= IMAGES * frame:
         yield ok("shared memory", found, **values)
     elif known:
-        yield problem("shared memory", f"{found}: most are lost", _remedy(around), **values)
+        lost = f"{found}: best-effort ones are mostly lost, reliable ones are late"
+        yield problem("shared memory", lost, _remedy(around), **values)
     else:
-        yield note("shared memory", f"{found}: most would be lost", _remedy(around), **values)
+        lost = f"{found}: best-effort ones would mostly be lost, reliable ones be late"
+        yield note("shared memory", lost, _remedy(around), **values)
 
 
 def in_force(around: Surroundings) -> SharedMemory:
@@ -171,7 +174,7 @@ def _remedy(around: Surroundings) -> str:
         path = str(resource_directory("config") / "fastdds_shm.xml")
     except FileNotFoundError:
         path = "<share of compact_yolo_ros>/config/fastdds_shm.xml"
-    return f"export {variable}={path} where the camera is started"
+    return f"export {variable}={quote(path)} where the camera is started"
 
 
 def memory_folder(around: Surroundings, segment: int) -> Iterator[Finding]:
@@ -193,12 +196,18 @@ def memory_folder(around: Surroundings, segment: int) -> Iterator[Finding]:
         yield ok("/dev/shm", found, **values)
 
 
+def has_domain(around: Surroundings) -> bool:
+    """Whether the domain is one: DDS ends the process of a node where it is not."""
+    given = around.environment.get("ROS_DOMAIN_ID", "") or "0"
+    return bool(re.fullmatch(r"\d{1,9}", given, re.ASCII)) and int(given) <= LAST_DOMAIN
+
+
 def discovery(around: Surroundings) -> Iterator[Finding]:
     """Report the domain, the range and what else decides which processes find each other."""
     given = around.environment.get("ROS_DOMAIN_ID", "")
     if not given:
         yield ok("ROS_DOMAIN_ID", "not set: 0")
-    elif not re.fullmatch(r"\d{1,9}", given, re.ASCII) or int(given) > LAST_DOMAIN:
+    elif not has_domain(around):
         yield problem("ROS_DOMAIN_ID", f"'{given}' is not a domain", "set it to 0 to 101")
     elif int(given) not in SAFE_DOMAINS:
         yield note(

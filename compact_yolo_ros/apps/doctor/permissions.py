@@ -17,9 +17,11 @@ from compact_yolo_ros.backends.tensorrt.cache import default_directory
 from compact_yolo_ros.machine.power.jetson import is_jetson
 from compact_yolo_ros.machine.power.source import Part
 from compact_yolo_ros.machine.power.table import POWER_SOURCES
+from compact_yolo_ros.support.error_text import shortened
 
 DEVICES = ("dev/nvhost-*", "dev/nvmap", "dev/nvgpu/*/*", "dev/nvidia*", "dev/dxg", "dev/video*")
 """Device files of GPUs, DLAs and cameras. Folders (such as /dev/nvidia-caps) are left out."""
+ANOTHER_CACHE = "set the parameter engine_cache to another folder"
 
 BY_GROUP = stat.S_IRGRP | stat.S_IWGRP
 
@@ -78,14 +80,18 @@ def cache(around: Surroundings) -> Iterator[Finding]:
     except BackendError as error:
         yield note("engine cache", error.reason, error.remedy)
         return
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+    except OSError as error:  # a folder above it is closed, or a name is too long
+        yield note("engine cache", f"{shortened(folder)}: {error.strerror}", ANOTHER_CACHE)
+        return
     if _may_write(existing):
         yield ok("engine cache", str(folder))
     else:
         yield note(
             "engine cache",
             f"{existing} may not be written: an engine would be built at every start",
-            "change its owner, or set the parameter engine_cache to another folder",
+            f"change its owner, or {ANOTHER_CACHE}",
         )
 
 

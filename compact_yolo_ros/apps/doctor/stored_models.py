@@ -16,6 +16,7 @@ from compact_yolo_ros.model.store import (
     model_names,
     shipped_model,
 )
+from compact_yolo_ros.support.error_text import shortened
 
 REINSTALL = "install the package again, and source the workspace"
 
@@ -40,10 +41,12 @@ def user_models(around: Surroundings) -> Iterator[Finding]:
     """Report the models in the folders that the user has named."""
     for folder in filter(None, around.environment.get(FOLDERS_VARIABLE, "").split(os.pathsep)):
         path = Path(os.path.expanduser(folder))
-        if not path.is_dir():
-            yield problem(FOLDERS_VARIABLE, f"there is no folder {path}", "correct the variable")
+        try:
+            files = sorted(file for file in path.iterdir() if file.suffix == ".onnx")
+        except OSError as error:
+            found = f"the folder {shortened(path)} cannot be read: {error.strerror}"
+            yield problem(FOLDERS_VARIABLE, found, "correct the variable, or open the folder")
             continue
-        files = sorted(path.glob("*.onnx"))
         if not files:
             yield note(FOLDERS_VARIABLE, f"{path} holds no .onnx file", "correct the variable")
         for file in files:

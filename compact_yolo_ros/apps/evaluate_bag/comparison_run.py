@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from compact_yolo_ros.apps.evaluate_bag.comparison import Candidate, write_comparison
 from compact_yolo_ros.apps.evaluate_bag.job import Job
@@ -34,15 +35,21 @@ def read_options(text: str, common: RunOptions) -> RunOptions:
         ValueError: a part is none of these.
     """
     model, *rest = text.split(",")
-    options = common.change(model=model)
+    given: dict[str, Any] = {"model": model}
     for part in rest:
-        if part in backend_names():
-            options = options.change(backend=part)
-        elif part in PRECISIONS:
-            options = options.change(precision=part)
-        else:
-            options = options.change(input_sizes=(_size(part, text),))
-    return options
+        name, value = _option(part, text)
+        if given.setdefault(name, value) != value:
+            raise ValueError(f"'{text}' is run in one way only: give another entry for '{part}'")
+    return common.change(**given)
+
+
+def _option(part: str, text: str) -> tuple[str, Any]:
+    """Name and value of the option that a part of a text means."""
+    if part in backend_names():
+        return "backend", part
+    if part in PRECISIONS:
+        return "precision", part
+    return "input_sizes", (_size(part, text),)
 
 
 def _size(part: str, text: str) -> InputSize:

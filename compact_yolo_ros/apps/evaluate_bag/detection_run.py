@@ -10,10 +10,10 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Event, current_thread, main_thread
+from threading import Event
 from typing import Any
 
 from compact_yolo_ros.apps.evaluate_bag.frame_log import FrameLog, FrameResult, read_frame_log
@@ -25,6 +25,7 @@ from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
 from compact_yolo_ros.recordings.video import images
 from compact_yolo_ros.support.allocator import keep_freed_memory
+from compact_yolo_ros.support.termination import interruptible
 
 POLL = 0.2
 """Seconds between two looks at what the workers have done."""
@@ -125,7 +126,7 @@ def run(
     todo = [number for number, log in enumerate(logs) if not log.complete]
     progress(done)
     try:
-        with _interruptible() as stopped:
+        with interruptible() as stopped:
             if workers > 1 and len(todo) > 1:
                 _run_in_processes(job, folder, spans, todo, workers, stopped, done, progress)
             elif todo:
@@ -143,28 +144,6 @@ def run_part(job: Job, folder: Path, part: int, bag: Bag | None = None) -> None:
     bag = bag or Bag(job.bags)
     with closing(PartRunner(job, bag)) as runner, closing(FrameLog(log_path(folder, part))) as log:
         runner.run(parts(job, bag)[part], log, lambda: None)
-
-
-@contextmanager
-def _interruptible() -> Iterator[Event]:
-    """Give an event that SIGINT and SIGTERM set; a second signal ends the process at once."""
-    stopped = Event()
-    if current_thread() is not main_thread():
-        yield stopped
-        return
-    before: dict[int, Any] = {}
-
-    def stop(number: int, _frame: object) -> None:
-        stopped.set()
-        signal.signal(number, before[number])
-
-    for number in map(int, (signal.SIGINT, signal.SIGTERM)):
-        before[number] = signal.signal(number, stop)
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _run_here(

@@ -65,6 +65,7 @@ from compact_yolo_ros.backends.registry import AUTO
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
 from compact_yolo_ros.evaluation.report import ReportError, check_libraries
 from compact_yolo_ros.machine.description import describe_machine
+from compact_yolo_ros.machine.power import PowerSummary
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.store import find_model
 from compact_yolo_ros.recordings.codec import Codec, stamp_of
@@ -108,14 +109,14 @@ def evaluate_recording(
     with locked(settings.out):
         if settings.reference:
             labels = _reference_labels(settings, bag, progress)
-        totals, environment = _run(
+        totals = _run(
             job, bag, settings.out, settings, partial(progress, "frames"), model.device, node
         )
         statistics = _statistics(settings, card)
         accuracy, figures = None, None
         if labels:
             accuracy, figures = _accuracy(settings, bag, card, labels, statistics)
-        results = summarise(settings, bag, model, labels, statistics, totals, environment, figures)
+        results = summarise(settings, bag, model, labels, statistics, totals, figures)
         if (followed := settings.followed(card)) is not None:
             tracking = _tracking(settings, followed, bag, card, labels, statistics)
             results = replace(results, tracking=tracking)
@@ -196,8 +197,8 @@ def _run(
     progress: Callable[[int], object],
     device: str,
     node: NodeRun | None = None,
-) -> tuple[RunTotals, dict[str, str]]:
-    """Run the job, measure its time and power; return both, and facts about the machine.
+) -> RunTotals:
+    """Run the job, and measure its time and power.
 
     What a live ``node`` did is written down instead, with its own power.
     """
@@ -220,7 +221,8 @@ def _run(
             go = partial(run_on_cluster, address=settings.cluster) if settings.cluster else run
             go(job, bag, folder, workers=settings.workers, restart=settings.restart, progress=note)
     finally:
-        session = Session(0.0, 0, power.close())
+        watts = power.close()
+        session = Session(0.0, 0, watts, _environment(power.summary, settings.cluster))
         if len(marks) == 2:
             (first, began), (last, ended) = marks
             session = replace(session, seconds=ended - began, frames=last - first)
@@ -229,7 +231,17 @@ def _run(
             session = replace(session, power=unknown)
         if session.frames:
             append_session(folder, session)
-    return total_of_sessions(folder, session), describe_machine(power.summary)
+    return total_of_sessions(folder, session)
+
+
+def _environment(power: PowerSummary, cluster: str) -> dict[str, str]:
+    """Facts about what does the work, for people; of a cluster all have the same versions only."""
+    facts = describe_machine(power)
+    if cluster in ("", LOCAL):
+        return facts
+    facts.pop("clocks", None)
+    unknown = ("cores", "memory", "system", "load before", "power mode", "power")
+    return facts | dict.fromkeys(unknown, "unknown") | {"processor": f"those of {cluster}"}
 
 
 def _statistics(settings: Settings, card: ModelCard) -> dict[str, TopicStatistics]:

@@ -62,7 +62,6 @@ def summarise(
     labels: Mapping[str, FrameLabels],
     statistics: Mapping[str, TopicStatistics],
     totals: RunTotals,
-    environment: dict[str, str],
     accuracy: AccuracyResults | None,
 ) -> Results:
     """All of results.json but the tracking.
@@ -74,7 +73,6 @@ def summarise(
         labels: by topic.
         statistics: of the frames of each topic.
         totals: of the sessions of the run.
-        environment: facts about the machine, for people.
         accuracy: against the labels; None without any.
     """
     job = settings.job
@@ -110,7 +108,7 @@ def summarise(
         speed=_speed(settings, statistics, totals, duration),
         power=_energy(statistics, totals),
         accuracy=accuracy,
-        environment=environment,
+        environment=totals.environment,
         playback_rate=settings.playback_rate,
         class_thresholds=dict(settings.class_thresholds),
         min_box_size=job.min_box_size,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -31,11 +31,14 @@ class Session:
         seconds: from the first frame to the last one.
         frames: number of frames behind the first one.
         power: during the session.
+        environment: facts about the machine that it was on, for people; those of earlier versions
+            have none.
     """
 
     seconds: float
     frames: int
     power: MeasuredPower
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,14 @@ class RunTotals:
         frames: sum.
         sessions: number of them.
         power: of the last session, with the mean watts of all.
+        environment: of the last session.
     """
 
     seconds: float
     frames: int
     sessions: int
     power: MeasuredPower
+    environment: dict[str, str]
 
 
 class PowerLog:
@@ -129,6 +134,7 @@ def total_of_sessions(folder: Path, last: Session) -> RunTotals:
         sum(session.frames for session in sessions),
         len(sessions),
         replace(sessions[-1].power, watts=watts),
+        sessions[-1].environment or last.environment,
     )
 
 

@@ -6,6 +6,7 @@ They are not in the launch file, so that they can be tested without ``launch``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,9 @@ PATIENCE = 120.0
 
 RUN = "run.json"
 """What says in the folder of an evaluation which one it is."""
+
+RANGES = {"rate": (0.01, 100.0), "start": (0.0, 1e6), "duration": (0.0, 1e6)}
+"""Least and largest numbers of arguments: those of the package's own player."""
 
 ARGUMENTS = (*RUN_PARAMETERS, "score_threshold")
 """Parameters of the detector that are arguments too."""
@@ -116,7 +120,7 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
             raise ValueError(f"{name} is missing: give {name}:=PATH")
     bag = Bag([in_home(texts["bag"])])
     (topic,) = choose_topics(bag, [texts["topic"]] if texts["topic"] else [])
-    numbers = {name: _number(name, texts[name]) for name in ("rate", "start", "duration")}
+    numbers = {name: _number(name, texts[name]) for name in RANGES}
     if texts["player"] == ROSBAG2 and numbers["duration"]:
         raise ValueError(
             "duration: ros2 bag play of ROS 2 Humble has no such option: give player:=own"
@@ -140,7 +144,7 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
     evaluate += ["--model", options.model, *to_arguments(options, leave_out=("model",))]
     evaluate += _view_and_selection(values)
     if texts["ground_truth"]:
-        evaluate += ["--ground-truth", texts["ground_truth"]]
+        evaluate += ["--ground-truth", _labels(texts["ground_truth"], bag, topic)]
     if texts["player"] == ROSBAG2:  # the other one reports its rate itself
         evaluate += ["--rate", str(numbers["rate"])]
     for name in ("start", "duration"):
@@ -163,6 +167,23 @@ def read_evaluation(texts: Mapping[str, str]) -> Evaluation:
         ros2_bag_play=_rosbag2(str(bag.paths[0]), topic, numbers),
         evaluate_bag=evaluate,
     )
+
+
+def _labels(text: str, bag: Bag, topic: str) -> str:
+    """Where the labels are, without ``~``.
+
+    Raises:
+        ValueError: nothing is there; ``evaluate_bag`` would say so when all has been played.
+    """
+    source = text.removeprefix(f"{topic}=")
+    if source in bag.topics:
+        return source
+    recording, _, labels = source.rpartition(":")
+    place = recording if recording and labels.startswith("/") else source
+    path = in_home(place)
+    if not path.exists():
+        raise ValueError(f"ground_truth: {path} is neither there nor a topic of the recording")
+    return f"{path}{source.removeprefix(place)}"
 
 
 def _player(player: str, topic: Topic) -> str:
@@ -233,10 +254,11 @@ def _rosbag2(bag: str, topic: str, numbers: Mapping[str, float]) -> list[str]:
 
 
 def _number(name: str, text: str) -> float:
+    least, most = RANGES[name]
     try:
         value = float(text)
     except ValueError:
-        value = -1.0
-    if not 0 <= value < 1e6 or (name == "rate" and not 0.01 <= value <= 100):
-        raise ValueError(f"{name} is '{text}': give a number in its range")
+        value = math.nan
+    if not least <= value <= most:
+        raise ValueError(f"{name} is '{text}': give a number from {least:g} to {most:g}")
     return value

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -432,13 +433,17 @@ def _is_below(path: Path, folder: Path) -> bool:
 
 
 def _named(pictures: Sequence[tuple[Path, GroundTruth]]) -> list[Work]:
-    """Give every image a unique name."""
+    """Give every image a unique name; an earlier teacher may have numbered some of them."""
+    own = {path.stem for path, _ in pictures}
     seen: Counter[str] = Counter()
     works = []
     for path, drawn in pictures:
-        again = seen[path.stem]
-        seen[path.stem] += 1
-        works.append(Work(path, f"{path.stem}~{again}" if again else path.stem, drawn))
+        name, number = path.stem, seen[path.stem]
+        if number:
+            number = next(n for n in count(number) if f"{path.stem}~{n}" not in own)
+            name = f"{path.stem}~{number}"
+        seen[path.stem] = number + 1
+        works.append(Work(path, name, drawn))
     return works
 
 

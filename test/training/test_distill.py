@@ -284,6 +284,17 @@ def test_images_are_never_replaced_by_links(teacher, labelled, tmp_path, capsys)
     assert {p: p.read_bytes() for p in root.rglob("*") if p.is_file()} == before
 
 
+def test_no_picture_gets_the_name_of_another(teacher, pictures, tmp_path):
+    """Names that a first teacher gave are joined with a folder that has the same names again."""
+    for name in ("a~1", "a~2", "more/a", "most/a"):
+        paint(pictures / f"{name}.png", {(10 * len(name), 200): RED})
+    out = tmp_path / "taught"
+    assert run("--teacher", teacher, "--images", pictures, "--out", out) == 0
+    links = sorted((out / "images/train").iterdir())
+    assert [link.stem for link in links] == ["a", "a~1", "a~2", "a~3", "a~4", "a~5", "none"]
+    assert {link.resolve() for link in links} == set(pictures.rglob("*.png"))
+
+
 def test_links_of_the_new_data_set_are_not_labelled(teacher, pictures):
     arguments = ["--teacher", teacher, "--images", pictures, "--out", pictures / "taught"]
     for _ in range(2):

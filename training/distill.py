@@ -40,7 +40,7 @@ from compact_yolo_ros.labels.ground_truth import ANY_CLASS, GroundTruth
 from compact_yolo_ros.labels.yolo import listed_names
 from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.support.arguments import add_rename
-from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.files import remove_unfinished, replacing
 from compact_yolo_ros.support.json_files import read_json
 from compact_yolo_ros.support.plain_values import from_plain
 from compact_yolo_ros.support.yaml_files import read_yaml
@@ -154,6 +154,8 @@ def label_all(works: Sequence[Work], labellers: Sequence[Labeller], out: Path) -
     """
     for kind in ("images", "labels"):
         (out / kind / "train").mkdir(parents=True, exist_ok=True)
+    # What a killed process has left there would count as labels without an image.
+    remove_unfinished(out / "labels" / "train")
     free: SimpleQueue[Labeller] = SimpleQueue()
     for labeller in labellers:
         free.put(labeller)

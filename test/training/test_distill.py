@@ -15,6 +15,7 @@ from toy_model import CELL, CLASSES, write_toy_model
 
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.labels.ground_truth import GroundTruth
+from compact_yolo_ros.support.files import UNFINISHED
 from training import distill
 from training.data.dataset import open_split
 from training.distill import answers
@@ -213,6 +214,15 @@ def test_an_interrupted_labelling_continues(teacher, pictures, tmp_path, monkeyp
     assert len(open_split(out / "data.yaml", "train")) == 3
     assert run(*arguments, "--score", 0.5) == 1
     assert "made with other settings: give a new --out" in capsys.readouterr().err
+
+
+def test_what_a_killed_labelling_left_is_no_label(teacher, pictures, tmp_path):
+    arguments = ["--teacher", teacher, "--images", pictures, "--out", tmp_path / "taught"]
+    left = tmp_path / "taught/labels/train" / f"{UNFINISHED}x"
+    left.mkdir(parents=True)
+    (left / "a.txt").write_text("0 .5 .5 .2 .2")
+    assert run(*arguments) == 0
+    assert not open_split(tmp_path / "taught/data.yaml", "train").bad_files
 
 
 def test_a_picture_that_takes_the_name_of_another_gets_labels_of_its_own(

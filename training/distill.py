@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -39,7 +40,7 @@ from compact_yolo_ros.labels.ground_truth import ANY_CLASS, GroundTruth
 from compact_yolo_ros.labels.yolo import listed_names
 from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.support.arguments import add_rename
-from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.files import remove_unfinished, replacing
 from compact_yolo_ros.support.json_files import read_json
 from compact_yolo_ros.support.plain_values import from_plain
 from compact_yolo_ros.support.yaml_files import read_yaml
@@ -153,6 +154,8 @@ def label_all(works: Sequence[Work], labellers: Sequence[Labeller], out: Path) -
     """
     for kind in ("images", "labels"):
         (out / kind / "train").mkdir(parents=True, exist_ok=True)
+    # What a killed process has left there would count as labels without an image.
+    remove_unfinished(out / "labels" / "train")
     free: SimpleQueue[Labeller] = SimpleQueue()
     for labeller in labellers:
         free.put(labeller)
@@ -432,13 +435,17 @@ def _is_below(path: Path, folder: Path) -> bool:
 
 
 def _named(pictures: Sequence[tuple[Path, GroundTruth]]) -> list[Work]:
-    """Give every image a unique name."""
+    """Give every image a unique name; an earlier teacher may have numbered some of them."""
+    own = {path.stem for path, _ in pictures}
     seen: Counter[str] = Counter()
     works = []
     for path, drawn in pictures:
-        again = seen[path.stem]
-        seen[path.stem] += 1
-        works.append(Work(path, f"{path.stem}~{again}" if again else path.stem, drawn))
+        name, number = path.stem, seen[path.stem]
+        if number:
+            number = next(n for n in count(number) if f"{path.stem}~{n}" not in own)
+            name = f"{path.stem}~{number}"
+        seen[path.stem] = number + 1
+        works.append(Work(path, name, drawn))
     return works
 
 

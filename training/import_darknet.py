@@ -20,6 +20,7 @@ from pathlib import Path
 from rich.text import Text
 
 from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.support.error_text import reason
 from compact_yolo_ros.support.terminal import open_console, pairs_table
 from training.darknet.cfg import DarknetError, parse_cfg
 from training.darknet.network import DarknetNetwork
@@ -166,7 +167,7 @@ def import_darknet(
         else:
             _save(detector, deployed, classes, out)
     except OSError as error:
-        raise DarknetError(f"{out}: it cannot be written: {error.strerror}") from None
+        raise DarknetError(f"{out}: it cannot be written: {reason(error)}") from None
     return card, network
 
 

@@ -28,10 +28,12 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.fp16_graph import to_half
 from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelError, find_model
 from compact_yolo_ros.support.terminal import open_console
 from training.data.dataset import DataError, DataSet, open_split
 from training.data.findings import require_objects
+from training.data.input_sizes import SettingsSize
 from training.data.joining import read_classes
 from training.data.sample import Sample
 from training.deployment.model_card import stated
@@ -62,7 +64,7 @@ def int8_candidates(
     model: onnx.ModelProto,
     samples: Sequence[Sample],
     card: ModelCard,
-    sizes: Sequence[int],
+    sizes: Sequence[SettingsSize],
     method: str,
     skip: Sequence[str],
     progress: Progress,
@@ -73,7 +75,7 @@ def int8_candidates(
         model: the FP32 graph.
         samples: images to calibrate with.
         card: of the model.
-        sizes: sides of the input in pixels, used in turn.
+        sizes: of the input, used in turn.
         method: a key of METHODS.
         skip: patterns of names of convolutions that stay float.
         progress: shows the work.
@@ -86,7 +88,7 @@ def int8_candidates(
     seen = progress.track(images, description="calibrating")
     histograms = observe(model, places.tensors, seen)
     ranges = {name: METHODS[method](histogram) for name, histogram in histograms.items()}
-    words = f"ranges by {method} from {len(samples)} pictures at {', '.join(map(str, sizes))}"
+    words = f"ranges by {method} from {len(samples)} pictures at {', '.join(map(_text, sizes))}"
     sensitive: list[str] = []
     for count in LEFT_FLOAT:
         if count and not sensitive:
@@ -98,14 +100,14 @@ def int8_candidates(
 
 
 def measure(
-    path: Path, samples: DataSet, sizes: Sequence[int], runtime: str, progress: Progress
+    path: Path, samples: DataSet, sizes: Sequence[SettingsSize], runtime: str, progress: Progress
 ) -> Figures:
-    """Return the figures of ``average_precision`` by side of the input.
+    """Return the figures of ``average_precision`` by size of the input.
 
     Args:
         path: the ONNX file.
         samples: the images.
-        sizes: sides of the input in pixels.
+        sizes: of the input.
         runtime: what runs the network.
         progress: shows the work.
     """
@@ -113,17 +115,14 @@ def measure(
     figures = {}
     for size in sizes:
         answers = model.detect(samples, size)
-        found = list(
-            progress.track(
-                answers, len(samples), description=escape(f"{path.stem} at {size}, {runtime}")
-            )
-        )
-        figures[str(size)] = stated(average_precision(samples, found, model.classes))
+        shown = escape(f"{path.stem} at {_text(size)}, {runtime}")
+        found = list(progress.track(answers, len(samples), description=shown))
+        figures[_text(size)] = stated(average_precision(samples, found, model.classes))
     return figures
 
 
 def largest_loss(before: Figures, after: Figures) -> tuple[float, str]:
-    """Return the most points of AP50 that are lost at a side of the input, and that side."""
+    """Return the most points of AP50 that are lost at a size of the input, and that size."""
     return max((100 * (before[size]["AP50"] - after[size]["AP50"]), size) for size in before)
 
 
@@ -135,7 +134,7 @@ def described(card: ModelCard, name: str, precision: str, how: str, source: Figu
         name: of the version.
         precision: of the version.
         how: it was made; may be empty.
-        source: figures of the source by side of the input.
+        source: figures of the source by size of the input.
     """
     made = f"{precision} made of {card.name} ({card.precision}) by `python -m training.quantise`"
     compared = ", ".join(f"{figures['AP50']:.3f} at {size}" for size, figures in source.items())
@@ -198,7 +197,7 @@ def _make(arguments: argparse.Namespace) -> None:
     if read_classes(arguments.data) != card.classes:
         raise ValueError(f"{arguments.data} and {arguments.model} have different classes")
     model = read_graph(found.path)
-    sizes = sorted({*map(int, card.gmacs), card.default_size})
+    sizes = sizes_of(card)
     if arguments.precision == "int8":
         find_places(model, arguments.skip)
         samples = _spread(open_split(arguments.data, arguments.split, "none"), arguments.pictures)
@@ -237,6 +236,20 @@ def _make(arguments: argparse.Namespace) -> None:
     save(candidate, measured, arguments.out)
     publish(measured, arguments.out)
     print(f"{arguments.out}: AP50 {_compared(before, after)}")
+
+
+def sizes_of(card: ModelCard) -> list[SettingsSize]:
+    """Return the inputs that a card has figures for and the model's own, the narrowest first.
+
+    A network that runs at its own size only has that alone.
+    """
+    only = card.any_size or card.fixed_size
+    known = {card.own_size, *(() if only else map(Size.parse, card.gmacs))}
+    return [SettingsSize(*size) for size in sorted(known)]
+
+
+def _text(size: SettingsSize) -> str:
+    return str(size.to_settings())
 
 
 def _runtimes(precision: str) -> list[str]:

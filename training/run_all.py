@@ -16,9 +16,9 @@ A run takes the options of ``training.train`` by their names; ``minutes`` limits
 of ``training/plans`` make the weights and tables of this package; ``--only`` takes some runs of a
 plan, ``--set`` changes the recipes of all: to rehearse one with a few steps. ``--root`` is the
 folder that relative paths of data, starts and backbones begin in. Runs
-begin in the order of the plan. When the time is over, or at SIGINT or SIGTERM, all save and stop,
-and the same command goes on where they were. Each run has its folder in ``--out``, with what it
-printed in ``train.log``.
+begin in the order of the plan. When the time is over, at SIGINT or SIGTERM, or when the terminal is
+closed (unless ``nohup`` started it), all save and stop, and the same command goes on where they
+were. Each run has its folder in ``--out``, with what it printed in ``train.log``.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
@@ -360,6 +360,22 @@ def _stop(active: Sequence[Run]) -> None:
         run.stop()
 
 
+@contextmanager
+def _asked() -> Iterator[Event]:
+    """An event that is set when a signal asks for the end, in this block.
+
+    The runs have sessions of their own: the end of the terminal's reaches only this process.
+    """
+    stop = Event()
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup
+        numbers.remove(signal.SIGHUP)
+    with ExitStack() as stack:
+        for number in numbers:
+            stack.enter_context(handling(number, lambda *_: stop.set()))
+        yield stop
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; return the process's exit code: 0, 1 if a run failed, 3 if runs are left."""
     parser = argparse.ArgumentParser(
@@ -382,12 +398,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--minutes must be 0 or more")
     try:
         plan = chosen(read_plan(options.plan), options.only, options.set, options.root)
-        stop = Event()
-
-        def ask(*_: object) -> None:
-            stop.set()
-
-        with handling(signal.SIGINT, ask), handling(signal.SIGTERM, ask):
+        with _asked() as stop:
             runs = run_all(plan, options.out, options.minutes, open_console(stderr=True), stop)
     except (ValueError, OSError) as error:
         print(f"training.run_all: {error}", file=sys.stderr)

@@ -35,6 +35,7 @@ from training.deployment.onnx_export import fused
 from training.detectors.interface import Detector
 from training.evaluate import MEANS, measured
 from training.loop.fabric import open_fabric
+from training.loop.memory import MemoryShortageError, memory_shortage_told
 from training.loop.recipe import DEFAULT_RECIPE, PAPER, Precision, Recipe, find_recipe
 from training.loop.run import run
 from training.loop.run_folder import RunFolder
@@ -255,8 +256,9 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
-        train(arguments, open_console())
-    except (ValueError, DivergedError, OSError) as error:
+        with memory_shortage_told():
+            train(arguments, open_console())
+    except (ValueError, DivergedError, MemoryShortageError, OSError) as error:
         sys.exit(str(error))
 
 

@@ -125,6 +125,17 @@ def test_the_importer_writes_a_checkpoint(tmp_path: Path) -> None:
     assert all(torch.equal(value, expected[key]) for key, value in detector.state_dict().items())
 
 
+def test_a_checkpoint_that_finds_no_room_is_told(tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+
+    monkeypatch.setattr("torch.save", full)
+    torch.manual_seed(0)
+    files = write_files(tmp_path, FASTEST, random_detector("yolo_fastest"))
+    with pytest.raises(DarknetError, match="cannot be written: .*failed writing file"):
+        import_darknet(**files, out=tmp_path / "start.pt", detector="yolo_fastest")
+
+
 def test_a_checkpoint_that_would_lose_the_anchors_is_refused(tmp_path: Path) -> None:
     cfg = FASTEST.replace("12,18", "13,18")
     files = write_files(tmp_path, cfg, random_detector("yolo_fastest"))

@@ -114,6 +114,18 @@ def test_a_data_set_may_say_which_classes_it_labels(tmp_path):
     assert open_split(data, "train")[0].unlabelled == {0, 2}
 
 
+def test_labelled_names_classes_of_the_annotations_where_the_description_names_none(tmp_path):
+    write_coco(tmp_path, {1: "human", 2: "ball"}, [], 1)
+    parts = {"images": "train", "annotations": "train.json"}
+    data = describe(tmp_path, format="coco", train=parts, labelled=["ball"])
+    assert open_split(data, "train")[0].unlabelled == {0}
+    data = describe(tmp_path, format="coco", train=parts, labelled=["human", "bal"])
+    with pytest.raises(
+        DataError, match=r"'labelled' has \['bal'\], and the classes are human, ball"
+    ):
+        open_split(data, "train")
+
+
 def test_classes_unlabelled_in_a_source_stay_unlabelled_when_joined(tmp_path):
     write_yolo(tmp_path / "part", {"a": ""}, ["goal", "ball"], labelled=["ball"])
     data = describe(tmp_path, names=NAMES, sources=[{"data": "part/data.yaml"}])

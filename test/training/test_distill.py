@@ -15,6 +15,7 @@ from toy_model import CELL, CLASSES, write_toy_model
 
 from compact_yolo_ros.detection.detections import Detections
 from compact_yolo_ros.labels.ground_truth import GroundTruth
+from compact_yolo_ros.support.files import UNFINISHED
 from training import distill
 from training.data.dataset import open_split
 from training.distill import answers
@@ -215,6 +216,15 @@ def test_an_interrupted_labelling_continues(teacher, pictures, tmp_path, monkeyp
     assert "made with other settings: give a new --out" in capsys.readouterr().err
 
 
+def test_what_a_killed_labelling_left_is_no_label(teacher, pictures, tmp_path):
+    arguments = ["--teacher", teacher, "--images", pictures, "--out", tmp_path / "taught"]
+    left = tmp_path / "taught/labels/train" / f"{UNFINISHED}x"
+    left.mkdir(parents=True)
+    (left / "a.txt").write_text("0 .5 .5 .2 .2")
+    assert run(*arguments) == 0
+    assert not open_split(tmp_path / "taught/data.yaml", "train").bad_files
+
+
 def test_a_picture_that_takes_the_name_of_another_gets_labels_of_its_own(
     teacher, pictures, tmp_path
 ):
@@ -282,6 +292,17 @@ def test_images_are_never_replaced_by_links(teacher, labelled, tmp_path, capsys)
     assert run("--teacher", teacher, "--images", elsewhere, "--out", root) == 1
     assert "holds another data set: give a new --out" in capsys.readouterr().err
     assert {p: p.read_bytes() for p in root.rglob("*") if p.is_file()} == before
+
+
+def test_no_picture_gets_the_name_of_another(teacher, pictures, tmp_path):
+    """Names that a first teacher gave are joined with a folder that has the same names again."""
+    for name in ("a~1", "a~2", "more/a", "most/a"):
+        paint(pictures / f"{name}.png", {(10 * len(name), 200): RED})
+    out = tmp_path / "taught"
+    assert run("--teacher", teacher, "--images", pictures, "--out", out) == 0
+    links = sorted((out / "images/train").iterdir())
+    assert [link.stem for link in links] == ["a", "a~1", "a~2", "a~3", "a~4", "a~5", "none"]
+    assert {link.resolve() for link in links} == set(pictures.rglob("*.png"))
 
 
 def test_links_of_the_new_data_set_are_not_labelled(teacher, pictures):

@@ -15,6 +15,7 @@ from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.decoding import ImageDecoder
 from compact_yolo_ros.pixels.letterbox import Letterbox
 from compact_yolo_ros.pixels.reduction import Halving
+from compact_yolo_ros.support.files import UNFINISHED
 from training.data import image_cache
 from training.data.augmentation import Augmentation, random_view
 from training.data.dataset import DataError, open_split
@@ -92,6 +93,16 @@ def test_an_interrupted_cache_is_filled_up(data, tmp_path, decoded, monkeypatch)
     found = images(open_split(data, "train", "disk", folder))
     assert len(decoded) == 3
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_what_a_killed_process_left_in_the_cache_does_not_stay(data, tmp_path):
+    old, new = (tmp_path / f"{UNFINISHED}{name}" for name in ("old", "new"))
+    for left in (old, new):
+        left.mkdir()
+        (left / "part.rgb").write_bytes(b"part of an image")
+    os.utime(old, (0, 0))
+    open_split(data, "train", "disk", tmp_path)
+    assert not old.exists() and new.exists(), "another process may still write the new one"
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", None])

@@ -377,6 +377,24 @@ def test_the_command_makes_a_file_that_the_node_opens(
         assert Detector.open(in_fp32).backend.precision == "fp32"
 
 
+@pytest.mark.parametrize("only", [True, False])
+def test_a_network_that_was_made_for_a_rectangle_is_measured_there(
+    only, data, tmp_path, monkeypatch
+):
+    """As darknet networks and adopted ones; the figures are on the page of the card, too."""
+    own = {"default_size": 192, "default_height": 160, "fixed_size": only, "gmacs": {"224": 1.0}}
+    model, out = tmp_path / "wide.onnx", tmp_path / "wide_fp16.onnx"
+    export(small_detector(), model, replace(CARD, name="wide", **own))
+    arguments = ["--model", model, "--precision", "fp16", "--data", data, "--out", out]
+    monkeypatch.setattr(sys, "argv", ["quantise", *map(str, arguments)])
+    assert command.main() == 0
+    expected = {"192x160"} if only else {"192x160", "224"}
+    assert find_model(str(out)).card.ap.keys() == expected
+    page = out.with_suffix(".md").read_text()
+    assert "| 192x160 | - | 0." in page and "| 224 | 1.000 |" in page
+    assert ("; 192 x 160 only\n" in page) == only
+
+
 def test_the_most_sensitive_stay_float_while_too_much_is_lost(
     exported, data, tmp_path, monkeypatch, capsys
 ):

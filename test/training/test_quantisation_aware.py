@@ -20,7 +20,7 @@ from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.card import ModelCard
 from training.data.batch import collate
 from training.deployment.model_card import card_of
-from training.deployment.onnx_export import export
+from training.deployment.onnx_export import BareNetwork, export, export_bare
 from training.detectors.registry import build
 from training.quantisation.quantisation_aware import OBSERVED, Rounding, is_prepared, plain, prepare
 
@@ -149,6 +149,15 @@ def test_only_kernels_are_rounded_before_the_first_batch(images, tmp_path):
     assert 0 < (after - before).abs().max() < 0.2 * before.abs().max()
     with pytest.raises(ValueError, match="has not been trained"):
         export(model, tmp_path / "small.onnx", CARD)
+
+
+def test_the_bare_network_rounds_as_the_model_does(prepared, images, tmp_path):
+    export_bare(prepared, tmp_path / "bare.onnx")
+    session = open_session(onnx.load(tmp_path / "bare.onnx"), [])
+    (rows,) = session.run(None, {"images": images.numpy()})
+    with torch.no_grad():
+        rounded, exact = (BareNetwork(m)(images).numpy() for m in (prepared, plain(prepared)))
+    assert np.abs(rows - rounded).mean() < 0.2 * np.abs(exact - rounded).mean()
 
 
 def test_norms_keep_their_statistics_and_copies_their_own_ranges(prepared, images):

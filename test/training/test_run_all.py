@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from compact_yolo_ros.model.store import find_model
+from compact_yolo_ros.support.termination import handling
 from training.loop.recipe import RECIPES, Recipe, find_recipe
 from training.loop.run import ENDED
 from training.run_all import Plan, RunPlan, Shared, chosen, main, read_plan, run_all
@@ -189,3 +192,34 @@ def test_a_time_that_is_none_is_refused(tmp_path: Path, minutes: str) -> None:
     plan.write_text("runs: {a: {data: d.yaml}}")
     with pytest.raises(SystemExit, match="2"):
         main([str(plan), "--out", str(tmp_path / "out"), f"--minutes={minutes}"])
+
+
+@pytest.mark.parametrize(
+    ("number", "ignored", "ends"),
+    [
+        (signal.SIGINT, False, True),
+        (signal.SIGTERM, False, True),
+        (signal.SIGHUP, False, True),  # the terminal is closed
+        (signal.SIGHUP, True, False),  # as nohup starts a command
+    ],
+)
+def test_a_signal_asks_the_runs_to_save(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    ignored: bool,
+    ends: bool,
+) -> None:
+    """They have sessions of their own, and would train on without a limit of their time."""
+    (tmp_path / "plan.yaml").write_text("runs: {a: {data: x}}")
+    asked = []
+
+    def work(*given: object) -> dict[str, object]:
+        os.kill(os.getpid(), number)
+        asked.extend(value.is_set() for value in given if isinstance(value, Event))
+        return {}
+
+    monkeypatch.setattr("training.run_all.run_all", work)
+    with handling(number, signal.SIG_IGN if ignored else lambda *_: None):
+        assert main([str(tmp_path / "plan.yaml"), "--out", str(tmp_path)]) == 0
+    assert asked == [ends]

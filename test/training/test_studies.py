@@ -181,6 +181,18 @@ def test_a_folder_of_another_study_or_of_other_images_is_refused(
     assert f"--out {file}: File exists" in capsys.readouterr().err
 
 
+def test_a_study_without_memory_ends_in_one_sentence(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def begin(_: Trainer) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    members = [Member("a", DETECTOR, begin=begin)]
+    options = ["--data", str(data), "--accelerator", "cpu", "--out", str(tmp_path / "out")]
+    assert command(members).main(options) == 1
+    assert "raise accumulate" in capsys.readouterr().err
+
+
 def test_a_plan_trains_nothing(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

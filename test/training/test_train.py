@@ -31,10 +31,12 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from compact_yolo_ros.support.folder_lock import locked
 from training.data.dataset import open_split
 from training.data.listing import BadFile
+from training.data.loading import epoch_batches
 from training.loop import progress
 from training.loop.averaging import AveragedModel
 from training.loop.checkpoint import load_checkpoint, load_detector, save_checkpoint
 from training.loop.freezing import set_phase
+from training.loop.memory import MemoryShortageError, memory_shortage_told
 from training.loop.optimizers import parameter_groups
 from training.loop.precision import usable_precision
 from training.loop.progress import progress_bar, time_left
@@ -781,6 +783,39 @@ def test_a_wrong_option_is_one_sentence(folder, monkeypatch, option, value, mess
     text = str(caught.value)
     assert "\n" not in text and message in text
     assert not (folder / "run").exists()
+
+
+def test_a_loader_process_that_was_killed_is_told_in_one_sentence(shapes):
+    others = set(multiprocessing.active_children())
+    augmentation = Recipe.from_dict(TINY).augmentation
+    batches = epoch_batches([*shapes] * 20, [96], 2, augmentation, 0.0, (0, 0))
+    died = pytest.raises(MemoryShortageError, match=r"died.*--workers 0")
+    with died as caught, memory_shortage_told():
+        next(batches)
+        for loader in set(multiprocessing.active_children()) - others:
+            loader.kill()
+        list(batches)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nGPU 0 has ..."),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: not enough memory"
+        ),
+    ],
+)
+def test_a_step_without_memory_is_one_sentence(folder, monkeypatch, error):
+    def step(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("training.train.run", step)
+    monkeypatch.setattr("sys.argv", command(folder, folder / "run", "--workers", "0")[2:])
+    with pytest.raises(SystemExit, match=r"not enough memory.*raise accumulate") as caught:
+        main()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_start_has_a_backbone_of_its_own(folder, monkeypatch):

@@ -130,9 +130,12 @@ def open_split(
     """
     listing = list_split(data, split)
     listed = _drawn(listing.images, most)
+    shared = DiskCache(cache_folder or default_cache())
+    if cache == "disk":
+        shared.tidy_up()
     keep: dict[Cache, Callable[[Path, Size | None], Decoded]] = {
         "memory": keep_in_memory,
-        "disk": DiskCache(cache_folder or default_cache()).keep,
+        "disk": shared.keep,
         "none": keep_nothing,
     }
     entries: list[Entry] = []

@@ -19,7 +19,7 @@ from compact_yolo_ros.pixels.compressed_file import decodable
 from compact_yolo_ros.pixels.file_limits import DISK_LIMITS
 from compact_yolo_ros.pixels.image_error import ImageError
 from compact_yolo_ros.pixels.picture_files import picture_of
-from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.files import remove_unfinished, replacing
 from training.data.description import DataError
 from training.data.image_files import UNREAD_SUFFIXES
 from training.data.reduction import REDUCTIONS, reduced, reduced_size, reduction_of
@@ -27,6 +27,9 @@ from training.data.reduction import REDUCTIONS, reduced, reduced_size, reduction
 # A cached file: digest of the image file, its height and width; then the pixels, of which there are
 # fewer if they are reduced. By how much is in the name of the file.
 _HEADER = struct.Struct("<16sII")
+
+MOST_SECONDS = 3600
+"""That another process may still be writing a file."""
 
 
 class Load(Protocol):
@@ -99,6 +102,10 @@ class DiskCache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def tidy_up(self) -> None:
+        """Remove what processes that were killed while they wrote have left."""
+        remove_unfinished(self.folder, seconds=MOST_SECONDS)
 
     def keep(self, path: Path, least: Size | None = None) -> Decoded:
         """Decode an image unless the folder has it.

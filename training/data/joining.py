@@ -80,6 +80,11 @@ def _listed(description: Description, split: str) -> Listing:
         listing = _READERS[description.format](description, split)
     if description.labelled is None:
         return listing
+    if unknown := set(description.labelled) - set(listing.classes):
+        known = ", ".join(listing.classes)
+        raise DataError(
+            f"{description.file}: 'labelled' has {sorted(unknown)}, and the classes are {known}"
+        )
     absent = frozenset(
         number for number, name in enumerate(listing.classes) if name not in description.labelled
     )

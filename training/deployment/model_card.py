@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from compact_yolo_ros.model.card import ModelCard
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.support.markdown import markdown_table
 from compact_yolo_ros.support.plain_values import from_plain
 from compact_yolo_ros.support.yaml_files import read_yaml
@@ -115,6 +116,8 @@ def to_markdown(card: ModelCard, file_size: int) -> str:
         file_size: in bytes.
     """
     size = f"{card.own_size.width} x {card.own_size.height}"
+    only = card.any_size or card.fixed_size
+    sides = f"{size} only" if only else f"sides are multiples of 32, {size} by default"
     stored = " (kernels stored as float16)" if card.precision == "fp32" else ""
     weight = f"{card.parameters:,} parameters, {card.precision}{stored}, {file_size / 1e6:.2f} MB"
     lines = [
@@ -124,7 +127,7 @@ def to_markdown(card: ModelCard, file_size: int) -> str:
         "",
         f"- Classes: {', '.join(card.classes)}",
         f"- Detector: `{card.detector_text}`, {weight}",
-        f"- Input: RGB, {card.resize}; sides are multiples of 32, {size} by default",
+        f"- Input: RGB, {card.resize}; {sides}",
         f"- Anchors (width x height in input pixels): {_anchors(card)}",
         f"- Commit that trained it: {card.commit}",
         f"- SHA-256 of the trained weights: {card.weights_sha256}",
@@ -145,11 +148,11 @@ def _accuracies(card: ModelCard) -> str:
         [
             size,
             *([runtime] if runtime else []),
-            f"{card.gmacs[size]:.3f}",
+            f"{card.gmacs[size]:.3f}" if size in card.gmacs else "-",
             *(_figure(ap, size, key) for key in _metrics(card)),
         ]
         for runtime, ap in figures.items()
-        for size in sorted(card.gmacs, key=int)
+        for size in sorted({*card.gmacs, *ap}, key=Size.parse)
     ]
     titles = ["input", *(["run by"] if card.ap_by_runtime else []), "GMAC", *_metrics(card)]
     return markdown_table(titles, rows)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import tempfile
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
@@ -70,13 +70,10 @@ def deployed_graph(detector: Network, shape: tuple[int, int] = SAMPLE) -> onnx.M
         detector: maps images (N, 3, H, W), RGB in 0..1, to raw maps.
         shape: (height, width) of the image in pixels that it is traced with.
     """
-    rounds = is_prepared(detector)
     axes = {"images": {0: "batch", 1: "height", 2: "width"}}
     axes |= {name: {0: "batch"} for name in ("boxes", "scores", "labels")}
     images = torch.zeros(1, *shape, 3, dtype=torch.uint8)
-    model = _trace(Predictor(fused(plain(detector) if rounds else detector)), images, axes)
-    if rounds:
-        model = to_int8(detector, model)
+    model = _graph(Predictor, detector, images, axes)
     for output in model.graph.output:
         output.type.tensor_type.shape.dim[1].dim_value = CANDIDATES
     onnx.checker.check_model(model, full_check=True)
@@ -103,7 +100,19 @@ def export_bare(detector: Network, path: Path) -> None:
     """Write only the network (``BareNetwork``), to measure what the deployed graph adds."""
     axes = {"images": {0: "batch", 2: "height", 3: "width"}, "rows": {0: "batch", 1: "rows"}}
     images = torch.zeros(1, 3, *SAMPLE)
-    write(_trace(BareNetwork(fused(detector)), images, axes), path)
+    write(_graph(BareNetwork, detector, images, axes), path)
+
+
+def _graph(
+    form: Callable[[Network], nn.Module],
+    detector: Network,
+    images: Tensor,
+    axes: dict[str, dict[int, str]],
+) -> onnx.ModelProto:
+    """Return the graph of a detector in a form; of one that rounds, with its Q/DQ nodes."""
+    if not is_prepared(detector):
+        return _trace(form(fused(detector)), images, axes)
+    return to_int8(detector, _trace(form(fused(plain(detector))), images, axes))
 
 
 def _trace(module: nn.Module, images: Tensor, axes: dict[str, dict[int, str]]) -> onnx.ModelProto:

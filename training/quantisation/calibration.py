@@ -14,7 +14,9 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.pixels.letterbox import Letterbox
+from training.data.input_sizes import as_size
 from training.data.sample import Sample
 from training.quantisation.qdq_graph import LARGEST, SMALLEST
 
@@ -112,22 +114,22 @@ METHODS: Mapping[str, Callable[[Histogram], float]] = {
 
 def letterboxed(
     samples: Iterable[Sample],
-    sizes: Sequence[int],
+    sizes: Sequence[int | Size],
     resize: Literal["letterbox", "corner", "stretch"],
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield the images of samples as the node gives them to the network.
 
     Args:
         samples: with images (H, W, 3) uint8, RGB.
-        sizes: sides S of the input in pixels, used in turn.
+        sizes: of the input in pixels, used in turn; a number is the side of a square.
         resize: as in the model card.
 
     Yields:
-        (1, S, S, 3) uint8, RGB.
+        (1, H, W, 3) uint8, RGB.
     """
     for number, sample in enumerate(samples):
-        size = sizes[number % len(sizes)]
-        image = np.empty((1, size, size, 3), np.uint8)
+        size = as_size(sizes[number % len(sizes)])
+        image = np.empty((1, *size.shape, 3), np.uint8)
         Letterbox(image[0], resize)(sample.image, "rgb")
         yield image
 
@@ -143,7 +145,7 @@ def observe(
     Args:
         model: the deployed graph.
         tensors: names of the activations.
-        images: (1, S, S, 3) uint8, RGB.
+        images: (1, H, W, 3) uint8, RGB.
         threads: of ONNX Runtime.
     """
     session = open_session(model, tensors, threads)

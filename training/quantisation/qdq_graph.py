@@ -8,7 +8,7 @@ processor saturates, see ``kernel_scales``. Biases stay float.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -113,8 +113,16 @@ def quantise(
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     chosen = set(places.convolutions)
     constants: dict[str, Constant] = {"quantised_zero": np.asarray(np.int8(0))}
-    nodes: list[onnx.NodeProto] = []
     renamed = {name: f"{name}_quantised" for name in places.tensors}
+
+    def roundings(names: Iterable[str]) -> Iterator[onnx.NodeProto]:
+        for name in names:
+            if name in renamed:
+                scale = f"{name}_scale"
+                constants[scale] = np.asarray(_map_scale(ranges[name]))
+                yield from pair(name, renamed[name], scale)
+
+    nodes = [*roundings(tensor.name for tensor in graph.input)]
     for node in graph.node:
         if node.name in chosen:
             step = _map_scale(ranges[node.input[0]])
@@ -122,12 +130,7 @@ def quantise(
         for place, name in enumerate(node.input):
             if name not in places.private or node.name in chosen:
                 node.input[place] = renamed.get(name, name)
-        nodes.append(node)
-        for name in node.output:
-            if name in renamed:
-                scale = f"{name}_scale"
-                constants[scale] = np.asarray(_map_scale(ranges[name]))
-                nodes += pair(name, renamed[name], scale)
+        nodes += [node, *roundings(node.output)]
     _finish(model, nodes, constants)
     return model
 

@@ -22,6 +22,7 @@ from compact_yolo_ros.support.files import require_writable
 from compact_yolo_ros.support.terminal import open_console, say
 from compact_yolo_ros.support.termination import terminable
 from training.data.dataset import Cache
+from training.loop.memory import MemoryShortageError, memory_shortage_told
 from training.loop.trainer import DivergedError
 from training.studies.member import Result
 from training.studies.report import PAGE, Report
@@ -74,7 +75,7 @@ class Command:
         limit = Timer(60 * (options.minutes or 0), os.kill, (os.getpid(), signal.SIGTERM))
         limit.daemon = True
         try:
-            with terminable():
+            with terminable(), memory_shortage_told():
                 if options.minutes:
                     limit.start()
                 study = self._study(options)
@@ -85,7 +86,7 @@ class Command:
         except (StoppedError, KeyboardInterrupt):
             self._end(options, "Stopped; the same command continues.")
             return STOPPED
-        except (ValueError, OSError, DivergedError) as error:
+        except (ValueError, OSError, DivergedError, MemoryShortageError) as error:
             print(f"training.studies.{self.name}: {error}", file=sys.stderr)
             return 1
         finally:

@@ -20,10 +20,10 @@ from training.data.batch import Batch, Targets
 from training.data.loading import epoch_batches, steps_per_epoch
 from training.data.sample import Sample
 from training.detectors.interface import Detector, as_module
-from training.detectors.variant import Variant
 from training.distillation.feature_distillation import FeatureDistillation
 from training.loop.averaging import AveragedModel
 from training.loop.checkpoint import shapes
+from training.loop.continuing import check_continues
 from training.loop.cuda_graphs import GraphedNetwork, graphs_wanted, scaled
 from training.loop.early_copy import early_copy
 from training.loop.freezing import set_phase
@@ -444,41 +444,10 @@ class Trainer:
                 count stays; an optimizer of another name starts fresh, as with another teacher.
 
         Raises:
-            ValueError: the checkpoint has weights alone, is of another detector, other classes or
-                another setting of ``quantisation_aware``, or of another recipe, data set or teacher
-                without ``replan``.
+            ValueError: see ``check_continues``, or the teacher is another one without ``replan``.
         """
-        if not {"recipe", "model", "optimizer"} <= set(state):
-            raise ValueError(
-                "the checkpoint has weights alone, as best.pt, from which no run can continue: move"
-                " it, and give it as --start"
-            )
-        detector = Variant.from_settings(state["detector"])
-        if detector != self.recipe.detector:
-            raise ValueError(f"the checkpoint is of another detector, {detector}: give a new --out")
-        if tuple(state["classes"]) != self.classes:
-            raise ValueError("the checkpoint is of other classes: give a new --out")
+        check_continues(state, self.recipe, self.classes, len(self.samples), self.digest, replan)
         old = state["recipe"]
-        if old.get("quantisation_aware", False) != self.recipe.quantisation_aware:
-            raise ValueError(
-                "quantisation_aware cannot change within a run: give a new --out, and this run's"
-                " best.pt as --start"
-            )
-        if not replan and not same_recipe(old, self.recipe):
-            raise ValueError(
-                "the checkpoint was made with another recipe: give --replan or a new --out"
-            )
-        if state.get("images", images := len(self.samples)) != images and not replan:
-            raise ValueError(
-                f"the checkpoint was made with {state['images']} training images, not {images}: "
-                "give --replan or a new --out"
-            )
-        known = state.get("data", "") and self.digest  # not in checkpoints of earlier versions
-        if known and state["data"] != self.digest and not replan:
-            raise ValueError(
-                "the checkpoint was made with other training images or labels: give --replan or a "
-                "new --out"
-            )
         teacher = old.get("distillation", {}).get("teacher", "")
         same_teacher = teacher == self.recipe.distillation.teacher
         if self.distillation and same_teacher:
@@ -513,11 +482,3 @@ class Trainer:
             # How it computes stays: what it remembers is where that needs it.
             kept = ("params", "fused", "foreach")
             group.update({key: value for key, value in new.items() if key not in kept})
-
-
-def same_recipe(old: dict[str, Any], recipe: Recipe) -> bool:
-    """Return whether a written recipe is ``recipe``; settings that it does not have are unset."""
-    try:
-        return Recipe.from_dict(old) == recipe
-    except ValueError:
-        return False

@@ -31,12 +31,13 @@ from training.detectors.complexity import macs, parameters
 from training.detectors.interface import Detector
 from training.detectors.variant import Variant
 from training.evaluate import measured
+from training.loop.continuing import same_recipe
 from training.loop.fabric import open_fabric
 from training.loop.provenance import provenance
 from training.loop.recipe import Recipe, find_recipe
 from training.loop.run import out_of_patience, run
 from training.loop.run_folder import RunFolder
-from training.loop.trainer import Trainer, same_recipe
+from training.loop.trainer import Trainer
 from training.studies.beginning import Beginning, read_beginning
 from training.studies.member import Member, Result, folder_of
 from training.studies.report import RESULTS, Report, write_report

@@ -701,3 +701,16 @@ def test_names_of_files_that_are_not_utf8_are_reported(clock: SteppedClock) -> N
     (status,) = to_statuses("/detector", "host", assess(node, cameras), cameras, facts)
     assert b"/home/l?t/a.onnx has" in serialize_message(status)
     assert status.values[0].value == "/home/l?t/a.onnx"
+
+
+def test_an_image_in_work_is_counted_also_after_packets_of_its_video_were_lost() -> None:
+    counted = FrameCounters()
+    counted.image_received(replaced_another=False)
+    counted.error("image size", "cut off")
+    for _ in range(3):
+        counted.error("image video", "packets are lost", is_image=False)
+    counted.image_received(replaced_another=False)
+    counted.restart()
+    counted.image_processed(times(0.01))
+    seen = counted.snapshot()
+    assert (seen.received, seen.processed, seen.errors) == (1, 1, {})

@@ -229,10 +229,11 @@ class Detector:
         if view.is_plain:
             return self.conclude(self.answer(image))
         areas = view.areas(image.size)
+        selection = self.selection.of_tile if len(areas) > 1 else self.selection
         parts, times = [], []
         for area in areas:
             shown, x, y = image.part(area)
-            found = self._conclude(self.answer(shown, rotation=view.rotation))
+            found = self._conclude(self.answer(shown, rotation=view.rotation), selection)
             parts.append(found.moved(x, y).in_area(*area))
             times.append(self.times)
         self.times = StageTimes(*map(sum, zip(*times, strict=True)))
@@ -375,14 +376,14 @@ class Detector:
 
         It may run in another thread than the first.
         """
-        return self._kept(self._conclude(answer))
+        return self._kept(self._conclude(answer, self.selection))
 
-    def _conclude(self, answer: Answer) -> Detections:
+    def _conclude(self, answer: Answer, selection: Selection) -> Detections:
         """See ``conclude``; boxes of all sizes."""
         self.stage = "postprocess"
         started = perf_counter()
         boxes, scores, labels = answer.candidates
-        found = select(boxes[0], scores[0], labels[0], self.selection)
+        found = select(boxes[0], scores[0], labels[0], selection)
         if answer.rotation:
             upright = turn_back(found.boxes, answer.rotation, answer.placement.target)
             found = replace(found, boxes=upright)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -120,6 +121,11 @@ class Selection:
     def least(self) -> float:
         """The lowest score that any label may have."""
         return min(self.thresholds or (self.score_threshold,))
+
+    @cached_property
+    def of_tile(self) -> Selection:
+        """What a tile is to give: of its objects, those that its edge cuts are still to go."""
+        return self.change(max_detections=sys.maxsize)
 
     def above(self, scores: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.bool_]:
         """(n,) which scores (n,) are high enough for their labels (n,)."""

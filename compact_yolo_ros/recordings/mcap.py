@@ -66,6 +66,11 @@ class _Span:
     is_chunk: bool = False
     counts: Counter[int] = field(default_factory=Counter)
 
+    def goes_on_at(self, offset: int) -> bool:
+        """Whether a message there belongs to this span: none behind a chunk does."""
+        is_long = self.stop - self.offset >= RUN_BYTES
+        return not self.is_chunk and self.stop == offset and not is_long
+
     def add(self, channel: int, time: int) -> None:
         self.counts[channel] += 1
         self.start, self.end = min(self.start, time), max(self.end, time)
@@ -188,7 +193,7 @@ class McapFile:
             offset = file.tell() - HEAD.size
             channel, _, time, _ = MESSAGE_HEAD.unpack(file.read(MESSAGE_HEAD.size))
             last = self._spans[-1] if self._spans else None
-            if last is None or last.stop != offset or last.stop - last.offset >= RUN_BYTES:
+            if last is None or not last.goes_on_at(offset):
                 last = _Span(offset)
                 self._spans.append(last)
             last.stop = offset + HEAD.size + length

@@ -102,7 +102,7 @@ class SqliteFile:
                 f"{self._path.name} breaks off: the copy is incomplete or the disk was full; "
                 f"{len(rows)} messages were found in it"
             )
-        whole = [row for row in rows if all(isinstance(value, int) for value in row)]
+        whole = [row for row in rows if all(isinstance(v, int) for v in row) and row[2] >= 0]
         if count := len(rows) - len(whole):
             self.lost.append(Loss(0, "messages have no time or topic and are lost", count))
         table = np.array(whole, np.int64).reshape(-1, 3)

@@ -17,11 +17,11 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compact_yolo_ros.ros.start_failure import EXPECTED, start_failure
 from compact_yolo_ros.support.allocator import keep_freed_memory
-from compact_yolo_ros.support.error_text import first_line
+from compact_yolo_ros.support.error_text import first_line, printable
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -65,6 +65,7 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
 
         if stop:
             return 0
+        _log_any_text()
         # rclpy's own handlers shut the context down under the feet of whatever is running.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # it has no common type for a bad command line or parameter file
@@ -73,6 +74,22 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None) -> int:
         _attempt(partial(_run, factory, stop), stop)
     _attempt(partial(rclpy.try_shutdown, uninstall_handlers=False), stop)
     return stop.code
+
+
+def _log_any_text() -> None:
+    """Let rclpy log names of files that are not UTF-8: its C++ has no such texts.
+
+    One may be in the sentence, or in the path of the module that logs it.
+    """
+    from rclpy.impl import implementation_singleton
+
+    rclpy: Any = implementation_singleton.rclpy_implementation
+    log = rclpy.rclpy_logging_rcutils_log
+
+    def log_printable(*values: object) -> None:
+        log(*(printable(value) if isinstance(value, str) else value for value in values))
+
+    rclpy.rclpy_logging_rcutils_log = log_printable
 
 
 class StopRequest:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The message of a library's exception, as a part of one of our sentences."""
+"""Texts of others, as a part of our sentences: messages of exceptions, and names of files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ def shortened(name: object) -> str:
     """Return a name or path, or its two ends if it is long."""
     text, half = str(name), LONGEST_NAME // 2
     return text if len(text) <= LONGEST_NAME else f"{text[:half]}...{text[-half:]}"
+
+
+def printable(text: str) -> str:
+    """Return a text that is UTF-8, as ROS needs: other letters of a file's name become ``?``."""
+    return text.encode(errors="replace").decode()
 
 
 def first_line(error: object) -> str:

@@ -99,6 +99,20 @@ def test_tiles_find_what_is_too_small_for_the_whole(detector) -> None:
     assert detector.times.inference > 0
 
 
+def test_what_an_edge_of_a_tile_cuts_takes_no_place_among_the_best(detector) -> None:
+    image = np.zeros((1280, 1280, 3), np.uint8)
+    image[720:736, 304:336, 2] = 255  # in two tiles, and too small for the whole
+    image[720:736, 160:176, 1] = 200
+    shown, view = DecodedImage(image, "bgr"), View(tiles=(4, 4), overlap=0.0)
+    usual = detector.selection
+    for most in (100, 1):
+        detector.selection = usual.change(max_detections=most)
+        try:
+            assert boxes(detector.detect_decoded(shown, view)) == [[160, 720, 176, 736]]
+        finally:
+            detector.selection = usual
+
+
 def test_tiles_cover_the_part_evenly() -> None:
     view = View(roi=Area(100, 50, 1000, 400), tiles=(3, 2), overlap=0.25)
     whole, *tiles = view.areas((2000, 1000))

@@ -150,12 +150,14 @@ def test_an_index_without_a_chunk_is_no_message(tmp_path: Path) -> None:
         assert bag.topics[TOPIC].count == len(list(bag.messages([TOPIC]))) == 1
 
 
-def test_messages_without_a_time_are_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("time", ["x", -5])
+def test_messages_without_a_time_are_counted(tmp_path: Path, time: object) -> None:
     folder = write_bag(tmp_path / "bag", IMAGES, "sqlite3")
     with sqlite3.connect(storage_file(folder)) as database:
-        database.execute("UPDATE messages SET timestamp = 'x' WHERE id = 2")
+        database.execute("UPDATE messages SET timestamp = ? WHERE id = 2", (time,))
     database.close()
     bag = Bag([folder])
+    assert (bag.start, bag.end) == (IMAGES[0].time, IMAGES[2].time)
     assert [m.data for m in bag.messages([TOPIC])] == [IMAGES[0].data, IMAGES[2].data]
     assert bag.lost == ["bag.db3: 1 messages have no time or topic and are lost"]
 

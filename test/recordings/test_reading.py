@@ -193,6 +193,23 @@ def test_a_whole_chunk_is_read_where_its_index_breaks_off(tmp_path: Path, compre
         assert "breaks off" in bag.lost[0] and len(bag.lost) == 1
 
 
+def test_messages_right_behind_a_chunk_without_an_index_are_read(tmp_path: Path) -> None:
+    """A writer may leave out the indexes, and write some messages outside of chunks."""
+    folder = write_bag(tmp_path / "bag", IMAGES[:2])
+
+    def rewrite(content: bytes) -> bytes:
+        place = indexes_of(content)[0]
+        (number,) = struct.unpack_from("<H", content, place + 9)
+        head = struct.pack("<HIQQ", number, 2, IMAGES[2].time, IMAGES[2].time)
+        record = head + IMAGES[2].data
+        return content[:place] + struct.pack("<BQ", 5, len(record)) + record
+
+    write_file(folder, rewrite)
+    bag = Bag([folder])
+    assert bag.topics[TOPIC].count == 3
+    assert [m.data for m in bag.messages([TOPIC])] == [m.data for m in IMAGES[:3]]
+
+
 def test_a_compressed_file_that_breaks_off_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     noise = [

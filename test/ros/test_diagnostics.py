@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from builtin_interfaces.msg import Time
 from list_logger import ListLogger
+from rclpy.serialization import serialize_message
 from stepped_clock import SteppedClock
 
 from compact_yolo_ros.detection.frame_times import STAGES, FrameTimes
@@ -691,3 +692,25 @@ def test_without_a_subscriber_it_is_only_logged(clock: SteppedClock) -> None:
     node.subscribers = 1
     node.publish(ACTIVE, single=silent)
     assert len(node.messages) == node.described == 1
+
+
+def test_names_of_files_that_are_not_utf8_are_reported(clock: SteppedClock) -> None:
+    node = replace(ACTIVE, warning="the model /home/l\udce4t/a.onnx has been overwritten")
+    cameras = {"": CameraState(run(clock, 1, 30).snapshot(), CAMERA)}
+    facts = {"model": "/home/l\udce4t/a.onnx"}
+    (status,) = to_statuses("/detector", "host", assess(node, cameras), cameras, facts)
+    assert b"/home/l?t/a.onnx has" in serialize_message(status)
+    assert status.values[0].value == "/home/l?t/a.onnx"
+
+
+def test_an_image_in_work_is_counted_also_after_packets_of_its_video_were_lost() -> None:
+    counted = FrameCounters()
+    counted.image_received(replaced_another=False)
+    counted.error("image size", "cut off")
+    for _ in range(3):
+        counted.error("image video", "packets are lost", is_image=False)
+    counted.image_received(replaced_another=False)
+    counted.restart()
+    counted.image_processed(times(0.01))
+    seen = counted.snapshot()
+    assert (seen.received, seen.processed, seen.errors) == (1, 1, {})

@@ -93,6 +93,20 @@ def test_close_comes_while_ros_is_still_there(number: int) -> None:
     assert output.splitlines()[-1] == "closing True True"
 
 
+def test_names_of_files_that_are_not_utf8_are_logged() -> None:
+    """Also that of the module which logs: the package may be below such a home folder."""
+    program = Program("""
+        def work(self):
+            self.get_logger().warning("cannot read l\\udce4t")
+            line = "node.get_logger().error('also here')"
+            exec(compile(line, "/home/l\\udce4t/module.py", "exec"), {"node": self})
+            sys.exit(3)
+    """)
+    code, _, errors = program.end()
+    assert code == 3
+    assert "cannot read l?t" in errors and "also here" in errors
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_memory_of_one_image_is_kept_for_the_next() -> None:
     program = Program("""

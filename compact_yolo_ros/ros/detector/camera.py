@@ -120,7 +120,8 @@ class Camera:
         from compact_yolo_ros.ros.detector.video_input import VideoInput
 
         limits = file_limits(values)
-        return VideoInput(receiver, topic, transport, reliability, limits, self.failed)
+        failed = partial(self.failed, is_image=False)
+        return VideoInput(receiver, topic, transport, reliability, limits, failed)
 
     def open(self, on_image: OnImage) -> None:
         """Subscribe, and count from now on, also the images that wait from before."""
@@ -194,10 +195,13 @@ class Camera:
         self.counters.image_too_old(age)
         self.once.refused(f"max_age refuses images: {refused_age(age)}")
 
-    def failed(self, kind: str, sentence: str) -> None:
-        """Count a failure; log each cause once only, or a bad camera would flood the log."""
+    def failed(self, kind: str, sentence: str, *, is_image: bool = True) -> None:
+        """Count a failure, of an image or of a packet of a video.
+
+        Each cause is logged once only, or a bad camera would flood the log.
+        """
         self.once.refused(sentence)
-        if self.counters.error(kind, sentence):
+        if self.counters.error(kind, sentence, is_image=is_image):
             self._log.error(f"{self._which}{sentence} (further ones are counted in /diagnostics)")
 
     def state(self, settings: Settings) -> CameraState:

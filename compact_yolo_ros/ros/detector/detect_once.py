@@ -18,6 +18,7 @@ from std_srvs.srv import Trigger
 from compact_yolo_ros.detection.detections import NO_TRACK, Detections
 from compact_yolo_ros.ros.detector.graph import refusal
 from compact_yolo_ros.ros.detector.topics import DETECT_ONCE, FrameResult
+from compact_yolo_ros.support.error_text import printable
 
 
 class Images(Protocol):
@@ -153,7 +154,7 @@ class DetectOnce:
         else:
             found = self._newest(self._images) or await self._next(self._images)
         response.success = isinstance(found, Answer)
-        response.message = found.to_json() if isinstance(found, Answer) else str(found)
+        response.message = found.to_json() if isinstance(found, Answer) else printable(str(found))
         return response
 
     def _newest(self, images: Images) -> Answer | None:

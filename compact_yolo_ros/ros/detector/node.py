@@ -29,6 +29,7 @@ from compact_yolo_ros.ros.detector.parameter_table import DETECTOR_PARAMETERS
 from compact_yolo_ros.ros.detector.parameters import RUN_PARAMETERS, check_changes
 from compact_yolo_ros.ros.parameter_service import is_unchanged
 from compact_yolo_ros.ros.parameters import NodeParameters
+from compact_yolo_ros.support.error_text import printable
 from compact_yolo_ros.support.periodic import Periodic
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ class DetectorNode(LifecycleNode):
         except (ValueError, BackendError) as error:
             if self._session is not None and names & set(RUN_PARAMETERS):
                 self.get_logger().warning(f"The model stays as it is: {error}")
-            return SetParametersResult(successful=False, reason=str(error))
+            return SetParametersResult(successful=False, reason=printable(str(error)))
         except RuntimeError as error:  # rclpy's RCLError
             return SetParametersResult(successful=False, reason=refusal(error))
         return SetParametersResult(successful=True)

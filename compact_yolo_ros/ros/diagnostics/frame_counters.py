@@ -101,6 +101,7 @@ class FrameCounters:
         self._dropped_before = 0
         self._unanswered_since: float | None = None
         self._errors: Counter[str] = Counter()
+        self._failed_images = 0
         self._last_error = ""
         self._outcome = Outcome.NONE
         self._is_told = False
@@ -117,9 +118,9 @@ class FrameCounters:
         """Forget all but the images that wait or are in work, which are still to be counted."""
         with self._lock:
             done = self._processed + self._dropped + self._too_old + self._skipped
-            pending = self._received - done - self._errors.total()
+            pending = self._received - done - self._failed_images
             self._clear()
-            self._received = max(0, pending)  # packets of a video are errors, and no images
+            self._received = pending
 
     def image_received(self, *, replaced_another: bool) -> None:
         """Count an image from the camera, and the unprocessed one it may have replaced."""
@@ -164,10 +165,17 @@ class FrameCounters:
             dropped, self._dropped_before = self._dropped - self._dropped_before, self._dropped
             return dropped
 
-    def error(self, kind: str, sentence: str) -> bool:
-        """Count a failure; return whether its cause is new, so that it should be logged."""
+    def error(self, kind: str, sentence: str, *, is_image: bool = True) -> bool:
+        """Count a failure; return whether its cause is new, so that it should be logged.
+
+        Args:
+            kind: of the failure.
+            sentence: what is wrong.
+            is_image: whether it cost an image that was received; packets of a video are none.
+        """
         with self._lock:
             self._errors[kind] += 1
+            self._failed_images += is_image
             self._conclude(Outcome.FAILED)
             self._last_error = sentence
             now = monotonic()

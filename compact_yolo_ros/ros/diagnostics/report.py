@@ -12,6 +12,7 @@ from compact_yolo_ros.ros.diagnostics.frame_counters import Snapshot, combined
 from compact_yolo_ros.ros.diagnostics.health import Health
 from compact_yolo_ros.ros.diagnostics.situations import CameraSituation, CameraState
 from compact_yolo_ros.ros.diagnostics.status import Status
+from compact_yolo_ros.support.error_text import printable
 
 
 def to_statuses(
@@ -50,8 +51,8 @@ def _status(name: str, status: Status, values: Mapping[str, object]) -> Diagnost
     return DiagnosticStatus(
         level=bytes([status.level]),
         name=name,
-        message=status.message,
-        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+        message=printable(status.message),
+        values=[KeyValue(key=key, value=printable(str(value))) for key, value in values.items()],
     )
 
 

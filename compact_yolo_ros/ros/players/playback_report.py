@@ -9,6 +9,8 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
+from compact_yolo_ros.support.error_text import printable
+
 INTERVAL = 1.0
 """Seconds between two reports."""
 
@@ -30,7 +32,7 @@ class PlaybackReport:
         status = DiagnosticStatus(
             level=DiagnosticStatus.WARN if problem else DiagnosticStatus.OK,
             name=self._name,
-            message=problem or usual,
+            message=printable(problem or usual),
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
         )
         message = DiagnosticArray(status=[status])

@@ -84,7 +84,9 @@ def _log_any_text() -> None:
     from rclpy.impl import implementation_singleton
 
     rclpy: Any = implementation_singleton.rclpy_implementation
-    log = rclpy.rclpy_logging_rcutils_log
+    log = getattr(rclpy, "rclpy_logging_rcutils_log", None)
+    if log is None:  # a version that logs otherwise: no reason not to start
+        return
 
     def log_printable(*values: object) -> None:
         log(*(printable(value) if isinstance(value, str) else value for value in values))

@@ -19,7 +19,7 @@ from toy_model import CARD, write_toy_model
 from compact_yolo_ros.apps.benchmark import command as benchmark
 from compact_yolo_ros.apps.benchmark import latency
 from compact_yolo_ros.apps.benchmark.command import main
-from compact_yolo_ros.apps.benchmark.latency import Timing, measure
+from compact_yolo_ros.apps.benchmark.latency import Measurement, Timing, measure
 from compact_yolo_ros.apps.benchmark.runs import all_runs, gmac_at
 from compact_yolo_ros.backends import BackendError, Opened, RunOptions, fastest
 from compact_yolo_ros.backends.remembered import remember
@@ -284,7 +284,7 @@ def test_results_are_printed_where_the_disk_is_full(
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(benchmark, "measure_into", lambda *_: pytest.fail("it was measured"))
+    monkeypatch.setattr(benchmark, "measure", lambda *_: pytest.fail("it was measured"))
     (tmp_path / "file").touch()
     assert run("yolo_fastest", "--out", str(tmp_path / "file")) == 1
     assert "cannot write to" in capsys.readouterr().err
@@ -317,10 +317,14 @@ def test_power_is_that_of_a_network_without_a_pause(
     monkeypatch.setattr("compact_yolo_ros.apps.benchmark.latency.STEADY", 0.1)
     power = PowerSummary("meter", "MAXN", 8.0, {}, {}, "none", "")
     runs = all_runs([find_model(str(folder / "small.onnx"))], threads=[1])
-    (timing,) = measure(runs, "small", 1, lambda: power).timings
+    result = Measurement("small")
+    measure(result, runs, 1, lambda: power)
+    (timing,) = result.timings
     assert timing.rate and timing.fps == timing.rate
     assert timing.images_per_joule == pytest.approx(timing.rate / 8)
-    (timing,) = measure(runs, "small", 1).timings
+    result = Measurement("small")
+    measure(result, runs, 1)
+    (timing,) = result.timings
     assert timing.watts is None and timing.images_per_joule is None
 
 

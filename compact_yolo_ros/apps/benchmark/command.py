@@ -28,7 +28,7 @@ from rich.progress import track
 from rich.status import Status
 from rich.text import Text
 
-from compact_yolo_ros.apps.benchmark.latency import Measurement, measure_into
+from compact_yolo_ros.apps.benchmark.latency import Measurement, measure
 from compact_yolo_ros.apps.benchmark.peak_rate import NoRate, Peak
 from compact_yolo_ros.apps.benchmark.results import write_latencies, write_peaks
 from compact_yolo_ros.apps.benchmark.runs import Run, all_runs, named, with_spinning
@@ -160,7 +160,7 @@ def _benchmark_models(options: argparse.Namespace, monitor: PowerMonitor) -> Non
     watts = monitor.summary if power.watts is not None else None
     measurement = Measurement(reference)
     try:
-        measure_into(measurement, runs, options.rounds, watts, _track)
+        measure(measurement, runs, options.rounds, watts, _track)
     finally:  # what was measured with the first numbers of threads outlives an interruption
         if measurement.timings:
             _report_latencies(options, measurement, machine, timed)

@@ -121,17 +121,19 @@ class Measurement:
 
 
 def measure(
+    result: Measurement,
     runs: Iterable[Run],
-    reference: str,
     rounds: int,
     power: Callable[[], PowerSummary] | None = None,
     track: Callable[[Sequence[int], str], Iterable[int]] = lambda turns, _: turns,
-) -> Measurement:
+) -> None:
     """Measure all runs with the same number of threads in turns, the reference before each.
 
     Args:
+        result: gets what is measured, with one number of threads after the other, and has that also
+            where the rest is given up. Of its reference, the first run with as many threads is
+            the reference.
         runs: what to measure.
-        reference: name of a model; its first run with as many threads is the reference.
         rounds: how often each network runs.
         power: returns the power of the last seconds; None leaves power out.
         track: iterates over its first argument and shows the progress, titled by the second.
@@ -139,22 +141,6 @@ def measure(
     Raises:
         ModelError: a model cannot be read.
         BackendError: the reference, or every run, is not possible.
-    """
-    result = Measurement(reference)
-    measure_into(result, runs, rounds, power, track)
-    return result
-
-
-def measure_into(
-    result: Measurement,
-    runs: Iterable[Run],
-    rounds: int,
-    power: Callable[[], PowerSummary] | None = None,
-    track: Callable[[Sequence[int], str], Iterable[int]] = lambda turns, _: turns,
-) -> None:
-    """Do what ``measure`` does; ``result`` has what was measured also where the rest is given up.
-
-    Those with one number of threads after the other are added to it.
     """
     groups: dict[int, list[Run]] = {}
     for run in runs:

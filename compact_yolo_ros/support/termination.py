@@ -37,19 +37,11 @@ def interruptible() -> Iterator[Event]:
     For blocks that call native code: pybind11 makes an error of its own of a KeyboardInterrupt.
     """
     stopped = Event()
-    if current_thread() is not main_thread():
-        yield stopped
-        return
-    before: dict[int, Any] = {}
+    before: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(number: int, _frame: object) -> None:
         stopped.set()
         signal.signal(number, before[number])
 
-    for number in map(int, (signal.SIGINT, signal.SIGTERM)):
-        before[number] = signal.signal(number, stop)
-    try:
+    with handling(signal.SIGINT, stop), handling(signal.SIGTERM, stop):
         yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -243,8 +243,7 @@ def sizes_of(card: ModelCard) -> list[SettingsSize]:
 
     A network that runs at its own size only has that alone.
     """
-    only = card.any_size or card.fixed_size
-    known = {card.own_size, *(() if only else map(Size.parse, card.gmacs))}
+    known = {card.own_size, *(() if card.has_one_size else map(Size.parse, card.gmacs))}
     return [SettingsSize(*size) for size in sorted(known)]
 
 

@@ -16,7 +16,7 @@ from compact_yolo_ros.backends.processor import computes_half
 from compact_yolo_ros.backends.warm_up import warm_up
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelFile
-from compact_yolo_ros.support.error_text import one_line
+from compact_yolo_ros.support.error_text import is_utf8, one_line
 
 if TYPE_CHECKING:
     from compact_yolo_ros.backends.options import RunOptions
@@ -102,11 +102,7 @@ class OnnxRuntimeBackend(CpuBackend):
 def _source(path: Path) -> str | bytes:
     """The path of a file, or its content: ONNX Runtime takes no path that is not UTF-8."""
     text = str(path)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return path.read_bytes()
-    return text
+    return text if is_utf8(text) else path.read_bytes()
 
 
 def _open(model: ModelFile, options: RunOptions, build: bool) -> Opened:

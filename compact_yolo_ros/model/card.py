@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from compact_yolo_ros.model.sizes import MAX_SIDE, InputSize, OwnSize, Size
-from compact_yolo_ros.support.error_text import LONGEST_NAME, shortened
+from compact_yolo_ros.support.error_text import LONGEST_NAME, is_utf8, shortened
 from compact_yolo_ros.support.json_files import parse_json
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
 
@@ -98,10 +98,8 @@ class ModelCard:
             )
         for name in (self.name, *self.classes):
             _check_name(name)
-        try:
-            self.to_json().encode()
-        except UnicodeEncodeError:
-            raise ModelCardError("the model card has a text with half a character") from None
+        if not is_utf8(self.to_json()):
+            raise ModelCardError("the model card has a text with half a character")
         if self.precision not in FILE_PRECISIONS:
             known = " or ".join(FILE_PRECISIONS)
             raise ModelCardError(
@@ -131,12 +129,17 @@ class ModelCard:
         return detector_text(self.detector, self.detector_options)
 
     @property
+    def has_one_size(self) -> bool:
+        """Whether the network runs at, or was made for, its own size only."""
+        return self.any_size or self.fixed_size
+
+    @property
     def fits_cameras(self) -> bool:
         """Whether the input may have the shape of the camera's images.
 
-        It may not if the network runs at or was made for one size only, or stretches images.
+        It may not if the network has one size, or stretches images.
         """
-        return not (self.any_size or self.fixed_size) and self.resize != "stretch"
+        return not self.has_one_size and self.resize != "stretch"
 
     @property
     def own_input(self) -> InputSize:

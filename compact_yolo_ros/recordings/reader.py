@@ -297,6 +297,12 @@ def _name(path: str) -> str:
     return re.split(r"[/\\]", path)[-1].removesuffix(".zstd")
 
 
+def recording_and_topic(text: str) -> tuple[str, str] | None:
+    """Split ``RECORDING:TOPIC``; None if a text is not of that form."""
+    recording, _, topic = text.rpartition(":")
+    return (recording, topic) if recording and topic.startswith("/") else None
+
+
 def choose_topics(bag: Bag, names: Sequence[str]) -> list[str]:
     """Choose the image topics to read: those that are given, or the only one that has images.
 

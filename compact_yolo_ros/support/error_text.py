@@ -18,6 +18,11 @@ def printable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text can be UTF-8: names of files, and hostile texts, need not be."""
+    return printable(text) == text
+
+
 def first_line(error: object) -> str:
     """Return the first line of the message, or the name of the type if it is empty."""
     return (str(error).splitlines() or [type(error).__name__])[0]

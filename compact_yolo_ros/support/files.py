@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from compact_yolo_ros.support.error_text import shortened
+from compact_yolo_ros.support.error_text import is_utf8, shortened
 
 _PART = 2**18
 """Bytes of a file that are read at once where not all of it is needed."""
@@ -149,23 +149,15 @@ def utf8_path(path: Path) -> Iterator[str]:
         OSError: the folder, or else the file, cannot be opened.
     """
     text = str(path)
-    if _is_utf8(text):
+    if is_utf8(text):
         yield text
         return
-    place, rest = (path.parent, f"/{path.name}") if _is_utf8(path.name) else (path, "")
+    place, rest = (path.parent, f"/{path.name}") if is_utf8(path.name) else (path, "")
     opened = os.open(place, os.O_PATH)
     try:
         yield f"/proc/self/fd/{opened}{rest}"
     finally:
         os.close(opened)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def write_text(path: Path, text: str) -> None:

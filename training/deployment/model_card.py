@@ -116,8 +116,7 @@ def to_markdown(card: ModelCard, file_size: int) -> str:
         file_size: in bytes.
     """
     size = f"{card.own_size.width} x {card.own_size.height}"
-    only = card.any_size or card.fixed_size
-    sides = f"{size} only" if only else f"sides are multiples of 32, {size} by default"
+    sides = f"{size} only" if card.has_one_size else f"sides are multiples of 32, {size} by default"
     stored = " (kernels stored as float16)" if card.precision == "fp32" else ""
     weight = f"{card.parameters:,} parameters, {card.precision}{stored}, {file_size / 1e6:.2f} MB"
     lines = [

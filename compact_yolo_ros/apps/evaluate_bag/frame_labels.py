@@ -34,7 +34,7 @@ from compact_yolo_ros.labels.yolo import (
 )
 from compact_yolo_ros.labels.yolo import read_labels as read_yolo
 from compact_yolo_ros.recordings.codec import Codec, stamp_of
-from compact_yolo_ros.recordings.reader import Bag
+from compact_yolo_ros.recordings.reader import Bag, recording_and_topic
 from compact_yolo_ros.recordings.storage import FOREVER, BagError
 from compact_yolo_ros.support.folders import files_below
 
@@ -84,11 +84,10 @@ def read_frame_labels(
         BagError: the labels cannot be found or used, or there is none.
     """
     path = Path(source)
-    other, _, other_topic = source.rpartition(":")
     if source in bag.topics:
         labels = labels_of_topic(bag, source, model_classes)
-    elif other and other_topic.startswith("/"):
-        labels = labels_of_topic(Bag([Path(other)]), other_topic, model_classes)
+    elif other := recording_and_topic(source):
+        labels = labels_of_topic(Bag([Path(other[0])]), other[1], model_classes)
     elif path.is_dir():
         labels = _of_yolo_folder(path, _frames(bag, topic))
     elif path.is_file() and path.suffix.lower() == ".txt":

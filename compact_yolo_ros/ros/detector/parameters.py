@@ -177,9 +177,7 @@ def file_limits(values: Mapping[str, Any]) -> FileLimits:
 def _largest_input(value: Any, card: ModelCard) -> InputSize:
     """The input size that a value of ``input_size`` means for a model."""
     if str(value) == SQUARE:
-        return (
-            card.own_size if card.any_size or card.fixed_size else Size.square(max(card.own_size))
-        )
+        return card.own_size if card.has_one_size else Size.square(max(card.own_size))
     return card.own_input if str(value) in OWN_SIZES else _read_input_size(value)
 
 

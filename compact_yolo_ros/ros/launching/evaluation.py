@@ -15,7 +15,7 @@ from typing import Any
 from compact_yolo_ros.backends.arguments import to_arguments
 from compact_yolo_ros.detection.view import PLAIN
 from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE, VIDEO_TYPES
-from compact_yolo_ros.recordings.reader import Bag, choose_topics
+from compact_yolo_ros.recordings.reader import Bag, choose_topics, recording_and_topic
 from compact_yolo_ros.recordings.storage import Topic
 from compact_yolo_ros.ros.detector.parameter_table import SPECS
 from compact_yolo_ros.ros.detector.parameters import (
@@ -178,8 +178,7 @@ def _labels(text: str, bag: Bag, topic: str) -> str:
     source = text.removeprefix(f"{topic}=")
     if source in bag.topics:
         return source
-    recording, _, labels = source.rpartition(":")
-    place = recording if recording and labels.startswith("/") else source
+    place, _ = recording_and_topic(source) or (source, "")
     path = in_home(place)
     if not path.exists():
         raise ValueError(f"ground_truth: {path} is neither there nor a topic of the recording")

@@ -126,3 +126,23 @@ def test_without_a_gpu_it_says_so_in_a_sentence() -> None:
     assert ended.returncode == 10
     (line,) = ended.stderr.splitlines()
     assert line.startswith("No test was run, there is no GPU to test on: ")
+
+
+@pytest.mark.parametrize(("words", "version"), [(["--rehearse"], "8.5.3.1"), ([], "None")])
+def test_a_rehearsal_has_the_double_of_the_bundled_version(
+    words: list[str], version: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a_tensorrt" / "tensorrt-8.5.3.1.dist-info").mkdir(parents=True)
+    (tmp_path / "b_python" / "bin").mkdir(parents=True)
+    (tmp_path / "b_python" / "bin" / "python3.10").symlink_to(sys.executable)
+    (tmp_path / "e_checkout").mkdir()
+    program = "import os; print(os.environ.get('TENSORRT_DOUBLE_VERSION'))"
+    (tmp_path / "e_checkout" / "program.py").write_text(program)
+    (tmp_path / "slices").mkdir()
+    for path in (tmp_path / "slices" / "blocks.json", tmp_path / "joined.json"):
+        path.write_text("[]")
+    command = [sys.executable, FOLDER / "join.py", tmp_path / "slices", "--into", tmp_path]
+    command += ["--run", "program.py", *words]
+    environment = {n: v for n, v in os.environ.items() if n != "TENSORRT_DOUBLE_VERSION"}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert ended.stdout.splitlines()[-1:] == [version], ended.stderr

@@ -129,6 +129,7 @@ def run(folder: Path, program: str, words: list[str], rehearse: bool) -> int:
     if rehearse:
         modules.insert(0, checkout / "test" / "doubles")
     environment = {
+        **(_as_bundled(modules) if rehearse else {}),
         **{name: text for name, text in os.environ.items() if not name.startswith("PYTHON")},
         "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries)),
         "PYTHONPATH": os.pathsep.join(map(str, modules)),
@@ -142,6 +143,12 @@ def run(folder: Path, program: str, words: list[str], rehearse: bool) -> int:
     what = [str(checkout / program)] if program.endswith(".py") else ["-m", program]
     command = [str(python / "bin" / "python3.10"), *what, *words]
     return subprocess.run(command, cwd=checkout, env=environment).returncode
+
+
+def _as_bundled(modules: list[Path]) -> dict[str, str]:
+    """What makes the double of TensorRT offer what the version in the bundle does."""
+    wheels = [wheel.stem for folder in modules for wheel in folder.glob("tensorrt-*.dist-info")]
+    return {"TENSORRT_DOUBLE_VERSION": wheels[0].split("-")[1]} if wheels else {}
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ from compact_yolo_ros.model.store import ModelError, ModelFile, find_model, mode
 from compact_yolo_ros.support.arguments import positive, whole_number
 from compact_yolo_ros.support.files import require_writable
 from compact_yolo_ros.support.terminal import open_console, print_table
-from compact_yolo_ros.support.termination import terminable
+from compact_yolo_ros.support.termination import INTERRUPTED, terminable
 
 FIRST_READING = 5.0
 """Longest wait in seconds for the first reading of the power."""
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     finally:
         monitor.close()
     return 0

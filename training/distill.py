@@ -52,6 +52,8 @@ from training.data.joining import read_classes, split_names
 from training.distillation.teachers import Teacher, find_teacher, open_teacher
 
 SETTINGS = "distill.json"
+OVERLAP = 0.5
+"""IoU with a label of people at which a box of the teacher is dropped, unless another is given."""
 LEAST_IOU, MOST_OF_SMALLER = 0.2, 0.6
 """Where a box of the teacher is taken for its answer to an object that people drew."""
 
@@ -333,7 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--overlap",
         type=float,
-        default=0.5,
+        default=OVERLAP,
         help="IoU with a label of people at which a box is dropped",
     )
     parser.add_argument(
@@ -364,6 +366,10 @@ def _distill(options: argparse.Namespace) -> None:
         raise ValueError("--overlap must be above 0, up to 1")
     if options.data and options.classes:
         raise ValueError("--classes goes with --images: a data.yaml has classes of its own")
+    if options.images and (options.only_unlabelled or options.overlap != OVERLAP):
+        raise ValueError(
+            "--overlap and --only-unlabelled are about labels of people: they go with --data"
+        )
     mapping = dict(options.map)
     names = listed_names(options.teacher_classes) if options.teacher_classes else ()
     path = find_teacher(options.teacher)

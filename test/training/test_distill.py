@@ -315,10 +315,15 @@ def test_links_of_the_new_data_set_are_not_labelled(teacher, pictures):
 def test_wrong_options_end_in_a_sentence(teacher, pictures, labelled, tmp_path, capsys):
     arguments = ["--teacher", teacher, "--out", tmp_path / "out"]
     (tmp_path / "no.onnx").write_bytes(b"")
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(CLASSES))
     for wrong, sentence in (
         (["--images", pictures, "--threads", -1], "--threads must be 0 or more"),
         (["--images", pictures, "--overlap", 7], "--overlap must be above 0, up to 1"),
         (["--data", labelled, "--classes", "sea"], "--classes goes with --images"),
+        (["--images", pictures, "--overlap", 0.7], "they go with --data"),
+        (["--images", pictures, "--only-unlabelled"], "they go with --data"),
+        (["--images", pictures, "--teacher-classes", names], "has class names of its own"),
         (["--images", pictures, "--teacher", tmp_path / "no.onnx"], "no.onnx: "),
     ):
         assert run(*arguments, *wrong) == 1

@@ -80,6 +80,8 @@ def open_teacher(path: Path, score: float, sizes: Sequence[int], names: Sequence
     """
     selection = Selection(score_threshold=score, max_detections=MOST_BOXES)
     if METADATA_KEY in read_metadata(path):
+        if names:
+            raise ValueError(f"{path} has class names of its own: leave out --teacher-classes")
         return OwnTeacher(path, selection, sizes)
     return YoloxTeacher(path, selection, sizes, names)
 

@@ -128,6 +128,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options.threads = options.threads or ([0] if options.node else [1, 2])
     if options.zoo and options.models:
         parser.error("give models or --zoo, not both")
+    for flag in ["--rounds", "--reference"] if options.node else ["--image-transport", "--seconds"]:
+        name = flag.strip("-").replace("-", "_")
+        if getattr(options, name) != parser.get_default(name):
+            parser.error(f"{flag} goes with{'out' if options.node else ''} --node")
     if options.node and options.spinning:
         parser.error("the node's threads do not spin: give --node or --spinning, not both")
     return options

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from compact_yolo_ros.apps.doctor import (
@@ -93,11 +95,7 @@ def examine(options: DoctorOptions) -> Iterator[tuple[str, Finding]]:
         partial(usable_backends.timings, around, options.model),
     )
     if options.gpu:
-        from compact_yolo_ros.apps.doctor.tensorrt_proof import proof
-
-        yield from _section(
-            "TensorRT", partial(proof, around, options.model), patience=PROOF_PATIENCE
-        )
+        yield from _proof(options)
 
 
 def _versions(around: Surroundings) -> Report[bool]:
@@ -154,6 +152,16 @@ def _models(options: DoctorOptions) -> Report[bool]:
         found = False
         yield title, finding
     return found
+
+
+def _proof(options: DoctorOptions) -> Iterator[tuple[str, Finding]]:
+    """Prove TensorRT, in a folder of this process: that of the probe may be killed."""
+    from compact_yolo_ros.apps.doctor.tensorrt_proof import proof
+
+    prefix = "compact_yolo_ros_proof_"
+    with TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+        probe = partial(proof, options.around, options.model, Path(folder))
+        yield from _section("TensorRT", probe, patience=PROOF_PATIENCE)
 
 
 def _section(

@@ -217,6 +217,7 @@ def test_threads_that_would_take_all_memory_are_refused(
         (["--node", "--reference", "yolo_fastest"], "--reference goes without --node"),
         (["--seconds", "9"], "--seconds goes with --node"),
         (["--image-transport", "compressed"], "--image-transport goes with --node"),
+        (["--spinning", "--backends", "openvino"], "--spinning is of ONNX Runtime"),
     ],
 )
 def test_an_option_without_effect_is_refused(

@@ -134,6 +134,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
             parser.error(f"{flag} goes with{'out' if options.node else ''} --node")
     if options.node and options.spinning:
         parser.error("the node's threads do not spin: give --node or --spinning, not both")
+    if options.spinning and not {AUTO, "onnxruntime"} & set(options.backends):
+        parser.error("--spinning is of ONNX Runtime: add onnxruntime to --backends")
     return options
 
 

@@ -51,7 +51,7 @@ def check_continues(
         )
     if not _measured_alike(old, recipe):
         raise ValueError(
-            "evaluation.size and evaluation.fit cannot change within a run, whose best epoch they"
+            "evaluation.size, .fit and .metric cannot change within a run, whose best epoch they"
             " tell: give a new --out, and this run's last.pt as --start"
         )
     if replan:
@@ -77,7 +77,8 @@ def _measured_alike(old: Mapping[str, Any], recipe: Recipe) -> bool:
     """Return whether epochs of a written recipe can be compared with those of ``recipe``."""
     usual, own = EvaluationSettings(), recipe.evaluation
     before = old.get("evaluation", {})
-    return (before.get("size", usual.size), before.get("fit", usual.fit)) == (own.size, own.fit)
+    names = "size", "fit", "metric"
+    return all(before.get(name, getattr(usual, name)) == getattr(own, name) for name in names)
 
 
 def same_recipe(old: dict[str, Any], recipe: Recipe) -> bool:

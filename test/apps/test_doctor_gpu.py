@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +71,13 @@ def test_a_proof_that_is_killed_leaves_no_engines(monkeypatch: pytest.MonkeyPatc
     options = DoctorOptions(Surroundings(Path("/"), {}), "toy", None, 0.0, True)
     (_, place), (_, end) = all_probes._proof(options)
     assert "SIGKILL" in end.found and not Path(place.found).exists()
+
+
+def test_nowhere_to_build_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    options = DoctorOptions(Surroundings(Path("/"), {}), "toy", None, 0.0, True)
+    ((_, found),) = all_probes._proof(options)
+    assert (found.level, "set TMPDIR" in found.remedy) == (Level.PROBLEM, True)
 
 
 def problems(found: dict[str, Finding]) -> set[str]:

@@ -21,9 +21,10 @@ from compact_yolo_ros.apps.doctor import (
 from compact_yolo_ros.apps.doctor import power_sources as power
 from compact_yolo_ros.apps.doctor import stored_models as models
 from compact_yolo_ros.apps.doctor.isolation import isolated
-from compact_yolo_ros.apps.doctor.probe import Finding, Level, Probe, Surroundings
+from compact_yolo_ros.apps.doctor.probe import Finding, Level, Probe, Surroundings, problem
 from compact_yolo_ros.backends import BACKENDS
 from compact_yolo_ros.machine.libraries import LIBRARIES
+from compact_yolo_ros.support.error_text import reason
 
 PATIENCE = 60.0
 """Time limit of a probe in seconds: TensorRT's first start takes some on a small board."""
@@ -158,9 +159,14 @@ def _proof(options: DoctorOptions) -> Iterator[tuple[str, Finding]]:
     """Prove TensorRT, in a folder of this process: that of the probe may be killed."""
     from compact_yolo_ros.apps.doctor.tensorrt_proof import proof
 
-    prefix = "compact_yolo_ros_proof_"
-    with TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
-        probe = partial(proof, options.around, options.model, Path(folder))
+    try:
+        folder = TemporaryDirectory(prefix="compact_yolo_ros_proof_", ignore_cleanup_errors=True)
+    except OSError as error:
+        found = f"there is no temporary folder to build in: {reason(error)}"
+        yield "TensorRT", problem("not proved", found, "set TMPDIR to a folder that can be written")
+        return
+    with folder as name:
+        probe = partial(proof, options.around, options.model, Path(name))
         yield from _section("TensorRT", probe, patience=PROOF_PATIENCE)
 
 

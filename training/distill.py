@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
@@ -40,18 +41,24 @@ from compact_yolo_ros.labels.ground_truth import ANY_CLASS, GroundTruth
 from compact_yolo_ros.labels.yolo import listed_names
 from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.support.arguments import add_rename
+from compact_yolo_ros.support.document import LARGE
 from compact_yolo_ros.support.files import remove_unfinished, replacing
 from compact_yolo_ros.support.json_files import read_json
 from compact_yolo_ros.support.plain_values import from_plain
 from compact_yolo_ros.support.yaml_files import read_yaml
 from training.data.dataset import open_split
 from training.data.description import SPLITS, Description, Source, read_description
+from training.data.digest import content_of
 from training.data.image_cache import decode
 from training.data.image_files import images_in
 from training.data.joining import read_classes, split_names
 from training.distillation.teachers import Teacher, find_teacher, open_teacher
 
 SETTINGS = "distill.json"
+DRAWN = "drawn.json"
+"""Tells whether people have changed their labels since a teacher added to them."""
+OVERLAP = 0.5
+"""IoU with a label of people at which a box of the teacher is dropped, unless another is given."""
 LEAST_IOU, MOST_OF_SMALLER = 0.2, 0.6
 """Where a box of the teacher is taken for its answer to an object that people drew."""
 
@@ -333,7 +340,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--overlap",
         type=float,
-        default=0.5,
+        default=OVERLAP,
         help="IoU with a label of people at which a box is dropped",
     )
     parser.add_argument(
@@ -364,6 +371,10 @@ def _distill(options: argparse.Namespace) -> None:
         raise ValueError("--overlap must be above 0, up to 1")
     if options.data and options.classes:
         raise ValueError("--classes goes with --images: a data.yaml has classes of its own")
+    if options.images and (options.only_unlabelled or options.overlap != OVERLAP):
+        raise ValueError(
+            "--overlap and --only-unlabelled are about labels of people: they go with --data"
+        )
     mapping = dict(options.map)
     names = listed_names(options.teacher_classes) if options.teacher_classes else ()
     path = find_teacher(options.teacher)
@@ -384,6 +395,7 @@ def _distill(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.out} holds pictures to label ({own[0].name}): give a new --out")
     table = class_table(theirs, classes, mapping)
     _remember(options, path, theirs, classes)
+    _forget_changed(works, options.out)
     labellers = [
         Labeller(teacher, table, len(classes), options.overlap, options.only_unlabelled)
         for teacher in teachers
@@ -420,6 +432,21 @@ def _remember(
         raise ValueError(f"{options.out} holds another data set: give a new --out")
     with replacing(file) as temporary:
         temporary.write_text(json.dumps(settings, indent=1))
+
+
+def _forget_changed(works: Sequence[Work], out: Path) -> None:
+    """Remove the labels of pictures that people have labelled otherwise since they were made."""
+    file = out / DRAWN
+    old = _plain(partial(read_json, limits=LARGE), file) if file.exists() else {}
+    drawn = {
+        work.name: hashlib.blake2b(content_of(work.drawn), digest_size=8).hexdigest()
+        for work in works
+    }
+    for name in drawn.keys() & old.keys():
+        if drawn[name] != old[name]:
+            (out / "labels" / "train" / f"{name}.txt").unlink(missing_ok=True)
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(old | drawn))
 
 
 def _plain(read: Callable[[Path], Any], file: Path) -> dict[str, Any]:

@@ -156,6 +156,11 @@ def import_darknet(
     if out.suffix not in endings or not out.parent.is_dir():
         allowed = " or ".join(endings)
         raise DarknetError(f"{out}: give a name that ends in {allowed}, in a folder that exists")
+    if out.suffix == ".pt" and (licence or data):
+        raise DarknetError(
+            "--licence and --data are for the model card, which a checkpoint does not have: give "
+            "them to training.export, in the file of --words"
+        )
     network, values = read_network(cfg, weights)
     classes = read_names(names, network.num_classes)
     deployed: Network = transferred(detector, network, values) if detector else network

@@ -12,7 +12,7 @@ from compact_yolo_ros.backends.libraries import Library
 from compact_yolo_ros.backends.processor import processor_digest
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelFile
-from compact_yolo_ros.support.files import cache_folder
+from compact_yolo_ros.support.files import cache_folder, short_name
 from compact_yolo_ros.support.trusted_cache import TrustedCache
 
 LIMIT = 128 * 2**20
@@ -45,7 +45,7 @@ class NetworkKey:
     def name(self) -> str:
         """Short, and its own for every key."""
         digest = hashlib.sha256(self.text.encode()).hexdigest()[:16]
-        return f"{self.model}-{self.size}-{self.precision}-{digest}"
+        return f"{short_name(self.model)}-{self.size}-{self.precision}-{digest}"
 
     @property
     def text(self) -> str:

@@ -42,14 +42,15 @@ def build_engines(options: RunOptions, report: Report) -> None:
         report: is called with a line about once a second, from another thread.
 
     Raises:
-        ModelError: the model cannot be found, read or trusted.
+        ModelError: the model cannot be found, read or trusted, or is overwritten meanwhile.
         BackendError: a library is missing, TensorRT refuses the model, or an engine is wrong or
             cannot be kept.
     """
     model = find_model(options.model)
-    options = options.resolved(model.card)
+    options = options.resolved(model.card).change(sha256=model.sha256)
     problems: dict[str, list[Size]] = {}
     for size in options.sizes:
+        options.require_pinned(model)  # else the engines are of different networks
         try:
             _build(model, options.change(input_sizes=(size,)), report)
         except BackendError as error:

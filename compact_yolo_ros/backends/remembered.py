@@ -23,7 +23,7 @@ from compact_yolo_ros.backends.registry import AUTO, BACKENDS
 from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.model.store import ModelFile
 from compact_yolo_ros.support.error_text import reason
-from compact_yolo_ros.support.files import cache_folder, replacing
+from compact_yolo_ros.support.files import cache_folder, replacing, short_name
 from compact_yolo_ros.support.json_files import read_json
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
 
@@ -60,7 +60,7 @@ class Subject:
         """The file; other versions of the libraries have the same."""
         text = json.dumps(to_plain(replace(self, libraries={})), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return timings_folder() / f"{self.model}-{digest}.json"
+        return timings_folder() / f"{short_name(self.model)}-{digest}.json"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from compact_yolo_ros.support.error_text import is_utf8, shortened
 
 _PART = 2**18
 """Bytes of a file that are read at once where not all of it is needed."""
+_NAME = 180
+"""Bytes of a name that are kept where more is added to it."""
 UNFINISHED = ".unfinished_"
 """How the folders of files that are being written begin."""
 
@@ -115,6 +117,12 @@ def cache_folder(name: str) -> Path:
     """The user's folder of what can be made again; its ``~`` is not expanded."""
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(root) / "compact_yolo_ros" / name
+
+
+def short_name(name: str) -> str:
+    """The name of a file, cut so that another one can begin with it: 255 bytes is the most."""
+    data = os.fsencode(name)
+    return name if len(data) <= _NAME else data[:_NAME].decode(errors="ignore")
 
 
 @contextmanager

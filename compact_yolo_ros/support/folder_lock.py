@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keep two processes from writing into one folder."""
+"""Keep two processes from writing into one folder, or into one file."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -32,3 +32,18 @@ def locked(folder: Path, in_use: Exception) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def waiting_for(file: Path) -> Iterator[None]:
+    """Wait until no other process has the lock of a file, which is made; for what takes moments.
+
+    Where a network file system has no locks, nothing is locked.
+
+    Raises:
+        OSError: the file cannot be made or opened.
+    """
+    with file.open("ab") as handle:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from compact_yolo_ros.support.termination import UNREAD, discard_output
+
 _BORDER = 3
 """Columns of the terminal between two columns of a table."""
 _FIGURE = re.compile(r"[-+]?[\d.,]+( ?%)?|-|")
@@ -26,13 +28,21 @@ _FIGURE = re.compile(r"[-+]?[\d.,]+( ?%)?|-|")
 Cell = str | Text
 
 
+class _Console(Console):
+    """Ends the program where its output is no longer read, with the exit code of shells."""
+
+    def on_broken_pipe(self) -> None:
+        discard_output()
+        raise SystemExit(UNREAD)
+
+
 def open_console(stderr: bool = False) -> Console:
     """A console on which a text is only a text, and the name of a file its bytes."""
     stream = sys.stderr if stderr else sys.stdout
     # Python prints names that are not UTF-8 in some locales, and fails in most.
     if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
         stream.reconfigure(errors="surrogateescape")
-    return Console(stderr=stderr, markup=False, emoji=False)
+    return _Console(stderr=stderr, markup=False, emoji=False)
 
 
 def say(console: Console, line: str) -> None:

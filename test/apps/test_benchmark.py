@@ -210,10 +210,28 @@ def test_threads_that_would_take_all_memory_are_refused(
     assert "99999 threads are too many: give at most 64" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--node", "--rounds", "9"], "--rounds goes without --node"),
+        (["--node", "--reference", "yolo_fastest"], "--reference goes without --node"),
+        (["--seconds", "9"], "--seconds goes with --node"),
+        (["--image-transport", "compressed"], "--image-transport goes with --node"),
+        (["--spinning", "--backends", "openvino"], "--spinning is of ONNX Runtime"),
+    ],
+)
+def test_an_option_without_effect_is_refused(
+    options: list[str], sentence: str, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["yolo_fastest", *options])
+    assert sentence in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("seconds", ["nan", "inf", "0"])
 def test_a_run_takes_finite_time(seconds: str) -> None:
     with pytest.raises(SystemExit, match="2"):
-        run("--node", "--seconds", seconds)
+        main(["--node", "--seconds", seconds])
 
 
 @pytest.mark.parametrize("rounds", ["0", "-1", "9" * 20])
@@ -234,7 +252,7 @@ def test_sigterm_ends_what_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
             ended.append(True)
 
     monkeypatch.setattr(benchmark, "_benchmark_node", work)
-    assert run("--node") == 130
+    assert main(["--node"]) == 130
     assert ended
 
 

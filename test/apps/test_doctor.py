@@ -276,6 +276,11 @@ def test_a_jetpack_that_is_too_old_is_named(board: str, around: Around) -> None:
     assert (found.level, "L4T 32.7.1" in found.found) == (Level.NOTE, True)
 
 
+def test_a_jetson_is_reported_in_a_container_that_does_not_name_it(around: Around) -> None:
+    found = one(devices.jetson(around({"sys/devices/soc0/family": "Tegra"})), "Jetson")
+    assert (found.level, "bind that file from the host" in found.remedy) == (Level.NOTE, True)
+
+
 def test_other_machines_are_not_jetsons(around: Around) -> None:
     assert list(devices.jetson(around(LAPTOP))) == []
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
+import signal
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,8 @@ from toy_model import CARD, write_quantized, write_toy_model
 from compact_yolo_ros.apps.doctor import all_probes
 from compact_yolo_ros.apps.doctor import command as doctor
 from compact_yolo_ros.apps.doctor import tensorrt_proof as proof_module
-from compact_yolo_ros.apps.doctor.probe import Finding, Level, Surroundings
+from compact_yolo_ros.apps.doctor.all_probes import DoctorOptions
+from compact_yolo_ros.apps.doctor.probe import Finding, Level, Surroundings, ok
 from compact_yolo_ros.apps.doctor.tensorrt_proof import proof
 from compact_yolo_ros.backends import comparison
 from compact_yolo_ros.backends import libraries as installing
@@ -52,9 +56,28 @@ def prove(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, toy: Path) -> Prove:
     root = write(tmp_path / "orin", JETSONS["AGX Orin"][0])
 
     def run(model: str = str(toy)) -> dict[str, Finding]:
-        return {finding.name: finding for finding in proof(Surroundings(root, {}), model)}
+        return {finding.name: finding for finding in proof(Surroundings(root, {}), model, tmp_path)}
 
     return run
+
+
+def test_a_proof_that_is_killed_leaves_no_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(_: Surroundings, __: str, folder: Path) -> Iterator[Finding]:
+        (folder / "half.engine").write_bytes(bytes(100))
+        yield ok("folder", str(folder))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(proof_module, "proof", killed)
+    options = DoctorOptions(Surroundings(Path("/"), {}), "toy", None, 0.0, True)
+    (_, place), (_, end) = all_probes._proof(options)
+    assert "SIGKILL" in end.found and not Path(place.found).exists()
+
+
+def test_nowhere_to_build_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    options = DoctorOptions(Surroundings(Path("/"), {}), "toy", None, 0.0, True)
+    ((_, found),) = all_probes._proof(options)
+    assert (found.level, "set TMPDIR" in found.remedy) == (Level.PROBLEM, True)
 
 
 def problems(found: dict[str, Finding]) -> set[str]:

@@ -511,6 +511,14 @@ def test_topics_with_labels_of_their_own_are_evaluated_together(
         (["--input-size", "many"], 2, "WIDTHxHEIGHT"),
         (["--input-size", "320", "416"], 2, "takes one size here"),
         (["--workers", "2", "--realtime"], 2, "it takes one worker"),
+        (["--track-buffer", "3"], 2, "go with --tracking bytetrack"),
+        (["--track-low-score", "0.2"], 2, "go with --tracking bytetrack"),
+        (["--track-any-class"], 2, "go with --tracking bytetrack"),
+        (["--tile-overlap", "0.3"], 2, "--tile-overlap goes with --tiles"),
+        (["--rename", "red=rot"], 2, "are about labels: give --ground-truth or --reference"),
+        (["--tolerance", "20"], 2, "are about labels: give --ground-truth or --reference"),
+        (["--recorded", "node", "--workers", "2"], 2, "give them without --recorded"),
+        (["--recorded", "node", "--cluster", "local"], 2, "give them without --recorded"),
     ],
 )
 def test_mistakes_are_errors_before_anything_is_run(

@@ -182,7 +182,7 @@ def test_an_option_that_is_given_twice_adds_to_the_first() -> None:
 
 
 def test_a_class_that_is_renamed_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    line = "--bag a --model m --out o --rename a=b"
+    line = "--bag a --model m --out o --reference r --rename a=b"
     assert parse(f"{line} a=b c=b".split()).rename == [("a", "b"), ("c", "b")]
     for again in ("a=c", "--rename a=c"):
         with pytest.raises(SystemExit, match="2"):

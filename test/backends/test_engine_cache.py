@@ -31,6 +31,16 @@ def test_engines_used_longest_ago_go_first(tmp_path: Path) -> None:
     assert [cache.load(key) is not None for key in keys] == [True, False, True, True]
 
 
+@pytest.mark.parametrize("model", ["m" * 250, "\u00e4" * 125, "\udcff" * 250])
+def test_an_engine_of_a_model_with_a_long_name_is_kept(model: str, tmp_path: Path) -> None:
+    cache = EngineCache(tmp_path)
+    first, second = replace(KEY, model=model), replace(KEY, model=f"{model[:-1]}x")
+    cache.store(first, PLAN)
+    cache.store_refusal(second, "wrong")
+    assert (cache.load(first), cache.load_refusal(second)) == (PLAN, "wrong")
+    assert cache.load(second) is None
+
+
 def test_an_engine_larger_than_the_limit_is_kept_alone(tmp_path: Path) -> None:
     cache = EngineCache(tmp_path, limit=5_000)
     cache.store(KEY, PLAN)

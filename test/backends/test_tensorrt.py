@@ -888,6 +888,18 @@ def test_build_engine_builds_the_other_sizes_if_one_cannot_be_built(
     assert len(engines(tmp_path)) == 2
 
 
+def test_engines_of_several_sizes_are_of_one_file(opened: Open, tmp_path: Path) -> None:
+    toy = write_toy_model(tmp_path / "toy.onnx")
+
+    def overwrite(line: str) -> None:
+        if "320x320 is ready" in line:
+            write_toy_model(toy, dataclasses.replace(CARD, parameters=1))
+
+    options = RunOptions(str(toy), precision="fp16", input_sizes=((320, 320), (352, 352)))
+    with pytest.raises(ModelError, match="toy.onnx has been overwritten"):
+        build_module.build_engines(options, overwrite)
+
+
 def test_build_engine_means_the_same_folder_as_the_node(
     opened: Open, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compact_yolo_ros.detection.detections import NO_TRACK, Detections
-from compact_yolo_ros.detection.tracking.bytetrack import LATE, MOST_LOST, ByteTracker
+from compact_yolo_ros.detection.tracking.bytetrack import GAP, LATE, MOST_LOST, ByteTracker
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
 
 SECOND = 10**9
@@ -196,6 +196,18 @@ def test_a_gap_ends_the_tracks_before_it(ahead) -> None:
     assert results[-1].ids.tolist() == [2]
 
 
+@pytest.mark.parametrize("buffer", [0.0, 1.0])
+def test_a_slow_camera_has_tracks_whatever_the_buffer(buffer) -> None:
+    """Images come two seconds apart, more or less; the first two show how far apart they are."""
+    stamps = [stamp + (n % 3) * SECOND // 5 for n, stamp in enumerate(times(40, rate=0.5))]
+    tracker = ByteTracker(TrackingOptions(buffer=buffer))
+    scene: Callable[[float], list[Thing]] = lambda t: [] if 19 < t < 21 else [(at(100), 0.9, 0)]  # noqa: E731
+    results = follow(tracker, stamps, scene)
+    assert [result.ids.tolist() for result in results[:4]] == [[NO_TRACK], [NO_TRACK], [1], [1]]
+    assert {int(i) for result in results[:10] for i in result.ids} == {NO_TRACK, 1}
+    assert {int(i) for result in results[12:] for i in result.ids} == {2}, "it was not seen once"
+
+
 def test_one_stamp_for_all_images_is_a_scene_that_stands_still() -> None:
     results = follow(ByteTracker(TrackingOptions()), [5] * 20, lambda t: [(at(100), 0.9, 0)])
     assert {int(i) for result in results[1:] for i in result.ids} == {1}
@@ -261,12 +273,12 @@ def test_what_always_holds(images, by_class, buffer) -> None:
     last_seen: dict[int, int] = {}
     ended: set[int] = set()
     label_of: dict[int, int] = {}
-    highest, before = 0, 0
+    highest, before, passed, shown = 0, 0, 0, []
     for number, (stamp, found) in enumerate(images):
         tracked = tracker.step(stamp, found)
         ids = tracked.found.ids
         np.testing.assert_array_equal(tracked.found.boxes, found.boxes)
-        shown = [int(i) for i in ids if i != NO_TRACK]
+        just_seen, shown = shown, [int(i) for i in ids if i != NO_TRACK]
         assert len(set(shown)) == len(shown)
         assert tracked.tracks.ids.tolist() == shown
         assert np.isfinite(tracked.tracks.boxes).all()
@@ -276,7 +288,10 @@ def test_what_always_holds(images, by_class, buffer) -> None:
         highest += len(new)
         if number and stamp < before - LATE:
             ended |= last_seen.keys()
-        ended |= {i for i, seen in last_seen.items() if stamp - seen > buffer * SECOND}
+        before_that, passed = passed, max(0, stamp - before) if number else 0
+        kept = just_seen if passed <= GAP * before_that else []
+        late = {i for i, seen in last_seen.items() if stamp - seen > buffer * SECOND}
+        ended |= late.difference(kept)
         assert not ended & set(shown)
         for i, label in zip(ids.tolist(), found.labels.tolist(), strict=True):
             if by_class and i != NO_TRACK:

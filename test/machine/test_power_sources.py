@@ -16,7 +16,19 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from power_trees import JETSONS, LAPTOP, NANO, NVPMODEL, ORIN_NANO, TEGRASTATS, XAVIER_NX, write
+from power_trees import (
+    JETSONS,
+    LAPTOP,
+    NANO,
+    NVPMODEL,
+    ORIN_NANO,
+    TEGRASTATS,
+    XAVIER_NX,
+    rails_r32,
+    rails_r35,
+    release,
+    write,
+)
 from stepped_clock import SteppedClock
 
 from compact_yolo_ros.machine import power
@@ -29,7 +41,7 @@ from compact_yolo_ros.machine.power import (
 )
 from compact_yolo_ros.machine.power.battery import Battery
 from compact_yolo_ros.machine.power.ina3221 import Ina3221
-from compact_yolo_ros.machine.power.jetson import Jetson
+from compact_yolo_ros.machine.power.jetson import Jetson, is_jetson
 from compact_yolo_ros.machine.power.jtop import Jtop
 from compact_yolo_ros.machine.power.kernel import FIND_EVERY, POLICIES, Kernel
 from compact_yolo_ros.machine.power.nvml import Nvml
@@ -68,6 +80,45 @@ def test_a_jetson_shows_its_watts_mode_clocks_and_temperatures(board: str, tmp_p
     assert seen.clocks["gpu"] == pytest.approx(gpu_mhz)
     assert max(seen.temperatures.values()) == pytest.approx(hottest)
     assert seen.problems == ()
+
+
+OTHER_BOARD = rails_r35("1-0040/hwmon/hwmon1", ("VDD_IN", 12000, 900), ("MOTORS", 24000, 4000))
+"""The same meter, on a carrier board of a robot."""
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        release("R36 (release), REVISION: 4.3"),
+        {"proc/device-tree/compatible": "nvidia,p3768-0000+p3767-0005\0nvidia,tegra234\0"},
+        {"sys/devices/soc0/family": "Tegra"},
+        {"sys/devices/soc0/family": "Tegra210"},
+        rails_r32("6-0040/iio:device0", ("POM_5V_IN", 2875)),
+        {path: text for path, text in ORIN_NANO.items() if "ina3221" in path},
+    ],
+    ids=["release", "device tree", "container", "container r32", "r32 meter", "r36 meter"],
+)
+def test_a_jetson_is_recognised_by_any_of_its_signs(sign: dict[str, str], tmp_path: Path) -> None:
+    assert is_jetson(write(tmp_path, sign))
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        LAPTOP,
+        LAPTOP | OTHER_BOARD,
+        OTHER_BOARD | {"sys/devices/soc0/family": "Freescale i.MX"},
+        {"proc/device-tree/compatible": "raspberrypi,5-model-b\0brcm,bcm2712\0"},
+    ],
+    ids=["notebook", "its meter", "i.MX", "Raspberry Pi"],
+)
+def test_other_boards_are_no_jetsons(tree: dict[str, str], tmp_path: Path) -> None:
+    assert not is_jetson(write(tmp_path, tree))
+
+
+def test_the_meter_of_another_board_is_not_taken_for_the_modules(tmp_path: Path) -> None:
+    found = find_power_source(write(tmp_path, LAPTOP | OTHER_BOARD))
+    assert found.name == find_power_source(write(tmp_path / "plain", LAPTOP)).name
 
 
 def test_orins_over_currents_and_thermal_alerts_are_read(tmp_path: Path) -> None:

@@ -257,6 +257,15 @@ def test_a_slow_camera_that_gets_no_answers_is_never_well(
     assert status_of(counted.snapshot()).level is Level.OK
 
 
+def test_what_a_slow_camera_lacks_is_told_between_its_images_too(clock: SteppedClock) -> None:
+    counted = run(clock, 48, 1 / 12)
+    camera = replace(CAMERA, concern="no depth image has come")
+    for _ in range(12):
+        status = status_of(counted.snapshot(), camera=camera)
+        assert (status.level, status.message) == (Level.WARN, "no depth image has come")
+        clock.now += 1
+
+
 def test_incompatible_qos_is_an_error_with_its_remedy(clock: SteppedClock) -> None:
     counted = FrameCounters()
     clock.now += 3

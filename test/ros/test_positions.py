@@ -269,6 +269,24 @@ def test_depth_images_have_time_to_come_whenever_they_are_wanted(
 
 
 @pytest.mark.ros
+def test_a_problem_of_a_slow_camera_is_told_until_an_image_has_positions(
+    client: Client, camera: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SteppedClock()
+    monkeypatch.setattr(camera_positions, "monotonic", clock)
+    change(camera, positions="depth")
+    (each,) = camera.node._session.cameras
+    clock.now += 10
+    show(client, camera, each.positions.problem, depth=None)
+    clock.now += 30
+    assert "no depth image has come" in each.positions.problem()
+    found = each.positions.counts["positions_found"]
+    show(client, camera, lambda: each.positions.counts["positions_found"] > found)
+    clock.now += 5
+    assert not each.positions.problem()
+
+
+@pytest.mark.ros
 def test_depth_that_is_best_effort_for_a_reliable_subscription_is_told(
     client: Client, start_inside: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,6 +141,10 @@ def test_a_checkpoint_that_would_lose_the_anchors_is_refused(tmp_path: Path) -> 
     files = write_files(tmp_path, cfg, random_detector("yolo_fastest"))
     with pytest.raises(DarknetError, match="does not keep anchors, and those of the cfg are not"):
         import_darknet(**files, out=tmp_path / "start.pt", detector="yolo_fastest")
+    with pytest.raises(DarknetError, match="for the model card, which a checkpoint does not have"):
+        import_darknet(
+            **files, out=tmp_path / "start.pt", detector="yolo_fastest", licence="Public domain"
+        )
     assert not (tmp_path / "start.pt").exists()
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from drawn_sets import describe, draw_image, voc_object
 
+from compact_yolo_ros.support.folders import files_below
 from training.data import check
 from training.data.dataset import open_split, read_classes
 from training.train import main as train
@@ -215,6 +216,21 @@ def test_a_link_within_the_images_shows_none_twice(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other/back").symlink_to(tmp_path / "set")
     (tmp_path / "set/images/out").symlink_to(tmp_path / "other")
+    assert_read(describe(tmp_path / "set", names=NAMES, train="images"))
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_a_folder_that_several_links_lead_to_shows_none_twice(tmp_path: Path, names: str) -> None:
+    """One link leads to all pictures on a disk, the other one to some of them."""
+    whole, part = names
+    write(tmp_path / "disk", "images/more/{}.png", "labels/more/{}.txt")
+    (tmp_path / "disk/images/again").symlink_to(tmp_path / "disk/images/more")
+    for kind in ("images", "labels"):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        (tmp_path / "set" / kind / whole).symlink_to(tmp_path / "disk" / kind)
+        (tmp_path / "set" / kind / part).symlink_to(tmp_path / "disk" / kind / "more")
+    found = sorted(files_below(tmp_path / "set/images"))
+    assert len(found) == len({path.resolve() for path in found})
     assert_read(describe(tmp_path / "set", names=NAMES, train="images"))
 
 

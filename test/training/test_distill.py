@@ -253,6 +253,21 @@ def test_labels_with_the_numbers_of_other_classes_are_not_gone_on_with(
     assert "made with other settings: give a new --out" in capsys.readouterr().err
 
 
+def test_a_picture_that_people_have_labelled_anew_is_labelled_anew(teacher, labelled, tmp_path):
+    out = tmp_path / "taught"
+    arguments = ["--teacher", teacher, "--data", labelled, "--out", out]
+    paint(labelled.parent / "images/train/z.png", {(96, 96): BLUE})
+    (labelled.parent / "labels/train/z.txt").write_text("")
+    assert run(*arguments) == 0
+    made = {name: out / f"labels/train/{name}.txt" for name in "xz"}
+    assert len(made["x"].read_text().splitlines()) == 3
+    made["z"].write_text("2 .5 .5 .1 .1 .9")
+    (labelled.parent / "labels/train/x.txt").write_text("")
+    assert run(*arguments) == 0
+    assert all(len(line.split()) == 6 for line in made["x"].read_text().splitlines())
+    assert made["z"].read_text() == "2 .5 .5 .1 .1 .9", "it was not made anew"
+
+
 def test_a_teacher_is_found_by_name_or_path(teacher, pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COMPACT_YOLO_MODELS", str(teacher.parent))
     arguments = ["--images", pictures, "--out", tmp_path / "taught"]
@@ -315,10 +330,15 @@ def test_links_of_the_new_data_set_are_not_labelled(teacher, pictures):
 def test_wrong_options_end_in_a_sentence(teacher, pictures, labelled, tmp_path, capsys):
     arguments = ["--teacher", teacher, "--out", tmp_path / "out"]
     (tmp_path / "no.onnx").write_bytes(b"")
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(CLASSES))
     for wrong, sentence in (
         (["--images", pictures, "--threads", -1], "--threads must be 0 or more"),
         (["--images", pictures, "--overlap", 7], "--overlap must be above 0, up to 1"),
         (["--data", labelled, "--classes", "sea"], "--classes goes with --images"),
+        (["--images", pictures, "--overlap", 0.7], "they go with --data"),
+        (["--images", pictures, "--only-unlabelled"], "they go with --data"),
+        (["--images", pictures, "--teacher-classes", names], "has class names of its own"),
         (["--images", pictures, "--teacher", tmp_path / "no.onnx"], "no.onnx: "),
     ):
         assert run(*arguments, *wrong) == 1
@@ -435,6 +455,21 @@ def test_an_ensemble_averages_boxes_that_agree_and_lowers_the_score_of_others():
     np.testing.assert_allclose(fused.scores, [0.5, 0.2], rtol=1e-6)
     np.testing.assert_allclose(fused.boxes[0], [0.4, 0, 10.4, 10], rtol=1e-6)
     assert len(fuse([Detections.empty(), Detections.empty()])) == 0
+
+
+@pytest.mark.parametrize(("single", "kept"), [((0.5, 0.2), True), ((0.5, 0.0), False)])
+def test_the_least_score_is_that_of_the_ensemble(teacher, pictures, monkeypatch, single, kept):
+    """A size that is less sure than the least score counts, and one that finds nothing too."""
+    paint(pictures / "a.png", {(32, 64): GREEN})
+    image = cv2.imread(str(pictures / "a.png"))[..., ::-1]
+    ensemble = open_teacher(teacher, 0.3, [320, 640], [])
+    for detector, score in zip(ensemble._detectors, single, strict=True):
+        box = np.array([[32, 64, 48, 80]], np.float32)
+        found = Detections(box, np.array([score], np.float32), np.array([1], np.int32))
+        least = detector.selection.score_threshold
+        answer = found[found.scores >= least]
+        monkeypatch.setattr(detector, "detect", lambda *_, answer=answer: answer)
+    assert [round(float(score), 2) for score in ensemble.detect(image).scores] == [0.35] * kept
 
 
 def test_an_ensemble_of_sizes_runs(teacher, pictures, tmp_path):

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from compact_yolo_ros.backends import RunOptions
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.model.card import METADATA_KEY, ModelCard
 from compact_yolo_ros.model.sizes import Size
+from training.deployment import publishing
 from training.deployment.model_card import card_of, read_words, stated, to_markdown, weights_digest
 from training.deployment.onnx_export import BareNetwork, export_bare, fused
 from training.deployment.predictor import CANDIDATES, Predictor
@@ -171,6 +173,28 @@ def test_the_manifest_names_the_file_and_its_digest(folder):
     manifest = yaml.safe_load((folder / "manifest.yaml").read_text())
     assert set(manifest) == {"toy", "bare"}
     assert manifest["toy"]["file"] == "toy.onnx" and len(manifest["toy"]["sha256"]) == 64
+
+
+def test_two_exports_at_once_are_both_entered(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / f"{name}.onnx").write_bytes(b"")
+    (tmp_path / "manifest.yaml").write_text("{}")
+    read, second = (
+        publishing.read_manifest,
+        Thread(target=enter_in_manifest, args=(tmp_path / "b.onnx",)),
+    )
+
+    def read_slowly(path):
+        entries = read(path)
+        if not second.ident:
+            second.start()
+            second.join(0.3)  # without a lock it is done by now
+        return entries
+
+    monkeypatch.setattr(publishing, "read_manifest", read_slowly)
+    enter_in_manifest(tmp_path / "a.onnx")
+    second.join()
+    assert set(yaml.safe_load((tmp_path / "manifest.yaml").read_text())) == {"a", "b"}
 
 
 def test_a_card_counts_measures_and_quotes(detector, tmp_path):

@@ -32,7 +32,7 @@ from training.weights import from_onnx
 from training.weights.from_onnx import measure_norms, read_exported
 from training.weights.origin import Origin, read_origin
 from training.weights.other_classes import start_from, summary
-from training.weights.starting import start
+from training.weights.starting import OTHER_GRID, start
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models" / "yolo_ret_m075.onnx"
 OLD = ("ball", "disc", "square")
@@ -217,6 +217,12 @@ def test_a_run_starts_from_a_checkpoint_or_a_model_of_other_classes(
         assert start(trainer, read_origin(str(path), Variant.parse("yolo_ret_m075"))) == text
         begun = trainer.average.model.state_dict()
         assert all(v.equal(begun[k]) for k, v in trainer.model.state_dict().items())
+    anchors = [[[side, side]] * 3 for side in (10, 40, 90)]
+    own = {"name": "yolo_ret_m075", "grid": {"anchors": anchors}}
+    recipe = Recipe.from_dict({"detector": own, "phases": [{"epochs": 1, "sizes": 64}]})
+    trainer = Trainer(recipe, CLASSES, shapes, workers=0)
+    told = start(trainer, read_origin(str(tmp_path / "old.pt"), recipe.detector))
+    assert told == f"{all_known} {OTHER_GRID}"
     with pytest.raises(
         ValueError,
         match="the recipe trains yolo_nano, which is not the same with more or fewer channels: "

@@ -204,6 +204,10 @@ def test_another_recipe_is_refused_without_replan(shapes):
     rounding = trainer(shapes, quantisation_aware=True)
     with pytest.raises(ValueError, match="quantisation_aware cannot change .*--start"):
         rounding.restore(state, replan=True)
+    for evaluation in ({"size": 192}, {"size": 160, "fit": True}, {"size": 160, "metric": "AP50"}):
+        with pytest.raises(ValueError, match="evaluation.size, .* cannot change .*--start"):
+            trainer(shapes, evaluation=evaluation).restore(state, replan=True)
+    trainer(shapes, evaluation={"size": 160, "every": 3}).restore(state, replan=True)
     with pytest.raises(ValueError, match="other classes"):
         Trainer(Recipe.from_dict(TINY), ("disc", "ball"), shapes).restore(state)
     with pytest.raises(ValueError, match="16 training images, not 15: give --replan"):

@@ -18,11 +18,12 @@ def digest_of(*splits: DataSet) -> str:
         found.update(repr((split.classes, len(split))).encode())
         for entry in split.entries:
             found.update(entry.image.digest)
-            found.update(_labels(entry.truth))
+            found.update(content_of(entry.truth))
     return found.hexdigest()
 
 
-def _labels(truth: GroundTruth) -> bytes:
+def content_of(truth: GroundTruth) -> bytes:
+    """Return what is the same only for the same labels of an image."""
     confidence = () if truth.confidence is None else truth.confidence
     parts = [
         *(np.asarray(part, "<f4").tobytes() for part in (truth.boxes, truth.ignored, confidence)),

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from compact_yolo_ros.model.card import ModelCard
 from compact_yolo_ros.model.store import MANIFEST, ManifestEntry, read_manifest
 from compact_yolo_ros.support.files import replacing
+from compact_yolo_ros.support.folder_lock import waiting_for
 from compact_yolo_ros.support.plain_values import to_plain
 from training.deployment.model_card import to_markdown
 
+LOCK = ".manifest.lock"
+"""Stays beside the manifest; not the folder is locked, which may be that of a training."""
 SHEET_ENDING = ".webp"
 SHEET_SIDE = 16383
 """Most pixels along a side of a WebP file."""
@@ -69,11 +72,12 @@ def enter_in_manifest(path: Path) -> None:
         ValueError: there is one that is damaged.
     """
     manifest = path.with_name(MANIFEST)
-    try:
-        entries = read_manifest(manifest) if manifest.exists() else {}
-    except ValueError as error:
-        raise ValueError(f"{manifest} cannot be used: {error}") from None
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    entries[path.stem] = ManifestEntry(path.name, digest)
-    with replacing(manifest) as temporary:
-        temporary.write_text(yaml.safe_dump(to_plain(entries)))
+    with waiting_for(path.with_name(LOCK)):
+        try:
+            entries = read_manifest(manifest) if manifest.exists() else {}
+        except ValueError as error:
+            raise ValueError(f"{manifest} cannot be used: {error}") from None
+        entries[path.stem] = ManifestEntry(path.name, digest)
+        with replacing(manifest) as temporary:
+            temporary.write_text(yaml.safe_dump(to_plain(entries)))

@@ -70,7 +70,7 @@ def open_teacher(path: Path, score: float, sizes: Sequence[int], names: Sequence
 
     Args:
         path: an ONNX file of this package, or a YOLOX export.
-        score: the least score of its boxes.
+        score: the least score of its boxes; of an ensemble, of what its sizes find together.
         sizes: sides of the input in pixels, several for an ensemble; empty: the size of the file.
         names: class names of a YOLOX file, which does not contain them.
 
@@ -78,24 +78,32 @@ def open_teacher(path: Path, score: float, sizes: Sequence[int], names: Sequence
         ValueError: the file cannot be run, is of neither kind, or its classes are not as many as
             ``names``.
     """
-    selection = Selection(score_threshold=score, max_detections=MOST_BOXES)
+    # One size may be less sure of an object than all are together.
+    single = score / max(1, len(sizes))
+    selection = Selection(score_threshold=single, max_detections=MOST_BOXES)
     if METADATA_KEY in read_metadata(path):
-        return OwnTeacher(path, selection, sizes)
-    return YoloxTeacher(path, selection, sizes, names)
+        if names:
+            raise ValueError(f"{path} has class names of its own: leave out --teacher-classes")
+        return OwnTeacher(path, selection, sizes, score)
+    return YoloxTeacher(path, selection, sizes, score, names)
 
 
 class OwnTeacher:
     """A model file of this package."""
 
-    def __init__(self, path: Path, selection: Selection, sizes: Sequence[int]) -> None:
+    def __init__(
+        self, path: Path, selection: Selection, sizes: Sequence[int], score: float
+    ) -> None:
         options = RunOptions(str(path.resolve()), threads=1)
         squares = [Size.square(size) for size in sizes] or [find_model(options.model).card.own_size]
         ways = [options.change(input_sizes=(size,)) for size in squares]
         self._detectors = [Detector.open(way, selection=selection) for way in ways]
+        self._score = score
         self.classes = self._detectors[0].card.classes
 
     def detect(self, image: NDArray[np.uint8]) -> Detections:
-        return fuse([detector.detect(image, "rgb") for detector in self._detectors])
+        answers = [detector.detect(image, "rgb") for detector in self._detectors]
+        return fuse(answers, self._score)
 
 
 class YoloxTeacher:
@@ -111,6 +119,7 @@ class YoloxTeacher:
         path: Path,
         selection: Selection,
         sizes: Sequence[int],
+        score: float,
         names: Sequence[str],
     ) -> None:
         options = onnxruntime.SessionOptions()
@@ -136,11 +145,12 @@ class YoloxTeacher:
             raise ValueError(f"{path} takes images of {fixed[0]} pixels only")
         self._input = inputs[0].name
         self._sizes = [shape[2:]] if fixed else [(size, size) for size in sizes or [416]]
-        self._selection = selection
+        self._selection, self._score = selection, score
         self.classes = tuple(names)
 
     def detect(self, image: NDArray[np.uint8]) -> Detections:
-        return fuse([self._detect(image, height, width) for height, width in self._sizes])
+        answers = [self._detect(image, height, width) for height, width in self._sizes]
+        return fuse(answers, self._score)
 
     def _detect(self, image: NDArray[np.uint8], height: int, width: int) -> Detections:
         scale = min(height / image.shape[0], width / image.shape[1])
@@ -185,7 +195,7 @@ def decode_yolox(rows: NDArray[np.float32], height: int, width: int) -> NDArray[
     return np.concatenate((centre - half, centre + half), 1).astype(np.float32)
 
 
-def fuse(answers: Sequence[Detections], iou: float = 0.55) -> Detections:
+def fuse(answers: Sequence[Detections], score: float = 0.0, iou: float = 0.55) -> Detections:
     """Join several detections of one image: weighted mean of boxes that agree, mean of scores.
 
     Detections without the object count as score 0. Source: R. Solovyev et al., Weighted boxes
@@ -193,6 +203,7 @@ def fuse(answers: Sequence[Detections], iou: float = 0.55) -> Detections:
 
     Args:
         answers: detections of the same image.
+        score: the least one of what is returned.
         iou: boxes of one class that overlap by this much or more are the same object.
     """
     if len(answers) == 1:
@@ -216,6 +227,7 @@ def fuse(answers: Sequence[Detections], iou: float = 0.55) -> Detections:
         box = (boxes[members] * weights[:, None]).sum(0) / weights.sum()
         result.append((box, weights.sum() / len(answers), labels[best]))
         free &= ~near
+    result = [item for item in result if item[1] >= score]
     result.sort(key=lambda item: -item[1])
     return Detections(
         np.array([item[0] for item in result], np.float32).reshape(-1, 4),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from training.detectors.variant import Variant
-from training.loop.recipe import Recipe
+from training.loop.recipe import EvaluationSettings, Recipe
 
 
 def check_continues(
@@ -30,8 +30,8 @@ def check_continues(
 
     Raises:
         ValueError: the checkpoint has weights alone, is of another detector, other classes or
-            another setting of ``quantisation_aware``, or of another recipe or data set without
-            ``replan``.
+            another setting of ``quantisation_aware`` or another size of the evaluation, or of
+            another recipe or data set without ``replan``.
     """
     if not {"recipe", "model", "optimizer"} <= set(state):
         raise ValueError(
@@ -48,6 +48,11 @@ def check_continues(
         raise ValueError(
             "quantisation_aware cannot change within a run: give a new --out, and this run's"
             " best.pt as --start"
+        )
+    if not _measured_alike(old, recipe):
+        raise ValueError(
+            "evaluation.size, .fit and .metric cannot change within a run, whose best epoch they"
+            " tell: give a new --out, and this run's last.pt as --start"
         )
     if replan:
         return
@@ -66,6 +71,14 @@ def check_continues(
             "the checkpoint was made with other training images or labels: give --replan or a "
             "new --out"
         )
+
+
+def _measured_alike(old: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Return whether epochs of a written recipe can be compared with those of ``recipe``."""
+    usual, own = EvaluationSettings(), recipe.evaluation
+    before = old.get("evaluation", {})
+    names = "size", "fit", "metric"
+    return all(before.get(name, getattr(usual, name)) == getattr(own, name) for name in names)
 
 
 def same_recipe(old: dict[str, Any], recipe: Recipe) -> bool:

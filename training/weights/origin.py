@@ -29,12 +29,14 @@ class Origin(NamedTuple):
         classes: the classes that they were trained for.
         state: state dict of the detector.
         folded: whether the norms are identities, because they were folded into the convolutions.
+        same_grid: whether the boxes mean what they meant: the detector has the same anchors.
     """
 
     detector: Variant
     classes: Sequence[str]
     state: Mapping[str, Tensor]
     folded: bool
+    same_grid: bool = True
 
     def build(self, weights: str) -> Detector:
         """Build the detector with these weights, which were read from ``weights``.
@@ -88,7 +90,8 @@ def _resized(origin: Origin, detector: Variant, weights: str, chosen: bool) -> O
     for resized in (widened, narrowed):
         with suppress(ValueError):
             state = resized(network, origin.detector, detector)
-            return origin._replace(detector=detector, state=state)
+            same_grid = origin.detector.config.grid == detector.config.grid
+            return origin._replace(detector=detector, state=state, same_grid=same_grid)
     hint = f": give --detector {quote(str(origin.detector))}"
     raise ValueError(
         f"{weights} is a {origin.detector}, the recipe trains {detector}, which is not the "

@@ -22,6 +22,7 @@ from training.weights.other_classes import start_from, summary
 
 # Images that the statistics of norms are measured on which were folded.
 MEASURED = 64
+OTHER_GRID = "Their anchors (grid) are others: boxes have wrong sizes until these are learnt."
 
 
 def start_backbone(
@@ -64,7 +65,8 @@ def start(trainer: Trainer, origin: Origin) -> str:
         ]
         measure_norms(trainer.model, first_images(trainer), units)
     trainer.begin_average()
-    return summary(left, [name for name in trainer.classes if name not in classes])
+    text = summary(left, [name for name in trainer.classes if name not in classes])
+    return text if origin.same_grid else f"{text} {OTHER_GRID}"
 
 
 def first_images(trainer: Trainer) -> Tensor:

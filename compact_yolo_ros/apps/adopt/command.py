@@ -22,7 +22,7 @@ from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.support.arguments import width_x_height
 from compact_yolo_ros.support.error_text import shortened
 from compact_yolo_ros.support.terminal import open_console, pairs_table, say
-from compact_yolo_ros.support.termination import terminable
+from compact_yolo_ros.support.termination import INTERRUPTED, terminable
 
 ENDING = ".onnx"
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"adopt: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     _report(result, out)
     return 0
 

@@ -45,7 +45,7 @@ from compact_yolo_ros.model.store import ModelError, ModelFile, find_model, mode
 from compact_yolo_ros.support.arguments import positive, whole_number
 from compact_yolo_ros.support.files import require_writable
 from compact_yolo_ros.support.terminal import open_console, print_table
-from compact_yolo_ros.support.termination import terminable
+from compact_yolo_ros.support.termination import INTERRUPTED, terminable
 
 FIRST_READING = 5.0
 """Longest wait in seconds for the first reading of the power."""
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     finally:
         monitor.close()
     return 0
@@ -128,8 +128,14 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options.threads = options.threads or ([0] if options.node else [1, 2])
     if options.zoo and options.models:
         parser.error("give models or --zoo, not both")
+    for flag in ["--rounds", "--reference"] if options.node else ["--image-transport", "--seconds"]:
+        name = flag.strip("-").replace("-", "_")
+        if getattr(options, name) != parser.get_default(name):
+            parser.error(f"{flag} goes with{'out' if options.node else ''} --node")
     if options.node and options.spinning:
         parser.error("the node's threads do not spin: give --node or --spinning, not both")
+    if options.spinning and not {AUTO, "onnxruntime"} & set(options.backends):
+        parser.error("--spinning is of ONNX Runtime: add onnxruntime to --backends")
     return options
 
 

@@ -26,7 +26,7 @@ from compact_yolo_ros.support.arguments import finite
 from compact_yolo_ros.support.error_text import first_line
 from compact_yolo_ros.support.files import require_writable
 from compact_yolo_ros.support.resources import resource_directory
-from compact_yolo_ros.support.termination import interruptible, terminable
+from compact_yolo_ros.support.termination import INTERRUPTED, interruptible, terminable
 
 if TYPE_CHECKING:
     from compact_yolo_ros.apps.demo.viewer import DemoViewer
@@ -35,8 +35,6 @@ STARTING = 45.0
 """Most seconds to wait for the first answer: a small or busy machine takes long to start."""
 PICTURE_SECONDS = 6.0
 """The debug image is subscribed to at the end only, so that it does not slow what is measured."""
-INTERRUPTED = 130
-"""Exit code after a signal that came before there were results."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from compact_yolo_ros.apps.doctor import (
@@ -19,9 +21,10 @@ from compact_yolo_ros.apps.doctor import (
 from compact_yolo_ros.apps.doctor import power_sources as power
 from compact_yolo_ros.apps.doctor import stored_models as models
 from compact_yolo_ros.apps.doctor.isolation import isolated
-from compact_yolo_ros.apps.doctor.probe import Finding, Level, Probe, Surroundings
+from compact_yolo_ros.apps.doctor.probe import Finding, Level, Probe, Surroundings, problem
 from compact_yolo_ros.backends import BACKENDS
 from compact_yolo_ros.machine.libraries import LIBRARIES
+from compact_yolo_ros.support.error_text import reason
 
 PATIENCE = 60.0
 """Time limit of a probe in seconds: TensorRT's first start takes some on a small board."""
@@ -93,11 +96,7 @@ def examine(options: DoctorOptions) -> Iterator[tuple[str, Finding]]:
         partial(usable_backends.timings, around, options.model),
     )
     if options.gpu:
-        from compact_yolo_ros.apps.doctor.tensorrt_proof import proof
-
-        yield from _section(
-            "TensorRT", partial(proof, around, options.model), patience=PROOF_PATIENCE
-        )
+        yield from _proof(options)
 
 
 def _versions(around: Surroundings) -> Report[bool]:
@@ -154,6 +153,21 @@ def _models(options: DoctorOptions) -> Report[bool]:
         found = False
         yield title, finding
     return found
+
+
+def _proof(options: DoctorOptions) -> Iterator[tuple[str, Finding]]:
+    """Prove TensorRT, in a folder of this process: that of the probe may be killed."""
+    from compact_yolo_ros.apps.doctor.tensorrt_proof import proof
+
+    try:
+        folder = TemporaryDirectory(prefix="compact_yolo_ros_proof_", ignore_cleanup_errors=True)
+    except OSError as error:
+        found = f"there is no temporary folder to build in: {reason(error)}"
+        yield "TensorRT", problem("not proved", found, "set TMPDIR to a folder that can be written")
+        return
+    with folder as name:
+        probe = partial(proof, options.around, options.model, Path(name))
+        yield from _section("TensorRT", probe, patience=PROOF_PATIENCE)
 
 
 def _section(

@@ -25,7 +25,12 @@ from compact_yolo_ros.apps.doctor.all_probes import DoctorOptions, examine, exit
 from compact_yolo_ros.apps.doctor.probe import Finding, Level, Surroundings
 from compact_yolo_ros.backends.options import DEFAULT_MODEL
 from compact_yolo_ros.support.arguments import width_x_height
-from compact_yolo_ros.support.termination import terminable
+from compact_yolo_ros.support.termination import (
+    INTERRUPTED,
+    UNREAD,
+    discard_output,
+    terminable,
+)
 
 WIDTH = 100
 """Columns of the report."""
@@ -49,10 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
         with terminable():  # ends the probe that runs, which may build an engine
             return exit_code(_as_json(report) if given.json else _as_text(report))
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # the reader has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        discard_output()
+        return UNREAD
     except OSError as error:  # the disk to which the report goes is full
         print(f"doctor: the report cannot be written: {error.strerror}", file=sys.stderr)
         return 1

@@ -12,6 +12,7 @@ from compact_yolo_ros.apps.doctor.probe import Finding, Surroundings, note, ok
 from compact_yolo_ros.backends.choice import GPU_DEVICES
 from compact_yolo_ros.backends.cpu import default_threads
 from compact_yolo_ros.backends.processor import usable_time
+from compact_yolo_ros.machine.power.jetson import is_jetson
 
 LITTLE_MEMORY = 512 * 2**20
 """Bytes of free memory; a detector node with ONNX Runtime takes about 220 million."""
@@ -58,7 +59,7 @@ def jetson(around: Surroundings) -> Iterator[Finding]:
     """Report model and release of a Jetson, and its deep learning accelerators."""
     release = around.text("etc/nv_tegra_release")
     model = around.text("proc/device-tree/model") or ""
-    if release is None and "Jetson" not in model:
+    if not is_jetson(around.root):
         return
     numbers = re.search(r"R(\d+).*?REVISION: ([\d.]+)", release or "")
     name = model or "Jetson"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
@@ -69,8 +70,10 @@ class Engine:
         return self.precision if self.dla_core < 0 else f"{self.precision} on DLA {self.dla_core}"
 
 
-def proof(around: Surroundings, model_name: str) -> Iterator[Finding]:
+def proof(around: Surroundings, model_name: str, folder: Path) -> Iterator[Finding]:
     """Prove every precision of a model, then give the verdict.
+
+    Engines are built in ``folder``, which whoever starts this process removes.
 
     Raises:
         ModelError: the model cannot be used.
@@ -90,7 +93,7 @@ def proof(around: Surroundings, model_name: str) -> Iterator[Finding]:
     )
     levels = []
     for engine in engines(model, cores):
-        for finding in _prove(engine, around, trt, device):
+        for finding in _prove(engine, around, folder, trt, device):
             levels.append(finding.level)
             yield finding
     if Level.PROBLEM in levels:
@@ -111,10 +114,12 @@ def engines(model: ModelFile, cores: int) -> list[Engine]:
     return found
 
 
-def _prove(engine: Engine, around: Surroundings, trt: Any, device: Gpu) -> Iterator[Finding]:
+def _prove(
+    engine: Engine, around: Surroundings, place: Path, trt: Any, device: Gpu
+) -> Iterator[Finding]:
     """Run all checks of one engine; an error is a problem and ends them."""
     name = engine.name
-    with TemporaryDirectory(prefix="compact_yolo_ros_proof_") as folder:
+    with TemporaryDirectory(dir=place) as folder:
         options = RunOptions(
             str(engine.model.path),
             backend="tensorrt",

@@ -19,6 +19,8 @@ from compact_yolo_ros.recordings.reader import Bag, choose_topics
 from compact_yolo_ros.recordings.storage import FOREVER, BagError
 from compact_yolo_ros.support.arguments import Options, add_rename, finite, width_x_height
 
+ONE_TILE = "x".join(map(str, PLAIN.tiles))
+
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line; ends the process with a sentence if it cannot be used."""
@@ -95,7 +97,7 @@ def _add_view(group: Options) -> None:
     add = group.add_argument
     add("--rotation", type=int, choices=ROTATIONS, default=0, help="degrees clockwise, to upright")
     add("--roi", type=int, nargs=4, metavar=("X", "Y", "WIDTH", "HEIGHT"), help="part that is seen")
-    add("--tiles", default="1x1", metavar="COLUMNSxROWS", help="seen one by one, as 3x2 [1x1]")
+    add("--tiles", default=ONE_TILE, metavar="COLUMNSxROWS", help="seen one by one, as 3x2 [1x1]")
     add("--tile-overlap", type=finite, default=PLAIN.overlap, help=f"[{PLAIN.overlap}]")
 
 
@@ -170,6 +172,7 @@ def _mistake(options: argparse.Namespace) -> str | None:
     """Return what cannot be done of what was asked for, or None."""
     of_a_robot = options.realtime or options.latency is not None
     low_score, buffer = options.track_low_score, options.track_buffer
+    labels, usual = options.ground_truth or options.reference, TrackingOptions()
     mistakes = {
         "give --model, or --compare": bool(options.model) == bool(options.compare),
         "--recorded is what one model found: give it without --compare": (
@@ -200,6 +203,19 @@ def _mistake(options: argparse.Namespace) -> str | None:
         ),
         "give --ground-truth or --reference, not both": (
             options.ground_truth and options.reference
+        ),
+        "--track-buffer, --track-low-score and --track-any-class go with --tracking bytetrack": (
+            options.tracking == "off"
+            and (buffer != usual.buffer or low_score != usual.low_score or options.track_any_class)
+        ),
+        "--tile-overlap goes with --tiles": (
+            options.tile_overlap != PLAIN.overlap and options.tiles == ONE_TILE
+        ),
+        "--rename and --tolerance are about labels: give --ground-truth or --reference": (
+            not labels and (options.rename or options.tolerance is not None)
+        ),
+        "--workers and --cluster run a model: give them without --recorded": (
+            options.recorded and (options.workers > 1 or options.cluster)
         ),
         "--realtime is one clock from beginning to end: it takes one worker": (
             options.workers > 1 and of_a_robot

@@ -36,10 +36,7 @@ from compact_yolo_ros.model.store import ModelError
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.recordings.storage import BagError
 from compact_yolo_ros.support.terminal import open_console
-from compact_yolo_ros.support.termination import terminable
-
-INTERRUPTED = 130
-"""Exit code after SIGINT, the one of shells."""
+from compact_yolo_ros.support.termination import INTERRUPTED, terminable
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from compact_yolo_ros.backends.backend import BackendError
 from compact_yolo_ros.backends.tensorrt.cuda import Gpu
 from compact_yolo_ros.model.store import ModelFile
-from compact_yolo_ros.support.files import cache_folder
+from compact_yolo_ros.support.files import cache_folder, short_name
 from compact_yolo_ros.support.trusted_cache import TrustedCache, read_own, require_own, write_own
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class EngineKey:
         """Short, and its own for every key."""
         digest = hashlib.sha256(self.text.encode()).hexdigest()[:16]
         batch, height, width, _ = self.profile
-        return f"{self.model}-{width}x{height}-b{batch}-{self.precision}-{digest}"
+        return f"{short_name(self.model)}-{width}x{height}-b{batch}-{self.precision}-{digest}"
 
     @property
     def timing_file_name(self) -> str:

@@ -34,6 +34,9 @@ NEW_IOU = 0.3
 LATE = 100_000_000
 """Ns that a stamp may be before the last one: images overtake each other on their way. More is a
 recording that begins again, or simulated time that was set back."""
+GAP = 2
+"""Of the time between the two images before, in which the next one still goes on from the last: a
+camera may be slower than ``buffer``."""
 MOST_LOST = 300
 """Lost tracks that are kept, so that time and memory are bounded whatever a network finds."""
 
@@ -86,6 +89,7 @@ class ByteTracker:
         self.counts = TrackCounts()
         self._new_ids = count(1) if ids is None else ids
         self._last: int | None = None
+        self._passed = 0
         self._forget()
 
     @property
@@ -127,8 +131,10 @@ class ByteTracker:
             self.counts.resets += 1
             self._keep(np.zeros(len(self._ids), bool))
             return
-        self._keep(stamp - self._seen <= round(self.options.buffer * 1e9))
-        self._motion.predict(max(0, stamp - last) * 1e-9, self._lost)
+        before, self._passed = self._passed, max(0, stamp - last)
+        just_seen = ~self._lost & (self._passed <= GAP * before)
+        self._keep(just_seen | (stamp - self._seen <= round(self.options.buffer * 1e9)))
+        self._motion.predict(self._passed * 1e-9, self._lost)
 
     def _keep(self, kept: NDArray[np.bool_]) -> None:
         """Forget all other tracks; ``kept`` is (n,)."""

@@ -13,7 +13,8 @@ class TrackingOptions:
     Attributes:
         high_score: detections from this score on begin tracks, and are assigned first.
         low_score: detections from this score on continue tracks that got none of the first.
-        buffer: seconds for which an object that is not seen keeps its track.
+        buffer: seconds for which an object that is not seen keeps its track; one that every image
+            shows keeps it also where images are further apart.
         by_class: whether a track takes detections of its own class only.
         high_scores: of each label, instead of ``high_score``; None if all labels have that.
     """

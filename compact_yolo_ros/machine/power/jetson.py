@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from compact_yolo_ros.machine.power.jetson_rails import ONLY_JETSON
 from compact_yolo_ros.machine.power.nvpmodel import PowerMode
 from compact_yolo_ros.machine.power.source import (
     MAX_MHZ,
@@ -22,15 +23,28 @@ from compact_yolo_ros.machine.power.source import (
 )
 from compact_yolo_ros.machine.power.sysfs import Tree
 
-SIGNS = ("etc/nv_tegra_release", "sys/bus/i2c/drivers/ina3221*/*-00*")
-"""Files that only Jetsons have; the first may be missing in a container."""
+SIGNS = ("etc/nv_tegra_release", "sys/bus/i2c/drivers/ina3221x/*-00*")
+"""Files that only Jetsons have; the first may be missing in a container, the second is NVIDIA's own
+driver of L4T r32."""
+DEVICE_TREE = "proc/device-tree/compatible"
+"""Empty in a container, where Docker masks /sys/firmware, to which it leads."""
+SOC_FAMILY = "sys/devices/soc0/family"
+RAILS = "sys/bus/i2c/drivers/ina3221/*-00*/hwmon/hwmon*/in*_label"
+"""Names of what the kernel's driver measures, on boards of any maker."""
 GPU_NAMES = ("gpu", "ga10b", "gv11b", "gp10b")
 """Endings of the GPU's name in /sys/class/devfreq, which differs between chips and releases."""
 
 
 def is_jetson(root: Path) -> bool:
     """Whether the machine with these files is an NVIDIA Jetson."""
-    return any(True for sign in SIGNS for _ in root.glob(sign))
+    tree = Tree(root)
+    if any(tree.find(sign) for sign in SIGNS):
+        return True
+    if "nvidia,tegra" in (tree.text(root / DEVICE_TREE) or ""):
+        return True
+    if (tree.text(root / SOC_FAMILY) or "").lower().startswith("tegra"):
+        return True
+    return any(tree.text(label) in ONLY_JETSON for label in tree.find(RAILS))
 
 
 class Jetson:

@@ -16,6 +16,8 @@ from collections.abc import Collection
 
 INPUTS = ("POM_5V_IN", "VDD_IN")
 NOT_ADDED = ("NC", "VDDQ_VDD2_1V8AO")
+ONLY_JETSON = ("POM_5V_IN", "VDD_CPU_GPU_CV", "VDD_CPU_CV", "VDD_GPU_SOC", "VDDRQ", "VDD_SYS_GPU")
+"""Rails that tell a Jetson: boards of other makers may call theirs ``VDD_IN`` or ``CPU``."""
 
 
 def module_rails(names: Collection[str]) -> list[str]:

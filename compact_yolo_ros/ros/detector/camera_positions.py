@@ -22,7 +22,7 @@ from compact_yolo_ros.ros.detector.camera_input import CameraInput
 from compact_yolo_ros.ros.detector.depth_history import DepthHistory, DepthImage
 from compact_yolo_ros.ros.detector.parameters import file_limits
 from compact_yolo_ros.ros.detector.topics import CAMERA_INFO, DEPTH, FrameResult
-from compact_yolo_ros.ros.diagnostics.camera_health import too_reliable
+from compact_yolo_ros.ros.diagnostics.camera_health import MAX_SILENCE, too_reliable
 from compact_yolo_ros.ros.diagnostics.causes import NewCauses
 from compact_yolo_ros.ros.received_images import unpack_file, unpack_image
 from compact_yolo_ros.ros.receiver import Receiver
@@ -78,6 +78,7 @@ class CameraPositions:
         self._since = monotonic()
         self._counts: Counter[str] = Counter()
         self._failure = (float("-inf"), "")
+        self._is_failing = False
         self._causes = NewCauses()
 
     def open(self) -> None:
@@ -117,9 +118,13 @@ class CameraPositions:
         return {f"positions_{key}": self._counts[key] for key in keys} if self._options else {}
 
     def problem(self) -> str:
-        """Why images of the last seconds had no positions; empty if they had."""
+        """Why images of the last seconds, or the last one of a slow camera, had no positions.
+
+        Empty if they had.
+        """
         since, sentence = self._failure
-        return sentence if self._options and monotonic() - since < WINDOW else ""
+        told = MAX_SILENCE if self._is_failing else WINDOW
+        return sentence if self._options and monotonic() - since < told else ""
 
     def _follow(self) -> None:
         """Have the subscriptions that are needed now."""
@@ -151,8 +156,10 @@ class CameraPositions:
         try:
             found = self._positions(result)
         except (ImageError, CalibrationError, NoPositionsError) as error:
+            self._is_failing = True
             self._failed(str(error))
             return None
+        self._is_failing = False
         self._counts["found"] += len(found)
         self._counts["unknown"] += len(result.detections) - len(found)
         return found

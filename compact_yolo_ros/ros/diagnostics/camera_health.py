@@ -47,7 +47,9 @@ def assess_camera(
         failures = max(1, snapshot.recent_errors)
         return Status(level, f"{failures} failures: {snapshot.last_error}")
     if snapshot.age is None:
-        return _without_answers(snapshot, others_are_answered)
+        status = _without_answers(snapshot, others_are_answered)
+        waits = status.level == Level.OK  # as a slow camera does between two images
+        return Status(Level.WARN, camera.concern) if waits and camera.concern else status
     age = snapshot.age.p50
     problems = (_strange_age(age), _refused(snapshot), _falling_behind(snapshot), camera.concern)
     if any(problems):

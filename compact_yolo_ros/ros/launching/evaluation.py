@@ -233,9 +233,10 @@ def _view_and_selection(values: Mapping[str, Any]) -> list[str]:
     found = []
     view = read_views(values).get("", PLAIN)
     if not view.is_plain:
-        found += ["--rotation", str(view.rotation), "--tiles", "x".join(map(str, view.tiles))]
+        found += ["--rotation", str(view.rotation)]
         found += [] if view.roi == PLAIN.roi else ["--roi", *map(str, view.roi)]
-        found += ["--tile-overlap", str(view.overlap)]
+    if view.has_tiles:
+        found += ["--tiles", "x".join(map(str, view.tiles)), "--tile-overlap", str(view.overlap)]
     if thresholds := [text for text in values["class_thresholds"] if text]:
         found += ["--class-threshold", *thresholds]
     for name in ("min_box_size", "max_box_size"):

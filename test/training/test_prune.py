@@ -181,6 +181,16 @@ def test_a_layer_keeps_one_channel_and_has_no_more_steps_than_were_asked_for():
     assert [r.facts["channels"] for r in study.results[1:]] == [3, 2, 1]
 
 
+def test_what_was_pruned_before_is_pruned_further_from_the_channels_that_it_has():
+    study = scripted(*[0.5] * 20)
+    given = options("neck", detector="{name: yolo_fastest, channels: {neck: 20}}")
+    prune(study, given)
+    # 1/16 of 20 is one channel; 15 steps at most
+    assert [r.facts["channels"] for r in study.results[1:]] == list(range(19, 4, -1))
+    assert [row[1] for row in report(study.results, given).rows[1:3]] == ["19 of 20", "18 of 20"]
+    assert "neck: 5" in study.results[-1].detector
+
+
 def test_an_unknown_layer_is_refused():
     with pytest.raises(ValueError, match="'stem' is no layer of yolo_fastest: give some of backb"):
         prune(scripted(), options("stem"))

@@ -68,6 +68,12 @@ def layers(graph: ChannelGraph) -> dict[str, int]:
     return {g.name: len(g.channels) for g in graph.groups.values() if not g.follows}
 
 
+def widths(detector: Variant, num_classes: int) -> dict[str, int]:
+    """Return the channels that each of ``layers`` has, without those that it has lost before."""
+    whole, left = layers(detector.graph(num_classes)), dict(detector.channels)
+    return {name: left.get(name, width) for name, width in whole.items()}
+
+
 def without(detector: Variant, layer: str, count: int, num_classes: int) -> Variant:
     """Return a detector whose layer has fewer channels, and what follows its width, too.
 
@@ -97,7 +103,7 @@ def prune(study: Study, options: argparse.Namespace) -> None:
     if len(study.seeds) > 1:
         raise ValueError("--seeds: each step begins with the weights of the last: give one seed")
     detector, classes = Variant.parse(options.detector), len(study.train_set.classes)
-    known = layers(detector.graph(classes))
+    known = widths(detector, classes)
     wanted = options.layers or list(known)
     for name in wanted:
         if name not in known:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import torch
 from drawn import write_set
@@ -238,6 +239,41 @@ def test_a_search_counts_what_is_left_of_it(
     assert one_left.startswith(
         "Plan: 1 training (1 is finished), 1 view of images, about 1 minute "
     )
+
+
+def test_trainings_see_pictures_of_a_camera_as_those_of_training_train_do(
+    shapes: list[Sample], tmp_path: Path
+) -> None:
+    """Each member those that its views need; what is measured on stays whole."""
+    data = write_set(tmp_path / "set", shapes)
+    for path in (tmp_path / "set").rglob("*.png"):
+        assert cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (960, 960)))
+    study = Study("s", data, tmp_path / "out", EFFORT, lambda results: report(results, Namespace()),
+                  Console(quiet=True), (0,), "cpu", workers=0)  # fmt: skip
+    digest = study.digest
+    for size in (32, 128):
+        recipe = study.recipe(Member("a", DETECTOR, (f"phases.0.sizes={size}",)), 0)
+        own, least = study.samples(recipe), recipe.view_pixels
+        wanted = open_split(data, "train", least=least, most=EFFORT.images)
+        assert [e.image.reduction for e in own.entries] == [
+            e.image.reduction for e in wanted.entries
+        ]
+        assert study.train_set is own is study.samples(recipe)
+        assert own.entries[0].image.reduction > 1 and study.digest == digest
+    assert all(entry.image.reduction == 1 for entry in study.held_out.entries)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_objects_is_refused(
+    split: str, shapes: list[Sample], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """AP is not known there: a study ranked trainings by it all the same."""
+    data = write_set(tmp_path / "set", shapes)
+    for path in (tmp_path / "set" / "labels" / split).iterdir():
+        path.write_text("")
+    options = ["--data", str(data), "--out", str(tmp_path / "out"), "--accelerator", "cpu"]
+    assert command([Member("a", DETECTOR)]).main([*options, "--workers", "0"]) == 1
+    assert f"no image of '{split}' shows an object" in capsys.readouterr().err
 
 
 WRONG = {

@@ -173,7 +173,7 @@ def work(study: Study, options: argparse.Namespace) -> None:
     if not options.plan:
         size = next(iter(recipes.values())).evaluation.size
         detectors = {name: recipe.detector for name, recipe in recipes.items()}
-        options.ratios = kept_ratios(study.out, detectors, len(study.train_set.classes), size)
+        options.ratios = kept_ratios(study.out, detectors, len(study.classes), size)
     study.run(trainings, options.plan)
 
 

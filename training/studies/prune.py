@@ -102,7 +102,7 @@ def prune(study: Study, options: argparse.Namespace) -> None:
     """
     if len(study.seeds) > 1:
         raise ValueError("--seeds: each step begins with the weights of the last: give one seed")
-    detector, classes = Variant.parse(options.detector), len(study.train_set.classes)
+    detector, classes = Variant.parse(options.detector), len(study.classes)
     known = widths(detector, classes)
     wanted = options.layers or list(known)
     for name in wanted:
@@ -136,7 +136,7 @@ def _prune_layer(
     for step in range(1, limit + 1):
         if width - step * part < 1:
             break
-        detector = without(accepted.detector, layer, part, len(study.train_set.classes))
+        detector = without(accepted.detector, layer, part, len(study.classes))
         folder = study.folder(accepted.result.name, study.seeds[0])
         result = study.train(
             Member(

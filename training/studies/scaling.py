@@ -182,7 +182,7 @@ def work(study: Study, options: argparse.Namespace) -> None:
     if not options.plan:
         detectors = {member.name: member.detector for member in trainings}
         sizes = {member.name: member.facts["size"] for member in trainings}
-        classes = len(study.train_set.classes)
+        classes = len(study.classes)
         options.ratios = kept_ratios(study.out, detectors, classes, sizes)
     study.run(trainings, options.plan)
 

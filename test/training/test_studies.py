@@ -145,6 +145,30 @@ def test_a_study_stops_continues_and_ends_like_one_that_was_not_stopped(
     assert "result.json is damaged" in capsys.readouterr().err
 
 
+def test_a_report_keeps_what_was_finished_behind_the_training_that_goes_on(
+    data: Path, tmp_path: Path
+) -> None:
+    """As after an interruption of several trainings at a time."""
+    out = tmp_path / "study"
+    options = ["--data", str(data), "--accelerator", "cpu", "--workers", "0", "--out", str(out)]
+    members = [
+        Member("a", DETECTOR),
+        Member("b", DETECTOR, hopeless=Signal()),
+        Member("c", DETECTOR),
+    ]
+    assert command(members[2:]).main(options) == 0
+
+    def reported() -> list[str]:
+        return [
+            result["name"] for result in json.loads((out / "results.json").read_text())["results"]
+        ]
+
+    assert command(members).main(options) == STOPPED
+    assert reported() == ["a", "c"]
+    assert command(members).main(options) == 0
+    assert reported() == ["a", "b", "c"]
+
+
 def test_a_folder_of_another_study_or_of_other_images_is_refused(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

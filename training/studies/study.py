@@ -143,6 +143,7 @@ class Study:
     results: list[Result] = field(default_factory=list)
     reports: bool = True
     _told: set[str] = field(default_factory=set, init=False, repr=False)
+    _order: dict[tuple[str, int], int] = field(default_factory=dict, init=False, repr=False)
     _opened: tuple[Size, DataSet] | None = field(default=None, init=False, repr=False)
 
     # The images are opened when they are needed: what else is wrong is found out before.
@@ -229,6 +230,7 @@ class Study:
         say(self.console, str(self.cost(wanted)))
         if plan_only:
             return []
+        self.gather(members)
         return [self.train(member, seed) for member, seed in wanted]
 
     def trainings(self, members: Sequence[Member]) -> list[tuple[Member, int]]:
@@ -349,15 +351,18 @@ class Study:
         known = [(r.name, r.seed) for r in self.results]
         if (result.name, result.seed) not in known:
             self.results.append(result)
+            self.results.sort(key=lambda r: self._order.get((r.name, r.seed), len(self._order)))
         self._write_report()
         return result
 
     def gather(self, members: Sequence[Member]) -> None:
-        """Report what other processes have finished.
+        """Report what is finished, by other processes or at another time, in the members' order.
 
         A folder of something else is told once, and left out: it ends no training of the others.
         """
-        found = (self._gathered(member, seed) for member, seed in self.trainings(members))
+        wanted = self.trainings(members)
+        self._order = {(member.name, seed): place for place, (member, seed) in enumerate(wanted)}
+        found = (self._gathered(member, seed) for member, seed in wanted)
         self.results[:] = [result for result in found if result]
         if self.results:
             self._write_report()

@@ -159,7 +159,7 @@ def test_several_seeds_are_refused():
 
 def test_a_layer_is_pruned_until_the_ap_is_half_a_point_below_that_before_the_layer():
     study = scripted(0.50, 0.498, 0.496, 0.494, 0.495, 0.49)
-    prune(study, options("neck", "s32.0.1"))
+    prune(study, options("neck", "s32.0.1", "neck"))  # given twice
     names = ["original", "neck_1", "neck_2", "neck_3", "s32.0.1_1", "s32.0.1_2"]
     assert [result.name for result in study.results] == names
     assert [result.facts.get("channels") for result in study.results] == [None, 90, 84, 78, 90, 84]

@@ -104,7 +104,7 @@ def prune(study: Study, options: argparse.Namespace) -> None:
         raise ValueError("--seeds: each step begins with the weights of the last: give one seed")
     detector, classes = Variant.parse(options.detector), len(study.classes)
     known = widths(detector, classes)
-    wanted = options.layers or list(known)
+    wanted = list(dict.fromkeys(options.layers or known))
     for name in wanted:
         if name not in known:
             raise ValueError(f"{name!r} is no layer of {detector}: give some of {', '.join(known)}")

@@ -110,6 +110,23 @@ def test_the_next_recording_follows_at_once(client: Client, tmp_path: Path) -> N
     assert played[1] < START + hour * PERIOD + PERIOD
 
 
+def test_the_time_between_recordings_counts_neither_as_skipped_nor_as_played(
+    client: Client, tmp_path: Path
+) -> None:
+    hour = 36_000
+    bags = [
+        write_bag(tmp_path / f"{first}", [image(draw_scene(0), first + n) for n in range(6)])
+        for first in (0, hour)
+    ]
+    images = client.collect(Image, TOPIC)
+    given = {"bags": str(list(map(str, bags))), "start": 0.35, "duration": 0.4}
+    with forked(PLAYER, tmp_path / "player.log", given) as player:
+        client.wait_for(lambda: not player.is_running(), 3 * PATIENCE)
+        assert player.stop() == 0, player.output()
+    wanted = [4, 5, hour, hour + 1, hour + 2]
+    assert [stamp(i) for i in images] == [START + n * PERIOD for n in wanted]
+
+
 def test_a_clock_that_was_set_while_it_was_recorded_is_no_pause(
     client: Client, tmp_path: Path
 ) -> None:

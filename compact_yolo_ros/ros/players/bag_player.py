@@ -19,7 +19,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE
-from compact_yolo_ros.recordings.reader import Bag, choose_topics
+from compact_yolo_ros.recordings.reader import Bag, choose_topics, time_after
 from compact_yolo_ros.recordings.storage import BagError, Message, StorageError
 from compact_yolo_ros.recordings.video import images
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
@@ -110,10 +110,10 @@ class BagPlayerNode(Node):
         self._bag = Bag([in_home(path) for path in values["bags"] if path])
         self._topics = choose_topics(self._bag, [topic for topic in values["topics"] if topic])
         self._rate, self._loop = values["rate"], values["loop"]
-        self._start = self._bag.start + round(values["start"] * 1e9)
-        self._stop = LATEST
-        if values["duration"]:
-            self._stop = min(LATEST, self._start + round(values["duration"] * 1e9))
+        skipped, played = round(values["start"] * 1e9), round(values["duration"] * 1e9)
+        self._start, self._stop = time_after(self._bag.recordings, skipped), LATEST
+        if played:
+            self._stop = min(LATEST, time_after(self._bag.recordings, skipped + played))
         self._sender = ImageSender(self.get_logger())
         self._damaged = 0
         self._last_damage = ""
@@ -131,7 +131,7 @@ class BagPlayerNode(Node):
         self._created = time.monotonic()
         self._begin()
         if self._due is None:
-            seconds = (self._bag.end - self._bag.start) * 1e-9
+            seconds = self._bag.length * 1e-9
             why = "; ".join(self._lost())
             raise ValueError(f"nothing is left to play of {seconds:.1f} s{': ' * bool(why)}{why}")
         # A steady clock: this node is what moves simulated time.

@@ -344,7 +344,7 @@ def test_seeds_of_a_member_become_one_row() -> None:
     rows = rows_of([result("a", 0, 0.2), result("b", 0, 0.5), result("a", 1, 0.3)])
     assert [(row.first.name, row.seeds) for row in rows] == [("a", 2), ("b", 1)]
     assert rows[0].ap50 == pytest.approx(0.25) and rows[0].spread == pytest.approx(0.1)
-    assert [row.ap50_text for row in rows] == ["25.0 ± 5.0", "50.0"]
+    assert [row.ap50_text for row in rows] == ["25.0 ± 5.0", "50.0 (1 of 2 seeds)"]
 
 
 def test_a_report_is_written_whole_or_not_at_all(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -112,6 +113,10 @@ def test_differences_are_those_of_one_part(monkeypatch: pytest.MonkeyPatch) -> N
         "- Shortcut (yolo_ret_table4_m075_truncated to yolo_ret_table4_m075_shortcut): +2.0"
         " points.",
     ]
+    another = replace(results[0], seed=1, figures={"AP50": 0.9, "AP": 0.5})
+    going_on = report([*results, another], Namespace(ratios=dict.fromkeys(aps, 1.0)))
+    assert "RFCR" not in going_on.conclusion[0], "means of other seeds"
+    assert [row[4] for row in going_on.rows][:2] == ["55.0 ± 35.0", "25.0 (1 of 2 seeds)"]
     published = {row[0]: row[-1] for row in shown.rows}
     assert published.pop("table4_m075_shortcut") == "68.75"
     assert set(published.values()) == {"-"}

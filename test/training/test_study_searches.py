@@ -81,9 +81,11 @@ def test_trainings_that_were_stopped_are_in_no_figure_of_whole_ones():
     ]
     shown = kernel_search.report(results, Namespace())
     assert [(row[0], row[-2], row[-1]) for row in shown.rows] == [
-        ("1", "8", "30.0 (1 of 2 seeds)"), ("2", "8", "21.0 ± 1.0"), ("3", "8", "10.0"),
-        ("-", "2, stopped", "90.0"),
-    ]  # fmt: skip
+        ("1", "8", "30.0 (1 of 2 seeds)"),
+        ("2", "8", "21.0 ± 1.0"),
+        ("3", "8", "10.0 (1 of 2 seeds)"),
+        ("-", "2, stopped", "90.0 (1 of 2 seeds)"),
+    ]
     place, correlation, stopped = shown.conclusion
     assert "number 2 of 3, 9.0 points of AP50 below the best" in place
     # 0, 2 and 2 kernels of 5 pixels with 30, 21 and 10 %

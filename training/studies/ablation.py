@@ -115,7 +115,8 @@ def differences(rows: Sequence[Row]) -> list[str]:
     sentences = []
     for name, row in named.items():
         for other, part in _simpler(name):
-            if other in named:
+            # While a study goes on, one may have more seeds: their means would be of other ones.
+            if other in named and row.seeds == named[other].seeds:
                 points = 100 * (row.ap50 - named[other].ap50)
                 sentences.append(f"- {part} ({other} to {name}): {points:+.1f} points.")
     return ["\n".join(sentences)] if sentences else []

@@ -82,6 +82,10 @@ def test_times_are_ratios_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert kept_ratios(tmp_path, detectors, 2, 32) == kept
     monkeypatch.setattr(latency, "ratios", lambda *_: {})
     assert kept_ratios(tmp_path, detectors, 2, 64) == {}, "of another size"
+    monkeypatch.setattr(latency, "ratios", lambda *_: kept)
+    for damaged in ("[1", "[]", '{"ratios": 1}'):
+        (tmp_path / "latency.json").write_text(damaged)
+        assert kept_ratios(tmp_path, detectors, 2, 32) == kept
 
 
 def test_a_deployed_detector_is_timed() -> None:

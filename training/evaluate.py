@@ -47,6 +47,7 @@ from compact_yolo_ros.support.files import replacing
 from compact_yolo_ros.support.plain_values import to_plain
 from compact_yolo_ros.support.terminal import open_console, print_table, say
 from training.data.dataset import DataSet, open_split
+from training.data.findings import lacks_objects
 from training.data.input_sizes import as_size
 from training.data.sample import Sample
 from training.deployment.model_card import DEFAULT_SIZE
@@ -255,6 +256,9 @@ def main(arguments: list[str] | None = None) -> int:
         if mapping.left_out:
             say(console, mapping.left_out)
         truths = [mapping.truth(truth) for truth in truths_of(samples)]
+        if not any(map(len, truths)):  # may be meant: the report shows what is found there
+            why = lacks_objects(options.split, samples) or "no object is of the classes evaluated"
+            say(console, f"AP is not known: {why}")
         selection = EVERYTHING.change(box_voting=options.box_voting)
         results = []
         for size in options.size or [model.size]:

@@ -25,12 +25,11 @@ import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.support.arguments import whole_number
 from compact_yolo_ros.support.terminal import open_console, say
-from training.data.dataset import Cache, DataSet, open_split, read_classes
+from training.data.dataset import Cache, read_classes
 from training.data.digest import digest_of
-from training.data.findings import other_shapes, require_objects
+from training.data.findings import open_for_training
 from training.deployment.onnx_export import fused
 from training.detectors.interface import Detector
 from training.evaluate import MEANS, measured
@@ -71,9 +70,9 @@ def train(arguments: argparse.Namespace, console: Console) -> None:
     begin = _beginning(arguments, recipe) if state is None else None
     teacher = read_teacher(recipe)
     fabric = _launch(arguments, recipe, console)
-    samples = _with_objects(arguments.data, "train", arguments.cache, recipe.view_pixels)
+    samples = open_for_training(arguments.data, "train", arguments.cache, least=recipe.view_pixels)
     # Those that are measured on stay whole: the letterbox halves them, as in the node.
-    held_out = _with_objects(arguments.data, "val", arguments.cache)
+    held_out = open_for_training(arguments.data, "val", arguments.cache)
     digest = digest_of(samples)
     trainer = Trainer(recipe, samples.classes, samples, fabric, arguments.workers, digest, teacher)
     _warn_of_warmup(trainer, console)
@@ -170,19 +169,6 @@ def check_metric(metric: str, classes: Sequence[str]) -> None:
     known = (*MEANS, *(f"AP50 {name}" for name in classes))
     if metric not in known:
         raise ValueError(f"evaluation.metric must be one of {', '.join(known)}, not {metric!r}")
-
-
-def _with_objects(data: Path, split: str, cache: Cache, least: Size | None = None) -> DataSet:
-    """Open a split; see ``open_split``.
-
-    Raises:
-        ValueError: no object is labelled, so the labels are probably in another folder.
-    """
-    opened = open_split(data, split, cache, least=least)
-    require_objects(data, split, opened)
-    if sentence := other_shapes(split, opened):
-        logging.getLogger("training.data").warning("%s: %s", data, sentence)
-    return opened
 
 
 def arguments_of(parser: argparse.ArgumentParser) -> None:

@@ -3,8 +3,8 @@
 
 Classes are the file's categories in the order of their ids, which may have gaps. Crowds are
 ignored; an image without annotations shows no objects. Numbers may be texts, as Labelbox writes
-them, and a size that is missing, null or 0 is not known. Objects are tracked if every annotation
-has a ``track_id``, or one in its ``attributes`` as CVAT writes them. The files that
+them, and a size that is missing, null or 0 is not known. The objects of an image are tracked if all
+of them have a ``track_id``, or one in its ``attributes`` as CVAT writes them. The files that
 ``evaluate_bag`` writes have three more keys: ``timestamp_ns`` and ``topic`` of an image, ``score``
 of an annotation.
 """
@@ -59,7 +59,6 @@ class CocoImage:
     _sides: tuple[Any, Any]
     _rows: Sequence[_Row]
     _numbers: Mapping[_Id, int]
-    _is_tracked: bool
 
     def truth(self, least_score: float = 0.0) -> GroundTruth:
         """What the image shows, boxes as they stand in the file: see ``GroundTruth.clipped``.
@@ -80,14 +79,15 @@ class CocoImage:
         boxes = np.array([_box(row) for row in rows], np.float64).reshape(-1, 4)
         labels = np.array([self._numbers[row.category] for row in rows], np.int64)
         crowd = np.array([_is_crowd(row) for row in rows], bool)
-        tracks = np.array([row.track or 0 for row in rows], np.int64)
+        tracks = [row.track for row in rows if not _is_crowd(row)]
+        known = [track for track in tracks if track is not None]
         return GroundTruth(
             boxes[~crowd],
             labels[~crowd],
             size=size,
             ignored=boxes[crowd],
             ignored_labels=labels[crowd],
-            tracks=tracks[~crowd] if self._is_tracked else None,
+            tracks=np.array(known, np.int64) if len(known) == len(tracks) else None,
         )
 
     def _size(self) -> Size | None:
@@ -134,8 +134,6 @@ def read_coco(file: Path) -> CocoFile:
             _track_id(entry),
         )
         rows.setdefault(_id(entry.get("image_id")), []).append(row)
-    every = [row for group in rows.values() for row in group]
-    is_tracked = bool(every) and all(row.track is not None for row in every)
     images: dict[int | str, CocoImage] = {}
     problems = []
     for entry in content["images"]:
@@ -143,7 +141,7 @@ def read_coco(file: Path) -> CocoFile:
         if number is None or number in images:
             problems.append(f"image {number} has no id, or one that another image has")
             continue
-        images[number] = _image(entry, rows.get(number, ()), numbers, is_tracked)
+        images[number] = _image(entry, rows.get(number, ()), numbers)
     problems += [
         f"annotations of image {number}, which is not listed" for number in rows.keys() - images
     ]
@@ -246,9 +244,7 @@ def _track_id(entry: dict[str, Any]) -> int | None:
     return None if number is None or abs(number) >= 2**63 else number
 
 
-def _image(
-    entry: dict[str, Any], rows: Sequence[_Row], numbers: Mapping[_Id, int], is_tracked: bool
-) -> CocoImage:
+def _image(entry: dict[str, Any], rows: Sequence[_Row], numbers: Mapping[_Id, int]) -> CocoImage:
     name = entry.get("file_name")
     return CocoImage(
         name if isinstance(name, str) else "",
@@ -257,7 +253,6 @@ def _image(
         (entry.get("width"), entry.get("height")),
         rows,
         numbers,
-        is_tracked,
     )
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ def read_detections_topic(
     Returns:
         The names of the classes in the order in which they occur, and stamp and objects of every
         image; boxes in pixels of the image, whose size is not known, see ``GroundTruth.clipped``.
-        They have ``tracks`` if every object has an ``id``.
+        They have ``tracks`` if every object of the image has an ``id``.
 
     Raises:
         LabelError: a box is not finite.
@@ -39,8 +38,8 @@ def read_detections_topic(
         labels = [numbers.setdefault(name, len(numbers)) for name in names]
         if not np.isfinite(boxes).all():
             raise LabelError(f"the message of {stamp} ns has a box that is not finite")
-        own = np.array([tracks.setdefault(text, len(tracks)) for text in ids], np.int64)
+        own = None
+        if "" not in ids:
+            own = np.array([tracks.setdefault(text, len(tracks)) for text in ids], np.int64)
         truths.append((stamp, GroundTruth(boxes, np.array(labels, np.int64), tracks=own)))
-    if "" in tracks or not tracks:
-        truths = [(stamp, replace(truth, tracks=None)) for stamp, truth in truths]
     return tuple(numbers), truths

@@ -82,6 +82,11 @@ class Bag:
         self.start, self.end = self.recordings[0][0], self.recordings[-1][1] - 1
 
     @property
+    def length(self) -> int:
+        """Ns of all recordings together, without the time between them."""
+        return sum(stop - start for start, stop in self.recordings)
+
+    @property
     def lost(self) -> list[str]:
         """A sentence for everything that could not be read so far."""
         return self.losses.sentences()
@@ -242,6 +247,20 @@ class Bag:
             # A compressed file is unpacked again when it is read: it takes room while it is open.
             kept = None if compressed else storage
             self._ranges.append((storage.start, storage.end, file, kept))
+
+
+def time_after(spans: Sequence[tuple[int, int]], elapsed: int) -> int:
+    """The time when so much of ``spans`` has passed; what is between them does not count.
+
+    Args:
+        spans: times from and below, in their order, as ``Bag.recordings``.
+        elapsed: like all of these, in ns; more than all of them leads behind the last one.
+    """
+    for start, stop in spans:
+        if elapsed < stop - start:
+            return start + elapsed
+        elapsed -= stop - start
+    return spans[-1][1] + elapsed
 
 
 def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

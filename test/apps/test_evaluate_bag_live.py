@@ -253,6 +253,16 @@ def test_the_rate_is_the_one_that_the_player_reported(evaluate) -> None:
     assert results["speed"]["age_ms"]["p50"] == pytest.approx((DELAY + TAKEN) / MS)
 
 
+@pytest.mark.parametrize(("reported", "told"), [(["0.0", "0.9"], 0), (["0.0", "2.5", "3.0"], 1)])
+def test_a_playback_that_was_too_slow_is_told(evaluate, reported: list[str], told: int) -> None:
+    reports = [diagnostics("/diagnostics", 0, START, {"seconds_behind": s}) for s in reported]
+    doubts = evaluate([*(answer(number) for number in range(COUNT)), *reports])["recording"][
+        "doubts"
+    ]
+    assert len(doubts) == told
+    assert not told or doubts[0].startswith("the player took 3.0 s longer than it should have, ")
+
+
 def test_a_rate_that_is_given_counts_more_than_the_report(evaluate) -> None:
     report = diagnostics("/diagnostics", 0, START, {"playback_rate": 2})
     assert evaluate([answer(0), report], "--rate", "4")["playback_rate"] == 4

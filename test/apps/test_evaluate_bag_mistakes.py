@@ -466,7 +466,9 @@ def test_recordings_of_different_days_are_cut_into_equal_parts(
 
 
 @pytest.mark.parametrize("apart", [PERIOD, 86_400 * 10**9])
-def test_the_time_between_recordings_does_not_count(model: str, tmp_path: Path, apart: int) -> None:
+def test_the_time_between_recordings_does_not_count(
+    model: str, tmp_path: Path, apart: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     """But that between the files of one that was split, which follow each other at once."""
     length = (FRAMES - 1) * PERIOD
     paths = []
@@ -485,10 +487,14 @@ def test_the_time_between_recordings_does_not_count(model: str, tmp_path: Path, 
     stream = results["topics"][TOPIC]["stream"]
     assert stream["longest_gap_ms"] == stream["interval_ms"]["p50"] == 100.0
     # Also of a part that begins and ends between images.
-    part = ["--start", "0.25", "--duration", str(apart * 1e-9 + 0.5), "--restart"]
-    assert main(["--bag", *paths, *arguments, *part]) == 0
-    results = json.loads((out / "results.json").read_text())
-    assert results["recording"]["seconds"] == pytest.approx(0.5 + (apart == PERIOD) * 0.1)
+    for begin in (0.25, length * 1e-9 + 0.15):
+        part = ["--start", str(begin), "--duration", "0.75", "--restart"]
+        assert main(["--bag", *paths, *arguments, *part]) == 0
+        results = json.loads((out / "results.json").read_text())
+        left = min(0.75, seconds - begin)
+        assert results["recording"]["seconds"] == pytest.approx(left)
+    assert main(["--bag", *paths, *arguments, "--start", "9", "--restart"]) == 1
+    assert f"nothing is left of the recording, which is {seconds:.1f} s" in capsys.readouterr().err
 
 
 def performance(number: int, watts: float) -> Recorded:

@@ -121,6 +121,25 @@ def test_tracks_are_compared_with_labels_of_each_format(
 
 
 @pytest.mark.usefixtures("no_report")
+def test_labels_that_lack_an_id_are_told(tmp_path: Path, bag: Path, toy: str) -> None:
+    """There were no figures then, and no word about them."""
+    file = coco(tmp_path / "labels.json")
+    content = json.loads(file.read_text())
+    del content["annotations"][4]["track_id"]
+    file.write_text(json.dumps(content))
+    more = ("--tracking", "bytetrack", "--ground-truth", str(file))
+    tracking = evaluate(bag, tmp_path / "out", toy, *more)
+    assert tracking is not None and tracking.accuracy is None
+    told = f"the labels of {TOPIC} have no tracks in 1 of 12 images, where an object has no id"
+    assert tracking.left_out.startswith(told)
+    content["annotations"][4] |= {"iscrowd": 1}  # what is ignored needs none
+    file.write_text(json.dumps(content))
+    tracking = evaluate(bag, tmp_path / "crowd", toy, *more)
+    assert tracking is not None and tracking.accuracy is not None
+    assert tracking.accuracy.objects == 35
+
+
+@pytest.mark.usefixtures("no_report")
 def test_labels_that_give_all_objects_one_id_have_no_tracks(
     tmp_path: Path, bag: Path, toy: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -129,6 +129,8 @@ def test_bad_lines_are_a_sentence(tmp_path: Path, line: str, sentence: str) -> N
         ([{"track_id": 7}, {"track_id": "left"}], None),
         ([{"track_id": 7}, {"track_id": 2**70}], None),
         ([{}, {}], None),
+        ([{"track_id": 7}, {"iscrowd": 1}], [7]),
+        ([{"track_id": 7}, {"score": 0.1}], [7]),
     ],
 )
 def test_tracks_in_cocos_json(tmp_path: Path, keys: list[dict], tracks: list[int] | None) -> None:
@@ -143,7 +145,7 @@ def test_tracks_in_cocos_json(tmp_path: Path, keys: list[dict], tracks: list[int
     path = tmp_path / "labels.json"
     path.write_text(json.dumps(content))
     (image,) = read_coco(path).images
-    found = image.truth().tracks
+    found = image.truth(0.5).tracks
     assert (None if found is None else found.tolist()) == tracks
 
 
@@ -157,7 +159,9 @@ def test_a_number_of_hundreds_of_digits_is_no_class_number() -> None:
     assert classes == ("9" * 5000,)
 
 
-@pytest.mark.parametrize(("ids", "tracks"), [(["b", "a", "b"], [[0, 1], [0]]), (["1", "", "1"], 0)])
+@pytest.mark.parametrize(
+    ("ids", "tracks"), [(["b", "a", "b"], [[0, 1], [0]]), (["1", "", "1"], [None, [0]])]
+)
 def test_tracks_in_a_topic(ids: list[str], tracks: object) -> None:
     def thing(name: str) -> SimpleNamespace:
         centre = SimpleNamespace(position=SimpleNamespace(x=5.0, y=5.0))
@@ -170,4 +174,4 @@ def test_tracks_in_a_topic(ids: list[str], tracks: object) -> None:
     messages = [SimpleNamespace(detections=[first, second]), SimpleNamespace(detections=[third])]
     _, stamped = read_detections_topic(enumerate(messages), ())
     found = [None if truth.tracks is None else truth.tracks.tolist() for _, truth in stamped]
-    assert found == (tracks or [None, None])
+    assert found == tracks

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ from compact_yolo_ros.recordings.compression import ZSTD
 from compact_yolo_ros.recordings.reader import Bag
 from compact_yolo_ros.ros.launching.evaluation import EVALUATION_ARGUMENTS, read_evaluation
 from compact_yolo_ros.ros.launching.params_file import parameters_of_file
-from compact_yolo_ros.ros.players import bag_recorder
+from compact_yolo_ros.ros.players import bag_player, bag_recorder
 from compact_yolo_ros.ros.players.bag_player import BagPlayerNode
 from compact_yolo_ros.ros.players.bag_recorder import BagRecorderNode
 
@@ -107,6 +108,23 @@ def test_the_next_recording_follows_at_once(client: Client, tmp_path: Path) -> N
     (played,) = [(a, b) for a, b in pairwise(times) if b - a > 1000 * 10**9]
     assert played[0] >= START + 20 * PERIOD + 9 * PERIOD
     assert played[1] < START + hour * PERIOD + PERIOD
+
+
+def test_the_time_between_recordings_counts_neither_as_skipped_nor_as_played(
+    client: Client, tmp_path: Path
+) -> None:
+    hour = 36_000
+    bags = [
+        write_bag(tmp_path / f"{first}", [image(draw_scene(0), first + n) for n in range(6)])
+        for first in (0, hour)
+    ]
+    images = client.collect(Image, TOPIC)
+    given = {"bags": str(list(map(str, bags))), "start": 0.35, "duration": 0.4}
+    with forked(PLAYER, tmp_path / "player.log", given) as player:
+        client.wait_for(lambda: not player.is_running(), 3 * PATIENCE)
+        assert player.stop() == 0, player.output()
+    wanted = [4, 5, hour, hour + 1, hour + 2]
+    assert [stamp(i) for i in images] == [START + n * PERIOD for n in wanted]
 
 
 def test_a_clock_that_was_set_while_it_was_recorded_is_no_pause(
@@ -223,6 +241,30 @@ def test_images_that_cannot_be_sent_are_counted_and_logged_once(
     logged = capfd.readouterr().err
     assert logged.count("could not be sent (Failed to publish: cannot publish data): ") == 1
     assert "lower the rate or use reliability best_effort" in logged
+
+
+def test_time_stands_still_for_images_that_come_late(
+    client: Client, bag: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """From a slow disk; else their ages would grow from image to image, for a reason of its own."""
+    now = 100.0
+    monkeypatch.setattr(bag_player, "time", SimpleNamespace(monotonic=lambda: now))
+    images = client.collect(Image, TOPIC)
+    clocks = client.collect(Clock, "/clock", 1000)
+    diagnostics = client.collect(DiagnosticArray, "/diagnostics")
+    overrides = [Parameter("bags", value=[str(bag)]), Parameter("patience", value=0.0)]
+    node = client.host(BagPlayerNode(context=client.context, parameter_overrides=overrides))
+    for number in range(COUNT):
+        client.wait_for(lambda count=number + 1: len(images) == count and clocks)
+        clock = clocks[-1].clock.sec * 10**9 + clocks[-1].clock.nanosec
+        assert clock < stamp(images[-1]) + 2 * PERIOD
+        now += 0.5  # to read and send the next one, which is due after 0.1 s
+    client.wait_for(lambda: diagnostics and values_of(diagnostics[-1])["seconds_behind"] == "2.8")
+    client.release(node)
+    status = diagnostics[-1].status[0]
+    assert status.level == DiagnosticStatus.WARN
+    assert "playback took 2.8 s longer than at 1 times the recorded pace" in status.message
+    assert "lower the rate" in capfd.readouterr().err
 
 
 def test_what_was_recorded_behind_the_time_of_ros_is_left_out(tmp_path: Path) -> None:

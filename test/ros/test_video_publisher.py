@@ -294,6 +294,37 @@ def test_a_mistake_is_one_line(tmp_path: Path, parameters: dict[str, Any], expec
     assert "Traceback" not in process.output()
 
 
+@pytest.mark.parametrize(
+    ("shape", "parameters", "sentence"),
+    [
+        (
+            (4000, 10),
+            {"width": 8192},
+            "an image of 10x4000 pixels would become 8192x3276800: set both width and height",
+        ),
+        (
+            (1, 65501),
+            {"image_transport": "compressed"},
+            "an image of 65501x1 pixels cannot be written as JPEG, whose sides have at most 65500",
+        ),
+    ],
+)
+def test_an_image_that_would_be_too_large_ends_it_with_a_sentence(
+    tmp_path: Path,
+    client: Client,
+    shape: tuple[int, int],
+    parameters: dict[str, Any],
+    sentence: str,
+) -> None:
+    assert cv2.imwrite(str(tmp_path / "a.png"), np.zeros((*shape, 3), np.uint8))
+    client.collect(Image, "image")
+    client.collect(CompressedImage, "image/compressed")
+    process = ForkedNode(MODULE, tmp_path / "log", {"source": str(tmp_path), **parameters})
+    client.wait_for(lambda: not process.is_running())
+    assert process.process.returncode == 1
+    assert sentence in process.output() and "Traceback" not in process.output()
+
+
 def test_a_damaged_picture_ends_it_with_a_sentence(
     tmp_path: Path, pictures: str, client: Client
 ) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +27,7 @@ class ScriptedStudy:
     """A study whose trainings give the AP50 that a function says."""
 
     seeds, console, out, reports = (0,), Console(quiet=True), Path("none"), True
-    train_set = Namespace(classes=("a", "b"))
+    classes = ("a", "b")
 
     def __init__(self, ap50):
         self.ap50, self.results, self.members = ap50, [], []

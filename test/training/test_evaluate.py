@@ -77,6 +77,17 @@ def test_a_file_is_evaluated_as_the_node_runs_it_with_classes_matched_by_name(
     assert page.count("data:image/jpeg") >= 2
 
 
+def test_of_images_without_objects_it_is_said_why_there_is_no_ap(data, toy, capsys):
+    line = ["--weights", str(toy), "--data", str(data)]
+    (data.parent / "labels/val/a.txt").write_text("1 0.5 0.5 0.1 0.1\n")
+    (data.parent / "labels/val/b.txt").write_text("")
+    assert main(line) == 0
+    assert "AP is not known: no object is of the classes" in capsys.readouterr().err
+    (data.parent / "labels/val/a.txt").write_text("")
+    assert main(line) == 0
+    assert "AP is not known: no image of 'val' shows an object" in capsys.readouterr().err
+
+
 def test_classes_of_other_names_can_be_given(data, toy, capsys):
     data.write_text("val: images/val\nnames: [lime, person, rouge]\n")
     arguments = ["--weights", str(toy), "--data", str(data), "--size", "320"]

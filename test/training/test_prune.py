@@ -159,7 +159,7 @@ def test_several_seeds_are_refused():
 
 def test_a_layer_is_pruned_until_the_ap_is_half_a_point_below_that_before_the_layer():
     study = scripted(0.50, 0.498, 0.496, 0.494, 0.495, 0.49)
-    prune(study, options("neck", "s32.0.1"))
+    prune(study, options("neck", "s32.0.1", "neck"))  # given twice
     names = ["original", "neck_1", "neck_2", "neck_3", "s32.0.1_1", "s32.0.1_2"]
     assert [result.name for result in study.results] == names
     assert [result.facts.get("channels") for result in study.results] == [None, 90, 84, 78, 90, 84]
@@ -179,6 +179,16 @@ def test_a_layer_keeps_one_channel_and_has_no_more_steps_than_were_asked_for():
     study = scripted(*[0.5] * 9)
     prune(study, options("backbone.blocks.0.project"))
     assert [r.facts["channels"] for r in study.results[1:]] == [3, 2, 1]
+
+
+def test_what_was_pruned_before_is_pruned_further_from_the_channels_that_it_has():
+    study = scripted(*[0.5] * 20)
+    given = options("neck", detector="{name: yolo_fastest, channels: {neck: 20}}")
+    prune(study, given)
+    # 1/16 of 20 is one channel; 15 steps at most
+    assert [r.facts["channels"] for r in study.results[1:]] == list(range(19, 4, -1))
+    assert [row[1] for row in report(study.results, given).rows[1:3]] == ["19 of 20", "18 of 20"]
+    assert "neck: 5" in study.results[-1].detector
 
 
 def test_an_unknown_layer_is_refused():

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import torch
 from drawn import write_set
@@ -144,6 +145,30 @@ def test_a_study_stops_continues_and_ends_like_one_that_was_not_stopped(
     assert "result.json is damaged" in capsys.readouterr().err
 
 
+def test_a_report_keeps_what_was_finished_behind_the_training_that_goes_on(
+    data: Path, tmp_path: Path
+) -> None:
+    """As after an interruption of several trainings at a time."""
+    out = tmp_path / "study"
+    options = ["--data", str(data), "--accelerator", "cpu", "--workers", "0", "--out", str(out)]
+    members = [
+        Member("a", DETECTOR),
+        Member("b", DETECTOR, hopeless=Signal()),
+        Member("c", DETECTOR),
+    ]
+    assert command(members[2:]).main(options) == 0
+
+    def reported() -> list[str]:
+        return [
+            result["name"] for result in json.loads((out / "results.json").read_text())["results"]
+        ]
+
+    assert command(members).main(options) == STOPPED
+    assert reported() == ["a", "c"]
+    assert command(members).main(options) == 0
+    assert reported() == ["a", "b", "c"]
+
+
 def test_a_folder_of_another_study_or_of_other_images_is_refused(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -240,6 +265,41 @@ def test_a_search_counts_what_is_left_of_it(
     )
 
 
+def test_trainings_see_pictures_of_a_camera_as_those_of_training_train_do(
+    shapes: list[Sample], tmp_path: Path
+) -> None:
+    """Each member those that its views need; what is measured on stays whole."""
+    data = write_set(tmp_path / "set", shapes)
+    for path in (tmp_path / "set").rglob("*.png"):
+        assert cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (960, 960)))
+    study = Study("s", data, tmp_path / "out", EFFORT, lambda results: report(results, Namespace()),
+                  Console(quiet=True), (0,), "cpu", workers=0)  # fmt: skip
+    digest = study.digest
+    for size in (32, 128):
+        recipe = study.recipe(Member("a", DETECTOR, (f"phases.0.sizes={size}",)), 0)
+        own, least = study.samples(recipe), recipe.view_pixels
+        wanted = open_split(data, "train", least=least, most=EFFORT.images)
+        assert [e.image.reduction for e in own.entries] == [
+            e.image.reduction for e in wanted.entries
+        ]
+        assert study.train_set is own is study.samples(recipe)
+        assert own.entries[0].image.reduction > 1 and study.digest == digest
+    assert all(entry.image.reduction == 1 for entry in study.held_out.entries)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_objects_is_refused(
+    split: str, shapes: list[Sample], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """AP is not known there: a study ranked trainings by it all the same."""
+    data = write_set(tmp_path / "set", shapes)
+    for path in (tmp_path / "set" / "labels" / split).iterdir():
+        path.write_text("")
+    options = ["--data", str(data), "--out", str(tmp_path / "out"), "--accelerator", "cpu"]
+    assert command([Member("a", DETECTOR)]).main([*options, "--workers", "0"]) == 1
+    assert f"no image of '{split}' shows an object" in capsys.readouterr().err
+
+
 WRONG = {
     "--set evaluation.metric=AP51": "evaluation.metric must be one of AP",
     "--set detector.width=0.2": "--set detector.width is not possible: the study changes it",
@@ -284,7 +344,7 @@ def test_seeds_of_a_member_become_one_row() -> None:
     rows = rows_of([result("a", 0, 0.2), result("b", 0, 0.5), result("a", 1, 0.3)])
     assert [(row.first.name, row.seeds) for row in rows] == [("a", 2), ("b", 1)]
     assert rows[0].ap50 == pytest.approx(0.25) and rows[0].spread == pytest.approx(0.1)
-    assert [row.ap50_text for row in rows] == ["25.0 ± 5.0", "50.0"]
+    assert [row.ap50_text for row in rows] == ["25.0 ± 5.0", "50.0 (1 of 2 seeds)"]
 
 
 def test_a_report_is_written_whole_or_not_at_all(

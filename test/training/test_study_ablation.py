@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -81,6 +82,10 @@ def test_times_are_ratios_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert kept_ratios(tmp_path, detectors, 2, 32) == kept
     monkeypatch.setattr(latency, "ratios", lambda *_: {})
     assert kept_ratios(tmp_path, detectors, 2, 64) == {}, "of another size"
+    monkeypatch.setattr(latency, "ratios", lambda *_: kept)
+    for damaged in ("[1", "[]", '{"ratios": 1}'):
+        (tmp_path / "latency.json").write_text(damaged)
+        assert kept_ratios(tmp_path, detectors, 2, 32) == kept
 
 
 def test_a_deployed_detector_is_timed() -> None:
@@ -112,6 +117,10 @@ def test_differences_are_those_of_one_part(monkeypatch: pytest.MonkeyPatch) -> N
         "- Shortcut (yolo_ret_table4_m075_truncated to yolo_ret_table4_m075_shortcut): +2.0"
         " points.",
     ]
+    another = replace(results[0], seed=1, figures={"AP50": 0.9, "AP": 0.5})
+    going_on = report([*results, another], Namespace(ratios=dict.fromkeys(aps, 1.0)))
+    assert "RFCR" not in going_on.conclusion[0], "means of other seeds"
+    assert [row[4] for row in going_on.rows][:2] == ["55.0 ± 35.0", "25.0 (1 of 2 seeds)"]
     published = {row[0]: row[-1] for row in shown.rows}
     assert published.pop("table4_m075_shortcut") == "68.75"
     assert set(published.values()) == {"-"}

@@ -17,6 +17,7 @@ import yaml
 from drawn import write_set
 from rich.console import Console
 
+from compact_yolo_ros.model.sizes import Size
 from training.data.dataset import open_split
 from training.data.digest import digest_of
 from training.data.sample import Sample
@@ -118,6 +119,9 @@ def test_the_digest_of_a_set_is_that_of_its_content(data: Path) -> None:
     assert found == digest_of(open_split(data, "train", "none"), open_split(data, "val", "none"))
     assert found != digest_of(open_split(data, "val"), open_split(data, "train"))
     assert found != digest_of(open_split(data, "train", most=5), open_split(data, "val"))
+    halved = open_split(data, "train", least=Size(40, 40))
+    assert halved.entries[0].image.width == 48
+    assert found == digest_of(halved, open_split(data, "val")), "views of another size"
 
 
 def test_a_description_in_the_current_folder_has_the_folders_name(

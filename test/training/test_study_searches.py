@@ -15,10 +15,11 @@ from scripted_study import ScriptedStudy, result
 
 from training.detectors.micro_yolo import MicroYoloConfig
 from training.detectors.variant import Variant
-from training.studies import kernel_search, layer_types, parallel
+from training.studies import kernel_search, layer_types, parallel, scaling, transfer
 from training.studies.configurations import plain_convolutions
 from training.studies.median_rule import below_median
 from training.studies.rank_correlation import rank_correlation
+from training.studies.study import Study
 
 
 def test_kernels_are_all_32_permutations_and_the_published_one_is_micro_yolo():
@@ -80,9 +81,11 @@ def test_trainings_that_were_stopped_are_in_no_figure_of_whole_ones():
     ]
     shown = kernel_search.report(results, Namespace())
     assert [(row[0], row[-2], row[-1]) for row in shown.rows] == [
-        ("1", "8", "30.0 (1 of 2 seeds)"), ("2", "8", "21.0 ± 1.0"), ("3", "8", "10.0"),
-        ("-", "2, stopped", "90.0"),
-    ]  # fmt: skip
+        ("1", "8", "30.0 (1 of 2 seeds)"),
+        ("2", "8", "21.0 ± 1.0"),
+        ("3", "8", "10.0 (1 of 2 seeds)"),
+        ("-", "2, stopped", "90.0 (1 of 2 seeds)"),
+    ]
     place, correlation, stopped = shown.conclusion
     assert "number 2 of 3, 9.0 points of AP50 below the best" in place
     # 0, 2 and 2 kernels of 5 pixels with 30, 21 and 10 %
@@ -205,6 +208,18 @@ def test_with_weights_only_the_layers_before_those_compared_are_trained_ones(mon
     assert members[0].detector.config.trunk[5].kind == "conv"
     assert members[0].facts["replaced"] == "none"
     assert {member.origin for member in members} == {"w.pt before layer 11"}
+
+
+def test_what_is_named_twice_is_trained_once(monkeypatch, tmp_path):
+    planned = []
+    monkeypatch.setattr(Study, "run", lambda _, members, plan: planned.extend(members))
+    monkeypatch.setattr(Study, "check_folder", lambda _: None)
+    monkeypatch.setattr(transfer, "members", lambda _, numbers, __: numbers)
+    line = ["--data", "d", "--plan", "--out", str(tmp_path)]
+    assert transfer.COMMAND.main([*line, "--backbone", "b", "--blocks", "3", "0", "3"]) == 0
+    assert planned == [3, 0]
+    assert scaling.COMMAND.main([*line, "--gflops", "3.5", "3.5"]) == 0
+    assert len(planned[2:]) == len({member.name for member in planned[2:]}) > 1
 
 
 def test_an_option_that_is_given_twice_adds_to_the_first():

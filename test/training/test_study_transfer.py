@@ -100,5 +100,7 @@ def test_the_best_share_is_where_to_truncate() -> None:
     assert [row[0] for row in shown.rows] == ["0", "6", "9"], "in the order of the share"
     assert shown.rows[1][1:3] == ("60%", "41.0 ± 1.0")
     assert "first 6 blocks, 60% of the backbone's parameters (41.0 ± 1.0 %)" in shown.conclusion[1]
+    without = report(results[2:3], Namespace()).conclusion[1]
+    assert "highest without ImageNet's weights (10.0 %)" in without and "truncate" not in without
     whole = replace(results[0], facts={"blocks": 17, "share": 1.0}, figures={"AP50": 1, "AP": 1})
     assert "nothing speaks for truncating it" in report([whole], Namespace()).conclusion[1]

@@ -29,7 +29,7 @@ from small_detector import SMALLEST_YOLO_RET
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from compact_yolo_ros.support.folder_lock import locked
-from training.data.dataset import open_split
+from training.data.findings import open_for_training
 from training.data.listing import BadFile
 from training.data.loading import epoch_batches
 from training.loop import progress
@@ -848,7 +848,7 @@ def test_what_is_not_trained_must_have_been_trained_before(folder, monkeypatch, 
 )
 def test_mistakes_are_reported_before_the_images_are_read(folder, monkeypatch, options):
     monkeypatch.setattr(
-        "training.train.open_split", lambda *_, **__: pytest.fail("it took minutes")
+        "training.train.open_for_training", lambda *_, **__: pytest.fail("it took minutes")
     )
     monkeypatch.setattr("sys.argv", command(folder, folder / "run", *options)[2:])
     with pytest.raises(SystemExit):
@@ -861,9 +861,9 @@ def test_only_the_pictures_of_the_views_are_halved(folder, monkeypatch):
 
     def note(data, split, cache, least=None):
         asked[split] = least
-        return open_split(data, split, cache, least=least)
+        return open_for_training(data, split, cache, least=least)
 
-    monkeypatch.setattr("training.train.open_split", note)
+    monkeypatch.setattr("training.train.open_for_training", note)
     monkeypatch.setattr("training.train.run", lambda *_: None)
     options = ["--set", "augmentation.scale=[0.5, 3.0]", "--set", "augmentation.aspect=0"]
     monkeypatch.setattr("sys.argv", command(folder, folder / "run", *options)[2:])

@@ -50,11 +50,13 @@ class Entry:
         label_file: None if there is none.
         cut: number of its boxes that were not clipped by rounding only.
         large: see ``Sample``.
+        whole: the objects in the pixels of the file, however far the image is reduced.
     """
 
     path: Path
     image: Decoded
     truth: GroundTruth
+    whole: GroundTruth
     label_file: Path | None = None
     cut: int = 0
     large: bool = False
@@ -192,9 +194,9 @@ def _examine(
         found = listed.in_image_of(image.source)
         truth = found.clipped()
         cut = int((np.abs(found.boxes - truth.boxes) > ROUNDING).any(1).sum())
-        truth = truth.in_pixels_of(Size(image.width, image.height))
+        shown = truth.in_pixels_of(Size(image.width, image.height))
         large = least is not None and not fits(image.source, least)
-        return Entry(listed.path, image, truth, listed.label_file, cut, large)
+        return Entry(listed.path, image, shown, truth, listed.label_file, cut, large)
     except (OSError, ValueError) as error:
         return _bad(listed.label_file or listed.path, error)
 

@@ -12,13 +12,16 @@ from training.data.dataset import DataSet
 
 
 def digest_of(*splits: DataSet) -> str:
-    """Return what is the same only for the same classes, images and labels, in the same order."""
+    """Return what is the same only for the same classes, images and labels, in the same order.
+
+    How far images are reduced does not matter: views of another size need other pixels.
+    """
     found = hashlib.blake2b(digest_size=8)
     for split in splits:
         found.update(repr((split.classes, len(split))).encode())
         for entry in split.entries:
             found.update(entry.image.digest)
-            found.update(content_of(entry.truth))
+            found.update(content_of(entry.whole))
     return found.hexdigest()
 
 

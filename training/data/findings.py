@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from training.data.dataset import DataSet, Entry
+from compact_yolo_ros.model.sizes import Size
+from training.data.dataset import Cache, DataSet, Entry, open_split
 from training.data.description import remedy_without
 
 NEEDED = ("train", "val")
@@ -40,6 +42,21 @@ def other_shapes(split: str, data: DataSet) -> str:
     found = Counter(entry.truth.drawn_as for entry in data.entries if entry.truth.drawn_as)
     files = " and ".join(f"{count} label files hold {shapes}" for shapes, count in found.items())
     return f"{split}: {files}: their boxes are used" if files else ""
+
+
+def open_for_training(
+    data: Path, split: str, cache: Cache, most: int = 0, least: Size | None = None
+) -> DataSet:
+    """Open a split that is trained or measured on; see ``open_split``.
+
+    Raises:
+        ValueError: no object is labelled, so the labels are probably in another folder.
+    """
+    opened = open_split(data, split, cache, most=most, least=least)
+    require_objects(data, split, opened)
+    if sentence := other_shapes(split, opened):
+        logging.getLogger("training.data").warning("%s: %s", data, sentence)
+    return opened
 
 
 def refusals(splits: Mapping[str, DataSet]) -> list[str]:

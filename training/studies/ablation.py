@@ -115,7 +115,8 @@ def differences(rows: Sequence[Row]) -> list[str]:
     sentences = []
     for name, row in named.items():
         for other, part in _simpler(name):
-            if other in named:
+            # While a study goes on, one may have more seeds: their means would be of other ones.
+            if other in named and row.seeds == named[other].seeds:
                 points = 100 * (row.ap50 - named[other].ap50)
                 sentences.append(f"- {part} ({other} to {name}): {points:+.1f} points.")
     return ["\n".join(sentences)] if sentences else []
@@ -173,7 +174,7 @@ def work(study: Study, options: argparse.Namespace) -> None:
     if not options.plan:
         size = next(iter(recipes.values())).evaluation.size
         detectors = {name: recipe.detector for name, recipe in recipes.items()}
-        options.ratios = kept_ratios(study.out, detectors, len(study.train_set.classes), size)
+        options.ratios = kept_ratios(study.out, detectors, len(study.classes), size)
     study.run(trainings, options.plan)
 
 

@@ -192,10 +192,10 @@ class Search:
 
     def _images(self) -> Tensor:
         recipe = self.study.recipe(self._member("x", Variant.parse(NAME)), 0)
+        samples = self.study.samples(recipe)
         batches = epoch_batches(
-            self.study.train_set, (PROXY_SIDE,), PROXY_IMAGES, recipe.augmentation, 0.0, (0, 0),
-            workers=0,
-        )  # fmt: skip
+            samples, (PROXY_SIDE,), PROXY_IMAGES, recipe.augmentation, 0.0, (0, 0), workers=0
+        )
         return next(iter(batches)).images.permute(0, 3, 1, 2).float() / 255
 
     def run(self) -> None:
@@ -252,7 +252,7 @@ class Search:
         if design not in self.proxies:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                network = Variant(NAME, design).build(len(self.study.train_set.classes))
+                network = Variant(NAME, design).build(len(self.study.classes))
             self.proxies[design] = naswot(network, self.images)
         return self.proxies[design]
 

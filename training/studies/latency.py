@@ -33,18 +33,30 @@ Size = int | Mapping[str, int]
 def kept_ratios(
     folder: Path, detectors: Mapping[str, Variant], classes: int, size: Size
 ) -> dict[str, float]:
-    """Return ``ratios``, read from a file in ``folder`` if it has those of the same detectors."""
+    """Return ``ratios``, read from a file in ``folder`` if it has those of the same detectors.
+
+    They are measured again if the file is damaged.
+    """
     file = folder / FILE
     wanted = {"size": size, "detectors": {name: str(v) for name, v in detectors.items()}}
-    if file.exists():
-        content = from_plain(dict[str, Any], read_json(file))
-        if {key: content.get(key) for key in wanted} == wanted:
-            return from_plain(dict[str, float], content.get("ratios"))
+    if (kept := _kept(file, wanted)) is not None:
+        return kept
     found = ratios(detectors, classes, size)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(file) as temporary:
         temporary.write_text(json.dumps(wanted | {"ratios": found}, indent=1) + "\n")
     return found
+
+
+def _kept(file: Path, wanted: Mapping[str, Any]) -> dict[str, float] | None:
+    """Return the ratios in a file; None: it has none of these detectors, or is damaged."""
+    try:
+        content = from_plain(dict[str, Any], read_json(file))
+        found = from_plain(dict[str, float], content.get("ratios"))
+    except (OSError, ValueError):
+        return None
+    same = {key: content.get(key) for key in wanted} == wanted
+    return found if same and found.keys() == wanted["detectors"].keys() else None
 
 
 def ratios(

@@ -108,7 +108,8 @@ class Row:
         figures: means of the results' figures.
         spread: largest less smallest AP50; 0 with one seed.
         seeds: how many there are.
-        left_out: further seeds, whose trainings were stopped earlier.
+        left_out: further seeds, whose trainings were stopped earlier, or that are still to come,
+            while another member has been trained with them.
     """
 
     first: Result
@@ -143,7 +144,8 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
     groups: dict[str, list[Result]] = {}
     for result in results:
         groups.setdefault(result.name, []).append(result)
-    return [_row(_alike(group), len(group)) for group in groups.values()]
+    seeds = max(map(len, groups.values()), default=0)
+    return [_row(_alike(group), seeds) for group in groups.values()]
 
 
 def _alike(group: Sequence[Result]) -> list[Result]:

@@ -47,6 +47,7 @@ def train_all(study: Study, members: Sequence[Member], options: argparse.Namespa
     say(study.console, str(study.cost(study.trainings(members))))
     if options.plan:
         return
+    study.gather(members)
     if options.parallel > 1:
         _run_parts(study, members, options.parallel)
     _train(study, members)

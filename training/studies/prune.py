@@ -68,6 +68,12 @@ def layers(graph: ChannelGraph) -> dict[str, int]:
     return {g.name: len(g.channels) for g in graph.groups.values() if not g.follows}
 
 
+def widths(detector: Variant, num_classes: int) -> dict[str, int]:
+    """Return the channels that each of ``layers`` has, without those that it has lost before."""
+    whole, left = layers(detector.graph(num_classes)), dict(detector.channels)
+    return {name: left.get(name, width) for name, width in whole.items()}
+
+
 def without(detector: Variant, layer: str, count: int, num_classes: int) -> Variant:
     """Return a detector whose layer has fewer channels, and what follows its width, too.
 
@@ -96,9 +102,9 @@ def prune(study: Study, options: argparse.Namespace) -> None:
     """
     if len(study.seeds) > 1:
         raise ValueError("--seeds: each step begins with the weights of the last: give one seed")
-    detector, classes = Variant.parse(options.detector), len(study.train_set.classes)
-    known = layers(detector.graph(classes))
-    wanted = options.layers or list(known)
+    detector, classes = Variant.parse(options.detector), len(study.classes)
+    known = widths(detector, classes)
+    wanted = list(dict.fromkeys(options.layers or known))
     for name in wanted:
         if name not in known:
             raise ValueError(f"{name!r} is no layer of {detector}: give some of {', '.join(known)}")
@@ -130,7 +136,7 @@ def _prune_layer(
     for step in range(1, limit + 1):
         if width - step * part < 1:
             break
-        detector = without(accepted.detector, layer, part, len(study.train_set.classes))
+        detector = without(accepted.detector, layer, part, len(study.classes))
         folder = study.folder(accepted.result.name, study.seeds[0])
         result = study.train(
             Member(

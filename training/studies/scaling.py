@@ -173,7 +173,8 @@ def chosen(options: argparse.Namespace, quick: bool) -> tuple[list[float], YoloV
     budgets, base, size = (
         (QUICK_BUDGETS, QUICK_BASE, QUICK_SIZE) if quick else (BUDGETS, NAME, SIZE)
     )
-    return options.gflops or list(budgets), base_of(options.detector or base), options.size or size
+    chosen = list(dict.fromkeys(options.gflops or budgets))
+    return chosen, base_of(options.detector or base), options.size or size
 
 
 def work(study: Study, options: argparse.Namespace) -> None:
@@ -182,7 +183,7 @@ def work(study: Study, options: argparse.Namespace) -> None:
     if not options.plan:
         detectors = {member.name: member.detector for member in trainings}
         sizes = {member.name: member.facts["size"] for member in trainings}
-        classes = len(study.train_set.classes)
+        classes = len(study.classes)
         options.ratios = kept_ratios(study.out, detectors, classes, sizes)
     study.run(trainings, options.plan)
 

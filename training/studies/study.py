@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from compact_yolo_ros.model.sizes import Size
 from compact_yolo_ros.support.document import LARGE, DocumentError
 from compact_yolo_ros.support.error_text import reason
 from compact_yolo_ros.support.files import replacing
@@ -25,8 +26,9 @@ from compact_yolo_ros.support.json_files import read_json
 from compact_yolo_ros.support.plain_values import from_plain, to_plain
 from compact_yolo_ros.support.terminal import say
 from compact_yolo_ros.support.wording import counted
-from training.data.dataset import Cache, DataSet, open_split
+from training.data.dataset import Cache, DataSet, read_classes
 from training.data.digest import digest_of
+from training.data.findings import open_for_training
 from training.detectors.complexity import macs, parameters
 from training.detectors.interface import Detector
 from training.detectors.variant import Variant
@@ -141,20 +143,42 @@ class Study:
     results: list[Result] = field(default_factory=list)
     reports: bool = True
     _told: set[str] = field(default_factory=set, init=False, repr=False)
+    _order: dict[tuple[str, int], int] = field(default_factory=dict, init=False, repr=False)
+    _opened: tuple[Size, DataSet] | None = field(default=None, init=False, repr=False)
 
     # The images are opened when they are needed: what else is wrong is found out before.
-    @cached_property
+    def samples(self, recipe: Recipe) -> DataSet:
+        """Return the images that a training sees, reduced as far as its views allow.
+
+        So are those of ``training.train``. Only those of the last recipe stay in memory.
+        """
+        least = recipe.view_pixels
+        if self._opened is None or self._opened[0] != least:
+            self._opened = None
+            self._opened = least, self._open("train", self.cache, self.effort.images, least)
+        return self._opened[1]
+
+    @property
     def train_set(self) -> DataSet:
-        """Images that the trainings see."""
-        return self._open("train", self.effort.images)
+        """Images that the trainings see, to be counted; ``samples`` are what they see of them."""
+        return self._opened[1] if self._opened else self._unseen
+
+    @cached_property
+    def _unseen(self) -> DataSet:
+        return self._open("train", "none", self.effort.images)
 
     @cached_property
     def held_out(self) -> DataSet:
-        """Images of ``val`` that they are measured on."""
-        return self._open("val", self.effort.held_out)
+        """Images of ``val`` that they are measured on. They stay whole, as for the node."""
+        return self._open("val", self.cache, self.effort.held_out)
 
-    def _open(self, split: str, most: int) -> DataSet:
-        return open_split(self.data, split, self.cache, most=most)
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return read_classes(self.data)
+
+    def _open(self, split: str, cache: Cache, most: int, least: Size | None = None) -> DataSet:
+        return open_for_training(self.data, split, cache, most, least)
 
     @cached_property
     def digest(self) -> str:
@@ -188,7 +212,7 @@ class Study:
         changes = [*self.effort.changes, *member.changes, f"seed={seed}"]
         detector = str(member.detector)
         recipe = Recipe.read(find_recipe(self.effort.recipe, detector), changes, detector)
-        check_metric(recipe.evaluation.metric, self.train_set.classes)
+        check_metric(recipe.evaluation.metric, self.classes)
         trained = recipe.detector.options
         for name, value in member.detector.options.items():
             if not _contains(trained.get(name), value):
@@ -206,6 +230,7 @@ class Study:
         say(self.console, str(self.cost(wanted)))
         if plan_only:
             return []
+        self.gather(members)
         return [self.train(member, seed) for member, seed in wanted]
 
     def trainings(self, members: Sequence[Member]) -> list[tuple[Member, int]]:
@@ -270,8 +295,8 @@ class Study:
 
     def _trainer(self, recipe: Recipe) -> Trainer:
         fabric, _ = open_fabric(recipe.precision, self.accelerator)
-        classes, teacher = self.train_set.classes, read_teacher(recipe)
-        return Trainer(recipe, classes, self.train_set, fabric, self.workers, teacher=teacher)
+        samples, teacher = self.samples(recipe), read_teacher(recipe)
+        return Trainer(recipe, samples.classes, samples, fabric, self.workers, teacher=teacher)
 
     def folder(self, name: str, seed: int) -> Path:
         """Return the folder of a training; ``last.pt`` in it has the weights."""
@@ -326,15 +351,18 @@ class Study:
         known = [(r.name, r.seed) for r in self.results]
         if (result.name, result.seed) not in known:
             self.results.append(result)
+            self.results.sort(key=lambda r: self._order.get((r.name, r.seed), len(self._order)))
         self._write_report()
         return result
 
     def gather(self, members: Sequence[Member]) -> None:
-        """Report what other processes have finished.
+        """Report what is finished, by other processes or at another time, in the members' order.
 
         A folder of something else is told once, and left out: it ends no training of the others.
         """
-        found = (self._gathered(member, seed) for member, seed in self.trainings(members))
+        wanted = self.trainings(members)
+        self._order = {(member.name, seed): place for place, (member, seed) in enumerate(wanted)}
+        found = (self._gathered(member, seed) for member, seed in wanted)
         self.results[:] = [result for result in found if result]
         if self.results:
             self._write_report()

@@ -127,6 +127,11 @@ def report(results: Sequence[Result], _: argparse.Namespace) -> Report:
 def _conclusion(top: Row) -> str:
     share, blocks = top.first.facts["share"], top.first.facts["blocks"]
     paper = f"In the paper it falls past about {PUBLISHED_SHARE:.0%}."
+    if blocks == 0:
+        return (
+            f"AP50 is highest without ImageNet's weights ({top.ap50_text} %): trained so, nothing "
+            f"speaks for taking any. {paper}"
+        )
     if share == 1:
         return (
             f"AP50 is highest with the whole backbone ({top.ap50_text} %): trained so "
@@ -156,7 +161,7 @@ def _plot(rows: Sequence[Row], axes: Any) -> None:
 def work(study: Study, options: argparse.Namespace) -> None:
     """Train all points."""
     detector = complete(options.detector)
-    numbers = options.blocks or evenly(shares(detector), options.points)
+    numbers = list(dict.fromkeys(options.blocks)) or evenly(shares(detector), options.points)
     study.run(list(members(detector, numbers, options.backbone)), options.plan)
 
 

@@ -15,7 +15,7 @@ from compact_yolo_ros.detection.selection import ANY_SIZE, Selection, class_thre
 from compact_yolo_ros.detection.tracking.options import TrackingOptions
 from compact_yolo_ros.detection.view import PLAIN, Area, View, parse_tiles
 from compact_yolo_ros.pixels.rotation import ROTATIONS
-from compact_yolo_ros.recordings.reader import Bag, choose_topics
+from compact_yolo_ros.recordings.reader import Bag, choose_topics, time_after
 from compact_yolo_ros.recordings.storage import FOREVER, BagError
 from compact_yolo_ros.support.arguments import Options, add_rename, finite, width_x_height
 
@@ -232,8 +232,10 @@ def settings_of(options: argparse.Namespace, bag: Bag) -> Settings:
         ValueError: a value cannot be used.
     """
     topics = choose_topics(bag, options.topic)
-    start = bag.start + round(options.start * 1e9)
-    stop = FOREVER if options.duration is None else start + round(options.duration * 1e9)
+    skipped = round(options.start * 1e9)
+    start, stop = time_after(bag.recordings, skipped), FOREVER
+    if options.duration is not None:
+        stop = time_after(bag.recordings, skipped + round(options.duration * 1e9))
     as_on_a_robot = options.realtime or options.latency is not None or options.recorded is not None
     run_options, start = run_options_of(options), start if options.start else 0
     view = _view(options)

@@ -10,6 +10,9 @@ import numpy as np
 from compact_yolo_ros.apps.evaluate_bag.frame_labels import FrameLabels
 from compact_yolo_ros.apps.evaluate_bag.topic_statistics import TopicStatistics
 
+BEHIND = 1.0
+"""Seconds from which on a slow playback is told."""
+
 
 def doubts(
     statistics: Mapping[str, TopicStatistics],
@@ -17,6 +20,7 @@ def doubts(
     *,
     realtime: bool,
     lost: bool,
+    behind: float,
 ) -> tuple[str, ...]:
     """What a person should know before believing the figures.
 
@@ -25,6 +29,7 @@ def doubts(
         labels: by topic.
         realtime: whether ages are given.
         lost: whether images are missing.
+        behind: seconds that playback to a live node took longer than it should have.
     """
     found: list[str] = []
     for topic, part in statistics.items():
@@ -36,6 +41,12 @@ def doubts(
         for topic, part in labels.items()
         if lost and part.numbers is not None
     ]
+    if behind >= BEHIND:
+        found.append(
+            f"the player took {behind:.1f} s longer than it should have, because it could not read "
+            "or send the images fast enough: fewer came a second than were recorded, and more of "
+            "them were answered; play at a lower rate"
+        )
     return tuple(found)
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from compact_yolo_ros.backends.registry import BACKENDS
 from compact_yolo_ros.detection.detector import Detector
 from compact_yolo_ros.detection.selection import ANY_SIZE, EVERYTHING
 from compact_yolo_ros.detection.view import PLAIN, View
-from compact_yolo_ros.recordings.reader import Bag
+from compact_yolo_ros.recordings.reader import Bag, time_after
 from compact_yolo_ros.recordings.storage import FOREVER, BagError
 
 PARTS = 16
@@ -150,7 +149,7 @@ def parts(job: Job, bag: Bag) -> list[tuple[int, int]]:
     count = 1 if job.realtime else PARTS
     # The time between recordings does not count: they may be of different days.
     whole = sum(b - a for a, b in spans)
-    inner = [_after(spans, whole * number // count) for number in range(1, count)]
+    inner = [time_after(spans, whole * number // count) for number in range(1, count)]
     edges = [start, *inner, stop]
     return [pair for pair in zip(edges, edges[1:], strict=False) if pair[0] < pair[1]]
 
@@ -164,15 +163,6 @@ def recorded(job: Job, bag: Bag) -> list[tuple[int, int]]:
     start, stop = max(job.start, bag.start), min(job.stop, bag.end + 1)
     spans = [(max(a, start), min(b, stop)) for a, b in bag.recordings if a < stop and b > start]
     if not spans:
-        seconds = (bag.end - bag.start) * 1e-9
+        seconds = bag.length * 1e-9
         raise BagError(f"nothing is left of the recording, which is {seconds:.1f} s long")
     return spans
-
-
-def _after(spans: Sequence[tuple[int, int]], elapsed: int) -> int:
-    """The time when so much of ``spans`` has passed, all in ns."""
-    for start, stop in spans:
-        if elapsed < stop - start:
-            return start + elapsed
-        elapsed -= stop - start
-    return spans[-1][1]

@@ -29,6 +29,8 @@ DIAGNOSTICS, PERFORMANCE = "/diagnostics", "/performance"
 """How the names of the topics with the node's counters, and with single images, end."""
 PLAYBACK_RATE = "playback_rate"
 """Key on /diagnostics of the player."""
+SECONDS_BEHIND = "seconds_behind"
+"""Another one."""
 COUNTED = {
     "received": "images_received",
     "processed": "images_processed",
@@ -80,6 +82,7 @@ class NodeRun:
         answers: in the order of time.
         counters: of the images; None if they were not recorded.
         rate: how fast the recording was played.
+        behind: seconds that this took longer than at ``rate``, as far as the player has reported.
         watts: mean power; None if it was not recorded.
         seconds: length of what was recorded of the node, on the clock of the playback.
     """
@@ -87,6 +90,7 @@ class NodeRun:
     answers: tuple[Answer, ...]
     counters: NodeCounters | None
     rate: float
+    behind: float
     watts: float | None
     seconds: float
 
@@ -121,7 +125,8 @@ def read_node_run(
     run = NodeRun(
         answers=tuple(found),
         counters=_counters(bag, topics[0]),
-        rate=rate or _playback_rate(bag) or 1.0,
+        rate=rate or next((r for r in reversed(_reported(bag, PLAYBACK_RATE)) if r > 0), 1.0),
+        behind=max(_reported(bag, SECONDS_BEHIND), default=0.0),
         watts=fmean(watts) if watts else None,
         seconds=(bag.end - bag.start) * 1e-9,
     )
@@ -174,14 +179,13 @@ def _counters(recorded: Bag, topic: str) -> NodeCounters | None:
     return found.get(topic) or (next(iter(found.values())) if len(found) == 1 else None)
 
 
-def _playback_rate(recorded: Bag) -> float | None:
-    """The rate that the player of this package has reported; None if another one played."""
-    rates = [
-        _number(texts, PLAYBACK_RATE)
+def _reported(recorded: Bag, key: str) -> list[float]:
+    """What the player of this package has reported, 0 for other statuses; in the order of time."""
+    return [
+        _number(texts, key)
         for statuses, _ in _diagnostics(recorded, DIAGNOSTICS)
         for texts in statuses
     ]
-    return next((rate for rate in reversed(rates) if rate > 0), None)
 
 
 def _diagnostics(recorded: Bag, end: str) -> Iterator[tuple[list[dict[str, str]], Moment]]:

@@ -103,7 +103,8 @@ def evaluate_recording(
     }
     _check_overlap(bag, labels, settings.tolerance)
     node = _read_node(settings, card)
-    settings = replace(settings, playback_rate=None if node is None else node.rate)
+    rate, behind = (None, 0.0) if node is None else (node.rate, node.behind)
+    settings = replace(settings, playback_rate=rate, playback_behind=behind)
     if labels:
         shared_classes(card.classes, labels.values(), settings.rename)
     with locked(settings.out):

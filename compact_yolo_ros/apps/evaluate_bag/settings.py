@@ -35,6 +35,7 @@ class Settings:
         cluster: address of a Dask scheduler that distributes the work; empty for this machine.
         playback_rate: at which the recording was played to the live node of the job; None is what
             the player has reported, or else 1.
+        playback_behind: seconds that this took longer than at that rate.
         tracking: how objects are followed; None if they are not.
     """
 
@@ -52,6 +53,7 @@ class Settings:
     export_apart: float | None = None
     cluster: str = ""
     playback_rate: float | None = None
+    playback_behind: float = 0.0
     tracking: TrackingOptions | None = None
 
     def selection(self, card: ModelCard) -> Selection:

@@ -94,9 +94,10 @@ def measure_tracking(
     given = {
         topic: part
         for topic, part in labels.items()
-        if any(truth.tracks is not None for truth in part.truths)
+        if any(truth.tracks is not None and len(truth) for truth in part.truths)
     }
-    left_out = "; ".join(filter(None, (_repeated(*each) for each in given.items())))
+    reasons = (_missing(*each) or _repeated(*each) for each in given.items())
+    left_out = "; ".join(filter(None, reasons))
     tracked = [] if left_out else list(given)
     evaluator, numbers = TrackingEvaluator(), joined_classes(labels)
     for result, tracks in follow(results, options):
@@ -115,6 +116,17 @@ def measure_tracking(
         topics={topic: found.counts() for topic, found in topics.items()},
         accuracy=evaluator.result() if tracked and mapping is not None else None,
         left_out=left_out,
+    )
+
+
+def _missing(topic: str, labels: FrameLabels) -> str:
+    """Why a topic's labels are no tracks, although some are; empty if all objects have one."""
+    without = sum(truth.tracks is None for truth in labels.truths)
+    if not without:
+        return ""
+    return (
+        f"the labels of {topic} have no tracks in {without} of {len(labels)} images, where an"
+        " object has no id: give every object one"
     )
 
 

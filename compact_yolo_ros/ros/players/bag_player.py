@@ -19,7 +19,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.image_types import COMPRESSED_IMAGE
-from compact_yolo_ros.recordings.reader import Bag, choose_topics
+from compact_yolo_ros.recordings.reader import Bag, choose_topics, time_after
 from compact_yolo_ros.recordings.storage import BagError, Message, StorageError
 from compact_yolo_ros.recordings.video import images
 from compact_yolo_ros.ros.parameters import NodeParameters, ParameterSpec
@@ -86,6 +86,10 @@ LINGER = 1.0
 recordings, so that what was played can be processed."""
 LATEST = 2**31 * 10**9
 """Time in ns, in January 2038, that no message of ROS can hold."""
+LATE = 0.1
+"""Most seconds that an image may be late; then time stands still, or its age would grow."""
+BEHIND = 1.0
+"""Seconds that time has stood still for late images from which on it is told."""
 CLOCK_SET = 24 * 3600 * 10**9
 """Time in ns between two images of a recording from which on it is no pause: the clock was set."""
 
@@ -106,13 +110,14 @@ class BagPlayerNode(Node):
         self._bag = Bag([in_home(path) for path in values["bags"] if path])
         self._topics = choose_topics(self._bag, [topic for topic in values["topics"] if topic])
         self._rate, self._loop = values["rate"], values["loop"]
-        self._start = self._bag.start + round(values["start"] * 1e9)
-        self._stop = LATEST
-        if values["duration"]:
-            self._stop = min(LATEST, self._start + round(values["duration"] * 1e9))
+        skipped, played = round(values["start"] * 1e9), round(values["duration"] * 1e9)
+        self._start, self._stop = time_after(self._bag.recordings, skipped), LATEST
+        if played:
+            self._stop = min(LATEST, time_after(self._bag.recordings, skipped + played))
         self._sender = ImageSender(self.get_logger())
         self._damaged = 0
         self._last_damage = ""
+        self._behind = 0.0
         self._codec = Codec(self._bag.topics.values())
         qos = QoSProfile(depth=10, reliability=ReliabilityPolicy[values["reliability"].upper()])
         self._publishers_of: dict[str, Publisher[Any]] = {
@@ -126,7 +131,7 @@ class BagPlayerNode(Node):
         self._created = time.monotonic()
         self._begin()
         if self._due is None:
-            seconds = (self._bag.end - self._bag.start) * 1e-9
+            seconds = self._bag.length * 1e-9
             why = "; ".join(self._lost())
             raise ValueError(f"nothing is left to play of {seconds:.1f} s{': ' * bool(why)}{why}")
         # A steady clock: this node is what moves simulated time.
@@ -145,7 +150,7 @@ class BagPlayerNode(Node):
 
     def close(self) -> None:
         """Log what was published."""
-        for sentence in self._lost():
+        for sentence in [*self._lost(), *self._slow()]:
             self.get_logger().warning(sentence)
         if self._damaged:
             self.get_logger().warning(f"Left out {self._damaged} damaged images")
@@ -170,9 +175,10 @@ class BagPlayerNode(Node):
         if not self._began and not self._may_begin():
             self._publish_time()
             return
-        elapsed = max(0.0, time.monotonic() - self._began)
+        elapsed, before = max(0.0, time.monotonic() - self._began), self._now
         self._now = self._first + round(elapsed * self._rate * 1e9)
         self._skip_pause()
+        self._wait_for_images(before)
         self._publish_time()
         while self._due is not None and self._due.time <= self._now:
             self._publish(self._due)
@@ -195,7 +201,25 @@ class BagPlayerNode(Node):
             later, ended = [self._due.time], self._last
         if not later or self._now < ended + LINGER * self._rate * 1e9:
             return
-        self._first = self._now = min(later)
+        self._go_on_from(min(later))
+
+    def _wait_for_images(self, before: int) -> None:
+        """Let time stand where images come late, as from a slow disk.
+
+        Else the age of what is made of them would be that of the way to here as well, and grow.
+
+        Args:
+            before: time in ns up to which images were published.
+        """
+        if self._due is None:
+            return
+        late = (self._now - max(before, self._due.time)) * 1e-9 / self._rate
+        if late > LATE:
+            self._behind += late
+            self._go_on_from(max(before, self._due.time))
+
+    def _go_on_from(self, now: int) -> None:
+        self._first = self._now = now
         self._began = time.monotonic()
 
     def _publish(self, message: Message) -> None:
@@ -256,6 +280,7 @@ class BagPlayerNode(Node):
             "images_published": self._sender.published,
             "images_damaged": self._damaged,
             "images_failed": self._sender.failed,
+            "seconds_behind": f"{self._behind:.1f}",
         }
         for sentence in self._waits():
             self.get_logger().info(sentence, once=True)
@@ -267,7 +292,15 @@ class BagPlayerNode(Node):
         """Why images of the recording are not played, a sentence each."""
         damaged = f"{self._damaged} damaged image(s) left out: {self._last_damage}"
         bad = [damaged] * bool(self._damaged) + self._sender.problems() + self._lost()
-        return [*self._waits(), *bad]
+        return [*self._waits(), *bad, *self._slow()]
+
+    def _slow(self) -> list[str]:
+        """That it plays more slowly than it should, a sentence; none if it does not."""
+        told = (
+            f"playback took {self._behind:.1f} s longer than at {self._rate:g} times the recorded "
+            "pace: the images cannot be read, decoded or sent so fast; lower the rate"
+        )
+        return [told] * (self._behind >= BEHIND)
 
     def _lost(self) -> list[str]:
         """What cannot be played of the recording, a sentence each."""

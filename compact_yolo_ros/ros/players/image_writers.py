@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
+from compact_yolo_ros.pixels.video_source import SourceError
+
 FROM_BGR = {"rgb8": cv2.COLOR_BGR2RGB, "mono8": cv2.COLOR_BGR2GRAY}
 
 
@@ -20,7 +22,11 @@ class ImageWriter(Protocol):
     message: Any
 
     def write(self, frame: NDArray[np.uint8]) -> Any:
-        """The message, with ``frame``, (h, w, 3) uint8 BGR, in it."""
+        """The message, with ``frame``, (h, w, 3) uint8 BGR, in it.
+
+        Raises:
+            SourceError: it cannot be written so.
+        """
 
 
 class RawWriter:
@@ -64,6 +70,13 @@ class JpegWriter:
         if self._grey:
             frame = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
         data = array("B")
-        data.frombytes(cv2.imencode(".jpg", frame, self._options)[1].data)
+        done, content = cv2.imencode(".jpg", frame, self._options)
+        if not done:
+            height, width = frame.shape[:2]
+            raise SourceError(
+                f"an image of {width}x{height} pixels cannot be written as JPEG, whose sides have"
+                " at most 65500: set width and height, or image_transport raw"
+            )
+        data.frombytes(content.data)
         self.message.data = data
         return self.message

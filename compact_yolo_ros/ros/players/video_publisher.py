@@ -86,6 +86,8 @@ VIDEO_PUBLISHER_PARAMETERS = (
     ),
 )
 DEPTH = 5
+MOST_PIXELS = 8192**2
+"""Of an image that is enlarged: as many as ``width`` and ``height`` together may ask for."""
 LONGEST = 1e9
 """Seconds between two images: a timer counts nanoseconds, in 64 bits."""
 ACKNOWLEDGEMENT = Duration(seconds=1)
@@ -212,6 +214,11 @@ class VideoPublisherNode(Node):
         size = target_size((frame.shape[1], frame.shape[0]), self._size)
         if size == (frame.shape[1], frame.shape[0]):
             return frame
+        if size[0] * size[1] > MOST_PIXELS:
+            raise SourceError(
+                f"an image of {frame.shape[1]}x{frame.shape[0]} pixels would become"
+                f" {size[0]}x{size[1]}: set both width and height, or smaller ones"
+            )
         self._scratch = cv2.resize(frame, size, self._scratch, interpolation=cv2.INTER_AREA)
         return self._scratch
 

@@ -146,3 +146,29 @@ def test_a_rehearsal_has_the_double_of_the_bundled_version(
     environment = {n: v for n, v in os.environ.items() if n != "TENSORRT_DOUBLE_VERSION"}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert ended.stdout.splitlines()[-1:] == [version], ended.stderr
+
+
+def test_only_ros_is_taken_of_what_an_environment_has(tmp_path: Path) -> None:
+    """That of `make setup` has PyTorch as well, and other versions of what the bundle brings."""
+    prefix, packages = tmp_path / ".venv", Path("lib/python3.10/site-packages")
+    index = prefix / "share" / "ament_index" / "resource_index" / "packages"
+    index.mkdir(parents=True)
+    for name in ("rclpy", "vision_msgs", "rcutils", "compact_yolo_ros", "a_library"):
+        (index / name).touch()
+    own = ["rclpy", "vision_msgs", "rcutils", "ros_rclpy.libs"]
+    others = ["compact_yolo_ros", "torch", "numpy.libs", "numpy-2.2.6.dist-info"]
+    for name in own + others:
+        (prefix / packages / name).mkdir(parents=True)
+        (prefix / packages / name / "content").touch()
+    (prefix / "lib" / "librcl.so.1").touch()
+    bundle.copy_ros(prefix, tmp_path / "copied")
+    found = sorted(path.name for path in (tmp_path / "copied" / packages).iterdir())
+    assert found == sorted(own)
+    assert (tmp_path / "copied" / packages / "rclpy" / "content").is_file()
+    assert (tmp_path / "copied" / "lib" / "librcl.so.1").is_file()
+    assert (tmp_path / "copied" / "share" / "ament_index").is_dir()
+
+
+def test_an_environment_without_ros_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no rclpy or no vision_msgs in "):
+        bundle.copy_ros(tmp_path, tmp_path / "copied")

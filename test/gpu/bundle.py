@@ -38,6 +38,8 @@ sys.path.insert(0, str(ROOT))
 from compact_yolo_ros.support.protobuf import read_fields, write_field  # noqa: E402
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+PACKAGE = "compact_yolo_ros"
+"""The checkout is tested, not what is installed."""
 BLOCK = 32 * 2**20
 """Bytes of an archive that are compressed, and later expanded, as one piece."""
 NOT_NEEDED = (
@@ -117,7 +119,7 @@ def stage(folder: Path, given: argparse.Namespace) -> None:
     copy_python(given.python.expanduser(), folder / "b_python")
     _copy_checkout(folder / "e_checkout")
     if given.ros:
-        copy_ros(given.ros.expanduser(), folder / "d_ros", folder / "c_site")
+        copy_ros(given.ros.expanduser(), folder / "d_ros")
     if given.zoo:
         _copy(given.zoo, folder / "d_zoo", ["*.onnx"])
         for path in (folder / "d_zoo").iterdir():
@@ -206,10 +208,11 @@ def _libraries(binary: Path) -> Iterator[Path]:
             yield path
 
 
-def copy_ros(prefix: Path, folder: Path, site: Path) -> None:
-    """Copy ROS 2's libraries and Python packages, but what the tests bring themselves.
+def copy_ros(prefix: Path, folder: Path) -> None:
+    """Copy ROS 2's libraries and Python packages, and nothing else that is installed there.
 
-    Headers and static libraries stay behind: nothing is compiled there.
+    What Python packages of ROS import besides is in ``requirements.txt``. Headers and static
+    libraries stay behind: nothing is compiled there.
     """
     packages = prefix / "lib" / "python3.10" / "site-packages"
     if not (packages / "rclpy").is_dir() or not (packages / "vision_msgs").is_dir():
@@ -219,11 +222,11 @@ def copy_ros(prefix: Path, folder: Path, site: Path) -> None:
     for library in sorted((prefix / "lib").glob("*.so*")):
         shutil.copy(library, folder / "lib" / library.name)
     shutil.copytree(prefix / "share", folder / "share", ignore=skipped)
-    for package in sorted(packages.iterdir()):
-        if package.is_dir() and not (site / package.name).exists():
-            shutil.copytree(
-                package, folder / packages.relative_to(prefix) / package.name, ignore=skipped
-            )
+    index = prefix / "share" / "ament_index" / "resource_index" / "packages"
+    listed = [packages / name.name for name in index.iterdir() if name.name != PACKAGE]
+    for package in sorted([*listed, *packages.glob("ros_*.libs")]):
+        if package.is_dir():
+            shutil.copytree(package, folder / package.relative_to(prefix), ignore=skipped)
 
 
 def _copy_checkout(folder: Path) -> None:

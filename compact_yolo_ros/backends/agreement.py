@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compact_yolo_ros.backends.backend import Candidates
 from compact_yolo_ros.model.sizes import Size
@@ -91,7 +93,7 @@ def compare(found: Candidates, expected: Candidates, tolerance: Tolerance) -> Ag
     """
     kept = expected[1][0] >= LOWEST_SCORE
     boxes, scores, labels = (part[0][kept] for part in expected)
-    pixels = np.abs(boxes[:, None] - found[0][0][None]).max(-1)
+    pixels = _distances(boxes, found[0][0])
     score = np.abs(scores[:, None] - found[1][0][None])
     distance = np.maximum(pixels / tolerance.pixels, score / tolerance.score)
     distance[labels[:, None] != found[2][0][None]] = np.inf
@@ -104,3 +106,10 @@ def compare(found: Candidates, expected: Candidates, tolerance: Tolerance) -> Ag
         pixels=float(pixels[rows, columns].max(initial=0)),
         score=float(score[rows, columns].max(initial=0)),
     )
+
+
+def _distances(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the largest difference of a side, of each box from each other one (N, M)."""
+    sides = zip(boxes.T, others.T, strict=True)
+    # Side by side: NumPy takes ten times as long for the largest of four neighbours in memory.
+    return reduce(np.maximum, (np.abs(np.subtract.outer(one, other)) for one, other in sides))

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,49 @@ VIDEO = {
 """Likewise, by type."""
 
 
+class _Types:
+    """The types of ROS 2 Humble, and those that recordings with these definitions hold.
+
+    Attributes:
+        store: the type store of rosbags.
+    """
+
+    def __init__(self, definitions: Mapping[str, str]) -> None:
+        from rosbags.typesys import Stores, get_typestore
+
+        self.store: Any = get_typestore(Stores.ROS2_HUMBLE)
+        self._definitions = definitions
+        self._lock = Lock()
+
+    def know(self, kind: str) -> None:
+        """Register a type when it is first used: parsing takes longer than reading a message."""
+        with self._lock:
+            if kind not in self.store.fielddefs:
+                self._register(kind)
+
+    def _register(self, kind: str) -> None:
+        from rosbags.typesys import get_types_from_msg
+
+        if kind in self._definitions:
+            self.store.register(get_types_from_msg(self._definitions[kind], kind))
+        elif kind == DETECTION_ARRAY:
+            types = {}
+            for name, text in VISION_MSGS.items():
+                types.update(get_types_from_msg(text, f"vision_msgs/msg/{name}"))
+            self.store.register(types)
+        elif kind in VIDEO:
+            self.store.register(get_types_from_msg(VIDEO[kind], kind))
+
+
+@lru_cache(maxsize=8)
+def _types_of(definitions: frozenset[tuple[str, str]]) -> _Types:
+    """The types of a recording, which all that read it share.
+
+    rosbags compiles code for each type that is read, which takes as long as a hundred messages.
+    """
+    return _Types(dict(definitions))
+
+
 class Codec:
     """Reads and writes messages of the types of one recording."""
 
@@ -52,33 +97,16 @@ class Codec:
             BagError: rosbags is missing.
         """
         check_libraries()
-        from rosbags.typesys import Stores, get_typestore
-
-        self._store = get_typestore(Stores.ROS2_HUMBLE)
+        known = {topic.type: topic.definition for topic in topics if topic.definition}
+        self._types = _types_of(frozenset(known.items()))
+        self._store = self._types.store
         self._writer: DetectionArrayWriter | None = None
-        self._definitions = {topic.type: topic.definition for topic in topics if topic.definition}
 
     @property
     def store(self) -> Any:
         """The type store of rosbags, with vision_msgs, for its writer."""
-        self._know(DETECTION_ARRAY)
+        self._types.know(DETECTION_ARRAY)
         return self._store
-
-    def _know(self, kind: str) -> None:
-        """Register a type when it is first used: parsing takes longer than reading a message."""
-        from rosbags.typesys import get_types_from_msg
-
-        if kind in self._store.fielddefs:
-            return
-        if kind in self._definitions:
-            self._store.register(get_types_from_msg(self._definitions[kind], kind))
-        elif kind == DETECTION_ARRAY:
-            types = {}
-            for name, text in VISION_MSGS.items():
-                types.update(get_types_from_msg(text, f"vision_msgs/msg/{name}"))
-            self._store.register(types)
-        elif kind in VIDEO:
-            self._store.register(get_types_from_msg(VIDEO[kind], kind))
 
     def read(self, message: Message) -> Any:
         """The message, an object with the fields that it has in ROS.
@@ -101,7 +129,7 @@ class Codec:
         if message.problem:
             raise BagError(message.problem)
         try:
-            self._know(message.type)
+            self._types.know(message.type)
             data = _to_cdr(message)
             return data, self._store.deserialize_cdr(data, message.type)
         except Exception as error:  # a recording may hold anything; each library has its errors

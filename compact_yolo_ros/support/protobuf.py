@@ -45,7 +45,8 @@ def read_fields(message: bytes | memoryview) -> Iterator[Field]:
         WireError: the bytes are not a message, or it is cut off.
     """
     view, position = memoryview(message), 0
-    while position < len(view):
+    end = len(view)
+    while position < end:
         start = position
         tag, position = _read_varint(view, position)
         kind = tag & 7
@@ -53,10 +54,13 @@ def read_fields(message: bytes | memoryview) -> Iterator[Field]:
         if kind == _VARINT:
             value, position = _read_varint(view, position)
         else:
-            size, position = _size(view, position, kind)
+            if kind == _BYTES:
+                size, position = _read_varint(view, position)
+            else:
+                size = _fixed_size(kind)
             value = view[position : position + size]
             position += size
-        if position > len(view):
+        if position > end:
             raise WireError("the message is cut off")
         yield Field(tag >> 3, value, view[start:position])
 
@@ -80,17 +84,17 @@ def write_field(number: int, value: int | bytes) -> bytes:
     return _varint(number << 3 | _BYTES) + _varint(len(value)) + value
 
 
-def _size(view: memoryview, position: int, kind: int) -> tuple[int, int]:
-    """Return the size of a field's content in bytes, and where the content begins."""
-    if kind == _BYTES:
-        return _read_varint(view, position)
+def _fixed_size(kind: int) -> int:
+    """Return the size in bytes of a number that is no varint."""
     if kind in (_FIXED32, _FIXED64):
-        return (4 if kind == _FIXED32 else 8), position
+        return 4 if kind == _FIXED32 else 8
     raise WireError(f"there is no wire type {kind}")
 
 
 def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
     """Return a base-128 number at ``position``, and the position after it."""
+    if position < len(view) and view[position] < 0x80:  # as nearly all of them
+        return view[position], position + 1
     value = 0
     for shift in range(0, 64, 7):
         if position == len(view):

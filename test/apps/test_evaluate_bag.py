@@ -199,6 +199,7 @@ def test_parts_that_were_run_one_by_one_are_the_same(
     assert all_of(tmp_path) == all_of(done)
 
 
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize(("storage", "lost"), [("mcap", 12), ("sqlite3", 3)])
 def test_what_several_processes_could_not_read_is_added_up(
     model: str, tmp_path: Path, storage: str, lost: int

@@ -330,7 +330,7 @@ def test_an_int8_file_gives_an_int8_engine(chosen: Callable[..., Opened], tmp_pa
 @pytest.mark.parametrize("trt", ["8.5.3", "8.6.1"], indirect=True)
 def test_bounds_of_a_clip_before_a_quantizer_are_no_steps(trt: Any) -> None:
     """TensorRT 8.5.3 took them for steps, on a GPU: the engine found nothing."""
-    options = options_of("yolo_ret_m075_int8", input_sizes=(Size(320, 320),))
+    options = options_of("yolo_ret_m075_int8", input_sizes=(Size(224, 224),))
     with closing(open_backend(options).backend) as backend:
         exact = options.change(backend="onnxruntime")
         with closing(open_backend(exact).backend) as reference:

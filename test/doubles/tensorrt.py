@@ -20,6 +20,7 @@ import os
 import sys
 import time
 from enum import Enum, IntEnum
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -565,6 +566,14 @@ class ICudaEngine:
         driver.note_freed("an engine")
 
 
+@lru_cache(maxsize=4)
+def _session(graph: bytes) -> onnxruntime.InferenceSession:
+    """What computes in all contexts of a graph: a session has no state, and takes long to make."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
 class IExecutionContext:
     """A context, with memory of its own or the application's.
 
@@ -585,11 +594,7 @@ class IExecutionContext:
     )
 
     def __init__(self, engine: ICudaEngine, has_memory: bool = False) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(
-            engine._graph, options, providers=["CPUExecutionProvider"]
-        )
+        self._session = _session(engine._graph)
         # before 10, only one context of an engine can have its profile
         self._has_profile = MAJOR >= 10 or engine._contexts == 0
         engine._contexts += 1

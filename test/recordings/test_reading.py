@@ -39,7 +39,7 @@ from compact_yolo_ros.recordings import compression
 from compact_yolo_ros.recordings.codec import Codec
 from compact_yolo_ros.recordings.compression import zstd
 from compact_yolo_ros.recordings.reader import PAUSE, Bag, choose_topics
-from compact_yolo_ros.recordings.storage import BagError, Message, in_time_order
+from compact_yolo_ros.recordings.storage import BagError, Message, Topic, in_time_order
 from compact_yolo_ros.support.pip import pip_line
 
 FRAMES = 8
@@ -457,6 +457,16 @@ def test_a_message_of_an_unknown_type_does_not_disturb(tmp_path: Path) -> None:
     assert len(times(bag)) == FRAMES
     with pytest.raises(BagError, match="a message of /odd cannot be read"):
         Codec().read(Message(0, "/odd", "odd_msgs/msg/Odd", b"\0\1\0\0"))
+
+
+def test_recordings_that_define_a_type_otherwise_are_read_by_their_own_definition() -> None:
+    kind, data = "odd_msgs/msg/Odd", bytes((0, 1, 0, 0, 1, 0, 0, 0))
+    for definition, expected in (("int32 value", 1), ("uint8[4] value", [1, 0, 0, 0])):
+        topics = [Topic("/odd", kind, 1, definition)]
+        codec, again = Codec(topics), Codec(topics)
+        assert codec.store is again.store, "what was compiled is used again"
+        for each in (codec, again):
+            assert np.array_equal(each.read(Message(0, "/odd", kind, data)).value, expected)
 
 
 def test_detections_are_written_as_the_node_writes_them() -> None:

@@ -121,6 +121,18 @@ def test_a_change_beside_unchanged_values_is_made(client: Client, detector: Dete
     assert detector.get_parameter("score_threshold").value == 0.55
 
 
+def test_of_several_values_for_one_name_the_last_counts(
+    client: Client, detector: DetectorNode
+) -> None:
+    """Also if it is the one that the node has: the one before it stayed in force then."""
+    now = detector.get_parameter("score_threshold").value
+    twice = message("score_threshold", 0.9), message("score_threshold", now)
+    assert set_together(client, *twice).successful
+    assert detector.get_parameter("score_threshold").value == now
+    assert detector._session is not None
+    assert detector._session.settings.selection.score_threshold == now
+
+
 @pytest.mark.parametrize("name", ["autostart", "diagnostics_period"])
 def test_what_is_fixed_at_start_cannot_be_changed(
     client: Client, detector: DetectorNode, name: str

@@ -275,6 +275,30 @@ def test_a_file_with_a_wrong_value_is_one_sentence(
     assert sentence in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "line", "meant"),
+    [
+        (DetectorNode, "score_treshold: 0.5", "score_threshold"),
+        (DetectorNode, "class_heights: {person: 1.7}", "class_heights"),
+        (DetectorNode, "Max_Age: 1.0", "max_age"),
+        (VideoPublisherNode, "heigth: 480", "height"),
+    ],
+)
+def test_a_misspelt_name_in_a_file_is_told(
+    nodes: Nodes,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    kind: type,
+    line: str,
+    meant: str,
+) -> None:
+    """ROS passes over it without a word; what is for another node or ROS itself stays untold."""
+    nodes(kind, parameter_file(tmp_path, line, "use_sim_time: false", "camera_info_url: x"))
+    told = [line for line in capfd.readouterr().err.splitlines() if "has no effect" in line]
+    assert len(told) == 1
+    assert told[0].endswith(f"is not a parameter of this node and has no effect: {meant} is one")
+
+
 def test_a_process_ends_with_that_sentence(tmp_path: Path) -> None:
     file = parameter_file(tmp_path, "model: {}")
     command = "compact_yolo_ros.ros.run detector_node"

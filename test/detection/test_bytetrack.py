@@ -122,6 +122,16 @@ def test_a_low_score_continues_a_track_and_begins_none() -> None:
     assert tracker.counts.lost == 0
 
 
+def test_only_so_many_of_the_best_begin_a_track_and_all_are_continued() -> None:
+    def scene(t: float) -> list[Thing]:
+        return [(at(100), 0.9 if t < 0.5 else 0.7, 0), (at(400), 0.8, 0)]
+
+    results = follow(ByteTracker(TrackingOptions(most=1)), times(1), scene)
+    assert ids_near(results[: RATE // 2], lambda n: 400) == {NO_TRACK}
+    assert ids_near(results, lambda n: 100) == {1}
+    assert results[-1].ids.tolist() == [2, 1]  # the other one is the best by now
+
+
 def test_scores_below_the_low_one_do_nothing() -> None:
     def scene(t: float) -> list[Thing]:
         return [(at(100), 0.05 if t >= 0.5 else 0.9, 0)]

@@ -226,8 +226,11 @@ class ByteTracker:
         boxes: NDArray[np.float64],
         track_of: NDArray[np.intp],
     ) -> None:
-        """Begin a track at every detection of a high score that has none."""
-        new = (track_of < 0) & self._is_high(found)
+        """Begin a track at every detection of a high score that has none, of the best ones."""
+        high = self._is_high(found)
+        if self.options.most is not None:
+            high &= np.cumsum(high) <= self.options.most
+        new = (track_of < 0) & high
         count = int(np.count_nonzero(new))
         if not count:
             return

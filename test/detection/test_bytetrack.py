@@ -185,6 +185,18 @@ def test_a_recording_that_begins_again_has_other_ids() -> None:
     assert (tracker.counts.resets, tracker.counts.ended) == (1, 1)
 
 
+def test_images_of_another_size_or_camera_have_other_ids() -> None:
+    tracker, scene = ByteTracker(TrackingOptions()), detections([(at(100), 0.9, 0)])
+    sources = ["front"] * 3 + ["rear"] * 3
+    results = [
+        tracker.step(stamp, scene, source).found
+        for stamp, source in zip(times(0.2), sources, strict=True)
+    ]
+    ids = [int(found.ids[0]) for found in results]
+    assert ids == [NO_TRACK, 1, 1, NO_TRACK, 2, 2]
+    assert (tracker.counts.resets, tracker.counts.ended) == (1, 1)
+
+
 def test_an_image_that_was_overtaken_ends_nothing() -> None:
     tracker = ByteTracker(TrackingOptions())
     stamps = times(1)

@@ -133,6 +133,28 @@ def test_a_loop_of_a_recording_is_said_once_and_ids_go_on() -> None:
     assert len(said) == 1 and "went back" in said[0]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"header": Header(stamp=Time(sec=6), frame_id="rear")},
+        {"image": DecodedImage(np.zeros((480, 640, 3), np.uint8), "bgr")},
+    ],
+)
+def test_another_camera_or_resolution_on_the_topic_has_other_ids(change: dict[str, Any]) -> None:
+    said: list[str] = []
+    used, camera = settings(), CameraTracking(said.append)
+    ids = []
+    for number in range(6):
+        given = result(6 + number / 30, detections((100, 0.9)), used)
+        if number >= 3:
+            given = given._replace(**change)
+        ids.append(camera.follow(given).detections.ids[0])
+    assert ids[0] == ids[3] == NO_TRACK
+    assert ids[1] == ids[2] != ids[4] == ids[5] != NO_TRACK
+    assert camera.facts["tracks_resets"] == 1
+    assert len(said) == 1 and "another size or frame_id" in said[0]
+
+
 def test_images_without_stamps_are_followed_too() -> None:
     used, camera = settings(), CameraTracking(print)
     for _ in range(3):

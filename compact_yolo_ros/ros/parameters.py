@@ -6,7 +6,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from math import inf
 from typing import Any, Literal
 
@@ -187,10 +186,15 @@ def _misspelt(node: Node, names: Sequence[str]) -> list[str]:
     Others are left alone: a file may be for several nodes.
     """
     given: Collection[str] = getattr(node, "_parameter_overrides", ())  # nothing public has it
+    unknown = [name for name in given if not node.has_parameter(name)]
+    if not unknown:
+        return []
+    from difflib import get_close_matches  # a start does without, as far as it can
+
     found = []
-    for name in given:
+    for name in unknown:
         close = get_close_matches(name.lower(), names, 1, ALIKE)
-        if close and not node.has_parameter(name):
+        if close:
             found.append(
                 f"{shortened(name)}, given by a file or the command line, is not a parameter of "
                 f"this node and has no effect: {close[0]} is one"

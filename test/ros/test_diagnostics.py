@@ -189,6 +189,9 @@ def test_silence_is_stale_and_says_where_to_look(clock: SteppedClock) -> None:
     latched = status_of(seen, camera=replace(CAMERA, is_latched=True))
     assert latched.level is Level.STALE
     assert "latched (transient_local)" in latched.message and "DDS" not in latched.message
+    assert "only with reliability auto" in latched.message
+    asked = replace(CAMERA, is_latched=True, asks_for_latched=True)
+    assert "auto" not in status_of(seen, camera=asked).message
     mistaken = replace(CAMERA, mistake="/image is of type a, not b: check image_topic")
     assert status_of(seen, camera=mistaken) == (Level.ERROR, mistaken.mistake)
     alone = status_of(seen, camera=replace(CAMERA, publishers=0))

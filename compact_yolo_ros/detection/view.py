@@ -112,13 +112,16 @@ class View:
         rows = _cut(part.y, part.height, self.tiles[1], self.overlap)
         return [part, *(Area(x, y, w, h) for y, h in rows for x, w in columns)]
 
-    def seen(self, size: tuple[int, int]) -> Size:
-        """The size, as the network sees it, of what most of its runs show of an image of ``size``.
+    def seen(self, size: tuple[int, int]) -> tuple[Size, ...]:
+        """The sizes, as the network sees them, of what its runs show of an image of ``size``.
+
+        That of a tile comes first, where there are some, then that of the whole part.
 
         Raises:
             ImageError: see ``part``.
         """
-        return Size(*turned(self.areas(size)[-1].size, self.rotation))
+        whole, *tiles = (Size(*turned(area.size, self.rotation)) for area in self.areas(size))
+        return (*tiles[:1], whole)
 
     def window(self, window: Window) -> Window:
         """How many pixels of the image are needed, from how many are of what is shown of it."""

@@ -56,10 +56,11 @@ def _set(
 ) -> SetParametersResult:
     """Set parameters together, or none of them."""
     try:
-        parameters = [_read(message) for message in messages]
+        # Of several values for one name the last one counts, as in ROS, also if it is that of now.
+        parameters = {message.name: _read(message) for message in messages}
         passed = [
             parameter
-            for parameter in parameters
+            for parameter in parameters.values()
             if parameter.name in requests or not is_unchanged(node, parameter)
         ]
         for parameter in passed:

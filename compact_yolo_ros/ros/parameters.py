@@ -18,6 +18,8 @@ from compact_yolo_ros.support.error_text import shortened
 Value = bool | int | float | str | list[str] | list[int]
 NO_CHANGES: Mapping[str, Any] = {}
 OFF = "off"
+ALIKE = 0.7
+"""From this likeness on, by ``difflib``, one name is taken for another one with a mistake."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ class NodeParameters:
     ) -> None:
         """Declare ``specs``; values from the command line or a file replace the defaults.
 
-        From then on the node's services for parameters refuse what cannot be a value.
+        From then on the node's services for parameters refuse what cannot be a value. Values given
+        for a name with a mistake, which ROS passes over without a word, get a warning.
 
         Args:
             node: has the parameters.
@@ -150,6 +153,8 @@ class NodeParameters:
         for spec in specs:
             node.declare_parameter(spec.name, spec.default, spec.descriptor())
         check_requests(node, requests)
+        for sentence in _misspelt(node, [spec.name for spec in specs]):
+            node.get_logger().warning(sentence)
 
     def values(self, changes: Mapping[str, Any] = NO_CHANGES) -> dict[str, Any]:
         """All values by name, with ``changes`` that the node has not taken yet."""
@@ -173,3 +178,25 @@ class NodeParameters:
     def _value(self, name: str) -> Any:
         """As ROS has it; None if a file gives no value."""
         return self._node.get_parameter_or(name).value
+
+
+def _misspelt(node: Node, names: Sequence[str]) -> list[str]:
+    """A sentence for each value that was given for a name that resembles one of ``names``.
+
+    Others are left alone: a file may be for several nodes.
+    """
+    given: Collection[str] = getattr(node, "_parameter_overrides", ())  # nothing public has it
+    unknown = [name for name in given if not node.has_parameter(name)]
+    if not unknown:
+        return []
+    from difflib import get_close_matches  # a start does without, as far as it can
+
+    found = []
+    for name in unknown:
+        close = get_close_matches(name.lower(), names, 1, ALIKE)
+        if close:
+            found.append(
+                f"{shortened(name)}, given by a file or the command line, is not a parameter of "
+                f"this node and has no effect: {close[0]} is one"
+            )
+    return found

@@ -122,6 +122,16 @@ def test_a_low_score_continues_a_track_and_begins_none() -> None:
     assert tracker.counts.lost == 0
 
 
+def test_only_so_many_of_the_best_begin_a_track_and_all_are_continued() -> None:
+    def scene(t: float) -> list[Thing]:
+        return [(at(100), 0.9 if t < 0.5 else 0.7, 0), (at(400), 0.8, 0)]
+
+    results = follow(ByteTracker(TrackingOptions(most=1)), times(1), scene)
+    assert ids_near(results[: RATE // 2], lambda n: 400) == {NO_TRACK}
+    assert ids_near(results, lambda n: 100) == {1}
+    assert results[-1].ids.tolist() == [2, 1]  # the other one is the best by now
+
+
 def test_scores_below_the_low_one_do_nothing() -> None:
     def scene(t: float) -> list[Thing]:
         return [(at(100), 0.05 if t >= 0.5 else 0.9, 0)]
@@ -172,6 +182,18 @@ def test_a_recording_that_begins_again_has_other_ids() -> None:
     assert {int(i) for result in once[1:] for i in result.ids} == {1}
     assert again[0].ids.tolist() == [NO_TRACK]
     assert {int(i) for result in again[1:] for i in result.ids} == {2}
+    assert (tracker.counts.resets, tracker.counts.ended) == (1, 1)
+
+
+def test_images_of_another_size_or_camera_have_other_ids() -> None:
+    tracker, scene = ByteTracker(TrackingOptions()), detections([(at(100), 0.9, 0)])
+    sources = ["front"] * 3 + ["rear"] * 3
+    results = [
+        tracker.step(stamp, scene, source).found
+        for stamp, source in zip(times(0.2), sources, strict=True)
+    ]
+    ids = [int(found.ids[0]) for found in results]
+    assert ids == [NO_TRACK, 1, 1, NO_TRACK, 2, 2]
     assert (tracker.counts.resets, tracker.counts.ended) == (1, 1)
 
 

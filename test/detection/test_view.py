@@ -124,8 +124,9 @@ def test_tiles_cover_the_part_evenly() -> None:
     assert covered[50:450, 100:1100].min() == 1 and covered.sum() == 6 * 400 * 229
     for left, right in zip(tiles, tiles[1:3], strict=False):
         assert left.x + left.width - right.x == pytest.approx(100, abs=1)
-    assert view.seen((2000, 1000)) == (400, 229)
-    assert View(90, tiles=(2, 1), overlap=0).seen((640, 480)) == (480, 320)
+    assert view.seen((2000, 1000)) == ((400, 229), (1000, 400))
+    assert View(90, tiles=(2, 1), overlap=0).seen((640, 480)) == ((480, 320), (480, 640))
+    assert View(90).seen((640, 480)) == ((480, 640),)
 
 
 WHOLE, LEFT, RIGHT = Area(0, 0, 180, 100), Area(0, 0, 100, 100), Area(80, 0, 100, 100)

@@ -140,6 +140,21 @@ def test_the_newest_image_of_a_stream_is_answered_once(client: Client, start_ins
     assert not response.success and "smell8" in response.message
 
 
+def test_no_answer_is_from_before_a_parameter_was_set(client: Client, start_inside: Start) -> None:
+    seen = start_inside(detect_once_timeout=PATIENCE)
+    client.wait_for(lambda: seen.camera.get_subscription_count())
+    seen.camera.publish(green_square())
+    client.wait_for(lambda: seen.results)
+    call = Calls(client)
+    assert json.loads(call().message)["detections"]
+    assert seen.node.set_parameters([Parameter("classes", value=["red"])])[0].successful
+    waiting = call.begin()
+    client.spin(0.3)
+    assert not waiting.done()
+    seen.camera.publish(green_square())
+    assert json.loads(call.result(waiting).message)["detections"] == []
+
+
 def test_those_who_wait_get_their_image_though_the_node_is_disabled(
     client: Client, start_inside: Start
 ) -> None:

@@ -17,8 +17,8 @@ from rclpy.serialization import serialize_message
 from stepped_clock import SteppedClock
 
 from compact_yolo_ros.detection.frame_times import STAGES, FrameTimes
-from compact_yolo_ros.ros.diagnostics import frame_counters
-from compact_yolo_ros.ros.diagnostics.causes import AT_ONCE, NewCauses, cause_of
+from compact_yolo_ros.ros.diagnostics import frame_counters, publisher
+from compact_yolo_ros.ros.diagnostics.causes import AT_ONCE, PERIOD, NewCauses, cause_of
 from compact_yolo_ros.ros.diagnostics.frame_counters import FrameCounters, Snapshot, combined
 from compact_yolo_ros.ros.diagnostics.health import assess
 from compact_yolo_ros.ros.diagnostics.publisher import DiagnosticsPublisher
@@ -37,6 +37,7 @@ from compact_yolo_ros.ros.diagnostics.status import Level, Status
 def clock(monkeypatch: pytest.MonkeyPatch) -> SteppedClock:
     stepped = SteppedClock()
     monkeypatch.setattr(frame_counters, "monotonic", stepped)
+    monkeypatch.setattr(publisher, "monotonic", stepped)
     return stepped
 
 
@@ -188,6 +189,9 @@ def test_silence_is_stale_and_says_where_to_look(clock: SteppedClock) -> None:
     latched = status_of(seen, camera=replace(CAMERA, is_latched=True))
     assert latched.level is Level.STALE
     assert "latched (transient_local)" in latched.message and "DDS" not in latched.message
+    assert "only with reliability auto" in latched.message
+    asked = replace(CAMERA, is_latched=True, asks_for_latched=True)
+    assert "auto" not in status_of(seen, camera=asked).message
     mistaken = replace(CAMERA, mistake="/image is of type a, not b: check image_topic")
     assert status_of(seen, camera=mistaken) == (Level.ERROR, mistaken.mistake)
     alone = status_of(seen, camera=replace(CAMERA, publishers=0))
@@ -625,6 +629,25 @@ def test_another_cause_of_the_same_level_is_logged(clock: SteppedClock) -> None:
     assert node.publish(ACTIVE, front=failing, rear=well) == []  # logged when it happened
     (logged,) = node.publish(ACTIVE, front=well, rear=well)
     assert logged.startswith("front: 30.")
+
+
+def test_a_warning_that_comes_and_goes_does_not_flood_the_log(clock: SteppedClock) -> None:
+    """As that of a camera which is a little too fast: it was two lines a second at worst."""
+    node = LoggingNode()
+    well = run(clock, 10, 30).snapshot()
+    behind, silent = replace(well, fps_out=26.0), replace(well, silence=7.0)
+    logged = []
+    for second in range(5 * round(PERIOD)):
+        clock.now += 1
+        logged += node.publish(ACTIVE, single=behind if second % 2 == 0 else well)
+    assert [line[:14] for line in logged[::2]] == ["falling behind"] * 5
+    assert all(line.startswith("30.") for line in logged[1::2]) and len(logged) == 10
+    (other,) = node.publish(ACTIVE, single=silent)  # what is worse is logged whenever it comes
+    assert other.startswith("no image on /image")
+    assert len(node.publish(ACTIVE, single=well)) == len(node.publish(ACTIVE, single=silent)) == 1
+    clock.now += PERIOD
+    (again,) = node.publish(ACTIVE, single=behind)
+    assert again.startswith("falling behind")
 
 
 def test_failures_that_come_back_are_logged_again(clock: SteppedClock) -> None:

@@ -75,6 +75,19 @@ def test_cameras_of_two_shapes_have_an_input_each(client: Client, start: Start) 
     client.wait_for(publish)
 
 
+def test_tiles_and_the_whole_have_an_input_each(client: Client, start_inside: Start) -> None:
+    """Tiles that stand upright in a wide image: the whole was shown at half its usual size."""
+    seen = start_inside(input_size=416, tiles=["3x1"])
+    image = image_message(picture(640, 480))
+
+    def opened() -> set[tuple[int, int]]:
+        seen.camera.publish(image)
+        client.spin(0.1)
+        return set(seen.node._session.detector.backend.sizes)
+
+    client.wait_for(lambda: opened() == {(224, 416), (416, 320)})
+
+
 def test_a_square_stays_a_square_if_it_is_asked_for(client: Client, start_inside: Start) -> None:
     seen = start_inside(input_size="square")
     connect(client, seen)

@@ -121,6 +121,18 @@ def test_a_change_beside_unchanged_values_is_made(client: Client, detector: Dete
     assert detector.get_parameter("score_threshold").value == 0.55
 
 
+def test_of_several_values_for_one_name_the_last_counts(
+    client: Client, detector: DetectorNode
+) -> None:
+    """Also if it is the one that the node has: the one before it stayed in force then."""
+    now = detector.get_parameter("score_threshold").value
+    twice = message("score_threshold", 0.9), message("score_threshold", now)
+    assert set_together(client, *twice).successful
+    assert detector.get_parameter("score_threshold").value == now
+    assert detector._session is not None
+    assert detector._session.settings.selection.score_threshold == now
+
+
 @pytest.mark.parametrize("name", ["autostart", "diagnostics_period"])
 def test_what_is_fixed_at_start_cannot_be_changed(
     client: Client, detector: DetectorNode, name: str
@@ -261,6 +273,30 @@ def test_a_file_with_a_wrong_value_is_one_sentence(
     with pytest.raises((ValueError, ParameterException)) as refusal:
         nodes(kind, parameter_file(tmp_path, line))
     assert sentence in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "line", "meant"),
+    [
+        (DetectorNode, "score_treshold: 0.5", "score_threshold"),
+        (DetectorNode, "class_heights: {person: 1.7}", "class_heights"),
+        (DetectorNode, "Max_Age: 1.0", "max_age"),
+        (VideoPublisherNode, "heigth: 480", "height"),
+    ],
+)
+def test_a_misspelt_name_in_a_file_is_told(
+    nodes: Nodes,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    kind: type,
+    line: str,
+    meant: str,
+) -> None:
+    """ROS passes over it without a word; what is for another node or ROS itself stays untold."""
+    nodes(kind, parameter_file(tmp_path, line, "use_sim_time: false", "camera_info_url: x"))
+    told = [line for line in capfd.readouterr().err.splitlines() if "has no effect" in line]
+    assert len(told) == 1
+    assert told[0].endswith(f"is not a parameter of this node and has no effect: {meant} is one")
 
 
 def test_a_process_ends_with_that_sentence(tmp_path: Path) -> None:

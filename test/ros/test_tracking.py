@@ -26,7 +26,7 @@ from compact_yolo_ros.pixels.decoding import DecodedImage
 from compact_yolo_ros.ros.detector.camera_tracking import CameraTracking
 from compact_yolo_ros.ros.detector.parameter_table import SPECS
 from compact_yolo_ros.ros.detector.parameters import tracking
-from compact_yolo_ros.ros.detector.settings import Settings
+from compact_yolo_ros.ros.detector.settings import Settings, read_settings
 from compact_yolo_ros.ros.detector.topics import FrameResult
 from compact_yolo_ros.ros.messages import new_message_writer
 
@@ -87,6 +87,17 @@ def test_a_weak_object_is_in_the_tracks_but_not_in_the_detections() -> None:
     assert camera.facts["tracks_active"] == camera.facts["tracks_new"] == 2
 
 
+def test_a_track_begins_only_with_an_object_that_would_be_published() -> None:
+    """With ``max_detections`` 1 there were tracks of everything that the network found."""
+    values = {**DEFAULTS, "tracking": "bytetrack", "max_detections": 1}
+    used, camera = read_settings(values, CARD), CameraTracking(print)
+    for number in range(3):
+        found = detections((100, 0.9), (200, 0.8))
+        followed = camera.follow(result(1 + number / 30, found, used))
+    assert followed.tracks is not None
+    assert followed.tracks.ids.tolist() == followed.detections.ids.tolist() != [NO_TRACK]
+
+
 def test_tracks_stay_inside_the_image() -> None:
     used, camera = settings(), CameraTracking(print)
     for number in range(20):
@@ -120,6 +131,28 @@ def test_a_loop_of_a_recording_is_said_once_and_ids_go_on() -> None:
     assert [len(ids) for ids in seen] == [1, 1, 1] and len(set.union(*seen)) == 3
     assert camera.facts["tracks_resets"] == 2
     assert len(said) == 1 and "went back" in said[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"header": Header(stamp=Time(sec=6), frame_id="rear")},
+        {"image": DecodedImage(np.zeros((480, 640, 3), np.uint8), "bgr")},
+    ],
+)
+def test_another_camera_or_resolution_on_the_topic_has_other_ids(change: dict[str, Any]) -> None:
+    said: list[str] = []
+    used, camera = settings(), CameraTracking(said.append)
+    ids = []
+    for number in range(6):
+        given = result(6 + number / 30, detections((100, 0.9)), used)
+        if number >= 3:
+            given = given._replace(**change)
+        ids.append(camera.follow(given).detections.ids[0])
+    assert ids[0] == ids[3] == NO_TRACK
+    assert ids[1] == ids[2] != ids[4] == ids[5] != NO_TRACK
+    assert camera.facts["tracks_resets"] == 1
+    assert len(said) == 1 and "another size or frame_id" in said[0]
 
 
 def test_images_without_stamps_are_followed_too() -> None:
@@ -158,7 +191,7 @@ def test_off_is_off_also_as_yaml_reads_it() -> None:
         with pytest.raises(ValueError, match="give one of off, bytetrack"):
             spec.check(value)
     wanted = tracking({**DEFAULTS, "tracking": "bytetrack", "score_threshold": 0.6})
-    assert wanted == TrackingOptions(high_score=0.6)
+    assert wanted == TrackingOptions(high_score=0.6, most=100)
 
 
 def test_what_is_off_is_not_imported_with_the_node() -> None:

@@ -239,11 +239,13 @@ def settings_of(options: argparse.Namespace, bag: Bag) -> Settings:
     as_on_a_robot = options.realtime or options.latency is not None or options.recorded is not None
     run_options, start = run_options_of(options), start if options.start else 0
     view = _view(options)
-    images = tuple(map(view.seen, first_image_sizes(bag, topics, start, stop)))
+    images = [
+        size for each in first_image_sizes(bag, topics, start, stop) for size in view.seen(each)
+    ]
     job = Job(
         bags=tuple(options.bag),
         topics=tuple(topics),
-        options=run_options.change(image_sizes=images),
+        options=run_options.change(image_sizes=tuple(images)),
         start=start,
         stop=stop,
         realtime=as_on_a_robot,

@@ -35,7 +35,8 @@ def follow(
             yield result, Detections.empty()
             continue
         tracker = trackers.setdefault(result.topic, ByteTracker(options))
-        tracked = tracker.step(result.stamp, result.detections)
+        source = result.frame_id, result.size
+        tracked = tracker.step(result.stamp, result.detections, source)
         yield replace(result, detections=tracked.found), tracked.tracks.in_image(*result.size)
 
 

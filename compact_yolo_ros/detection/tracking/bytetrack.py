@@ -50,7 +50,8 @@ class TrackCounts:
         lost: times that the object of a track was not found.
         refound: times that a lost one was found again.
         ended: tracks that will not come back.
-        resets: times that the stamps went back, so that all tracks ended.
+        resets: times that the stamps went back, or the images were others, so that all tracks
+            ended.
     """
 
     new: int = 0
@@ -89,6 +90,7 @@ class ByteTracker:
         self.counts = TrackCounts()
         self._new_ids = count(1) if ids is None else ids
         self._last: int | None = None
+        self._source: object = None
         self._passed = 0
         self._forget()
 
@@ -97,15 +99,17 @@ class ByteTracker:
         """Number of tracks whose object the last image shows."""
         return int(np.count_nonzero((self._ids != NO_TRACK) & ~self._lost))
 
-    def step(self, stamp: int, found: Detections) -> Tracked:
+    def step(self, stamp: int, found: Detections, source: object = None) -> Tracked:
         """Take the next image.
 
         Args:
             stamp: of the image, in ns. One that is not after the last one lets no time pass; one
                 that is long before it ends all tracks.
             found: its detections from ``options.low_score`` on, best first; others are ignored.
+            source: what the pixels of the boxes are of, such as frame and size of the image: in
+                another one the same place is another, so that all tracks end.
         """
-        self._let_pass(stamp)
+        self._let_pass(stamp, source)
         boxes = found.boxes.astype(np.float64)
         track_of = self._associate(found, boxes)
         self._continue(stamp, found, boxes, track_of)
@@ -123,11 +127,13 @@ class ByteTracker:
 
     # Time
 
-    def _let_pass(self, stamp: int) -> None:
+    def _let_pass(self, stamp: int, source: object) -> None:
         """End tracks that are lost too long, and predict where the others are."""
-        last = stamp if self._last is None else self._last
-        self._last = stamp
-        if stamp < last - LATE:
+        last, is_other = stamp, False
+        if self._last is not None:
+            last, is_other = self._last, source != self._source
+        self._last, self._source = stamp, source
+        if is_other or stamp < last - LATE:
             self.counts.resets += 1
             self._keep(np.zeros(len(self._ids), bool))
             return
@@ -226,8 +232,11 @@ class ByteTracker:
         boxes: NDArray[np.float64],
         track_of: NDArray[np.intp],
     ) -> None:
-        """Begin a track at every detection of a high score that has none."""
-        new = (track_of < 0) & self._is_high(found)
+        """Begin a track at every detection of a high score that has none, of the best ones."""
+        high = self._is_high(found)
+        if self.options.most is not None:
+            high &= np.cumsum(high) <= self.options.most
+        new = (track_of < 0) & high
         count = int(np.count_nonzero(new))
         if not count:
             return

@@ -17,6 +17,8 @@ class TrackingOptions:
             shows keeps it also where images are further apart.
         by_class: whether a track takes detections of its own class only.
         high_scores: of each label, instead of ``high_score``; None if all labels have that.
+        most: so many detections of an image, best first, may begin a track; None: all that have
+            the score for it.
     """
 
     high_score: float = 0.3
@@ -24,3 +26,4 @@ class TrackingOptions:
     buffer: float = 1.0
     by_class: bool = True
     high_scores: tuple[float, ...] | None = None
+    most: int | None = None

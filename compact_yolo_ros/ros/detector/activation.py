@@ -12,6 +12,7 @@ from rclpy.lifecycle import LifecycleNode
 
 from compact_yolo_ros.machine.power import PowerMonitor, PowerSummary, find_power_source
 from compact_yolo_ros.ros.detector.session import Session
+from compact_yolo_ros.ros.detector.settings import Settings
 from compact_yolo_ros.ros.detector.worker import FrameWorker
 from compact_yolo_ros.ros.diagnostics.situations import Work
 
@@ -69,6 +70,11 @@ class Activation:
                 elif camera.once.is_called:
                     self.listen(place)
             opened.pop_all()
+
+    @property
+    def settings(self) -> Settings:
+        """What the next image is processed with."""
+        return self._session.settings
 
     def unanswered(self, place: int) -> float | None:
         """See ``FrameWorker.unanswered``."""
@@ -135,6 +141,10 @@ class _ImagesOnDemand:
     @property
     def enabled(self) -> bool:
         return self._activation.enabled
+
+    @property
+    def settings(self) -> Settings:
+        return self._activation.settings
 
     def unanswered(self) -> float | None:
         return self._activation.unanswered(self._place)

@@ -215,6 +215,7 @@ class Camera:
             subscribers=self._publisher.subscriber_count(),
             nodes=announced.nodes,
             is_latched=announced.is_latched,
+            asks_for_latched=self.input.asks_for_latched,
             mistake=announced.mistake or self.input.problem(),
             concern=(self.positions and self.positions.problem()) or self._publisher.problem,
         )

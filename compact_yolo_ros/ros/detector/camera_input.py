@@ -160,6 +160,11 @@ class CameraInput:
         return bool(self._subscriptions)
 
     @property
+    def asks_for_latched(self) -> bool:
+        """Whether it has asked for the last image from before the subscription."""
+        return any(quality.durability == LATCHED for quality in tuple(self._subscriptions))
+
+    @property
     def reliability(self) -> str:
         """That of the subscription; the parameter's value while there is none, or one of each."""
         asked = tuple(self._subscriptions)

@@ -32,6 +32,7 @@ class CameraTracking:
         self.facts: Mapping[str, int] = {}
         self._log = log
         self._tracker: ByteTracker | None = None
+        self._source: tuple[str, tuple[int, int]] | None = None
 
     def follow(self, result: FrameResult) -> FrameResult:
         """The result for an image with ids and tracks, and without what only they needed.
@@ -46,13 +47,11 @@ class CameraTracking:
             self._tracker = ByteTracker(settings.tracking, _IDS)
         tracker = self._tracker
         tracker.options = settings.tracking
-        resets = tracker.counts.resets
-        tracked = tracker.step(time_of(result.header), result.detections)
+        resets, before = tracker.counts.resets, self._source
+        self._source = source = result.header.frame_id, result.image.size
+        tracked = tracker.step(time_of(result.header), result.detections, source)
         if resets == 0 and tracker.counts.resets:
-            self._log(
-                "the stamps of the images went back, so that all tracks ended: a recording began "
-                "again, or the time was set back (further times are counted in /diagnostics)"
-            )
+            self._log(f"{_why(before, source)} (further times are counted in /diagnostics)")
         self.facts = {
             "tracks_active": tracker.active,
             **{f"tracks_{name}": number for name, number in vars(tracker.counts).items()},
@@ -61,3 +60,16 @@ class CameraTracking:
             detections=settings.published(tracked.found),
             tracks=tracked.tracks.in_image(*result.image.size),
         )
+
+
+def _why(before: object, source: object) -> str:
+    """Why all tracks ended, from frame and size of the image before and of this one."""
+    if before == source:
+        return (
+            "the stamps of the images went back, so that all tracks ended: a recording began "
+            "again, or the time was set back"
+        )
+    return (
+        "the images have another size or frame_id than before, so that all tracks ended: another "
+        "camera, or another resolution"
+    )

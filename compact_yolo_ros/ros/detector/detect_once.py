@@ -17,6 +17,7 @@ from std_srvs.srv import Trigger
 
 from compact_yolo_ros.detection.detections import NO_TRACK, Detections
 from compact_yolo_ros.ros.detector.graph import refusal
+from compact_yolo_ros.ros.detector.settings import Settings
 from compact_yolo_ros.ros.detector.topics import DETECT_ONCE, FrameResult
 from compact_yolo_ros.support.error_text import printable
 
@@ -27,6 +28,10 @@ class Images(Protocol):
     @property
     def enabled(self) -> bool:
         """Whether all images are processed, not only those that are asked for."""
+
+    @property
+    def settings(self) -> Settings:
+        """What the next image is processed with."""
 
     def unanswered(self) -> float | None:
         """When the newest image came that has no result yet, on ``perf_counter``."""
@@ -45,14 +50,14 @@ class Answer(NamedTuple):
         header: of the image.
         size: its width and height in pixels.
         detections: what was published of it.
-        class_ids: ``class_id`` of each label.
+        settings: what it was processed with.
         arrived: when the image came, on ``perf_counter``.
     """
 
     header: Header
     size: tuple[int, int]
     detections: Detections
-    class_ids: tuple[str, ...]
+    settings: Settings
     arrived: float
 
     def to_json(self) -> str:
@@ -64,7 +69,7 @@ class Answer(NamedTuple):
         )
         detections = [
             {
-                "class_id": self.class_ids[label],
+                "class_id": self.settings.class_ids[label],
                 "score": round(score, 4),
                 "box": [round(side, 2) for side in box],
                 "id": "" if track == NO_TRACK else str(track),
@@ -130,14 +135,17 @@ class DetectOnce:
 
     def answered(self, result: FrameResult) -> None:
         """Take a result that was published."""
-        settings = result.settings
         self._last = answer = Answer(
             result.header,
             result.image.size,
             result.detections,
-            settings.class_ids,
+            result.settings,
             result.arrived,
         )
+        images = self._images
+        if images is not None and answer.settings != images.settings:
+            self.refused("a parameter was set while the last image was in work")
+            return
         for call in self._calls:
             if answer.arrived >= call.after and not call.outcome.done():
                 call.outcome.set_result(answer)
@@ -158,9 +166,11 @@ class DetectOnce:
         return response
 
     def _newest(self, images: Images) -> Answer | None:
-        """The last answer, if it is that of the newest image."""
+        """The last answer, if it is that of the newest image, with the parameters of now."""
         last, after = self._last, images.unanswered()
         if last is None or not images.enabled or (after or 0.0) > last.arrived:
+            return None
+        if last.settings != images.settings:
             return None
         return last if perf_counter() - last.arrived <= self.timeout else None
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sizes of the images that the cameras send, which the network's inputs fit."""
+"""The sizes of what the network sees of the cameras' images, which its inputs fit."""
 
 from __future__ import annotations
 
@@ -13,40 +13,45 @@ SETTLED = 5
 must not have networks opened without end."""
 
 
+Sizes = tuple[tuple[int, int], ...]
+"""Width and height, as the network sees it, of each different thing that it is shown of an image:
+of its tiles and of the whole, or of the whole alone."""
+
+
 class ImageSizes:
-    """Remembers the size of each camera's images. For one thread.
+    """Remembers the sizes that belong to the images of each camera. For one thread.
 
     The first image of a camera counts at once.
     """
 
     def __init__(self, cameras: Iterable[str]) -> None:
         """Know nothing yet of these cameras."""
-        self._known = dict.fromkeys(cameras, ANY_IMAGE)
+        self._known: dict[str, Sizes] = dict.fromkeys(cameras, (ANY_IMAGE,))
         self._others: dict[str, _Other] = {}
 
     @property
     def all(self) -> tuple[Size, ...]:
-        """One of each camera; ``ANY_IMAGE`` for those that have sent none."""
-        return tuple(self._known.values())
+        """Those of each camera; ``ANY_IMAGE`` for one that has sent no image."""
+        return tuple(Size(*size) for sizes in self._known.values() for size in sizes)
 
-    def see(self, camera: str, width: int, height: int) -> bool:
-        """Note the size (pixels) of an image; return whether that changes what is known."""
-        known, size = self._known[camera], (width, height)
-        if size == known:
+    def see(self, camera: str, sizes: Sizes) -> bool:
+        """Note the sizes (pixels) for an image; return whether that changes what is known."""
+        known = self._known[camera]
+        if sizes == known:
             self._others.pop(camera, None)
             return False
         other = self._others.get(camera)
-        images = other.images + 1 if other and other.size == size else 1
-        if images < SETTLED and known != ANY_IMAGE:
-            self._others[camera] = _Other(size, images)
+        images = other.images + 1 if other and other.sizes == sizes else 1
+        if images < SETTLED and known != (ANY_IMAGE,):
+            self._others[camera] = _Other(sizes, images)
             return False
         self._others.pop(camera, None)
-        self._known[camera] = Size(*size)
+        self._known[camera] = sizes
         return True
 
 
 class _Other(NamedTuple):
-    """Another size than the known one, and how many images in a row had it."""
+    """Other sizes than the known ones, and how many images in a row had them."""
 
-    size: tuple[int, int]
+    sizes: Sizes
     images: int

@@ -145,6 +145,7 @@ def tracking(values: Mapping[str, Any]) -> TrackingOptions | None:
         low_score=values["track_low_score"],
         buffer=values["track_buffer"],
         by_class=values["track_by_class"],
+        most=values["max_detections"],
     )
 
 

@@ -271,7 +271,7 @@ class FrameWorker:
         backend = session.detector.backend
         session.performance.publish(result, times, dropped, backend, self._power)
         view, size = result.view, result.image.size
-        if session.image_sizes.see(camera.name, *(size if view.is_plain else view.seen(size))):
+        if session.image_sizes.see(camera.name, (size,) if view.is_plain else view.seen(size)):
             session.backends.fit(session.image_sizes.all)
         session.backends.succeeded()
         session.control.observe(camera.name, times, self._power, ready.together)

@@ -146,10 +146,15 @@ def _silent(snapshot: Snapshot, camera: CameraSituation) -> Status:
     # Not how many publishers: DDS keeps those of a process that died for some time.
     silence = f"no image on {topic} for {snapshot.silence:.0f} s although {_listed(camera.nodes)}"
     if camera.is_latched:
+        earlier = (
+            ""
+            if camera.asks_for_latched
+            else "one from before the subscription comes only with reliability auto, and "
+        )
         return Status(
             Level.STALE,
-            f"{silence} announced it: its images are latched (transient_local), so one from before "
-            "the subscription comes only with reliability auto, and the next when it changes",
+            f"{silence} announced it: its images are latched (transient_local), so {earlier}the "
+            "next comes when it changes",
         )
     return Status(Level.STALE, f"{silence} announced it: check the camera and the DDS profile")
 

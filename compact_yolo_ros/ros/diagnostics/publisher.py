@@ -6,13 +6,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from time import monotonic
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 
 from compact_yolo_ros.ros.diagnostics.camera_health import is_failing
-from compact_yolo_ros.ros.diagnostics.causes import cause_of
+from compact_yolo_ros.ros.diagnostics.causes import PERIOD, cause_of
 from compact_yolo_ros.ros.diagnostics.health import assess
 from compact_yolo_ros.ros.diagnostics.report import to_statuses
 from compact_yolo_ros.ros.diagnostics.situations import CameraState, Description, NodeSituation
@@ -31,6 +32,7 @@ class DiagnosticsPublisher:
         self._publisher = publisher
         self._logged: dict[str, Status] = {}
         self._failing: set[str] = set()
+        self._warned: dict[tuple[str, str], float] = {}
         self._machine = os.uname().nodename
 
     def publish(
@@ -61,7 +63,9 @@ class DiagnosticsPublisher:
         """Log for those who do not watch /diagnostics that something is wrong, or right again.
 
         What the cameras share and each camera are logged apart: a camera that is silent for a
-        moment hides neither a warning of the node, nor makes it new afterwards.
+        moment hides neither a warning of the node, nor makes it new afterwards. What is on the edge
+        of a warning, such as a camera that is a little too fast, comes and goes without end: each
+        warning is logged at most once in ``PERIOD`` seconds.
         """
         if node.failure:
             return  # it was logged when it happened, as these two were
@@ -70,13 +74,14 @@ class DiagnosticsPublisher:
             self._log_resting(node, health.shared)
             return
         self._log(SHARED, health.shared)
-        failing = {name for name, state in cameras.items() if is_failing(state.snapshot)}
+        failing = set()
         for name, status in health.cameras.items():
-            is_told = name in self._failing or cameras[name].snapshot.is_told
-            if name in failing and is_told:
+            snapshot = cameras[name].snapshot
+            if is_failing(snapshot) and (name in self._failing or snapshot.is_told):
                 self._logged[name] = status  # each new cause was logged when it happened
-            else:
-                self._log(name, status)
+                failing.add(name)
+            elif self._log(name, status) and is_failing(snapshot):
+                failing.add(name)
         self._failing = failing
 
     def _log_resting(self, node: NodeSituation, status: Status) -> None:
@@ -86,12 +91,16 @@ class DiagnosticsPublisher:
         if status.level != Level.OK:
             self._log(SHARED, status)
 
-    def _log(self, name: str, status: Status) -> None:
+    def _log(self, name: str, status: Status) -> bool:
+        """Log a status unless it is that of the log; return whether it is now."""
         level, message = self._logged.get(name, Status(Level.OK, ""))
+        cause = cause_of(status.message)
+        is_same = status.level == level and (level == Level.OK or cause == cause_of(message))
+        if not is_same and status.level == Level.WARN and not self._may_warn(name, cause):
+            return False
         self._logged[name] = status
-        same_cause = status.level == Level.OK or cause_of(status.message) == cause_of(message)
-        if status.level == level and same_cause:
-            return
+        if is_same:
+            return True
         sentence = status.message if name in ("", SHARED) else f"{name}: {status.message}"
         logger = self._node.get_logger()
         # A line for each: rclpy refuses another severity from the same one.
@@ -101,3 +110,13 @@ class DiagnosticsPublisher:
             logger.info(sentence)
         else:
             logger.warning(sentence)
+        return True
+
+    def _may_warn(self, name: str, cause: str) -> bool:
+        """Whether a warning was not logged in the last ``PERIOD`` seconds; now it is."""
+        now = monotonic()
+        self._warned = {key: at for key, at in self._warned.items() if now - at < PERIOD}
+        if (name, cause) in self._warned:
+            return False
+        self._warned[name, cause] = now
+        return True

@@ -67,6 +67,7 @@ class CameraSituation:
         subscribers: of the detections, as far as they are connected.
         nodes: names of the nodes that announce images on the topic.
         is_latched: whether its last image is kept for late subscribers only.
+        asks_for_latched: whether the subscription asks for that image.
         mistake: why no image can arrive, as far as the graph shows it, and what to set; empty if
             it shows nothing.
         concern: what does not come of an image besides its detections, and why; empty if all does.
@@ -79,6 +80,7 @@ class CameraSituation:
     subscribers: int = 0
     nodes: tuple[str, ...] = ()
     is_latched: bool = False
+    asks_for_latched: bool = False
     mistake: str = ""
     concern: str = ""
 

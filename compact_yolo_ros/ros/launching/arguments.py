@@ -18,7 +18,7 @@ from compact_yolo_ros.ros.fast_dds import (
     profile_environment,
     profile_variable,
 )
-from compact_yolo_ros.ros.parameters import ParameterSpec, Value
+from compact_yolo_ros.ros.parameters import ALIKE, ParameterSpec, Value
 from compact_yolo_ros.ros.transports import camera_info_topic
 from compact_yolo_ros.support.document import DocumentError
 from compact_yolo_ros.support.files import in_home
@@ -44,8 +44,6 @@ NAMES_OF_LAUNCH = frozenset(
     | {"sigkill_timeout", "sigterm_timeout"}
 )
 """What ``launch`` itself keeps among the arguments."""
-ALIKE = 0.7
-"""From this likeness on, by ``difflib``, one name is taken for another one with a mistake."""
 
 
 class LaunchArgument(NamedTuple):

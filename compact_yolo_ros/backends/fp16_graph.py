@@ -142,9 +142,12 @@ def _used_constants(
 
     read = {name for node in graph.node for name in names_read(node)}
     kept = [tensor for name, tensor in constants.items() if name in read]
+    most = np.finfo(np.float16).max
     return kept + [
         numpy_helper.from_array(
-            numpy_helper.to_array(constants[name]).astype(np.float16), f"{name}_half"
+            # An infinite weight would make NaN of every 0 that it meets.
+            numpy_helper.to_array(constants[name]).clip(-most, most).astype(np.float16),
+            f"{name}_half",
         )
         for name in sorted(halved)
     ]

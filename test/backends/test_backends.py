@@ -20,6 +20,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from skimage import data
 from toy_model import CARD, write_toy_model
@@ -326,6 +327,19 @@ def test_an_fp16_graph_keeps_its_decoding_in_fp32(tmp_path: Path) -> None:
     kept = expected[1][0] > 0.2
     np.testing.assert_allclose(found[0][0, kept], expected[0][0, kept], atol=0.5)
     np.testing.assert_allclose(found[1][0, kept], expected[1][0, kept], atol=0.01)
+
+
+def test_an_fp16_graph_has_no_infinite_weights(tmp_path: Path) -> None:
+    """Each would make NaN of the 0 that a dead channel has; TensorRT takes the nearest, too."""
+    model = onnx.load_from_string(with_plain_weights(find_model(REAL_MODEL).path.read_bytes()))
+    (name,) = next(node.input[1:2] for node in model.graph.node if node.op_type == "Conv")
+    kernel = next(tensor for tensor in model.graph.initializer if tensor.name == name)
+    values = onnx.numpy_helper.to_array(kernel).copy()
+    values[0, 0, 0, :2] = 3.4e6, -3.4e6
+    kernel.CopyFrom(onnx.numpy_helper.from_array(values, name))
+    half = onnx.load_from_string(to_half(model.SerializeToString()))
+    found = next(t for t in half.graph.initializer if t.name == f"{name}_half")
+    assert onnx.numpy_helper.to_array(found)[0, 0, 0, :2].tolist() == [65504, -65504]
 
 
 def test_making_fp16_of_a_damaged_file_is_one_sentence(toy: str) -> None:

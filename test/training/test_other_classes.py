@@ -22,6 +22,7 @@ from training.deployment.channel_alignment import BLOCK, BLOCK_BEFORE, align_cha
 from training.deployment.model_card import card_of
 from training.deployment.onnx_export import deployed_graph, save
 from training.deployment.predictor import Predictor
+from training.detectors.blocks import ConvNormAct
 from training.detectors.interface import Detector
 from training.detectors.registry import DETECTORS, build
 from training.detectors.variant import Variant
@@ -182,6 +183,22 @@ def test_measured_norms_leave_the_function_as_it_is(shipped):
     torch.testing.assert_close(rows(detector, images), before, atol=1e-3, rtol=1e-3)
     # And with the norms following these very images: what training starts from.
     torch.testing.assert_close(rows(detector.train(), images), before, atol=0.1, rtol=0.1)
+
+
+def test_a_kernel_does_not_grow_from_training_to_training_where_its_input_is_0():
+    """Its norm divides by the root of eps alone, so that each training could multiply it by 300."""
+    unit = ConvNormAct(3, 3, 3, groups=3).eval()
+    with torch.no_grad():
+        unit.conv.weight[1] = 3e6
+    images = torch.rand(4, 3, 16, 16)
+    images[:, 1] = 0
+    before, kernel = unit(images), unit.folded()[0]
+    measure_norms(unit, images)
+    torch.testing.assert_close(unit(images), before)
+    torch.testing.assert_close(unit.folded()[0], kernel)
+    with torch.no_grad():
+        unit.norm.weight += 0.01  # a few steps of a training
+    torch.testing.assert_close(unit.folded()[0], kernel, rtol=0.1, atol=0)
 
 
 def test_a_foreign_onnx_file_is_refused(tmp_path):

@@ -33,6 +33,10 @@ from training.weights.folded_norms import neutral_norms
 FIRST_NUMBER = 4096
 # float32 counts whole numbers exactly up to here.
 LAST_NUMBER = 2**24
+# Largest weight of a kernel that a training begins with. Where the input of a channel is nearly
+# always 0, its norm divides by the root of eps, and each training that began with the result of the
+# one before could multiply the kernel by 300: FP16 ends at 65504.
+LARGEST = 64.0
 
 Constants = dict[tuple[str, int], NDArray[np.float32]]
 
@@ -108,7 +112,8 @@ def measure_norms(
 ) -> None:
     """Give every batch norm the statistics of images, without changing what it computes.
 
-    Scale and shift compensate for the new statistics.
+    Scale and shift compensate for the new statistics, and the scale for kernels that get smaller:
+    see ``LARGEST``.
 
     Args:
         network: changed in place.
@@ -120,6 +125,9 @@ def measure_norms(
         running_mean, running_variance = statistics(unit.norm)
         kernel_scale = unit.norm.weight * torch.rsqrt(running_variance + unit.norm.eps)
         shift = unit.norm.bias - running_mean * kernel_scale
+        excess = (unit.conv.weight.abs().amax((1, 2, 3)) / LARGEST).clamp(min=1)
+        unit.conv.weight.div_(excess[:, None, None, None])
+        kernel_scale = kernel_scale * excess
         variance, mean = torch.var_mean(unit.conv(unit.pad(inputs[0])), (0, 2, 3), correction=0)
         running_mean.copy_(mean)
         running_variance.copy_(variance)

@@ -182,7 +182,7 @@ def test_a_backend_and_a_power_source_are_a_file_and_a_line_each(checkout: Check
     checkout.change_line(sources, "    tegrastats,\n", "    tegrastats,\n    treadmill,\n")
     checkout.change_line(sources, "    battery.INFO,\n", "    treadmill.INFO,\n    battery.INFO,\n")
 
-    asked = ("--backends", "abacus", "--rounds", "1", "--seconds", "0.1", "--threads", "1")
+    asked = ("--backends", "abacus", "--rounds", "1", "--threads", "1")
     found = checkout.run_together(
         ("compact_yolo_ros.apps.benchmark.command", "yolo_fastest", *asked),
         then="from pathlib import Path; from compact_yolo_ros import Detector, RunOptions\n"

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import current_thread, main_thread
 
 import torch
 
@@ -26,6 +28,7 @@ def memory_shortage_told() -> Iterator[None]:
         yield
     except RuntimeError as error:
         if str(error).startswith(LOADER):
+            _tell_once()
             raise MemoryShortageError(
                 f"a loader process has died ({first_line(error).strip()}), mostly because memory is"
                 " short, or a container's shared memory (docker run --shm-size=1g): give --cache"
@@ -38,3 +41,12 @@ def memory_shortage_told() -> Iterator[None]:
                 " training.train then goes on with --replan"
             ) from error
         raise
+
+
+def _tell_once() -> None:
+    """Let no other process that ends raise the same error again, wherever the program is then.
+
+    PyTorch's handler does that until the loader is closed, which ends the other loaders.
+    """
+    if current_thread() is main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -102,6 +102,20 @@ class NodeRun:
         ]
 
 
+class _Reported(NamedTuple):
+    """What /diagnostics had in the end.
+
+    Attributes:
+        counters: the node's; None if they are not known.
+        rate: of the player; 1 if it is not known.
+        behind: seconds that the player took longer than at ``rate``.
+    """
+
+    counters: NodeCounters | None
+    rate: float
+    behind: float
+
+
 def read_node_run(
     recorded: Path, topics: Sequence[str], classes: tuple[str, ...], rate: float | None
 ) -> NodeRun:
@@ -122,11 +136,12 @@ def read_node_run(
     bag = Bag([recorded])
     found, measured = list(_answers(bag, classes)), list(_measured(bag))
     watts = [image.watts for image in measured if image.watts is not None]
+    reported = _reported(bag, topics[0])
     run = NodeRun(
         answers=tuple(found),
-        counters=_counters(bag, topics[0]),
-        rate=rate or next((r for r in reversed(_reported(bag, PLAYBACK_RATE)) if r > 0), 1.0),
-        behind=max(_reported(bag, SECONDS_BEHIND), default=0.0),
+        counters=reported.counters,
+        rate=rate or reported.rate,
+        behind=reported.behind,
         watts=fmean(watts) if watts else None,
         seconds=(bag.end - bag.start) * 1e-9,
     )
@@ -166,26 +181,21 @@ def _measured(recorded: Bag) -> Iterator[Measured]:
             )
 
 
-def _counters(recorded: Bag, topic: str) -> NodeCounters | None:
-    """What the node has counted in the end of the images of a topic; None if it is not known."""
+def _reported(recorded: Bag, topic: str) -> _Reported:
+    """What the node has told of the images of a topic, and the player of itself."""
+    rate, behind = 0.0, 0.0
     found: dict[str, NodeCounters] = {}
     for statuses, _ in _diagnostics(recorded, DIAGNOSTICS):
         for texts in statuses:
+            rate = max(0.0, _number(texts, PLAYBACK_RATE)) or rate
+            behind = max(behind, _number(texts, SECONDS_BEHIND))
             if COUNTED["received"] in texts:
                 counts = {name: round(_number(texts, key)) for name, key in COUNTED.items()}
                 last_error = texts.get("last_error", "")
                 found[texts.get("image_topic", "")] = NodeCounters(**counts, last_error=last_error)
     # Where there is one camera only, another topic is what this one was remapped to.
-    return found.get(topic) or (next(iter(found.values())) if len(found) == 1 else None)
-
-
-def _reported(recorded: Bag, key: str) -> list[float]:
-    """What the player of this package has reported, 0 for other statuses; in the order of time."""
-    return [
-        _number(texts, key)
-        for statuses, _ in _diagnostics(recorded, DIAGNOSTICS)
-        for texts in statuses
-    ]
+    counters = found.get(topic) or (next(iter(found.values())) if len(found) == 1 else None)
+    return _Reported(counters, rate or 1.0, behind)
 
 
 def _diagnostics(recorded: Bag, end: str) -> Iterator[tuple[list[dict[str, str]], Moment]]:

@@ -82,15 +82,16 @@ class ByteTracker:
     Attributes:
         options: may be replaced between two images.
         counts: what happened so far.
+        source: of the last image, see ``step``; None before the first.
     """
 
     def __init__(self, options: TrackingOptions, ids: Iterator[int] | None = None) -> None:
         """Start without tracks; ``ids`` gives the ids of new ones, by default 1, 2, 3 and so on."""
         self.options = options
         self.counts = TrackCounts()
+        self.source: object = None
         self._new_ids = count(1) if ids is None else ids
         self._last: int | None = None
-        self._source: object = None
         self._passed = 0
         self._forget()
 
@@ -131,8 +132,8 @@ class ByteTracker:
         """End tracks that are lost too long, and predict where the others are."""
         last, is_other = stamp, False
         if self._last is not None:
-            last, is_other = self._last, source != self._source
-        self._last, self._source = stamp, source
+            last, is_other = self._last, source != self.source
+        self._last, self.source = stamp, source
         if is_other or stamp < last - LATE:
             self.counts.resets += 1
             self._keep(np.zeros(len(self._ids), bool))

@@ -32,7 +32,6 @@ class CameraTracking:
         self.facts: Mapping[str, int] = {}
         self._log = log
         self._tracker: ByteTracker | None = None
-        self._source: tuple[str, tuple[int, int]] | None = None
 
     def follow(self, result: FrameResult) -> FrameResult:
         """The result for an image with ids and tracks, and without what only they needed.
@@ -47,11 +46,11 @@ class CameraTracking:
             self._tracker = ByteTracker(settings.tracking, _IDS)
         tracker = self._tracker
         tracker.options = settings.tracking
-        resets, before = tracker.counts.resets, self._source
-        self._source = source = result.header.frame_id, result.image.size
+        resets, before = tracker.counts.resets, tracker.source
+        source = result.header.frame_id, result.image.size
         tracked = tracker.step(time_of(result.header), result.detections, source)
         if resets == 0 and tracker.counts.resets:
-            self._log(f"{_why(before, source)} (further times are counted in /diagnostics)")
+            self._log(f"{_why(source != before)} (further times are counted in /diagnostics)")
         self.facts = {
             "tracks_active": tracker.active,
             **{f"tracks_{name}": number for name, number in vars(tracker.counts).items()},
@@ -62,14 +61,14 @@ class CameraTracking:
         )
 
 
-def _why(before: object, source: object) -> str:
-    """Why all tracks ended, from frame and size of the image before and of this one."""
-    if before == source:
+def _why(is_other: bool) -> str:
+    """Why all tracks ended; ``is_other``: the images have another frame or size than before."""
+    if is_other:
         return (
-            "the stamps of the images went back, so that all tracks ended: a recording began "
-            "again, or the time was set back"
+            "the images have another size or frame_id than before, so that all tracks ended: "
+            "another camera, or another resolution"
         )
     return (
-        "the images have another size or frame_id than before, so that all tracks ended: another "
-        "camera, or another resolution"
+        "the stamps of the images went back, so that all tracks ended: a recording began again, or "
+        "the time was set back"
     )
